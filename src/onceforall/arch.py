@@ -1,0 +1,109 @@
+"""`Arch`: one network, described.
+
+Canonical: a block that is not there is not written down, so one network is one `Arch`, one JSON text, one hash.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ArchError
+
+__all__ = ["Arch", "Block", "Stage"]
+
+FORMAT = "onceforall.arch/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: the kernel size of its spatial convolution and its expand ratio (middle width over reference width)."""
+
+    kernel: int
+    expand_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Blocks of one output width; the depth is the number of blocks."""
+
+    width: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """A sub-network: square input resolution in pixels and its elastic stages, from input to output."""
+
+    resolution: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return tuple(stage.depth for stage in self.stages)
+
+    def to_json(self) -> str:
+        """The architecture as JSON text, the same text for equal architectures."""
+        stages = [
+            {"width": stage.width, "blocks": [{"kernel": b.kernel, "expand_ratio": b.expand_ratio} for b in stage.blocks]}
+            for stage in self.stages
+        ]
+        return json.dumps({"format": FORMAT, "resolution": self.resolution, "stages": stages})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Arch":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ArchError: not JSON, another format, or a field that is missing, unknown or of the wrong type.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArchError(f"not an architecture: the text is not JSON ({error})") from None
+        fields = _fields(data, {"format", "resolution", "stages"}, "architecture")
+        if fields["format"] != FORMAT:
+            raise ArchError(f"unknown architecture format {fields['format']!r}: this version reads {FORMAT!r}")
+        return cls(
+            resolution=_integer(fields["resolution"], "resolution"),
+            stages=tuple(_stage(s, f"stages[{i}]") for i, s in enumerate(_list(fields["stages"], "stages"))),
+        )
+
+
+def _stage(data: Any, where: str) -> Stage:
+    fields = _fields(data, {"width", "blocks"}, where)
+    blocks = []
+    for j, item in enumerate(_list(fields["blocks"], f"{where}.blocks")):
+        at = f"{where}.blocks[{j}]"
+        block = _fields(item, {"kernel", "expand_ratio"}, at)
+        blocks.append(Block(_integer(block["kernel"], f"{at}.kernel"), _ratio(block["expand_ratio"], f"{at}.expand_ratio")))
+    return Stage(_integer(fields["width"], f"{where}.width"), tuple(blocks))
+
+
+def _fields(data: Any, names: set[str], where: str) -> dict[str, Any]:
+    if not isinstance(data, dict) or set(data) != names:
+        found = sorted(data) if isinstance(data, dict) else type(data).__name__
+        raise ArchError(f"{where}: expected an object with exactly {sorted(names)}, found {found}")
+    return data
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ArchError(f"{where}: expected a list, found {type(value).__name__}")
+    return value
+
+
+def _integer(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ArchError(f"{where}: expected a whole number of at least 1, found {value!r}")
+    return value
+
+
+def _ratio(value: Any, where: str) -> float:
+    """Whole ratios stay integers, so that 4 and 4.0 are one architecture with one text."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e6:
+        raise ArchError(f"{where}: expected a positive number, found {value!r}")
+    return int(value) if value == int(value) else float(value)

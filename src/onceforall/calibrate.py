@@ -1,0 +1,106 @@
+"""Measure BatchNorm statistics for one network, and the only way to evaluate it.
+
+A sub-network's statistics differ from the supernet's, so evaluating is always: extract, recalibrate, evaluate.
+`evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import StatisticsError
+
+__all__ = ["Accuracy", "Calibrated", "evaluate", "recalibrate"]
+
+Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) float32, labels (n,) int64
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A network in eval mode whose BatchNorm statistics were measured on `images` images with its present weights.
+
+    `version` tells whether a weight or statistic was written to since.
+    """
+
+    network: nn.Module
+    images: int
+    version: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What `evaluate` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats."""
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+
+
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
+    """Replace every BatchNorm's running statistics by the average over the batches' own, in place.
+
+    Args:
+        network: a plain network, such as `Supernet.extract` gives.
+        batches: training images (n, 3, height, width) as the network will see them, preprocessed, all of equal n.
+
+    Raises:
+        StatisticsError: no batch, or statistics that are not finite (the weights or images are broken).
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+        norm.train()
+    images = 0
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+            images += len(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+    if images == 0:
+        raise StatisticsError("recalibration needs at least one batch of training images, it was given none")
+    for name, buffer in network.named_buffers():
+        if not buffer.isfinite().all():
+            raise StatisticsError(f"the BatchNorm statistic {name} is not finite after recalibration: the weights have diverged")
+    return Calibrated(network, images, _version(network))
+
+
+def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
+    """Accuracy of a calibrated network.
+
+    Raises:
+        StatisticsError: the network was not recalibrated, or was changed or put back to train mode since.
+        ValueError: no images.
+    """
+    if not isinstance(calibrated, Calibrated):
+        raise StatisticsError(
+            f"evaluate takes what recalibrate returns, not a {type(calibrated).__name__}: recalibrate the network first"
+        )
+    network = calibrated.network
+    if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
+        raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
+    images, hits1, hits5, loss = 0, 0, 0, 0.0
+    with torch.no_grad():
+        for x, labels in batches:
+            logits = network(x)
+            ranked = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+            hits1 += int(ranked[:, 0].sum())
+            hits5 += int(ranked.any(1).sum())
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            images += len(labels)
+    if not images:
+        raise ValueError("evaluate was given no images")
+    return Accuracy(hits1 / images, hits5 / images, loss / images, images)
+
+
+def _version(network: nn.Module) -> int:
+    """Grows with every write to a parameter or buffer."""
+    return sum(tensor._version for tensor in (*network.parameters(), *network.buffers()))

@@ -1,0 +1,148 @@
+"""Costs that add up over segments, for whole gene matrices: one table look-up per segment and row.
+
+`SegmentTable` lists every segment that any architecture of a space can contain, once per combination of the choices it
+depends on. A `CostTable` gives each of them a number (MACs, parameters, bytes, measured milliseconds) and folds the
+numbers of a row by sum or maximum.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+
+from .arch import Arch, Block, Stage
+from .genes import Genes
+from .plan import Segment
+from .space import Space
+
+__all__ = ["CostTable", "SegmentTable", "Slot", "macs_table", "memory_table", "params_table", "segment_table"]
+
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place in the network and what can stand there.
+
+    Args:
+        name: the segment's name.
+        columns: gene columns that decide which segment it is.
+        sizes: number of choices of each of those columns, plus one for "absent".
+        segments: by code (mixed radix over gene + 1), None where the block is absent or the code does not occur.
+    """
+
+    name: str
+    columns: tuple[int, ...]
+    sizes: tuple[int, ...]
+    segments: tuple[Segment | None, ...]
+
+    def codes(self, genes: Genes) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """Index into `segments` for each row."""
+        code = np.zeros(len(genes), np.int32)
+        for column, size in zip(self.columns, self.sizes, strict=True):
+            code *= size
+            code += genes[:, column]
+            code += 1
+        return code
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """Every segment of a space at every place, see `segment_table`."""
+
+    space: Space
+    slots: tuple[Slot, ...]
+
+    def distinct(self) -> list[Segment]:
+        """One segment for each distinct computation, in order of first appearance."""
+        found = {segment.signature: segment for slot in self.slots for segment in slot.segments if segment is not None}
+        return list(found.values())
+
+    def costs(self, cost: Callable[[Segment], float], fold: Literal["sum", "max"] = "sum") -> "CostTable":
+        """The table of a number per segment; `cost` is called once for each distinct computation."""
+        known = {segment.signature: float(cost(segment)) for segment in self.distinct()}
+        values = tuple(np.array([0.0 if s is None else known[s.signature] for s in slot.segments]) for slot in self.slots)
+        return CostTable(self, values, fold)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """A number for every segment of a space; estimates are a fold over a row's segments."""
+
+    segments: SegmentTable
+    values: tuple[Floats, ...]
+    fold: Literal["sum", "max"] = "sum"
+
+    def estimate(self, archs: Sequence[Arch] | Genes) -> Floats:
+        """The cost of each architecture, float64 (n,)."""
+        genes = archs if isinstance(archs, np.ndarray) else self.segments.space.genes(archs)
+        total = np.zeros(len(genes))
+        add = np.add if self.fold == "sum" else np.maximum
+        for slot, values in zip(self.segments.slots, self.values, strict=True):
+            add(total, values[slot.codes(genes)], out=total)
+        return total
+
+
+def macs_table(segments: SegmentTable) -> CostTable:
+    """Multiply-accumulates for one image."""
+    return segments.costs(lambda segment: segment.macs)
+
+
+def params_table(segments: SegmentTable) -> CostTable:
+    """Learnable numbers."""
+    return segments.costs(lambda segment: segment.params)
+
+
+def memory_table(segments: SegmentTable) -> CostTable:
+    """Peak float32 activation memory in bytes for one image, as `Plan.peak_memory_bytes`."""
+    return segments.costs(lambda segment: 4 * segment.peak_activations, "max")
+
+
+def segment_table(space: Space, num_classes: int) -> SegmentTable:
+    """Every segment of the space, found by lowering one architecture per combination of choices.
+
+    Uniform architectures are enough, because a segment depends on its own block's choices, its stage's width and the width
+    before it; widths alternate between even and odd stages so that all pairs of neighbouring widths occur.
+    """
+    names, columns = _slots(space, num_classes)
+    sizes = [tuple(len(space.columns[c].choices) + 1 for c in cols) for cols in columns]
+    found: list[dict[int, Segment]] = [{} for _ in names]
+    most = [max(map(len, options)) for options in zip(*((s.kernels, s.expand_ratios, s.widths) for s in space.stages), strict=True)]
+    for resolution in space.resolutions:
+        for kernel, ratio, even, odd in product(range(most[0]), range(most[1]), range(most[2]), range(most[2])):
+            stages = []
+            for s, c in enumerate(space.stages):
+                block = Block(c.kernels[min(kernel, len(c.kernels) - 1)], c.expand_ratios[min(ratio, len(c.expand_ratios) - 1)])
+                width = c.widths[min(odd if s % 2 else even, len(c.widths) - 1)]
+                stages.append(Stage(width, (block,) * c.depths[-1]))
+            arch = Arch(resolution, tuple(stages))
+            genes = space.genes([arch])
+            for i, segment in enumerate(space.lower(arch, num_classes).segments):
+                code = int(Slot(segment.name, columns[i], sizes[i], ()).codes(genes)[0])
+                found[i].setdefault(code, segment)
+    slots = tuple(
+        Slot(name, cols, size, tuple(table.get(code) for code in range(int(np.prod(size)))))
+        for name, cols, size, table in zip(names, columns, sizes, found, strict=True)
+    )
+    return SegmentTable(space, slots)
+
+
+def _slots(space: Space, num_classes: int) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Names of all segments of the largest architecture, and the gene columns each depends on (`Space.lowering`)."""
+    width_at = {column.stage: c for c, column in enumerate(space.columns) if column.kind == "width"}
+    choices_at = {
+        (column.stage, column.block): c for c, column in enumerate(space.columns) if column.kind == "kernel"
+    }  # the expand ratio stands in the next column
+    names, columns, stage = [], [], -1
+    for segment in space.lower(space.largest(), num_classes).segments:
+        names.append(segment.name)
+        if segment.name.startswith("stages."):
+            stage, block = map(int, segment.name.split(".")[1:])
+            before = (width_at[stage - 1],) if block == 0 and stage > 0 else ()
+            at = choices_at[stage, block]
+            columns.append((0, *before, width_at[stage], at, at + 1))
+        else:
+            columns.append((0, width_at[stage]) if stage >= 0 else (0,))
+    return names, columns

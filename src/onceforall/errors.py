@@ -1,0 +1,78 @@
+"""Every error that onceforall raises on purpose, on one page.
+
+All derive from `OnceForAllError`. Its message is for the person at the command line: what is wrong, why, what to do.
+The command line prints the message on one line and exits with `exit_code`.
+"""
+
+__all__ = [
+    "ArchError",
+    "CheckpointError",
+    "DataError",
+    "DeviceError",
+    "FileError",
+    "InfeasibleError",
+    "MissingExtraError",
+    "OnceForAllError",
+    "SpaceError",
+    "StatisticsError",
+    "TrainingError",
+    "VerificationError",
+]
+
+
+class OnceForAllError(Exception):
+    """Something that the user can mend."""
+
+    exit_code = 1
+
+
+class SpaceError(OnceForAllError, ValueError):
+    """Arguments that do not describe a search space."""
+
+
+class ArchError(OnceForAllError, ValueError):
+    """An architecture that is malformed or lies outside the space."""
+
+
+class StatisticsError(OnceForAllError, RuntimeError):
+    """BatchNorm statistics were never measured for these weights, so an evaluation would be meaningless."""
+
+
+class DataError(OnceForAllError, ValueError):
+    """Images that are missing, unreadable, or too few."""
+
+
+class FileError(OnceForAllError, OSError):
+    """A file or folder that cannot be read or written, or does not hold what it should."""
+
+
+class CheckpointError(FileError):
+    """Weights that are damaged or do not fit the network."""
+
+
+class TrainingError(OnceForAllError, RuntimeError):
+    """Training cannot start or cannot go on."""
+
+
+class DeviceError(OnceForAllError, RuntimeError):
+    """A device or runtime that is unknown, unusable or too noisy to measure."""
+
+
+class InfeasibleError(OnceForAllError, ValueError):
+    """No network of the space keeps the limits."""
+
+
+class VerificationError(OnceForAllError, RuntimeError):
+    """An exported file does not compute what the network computes."""
+
+
+class MissingExtraError(OnceForAllError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: the import name that is missing.
+        extra: the extra of onceforall that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package '{package}', which is not installed: pip install 'onceforall[{extra}]'")

@@ -1,0 +1,135 @@
+"""Files that a crash cannot tear, and errors that say which file and why.
+
+A file is written beside its place, flushed to the disk, then renamed: readers see the old content or the new one, whole.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import FileError
+
+__all__ = ["append_line", "make_folder", "read_json", "read_lines", "read_text", "replace_file", "write_json", "write_text"]
+
+ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space and run the command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the command again",
+    errno.EACCES: "permission denied: choose a folder you may write to, or change its permissions",
+    errno.EPERM: "not permitted: choose a folder you may write to",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENOENT: "no such file or folder: check the path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: check the path",
+    errno.EISDIR: "this is a folder, a file is needed: check the path",
+}
+
+
+@contextmanager
+def reading_or_writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into a `FileError` that names the path and what to do."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: {ADVICE.get(error.errno or 0, error.strerror or str(error))}") from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder and its parents if they are not there; return it."""
+    with reading_or_writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary path beside `path`, flush what it wrote, and rename it to `path`.
+
+    Raises:
+        FileError: the file cannot be written; `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with reading_or_writing(path):
+        try:
+            write(temporary)
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, atomically."""
+    replace_file(path, lambda temporary: _write(temporary, text))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file, atomically."""
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """The file's text (UTF-8)."""
+    with reading_or_writing(path):
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise FileError(f"{path}: not a text file") from None
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON value.
+
+    Raises:
+        FileError: unreadable, or not JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path}: not JSON ({error})") from None
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one JSON record as a line of its own; a line torn by a crash before is ended first."""
+    line = json.dumps(record, ensure_ascii=False) + "\n"
+    with reading_or_writing(path), open(path, "a+b") as file:
+        if file.tell() and not _ends_line(file):
+            line = "\n" + line
+        file.write(line.encode())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file; [] if there is none. Lines that a crash tore are left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in read_text(path).splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _ends_line(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) == b"\n")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

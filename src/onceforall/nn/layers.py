@@ -1,0 +1,99 @@
+"""Elastic layers: each holds the weights of its largest form and computes any smaller one, named by a plan operation.
+
+Shapes: x is (batch, channels, height, width), or (batch, features) for `ElasticLinear`. Narrower forms use the first
+channels. No layer keeps track of what is active, and no forward pass writes anything.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..plan import Conv, Linear, Norm
+
+__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm"]
+
+
+class ElasticConv(nn.Module):
+    """Convolution of elastic input width, output width and kernel size.
+
+    A smaller kernel is the centre of the next larger one, flattened and multiplied by a learnt matrix that starts as the
+    identity and is shared by all channels (OFA, section 3.3): 7 → 5 → 3 for kernels (3, 5, 7).
+    """
+
+    def __init__(self, op: Conv) -> None:
+        super().__init__()
+        self.groups = op.groups
+        self.weight = nn.Parameter(torch.empty(op.shape[0], op.in_channels // op.groups, op.kernel, op.kernel))
+        self.bias = nn.Parameter(torch.zeros(op.shape[0])) if op.bias else None
+        self.steps = [(big, small) for big, small in pairwise(sorted(op.kernels, reverse=True)) if big <= op.kernel]
+        for big, small in self.steps:
+            self.register_parameter(matrix_name(big, small), nn.Parameter(torch.eye(small**2)))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out" if op.groups == 1 else "fan_in", nonlinearity="relu")
+
+    def cut(self, op: Conv) -> dict[str, Tensor]:
+        """The operation's own weight (out, in / groups, k, k) and, if it has one, bias (out,)."""
+        weight = self.weight[: op.shape[0], : op.in_channels // op.groups]
+        for big, small in self.steps:
+            if op.kernel < big:
+                edge = (big - small) // 2
+                centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
+                weight = F.linear(centre, self.get_parameter(matrix_name(big, small)))
+                weight = weight.view(*weight.shape[:2], small, small)
+        return {"weight": weight} if self.bias is None else {"weight": weight, "bias": self.bias[: op.shape[0]]}
+
+    def forward(self, x: Tensor, op: Conv) -> Tensor:
+        own = self.cut(op)
+        return F.conv2d(x, own["weight"], own.get("bias"), op.stride, op.kernel // 2, 1, op.groups)
+
+
+class ElasticNorm(nn.Module):
+    """Batch normalisation of elastic width.
+
+    Train mode normalises with the batch's statistics and leaves the running ones alone; eval mode uses the first entries of
+    the running ones, which are meaningful only for weights that they were measured or published for.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, op: Norm) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(op.shape[0]))
+        self.bias = nn.Parameter(torch.zeros(op.shape[0]))
+        self.register_buffer("running_mean", torch.zeros(op.shape[0]))
+        self.register_buffer("running_var", torch.ones(op.shape[0]))
+
+    def cut(self, op: Norm) -> dict[str, Tensor]:
+        """The first entries of scale, shift and running statistics, each (channels,)."""
+        c = op.shape[0]
+        statistics = {"running_mean": self.running_mean[:c], "running_var": self.running_var[:c]}
+        return {"weight": self.weight[:c], "bias": self.bias[:c], **statistics}
+
+    def forward(self, x: Tensor, op: Norm) -> Tensor:
+        c = op.shape[0]
+        mean, var = (None, None) if self.training else (self.running_mean[:c], self.running_var[:c])
+        return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, eps=op.eps)
+
+
+class ElasticLinear(nn.Module):
+    """Linear layer of elastic input width."""
+
+    def __init__(self, op: Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(op.shape[0], op.in_features))
+        self.bias = nn.Parameter(torch.zeros(op.shape[0]))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def cut(self, op: Linear) -> dict[str, Tensor]:
+        """Weight (out, in) and bias (out,)."""
+        return {"weight": self.weight[:, : op.in_features], "bias": self.bias}
+
+    def forward(self, x: Tensor, op: Linear) -> Tensor:
+        return F.linear(x, **self.cut(op))
+
+
+def matrix_name(big: int, small: int) -> str:
+    """Name of the matrix that turns a kernel of size `big` into one of size `small`, as in the original's checkpoints."""
+    return f"{big}to{small}_matrix"

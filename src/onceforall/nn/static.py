@@ -1,0 +1,75 @@
+"""A plain torch network from a plan: a `torch.fx.GraphModule` of `torch.nn` layers, with nothing of ours inside."""
+
+import operator
+
+import torch
+from torch import fx, nn
+
+from ..plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Plan, Scale
+
+__all__ = ["build"]
+
+
+def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
+    """The network that a plan describes, with fresh weights, in channels-last format.
+
+    Submodules are named "segment.operation", so its state dict has the names of the supernet's. `network.code` is readable.
+    Input (batch, *plan.input_shape), output (batch, *plan.output_shape).
+    """
+    root = nn.Module()
+    graph = fx.Graph()
+    last = graph.placeholder("x")
+    for segment in plan.segments:
+        values = {"in": last}
+        for op in segment.ops:
+            inputs = tuple(values[source] for source in op.inputs)
+            layer = _layer(op, dropout)
+            if isinstance(layer, nn.Module):
+                name = f"{segment.name}.{op.name}"
+                put(root, name, layer)
+                values[op.name] = graph.call_module(name, inputs)
+            else:
+                values[op.name] = graph.call_function(layer, inputs)
+            last = values[op.name]
+    graph.output(last)
+    network = fx.GraphModule(root, graph, "Subnet")
+    return network.to(memory_format=torch.channels_last)
+
+
+def _layer(op: Op, dropout: float):  # type: ignore[no-untyped-def]  # an nn.Module or one of operator's functions
+    match op:
+        case Conv():
+            return nn.Conv2d(op.in_channels, op.shape[0], op.kernel, op.stride, op.kernel // 2, groups=op.groups, bias=op.bias)
+        case Norm():
+            return nn.BatchNorm2d(op.shape[0], eps=op.eps)
+        case Activation(function="relu"):
+            return nn.ReLU(inplace=True)
+        case Activation(function="relu6"):
+            return nn.ReLU6(inplace=True)
+        case Activation(function="h_swish"):
+            return nn.Hardswish(inplace=True)
+        case Activation(function="h_sigmoid"):
+            return nn.Hardsigmoid(inplace=True)
+        case GlobalPool():
+            return nn.AdaptiveAvgPool2d(1)
+        case Flatten():
+            return nn.Flatten()
+        case Dropout():
+            return nn.Dropout(dropout)
+        case Linear():
+            return nn.Linear(op.in_features, op.shape[0])
+        case Add():
+            return operator.add
+        case Scale():
+            return operator.mul
+    raise AssertionError(f"no torch layer for {type(op).__name__}")
+
+
+def put(root: nn.Module, name: str, layer: nn.Module) -> None:
+    """Register a layer under a dotted name, making the modules on the way."""
+    *path, leaf = name.split(".")
+    for part in path:
+        if part not in dict(root.named_children()):
+            root.add_module(part, nn.Module())
+        root = root.get_submodule(part)
+    root.add_module(leaf, layer)

@@ -1,0 +1,285 @@
+"""`Plan`: a network as a flat list of primitive operations with all shapes.
+
+A plan is a chain of segments (stem, one per block, head). An operation reads only its segment's input, named "in", or
+earlier operations of the same segment, so a segment can be cut out, measured and compared on its own. MACs, parameters,
+memory, the static network, the exported file and the picture are all folds over a plan.
+
+Shapes leave the batch out: (channels, height, width), or (features,) after the last pooling.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+__all__ = [
+    "Activation",
+    "Add",
+    "Conv",
+    "Dropout",
+    "Flatten",
+    "GlobalPool",
+    "Linear",
+    "Norm",
+    "Op",
+    "Plan",
+    "Scale",
+    "Segment",
+    "Shape",
+]
+
+Shape = tuple[int, ...]
+ActivationName = Literal["relu", "relu6", "h_swish", "h_sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """2-d convolution with padding kernel // 2.
+
+    `kernels` lists the sizes that the shared weight of a supernet serves; more than one makes the kernel elastic.
+    """
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    in_channels: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+    kernels: tuple[int, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        return prod(self.shape) * (self.in_channels // self.groups) * self.kernel**2
+
+    @property
+    def params(self) -> int:
+        return self.shape[0] * (self.in_channels // self.groups * self.kernel**2 + self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Batch normalisation over the channels, with scale and shift."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    eps: float = 1e-5
+    macs = 0
+
+    @property
+    def params(self) -> int:
+        return 2 * self.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Element-wise function. h_sigmoid(x) = relu6(x + 3) / 6 and h_swish(x) = x h_sigmoid(x)."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    function: ActivationName
+    macs = 0
+    params = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalPool:
+    """Mean over height and width, which stay as 1 × 1."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    macs = 0
+    params = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten:
+    """(channels, 1, 1) → (channels,)."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    macs = 0
+    params = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Sum of two tensors of one shape: the shortcut."""
+
+    name: str
+    inputs: tuple[str, str]
+    shape: Shape
+    macs = 0
+    params = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """First input times the second, one factor per channel: the gate of squeeze-and-excitation."""
+
+    name: str
+    inputs: tuple[str, str]
+    shape: Shape
+    macs = 0
+    params = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Dropout; does nothing in eval mode. The rate is a matter of training and belongs to the supernet's call."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    macs = 0
+    params = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Fully connected layer with bias."""
+
+    name: str
+    inputs: tuple[str]
+    shape: Shape
+    in_features: int
+
+    @property
+    def macs(self) -> int:
+        return self.in_features * self.shape[0]
+
+    @property
+    def params(self) -> int:
+        return self.in_features * self.shape[0] + self.shape[0]
+
+
+Op = Conv | Norm | Activation | GlobalPool | Flatten | Add | Scale | Dropout | Linear
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of operations that reads one tensor and hands one on: the stem, one block, or the head."""
+
+    name: str
+    in_shape: Shape
+    ops: tuple[Op, ...]
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.ops[-1].shape if self.ops else self.in_shape
+
+    @property
+    def signature(self) -> tuple[Shape, tuple[Op, ...]]:
+        """Equal for segments that compute the same thing on the same shapes, wherever they stand."""
+        return self.in_shape, self.ops
+
+    @property
+    def macs(self) -> int:
+        return sum(op.macs for op in self.ops)
+
+    @property
+    def params(self) -> int:
+        return sum(op.params for op in self.ops)
+
+    @cached_property
+    def peak_activations(self) -> int:
+        """Most numbers alive at once while the segment runs: inputs still needed plus the output being written.
+
+        Norms, activations, flatten and dropout work in place, as deployment runtimes fuse them.
+        """
+        last_use = {source: i for i, op in enumerate(self.ops) for source in op.inputs}
+        owner = {"in": "in"}  # tensor -> the buffer that holds it
+        size = {"in": prod(self.in_shape)}
+        free_at = dict(last_use)
+        peak = size["in"]
+        for i, op in enumerate(self.ops):
+            source = owner[op.inputs[0]]
+            if isinstance(op, Norm | Activation | Flatten | Dropout) and free_at[op.inputs[0]] == i:
+                owner[op.name] = source
+            else:
+                owner[op.name] = op.name
+                size[op.name] = prod(op.shape)
+            alive = {owner[op.name]} | {owner[t] for t, last in last_use.items() if t in owner and last >= i}
+            peak = max(peak, sum(size[buffer] for buffer in alive))
+        return peak
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole network, or a piece of one: segments in order."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.segments[0].in_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.segments[-1].out_shape
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return tuple(op for segment in self.segments for op in segment.ops)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image, of convolutions and linear layers."""
+        return sum(segment.macs for segment in self.segments)
+
+    @property
+    def params(self) -> int:
+        """Learnable numbers of the extracted network."""
+        return sum(segment.params for segment in self.segments)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Peak float32 activation memory for one image, in bytes; weights not counted."""
+        return 4 * max(segment.peak_activations for segment in self.segments)
+
+    def piece(self, name: str) -> "Plan":
+        """The plan of one segment alone.
+
+        Raises:
+            KeyError: no segment of that name.
+        """
+        for segment in self.segments:
+            if segment.name == name:
+                return Plan((segment,))
+        raise KeyError(name)
+
+    def table(self) -> str:
+        """A readable table: one line per segment with what it does, its output shape, MACs and parameters."""
+        rows = [("segment", "operations", "output", "MACs", "parameters")]
+        for segment in self.segments:
+            rows.append(
+                (segment.name, _summary(segment), "×".join(map(str, segment.out_shape)), f"{segment.macs:,}", f"{segment.params:,}")
+            )
+        rows.append(("total", "", "×".join(map(str, self.output_shape)), f"{self.macs:,}", f"{self.params:,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = []
+        for name, what, shape, macs, params in rows:
+            cells = [
+                name.ljust(widths[0]),
+                what.ljust(widths[1]),
+                shape.ljust(widths[2]),
+                macs.rjust(widths[3]),
+                params.rjust(widths[4]),
+            ]
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+
+def _summary(segment: Segment) -> str:
+    convs = [op for op in segment.ops if isinstance(op, Conv)]
+    spatial = [f"k{op.kernel}" + (f"/s{op.stride}" if op.stride > 1 else "") for op in convs if op.kernel > 1]
+    kinds = Counter(type(op).__name__.lower() for op in segment.ops)
+    middle = [f"mid {op.shape[0]}" for op in convs if op.groups > 1]
+    extras = [word for kind, word in (("scale", "se"), ("add", "shortcut"), ("linear", "classifier")) if kinds[kind]]
+    return " ".join(spatial + middle + extras) or "+".join(kinds)

@@ -1,0 +1,235 @@
+"""`Space`: the choices from which architectures are made, checked, counted, sampled, changed and lowered.
+
+Many architectures at once are an integer gene matrix (n, len(space.columns)): entry = index into that column's choices,
+or -1 where the block is absent. Search and predictors work on gene matrices; see `genes.py` for the operations.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from . import genes as gene_ops
+from .arch import Arch, Block, Stage
+from .errors import ArchError, SpaceError
+from .genes import Column, Genes
+from .plan import Plan
+
+__all__ = ["Choices", "Space"]
+
+Value = TypeVar("Value", int, float)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen in one stage. Each sequence is ascending and without repeats."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expand_ratios: tuple[float, ...]
+
+    @property
+    def per_block(self) -> int:
+        return len(self.kernels) * len(self.expand_ratios)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A family of networks with its choices. Made by `onceforall.space(family, ...)`.
+
+    Args:
+        family: name in `onceforall.spaces.FAMILIES`.
+        arguments: what `onceforall.space` was given, all defaults filled in; JSON-able.
+        resolutions: input sizes in pixels, ascending.
+        stages: choices of each elastic stage, from input to output.
+        lowering: (arch, num_classes) -> Plan. Segment "stages.S.I" is block I of stage S; it depends on the resolution,
+            its own choices, its stage's width and, for I = 0, the width of the stage before. Segments before the first
+            stage depend on the resolution only, those after the last stage also on that stage's width.
+    """
+
+    family: str
+    arguments: dict[str, Any] = field(hash=False)
+    resolutions: tuple[int, ...]
+    stages: tuple[Choices, ...]
+    lowering: Callable[[Arch, int], Plan] = field(compare=False, repr=False)
+
+    # -- one architecture ------------------------------------------------------------------------------------------
+
+    def largest(self, resolution: int | None = None) -> Arch:
+        """The architecture with the largest choice everywhere, at the largest or the given resolution."""
+        return self._extreme(-1, resolution)
+
+    def smallest(self, resolution: int | None = None) -> Arch:
+        """The architecture with the smallest choice everywhere, at the smallest or the given resolution."""
+        return self._extreme(0, resolution)
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """Draw every choice uniformly and independently: resolution, widths and depths, then each block."""
+        return self.archs(self.sample_genes(rng, 1))[0]
+
+    def mutate(self, arch: Arch, rng: np.random.Generator, probability: float = 0.1) -> Arch:
+        """Redraw each choice with the given probability."""
+        return self.archs(gene_ops.mutate(self.columns, self.genes([arch]), rng, probability))[0]
+
+    def cross(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
+        """Take each choice from one of two parents, with equal odds."""
+        return self.archs(gene_ops.cross(self.columns, self.genes([first]), self.genes([second]), rng))[0]
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """All architectures one step away: one choice changed to any other value; a depth changed to the next one up
+        or down, the added blocks being alike, once for each kernel and ratio."""
+        return self.archs(gene_ops.neighbours(self.columns, self.genes([arch])[0]))
+
+    def count(self) -> int:
+        """Number of different architectures, exact."""
+        total = len(self.resolutions)
+        for stage in self.stages:
+            total *= len(stage.widths) * sum(stage.per_block**depth for depth in stage.depths)
+        return total
+
+    def check(self, arch: Arch) -> None:
+        """Do nothing if the architecture lies in this space.
+
+        Raises:
+            ArchError: names the first value that does not fit, and what is allowed there.
+        """
+        self._allowed("resolution", arch.resolution, self.resolutions)
+        if len(arch.stages) != len(self.stages):
+            raise ArchError(f"the architecture has {len(arch.stages)} stages, this {self.family} space has {len(self.stages)}")
+        for s, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
+            self._allowed(f"width of stage {s}", stage.width, choices.widths)
+            self._allowed(f"depth of stage {s}", stage.depth, choices.depths)
+            for i, block in enumerate(stage.blocks):
+                self._allowed(f"kernel of block {i} in stage {s}", block.kernel, choices.kernels)
+                self._allowed(f"expand ratio of block {i} in stage {s}", block.expand_ratio, choices.expand_ratios)
+
+    def __contains__(self, arch: Arch) -> bool:
+        try:
+            self.check(arch)
+        except ArchError:
+            return False
+        return True
+
+    def lower(self, arch: Arch, num_classes: int = 1000) -> Plan:
+        """The operations of the architecture, with all shapes.
+
+        Raises:
+            ArchError: the architecture lies outside this space.
+        """
+        self.check(arch)
+        if num_classes < 1:
+            raise ArchError(f"num_classes is {num_classes}: a classifier needs at least 1 class")
+        return self.lowering(arch, num_classes)
+
+    # -- many architectures ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """What each column of a gene matrix means: resolution, then per stage width, depth and each block's choices."""
+        columns = [Column("resolution", self.resolutions)]
+        for s, stage in enumerate(self.stages):
+            columns.append(Column("width", stage.widths, s))
+            columns.append(Column("depth", stage.depths, s))
+            for i in range(stage.depths[-1]):
+                columns.append(Column("kernel", stage.kernels, s, i))
+                columns.append(Column("expand_ratio", stage.expand_ratios, s, i))
+        return tuple(columns)
+
+    def sample_genes(self, rng: np.random.Generator, n: int) -> Genes:
+        """n rows, each drawn like `sample`."""
+        return gene_ops.sample(self.columns, rng, n)
+
+    def genes(self, archs: Sequence[Arch]) -> Genes:
+        """Gene matrix (n, columns) of the architectures.
+
+        Raises:
+            ArchError: one of them lies outside this space.
+        """
+        matrix = np.full((len(archs), len(self.columns)), -1, np.int16)
+        for row, arch in zip(matrix, archs, strict=True):
+            self.check(arch)
+            values: list[int] = [self.resolutions.index(arch.resolution)]
+            for stage, choices in zip(arch.stages, self.stages, strict=True):
+                values += [choices.widths.index(stage.width), choices.depths.index(stage.depth)]
+                for block in stage.blocks:
+                    values += [choices.kernels.index(block.kernel), choices.expand_ratios.index(block.expand_ratio)]
+                values += [-1, -1] * (choices.depths[-1] - stage.depth)
+            row[:] = values
+        return matrix
+
+    def archs(self, genes: Genes) -> list[Arch]:
+        """The architectures of a gene matrix.
+
+        Raises:
+            ArchError: wrong shape, an index out of range, or a row that is not canonical.
+        """
+        gene_ops.check(self.columns, genes)
+        return [self._arch(row) for row in genes.tolist()]
+
+    def encode(self, genes: Genes) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """One-hot features (n, features) float32 of every column with more than one choice; absent blocks are zeros."""
+        return gene_ops.one_hot(self.columns, genes)
+
+    # -- the space itself ------------------------------------------------------------------------------------------
+
+    def restrict(self, **choices: Sequence[float]) -> "Space":
+        """The sub-space that keeps only the given values of the named choices, wherever a stage offers one of them.
+
+        A stage that offers none of them keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios.
+
+        Raises:
+            SpaceError: an unknown name, or values that occur nowhere in this space.
+        """
+        stages, resolutions = list(self.stages), self.resolutions
+        for name, values in choices.items():
+            if name == "resolutions":
+                resolutions = _keep(resolutions, values)
+                found = bool(set(self.resolutions) & set(values))
+            elif name in Choices.__dataclass_fields__:
+                found = any(set(values) & set(getattr(stage, name)) for stage in stages)
+                stages = [replace(stage, **{name: _keep(getattr(stage, name), values)}) for stage in stages]
+            else:
+                raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels or expand_ratios")
+            if not found:
+                raise SpaceError(f"{name}={tuple(values)}: none of these values is a choice of this {self.family} space")
+        return replace(self, resolutions=resolutions, stages=tuple(stages))
+
+    def to_json(self) -> str:
+        """Family and arguments as JSON text; `onceforall.spaces.from_json` reads it."""
+        return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments})
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _extreme(self, index: Literal[0, -1], resolution: int | None) -> Arch:
+        if resolution is not None:
+            self._allowed("resolution", resolution, self.resolutions)
+        stages = tuple(
+            Stage(c.widths[index], (Block(c.kernels[index], c.expand_ratios[index]),) * c.depths[index]) for c in self.stages
+        )
+        return Arch(self.resolutions[index] if resolution is None else resolution, stages)
+
+    def _arch(self, row: list[int]) -> Arch:
+        resolution, at, stages = self.resolutions[row[0]], 1, []
+        for choices in self.stages:
+            width, depth = choices.widths[row[at]], choices.depths[row[at + 1]]
+            pairs = row[at + 2 : at + 2 + 2 * depth]
+            blocks = zip(pairs[::2], pairs[1::2], strict=True)
+            stages.append(Stage(width, tuple(Block(choices.kernels[k], choices.expand_ratios[e]) for k, e in blocks)))
+            at += 2 + 2 * choices.depths[-1]
+        return Arch(resolution, tuple(stages))
+
+    def _allowed(self, what: str, value: float, allowed: Sequence[float]) -> None:
+        if value not in allowed:
+            raise ArchError(f"{what} is {value}, this {self.family} space allows {_list(allowed)}")
+
+
+def _keep(own: tuple[Value, ...], values: Sequence[float]) -> tuple[Value, ...]:
+    return tuple(v for v in own if v in set(values)) or own
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(map(str, values)) if len(values) <= 8 else f"{values[0]}, {values[1]}, … {values[-1]}"

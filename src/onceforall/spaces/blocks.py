@@ -1,0 +1,87 @@
+"""Segments that several families share, as lists of plan operations.
+
+Widths are channel counts; `shape` is (channels, height, width) without the batch.
+"""
+
+from collections.abc import Sequence
+
+from ..plan import Activation, ActivationName, Add, Conv, GlobalPool, Norm, Op, Scale, Segment, Shape
+
+__all__ = ["conv_norm_act", "make_divisible", "mobile_block"]
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Nearest multiple of the divisor, never more than 10 % below the value (MobileNet convention)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def conv_norm_act(
+    prefix: str,
+    source: str,
+    in_shape: Shape,
+    channels: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    kernels: Sequence[int] = (),
+    activation: ActivationName | None,
+    eps: float = 1e-5,
+) -> list[Op]:
+    """Convolution without bias, batch norm, and the activation if there is one."""
+    _, height, width = in_shape
+    shape = (channels, -(-height // stride), -(-width // stride))
+    ops: list[Op] = [
+        Conv(f"{prefix}.conv", (source,), shape, in_shape[0], kernel, stride, groups, kernels=tuple(kernels)),
+        Norm(f"{prefix}.norm", (f"{prefix}.conv",), shape, eps),
+    ]
+    if activation:
+        ops.append(Activation(f"{prefix}.act", (f"{prefix}.norm",), shape, activation))
+    return ops
+
+
+def mobile_block(
+    name: str,
+    in_shape: Shape,
+    channels: int,
+    *,
+    middle: int,
+    kernel: int,
+    kernels: Sequence[int] = (),
+    stride: int,
+    activation: ActivationName,
+    squeeze_excite: bool = False,
+    shortcut: bool = True,
+    eps: float = 1e-5,
+) -> Segment:
+    """Inverted residual block (MobileNetV2/V3): 1×1 expand, depthwise, squeeze-and-excitation, 1×1 project, shortcut.
+
+    Without expansion (middle == input channels) the first convolution is left out. The shortcut is there only where
+    stride is 1 and input and output widths are equal.
+    """
+    ops: list[Op] = []
+    last, shape = "in", in_shape
+    if middle != in_shape[0]:
+        ops += conv_norm_act("expand", last, shape, middle, activation=activation, eps=eps)
+        last, shape = ops[-1].name, ops[-1].shape
+    ops += conv_norm_act(
+        "depthwise", last, shape, middle,
+        kernel=kernel, kernels=kernels, stride=stride, groups=middle, activation=activation, eps=eps,
+    )  # fmt: skip
+    last, shape = ops[-1].name, ops[-1].shape
+    if squeeze_excite:
+        squeezed = make_divisible(middle // 4)
+        ops += [
+            GlobalPool("se.pool", (last,), (middle, 1, 1)),
+            Conv("se.reduce", ("se.pool",), (squeezed, 1, 1), middle, bias=True),
+            Activation("se.relu", ("se.reduce",), (squeezed, 1, 1), "relu"),
+            Conv("se.expand", ("se.relu",), (middle, 1, 1), squeezed, bias=True),
+            Activation("se.gate", ("se.expand",), (middle, 1, 1), "h_sigmoid"),
+            Scale("se.scale", (last, "se.gate"), shape),
+        ]
+        last = "se.scale"
+    ops += conv_norm_act("project", last, shape, channels, activation=None, eps=eps)
+    if shortcut and stride == 1 and in_shape[0] == channels:
+        ops.append(Add("add", ("in", "project.norm"), ops[-1].shape))
+    return Segment(name, in_shape, tuple(ops))

@@ -1,0 +1,46 @@
+"""Checks of the arguments that describe a space, shared by the families."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import SpaceError
+
+__all__ = ["choices", "positive"]
+
+
+def positive(name: str, value: float) -> None:
+    """Raise SpaceError unless the value is a number in (0, 100]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
+        raise SpaceError(f"{name} is {value!r}: it must be a number above 0 and at most 100")
+
+
+def choices(
+    name: str,
+    values: Sequence[float],
+    *,
+    at_least: float,
+    whole: bool = False,
+    odd: bool = False,
+    length: int | None = None,
+    ordered: bool = True,
+) -> Any:
+    """The values as a tuple, ascending if `ordered`; whole numbers become int.
+
+    Raises:
+        SpaceError: no sequence, empty, a repeat, a value of the wrong kind or too small, or not `length` values.
+    """
+    try:
+        result = tuple(int(v) if float(v).is_integer() else float(v) for v in values)
+    except (TypeError, ValueError):
+        raise SpaceError(f"{name} is {values!r}: it must be a sequence of numbers, such as (3, 5, 7)") from None
+    if isinstance(values, str) or not result:
+        raise SpaceError(f"{name} is {values!r}: it must be a sequence of at least one number")
+    if length is not None and len(result) != length:
+        raise SpaceError(f"{name} has {len(result)} values, it must have {length}")
+    for value in result:
+        kind = "an odd number" if odd else "a whole number" if whole else "a number"
+        if (whole and isinstance(value, float)) or (odd and value % 2 == 0) or not at_least <= value < 1e6:
+            raise SpaceError(f"{name} holds {value}: each must be {kind} of at least {at_least}")
+    if ordered and len(set(result)) < len(result):
+        raise SpaceError(f"{name} is {result}: a value is repeated")
+    return tuple(sorted(result)) if ordered else result
