@@ -1,4 +1,36 @@
 """Once for all: train one elastic network, then take a specialised network for any device without training again.
 
-Names are loaded when they are first used, so `import onceforall` takes milliseconds and torch is loaded only where needed.
+What needs no torch is imported here and costs about 0.1 s; the names in `LAZY` load their module at first use.
+
+The name `onceforall.space` is the function. The module of that name, which defines `Space`, is loaded before the function
+is bound, so no later import can put the module in its place.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .arch import Arch
+from .plan import Plan
+from .space import Space
+from .spaces import space
+
+if TYPE_CHECKING:
+    from .supernet import Supernet
+
+__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "space"]
+
+__version__ = "0.1.0"
+
+LAZY = {
+    "Supernet": "onceforall.supernet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(LAZY[name]).__dict__[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LAZY})
