@@ -1,0 +1,134 @@
+"""The ONNX file computes what PyTorch computes."""
+
+import builtins
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+import onceforall
+from onceforall.errors import CheckpointError, MissingExtraError, StatisticsError
+from onceforall.nn.onnx import to_onnx
+from onceforall.nn.static import build
+from onceforall.plan import Activation, Add, Conv, Norm, Plan, Segment
+from onceforall.space import Space
+
+SPACES = {
+    "digits": onceforall.space("mobilenet_v3", width=0.5, resolutions=(20, 28, 31), strides=(1, 1, 2, 2, 1, 1, 2)),
+    "wide": onceforall.space("mobilenet_v3", width=1.0, resolutions=(64,), expand_ratios=(1.5, 3)),
+}
+
+
+def randomise(network: nn.Module, seed: int) -> nn.Module:
+    """Weights and statistics far from their initial values, in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.dtype != torch.float32:
+                continue
+            if "running_var" in name or ("norm" in name and "weight" in name):
+                value.uniform_(0.5, 1.5, generator=generator)
+            elif value.ndim > 1:
+                value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
+            else:
+                value.normal_(0, 0.3, generator=generator)
+    return network.eval()
+
+
+def run(model: bytes, images: Tensor) -> Tensor:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def assert_same(plan: Plan, seed: int, batch: int = 2) -> None:
+    network = randomise(build(plan), seed)
+    images = torch.randn((batch, *plan.input_shape), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        expected = network(images)
+    actual = run(to_onnx(plan, network), images)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.fixture(params=SPACES, scope="module")
+def space(request: pytest.FixtureRequest) -> Space:
+    return SPACES[request.param]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_same_logits_as_pytorch(space: Space, seed: int) -> None:
+    assert_same(space.lower(space.sample(np.random.default_rng(seed)), 10), seed, batch=1 + seed % 3)
+
+
+def test_every_segment_alone(space: Space) -> None:
+    plan = space.lower(space.largest(), 10)
+    for i, segment in enumerate(plan.segments):
+        assert_same(plan.piece(segment.name), i)
+
+
+def test_every_activation_and_a_norm_that_cannot_be_folded() -> None:
+    shape = (4, 5, 5)
+    ops = [Conv("conv", ("in",), shape, 4, 3), Norm("norm", ("conv",), shape), Add("both", ("conv", "norm"), shape)]
+    ops.append(Norm("after", ("both",), shape))
+    for source, function in (("after", "relu6"), ("relu6", "h_sigmoid"), ("h_sigmoid", "h_swish"), ("h_swish", "relu")):
+        ops.append(Activation(function, (source,), shape, function))
+    assert_same(Plan((Segment("only", shape, tuple(ops)),)), 0)
+
+
+def test_the_file_is_described_and_deterministic() -> None:
+    space = SPACES["digits"]
+    plan = space.lower(space.smallest(), 10)
+    network = randomise(build(plan), 0)
+    data = to_onnx(plan, network, metadata={"arch": space.smallest().to_json()})
+    assert data == to_onnx(plan, network.state_dict(), metadata={"arch": space.smallest().to_json()})
+    model = onnx.load_from_string(data)
+    assert [p.key for p in model.metadata_props] == ["arch"]
+    assert [i.name for i in model.graph.input] == ["images"]
+    assert [o.name for o in model.graph.output] == ["logits"]
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["batch", 3, 20, 20]
+    assert not {"BatchNormalization", "Mul"} & {node.op_type for node in model.graph.node if "norm" in node.name}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "message"),
+    [
+        ("stem.first.norm.running_mean", float("nan"), StatisticsError, "recalibrate the network first"),
+        ("stem.first.norm.running_var", float("inf"), StatisticsError, r"stem.first.norm.running_var holds values that are not"),
+        ("stem.first.norm.running_var", -1.0, StatisticsError, "never negative"),
+        ("head.classifier.weight", float("nan"), CheckpointError, "damaged or have diverged"),
+    ],
+)
+def test_broken_numbers_are_refused(key: str, value: float, error: type[Exception], message: str) -> None:
+    plan = SPACES["digits"].lower(SPACES["digits"].smallest(), 10)
+    state = randomise(build(plan), 0).state_dict()
+    state[key].fill_(value)
+    with pytest.raises(error, match=message):
+        to_onnx(plan, state)
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    space = SPACES["digits"]
+    plan, other = (space.lower(arch, 10) for arch in (space.largest(), space.smallest()))
+    with pytest.raises(CheckpointError, match=r"has shape .* the plan needs"):
+        to_onnx(plan, build(other).eval())
+    with pytest.raises(CheckpointError, match=r"stem.first.conv.weight is missing"):
+        to_onnx(plan, {})
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = builtins.__import__
+
+    def absent(name: str, *arguments: object) -> object:
+        if name == "onnx":
+            raise ImportError(name)
+        return found(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    plan = SPACES["digits"].lower(SPACES["digits"].smallest(), 10)
+    with pytest.raises(MissingExtraError, match=r"pip install 'onceforall\[onnx\]'"):
+        to_onnx(plan, {})
