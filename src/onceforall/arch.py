@@ -48,10 +48,13 @@ class Arch:
     def to_json(self) -> str:
         """The architecture as JSON text, the same text for equal architectures."""
         stages = [
-            {"width": stage.width, "blocks": [{"kernel": b.kernel, "expand_ratio": b.expand_ratio} for b in stage.blocks]}
+            {
+                "width": _number(stage.width),
+                "blocks": [{"kernel": _number(b.kernel), "expand_ratio": _number(b.expand_ratio)} for b in stage.blocks],
+            }
             for stage in self.stages
         ]
-        return json.dumps({"format": FORMAT, "resolution": self.resolution, "stages": stages})
+        return json.dumps({"format": FORMAT, "resolution": _number(self.resolution), "stages": stages})
 
     @classmethod
     def from_json(cls, text: str) -> "Arch":
@@ -103,7 +106,11 @@ def _integer(value: Any, where: str) -> int:
 
 
 def _ratio(value: Any, where: str) -> float:
-    """Whole ratios stay integers, so that 4 and 4.0 are one architecture with one text."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e6:
         raise ArchError(f"{where}: expected a positive number, found {value!r}")
+    return _number(value)
+
+
+def _number(value: float) -> float:
+    """Whole numbers become int, so that 4 and 4.0, or numpy's 4, are one architecture with one text."""
     return int(value) if value == int(value) else float(value)
