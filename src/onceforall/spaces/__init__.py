@@ -24,13 +24,7 @@ def space(family: str, **arguments: Any) -> Space:
     Raises:
         SpaceError: an unknown family or argument, or a value that does not describe a space.
     """
-    if family not in FAMILIES:
-        raise SpaceError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)}")
-    known = list(inspect.signature(FAMILIES[family]).parameters)
-    for name in arguments:
-        if name not in known:
-            raise SpaceError(f"{family} has no argument {name!r}: choose from {', '.join(known)}")
-    return FAMILIES[family](**arguments)
+    return _make(family, arguments)
 
 
 def from_json(text: str) -> Space:
@@ -47,4 +41,14 @@ def from_json(text: str) -> Space:
         raise SpaceError("not a space: expected an object with exactly format, family and arguments")
     if data["format"] != "onceforall.space/1":
         raise SpaceError(f"unknown space format {data['format']!r}: this version reads 'onceforall.space/1'")
-    return space(data["family"], **data["arguments"])
+    return _make(data["family"], data["arguments"])
+
+
+def _make(family: str, arguments: dict[str, Any]) -> Space:
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise SpaceError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)}")
+    known = list(inspect.signature(FAMILIES[family]).parameters)
+    for name in arguments:
+        if name not in known:
+            raise SpaceError(f"{family} has no argument {name!r}: choose from {', '.join(known)}")
+    return FAMILIES[family](**arguments)

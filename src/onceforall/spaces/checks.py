@@ -30,17 +30,19 @@ def choices(
         SpaceError: no sequence, empty, a repeat, a value of the wrong kind or too small, or not `length` values.
     """
     try:
+        if isinstance(values, str | bytes | dict) or any(isinstance(v, str | bytes | bool) for v in values):
+            raise TypeError
         result = tuple(int(v) if float(v).is_integer() else float(v) for v in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpaceError(f"{name} is {values!r}: it must be a sequence of numbers, such as (3, 5, 7)") from None
-    if isinstance(values, str) or not result:
+    if not result:
         raise SpaceError(f"{name} is {values!r}: it must be a sequence of at least one number")
     if length is not None and len(result) != length:
         raise SpaceError(f"{name} has {len(result)} values, it must have {length}")
     for value in result:
         kind = "an odd number" if odd else "a whole number" if whole else "a number"
         if (whole and isinstance(value, float)) or (odd and value % 2 == 0) or not at_least <= value < 1e6:
-            raise SpaceError(f"{name} holds {value}: each must be {kind} of at least {at_least}")
+            raise SpaceError(f"{name} holds {value}: each must be {kind} from {at_least} to 999999")
     if ordered and len(set(result)) < len(result):
         raise SpaceError(f"{name} is {result}: a value is repeated")
     return tuple(sorted(result)) if ordered else result
