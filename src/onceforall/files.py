@@ -22,6 +22,7 @@ ADVICE = {
     errno.EPERM: "not permitted: choose a folder you may write to",
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.ENOENT: "no such file or folder: check the path",
+    errno.EEXIST: "a file of that name is in the way: choose another folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder: check the path",
     errno.EISDIR: "this is a folder, a file is needed: check the path",
 }
@@ -105,13 +106,16 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a JSON-lines file; [] if there is none. Lines that a crash tore are left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in read_text(path).splitlines():
+    with reading_or_writing(path):
         try:
-            record = json.loads(line)
-        except ValueError:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return []
+    records = []
+    for line in content.split(b"\n"):
+        try:
+            record = json.loads(line.decode())
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             records.append(record)
