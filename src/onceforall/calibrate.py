@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import StatisticsError
+from .errors import DataError, StatisticsError
 
 __all__ = ["Accuracy", "Calibrated", "evaluate", "recalibrate"]
 
@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) float32, labels (n
 class Calibrated:
     """A network in eval mode whose BatchNorm statistics were measured on `images` images with its present weights.
 
-    `version` tells whether a weight or statistic was written to since.
+    `version` tells whether a weight or statistic was replaced or written to since.
     """
 
     network: nn.Module
@@ -45,31 +45,37 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
 
     Args:
         network: a plain network, such as `Supernet.extract` gives.
-        batches: training images (n, 3, height, width) as the network will see them, preprocessed, all of equal n.
+        batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
+            much as it has images; at least 2.
 
     Raises:
-        StatisticsError: no batch, or statistics that are not finite (the weights or images are broken).
+        StatisticsError: no batch, a batch of one image, or weights or statistics that are not finite.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-        norm.train()
     images = 0
-    with torch.no_grad():
-        for batch in batches:
-            network(batch)
-            images += len(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        with torch.no_grad():
+            for batch in batches:
+                if len(batch) < 2:
+                    raise StatisticsError("recalibration was given a batch of 1 image: batch statistics need at least 2")
+                images += len(batch)
+                for norm in norms:
+                    norm.momentum = len(batch) / images  # makes the running average that of all images so far
+                network(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
     if images == 0:
         raise StatisticsError("recalibration needs at least one batch of training images, it was given none")
-    for name, buffer in network.named_buffers():
-        if not buffer.isfinite().all():
-            raise StatisticsError(f"the BatchNorm statistic {name} is not finite after recalibration: the weights have diverged")
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if not tensor.isfinite().all():
+            raise StatisticsError(f"{name} is not finite after recalibration: the weights have diverged")
     return Calibrated(network, images, _version(network))
 
 
@@ -78,7 +84,7 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
 
     Raises:
         StatisticsError: the network was not recalibrated, or was changed or put back to train mode since.
-        ValueError: no images.
+        DataError: no images.
     """
     if not isinstance(calibrated, Calibrated):
         raise StatisticsError(
@@ -97,10 +103,10 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
             images += len(labels)
     if not images:
-        raise ValueError("evaluate was given no images")
+        raise DataError("evaluate was given no images")
     return Accuracy(hits1 / images, hits5 / images, loss / images, images)
 
 
 def _version(network: nn.Module) -> int:
-    """Grows with every write to a parameter or buffer."""
-    return sum(tensor._version for tensor in (*network.parameters(), *network.buffers()))
+    """Another number after any parameter or buffer was written to or replaced."""
+    return hash(tuple((tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())))
