@@ -1,6 +1,7 @@
 """A plain torch network from a plan: a `torch.fx.GraphModule` of `torch.nn` layers, with nothing of ours inside."""
 
 import operator
+from collections import Counter
 
 import torch
 from torch import fx, nn
@@ -14,16 +15,19 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
     """The network that a plan describes, with fresh weights, in channels-last format.
 
     Submodules are named "segment.operation", so its state dict has the names of the supernet's. `network.code` is readable.
-    Input (batch, *plan.input_shape), output (batch, *plan.output_shape).
+    Input (batch, *plan.input_shape), output (batch, *plan.output_shape). Activations work in place where nothing else reads
+    their input.
     """
     root = nn.Module()
     graph = fx.Graph()
     last = graph.placeholder("x")
     for segment in plan.segments:
         values = {"in": last}
+        readers = Counter(source for op in segment.ops for source in op.inputs)
         for op in segment.ops:
             inputs = tuple(values[source] for source in op.inputs)
-            layer = _layer(op, dropout)
+            inplace = readers[op.inputs[0]] == 1 and inputs[0].op != "placeholder"
+            layer = _layer(op, dropout, inplace)
             if isinstance(layer, nn.Module):
                 name = f"{segment.name}.{op.name}"
                 put(root, name, layer)
@@ -36,20 +40,20 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
     return network.to(memory_format=torch.channels_last)
 
 
-def _layer(op: Op, dropout: float):  # type: ignore[no-untyped-def]  # an nn.Module or one of operator's functions
+def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-def]  # an nn.Module or one of operator's functions
     match op:
         case Conv():
             return nn.Conv2d(op.in_channels, op.shape[0], op.kernel, op.stride, op.kernel // 2, groups=op.groups, bias=op.bias)
         case Norm():
             return nn.BatchNorm2d(op.shape[0], eps=op.eps)
         case Activation(function="relu"):
-            return nn.ReLU(inplace=True)
+            return nn.ReLU(inplace)
         case Activation(function="relu6"):
-            return nn.ReLU6(inplace=True)
+            return nn.ReLU6(inplace)
         case Activation(function="h_swish"):
-            return nn.Hardswish(inplace=True)
+            return nn.Hardswish(inplace)
         case Activation(function="h_sigmoid"):
-            return nn.Hardsigmoid(inplace=True)
+            return nn.Hardsigmoid(inplace)
         case GlobalPool():
             return nn.AdaptiveAvgPool2d(1)
         case Flatten():
