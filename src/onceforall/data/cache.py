@@ -1,0 +1,220 @@
+"""Every image decoded once, kept as one flat memory-mapped file of small RGB images.
+
+A cache is a folder: pixels.bin (uint8, each image height × width × 3), index.npy (int64, one row per image: position in
+its part, byte offset, height, width), digests.npy (16 bytes per image) and meta.json. It is written beside its place and
+renamed when complete, so a folder of that name is whole.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, FileError
+from ..files import make_folder, read_json, reading_or_writing, write_json
+from .decode import quiet, shrink
+from .sources import Load, Part, digest
+
+__all__ = ["Problem", "Store", "cache_part", "default_cache", "expected_bytes"]
+
+VERSION = 1
+WORST_SHARE = 0.1
+SAMPLE = 64
+ABANDONED_SECONDS = 3600
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """The images of one part that could be decoded.
+
+    Attributes:
+        pixels: the whole file, uint8, read-only, mapped: the system loads and drops its pages as needed.
+        index: (n, 4) int64: position in the part, byte offset, height, width.
+        digests: (n,) one 16-byte hash of shape and pixels per image.
+    """
+
+    pixels: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    digests: NDArray[np.void]
+    problems: tuple[Problem, ...]
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/onceforall, or ~/.cache/onceforall."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "onceforall"
+
+
+def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
+    """Bytes that the part takes in the cache, and whether it is there already; estimated from 64 images if it is not."""
+    store = _open(_place(part, size, folder))
+    if store is not None:
+        return store.pixels.size, True
+    positions = np.unique(np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(np.int64))
+    sizes = []
+    with quiet():
+        for load in part.read(positions):
+            try:
+                width, height = shrink(load(size), size).size
+            except DataError:
+                continue
+            sizes.append(3 * width * height)
+    return int(np.mean(sizes) * len(part)) if sizes else 0, False
+
+
+def cache_part(
+    part: Part, *, size: int, folder: Path, limit_bytes: int, threads: int | None = None, on_progress: Progress | None = None
+) -> Store:
+    """The part's images with a short side of at most `size`, from the cache in `folder` or decoded into it now.
+
+    Args:
+        limit_bytes: stop if the pixels take more.
+        threads: that decode; None for one per CPU.
+        on_progress: called with images done and images in all.
+
+    Raises:
+        DataError: more than a tenth of the images cannot be read, or the limit is exceeded.
+        FileError: the folder cannot be written, or the disk is full. Nothing half-written is left to be trusted.
+    """
+    place = _place(part, size, folder)
+    store = _open(place)
+    if store is not None:
+        if on_progress is not None:
+            on_progress(len(part), len(part))
+        return store
+    make_folder(folder)
+    _sweep(folder)
+    temporary = folder / f".{place.name}.{os.getpid()}.tmp"
+    with reading_or_writing(folder):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            _write(part, size, temporary, limit_bytes, threads or os.cpu_count() or 1, on_progress)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(temporary, place)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    store = _open(place)
+    if store is None:
+        raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
+    return store
+
+
+def _place(part: Part, size: int, folder: Path) -> Path:
+    return folder / digest([str(VERSION), str(size), part.identity])
+
+
+def _open(place: Path) -> Store | None:
+    """The cache at `place`, or None if it is not there or not whole."""
+    try:
+        meta = read_json(place / "meta.json")
+        index = np.load(place / "index.npy", allow_pickle=False)
+        digests = np.load(place / "digests.npy", allow_pickle=False)
+        if meta["version"] != VERSION or (place / "pixels.bin").stat().st_size != meta["bytes"]:
+            return None
+        if index.shape != (meta["images"], 4) or len(digests) != meta["images"]:
+            return None
+        pixels = np.memmap(place / "pixels.bin", np.uint8, "r")
+        problems = tuple(Problem(**problem) for problem in meta["problems"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Store(pixels, index, digests, problems)
+
+
+def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:
+    rows: list[tuple[int, int, int, int]] = []
+    digests: list[bytes] = []
+    problems: list[Problem] = []
+    offset = 0
+    with open(folder / "pixels.bin", "wb") as file:
+        for position, result in enumerate(_decoded(part, size, threads)):
+            if isinstance(result, Problem):
+                problems.append(result)
+                if len(problems) > WORST_SHARE * len(part):
+                    raise DataError(_too_many(problems, position + 1, len(part)))
+            else:
+                height, width, _ = result.shape
+                rows.append((position, offset, height, width))
+                digests.append(_hash(result))
+                file.write(result.data)
+                offset += result.size
+                if offset > limit_bytes:
+                    raise DataError(
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit, lower the size, or use fewer"
+                    )
+            if on_progress is not None:
+                on_progress(position + 1, len(part))
+        file.flush()
+        os.fsync(file.fileno())
+    np.save(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
+    np.save(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
+    found = [{"name": problem.name, "reason": problem.reason} for problem in problems]
+    write_json(folder / "meta.json", {"version": VERSION, "size": size, "images": len(rows), "bytes": offset, "problems": found})
+
+
+def _decoded(part: Part, size: int, threads: int) -> Iterator[NDArray[np.uint8] | Problem]:
+    """Every image of the part in order, a few ahead of the reader."""
+    names = iter(part.names)
+    loads = part.read(np.arange(len(part)))
+    waiting: deque[Future[NDArray[np.uint8] | Problem]] = deque()
+    with quiet():
+        pool = ThreadPoolExecutor(threads)
+        try:
+            for load in loads:
+                waiting.append(pool.submit(_small, load, next(names), size))
+                if len(waiting) >= 4 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _small(load: Load, name: str, size: int) -> NDArray[np.uint8] | Problem:
+    try:
+        return np.asarray(shrink(load(size), size))
+    except DataError as error:
+        return Problem(name, str(error).removeprefix(f"{name}: "))
+
+
+def _hash(pixels: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(pixels.data, digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
+
+
+def _too_many(problems: list[Problem], seen: int, images: int) -> str:
+    first = "; ".join(f"{problem.name} ({problem.reason})" for problem in islice(problems, 3))
+    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: mend or remove them"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what an earlier process left behind when it was killed."""
+    for path in folder.glob(".*.tmp"):
+        newest = max((_changed(inside) for inside in path.glob("*")), default=_changed(path))
+        if time.time() - newest > ABANDONED_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

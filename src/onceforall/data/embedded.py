@@ -1,0 +1,133 @@
+"""Data sets that libraries bring: scikit-learn's digits, and torchvision's by name."""
+
+import inspect
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from .decode import to_rgb
+from .sources import Indices, Load, Part, Source, digest
+
+__all__ = ["open_digits", "open_torchvision"]
+
+
+def open_digits() -> Source:
+    """The 1,797 handwritten digits of 8×8 pixels that scikit-learn ships: no download. No test part of their own."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+
+    def read(positions: Indices) -> Iterator[Load]:
+        for i in positions:
+            yield partial(_from_array, pixels[i])
+
+    names = [f"digit {i}" for i in range(len(pixels))]
+    part = Part(names, digits.target.astype(np.int64), digest(["digits", pixels.tobytes().hex()]), read)
+    return Source("digits", tuple(str(name) for name in digits.target_names), part)
+
+
+def open_torchvision(source: str) -> Source:
+    """A classification data set of torchvision that is on this disk: `torchvision:NAME:ROOT`.
+
+    Raises:
+        DataError: no such data set, not in ROOT, or its targets are not class numbers.
+    """
+    from torchvision import datasets
+
+    kind, _, rest = source.partition(":")
+    name, _, root = rest.partition(":")
+    if not name or not root:
+        raise DataError(f"{source}: write {kind}:NAME:ROOT, for example torchvision:CIFAR10:/path/to/data")
+    if name not in datasets.__all__ or not inspect.isclass(datasets.__dict__[name]):
+        close = [other for other in datasets.__all__ if other.lower().startswith(name[:3].lower())]
+        hint = f", did you mean {' or '.join(close[:6])}?" if close else ""
+        raise DataError(f"torchvision has no data set '{name}'{hint}: see torchvision.datasets for the names")
+    if not Path(root).expanduser().is_dir():
+        raise DataError(f"{root}: no such folder: give the folder that torchvision downloaded {name} to")
+    maker = datasets.__dict__[name]
+    parameters = inspect.signature(maker).parameters
+    if "train" in parameters:
+        train, test = (_make(maker, name, root, {"train": train}) for train in (True, False))
+    elif "split" in parameters:
+        train = _make(maker, name, root, {"split": "train"})
+        test = _make_either(maker, name, root)
+    else:
+        train, test = _make(maker, name, root, {}), None
+    part = _part(train, f"{name} train", root)
+    classes = _class_names(train, part)
+    return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root))
+
+
+def _make(maker: Any, name: str, root: str, arguments: dict[str, Any]) -> Any:
+    try:
+        return maker(root=str(Path(root).expanduser()), **arguments)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"torchvision cannot open {name} in {root} ({reason}): download it there first with "
+            f"torchvision.datasets.{name}({root!r}, download=True)"
+        ) from error
+
+
+def _make_either(maker: Any, name: str, root: str) -> Any:
+    """Data sets with `split` call the second one "test" or "val"; a wrong word is a ValueError."""
+    try:
+        return _make(maker, name, root, {"split": "test"})
+    except DataError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+    return _make(maker, name, root, {"split": "val"})
+
+
+def _part(dataset: Any, name: str, root: str) -> Part:
+    files = sorted(path for path in Path(root).expanduser().rglob("*") if path.is_file())
+    marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
+
+    def read(positions: Indices) -> Iterator[Load]:
+        for i in positions:
+            yield partial(_from_dataset, dataset, int(i), f"{name}[{i}]")
+
+    labels = _labels(dataset, name)
+    return Part([f"{name}[{i}]" for i in range(len(labels))], labels, digest([name, *marks]), read)
+
+
+def _labels(dataset: Any, name: str) -> Indices:
+    inside = vars(dataset)
+    known = next((inside[key] for key in ("targets", "labels", "_labels") if key in inside), None)
+    try:
+        values = [dataset[i][1] for i in range(len(dataset))] if known is None else known
+        labels = np.asarray(values)
+    except Exception as error:
+        raise DataError(f"{name}: its labels cannot be read ({error})") from error
+    if labels.shape != (len(dataset),) or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{name}: its targets are not one class number per image: only classification data sets can be used")
+    return labels.astype(np.int64)
+
+
+def _class_names(dataset: Any, part: Part) -> tuple[str, ...]:
+    count = int(part.labels.max(initial=-1)) + 1
+    if "classes" in dir(dataset):
+        names = tuple(" ".join(name) if isinstance(name, tuple) else str(name) for name in dataset.classes)
+        if len(names) >= count:
+            return names
+    return tuple(str(i) for i in range(count))
+
+
+def _from_dataset(dataset: Any, i: int, name: str, at_least: int) -> Image.Image:
+    try:
+        image = dataset[i][0]
+    except Exception as error:  # whatever the data set raises for a broken file
+        raise DataError(f"{name}: cannot be decoded ({' '.join(str(error).split())})") from error
+    if not isinstance(image, Image.Image):
+        raise DataError(f"{name}: gives a {type(image).__name__}, a Pillow image is needed")
+    return to_rgb(image, name)
+
+
+def _from_array(pixels: Any, at_least: int) -> Image.Image:
+    return Image.fromarray(pixels).convert("RGB")
