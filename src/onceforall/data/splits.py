@@ -190,7 +190,7 @@ def _check_counts(source: Source, labels: Indices, least: int, name: str) -> Non
     if len(few):
         what = ", ".join(f"{source.classes[i]} ({counts[i]})" for i in few[:5]) + (", …" if len(few) > 5 else "")
         raise DataError(
-            f"{source.name}: too few usable {name} images in {len(few)} of {len(counts)} classes: {what}; each needs at least {least}"
+            f"{source.name}: too few usable {name} images in {len(few)} of {len(counts)} classes: {what}; each needs {least}"
         )
 
 
