@@ -1,8 +1,8 @@
 """Batches straight from the cached uint8 images, in this process: no workers, no global state.
 
 A training batch is a pure function of (seed, step, resolution), so a resumed run sees the very batches it would have
-seen. Cropping and resizing one image takes about 0.1 ms (benchmarks/loader.py), a few percent of a training step on the same
-CPU, which is why nothing is prefetched.
+seen. It takes a few percent of a training step on the same CPU (benchmarks/loader.py), which is why nothing is
+prefetched. Whole batches are normalised by NumPy in the calling thread: torch, split over busy cores, took up to 10× as long.
 
 Shapes: x (n, 3, resolution, resolution) float32, channels-last; labels (n,) int64.
 """
@@ -105,10 +105,10 @@ class TrainBatches:
         for i, (image, (top, left, height, width), flip) in enumerate(zip(pixels, boxes.tolist(), flips, strict=True)):
             crop = image[top : top + height, left : left + width]
             out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
-        x = torch.from_numpy(out).float()
+        x = out.astype(np.float32)
         if self.augment.colour:
             _jitter(x, self.augment.colour, rng)
-        return normalise(x), torch.from_numpy(self.images.labels[chosen])
+        return _normalise(x), torch.from_numpy(self.images.labels[chosen])
 
 
 def eval_batches(images: Images, resolution: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -129,14 +129,16 @@ def calibration_batches(images: Images, resolution: int, n_images: int, batch_si
         yield _centre_batch(images, chosen[start : start + size], resolution)
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """(n, r, r, 3) float32 in [0, 255] → (n, 3, r, r), channels-last memory format."""
+def _normalise(pixels: NDArray[np.float32]) -> Tensor:
+    """(n, r, r, 3) in [0, 255], used up → (n, 3, r, r), channels-last memory format."""
     n, height, width, _ = pixels.shape
-    std = torch.tensor(PREPROCESSING.std)
-    scale, shift = 1 / (255 * std), -torch.tensor(PREPROCESSING.mean) / std
-    # one row of all channels at a time: 7× faster than broadcasting over 3 numbers
-    rows = torch.addcmul(shift.repeat(width), pixels.view(n, height, 3 * width), scale.repeat(width))
-    return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
+    scale = 1 / (255 * np.array(PREPROCESSING.std, np.float32))
+    shift = -np.array(PREPROCESSING.mean, np.float32) / np.array(PREPROCESSING.std, np.float32)
+    # a row of all channels at a time: 7× faster than broadcasting over 3 numbers
+    rows = pixels.reshape(n, height, 3 * width)
+    rows *= np.tile(scale, width)
+    rows += np.tile(shift, width)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def random_boxes(shapes: NDArray[np.int64], augment: Augment, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -165,10 +167,7 @@ def _order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w, 3) → (height, width, 3) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case.
-
-    The result is NumPy's, whose copies stay in this thread: torch's, split over busy cores, took 10× as long.
-    """
+    """(h, w, 3) → (height, width, 3) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case."""
     image = torch.from_numpy(pixels.copy(order="C")).permute(2, 0, 1)[None]
     resized: NDArray[np.uint8] = F.interpolate(image, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
     return resized
@@ -184,12 +183,14 @@ def _centre_batch(images: Images, chosen: NDArray[np.int64], resolution: int) ->
         across = max(short, round(short * width / height))
         top, left = (down - resolution) // 2, (across - resolution) // 2
         out[i] = _resize(pixels, down, across)[top : top + resolution, left : left + resolution]
-    return normalise(torch.from_numpy(out).float())
+    return _normalise(out.astype(np.float32))
 
 
-def _jitter(pixels: Tensor, strength: float, rng: np.random.Generator) -> None:
-    """Change brightness and saturation at random, image by image and in place; (n, r, r, 3) float32 in [0, 255]."""
-    spread = torch.from_numpy(rng.uniform(-strength, strength, (2, len(pixels), 1, 1, 1))).float()
-    light, colour = (1 + BRIGHTNESS * spread[0]).clamp_(min=0), (1 + SATURATION * spread[1]).clamp_(min=0)
-    grey = (pixels @ torch.tensor(GREY))[..., None]
-    pixels.mul_(light * colour).add_(grey * (light * (1 - colour))).clamp_(0, 255)
+def _jitter(pixels: NDArray[np.float32], strength: float, rng: np.random.Generator) -> None:
+    """Change brightness and saturation at random, image by image and in place; (n, r, r, 3) in [0, 255]."""
+    spread = rng.uniform(-strength, strength, (2, len(pixels), 1, 1, 1)).astype(np.float32)
+    light, colour = np.maximum(0, 1 + BRIGHTNESS * spread[0]), np.maximum(0, 1 + SATURATION * spread[1])
+    grey = (pixels @ np.array(GREY, np.float32))[..., None]
+    pixels *= light * colour
+    pixels += grey * (light * (1 - colour))
+    np.clip(pixels, 0, 255, out=pixels)
