@@ -1,0 +1,78 @@
+"""Numbers for people: rounded, with units, and the interval that a counted share deserves."""
+
+from collections.abc import Sequence
+from math import isfinite, log10, sqrt
+from typing import TypeGuard
+
+__all__ = ["amount", "duration", "memory", "milliseconds", "percent", "table", "wilson"]
+
+MISSING = "–"
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval (95 % for z = 1.96) of a share in [0, 1] counted on n images (Wilson 1927).
+
+    Raises:
+        ValueError: n is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}: a share needs at least 1 image")
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.9731 -> "97.3 %"."""
+    return f"{100 * share:.{digits}f} %" if _known(share) else MISSING
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits: "4.21 ms"."""
+    if not _known(value):
+        return MISSING
+    digits = 3 if value < 1 else max(0, 2 - int(log10(value)))
+    return f"{value:.{digits}f} ms"
+
+
+def amount(value: float | None) -> str:
+    """28,883,440 -> "28.9 M"; from 10^15 on as a power of ten."""
+    if not _known(value):
+        return MISSING
+    if abs(value) >= 1e15:
+        power = int(log10(abs(value)))
+        return f"{value / 10**power:.1f} × 10{str(power).translate(SUPERSCRIPTS)}"
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            scaled = value / (1e3 if unit == "k" else size)
+            return f"{scaled:.{2 if abs(scaled) < 10 else 1}f} {unit}"
+    return f"{value:,.0f}"
+
+
+def memory(size: float | None) -> str:
+    """Bytes as kB or MB (1 MB = 10^6 bytes)."""
+    if not _known(size):
+        return MISSING
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def duration(seconds: float | None) -> str:
+    """3,725 -> "1 h 2 min"."""
+    if not _known(seconds):
+        return MISSING
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; a bar inside a cell is escaped, a line break becomes a space."""
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
+
+
+def _known(value: float | None) -> TypeGuard[float]:
+    return value is not None and isfinite(value)

@@ -1,0 +1,263 @@
+"""What all charts are drawn with: axes with round ticks, lines, points with error bars, legends; each a piece of SVG text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import floor, isfinite, log10
+
+__all__ = [
+    "BOTTOM",
+    "HEIGHT",
+    "LEFT",
+    "STYLE",
+    "TOP",
+    "WIDTH",
+    "Axis",
+    "Frame",
+    "Point",
+    "Series",
+    "axes",
+    "dot",
+    "finite",
+    "frame_of",
+    "key_line",
+    "key_marker",
+    "line",
+    "nothing",
+    "shorten",
+    "svg",
+    "ticks",
+]
+
+WIDTH, HEIGHT = 560, 350
+LEFT, RIGHT, TOP, BOTTOM = 62, 16, 24, 50
+MOST_MARKERS = 60  # of a line; with more it is a plain thin line
+COLOURS = 7
+DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 2", "1 4", "12 4")
+
+STYLE = """
+.chart{display:block;width:100%;height:auto;color:var(--ink);font:12px system-ui,sans-serif}
+.chart text{fill:currentColor}
+.chart .m{text-anchor:middle}.chart .e{text-anchor:end}.chart .soft{opacity:.75}
+.chart .halo{font-weight:600;stroke:var(--paper);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}
+.chart .grid{stroke:currentColor;stroke-opacity:.13}
+.chart .axis{stroke:currentColor;stroke-opacity:.5;fill:none}
+.chart .dash{stroke:currentColor;stroke-opacity:.55;stroke-dasharray:5 4;fill:none}
+.chart .dots{stroke:currentColor;stroke-opacity:.32;stroke-width:4;stroke-linecap:round;fill:none}
+.chart .line{fill:none;stroke-width:2;stroke-linejoin:round}
+.chart .hit{fill:transparent;stroke:none}
+.chart g.p:hover .mark{stroke:currentColor;stroke-width:2}
+""" + "".join(
+    f".chart .s{i}{{stroke:var(--c{i})}}.chart .f{i}{{fill:var(--c{i});stroke:var(--paper);stroke-width:1}}\n"
+    for i in range(COLOURS)
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Label and unit of one axis."""
+
+    label: str
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point with its tooltip, and intervals (low, high) where they are known."""
+
+    name: str
+    x: float
+    y: float
+    x_interval: tuple[float, float] | None = None
+    y_interval: tuple[float, float] | None = None
+
+    @property
+    def finite(self) -> bool:
+        return isfinite(self.x) and isfinite(self.y)
+
+
+def ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round values from at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / max(1, most - 1)
+    power = 10.0 ** floor(log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first = floor(low / step + 1e-9)
+    values = [first * step]
+    while values[-1] < high - 1e-9 * step:
+        values.append((first + len(values)) * step)
+    return values
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Maps values to the plot; the ticks span it."""
+
+    x_ticks: list[float]
+    y_ticks: list[float]
+    x_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+
+def frame_of(xs: Sequence[float], ys: Sequence[float], *, tight_x: bool = False) -> Frame:
+    """Axes for the values, which are finite; `tight_x` ends the axis at the last value, not at a tick."""
+    x_ticks, y_ticks = ticks(*_widened(xs)), ticks(*_widened(ys))
+    if not tight_x:
+        return Frame(x_ticks, y_ticks, (x_ticks[0], x_ticks[-1]))
+    low, high = _widened(xs)
+    return Frame([t for t in x_ticks if low <= t <= high], y_ticks, (low, high))
+
+
+def _widened(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if high - low > 1e-9 * max(abs(low), abs(high)):
+        return low, high
+    half = abs(low) * 0.05 or 0.5
+    return low - half, high + half
+
+
+def axes(frame: Frame, x: Axis, y: Axis) -> list[str]:
+    """Grid, ticks with their numbers, and titles of both axes."""
+    floor_y, parts = HEIGHT - BOTTOM, []
+    for value in frame.y_ticks:
+        at = frame.y(value)
+        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text class="e" x="{LEFT - 8}" y="{at + 4:.1f}">{_label(value, frame.y_ticks)}</text>')
+    for value in frame.x_ticks:
+        at = frame.x(value)
+        parts.append(f'<path class="axis" d="M{at:.1f} {floor_y}v4"/>')
+        parts.append(f'<text class="m" x="{at:.1f}" y="{floor_y + 18}">{_label(value, frame.x_ticks)}</text>')
+    parts.append(f'<path class="axis" d="M{LEFT} {floor_y}H{WIDTH - RIGHT}"/>')
+    parts.append(f'<text class="m soft" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{floor_y + 38}">{escape(x.title)}</text>')
+    middle = (TOP + floor_y) / 2
+    parts.append(f'<text class="m soft" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(y.title)}</text>')
+    return parts
+
+
+def line(frame: Frame, series: Series, index: int, x: Axis, y: Axis) -> list[str]:
+    """One line in its colour and dash; with few points each gets a marker and a tooltip."""
+    path, pen = [], "M"
+    marks = []
+    for a, b in zip(series.xs, series.ys, strict=True):
+        if not (isfinite(a) and isfinite(b)):
+            pen = "M"
+            continue
+        path.append(f"{pen}{frame.x(a):.1f} {frame.y(b):.1f}")
+        pen = "L"
+        marks.append(Point(series.name, a, b))
+    few = len(marks) <= MOST_MARKERS
+    pattern = f'stroke-dasharray="{DASHES[index % len(DASHES)]}"' if few else 'style="stroke-width:1.3"'
+    parts = [f'<path class="line s{index % COLOURS}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
+    if few:
+        parts += [dot(frame, mark, index, x, y, size=3.4) for mark in marks]
+    return parts
+
+
+def dot(frame: Frame, point: Point, index: int, x: Axis, y: Axis, *, size: float = 4.2) -> str:
+    """One marker with its tooltip and, where they are known, error bars."""
+    at, up, colour = frame.x(point.x), frame.y(point.y), index % COLOURS
+    bars = ""
+    if len(finite(point.y_interval)) == 2:
+        low, high = (frame.y(v) for v in finite(point.y_interval))
+        bars += f"M{at:.1f} {low:.1f}V{high:.1f}M{at - 3:.1f} {low:.1f}h6M{at - 3:.1f} {high:.1f}h6"
+    if len(finite(point.x_interval)) == 2:
+        low, high = (frame.x(v) for v in finite(point.x_interval))
+        bars += f"M{low:.1f} {up:.1f}H{high:.1f}M{low:.1f} {up - 3:.1f}v6M{high:.1f} {up - 3:.1f}v6"
+    bar = f'<path class="line s{colour}" style="stroke-width:1.4" d="{bars}"/>' if bars else ""
+    tip = [point.name, _value(x, point.x, point.x_interval), _value(y, point.y, point.y_interval)]
+    return (
+        f'<g class="p"><title>{escape(chr(10).join(tip))}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
+        f'<path class="mark f{colour}" d="{marker(index, at, up, size)}"/></g>'
+    )
+
+
+def marker(index: int, x: float, y: float, r: float) -> str:
+    """Circle, diamond, square, triangle, triangle upside down, in turn."""
+    match index % 5:
+        case 0:
+            return f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.1f} 0a{r} {r} 0 1 0 {-2 * r:.1f} 0Z"
+        case 1:
+            d = 1.3 * r
+            return f"M{x:.1f} {y - d:.1f}l{d:.1f} {d:.1f}l{-d:.1f} {d:.1f}l{-d:.1f} {-d:.1f}Z"
+        case 2:
+            return f"M{x - r:.1f} {y - r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}Z"
+        case 3:
+            return f"M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:.1f} {2.1 * r:.1f}h{-2.4 * r:.1f}Z"
+    return f"M{x:.1f} {y + 1.2 * r:.1f}l{1.2 * r:.1f} {-2.1 * r:.1f}h{-2.4 * r:.1f}Z"
+
+
+def key_line(index: int) -> str:
+    """A line's sample for the legend."""
+    dash, colour = DASHES[index % len(DASHES)], index % COLOURS
+    sample = f'<path class="f{colour}" d="{marker(index, 11, -4, 3.4)}"/>'
+    return f'<path class="line s{colour}" stroke-dasharray="{dash}" d="M0 -4H22"/>{sample}'
+
+
+def key_marker(index: int) -> str:
+    """A marker's sample for the legend."""
+    return f'<path class="f{index % COLOURS}" d="{marker(index, 10, -4, 4.6)}"/>'
+
+
+def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]]) -> str:
+    """The chart with its legend in rows below; widths are estimated at 6.7 units a letter."""
+    keys, x, y = [], float(LEFT), HEIGHT + 12
+    for text, symbol in legend:
+        text = shorten(text, 60)
+        wide = 30 + 6.7 * len(text) + 18
+        if x > LEFT and x + wide > WIDTH:
+            x, y = float(LEFT), y + 20
+        keys.append(f'<g transform="translate({x:.0f} {y})">{symbol}<text x="30">{escape(text)}</text></g>')
+        x += wide
+    body = "\n".join([*parts, *keys])
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {y + 10}" role="img" aria-label="{escape(name)}">\n{body}\n</svg>'
+
+
+def nothing(name: str) -> str:
+    """What stands in place of a chart without values."""
+    text = f'<text class="m soft" x="{WIDTH / 2:.0f}" y="40">no values yet</text>'
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} 80" role="img" aria-label="{escape(name)}: no values yet">{text}</svg>'
+
+
+def finite(interval: tuple[float, float] | None) -> tuple[float, ...]:
+    """The interval, or nothing if it is unknown or not finite."""
+    return interval if interval and all(map(isfinite, interval)) else ()
+
+
+def _label(value: float, among: Sequence[float]) -> str:
+    step = abs(among[1] - among[0]) if len(among) > 1 else abs(value) or 1.0
+    return f"{0.0 if abs(value) < 1e-9 * step else value:,.{_digits(step)}f}"
+
+
+def _digits(step: float) -> int:
+    return max(0, -floor(log10(step) + 1e-9))
+
+
+def _value(axis: Axis, value: float, interval: tuple[float, float] | None) -> str:
+    text = f"{axis.label}: {value:.4g}"
+    if interval:
+        text += f" ({interval[0]:.4g} to {interval[1]:.4g})"
+    return f"{text} {axis.unit}".rstrip()
+
+
+def shorten(text: str, most: int) -> str:
+    """At most so many letters."""
+    return text if len(text) <= most else text[: most - 1] + "…"

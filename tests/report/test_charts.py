@@ -1,0 +1,112 @@
+import re
+from itertools import pairwise
+from math import inf, isfinite, nan
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onceforall.report.charts import Axis, Mark, Point, Series, front_chart, line_chart, scatter_chart
+from onceforall.report.drawing import HEIGHT, WIDTH, ticks
+
+X, Y = Axis("latency", "ms"), Axis("top-1", "%")
+ANY = st.floats(allow_nan=True, allow_infinity=True, width=32)
+
+
+def by_class(svg, name):
+    return [node for node in ElementTree.fromstring(svg).iter() if name in node.get("class", "").split()]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_round_and_span_the_range(low, width):
+    high = low + width
+    if high - low < 1e-9 * max(abs(low), abs(high)):
+        return
+    values = ticks(low, high)
+    step = values[1] - values[0]
+    assert values[0] <= low + 1e-6 * step
+    assert values[-1] >= high - 1e-6 * step
+    assert 2 <= len(values) <= 9
+    assert float(f"{step:.0e}") == pytest.approx(step, rel=1e-3)
+    assert f"{step:.0e}"[0] in "125"
+
+
+def test_known_ticks():
+    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert ticks(0.7, 0.83) == pytest.approx([0.7, 0.75, 0.8, 0.85])
+
+
+@given(st.lists(st.tuples(ANY, ANY), max_size=40))
+def test_any_points_give_a_chart_with_finite_numbers(pairs):
+    points = [Point(f"p{i}", x, y, (x, y), (y, x)) for i, (x, y) in enumerate(pairs)]
+    xs, ys = [p[0] for p in pairs], [p[1] for p in pairs]
+    usable = sum(isfinite(x) and isfinite(y) for x, y in pairs)
+    charts = [
+        line_chart([Series("a", xs, ys), Series("empty", [], [])], X, Y, name="lines"),
+        scatter_chart(points, X, Y, name="scatter"),
+        front_chart(pairs, pairs[:5], points[:3], X, Y, name="front"),
+    ]
+    for svg in charts:
+        for node in ElementTree.fromstring(svg).iter():
+            places = [node.get(name, "") for name in ("d", "x", "y", "cx", "cy", "transform")]
+            assert not re.search("nan|inf", " ".join(places))
+        if not usable:
+            assert "no values yet" in svg
+
+
+def test_one_point_is_drawn_inside():
+    for svg in (
+        line_chart([Series("a", [5], [0.0])], X, Y, name="one"),
+        scatter_chart([Point("a", 3.0, 3.0)], X, Y, name="one"),
+        front_chart([], [], [Point("a", 3.0, 70.0)], X, Y, name="one"),
+    ):
+        (hit,) = by_class(svg, "hit")
+        assert 0 < float(hit.get("cx")) < WIDTH
+        assert 0 < float(hit.get("cy")) < HEIGHT
+
+
+def test_a_value_that_is_not_finite_breaks_the_line():
+    svg = line_chart([Series("a", [0, 1, 2, 3, 4], [1, 2, nan, 4, inf])], X, Y, name="broken")
+    path = by_class(svg, "line")[0].get("d")
+    assert path.count("M") == 2
+    assert path.count("L") == 1
+
+
+def test_long_lines_are_averaged_and_carry_no_markers():
+    svg = line_chart([Series("a", list(range(10_000)), [1.0] * 5000 + [2.0] * 5000)], X, Y, name="long")
+    assert not by_class(svg, "hit")
+    assert len(svg) < 10_000
+
+
+def test_series_differ_in_more_than_colour():
+    svg = line_chart([Series(name, [0, 1], [i, i + 1]) for i, name in enumerate("abcde")], X, Y, name="five")
+    dashes = [node.get("stroke-dasharray") for node in by_class(svg, "line")]
+    assert len(set(dashes[:5])) == 5
+
+
+def test_error_bars_tooltips_diagonal_and_legend_of_a_scatter_chart():
+    svg = scatter_chart([Point("net <1>", 4.0, 5.0, None, (4.5, 5.5)), Point("net 2", 6.0, 6.0)], X, Y, name="s")
+    root = ElementTree.fromstring(svg)
+    titles = [node.text for node in root.iter() if node.tag.endswith("title")]
+    assert titles[0] == "net <1>\nlatency: 4 ms\ntop-1: 5 (4.5 to 5.5) %"
+    assert len(by_class(svg, "dash")) == 2  # the diagonal and its key
+    assert "95 % interval" in svg
+    assert "95 % interval" not in scatter_chart([Point("net", 6.0, 6.0)], X, Y, name="s")
+
+
+def test_the_front_is_sorted_and_chosen_networks_are_named():
+    svg = front_chart(
+        [(3.0, 60.0)], [(4.0, 80.0), (2.0, 70.0)], [Point("mine", 3.0, 75.0)], X, Y, name="f", marks=[Mark("3 ms", 3.0)]
+    )
+    numbers = [float(pair.split()[0]) for pair in by_class(svg, "line")[0].get("d")[1:].split("L")]
+    assert numbers == sorted(numbers)
+    assert [node.text for node in by_class(svg, "halo")] == ["mine"]
+    assert "random networks, predicted, n = 1" in svg
+
+
+def test_labels_of_neighbours_do_not_cover_each_other():
+    points = [Point(f"network {i}", 5.0 + i / 100, 75.0) for i in range(4)]
+    svg = front_chart([(1.0, 60.0)], [], points, X, Y, name="f")
+    heights = sorted(float(node.get("y")) for node in by_class(svg, "halo"))
+    assert all(b - a >= 14 for a, b in pairwise(heights))

@@ -1,0 +1,52 @@
+import pytest
+
+from onceforall.readable import amount, duration, memory, milliseconds, percent, table, wilson
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (9999, "9,999"),
+        (12_345, "12.3 k"),
+        (28_883_440, "28.9 M"),
+        (1.5e9, "1.50 G"),
+        (6.5e19, "6.5 × 10¹⁹"),
+        (None, "–"),
+    ],
+)
+def test_amount(value, text):
+    assert amount(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.2131, "0.213 ms"), (4.213, "4.21 ms"), (42.13, "42.1 ms"), (421.3, "421 ms"), (0, "0.000 ms"), (float("nan"), "–")],
+)
+def test_milliseconds(value, text):
+    assert milliseconds(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(3.21, "3.2 s"), (75, "75 s"), (3290, "55 min"), (3725, "1 h 2 min"), (None, "–")])
+def test_duration(value, text):
+    assert duration(value) == text
+
+
+def test_percent_and_memory():
+    assert percent(0.9731) == "97.3 %"
+    assert percent(None) == "–"
+    assert memory(294_912) == "294.9 kB"
+    assert memory(1_500_000) == "1.50 MB"
+
+
+def test_wilson_agrees_with_published_values():
+    """81 of 263: 0.2553 to 0.3662 (Newcombe 1998, table I, method 3)."""
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    with pytest.raises(ValueError, match="n is 0"):
+        wilson(0.5, 0)
+
+
+def test_table_escapes_bars():
+    assert table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
