@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 import onceforall
 from onceforall import Space
 
+os.environ["OMP_NUM_THREADS"] = "1"  # test processes share few cores; set before torch is loaded
+
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
@@ -21,12 +23,6 @@ SPACES: dict[str, Space] = {
     "single": onceforall.space("mobilenet_v3", width=0.25, resolutions=(33,), depths=(2,), kernels=(5,), expand_ratios=(3,)),
 }
 SMALL = [name for name in SPACES if name != "default"]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Several test processes share few cores; the variable keeps torch out of the tests that need none."""
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(params=list(SPACES))
