@@ -1,0 +1,69 @@
+"""Networks with made-up weights for timing, and the timing of whole networks."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import fx
+
+from ..errors import DeviceError
+from ..nn.static import build
+from ..plan import Plan
+from .device import Device
+from .measure import Timing, measure
+from .runtimes import RUNTIMES
+
+__all__ = ["measure_networks", "ready", "stand_in"]
+
+
+def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
+    """A network of the plan with random weights and statistics, in eval mode. Latency does not depend on their values, except
+    for denormal numbers, which these avoid."""
+    network = build(plan)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5, generator=generator)
+            elif value.ndim > 1:
+                value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
+    return network.eval()
+
+
+def ready(plan: Plan, network: fx.GraphModule, device: Device) -> Callable[[], object]:
+    """The network on the device, as a function of no arguments that computes it for a fixed random input.
+
+    Raises:
+        DeviceError: more threads than this machine has.
+        MissingExtraError: the runtime's package is not installed.
+    """
+    have = os.cpu_count() or 1
+    if device.threads > have:
+        raise DeviceError(f"threads is {device.threads}, this machine has {have} processors: ask for at most {have} threads")
+    function = RUNTIMES[device.runtime].load(plan, network, threads=device.threads, batch=device.batch)
+    images = np.random.default_rng(0).standard_normal((device.batch, *plan.input_shape), np.float32)
+    return lambda: function(images)
+
+
+def measure_networks(
+    networks: Sequence[tuple[Plan, fx.GraphModule]],
+    device: Device,
+    *,
+    rounds: int = 40,
+    baseline_ms: float | None = None,
+) -> list[Timing]:
+    """Latency of whole networks, timed in turns.
+
+    Args:
+        networks: plans with their networks (`stand_in` serves when weights do not matter).
+        device: to measure on.
+        rounds: see `measure`.
+        baseline_ms: pass a `LatencyTable.baseline_ms` for times that compare with its estimates.
+
+    Raises:
+        DeviceError: the machine is too noisy, or has fewer threads.
+        MissingExtraError: the runtime's package is not installed.
+    """
+    functions = [ready(plan, network, device) for plan, network in networks]
+    return measure(functions, rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
