@@ -31,7 +31,18 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     crop_share: float = 0.875
-    resize: str = "short side to ceil(resolution / 0.875), bilinear with antialias; centre crop; (x / 255 - mean) / std"
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.crop_share <= 1:
+            raise DataError(f"the crop share is {self.crop_share}: it must be from 0.5 to 1")
+
+    @property
+    def description(self) -> str:
+        """In words."""
+        return (
+            f"resize the short side to ceil(resolution / {self.crop_share:g}), bilinear with antialias; centre crop to "
+            f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per RGB channel"
+        )
 
 
 PREPROCESSING = Preprocessing()
@@ -79,6 +90,7 @@ class TrainBatches:
     batch_size: int
     seed: int
     augment: Augment
+    preprocessing: Preprocessing = PREPROCESSING
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.seed < 0:
@@ -108,17 +120,21 @@ class TrainBatches:
         x = out.astype(np.float32)
         if self.augment.colour:
             _jitter(x, self.augment.colour, rng)
-        return _normalise(x), torch.from_numpy(self.images.labels[chosen])
+        return _normalise(x, self.preprocessing), torch.from_numpy(self.images.labels[chosen])
 
 
-def eval_batches(images: Images, resolution: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, centre-cropped as `PREPROCESSING` says; the last batch may be smaller."""
+def eval_batches(
+    images: Images, resolution: int, batch_size: int, preprocessing: Preprocessing = PREPROCESSING
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, resized and centre-cropped; the last batch may be smaller."""
     for start in range(0, len(images), batch_size):
         chosen = np.arange(start, min(start + batch_size, len(images)))
-        yield _centre_batch(images, chosen, resolution), torch.from_numpy(images.labels[chosen])
+        yield _centre_batch(images, chosen, resolution, preprocessing), torch.from_numpy(images.labels[chosen])
 
 
-def calibration_batches(images: Images, resolution: int, n_images: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+def calibration_batches(
+    images: Images, resolution: int, n_images: int, batch_size: int, seed: int, preprocessing: Preprocessing = PREPROCESSING
+) -> Iterator[Tensor]:
     """Batches of one size from about `n_images` images drawn without repetition, preprocessed as for evaluation.
 
     With fewer images than a batch there is one batch of all of them.
@@ -126,18 +142,17 @@ def calibration_batches(images: Images, resolution: int, n_images: int, batch_si
     chosen = np.random.default_rng([seed, 2]).permutation(len(images))[:n_images]
     size = min(batch_size, len(chosen))
     for start in range(0, len(chosen) - size + 1, max(1, size)):
-        yield _centre_batch(images, chosen[start : start + size], resolution)
+        yield _centre_batch(images, chosen[start : start + size], resolution, preprocessing)
 
 
-def _normalise(pixels: NDArray[np.float32]) -> Tensor:
+def _normalise(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> Tensor:
     """(n, r, r, 3) in [0, 255], used up → (n, 3, r, r), channels-last memory format."""
     n, height, width, _ = pixels.shape
-    scale = 1 / (255 * np.array(PREPROCESSING.std, np.float32))
-    shift = -np.array(PREPROCESSING.mean, np.float32) / np.array(PREPROCESSING.std, np.float32)
+    mean, std = np.array(preprocessing.mean, np.float32), np.array(preprocessing.std, np.float32)
     # a row of all channels at a time: 7× faster than broadcasting over 3 numbers
     rows = pixels.reshape(n, height, 3 * width)
-    rows *= np.tile(scale, width)
-    rows += np.tile(shift, width)
+    rows *= np.tile(1 / (255 * std), width)
+    rows += np.tile(-mean / std, width)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
@@ -173,9 +188,9 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return resized
 
 
-def _centre_batch(images: Images, chosen: NDArray[np.int64], resolution: int) -> Tensor:
+def _centre_batch(images: Images, chosen: NDArray[np.int64], resolution: int, preprocessing: Preprocessing) -> Tensor:
     out = np.empty((len(chosen), resolution, resolution, 3), np.uint8)
-    short = ceil(resolution / PREPROCESSING.crop_share)
+    short = ceil(resolution / preprocessing.crop_share)
     for i, image in enumerate(chosen):
         pixels = images.pixels(image)
         height, width, _ = pixels.shape
@@ -183,7 +198,7 @@ def _centre_batch(images: Images, chosen: NDArray[np.int64], resolution: int) ->
         across = max(short, round(short * width / height))
         top, left = (down - resolution) // 2, (across - resolution) // 2
         out[i] = _resize(pixels, down, across)[top : top + resolution, left : left + resolution]
-    return _normalise(out.astype(np.float32))
+    return _normalise(out.astype(np.float32), preprocessing)
 
 
 def _jitter(pixels: NDArray[np.float32], strength: float, rng: np.random.Generator) -> None:

@@ -10,11 +10,13 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +67,7 @@ def default_cache() -> Path:
 
 
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
-    """Bytes that the part takes in the cache, and whether it is there already; estimated from 64 images if it is not."""
+    """Bytes that the part takes in the cache, estimated from 64 images if it is not there; and whether it is there."""
     store = _open(_place(part, size, folder))
     if store is not None:
         return store.pixels.size, True
@@ -109,8 +111,9 @@ def cache_part(
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             _write(part, size, temporary, limit_bytes, threads or os.cpu_count() or 1, on_progress)
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(temporary, place)
+            if _open(place) is None:  # another process may have been faster
+                shutil.rmtree(place, ignore_errors=True)
+                os.replace(temporary, place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     store = _open(place)
@@ -133,9 +136,9 @@ def _open(place: Path) -> Store | None:
             return None
         if index.shape != (meta["images"], 4) or len(digests) != meta["images"]:
             return None
-        pixels = np.memmap(place / "pixels.bin", np.uint8, "r")
+        pixels = np.asarray(np.memmap(place / "pixels.bin", np.uint8, "r"))
         problems = tuple(Problem(**problem) for problem in meta["problems"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
     return Store(pixels, index, digests, problems)
 
@@ -145,8 +148,8 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, 
     digests: list[bytes] = []
     problems: list[Problem] = []
     offset = 0
-    with open(folder / "pixels.bin", "wb") as file:
-        for position, result in enumerate(_decoded(part, size, threads)):
+    with open(folder / "pixels.bin", "wb") as file, closing(_decoded(part, size, threads)) as decoded:
+        for position, result in enumerate(decoded):
             if isinstance(result, Problem):
                 problems.append(result)
                 if len(problems) > WORST_SHARE * len(part):
@@ -165,13 +168,20 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, 
                 on_progress(position + 1, len(part))
         file.flush()
         os.fsync(file.fileno())
-    np.save(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
-    np.save(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
+    _save(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
+    _save(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
     found = [{"name": problem.name, "reason": problem.reason} for problem in problems]
     write_json(folder / "meta.json", {"version": VERSION, "size": size, "images": len(rows), "bytes": offset, "problems": found})
 
 
-def _decoded(part: Part, size: int, threads: int) -> Iterator[NDArray[np.uint8] | Problem]:
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with open(path, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _decoded(part: Part, size: int, threads: int) -> Generator[NDArray[np.uint8] | Problem, None, None]:
     """Every image of the part in order, a few ahead of the reader."""
     names = iter(part.names)
     loads = part.read(np.arange(len(part)))

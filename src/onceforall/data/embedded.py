@@ -53,36 +53,33 @@ def open_torchvision(source: str) -> Source:
     maker = datasets.__dict__[name]
     parameters = inspect.signature(maker).parameters
     if "train" in parameters:
-        train, test = (_make(maker, name, root, {"train": train}) for train in (True, False))
+        train, test = (_make(maker, name, root, "train", flag) for flag in (True, False))
     elif "split" in parameters:
-        train = _make(maker, name, root, {"split": "train"})
-        test = _make_either(maker, name, root)
+        train = _make(maker, name, root, "split", "train", "trainval")
+        test = _make(maker, name, root, "split", "test", "val", "valid")
     else:
-        train, test = _make(maker, name, root, {}), None
+        train, test = _make(maker, name, root, "", None), None
     part = _part(train, f"{name} train", root)
     classes = _class_names(train, part)
     return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root))
 
 
-def _make(maker: Any, name: str, root: str, arguments: dict[str, Any]) -> Any:
-    try:
-        return maker(root=str(Path(root).expanduser()), **arguments)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"torchvision cannot open {name} in {root} ({reason}): download it there first with "
-            f"torchvision.datasets.{name}({root!r}, download=True)"
-        ) from error
-
-
-def _make_either(maker: Any, name: str, root: str) -> Any:
-    """Data sets with `split` call the second one "test" or "val"; a wrong word is a ValueError."""
-    try:
-        return _make(maker, name, root, {"split": "test"})
-    except DataError as error:
-        if not isinstance(error.__cause__, ValueError):
-            raise
-    return _make(maker, name, root, {"split": "val"})
+def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> Any:
+    """The data set with the first of the values that it knows; a wrong word is a ValueError in torchvision."""
+    for value in values:
+        try:
+            return maker(str(Path(root).expanduser()), **({argument: value} if argument else {}))
+        except ValueError:
+            continue
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(
+                f"torchvision cannot open {name} in {root} ({reason}): download it there first with "
+                f"torchvision.datasets.{name}({root!r}, download=True)"
+            ) from error
+    raise DataError(
+        f"torchvision's {name} does not divide its images into train and test in a way known here: use a folder instead"
+    )
 
 
 def _part(dataset: Any, name: str, root: str) -> Part:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ SPLITS = {
 
 
 def parquet_files(root: Path) -> dict[str, list[Path]]:
-    """The Parquet files in a folder or its data/ folder, by split; {} if there are none."""
+    """The Parquet files in a folder, its data/ folder or the first of its folders that has any, by split; {} if there are none."""
     with reading_or_writing(root):
-        found = sorted(root.glob("*.parquet")) or sorted((root / "data").glob("*.parquet"))
+        folders = [root, root / "data", *sorted(path for path in root.iterdir() if path.is_dir())]
+        found = next((files for folder in folders if (files := sorted(folder.glob("*.parquet")))), [])
     splits: dict[str, list[Path]] = {}
     for path in found:
         word = path.stem.lower().split("-")[0].split("_")[0].split(".")[0]
@@ -54,11 +56,14 @@ def open_parquet(root: Path) -> Source:
         found = ", ".join(sorted(splits))
         raise DataError(f"{root}: no train-*.parquet among its Parquet files (found: {found}): rename the training files to that")
     tables = {split: _Table(split, splits[split]) for split in ("train", "test", "validation") if split in splits}
-    labelled = [table for table in tables.values() if table.split == "train" or (table.labels >= 0).any()]
-    train, *others = labelled
+    train, *others = [table for table in tables.values() if table.split == "train" or (table.labels >= 0).any()]
     classes = train.classes or tuple(str(i) for i in range(int(train.labels.max(initial=-1)) + 1))
-    for table in labelled:
-        table.require_labels(len(classes))
+    for other in others:
+        if other.classes != train.classes:
+            raise DataError(
+                f"{root}: the {other.split} files name {len(other.classes)} classes, not the same {len(train.classes)} as the "
+                "training files: both need the same names in the same order"
+            )
     parts = [table.part() for table in others]
     return Source(
         str(root),
@@ -90,15 +95,6 @@ class _Table:
                 self.rows.append(file.metadata.num_rows)
         self.labels = np.concatenate(labels)
 
-    def require_labels(self, classes: int) -> None:
-        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= classes))
-        if len(wrong):
-            row = int(wrong[0])
-            raise DataError(
-                f"{self.paths[0].parent}: {len(wrong)} labels of the {self.split} files are out of range, the first is "
-                f"{self.labels[row]} in row {row}: with {classes} classes labels go from 0 to {classes - 1}"
-            )
-
     def part(self) -> Part:
         marks = []
         for path in self.paths:
@@ -112,15 +108,13 @@ class _Table:
         start = 0
         for path in self.paths:
             with _opening(path) as file:
+                first = start
                 for group in range(file.num_row_groups):
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = positions[(positions >= start) & (positions < stop)] - start
                     if len(wanted):
-                        yield from self._read_group(file, group, wanted, f"{path.name}[{{}}]", start - self._first(path))
+                        yield from self._read_group(file, group, wanted, f"{path.name}[{{}}]", start - first)
                     start = stop
-
-    def _first(self, path: Path) -> int:
-        return sum(self.rows[: self.paths.index(path)])
 
     def _read_group(self, file: Any, group: int, wanted: Indices, name: str, offset: int) -> Iterator[Load]:
         seen = 0
@@ -134,23 +128,17 @@ class _Table:
             seen += len(column)
 
 
-class _opening:  # noqa: N801
-    """A Parquet file, or a DataError that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Any:
-        try:
-            self.file = pq.ParquetFile(self.path)
-        except pa.ArrowInvalid:
-            raise DataError(f"{self.path}: not a Parquet file, or damaged: fetch it again") from None
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror or error}") from error
-        return self.file
-
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
+@contextmanager
+def _opening(path: Path) -> Iterator[Any]:
+    """A Parquet file; whatever goes wrong in it is an error that names it."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -1,12 +1,14 @@
 """Three disjoint splits: train; held-out (recalibration, accuracy data, every choice); test (final reports only)."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, FileError
+from ..files import make_folder
 from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
 from .sources import Indices, Part, Source, digest, open_source
 
@@ -127,7 +129,7 @@ def open_data(
     _check_classes(found)
     parts = _divide_parts(found)
     if limit is not None:
-        parts = {name: part.subset(stratified(part.labels, min(1.0, limit / len(part)))) for name, part in parts.items()}
+        parts = _limited(parts, limit, len(found.classes))
     for name, part in parts.items():
         _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
     stores = _stores(parts, size, cache or default_cache(), limit_gb, on_progress)
@@ -155,14 +157,14 @@ def open_data(
     )
 
 
-def stratified(labels: Indices, share: float, rng: np.random.Generator | None = None) -> Indices:
-    """Ascending positions of about this share of every class, at least one each: random ones, or the first without `rng`."""
+def stratified(labels: Indices, share: float, rng: np.random.Generator | None = None, *, least: int = 1) -> Indices:
+    """Ascending positions of about this share of every class, at least `least` each: random ones, or the first without `rng`."""
     chosen = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if rng is not None:
             members = rng.permutation(members)
-        chosen.append(members[: max(1, round(share * len(members)))])
+        chosen.append(members[: max(least, round(share * len(members)))])
     return np.sort(np.concatenate(chosen))
 
 
@@ -179,9 +181,29 @@ def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) ->
 
 def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
+        found = f"one class ({source.classes[0]})" if source.classes else "no classes"
+        raise DataError(f"{source.name} has {found}, at least 2 are needed: give a folder with one folder per class")
+    for part in (source.train, source.test, source.held_out):
+        if part is None:
+            continue
+        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= len(source.classes)))
+        if len(wrong):
+            raise DataError(
+                f"{source.name}: the label of {part.names[wrong[0]]} is {part.labels[wrong[0]]}, out of range: with "
+                f"{len(source.classes)} classes labels go from 0 to {len(source.classes) - 1}"
+            )
+
+
+def _limited(parts: dict[str, Part], limit: int, classes: int) -> dict[str, Part]:
+    if limit < LEAST_PER_CLASS * classes:
         raise DataError(
-            f"{source.name} has {len(source.classes)} class ({', '.join(source.classes)}): at least 2 are needed to tell apart"
+            f"the limit of {limit} images leaves fewer than {LEAST_PER_CLASS} for each of {classes} classes: "
+            f"use {LEAST_PER_CLASS * classes} or more"
         )
+    return {
+        name: part.subset(stratified(part.labels, min(1.0, limit / len(part)), least=LEAST_PER_CLASS))
+        for name, part in parts.items()
+    }
 
 
 def _check_counts(source: Source, labels: Indices, least: int, name: str) -> None:
@@ -207,14 +229,22 @@ def _divide_parts(source: Source) -> dict[str, Part]:
 
 
 def _stores(parts: dict[str, Part], size: int, folder: Path, limit_gb: float, on_progress: Progress | None) -> dict[str, Store]:
-    expected = {name: expected_bytes(part, size=size, folder=folder)[0] for name, part in parts.items()}
-    total, limit_bytes = sum(expected.values()), int(limit_gb * 1e9)
-    images = sum(map(len, parts.values()))
-    if total > limit_bytes:
+    expected = [expected_bytes(part, size=size, folder=folder) for part in parts.values()]
+    total, missing = sum(found for found, _ in expected), sum(found for found, cached in expected if not cached)
+    images, left = sum(map(len, parts.values())), int(limit_gb * 1e9)
+    if total > left:
         raise DataError(
             f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, the limit is {limit_gb} GB: "
             "raise the limit, lower the size, or use fewer images"
         )
+    if missing:
+        make_folder(folder)
+        free = shutil.disk_usage(folder).free
+        if missing > free:
+            raise FileError(
+                f"{folder}: the decoded images need about {missing / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
+                "free some space, choose another cache folder, lower the size, or use fewer images"
+            )
     stores: dict[str, Store] = {}
     done = 0
     for name, part in parts.items():
@@ -223,7 +253,8 @@ def _stores(parts: dict[str, Part], size: int, folder: Path, limit_gb: float, on
             if on_progress is not None:
                 on_progress(before + part_done, images)
 
-        stores[name] = cache_part(part, size=size, folder=folder, limit_bytes=limit_bytes, on_progress=report)
+        stores[name] = cache_part(part, size=size, folder=folder, limit_bytes=left, on_progress=report)
+        left -= stores[name].pixels.size
         done += len(part)
     return stores
 
