@@ -198,6 +198,23 @@ class Space:
                 raise SpaceError(f"{name}={tuple(values)}: none of these values is a choice of this {self.family} space")
         return replace(self, resolutions=resolutions, stages=tuple(stages))
 
+    def keep_largest(self, **numbers: int) -> "Space":
+        """The sub-space that keeps, in every stage, the given number of largest values of the named choices.
+
+        Names: widths, depths, kernels, expand_ratios. A stage with fewer values keeps them all.
+
+        Raises:
+            SpaceError: an unknown name, or a number below 1.
+        """
+        stages = self.stages
+        for name, number in numbers.items():
+            if name not in Choices.__dataclass_fields__ or number < 1:
+                raise SpaceError(
+                    f"cannot keep the {number} largest {name!r}: use widths, depths, kernels or expand_ratios, and at least 1"
+                )
+            stages = tuple(replace(stage, **{name: getattr(stage, name)[-number:]}) for stage in stages)
+        return replace(self, stages=stages)
+
     def to_json(self) -> str:
         """Family and arguments as JSON text; `onceforall.spaces.from_json` reads it."""
         return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments})
@@ -207,6 +224,7 @@ class Space:
     def _extreme(self, index: Literal[0, -1], resolution: int | None) -> Arch:
         if resolution is not None:
             self._allowed("resolution", resolution, self.resolutions)
+            resolution = self.resolutions[self.resolutions.index(resolution)]
         stages = tuple(
             Stage(c.widths[index], (Block(c.kernels[index], c.expand_ratios[index]),) * c.depths[index]) for c in self.stages
         )

@@ -1,0 +1,90 @@
+"""Channel sorting by importance: before narrower widths are trained, the channels that matter most move to the front.
+
+The largest network computes the same as before; only narrower ones, which use the first channels, get better ones. Source:
+Once-for-All, section 3.3 (elastic width).
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..plan import Conv, Linear, Norm, Segment
+from ..supernet import Supernet
+from .layers import ElasticNorm
+
+__all__ = ["sort_channels"]
+
+
+@dataclass
+class _Group:
+    """Operations of one segment whose channels are tied together because they pass from one to the next unmixed."""
+
+    rows: list[str] = field(default_factory=list)  # convolutions and norms whose output channels belong to the group
+    columns: list[str] = field(default_factory=list)  # dense convolutions and linear layers that read the group
+    fixed: bool = False  # part of the segment's input or output
+
+
+def sort_channels(supernet: Supernet, trained: int = 0) -> None:
+    """Sort every middle width of every segment by the L1 norm of the weights that read each channel, descending.
+
+    Only channels within a segment are sorted; they may be permuted without changing what the largest network computes.
+
+    Args:
+        supernet: changed in place.
+        trained: so many of the largest expand ratios are trained already. Channels do not cross the widths that belong to
+            these ratios, so that sub-networks trained before keep their channels.
+    """
+    space = supernet.space
+    plans = []
+    for number in range(1, trained + 1):
+        kept = space.keep_largest(expand_ratios=number)
+        narrowest = kept.restrict(expand_ratios=[stage.expand_ratios[0] for stage in kept.stages])
+        plans.append(space.lower(narrowest.largest(), supernet.num_classes))
+    with torch.no_grad():
+        for i, segment in enumerate(space.lower(space.largest(), supernet.num_classes).segments):
+            for group in _groups(segment):
+                if group.rows and group.columns and not group.fixed:
+                    narrower = [{op.name: op.shape[0] for op in plan.segments[i].ops}[group.rows[0]] for plan in plans]
+                    _sort(supernet, segment.name, group, narrower)
+
+
+def _groups(segment: Segment) -> list[_Group]:
+    """Follow the channels through the segment; a dense convolution or linear layer starts a new group."""
+    group_of = {"in": _Group(fixed=True)}
+    for op in segment.ops:
+        sources = [group_of[source] for source in op.inputs]
+        if isinstance(op, Linear) or (isinstance(op, Conv) and op.groups == 1):
+            sources[0].columns.append(op.name)
+            group_of[op.name] = _Group(rows=[op.name])
+            continue
+        merged = sources[0]
+        for other in sources[1:]:
+            if other is not merged:
+                merged = _Group(merged.rows + other.rows, merged.columns + other.columns, merged.fixed or other.fixed)
+                group_of = {name: merged if g in (sources[0], other) else g for name, g in group_of.items()}
+        if isinstance(op, Conv | Norm):
+            merged.rows.append(op.name)
+        group_of[op.name] = merged
+    group_of[segment.ops[-1].name].fixed = True
+    return list({id(group): group for group in group_of.values()}.values())
+
+
+def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int]) -> None:
+    readers = [supernet.get_submodule(f"{segment}.{name}").get_parameter("weight") for name in group.columns]
+    importance = readers[-1].abs().transpose(0, 1).flatten(1).sum(1)  # the last reader projects; the others gate
+    edges = sorted({0, *boundaries, len(importance)})
+    parts = [start + importance[start:end].argsort(descending=True, stable=True) for start, end in itertools.pairwise(edges)]
+    order = torch.cat(parts)
+    for name in group.rows:
+        layer = supernet.get_submodule(f"{segment}.{name}")
+        rows: list[Tensor] = [layer.get_parameter("weight")]
+        if "bias" in dict(layer.named_parameters()):
+            rows.append(layer.get_parameter("bias"))
+        if isinstance(layer, ElasticNorm):
+            rows += [layer.running_mean, layer.running_var]
+        for tensor in rows:
+            tensor.copy_(tensor[order])
+    for reader in readers:
+        reader.copy_(reader[:, order])

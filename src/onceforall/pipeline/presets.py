@@ -1,0 +1,84 @@
+"""Presets: a space and a way to train it, by name, for a kind of data and a budget."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data import Augment
+from ..train.schedule import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, Recipe
+
+__all__ = ["PRESETS", "Preset"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything `ofa train` needs besides the data.
+
+    Args:
+        what: one line on what it is for.
+        family: of the space.
+        arguments: of the space.
+        epochs: over the training images, all phases together.
+        rate: peak learning rate of the first phase.
+        recipe: see `Recipe`.
+        augment: see `Augment`.
+        phase_epochs: relative lengths, see `progressive_shrinking`.
+        phase_rates: relative rates, see `progressive_shrinking`.
+        subnets: sub-networks per step, see `progressive_shrinking`.
+        strategy: how they are drawn.
+    """
+
+    what: str
+    family: str
+    arguments: dict[str, Any]
+    epochs: float
+    rate: float
+    recipe: Recipe
+    augment: Augment
+    phase_epochs: dict[str, float] = field(default_factory=lambda: dict(PAPER_EPOCHS))
+    phase_rates: dict[str, float] = field(default_factory=lambda: dict(PAPER_RATES))
+    subnets: dict[str, int] = field(default_factory=lambda: dict(PAPER_SUBNETS))
+    strategy: str = "uniform"
+
+
+SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.25, "expand": 0.25}
+
+PRESETS: dict[str, Preset] = {
+    "digits": Preset(
+        what="1,797 handwritten digits that scikit-learn ships; minutes on 2 cores",
+        family="mobilenet_v3",
+        arguments={
+            "width": 0.25,
+            "resolutions": (24, 28, 32),
+            "strides": (1, 1, 2, 2, 2, 1, 1),
+            "depths": (1, 2, 3),
+        },
+        epochs=60,
+        rate=0.1,
+        recipe=Recipe(batch_size=64, weight_decay=1e-4, dropout=0.0, zero_residual=True),
+        augment=Augment(crop_scale=(0.6, 1.0), flip=False),
+        phase_epochs={"largest": 24, "kernel": 6, "depth": 12, "expand": 18},
+        phase_rates=SHORT_RATES,
+        subnets={"kernel": 1, "depth": 2, "expand": 2},
+    ),
+    "imagenette-60m": Preset(
+        what="about 10,000 photographs, 96 to 128 px; an hour on 2 cores",
+        family="mobilenet_v3",
+        arguments={"width": 0.5, "resolutions": (96, 112, 128)},
+        epochs=54,
+        rate=0.08,
+        recipe=Recipe(batch_size=64, weight_decay=1e-4, dropout=0.1, zero_residual=True),
+        augment=Augment(crop_scale=(0.35, 1.0)),
+        phase_epochs={"largest": 24, "kernel": 6, "depth": 12, "expand": 12},
+        phase_rates=SHORT_RATES,
+        subnets={"kernel": 1, "depth": 2, "expand": 2},
+    ),
+    "paper": Preset(
+        what="the schedule of the Once-for-All paper on ImageNet-sized data (batch 2,048, 605 epochs); needs many GPUs",
+        family="mobilenet_v3",
+        arguments={"width": 1.0},
+        epochs=605,
+        rate=2.6,
+        recipe=Recipe(batch_size=2048),
+        augment=Augment(colour=1.0),
+    ),
+}

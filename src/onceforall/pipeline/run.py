@@ -1,0 +1,159 @@
+"""`Run`: the run directory, in which commands leave what the next ones need.
+
+run.json              the data, space, seed, versions and command            train
+schedule.json         phases and recipe                                      train
+metrics.jsonl         losses and validations, a JSON record a line           train
+checkpoints/          the last two states                                    train
+teacher.safetensors   the largest network after the first phase              train
+supernet.safetensors  the trained weights                                    train
+evaluations.jsonl     accuracies asked for                                   evaluate
+latency/DEVICE/       measured segments and the latency table                profile
+accuracy/             accuracy data and predictor                            predict
+specialised/NAME/     networks to take home                                  specialise
+report.html                                                                  report
+test_openings.jsonl   when and what for the test images were opened
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..data import Augment, Images, Splits, open_data
+from ..errors import DataError, FileError
+from ..files import append_line, make_folder, read_json, write_json
+from ..space import Space
+from ..spaces import from_json
+from ..supernet import Supernet
+from ..train.checkpoint import digest_of, load_tensors, save_tensors
+from ..train.loop import load_weights
+
+__all__ = ["DataInfo", "Run", "RunInfo"]
+
+FORMAT = "onceforall.run/1"
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """How the data were opened, to open them the same way again."""
+
+    source: str
+    size: int
+    holdout: float
+    seed: int
+    limit: int | None
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What run.json holds."""
+
+    space: dict[str, Any]
+    classes: tuple[str, ...]
+    data: DataInfo
+    augment: dict[str, Any]
+    seed: int
+    preset: str | None
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that exists."""
+
+    folder: Path
+    info: RunInfo
+
+    @classmethod
+    def create(cls, folder: Path, info: RunInfo) -> "Run":
+        """Start a run directory.
+
+        Raises:
+            FileError: the folder holds something else, or cannot be written.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileError(f"{folder}: already there and not empty: choose another --out, or --resume the run in it")
+        make_folder(folder)
+        write_json(folder / "run.json", {"format": FORMAT, **asdict(info)})
+        return cls(folder, info)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Open a run directory.
+
+        Raises:
+            FileError: there is none, or run.json is damaged.
+        """
+        if not (folder / "run.json").is_file():
+            raise FileError(f"{folder}: no run directory (it has no run.json): make one with ofa train DATA --out {folder}")
+        data = read_json(folder / "run.json")
+        try:
+            if data.pop("format") != FORMAT:
+                raise FileError(f"{folder / 'run.json'}: written by another version of onceforall")
+            info = RunInfo(**{**data, "classes": tuple(data["classes"]), "data": DataInfo(**data["data"])})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise FileError(f"{folder / 'run.json'}: damaged or edited ({error!r})") from None
+        return cls(folder, info)
+
+    @cached_property
+    def space(self) -> Space:
+        return from_json(json.dumps(self.info.space))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.info.classes)
+
+    @property
+    def augment(self) -> Augment:
+        augment = self.info.augment
+        return Augment(**{**augment, "crop_scale": tuple(augment["crop_scale"]), "crop_ratio": tuple(augment["crop_ratio"])})
+
+    def splits(self, on_progress: Callable[[int, int], None] | None = None) -> Splits:
+        """The data, checked to be those of the training.
+
+        Raises:
+            DataError: they are gone or differ.
+        """
+        data = self.info.data
+        splits = open_data(
+            data.source, size=data.size, holdout=data.holdout, seed=data.seed, limit=data.limit, on_progress=on_progress
+        )
+        if splits.fingerprint != data.fingerprint:
+            raise DataError(
+                f"{data.source}: the images are not those that {self.folder} was trained on: restore them or train anew"
+            )
+        return splits
+
+    def open_test(self, splits: Splits, purpose: str) -> Images:
+        """The test images for a final report; the purpose is written down in test_openings.jsonl."""
+        images = splits.open_test(purpose)
+        append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
+        return images
+
+    def save_supernet(self, supernet: Supernet) -> None:
+        """Write the trained weights."""
+        save_tensors(self.folder / "supernet.safetensors", supernet.state_dict(), {"space": self.info.space})
+
+    def supernet(self) -> Supernet:
+        """The trained supernet, in eval mode.
+
+        Raises:
+            FileError: training has not finished.
+            CheckpointError: the file is damaged or does not fit.
+        """
+        path = self.folder / "supernet.safetensors"
+        if not path.exists():
+            raise FileError(
+                f"{self.folder}: its training has not finished: ofa train {self.info.data.source} --out {self.folder} --resume"
+            )
+        tensors, _ = load_tensors(path)
+        supernet = Supernet(self.space, self.num_classes)
+        load_weights(supernet, tensors)
+        return supernet.eval()
+
+    def weights_hash(self) -> str:
+        """Identifies the trained weights; predictors are pinned to it."""
+        return digest_of(self.folder / "supernet.safetensors")

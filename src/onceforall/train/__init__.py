@@ -1,0 +1,18 @@
+"""Training: schedules, strategies, the loop and its checkpoints."""
+
+from .loop import Settings, StoppedError, train, train_step
+from .schedule import STRATEGIES, Phase, Recipe, Schedule, progressive_shrinking
+from .work import work_per_step
+
+__all__ = [
+    "STRATEGIES",
+    "Phase",
+    "Recipe",
+    "Schedule",
+    "Settings",
+    "StoppedError",
+    "progressive_shrinking",
+    "train",
+    "train_step",
+    "work_per_step",
+]

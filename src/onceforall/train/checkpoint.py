@@ -1,0 +1,103 @@
+"""Checkpoints: whole, verified, the last two kept."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..files import make_folder, reading_or_writing, replace_file
+
+__all__ = ["Checkpoint", "digest_of", "latest", "load_tensors", "save", "save_tensors"]
+
+KEEP = 2
+_BYTES = torch.uint8
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `step` optimiser steps: tensors by name, and facts in JSON types."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, then remove all but the last two.
+
+    Raises:
+        FileError: it cannot be written (for instance a full disk); the earlier ones are still there.
+    """
+    make_folder(folder)
+    facts = {**checkpoint.facts, "step": checkpoint.step}
+    save_tensors(folder / f"step-{checkpoint.step:09d}.safetensors", checkpoint.tensors, facts)
+    for old in sorted(folder.glob("step-*.safetensors"))[:-KEEP]:
+        old.unlink(missing_ok=True)
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; None if there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: there are checkpoints, but each is damaged.
+    """
+    damaged = []
+    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+        try:
+            tensors, facts = load_tensors(path)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        return Checkpoint(int(facts["step"]), tensors, facts)
+    if damaged:
+        raise CheckpointError(f"{folder}: every checkpoint is damaged ({damaged[0]}): train again with another --out")
+    return None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts with a checksum, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"facts": json.dumps(dict(facts)), "sha256": _digest(plain)}
+    replace_file(path, lambda temporary: save_file(plain, str(temporary), metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        FileError: there is no such file.
+        CheckpointError: the file is damaged, or was not written by `save_tensors`.
+    """
+    with reading_or_writing(path):
+        path.stat()
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        if metadata["sha256"] != _digest(tensors):
+            raise CheckpointError(f"{path}: the checksum does not match, the file is damaged")
+        return tensors, json.loads(metadata["facts"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
+
+
+def digest_of(path: Path) -> str:
+    """The checksum that `save_tensors` wrote into the file, without reading its tensors."""
+    with reading_or_writing(path), safe_open(str(path), "pt") as file:
+        return str((file.metadata() or {})["sha256"])
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(dtype=_BYTES).numpy().tobytes())
+    return digest.hexdigest()
