@@ -1,0 +1,104 @@
+"""Local search: from one network to one that no change of one choice, or of two choices, makes better.
+
+Steps are picked by a first-order model: the score and cost of a combined change are guessed from those of its single
+changes, the most promising are evaluated. Whether a network is a local optimum is always decided by real evaluations.
+"""
+
+import numpy as np
+
+from ..genes import Genes, neighbours
+from ..space import Space
+from .evaluator import Evaluated, Evaluator
+from .moves import Ints, Row, combine, keys, pairs, primary, second_steps, settle
+from .problem import Floats
+
+__all__ = ["climb", "two_step_optimum"]
+
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+TRIES = 192  # pairs evaluated per step
+MOST = 12  # choices changed at once at most
+
+
+def climb(evaluator: Evaluator, start: Evaluated, *, rng: np.random.Generator) -> Evaluated:
+    """The best network reached from the first row of `start`: at the end no one-choice change of it is better.
+
+    Better means: breaks the limits less, then scores higher.
+    """
+    at = start.rows(np.array([0]))
+    while not evaluator.spent:
+        near = evaluator(neighbours(evaluator.problem.space.columns, at.genes[0]))
+        if not len(near):
+            return at
+        reached = at.joined(near).best(1)
+        if not at.excess[0]:
+            reached = reached.joined(_leaps(evaluator, at, near, rng)).best(1)
+        if not _better(reached, at):
+            return at
+        at = reached
+    return at
+
+
+def two_step_optimum(evaluator: Evaluator, start: Evaluated, *, rng: np.random.Generator) -> tuple[Evaluated, int]:
+    """Climb until no change of two choices is better either.
+
+    Returns the network and the number of choices (2, 1 or 0, if the budget ran out) within which nothing better exists.
+    """
+    at = start
+    while True:
+        at = climb(evaluator, at, rng=rng)
+        if evaluator.spent:
+            return at, 0
+        row = at.genes[0]
+        space = evaluator.problem.space
+        moves = neighbours(space.columns, row)
+        both = combine(space, row, moves, *pairs(primary(space, row, moves)))
+        around = _different(np.concatenate([moves, both, second_steps(space, row, moves)]))
+        reached = at
+        for part in np.array_split(around, max(1, len(around) // 2048)):
+            if evaluator.spent:
+                return reached, 1 if reached is at else 0
+            near = evaluator(part, only_feasible=not at.excess[0])
+            reached = reached.joined(near).best(1)
+        if not _better(reached, at):
+            return at, 2
+        at = reached
+
+
+def _leaps(evaluator: Evaluator, at: Evaluated, near: Evaluated, rng: np.random.Generator) -> Evaluated:
+    """Combined changes of a feasible network that the first-order model likes; those that keep the limits, evaluated."""
+    space, row, moves = evaluator.problem.space, at.genes[0], near.genes
+    gain = near.scores - at.scores[0]
+    rise = near.costs - at.costs[0]
+    room = np.array([limit.bound for limit in evaluator.problem.limits]) - at.costs[0]
+    columns = primary(space, row, moves)
+    first, second = pairs(columns)
+    promise = gain[first] + gain[second]
+    fits = (rise[first] + rise[second] <= room + 1e-3 * np.abs(room)).all(1) & (promise > 0)
+    order = np.argsort(-promise[fits], kind="stable")[:TRIES]
+    double = combine(space, row, moves, first[fits][order], second[fits][order])
+    many = _knapsack(space, row, moves, columns, gain, rise, rng)
+    return evaluator(_different(np.concatenate([double, many])), only_feasible=True)
+
+
+def _knapsack(space: Space, row: Row, moves: Genes, columns: Ints, gain: Floats, rise: Matrix, rng: np.random.Generator) -> Genes:
+    """Many changes at once, by Lagrange multipliers: for a range of prices of the limits, every column takes its move of
+    largest gain minus price; the moves are made one after the other, best first, and each step is a candidate."""
+    limits = rise.shape[1]
+    unit = np.abs(gain).max() / (np.abs(rise).max(0) + 1e-12)
+    rows = [row]
+    for price in np.geomspace(1e-2, 100, 32) if limits else (0.0,):
+        weights = rng.dirichlet(np.ones(limits)) if limits else np.zeros(0)
+        worth = gain - rise @ (price * unit * weights)
+        best_first = np.argsort(-worth, kind="stable")
+        best_first = best_first[worth[best_first] > 0]
+        chosen = best_first[np.sort(np.unique(columns[best_first], return_index=True)[1])][:MOST]
+        rows.extend(row + np.cumsum(moves[chosen] - row, 0, np.int16))
+    return settle(space, np.array(rows))
+
+
+def _different(genes: Genes) -> Genes:
+    return genes[np.sort(np.unique(keys(genes), return_index=True)[1])]
+
+
+def _better(one: Evaluated, other: Evaluated) -> bool:
+    return (-one.excess[0], one.scores[0]) > (-other.excess[0], other.scores[0])

@@ -1,0 +1,77 @@
+"""Is there a network within the limits at all? Answered before any score is computed."""
+
+import numpy as np
+
+from ..arch import Arch
+from ..genes import Genes
+from .climb import two_step_optimum
+from .evaluator import Evaluated, Evaluator
+from .problem import Limit, Measure, NothingFeasibleError, Problem
+
+__all__ = ["feasible_row", "smallest"]
+
+BUDGET = 1_000_000  # ends a descent on a landscape without end; the descents below take a few thousand
+
+
+def feasible_row(problem: Problem) -> Genes:
+    """One row (1, columns) that keeps every limit: the smallest architecture if it does.
+
+    Raises:
+        NothingFeasibleError: none was found; names for each limit the smallest reachable value.
+    """
+    start = problem.space.genes([problem.space.smallest()])
+    if not problem.excess(problem.costs(start))[0]:
+        return start
+    for limit in problem.limits:
+        value, _ = smallest(problem, limit.measure)
+        if limit.excess(np.array([value]))[0]:
+            raise _nothing(problem, "")
+    excess = Measure("limits", lambda genes: problem.excess(problem.costs(genes)), False, problem.space)
+    found = _descend(problem, excess)
+    if found.scores[0] < 0:
+        raise _nothing(problem, "each limit can be kept alone, but no network was found that keeps all of them: ")
+    return found.genes
+
+
+def smallest(problem: Problem, measured: Measure) -> tuple[float, Arch]:
+    """The smallest value of a measure and who attains it.
+
+    Exact for sums over segments of one width per stage; otherwise the best of a descent from every resolution.
+    """
+    found = _descend(problem, measured)
+    return float(-found.scores[0]), problem.space.archs(found.genes)[0]
+
+
+def _descend(problem: Problem, measured: Measure) -> Evaluated:
+    """The network of the smallest value: steps of one and two choices from the smallest one of every resolution."""
+    negative = Measure(measured.name, lambda genes: -measured(genes), False, problem.space)
+    evaluator = Evaluator(Problem(problem.space, negative, ()), BUDGET)
+    starts = evaluator(problem.space.genes([problem.space.smallest(r) for r in problem.space.resolutions]))
+    best = starts.best(1)
+    for i in np.argsort(-starts.scores, kind="stable")[:4]:
+        found, _ = two_step_optimum(evaluator, starts.rows(np.array([i])), rng=np.random.default_rng(0))
+        best = best.joined(found).best(1)
+    return best
+
+
+def _nothing(problem: Problem, why: str) -> NothingFeasibleError:
+    reached = {limit.measure.name: smallest(problem, limit.measure) for limit in problem.limits}
+    parts = [f"{limit.measure.name} {limit.bound:g} (smallest {_limit_text(limit, reached)})" for limit in problem.limits]
+    return NothingFeasibleError(
+        f"no network of this {problem.space.family} space keeps the limits: {why}{'; '.join(parts)}", reached
+    )
+
+
+def _limit_text(limit: Limit, reached: dict[str, tuple[float, Arch]]) -> str:
+    value, arch = reached[limit.measure.name]
+    return f"{value:.6g}, of {_short(arch)}"
+
+
+def _short(arch: Arch) -> str:
+    """The architecture in a few words, e.g. "128 px, depths 2-2-2-2-2, kernels 3, expand ratios 3"."""
+    kernels = sorted({block.kernel for stage in arch.stages for block in stage.blocks})
+    ratios = sorted({block.expand_ratio for stage in arch.stages for block in stage.blocks})
+    depths = "-".join(map(str, arch.depths))
+    return (
+        f"{arch.resolution} px, depths {depths}, kernels {'/'.join(map(str, kernels))}, expand ratios {'/'.join(map(str, ratios))}"
+    )

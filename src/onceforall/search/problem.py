@@ -1,0 +1,150 @@
+"""What is searched: measures of networks (scores and estimates), checked once, then called on gene matrices only."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arch import Arch
+from ..errors import InfeasibleError
+from ..genes import Genes
+from ..space import Space
+
+__all__ = ["Bools", "Floats", "Limit", "Limits", "Measure", "NothingFeasibleError", "Problem", "limits_of", "measure"]
+
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers
+Limits = Mapping[str, tuple[Function, float]]
+
+SLACK = 1e-9  # relative: sums in another order must not turn a network that meets a limit exactly into one that breaks it
+
+
+class NothingFeasibleError(InfeasibleError):
+    """No network keeps the limits.
+
+    Args:
+        message: one line for the user.
+        smallest: by limit, the smallest value that a network reaches and the network that attains it.
+    """
+
+    def __init__(self, message: str, smallest: dict[str, tuple[float, Arch]]) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number for every network. Called with a gene matrix, whatever the function behind it takes.
+
+    Args:
+        name: for messages.
+        function: the user's.
+        takes_archs: whether the function wants a list of `Arch`; else it wants a gene matrix.
+        space: gives the architectures of a gene matrix.
+    """
+
+    name: str
+    function: Function
+    takes_archs: bool
+    space: Space
+
+    def __call__(self, genes: Genes) -> Floats:
+        """float64 (n,).
+
+        Raises:
+            ValueError: the function gave another shape, or NaN.
+        """
+        if not len(genes):
+            return np.zeros(0)
+        values = np.asarray(self.function(self.space.archs(genes) if self.takes_archs else genes), np.float64)
+        if values.shape != (len(genes),):
+            raise ValueError(
+                f"{self.name} gave an array of shape {values.shape} for {len(genes)} networks: "
+                f"it must give one number per network, shape ({len(genes)},)"
+            )
+        if np.isnan(values).any():
+            arch = self.space.archs(genes[np.isnan(values)][:1])[0]
+            raise ValueError(
+                f"{self.name} is NaN for a network, it must be a number for every network; the network: {arch.to_json()}"
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper limit on a measure."""
+
+    measure: Measure
+    bound: float
+
+    def excess(self, values: Floats) -> Floats:
+        """By how much the values break the limit, in units of the bound; 0 where they keep it."""
+        excess = values / self.bound - 1
+        return np.where(excess <= SLACK, 0.0, excess)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Maximise the score among the networks of the space that keep every limit."""
+
+    space: Space
+    score: Measure
+    limits: tuple[Limit, ...]
+
+    def costs(self, genes: Genes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """Every limited measure: (n, limits)."""
+        return np.stack([limit.measure(genes) for limit in self.limits], 1) if self.limits else np.zeros((len(genes), 0))
+
+    def excess(self, costs: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Floats:
+        """Sum over the limits of how far each is broken; 0 where all are kept."""
+        total = np.zeros(len(costs))
+        for column, limit in enumerate(self.limits):
+            total += limit.excess(costs[:, column])
+        return total
+
+    @property
+    def takes_archs(self) -> bool:
+        """Whether any function takes architectures one by one, which is slow."""
+        return self.score.takes_archs or any(limit.measure.takes_archs for limit in self.limits)
+
+
+def measure(space: Space, name: str, function: Function) -> Measure:
+    """Find out by trying whether the function takes a gene matrix or a list of architectures.
+
+    Raises:
+        ValueError: not callable, or it takes neither; the cause is chained.
+    """
+    if not callable(function):
+        raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix or of a sequence of Arch")
+    probe = space.genes([space.smallest(), space.largest(), space.smallest()])
+    by_genes, by_archs = Measure(name, function, False, space), Measure(name, function, True, space)
+    try:
+        by_genes(probe)
+    except Exception as first:  # user code: anything may come out of a function that expects Arch
+        try:
+            by_archs(probe)
+        except Exception as second:
+            wrong = second if isinstance(first, AttributeError | TypeError) else first
+            raise ValueError(f"{name} fails on a gene matrix and on a list of Arch: {wrong}") from wrong
+        return by_archs
+    return by_genes
+
+
+def limits_of(space: Space, limits: Limits) -> tuple[Limit, ...]:
+    """The limits, checked.
+
+    Raises:
+        ValueError: not pairs of a function and a positive number.
+    """
+    result = []
+    for name, pair in limits.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"limit {name!r} is {pair!r}: give a pair of an estimate and a number, such as (table.estimate, 20.0)")
+        function, bound = pair
+        if isinstance(bound, bool) or not isinstance(bound, int | float | np.number) or not 0 < bound < math.inf:
+            raise ValueError(f"limit {name!r} is {bound!r}: it must be a number above 0")
+        result.append(Limit(measure(space, name, function), float(bound)))
+    return tuple(result)
