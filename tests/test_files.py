@@ -1,0 +1,186 @@
+"""Files that a crash cannot tear, and what is said when they cannot be written or read."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onceforall.errors import FileError, OnceForAllError
+from onceforall.files import append_line, make_folder, read_json, read_lines, read_text, replace_file, write_json, write_text
+
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def no_surrogates(value: Any) -> bool:
+    return not any(0xD800 <= ord(c) < 0xE000 for c in json.dumps(value, ensure_ascii=False))
+
+
+@given(DATA.filter(no_surrogates))
+def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    write_json(path, data)
+    assert read_json(path) == data
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), DATA, max_size=2).filter(no_surrogates), max_size=4))
+def test_lines_round_trip(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
+    path = tmp_path_factory.mktemp("lines") / "a.jsonl"
+    for record in records:
+        append_line(path, record)
+    assert read_lines(path) == records
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\r", "\n"])
+def test_line_separators_inside_a_text(tmp_path: Path, separator: str) -> None:
+    append_line(tmp_path / "a.jsonl", {"name": f"a{separator}b"})
+    assert read_lines(tmp_path / "a.jsonl") == [{"name": f"a{separator}b"}]
+
+
+def test_a_torn_line_loses_only_itself(tmp_path: Path) -> None:
+    """Cut the file after every byte, also within a character, and go on writing."""
+    path = tmp_path / "a.jsonl"
+    append_line(path, {"step": 1})
+    start = path.stat().st_size
+    append_line(path, {"step": 2, "name": "Bär ☃"})
+    whole = path.read_bytes()
+    for size in range(start, len(whole)):
+        path.write_bytes(whole[:size])
+        append_line(path, {"step": 3})
+        steps = [record["step"] for record in read_lines(path)]
+        assert steps in ([1, 3], [1, 2, 3])
+        assert steps == [1, 3] or size >= len(whole) - 1
+
+
+@pytest.mark.parametrize("junk", [b"\0\0\0\n", b"\xff\xfe\n", b"[1]\n", b"\n\n", b"[" * 100_000 + b"\n", b"{\n"])
+def test_junk_between_lines(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + junk + b'{"a": 2}\n')
+    assert read_lines(path) == [{"a": 1}, {"a": 2}]
+
+
+def test_no_lines_yet(tmp_path: Path) -> None:
+    assert read_lines(tmp_path / "none.jsonl") == []
+
+
+class Crash(BaseException):
+    """Nothing that the code could catch by kind."""
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), Crash(), KeyboardInterrupt(), ValueError("bad")]
+)
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "model.bin"
+    path.write_text("old")
+
+    def half(temporary: Path) -> None:
+        temporary.write_text("ne")
+        raise error
+
+    with pytest.raises(FileError if isinstance(error, OSError) else type(error)):
+        replace_file(path, half)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.bin"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failing_flush_or_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(FileError, match=r"a\.json: the disk is full: free some space and run the command again"):
+        write_json(path, "new")
+    assert read_json(path) == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_data_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), fsync(handle))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b))[1])
+    write_text(tmp_path / "a.txt", "x")
+    assert order == ["fsync", "replace", "fsync"]
+
+
+def test_a_write_that_the_system_stops_half_way(tmp_path: Path) -> None:
+    """In another process, by a limit on the size of files."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    code = f"""
+import resource, signal
+from pathlib import Path
+from onceforall.errors import FileError
+from onceforall.files import write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_text(Path({str(path)!r}), "x" * 100_000)
+except FileError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{path}: File too large"
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_messages(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\xff\xfe\x00")
+    cases = [
+        (lambda: read_text(tmp_path / "none"), "none: no such file or folder: check the path"),
+        (lambda: read_text(tmp_path), "this is a folder, a file is needed: check the path"),
+        (lambda: read_text(file), "file: not a text file"),
+        (lambda: read_text(file / "below"), "a part of the path is a file, not a folder: check the path"),
+        (lambda: write_text(file / "below", "x"), "a part of the path is a file, not a folder: check the path"),
+        (lambda: write_text(tmp_path / "none" / "a", "x"), "no such file or folder: check the path"),
+        (lambda: append_line(tmp_path / "none" / "a", {}), "no such file or folder: check the path"),
+        (lambda: make_folder(file), "a file of that name is in the way: choose another folder"),
+        (lambda: make_folder(file / "below"), "a part of the path is a file, not a folder: check the path"),
+        (lambda: read_lines(tmp_path), "this is a folder, a file is needed: check the path"),
+    ]
+    for call, message in cases:
+        with pytest.raises(FileError, match=message) as caught:
+            call()
+        assert str(tmp_path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, OnceForAllError)
+        assert isinstance(caught.value, OSError)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 5000])
+def test_not_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(FileError, match=r"a\.json: not JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_make_folder(tmp_path: Path) -> None:
+    made = make_folder(tmp_path / "a" / "b")
+    assert made.is_dir()
+    assert make_folder(made) == made
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(FileError, match="permission denied: choose a folder you may write to"):
+        write_text(tmp_path / "a", "x")
+    tmp_path.chmod(0o700)
