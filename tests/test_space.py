@@ -155,13 +155,26 @@ def test_restrict_changes_nothing_else() -> None:
     ("choices", "message"),
     [
         ({"kernel": (3,)}, "unknown choice 'kernel': use resolutions, widths, depths, kernels or expand_ratios"),
-        ({"kernels": (9,)}, r"kernels=\(9,\): none of these values is a choice of this mobilenet_v3 space"),
-        ({"resolutions": ()}, r"resolutions=\(\): none of these values"),
+        ({"kernels": (9,)}, r"kernels=\(9,\): this mobilenet_v3 space offers 3, 5"),
+        ({"kernels": (3, 9)}, r"kernels=\(3, 9\): this mobilenet_v3 space offers 3, 5"),
+        ({"resolutions": ()}, r"resolutions=\(\): this mobilenet_v3 space offers 64, 80, 100"),
     ],
 )
 def test_restrict_errors(choices: dict[str, Any], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         SPACES["half"].restrict(**choices)
+
+
+def test_keep_largest() -> None:
+    space = SPACES["default"]
+    part = space.keep_largest(kernels=1, depths=2, expand_ratios=9)
+    assert {(c.kernels, c.depths, c.expand_ratios) for c in part.stages} == {((7,), (3, 4), (3, 4, 6))}
+    assert part.resolutions == space.resolutions
+    assert part.largest() == space.largest()
+    assert space.keep_largest() == space
+    for numbers in ({"kernel": 1}, {"resolutions": 1}, {"kernels": 0}):
+        with pytest.raises(SpaceError, match=r"cannot keep the . largest '\w+': use widths, depths, kernels or expand_ratios"):
+            space.keep_largest(**numbers)
 
 
 def test_equality_and_copies(space: Space) -> None:

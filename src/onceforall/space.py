@@ -6,7 +6,7 @@ or -1 where the block is absent. Search and predictors work on gene matrices; se
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -182,20 +182,20 @@ class Space:
         A stage that offers none of them keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios.
 
         Raises:
-            SpaceError: an unknown name, or values that occur nowhere in this space.
+            SpaceError: an unknown name, no value, or a value that occurs nowhere in this space.
         """
         stages, resolutions = list(self.stages), self.resolutions
         for name, values in choices.items():
             if name == "resolutions":
+                offered = set(resolutions)
                 resolutions = _keep(resolutions, values)
-                found = bool(set(self.resolutions) & set(values))
             elif name in Choices.__dataclass_fields__:
-                found = any(set(values) & set(getattr(stage, name)) for stage in stages)
+                offered = {value for stage in stages for value in getattr(stage, name)}
                 stages = [replace(stage, **{name: _keep(getattr(stage, name), values)}) for stage in stages]
             else:
                 raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels or expand_ratios")
-            if not found:
-                raise SpaceError(f"{name}={tuple(values)}: none of these values is a choice of this {self.family} space")
+            if len(values) == 0 or set(values) - offered:
+                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_list(sorted(offered))}")
         return replace(self, resolutions=resolutions, stages=tuple(stages))
 
     def keep_largest(self, **numbers: int) -> "Space":
@@ -216,8 +216,9 @@ class Space:
         return replace(self, stages=stages)
 
     def to_json(self) -> str:
-        """Family and arguments as JSON text; `onceforall.spaces.from_json` reads it."""
-        return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments})
+        """Family, arguments and choices as JSON text; `onceforall.spaces.from_json` reads it."""
+        choices = {"resolutions": self.resolutions, "stages": [asdict(stage) for stage in self.stages]}
+        return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments, "choices": choices})
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -184,6 +184,32 @@ def test_json_round_trip(space: Space) -> None:
     assert again.to_json() == space.to_json()
 
 
+def test_without_choices_the_whole_space_is_read() -> None:
+    space = SPACES["half"]
+    data = json.loads(space.to_json())
+    del data["choices"]
+    assert spaces.from_json(json.dumps(data)) == space
+
+
+def test_json_round_trip_of_a_part() -> None:
+    space = SPACES["half"]
+    part = space.restrict(kernels=(3,), depths=(2, 4), resolutions=(80,))
+    again = spaces.from_json(part.to_json())
+    assert again == part != space
+    assert again.to_json() == part.to_json() != space.to_json()
+    assert space.restrict(kernels=(3, 5)).to_json() == space.to_json()
+
+
+@pytest.mark.parametrize(
+    "change", [{"resolutions": [81]}, {"resolutions": []}, {"resolutions": 80}, {"stages": []}, {"stages": {}}, {"stages": [1] * 5}]
+)
+def test_choices_outside_the_space(change: dict[str, Any]) -> None:
+    data = json.loads(SPACES["half"].to_json())
+    data["choices"] |= change
+    with pytest.raises(SpaceError, match="not a space: its choices are not a part of those that its mobilenet_v3 arguments give"):
+        spaces.from_json(json.dumps(data))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -198,7 +224,7 @@ def test_any_text_gives_a_space_error(text: str) -> None:
 
 
 @given(
-    st.sampled_from(["format", "family", "arguments"])
+    st.sampled_from(["format", "family", "arguments", "choices"])
     | st.sampled_from(["width", "resolutions", "depths", "kernels", "expand_ratios", "strides", "family", "self"]),
     JSON | st.lists(st.integers(1, 200) | st.floats(), max_size=8),
 )

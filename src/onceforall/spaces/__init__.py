@@ -2,11 +2,12 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from ..errors import SpaceError
-from ..space import Space
+from ..space import Choices, Space
 from .mobilenet_v3 import mobilenet_v3
 
 __all__ = ["FAMILIES", "from_json", "space"]
@@ -31,17 +32,24 @@ def from_json(text: str) -> Space:
     """Read what `Space.to_json` wrote.
 
     Raises:
-        SpaceError: not JSON, another format, or arguments that do not describe a space.
+        SpaceError: not JSON, another format, arguments that do not describe a space, or choices that are not in that space.
     """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SpaceError(f"not a space: the text is not JSON ({error})") from None
-    if not isinstance(data, dict) or set(data) != {"format", "family", "arguments"} or not isinstance(data["arguments"], dict):
-        raise SpaceError("not a space: expected an object with exactly format, family and arguments")
+    names = {"format", "family", "arguments"}
+    if not isinstance(data, dict) or set(data) - {"choices"} != names or not isinstance(data["arguments"], dict):
+        raise SpaceError("not a space: expected an object with format, family, arguments and, for a part of the space, choices")
     if data["format"] != "onceforall.space/1":
         raise SpaceError(f"unknown space format {data['format']!r}: this version reads 'onceforall.space/1'")
-    return _make(data["family"], data["arguments"])
+    full = _make(data["family"], data["arguments"])
+    if "choices" not in data:
+        return full
+    try:
+        return _part(full, data["choices"])
+    except (KeyError, TypeError, ValueError):
+        raise SpaceError(f"not a space: its choices are not a part of those that its {full.family} arguments give") from None
 
 
 def _make(family: str, arguments: dict[str, Any]) -> Space:
@@ -52,3 +60,19 @@ def _make(family: str, arguments: dict[str, Any]) -> Space:
         if name not in known:
             raise SpaceError(f"{family} has no argument {name!r}: choose from {', '.join(known)}")
     return FAMILIES[family](**arguments)
+
+
+def _part(full: Space, choices: Any) -> Space:
+    """The part of a space with exactly these choices, as `Space.restrict` may have left it."""
+    stages = tuple(
+        replace(own, **{f.name: _among(getattr(own, f.name), given[f.name]) for f in fields(Choices)})
+        for own, given in zip(full.stages, choices["stages"], strict=True)
+    )
+    return replace(full, resolutions=_among(full.resolutions, choices["resolutions"]), stages=stages)
+
+
+def _among(own: Sequence[Any], given: Any) -> tuple[Any, ...]:
+    kept = tuple(value for value in own if value in given)
+    if not kept or len(kept) != len(given):
+        raise ValueError
+    return kept
