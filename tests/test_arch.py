@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import SPACES
 from onceforall import Arch
 from onceforall.arch import Block, Stage
 from onceforall.errors import ArchError
+from small_spaces import SPACES
 
 ARCH = SPACES["strided"].largest()
 JSON = st.recursive(

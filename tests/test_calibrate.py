@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from conftest import SPACES
 from onceforall import Supernet
 from onceforall.calibrate import Calibrated, evaluate, recalibrate
 from onceforall.errors import DataError, StatisticsError
+from small_spaces import SPACES
 
 
 def network(training: bool = True) -> fx.GraphModule:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import onceforall
-from conftest import SPACES
 from onceforall import Space
 from onceforall.costs import SegmentTable, macs_table, memory_table, params_table, segment_table
+from small_spaces import SPACES
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onceforall
-from conftest import SPACES
 from onceforall import Space
 from onceforall import genes as gene_ops
 from onceforall.errors import ArchError
+from small_spaces import SPACES
 
 seeds = st.integers(0, 2**32)
 spaces = st.sampled_from(sorted(SPACES)).map(SPACES.__getitem__)

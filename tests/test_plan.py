@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import SPACES
 from onceforall import Arch, Plan, Space
 from onceforall.nn.static import build
 from onceforall.plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Scale, Segment
+from small_spaces import SPACES
 
 IN_PLACE = Norm | Activation | Flatten | Dropout
 

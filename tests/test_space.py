@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onceforall
-from conftest import SPACES
 from onceforall import Arch, Space
 from onceforall.arch import Block, Stage
 from onceforall.errors import ArchError, SpaceError
+from small_spaces import SPACES
 
 
 def all_archs(space: Space) -> list[Arch]:

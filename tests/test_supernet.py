@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from conftest import SMALL, SPACES
 from onceforall import Arch, Space, Supernet
 from onceforall.errors import ArchError, StatisticsError
 from onceforall.nn.layers import ElasticConv
 from onceforall.plan import Conv
+from small_spaces import SMALL, SPACES
 
 CLASSES = 6
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import SPACES
 from onceforall import Plan, Space
 from onceforall.nn.static import build
 from onceforall.plan import Activation, Add, Conv, Flatten, GlobalPool, Linear, Norm, Segment
+from small_spaces import SPACES
 
 PLAIN = {
     "AdaptiveAvgPool2d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Hardsigmoid", "Hardswish", "Linear", "Module", "ReLU",

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onceforall
-from conftest import SPACES
 from onceforall import Space, spaces
 from onceforall.errors import SpaceError
 from onceforall.plan import Activation, Add, Conv, Norm, Scale
 from onceforall.spaces.blocks import make_divisible, mobile_block
+from small_spaces import SPACES
 
 
 def widths(space: Space) -> list[int]:
