@@ -1,0 +1,171 @@
+"""The model card: README.md of an exported folder, with the YAML head that Hugging Face reads."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+from ..arch import Arch
+from ..plan import Conv, Plan
+from ..readable import amount, memory, milliseconds, percent, table, wilson
+from .config import ExportConfig
+from .onnx import Verification
+
+__all__ = ["CardFacts", "LatencyRow", "write_card"]
+
+USAGE = """```python
+import json, numpy as np, onnxruntime
+from pathlib import Path
+from PIL import Image, ImageOps
+
+config = json.loads(Path("config.json").read_text(encoding="utf-8"))
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR, bleed={bleed:.5f})  # resize and centre crop
+x = (np.asarray(image) / 255 - config["preprocessing"]["mean"]) / config["preprocessing"]["std"]
+x = x.transpose(2, 0, 1)[None].astype(np.float32)
+logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], {{"images": x}})[0]
+print(config["classes"][logits[0].argmax()])
+```"""
+
+LOADING = """```python
+from pathlib import Path
+from onceforall.export import load
+
+network = load(Path("."))  # a plain torch.nn.Module in eval mode
+```"""
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """Latency of one file on one device, in ms, with its 95 % interval and how it was measured."""
+
+    device: str
+    method: str
+    ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What was measured on the exported network.
+
+    Args:
+        name: title of the card.
+        data: name of the data set.
+        top1: fraction of the test images that are classified right, through the exported file where there is one.
+        test_images: how many they are.
+        latency: one row for each device.
+        made_with: the commands, and versions of packages.
+        top5: as top1, if the data have more than 5 classes.
+        license: Hugging Face's name of the licence; left out if None, as it is the user's to choose.
+    """
+
+    name: str
+    data: str
+    top1: float
+    test_images: int
+    latency: Sequence[LatencyRow] = ()
+    made_with: Sequence[str] = ()
+    top5: float | None = None
+    license: str | None = None
+    notes: Sequence[str] = field(default=())
+
+
+def write_card(
+    facts: CardFacts, *, plan: Plan, arch: Arch, config: ExportConfig, proofs: Mapping[str, Verification], sizes: Mapping[str, int]
+) -> str:
+    """The card as Markdown. `proofs` are by format, `sizes` bytes by file name."""
+    low, high = wilson(facts.top1, facts.test_images)
+    measured = [["test top-1", f"{percent(facts.top1)} ({100 * low:.1f} – {100 * high:.1f})", f"{facts.test_images:,} test images"]]
+    if facts.top5 is not None:
+        measured.append(["test top-5", percent(facts.top5), f"{facts.test_images:,} test images"])
+    for row in facts.latency:
+        interval = f"{milliseconds(row.ms)} ({row.low_ms:.3g} – {row.high_ms:.3g})"
+        measured.append([f"latency, {row.device}", interval, row.method])
+    measured += [
+        ["MACs", amount(plan.macs), "multiply-accumulates for one image"],
+        ["parameters", amount(plan.params), ""],
+        ["peak activations", memory(plan.peak_memory_bytes), "float32, one image"],
+    ]
+    measured += [[f"size of {name}", memory(size), ""] for name, size in sizes.items()]
+    steps = config.preprocessing
+    pixels = f"{arch.resolution}×{arch.resolution} pixels"
+    about = f"A {config.space.family} network for {_plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
+    inputs = (
+        f"RGB, {_plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}. Input (batch, 3, {arch.resolution}, "
+        f"{arch.resolution}) float32. `config.json` has the names of the classes in the order of the logits."
+    )
+    parts = [
+        _head(facts, config, proofs),
+        f"# {_plain(facts.name)}",
+        about,
+        "It is one sub-network of a once-for-all supernet, with its own BatchNorm statistics.",
+        "![the network, block by block](network.svg)",
+        "## Measured",
+        table(["what", "value (95 % interval)", "how"], measured),
+        "## Proof",
+        "Each file was run on real images and compared with the network that it was written from.",
+        table(
+            ["format", "largest difference of a logit", "allowed", "same top-1", "images"],
+            [_proof(*item) for item in proofs.items()],
+        ),
+        "## Use",
+        *([USAGE.format(size=arch.resolution, bleed=_bleed(arch, config))] if "onnx" in proofs else []),
+        LOADING,
+        "## Preprocessing",
+        inputs,
+        "## Blocks",
+        table(["segment", "kernel", "expand ratio", "output", "MACs", "parameters"], _blocks(plan, arch)),
+        *(["## Notes", "\n".join(f"- {_plain(note)}" for note in facts.notes)] if facts.notes else []),
+        *(["## Made with", "\n".join(f"- `{_code(line)}`" for line in facts.made_with)] if facts.made_with else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Verification]) -> str:
+    """YAML; every text is a JSON string, which YAML reads as it is."""
+    tags = ["once-for-all", config.space.family, *(name for name in proofs if name != "pytorch")]
+    lines = ["---"]
+    if facts.license is not None:
+        lines.append(f"license: {_yaml(facts.license)}")
+    lines += ["library_name: onceforall", "pipeline_tag: image-classification", f"tags: {_yaml(tags)}", "metrics:", "- accuracy"]
+    lines += ["model-index:", f"- name: {_yaml(facts.name)}", "  results:", "  - task:", "      type: image-classification"]
+    lines += ["    dataset:", f"      name: {_yaml(facts.data)}", f"      type: {_yaml(facts.data)}", "      split: test"]
+    lines += ["    metrics:", "    - type: accuracy", "      name: test top-1", f"      value: {facts.top1:.6f}"]
+    return "\n".join([*lines, "---"])
+
+
+def _blocks(plan: Plan, arch: Arch) -> list[list[str]]:
+    ratios = {f"stages.{s}.{i}": f"{block.expand_ratio:g}" for s, st in enumerate(arch.stages) for i, block in enumerate(st.blocks)}
+    rows = []
+    for segment in plan.segments:
+        kernels = [op.kernel for op in segment.ops if isinstance(op, Conv)]
+        kernel = str(max(kernels, default=""))
+        shape = "×".join(map(str, segment.out_shape))
+        rows.append([segment.name, kernel, ratios.get(segment.name, ""), shape, f"{segment.macs:,}", f"{segment.params:,}"])
+    return rows
+
+
+def _proof(name: str, proof: Verification) -> list[str]:
+    return [name, f"{proof.max_abs_diff:.2g}", f"{proof.tolerance:.2g}", percent(proof.top1_agreement), f"{proof.images:,}"]
+
+
+def _bleed(arch: Arch, config: ExportConfig) -> float:
+    """What ImageOps.fit cuts from each side, as a share, to keep what the centre crop keeps."""
+    return (1 - arch.resolution / ceil(arch.resolution / config.preprocessing.crop_share)) / 2
+
+
+def _yaml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown and HTML leave alone, on one line."""
+    for letter in "\\`*_[]<>|#":
+        text = text.replace(letter, "\\" + letter)
+    return " ".join(text.split())
+
+
+def _code(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())

@@ -1,0 +1,82 @@
+"""`ExportConfig`: what config.json of an exported folder says, beside the architecture and the weights."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ..errors import FileError
+from ..space import Space
+from ..spaces import from_json
+
+__all__ = ["FORMAT", "ExportConfig", "InputSteps"]
+
+FORMAT = "onceforall.export/1"
+
+
+@dataclass(frozen=True)
+class InputSteps:
+    """How an RGB image becomes the network's input: resize and centre crop, then (pixel / 255 - mean) / std.
+
+    Args:
+        mean: of each channel, on values in [0, 1].
+        std: of each channel.
+        crop_share: what the centre crop keeps of the resized image's short side.
+        resize: all steps in words.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_share: float
+    resize: str
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing."""
+
+    space: Space
+    classes: tuple[str, ...]
+    preprocessing: InputSteps
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able object that `from_json` reads."""
+        return {
+            "format": FORMAT,
+            "space": json.loads(self.space.to_json()),
+            "num_classes": len(self.classes),
+            "classes": list(self.classes),
+            "preprocessing": asdict(self.preprocessing),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> "ExportConfig":
+        """Read what `to_json` gave.
+
+        Raises:
+            FileError: not a config of this format, or fields that do not fit each other.
+            SpaceError: the space is not one of this version's.
+        """
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise FileError(f"not the config of an exported network: this version reads format {FORMAT!r}")
+        keys = {"format", "space", "num_classes", "classes", "preprocessing"}
+        if set(data) != keys:
+            raise FileError(f"the config has the fields {sorted(data)}: expected {sorted(keys)}")
+        classes, steps = data["classes"], data["preprocessing"]
+        if not _strings(classes) or data["num_classes"] != len(classes) or not classes:
+            raise FileError(f"the config says num_classes {data['num_classes']!r}: it must be the number of names in classes")
+        if not isinstance(steps, dict) or set(steps) != {field.name for field in fields(InputSteps)}:
+            raise FileError("the config's preprocessing must have exactly mean, std, crop_share and resize")
+        preprocessing = InputSteps(_three(steps["mean"]), _three(steps["std"]), steps["crop_share"], steps["resize"])
+        return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing)
+
+
+def _strings(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    if not isinstance(values, list) or len(values) != 3:
+        raise FileError(f"the config's preprocessing holds {values!r}: three numbers are needed, one a channel")
+    red, green, blue = values
+    return red, green, blue

@@ -1,0 +1,155 @@
+"""The exported folder: written whole, proven, measured, and only then put into its place."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, fx, nn
+
+from ..arch import Arch
+from ..errors import FileError, OnceForAllError, VerificationError
+from ..files import make_folder, read_json, read_text, reading_or_writing, write_json, write_text
+from ..picture import draw
+from ..space import Space
+from .card import CardFacts, write_card
+from .config import ExportConfig, InputSteps
+from .formats import FORMATS, Job
+from .onnx import Verification
+from .weights import read_weights
+
+__all__ = ["Exported", "export_network", "load"]
+
+OURS = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder that is in its place, the proof of each format, and what was measured."""
+
+    folder: Path
+    proofs: Mapping[str, Verification]
+    facts: CardFacts
+
+
+def export_network(
+    folder: Path,
+    *,
+    space: Space,
+    arch: Arch,
+    network: nn.Module,
+    classes: Sequence[str],
+    preprocessing: InputSteps,
+    formats: Sequence[str],
+    images: Tensor,
+    measure: Callable[[Path], CardFacts],
+    shares: Mapping[str, float] | None = None,
+) -> Exported:
+    """Write a network to take home: weights, runtime files, architecture, config, picture and card.
+
+    The folder appears whole or not at all: it is made beside its place and renamed. If `network` is on another device, it is
+    moved to the CPU.
+
+    Args:
+        folder: is replaced if it holds nothing but an earlier export.
+        space: of the network.
+        arch: of the network.
+        network: extracted and recalibrated, in eval mode.
+        classes: names, in the order of the logits.
+        preprocessing: what the network expects.
+        formats: keys of `FORMATS`; "pytorch" is always written.
+        images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
+        measure: called with the folder that holds the proven files, for what the card tells about them.
+        shares: share of the latency of each segment, for the picture.
+
+    Raises:
+        VerificationError: an unknown format, a network in train mode, or a file that does not compute what the network computes.
+        FileError: the folder holds something else, or cannot be written.
+        MissingExtraError: a format needs a package that is not installed.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise VerificationError(f"unknown export format {name!r}: choose from {', '.join(FORMATS)}")
+    if any(module.training for module in network.modules()):
+        raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
+    _require_replaceable(folder)
+    plan = space.lower(arch, len(classes))
+    config = ExportConfig(space, tuple(classes), preprocessing)
+    job = Job(arch, plan, network.cpu(), images.cpu(), config)
+    with _in_place_when_done(folder) as temporary:
+        proofs = {name: FORMATS[name](temporary, job) for name in dict.fromkeys(("pytorch", *formats))}
+        write_text(temporary / "arch.json", arch.to_json() + "\n")
+        write_json(temporary / "config.json", config.to_json())
+        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir()) if path.suffix in (".onnx", ".safetensors")}
+        facts = measure(temporary)
+        write_text(temporary / "network.svg", draw(plan, arch, shares=shares, title=facts.name) + "\n")
+        write_text(temporary / "README.md", write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes))
+    return Exported(folder, proofs, facts)
+
+
+def load(folder: Path) -> fx.GraphModule:
+    """The network of an exported folder as a plain torch module in eval mode, on the CPU.
+
+    Raises:
+        FileError: a file is missing, or is not one of an export of this version.
+        CheckpointError: the weights are damaged or of another network.
+    """
+    with _about(folder / "config.json") as path:
+        config = ExportConfig.from_json(read_json(path))
+    with _about(folder / "arch.json") as path:
+        plan = config.space.lower(Arch.from_json(read_text(path)), len(config.classes))
+    return read_weights(folder / "weights.safetensors", plan)
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[Path]:
+    """Errors of what is read from the file name the file."""
+    try:
+        yield path
+    except OnceForAllError as error:
+        raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Nothing there, an empty folder, or an earlier export and nothing else."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise FileError(f"{folder}: is there and is not a folder: choose another")
+    with reading_or_writing(folder):
+        names = {path.name for path in folder.iterdir()}
+    if foreign := sorted(names - OURS):
+        raise FileError(
+            f"{folder}: holds {foreign[0]!r}, which is not of an exported network: choose another folder or move it away"
+        )
+    if names and "config.json" not in names:
+        raise FileError(f"{folder}: holds files but is not an exported network: choose another folder")
+    if names:
+        with _about(folder / "config.json") as path:
+            ExportConfig.from_json(read_json(path))
+
+
+@contextmanager
+def _in_place_when_done(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which takes its place at the end; on any error it is removed and `folder` is as it was."""
+    make_folder(folder.parent)
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    make_folder(temporary)
+    try:
+        yield temporary
+        _require_replaceable(folder)
+        with reading_or_writing(folder):
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(temporary, folder)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

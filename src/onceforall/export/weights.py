@@ -1,0 +1,56 @@
+"""Weights as a safetensors file: no pickle, and every tensor checked against the plan when read."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import fx, nn
+
+from ..errors import CheckpointError, FileError
+from ..files import replace_file
+from ..nn.static import build
+from ..plan import Plan
+
+__all__ = ["read_weights", "write_weights"]
+
+
+def write_weights(path: Path, network: nn.Module) -> None:
+    """Write the state dict, atomically.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    try:
+        replace_file(path, lambda temporary: save_file(state, temporary))
+    except SafetensorError as error:
+        raise FileError(f"{path}: cannot be written ({error}): free some space or choose another folder") from None
+
+
+def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
+    """The plan's network with the file's weights, in eval mode.
+
+    Raises:
+        FileError: no such file.
+        CheckpointError: damaged, or not the weights of this plan.
+    """
+    if not path.is_file():
+        raise FileError(f"{path}: no such file: check the path, or export the network again")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}): export the network again") from None
+    network = build(plan)
+    own = network.state_dict()
+    for name in sorted(own.keys() ^ state.keys()):
+        what = "is missing" if name in own else "is unknown"
+        raise CheckpointError(f"{path}: {name} {what}: the weights belong to another architecture than arch.json")
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, arch.json needs {tuple(own[name].shape)}: export again"
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite: export the network again")
+    network.load_state_dict(state)
+    return network.eval()

@@ -1,0 +1,207 @@
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from onceforall.arch import Arch
+from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
+from onceforall.export import FORMATS, ExportConfig, export_network, load
+from onceforall.files import write_json
+
+ALL = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def folder(sample, tmp_path):
+    export_network(tmp_path / "net", **sample.arguments())
+    return tmp_path / "net"
+
+
+def test_the_folder_is_whole(sample, tmp_path):
+    exported = export_network(tmp_path / "deep" / "net", **sample.arguments())
+    assert names(exported.folder) == ALL
+    assert names(tmp_path / "deep") == {"net"}
+    assert list(exported.proofs) == ["pytorch", "onnx"]
+    assert exported.proofs["pytorch"].max_abs_diff == 0
+    assert Arch.from_json((exported.folder / "arch.json").read_text()) == sample.arch
+    ElementTree.parse(exported.folder / "network.svg")
+
+
+def test_the_model_file_says_what_it_is(sample, folder, config):
+    properties = {item.key: item.value for item in onnx.load(folder / "model.onnx").metadata_props}
+    assert Arch.from_json(properties["arch"]) == sample.arch
+    assert ExportConfig.from_json(json.loads(properties["config"])) == config
+
+
+def test_load_gives_the_network_back(sample, folder):
+    network = load(folder)
+    assert not any(module.training for module in network.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(network(sample.images), sample.network(sample.images), rtol=0, atol=0)
+
+
+def test_weights_alone(sample, tmp_path):
+    export_network(tmp_path / "net", **sample.arguments(formats=["pytorch"]))
+    assert names(tmp_path / "net") == ALL - {"model.onnx"}
+    assert "onnxruntime.InferenceSession" not in (tmp_path / "net" / "README.md").read_text()
+    load(tmp_path / "net")
+
+
+def test_measure_sees_the_proven_files(sample, tmp_path):
+    seen = []
+
+    def measure(folder):
+        seen.append(names(folder))
+        return sample.arguments()["measure"](folder)
+
+    export_network(tmp_path / "net", **sample.arguments(measure=measure))
+    assert {"model.onnx", "weights.safetensors", "arch.json", "config.json"} <= seen[0]
+
+
+def test_a_network_that_does_not_compute_what_its_weights_say_leaves_no_folder(sample, tmp_path):
+    sample.network.register_forward_hook(lambda module, inputs, logits: logits * 1.01)
+    with pytest.raises(VerificationError, match=r"weights\.safetensors: does not compute"):
+        export_network(tmp_path / "net", **sample.arguments())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, VerificationError])
+def test_an_interrupted_export_leaves_the_earlier_one(sample, folder, error):
+    before = (folder / "README.md").read_text()
+
+    def measure(folder):
+        raise error("stop")
+
+    with pytest.raises(error):
+        export_network(folder, **sample.arguments(measure=measure))
+    assert names(folder.parent) == {"net"}
+    assert (folder / "README.md").read_text() == before
+    load(folder)
+
+
+def test_an_earlier_export_is_replaced(sample, folder):
+    export_network(folder, **sample.arguments(formats=[]))
+    assert names(folder) == ALL - {"model.onnx"}
+    assert names(folder.parent) == {"net"}
+
+
+@pytest.mark.parametrize("content", [{"thesis.tex": ""}, {"README.md": "mine"}, {"config.json": '{"format": "other"}'}])
+def test_a_folder_with_anything_else_is_left_alone(sample, tmp_path, content):
+    (tmp_path / "net").mkdir()
+    for name, text in content.items():
+        (tmp_path / "net" / name).write_text(text)
+    with pytest.raises(FileError, match=r"choose another|not the config"):
+        export_network(tmp_path / "net", **sample.arguments())
+    assert names(tmp_path / "net") == set(content)
+    assert names(tmp_path) == {"net"}
+
+
+def test_a_file_in_the_way_is_left_alone(sample, tmp_path):
+    (tmp_path / "net").write_text("mine")
+    with pytest.raises(FileError, match="is not a folder"):
+        export_network(tmp_path / "net", **sample.arguments())
+    assert (tmp_path / "net").read_text() == "mine"
+
+
+def test_unknown_formats_are_named(sample, tmp_path):
+    with pytest.raises(VerificationError, match=f"'tflite': choose from {', '.join(FORMATS)}"):
+        export_network(tmp_path / "net", **sample.arguments(formats=["onnx", "tflite"]))
+
+
+def test_train_mode_and_missing_statistics_are_refused(sample, tmp_path):
+    with pytest.raises(VerificationError, match="recalibrate"):
+        export_network(tmp_path / "net", **sample.arguments(network=sample.network.train()))
+    sample.network.eval().get_submodule("stem.first.norm").running_mean.fill_(torch.nan)
+    with pytest.raises((VerificationError, StatisticsError, CheckpointError), match="not finite"):
+        export_network(tmp_path / "net", **sample.arguments())
+    assert not list(tmp_path.iterdir())
+
+
+def test_load_refuses_what_is_missing_or_damaged(folder):
+    weights = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(FileError, match=r"weights\.safetensors: no such file"):
+        load(folder)
+    (folder / "arch.json").write_text("{}")
+    with pytest.raises(FileError, match=r"arch\.json: "):
+        load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileError, match=r"config\.json: no such file"):
+        load(folder)
+
+
+def test_load_refuses_weights_of_another_architecture(sample, folder):
+    other = sample.space.largest() if sample.arch != sample.space.largest() else sample.space.smallest()
+    (folder / "arch.json").write_text(other.to_json())
+    with pytest.raises(CheckpointError, match=r"another architecture|export again"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "onceforall.export/9"}, "onceforall.export/1"),
+        ({"num_classes": 9}, "num_classes 9"),
+        ({"classes": [1] * 10}, "names in classes"),
+        ({"preprocessing": {}}, "exactly mean"),
+        ({"preprocessing": {"mean": [0], "std": [1, 1, 1], "crop_share": 1.0, "resize": ""}}, "three numbers"),
+        ({"space": {"format": "onceforall.space/1", "family": "resnet", "arguments": {}}}, "unknown family 'resnet'"),
+        ({"more": 1}, "has the fields"),
+    ],
+)
+def test_load_refuses_a_wrong_config(folder, change, message):
+    data = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", data | change)
+    with pytest.raises(FileError, match=message):
+        load(folder)
+
+
+def test_the_card_tells_what_was_measured(sample, folder):
+    card = (folder / "README.md").read_text()
+    plan = sample.space.lower(sample.arch, 10)
+    for text in ("97.5 % (95.3 – 98.7)", "360 test images", "0.412 ms (0.409 – 0.416)", "median of 60, batch 1", "network.svg"):
+        assert text in card
+    for segment in plan.segments:
+        assert f"| {segment.name} |" in card
+    assert "<b>" not in card.replace("\\<b", "")
+
+
+def test_the_head_of_the_card_is_yaml(folder):
+    card = (folder / "README.md").read_text()
+    head = re.match(r"---\n(.*?)\n---\n", card, re.S).group(1)
+    for line in ("library_name: onceforall", "pipeline_tag: image-classification", "- accuracy", "      value: 0.975000"):
+        assert line in head.split("\n")
+    assert json.loads(re.search(r"^tags: (.*)$", head, re.M).group(1)) == ["once-for-all", "mobilenet_v3", "onnx"]
+    assert "license" not in head
+
+
+def test_the_card_s_program_runs(sample, folder, monkeypatch, capsys):
+    """Executed as a user would, in the folder, on a photograph; compared with the network on the same pixels."""
+    size = sample.arch.resolution
+    short = -(-size * 8 // 7)
+    pixels = np.random.default_rng(0).integers(0, 256, (short, short + 20, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "photo.jpg", quality=95)
+    program = re.search(r"```python\n(import json.*?)```", (folder / "README.md").read_text(), re.S).group(1)
+    assert len([line for line in program.splitlines() if line]) <= 10
+    monkeypatch.chdir(folder)
+    scope = {}
+    exec(program, scope)
+    decoded = np.asarray(Image.open(folder / "photo.jpg"))
+    crop = decoded[(short - size) // 2 :, (short + 20 - size) // 2 :][:size, :size]
+    x = torch.from_numpy((crop / 255 - 0.3) / 0.4).float().permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = sample.network(x)
+    np.testing.assert_allclose(scope["logits"], expected, atol=1e-4 * float(expected.abs().max()))
+    assert capsys.readouterr().out.strip() == f"digit {int(expected.argmax())}"
