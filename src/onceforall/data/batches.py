@@ -194,9 +194,9 @@ def _centre_batch(images: Images, chosen: NDArray[np.int64], resolution: int, pr
     for i, image in enumerate(chosen):
         pixels = images.pixels(image)
         height, width, _ = pixels.shape
-        down = max(short, round(short * height / width))
-        across = max(short, round(short * width / height))
-        top, left = (down - resolution) // 2, (across - resolution) // 2
+        shorter = min(height, width)
+        down, across = short * height // shorter, short * width // shorter  # rounded as torchvision's Resize and CenterCrop do
+        top, left = round((down - resolution) / 2), round((across - resolution) / 2)
         out[i] = _resize(pixels, down, across)[top : top + resolution, left : left + resolution]
     return _normalise(out.astype(np.float32), preprocessing)
 
