@@ -1,6 +1,8 @@
 """A small network with real statistics, and real images: the handwritten digits that scikit-learn ships."""
 
+import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 import onceforall
 from onceforall.arch import Arch
 from onceforall.calibrate import Calibrated, recalibrate
-from onceforall.export import CardFacts, ExportConfig, InputSteps, LatencyRow
+from onceforall.export import CardFacts, ExportConfig, InputSteps, LatencyRow, export_network
 from onceforall.space import Space
 from onceforall.supernet import Supernet
 
@@ -66,11 +68,33 @@ def digits(resolution: int, n: int) -> tuple[Tensor, Tensor]:
     return (x - 0.3) / 0.4, torch.from_numpy(labels[:n])
 
 
-@pytest.fixture
-def sample() -> Sample:
+@pytest.fixture(scope="session")
+def supernet() -> Supernet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        supernet = Supernet(SPACE, num_classes=10)
+        return Supernet(SPACE, num_classes=10)
+
+
+@pytest.fixture
+def sample(supernet) -> Sample:
+    return make_sample(supernet)
+
+
+@pytest.fixture(scope="session")
+def exported(supernet, tmp_path_factory) -> Path:
+    """An export that no test may change."""
+    folder = tmp_path_factory.mktemp("exported") / "net"
+    export_network(folder, **make_sample(supernet).arguments())
+    return folder
+
+
+@pytest.fixture
+def folder(exported, tmp_path) -> Path:
+    """A copy of it, alone in `tmp_path`."""
+    return Path(shutil.copytree(exported, tmp_path / "net"))
+
+
+def make_sample(supernet: Supernet) -> Sample:
     arch = replace(SPACE.sample(np.random.default_rng(3)), resolution=28)
     images, labels = digits(arch.resolution, 64)
     return Sample(SPACE, arch, recalibrate(supernet.extract(arch), images.split(32)), images, labels)

@@ -20,12 +20,6 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.fixture
-def folder(sample, tmp_path):
-    export_network(tmp_path / "net", **sample.arguments())
-    return tmp_path / "net"
-
-
 def test_the_folder_is_whole(sample, tmp_path):
     exported = export_network(tmp_path / "deep" / "net", **sample.arguments())
     assert names(exported.folder) == ALL
@@ -33,6 +27,7 @@ def test_the_folder_is_whole(sample, tmp_path):
     assert list(exported.proofs) == ["pytorch", "onnx"]
     assert exported.proofs["pytorch"].max_abs_diff == 0
     assert Arch.from_json((exported.folder / "arch.json").read_text()) == sample.arch
+    assert len({path.stat().st_mode for path in exported.folder.iterdir()}) == 1  # who may read one may read all
     ElementTree.parse(exported.folder / "network.svg")
 
 

@@ -92,6 +92,7 @@ def write_card(
     steps = config.preprocessing
     pixels = f"{arch.resolution}×{arch.resolution} pixels"
     about = f"A {config.space.family} network for {_plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
+    about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
     inputs = (
         f"RGB, {_plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}. Input (batch, 3, {arch.resolution}, "
         f"{arch.resolution}) float32. `config.json` has the names of the classes in the order of the logits."
@@ -100,7 +101,6 @@ def write_card(
         _head(facts, config, proofs),
         f"# {_plain(facts.name)}",
         about,
-        "It is one sub-network of a once-for-all supernet, with its own BatchNorm statistics.",
         "![the network, block by block](network.svg)",
         "## Measured",
         table(["what", "value (95 % interval)", "how"], measured),
