@@ -38,7 +38,7 @@ STYLE = """
 .ofa-net .ofa-net-box{stroke:currentColor;stroke-opacity:.55}
 .ofa-net .ofa-net-line{fill:none;stroke:currentColor}
 .ofa-net .ofa-net-block:hover .ofa-net-box{stroke-opacity:1;stroke-width:2}
-@media (prefers-color-scheme:dark){
+@media screen and (prefers-color-scheme:dark){
 .ofa-net{color:#e8ebf0;color:var(--ofa-ink,#e8ebf0);background:#14181e;background:var(--ofa-paper,#14181e)}}
 @media print{.ofa-net{color:#000;background:none;print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

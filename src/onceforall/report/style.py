@@ -10,7 +10,7 @@ STYLE = (
 --warm:#fff4e0;--warm-edge:#e69f00;
 --accent:#0072b2;--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#b8568f;--c4:#c98a00;--c5:#3a9ad0;--c6:#6b7280;
 --ofa-ink:var(--ink);--ofa-paper:transparent}
-@media (prefers-color-scheme:dark){:root{--ink:#e8ebf0;--soft:#a3acb9;--paper:#1a1f26;--page:#12161b;--edge:#303842;--warm:#33290f;
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e8ebf0;--soft:#a3acb9;--paper:#1a1f26;--page:#12161b;--edge:#303842;--warm:#33290f;
 --accent:#6cbcf0;--c0:#5ab4f0;--c1:#ff8a3d;--c2:#34c79a;--c3:#e39ac4;--c4:#f0b83c;--c5:#a9dcff;--c6:#a3acb9}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
@@ -58,7 +58,8 @@ section{padding:16px 14px}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
 @media print{:root{--page:#fff;--paper:#fff;--ink:#000;--soft:#444;--edge:#bbb}
 body{font-size:11px}main{max-width:none;padding:0}nav{display:none}section,.tile{border-radius:0;break-inside:auto}
-figure,article,tr,.tile{break-inside:avoid}.scroll{overflow:visible}.scroll .chart,.scroll .ofa-net{min-width:0}
+figure,article,tr,.tile{break-inside:avoid}.scroll{overflow:visible}.scroll .chart,.scroll .ofa-net{min-width:0;max-width:100%}
+.wide{max-width:480px}h2,h3,section>p,figcaption{break-after:avoid}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
     + CHARTS
