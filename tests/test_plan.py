@@ -15,7 +15,7 @@ from small_spaces import SPACES
 IN_PLACE = Norm | Activation | Flatten | Dropout
 
 
-def some_archs(space: Space, n: int = 3) -> list[Arch]:
+def some_archs(space: Space, n: int = 1) -> list[Arch]:
     rng = np.random.default_rng(0)
     return [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(n))]
 
