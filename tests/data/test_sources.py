@@ -2,6 +2,7 @@ import io
 import json
 import os
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import MakeFolder, picture
 
-from onceforall.data import open_source
+from onceforall.data import open_data, open_source
 from onceforall.errors import DataError, FileError
 
 
@@ -201,6 +202,7 @@ def test_torchvision(tmp_path: Path) -> None:
         ),
         ("torchvision:EMNIST:{root}", "EMNIST does not divide its images"),
         ("{root}/gone", "gone: no such folder: check the path"),
+        ("", "an empty path: no such folder"),
         ("{root}/file.zip", "this is a file: give the folder"),
         ("{root}", "no class folders in it: expected one folder per class"),
         ("{root}/hollow", "no images in its folders"),
@@ -222,6 +224,24 @@ def test_classes_must_agree(make_folder: MakeFolder) -> None:
     root = make_folder({"train": {"cat": 2, "dog": 2, "eel": 1}, "val": {"cat": 1, "dog": 1, "fox": 1}})
     with pytest.raises(DataError, match=r"only in one of them: eel, fox: both need the same class folders"):
         open_source(str(root))
+
+
+def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
+    source = open_source(str(make_folder({"bus": 2, "train": 2})))
+    assert source.classes == ("bus", "train")
+    assert source.test is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_text(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 12, "dog": 12})
+    for name in (b"caf\xe9.png", b"two\nlines.png"):
+        with open(os.fsencode(root / "cat") + b"/" + name, "w") as file:
+            file.write("not an image")
+    os.rename(root / "dog", os.fsencode(root) + b"/d\xf6g")
+    splits = open_data(str(root), size=16, cache=tmp_path / "cache")
+    assert splits.classes == ("cat", "d\ufffdg")
+    assert sorted(problem.name for problem in splits.problems) == ["cat/caf\ufffd.png", "cat/two\ufffdlines.png"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

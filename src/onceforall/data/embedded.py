@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
+from ..files import reading_or_writing
 from .decode import to_rgb
 from .sources import Indices, Load, Part, Source, digest
 
@@ -83,8 +84,9 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> A
 
 
 def _part(dataset: Any, name: str, root: str) -> Part:
-    files = sorted(path for path in Path(root).expanduser().rglob("*") if path.is_file())
-    marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
+    with reading_or_writing(Path(root)):
+        files = sorted(path for path in Path(root).expanduser().rglob("*") if path.is_file())
+        marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:

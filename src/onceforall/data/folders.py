@@ -30,10 +30,10 @@ def open_folder(root: Path) -> Source:
         DataError: no class folders, or different classes in train and the others.
     """
     inside = {folder.name.lower(): folder for folder in _subfolders(root)}
-    train = next((inside[name] for name in TRAIN if name in inside), None)
+    train = next((inside[name] for name in TRAIN if name in inside and _subfolders(inside[name])), None)
     if train is None:
         classes = _classes(root)
-        return Source(str(root), classes, _part(root, root, classes))
+        return Source(str(root), tuple(map(_printable, classes)), _part(root, root, classes))
     classes = _classes(train)
     others = [inside[name] for name in ("test", *VALIDATION) if name in inside and _subfolders(inside[name])]
     for other in others:
@@ -41,7 +41,7 @@ def open_folder(root: Path) -> Source:
     parts = [_part(root, other, classes) for other in others]
     return Source(
         str(root),
-        classes,
+        tuple(map(_printable, classes)),
         _part(root, train, classes),
         test=parts[0] if parts else None,
         held_out=parts[1] if len(parts) > 1 else None,
@@ -65,7 +65,7 @@ def _require_same(classes: tuple[str, ...], others: tuple[str, ...], train: Path
         odd = sorted(set(classes) ^ set(others))
         raise DataError(
             f"{train} has {len(classes)} classes and {other} has {len(others)}; only in one of them: "
-            f"{', '.join(odd[:5])}{', …' if len(odd) > 5 else ''}: both need the same class folders"
+            f"{', '.join(map(_printable, odd[:5]))}{', …' if len(odd) > 5 else ''}: both need the same class folders"
         )
 
 
@@ -81,13 +81,18 @@ def _part(root: Path, folder: Path, classes: tuple[str, ...]) -> Part:
                 marks.append(f"{path}|{stat[0]}|{stat[1]}")
     if not paths:
         raise DataError(f"{folder}: no images in its folders ({', '.join(SUFFIXES)}): {EXPECTED}")
-    names = [os.path.relpath(path, root) for path in paths]
+    names = [_printable(os.path.relpath(path, root)) for path in paths]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
             yield partial(_load, paths[i], names[i])
 
     return Part(names, np.array(labels, np.int64), digest(marks), read)
+
+
+def _printable(name: str) -> str:
+    """A file name on one line and in valid Unicode, which it need not be."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 def _images(folder: str) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
+from ..files import reading_or_writing
 
 __all__ = ["Load", "Part", "Source", "digest", "open_source"]
 
@@ -90,8 +91,12 @@ def open_source(source: str) -> Source:
     if source.startswith("torchvision:"):
         return open_torchvision(source)
     path = Path(source).expanduser()
-    if not path.exists():
-        raise DataError(f"{source}: no such folder: check the path (or use 'digits', or 'torchvision:NAME:ROOT')")
-    if not path.is_dir():
+    with reading_or_writing(path):
+        there, is_folder = path.exists(), path.is_dir()
+    if not source.strip() or not there:
+        raise DataError(
+            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', or 'torchvision:NAME:ROOT')"
+        )
+    if not is_folder:
         raise DataError(f"{source}: this is a file: give the folder that holds the images (or the Parquet files)")
     return open_parquet(path) if parquet_files(path) else open_folder(path)
