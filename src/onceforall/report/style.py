@@ -10,7 +10,8 @@ STYLE = (
 --warm:#fff4e0;--warm-edge:#e69f00;
 --accent:#0072b2;--c0:#0072b2;--c1:#d55e00;--c2:#009e73;--c3:#b8568f;--c4:#c98a00;--c5:#3a9ad0;--c6:#6b7280;
 --ofa-ink:var(--ink);--ofa-paper:transparent}
-@media screen and (prefers-color-scheme:dark){:root{--ink:#e8ebf0;--soft:#a3acb9;--paper:#1a1f26;--page:#12161b;--edge:#303842;--warm:#33290f;
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e8ebf0;
+--soft:#a3acb9;--paper:#1a1f26;--page:#12161b;--edge:#303842;--warm:#33290f;
 --accent:#6cbcf0;--c0:#5ab4f0;--c1:#ff8a3d;--c2:#34c79a;--c3:#e39ac4;--c4:#f0b83c;--c5:#a9dcff;--c6:#a3acb9}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
