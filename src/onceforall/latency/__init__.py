@@ -3,5 +3,19 @@
 from .device import Available, Device, list_devices
 from .measure import Timing, measure
 from .networks import measure_networks, stand_in
+from .profile import Effort, profile_space
+from .table import LatencyErrors, LatencyTable
 
-__all__ = ["Available", "Device", "Timing", "list_devices", "measure", "measure_networks", "stand_in"]
+__all__ = [
+    "Available",
+    "Device",
+    "Effort",
+    "LatencyErrors",
+    "LatencyTable",
+    "Timing",
+    "list_devices",
+    "measure",
+    "measure_networks",
+    "profile_space",
+    "stand_in",
+]

@@ -20,14 +20,19 @@ __all__ = ["measure_networks", "ready", "stand_in"]
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
     """A network of the plan with random weights and statistics, in eval mode. Latency does not depend on their values, except
     for denormal numbers, which these avoid."""
-    network = build(plan)
+    with torch.device("meta"):  # leaves out the initialisation that is overwritten here
+        network = build(plan)
+    network.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in network.state_dict().items():
-            if name.endswith("running_var"):
+            if value.ndim > 1:
+                bound = (6 / value[0].numel()) ** 0.5
+                value.uniform_(-bound, bound, generator=generator)
+            elif name.endswith("num_batches_tracked"):
+                value.fill_(1)
+            else:
                 value.uniform_(0.5, 1.5, generator=generator)
-            elif value.ndim > 1:
-                value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=generator)
     return network.eval()
 
 

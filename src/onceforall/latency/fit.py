@@ -1,0 +1,145 @@
+"""From times of segments alone and of whole networks to one cost per segment.
+
+A segment takes another time inside a network than alone: its neighbours are fused with it, its weights come from a farther
+cache, its input has the layout that the segment before left. So the time alone, times one common factor, is only the
+expectation of a Gaussian prior for a segment's cost; whole networks, whose time is the sum of their segments' costs plus noise,
+are the observations; and the posterior mean is the table. Deviations from the expectation are of two kinds: proportional to
+simple features (weights, memory traffic, MACs, number of operations), alike for all segments; and proportional to the time
+itself, alike for segments that have their place, kernels, widths or size in common. How large they are is chosen by marginal
+likelihood.
+
+Held-out error of 60 networks fitted to 24, busy 2-core machine, ONNX Runtime, spaces of 0.2 and 0.6 ms networks: plain sum 16.3
+and 14.2 %; sum times a factor 2.2 and 2.4 %; non-negative least squares on features 1.1 and 2.3 %; this 0.8 and 2.2 %, with a
+noise of repeated measurements of 0.5 and 1.7 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..costs import SegmentTable
+from ..genes import Genes
+from ..plan import Add, Conv, Op, Scale, Segment, Shape
+
+__all__ = ["Likeness", "compositions", "fit_costs", "interpolate", "likeness"]
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+FEATURE_SPREADS = (0.03, 0.1, 0.3)  # standard deviation of each feature's part in the time of a mean network
+SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # of a segment's own relative deviation
+NOISES = (0.003, 0.01, 0.03)  # of a whole network's measured time
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What segments can have in common."""
+
+    place: tuple[int, int, tuple[str, ...]]  # input and output channels, kinds of operations
+    kernels: tuple[tuple[int, int], ...]  # sizes and strides
+    widths: tuple[int, ...]
+    size: Shape
+
+    @property
+    def without_size(self) -> "Likeness":
+        return Likeness(self.place, self.kernels, self.widths, ())
+
+
+def likeness(segment: Segment) -> Likeness:
+    """Read off a segment's operations."""
+    convs = [op for op in segment.ops if isinstance(op, Conv)]
+    return Likeness(
+        (segment.in_shape[0], segment.out_shape[0], tuple(_kind(op) for op in segment.ops)),
+        tuple((conv.kernel, conv.stride) for conv in convs),
+        tuple(conv.shape[0] for conv in convs),
+        segment.in_shape[1:],
+    )
+
+
+def interpolate(segments: Sequence[Segment], known: Mapping[int, float]) -> Floats:
+    """Times of all segments from the times of some (by index): linear in MACs between segments that differ in size only.
+
+    Raises:
+        KeyError: no segment like this one is known.
+    """
+    groups: dict[Likeness, list[int]] = {}
+    for i in known:
+        groups.setdefault(likeness(segments[i]).without_size, []).append(i)
+    times = np.zeros(len(segments))
+    for i, segment in enumerate(segments):
+        if i in known:
+            times[i] = known[i]
+            continue
+        like = sorted(groups[likeness(segment).without_size], key=lambda j: segments[j].macs)
+        times[i] = np.interp(segment.macs, [segments[j].macs for j in like], [known[j] for j in like])
+    return times
+
+
+def compositions(table: SegmentTable, genes: Genes) -> Floats:
+    """How often each of `table.distinct()` occurs in each network, (rows, segments)."""
+    index = {segment.signature: i for i, segment in enumerate(table.distinct())}
+    counts = np.zeros((len(genes), len(index)))
+    for slot in table.slots:
+        for row, code in enumerate(slot.codes(genes)):
+            segment = slot.segments[code]
+            if segment is not None:
+                counts[row, index[segment.signature]] += 1
+    return counts
+
+
+def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networks: Floats) -> Floats:
+    """Cost of each segment in ms, above 0.
+
+    Args:
+        segments: that networks are made of.
+        alone: time of each segment by itself, ms.
+        counts: of each segment in each measured network (networks, segments).
+        networks: measured times, ms.
+    """
+    expected = alone * np.median(networks / (counts @ alone))
+    features = np.array([_features(segment) for segment in segments], float)
+    per_network = (counts @ features).mean(0)
+    features = np.column_stack([features[:, per_network > 0] / per_network[per_network > 0] * networks.mean(), expected])
+    shared = features @ (counts @ features).T
+    own = _kernel(segments) * np.outer(expected, expected) @ counts.T  # (segments, networks), as shared
+    rest = networks - counts @ expected
+    best, costs = -np.inf, expected
+    for feature, segment, noise in product(FEATURE_SPREADS, SEGMENT_SPREADS, NOISES):
+        covariance = feature**2 * shared + segment**2 * own
+        factor = np.linalg.cholesky(counts @ covariance + np.diag((noise * networks) ** 2))
+        white = np.linalg.solve(factor, rest)
+        likelihood = -white @ white / 2 - np.log(np.diag(factor)).sum()
+        if likelihood > best:
+            best, costs = likelihood, expected + covariance @ np.linalg.solve(factor.T, white)
+    return np.maximum(costs, 0.05 * expected)
+
+
+def _features(segment: Segment) -> tuple[float, ...]:
+    """What every segment pays for: being there, weights, memory traffic, MACs, convolutions, gates, shortcuts."""
+    traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in segment.ops if isinstance(op, Conv | Add | Scale))
+    kinds = [sum(isinstance(op, kind) for op in segment.ops) for kind in (Conv, Scale, Add)]
+    return (1, segment.params, traffic, segment.macs, *kinds)
+
+
+def _kernel(segments: Sequence[Segment]) -> Floats:
+    """Prior covariance of relative deviations: segments in one place, more if kernels, widths or size are equal too."""
+    likes = [likeness(segment) for segment in segments]
+    place = _equal([like.place for like in likes])
+    kernels, widths = _equal([like.kernels for like in likes]), _equal([like.widths for like in likes])
+    kernel: Floats = place * (
+        0.4 + 0.3 * kernels + 0.3 * widths + 0.3 * _equal([like.size for like in likes]) + 0.3 * np.eye(len(likes))
+    )
+    return kernel
+
+
+def _equal(values: Sequence[object]) -> Floats:
+    """1 where two values are equal, else 0."""
+    numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    ids = np.array([numbers[value] for value in values])
+    return (ids[:, None] == ids).astype(float)
+
+
+def _kind(op: Op) -> str:
+    return type(op).__name__
