@@ -4,6 +4,8 @@ The layers are those of the space's largest plan; `supernet(x, arch)` runs the p
 channels and the inner kernels of the same weights. A family needs no code here: whatever its plans use is elastic.
 """
 
+from typing import assert_never
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
@@ -128,5 +130,7 @@ class Supernet(nn.Module):
                     x = source.flatten(1)
                 case Dropout():
                     x = F.dropout(source, dropout, self.training)
+                case _:
+                    assert_never(op)
             values[op.name] = x
         return x

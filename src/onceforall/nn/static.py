@@ -2,6 +2,7 @@
 
 import operator
 from collections import Counter
+from typing import assert_never
 
 import torch
 from torch import fx, nn
@@ -9,6 +10,8 @@ from torch import fx, nn
 from ..plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Plan, Scale
 
 __all__ = ["build"]
+
+ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "h_swish": nn.Hardswish, "h_sigmoid": nn.Hardsigmoid}
 
 
 def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -46,14 +49,8 @@ def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-de
             return nn.Conv2d(op.in_channels, op.shape[0], op.kernel, op.stride, op.kernel // 2, groups=op.groups, bias=op.bias)
         case Norm():
             return nn.BatchNorm2d(op.shape[0], eps=op.eps)
-        case Activation(function="relu"):
-            return nn.ReLU(inplace)
-        case Activation(function="relu6"):
-            return nn.ReLU6(inplace)
-        case Activation(function="h_swish"):
-            return nn.Hardswish(inplace)
-        case Activation(function="h_sigmoid"):
-            return nn.Hardsigmoid(inplace)
+        case Activation():
+            return ACTIVATIONS[op.function](inplace)
         case GlobalPool():
             return nn.AdaptiveAvgPool2d(1)
         case Flatten():
@@ -66,7 +63,8 @@ def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-de
             return operator.add
         case Scale():
             return operator.mul
-    raise AssertionError(f"no torch layer for {type(op).__name__}")
+        case _:
+            assert_never(op)
 
 
 def put(root: nn.Module, name: str, layer: nn.Module) -> None:
