@@ -1,0 +1,10 @@
+"""Accuracy of many sub-networks: which to measure, measuring them, keeping the rows, and predicting the rest.
+
+`measure_accuracy` is in `onceforall.accuracy.measure`, because it loads torch; the rest does without.
+"""
+
+from .predictor import AccuracyPredictor, PredictorErrors, assess
+from .rows import AccuracyRow, append_rows, read_rows
+from .sampling import spread
+
+__all__ = ["AccuracyPredictor", "AccuracyRow", "PredictorErrors", "append_rows", "assess", "read_rows", "spread"]

@@ -1,0 +1,108 @@
+"""Measured sub-networks on disk: a folder of Parquet files, one per flush, each written whole or not at all.
+
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds. The hash of the supernet's weights
+stands in the metadata of every file, so that measurements of different weights never mix.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..arch import Arch
+from ..errors import DataError, FileError
+from ..files import make_folder, reading_or_writing, replace_file
+from ..space import Space
+
+__all__ = ["AccuracyRow", "append_rows", "read_rows"]
+
+SCHEMA = pa.schema(
+    [
+        ("arch", pa.string()),
+        ("genes", pa.list_(pa.int16())),
+        ("resolution", pa.int32()),
+        ("top1", pa.float64()),
+        ("loss", pa.float64()),
+        ("images", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One measured sub-network: top1 in [0, 1], loss in nats, number of images, seconds it took."""
+
+    arch: Arch
+    top1: float
+    loss: float
+    images: int
+    seconds: float
+
+
+def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str) -> None:
+    """Add rows as one more file of the folder, which is made if it is not there.
+
+    Raises:
+        FileError: it cannot be written; the rows that are there stay.
+    """
+    if not rows:
+        return
+    make_folder(folder)
+    genes = space.genes([row.arch for row in rows])
+    table = pa.table(
+        {
+            "arch": [row.arch.to_json() for row in rows],
+            "genes": genes.tolist(),
+            "resolution": [row.arch.resolution for row in rows],
+            "top1": [row.top1 for row in rows],
+            "loss": [row.loss for row in rows],
+            "images": [row.images for row in rows],
+            "seconds": [row.seconds for row in rows],
+        },
+        schema=SCHEMA.with_metadata({"weights_hash": weights_hash}),
+    )
+    numbers = [int(path.stem.removeprefix("part-")) for path in _parts(folder)]
+    path = folder / f"part-{max(numbers, default=-1) + 1:05d}.parquet"
+    replace_file(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) -> list[AccuracyRow]:
+    """Every measured sub-network once, in the order of measuring; [] if there is no folder.
+
+    Args:
+        folder: what `append_rows` wrote.
+        space: the space of the architectures.
+        weights_hash: of the supernet; None to take any.
+
+    Raises:
+        FileError: a file that cannot be read or is no such table.
+        DataError: rows measured with other weights.
+        ArchError: a row of another space.
+    """
+    rows: dict[Arch, AccuracyRow] = {}
+    for path in _parts(folder):
+        with reading_or_writing(path):
+            try:
+                table = pq.read_table(path)
+            except pa.ArrowInvalid as error:
+                raise FileError(f"{path}: not a Parquet file, or damaged: delete it and measure again ({error})") from None
+        if not table.schema.equals(SCHEMA):
+            raise FileError(f"{path}: not a table of measured sub-networks: its columns are {', '.join(table.column_names)}")
+        made_for = (table.schema.metadata or {}).get(b"weights_hash", b"").decode()
+        if weights_hash is not None and made_for != weights_hash:
+            raise DataError(
+                f"{path}: measured with the weights {made_for or 'unknown'}, not {weights_hash}: "
+                f"the supernet was trained since; delete {folder} and measure again"
+            )
+        for record in table.to_pylist():
+            arch = Arch.from_json(record["arch"])
+            space.check(arch)
+            rows.setdefault(arch, AccuracyRow(arch, record["top1"], record["loss"], record["images"], record["seconds"]))
+    return list(rows.values())
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-[0-9]*.parquet"))
