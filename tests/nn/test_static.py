@@ -11,7 +11,8 @@ from onceforall.plan import Activation, Add, Conv, Flatten, GlobalPool, Linear, 
 from small_spaces import SPACES
 
 PLAIN = {
-    "AdaptiveAvgPool2d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Hardsigmoid", "Hardswish", "Linear", "Module", "ReLU", "ReLU6",
+    "AdaptiveAvgPool2d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Hardsigmoid", "Hardswish", "Linear", "Module",
+    "ReLU", "ReLU6",
 }  # fmt: skip
 
 
