@@ -1,9 +1,10 @@
-"""Find the best networks of a space: `maximise` for one target.
+"""Find the best networks of a space: `maximise` for one target, `pareto` for the whole trade-off.
 
-It works on gene matrices and knows nothing of training: scores, costs and latencies are callables.
+Both work on gene matrices and know nothing of training: scores, costs and latencies are callables.
 """
 
 from .maximise import Finalist, SearchResult, maximise
+from .pareto import ParetoPoint, ParetoResult, pareto
 from .problem import NothingFeasibleError
 
-__all__ = ["Finalist", "NothingFeasibleError", "SearchResult", "maximise"]
+__all__ = ["Finalist", "NothingFeasibleError", "ParetoPoint", "ParetoResult", "SearchResult", "maximise", "pareto"]

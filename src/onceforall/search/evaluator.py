@@ -1,13 +1,14 @@
 """Keeps count of what was evaluated, remembers it, and keeps the best networks found."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..genes import Genes
 from .moves import keys
-from .problem import Bools, Floats, Problem
+from .problem import Bools, Floats, Limit, Problem
 
 __all__ = ["Evaluated", "Evaluator"]
 
@@ -58,12 +59,14 @@ class Evaluator:
         budget: evaluations of the score after which `spent` is true.
         deadline: `time.monotonic()` after which `spent` is true, or None.
         keep: number of best feasible networks to keep.
+        watch: called with everything that was evaluated and keeps the limits.
     """
 
     problem: Problem
     budget: int
     deadline: float | None = None
     keep: int = 256
+    watch: Callable[[Evaluated], None] = lambda rows: None
     evaluations: int = 0
     found: Evaluated | None = None
     _scores: dict[int, float] = field(default_factory=dict)
@@ -83,8 +86,15 @@ class Evaluator:
         if only_feasible:
             genes, costs, excess = genes[excess == 0], costs[excess == 0], excess[excess == 0]
         result = Evaluated(genes, self._score(genes), costs, excess)
-        self._keep(result.rows(result.feasible))
+        kept = result.rows(result.feasible)
+        self._keep(kept)
+        self.watch(kept)
         return result
+
+    def within(self, bounds: Sequence[float]) -> "Evaluator":
+        """The same with other bounds of the limits; what is known stays known. Its evaluations count from this one's on."""
+        limits = tuple(Limit(limit.measure, bound) for limit, bound in zip(self.problem.limits, bounds, strict=True))
+        return replace(self, problem=replace(self.problem, limits=limits), found=None)
 
     def _score(self, genes: Genes) -> Floats:
         scores, known = np.zeros(len(genes)), self._scores

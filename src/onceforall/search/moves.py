@@ -13,16 +13,17 @@ Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 def keys(genes: Genes) -> Ints:
     """One int64 per row, equal for equal rows; different rows collide with odds of 2^-64."""
-    weights = np.random.default_rng(genes.shape[1]).integers(-(2**63), 2**63 - 1, genes.shape[1], np.int64) | 1
-    result: Ints = (genes.astype(np.int64) + 1) @ weights
-    return result
+    weights: Ints = np.random.default_rng(genes.shape[1]).integers(-(2**63), 2**63 - 1, genes.shape[1], np.int64)
+    names: Ints = (genes.astype(np.int64) + 1) @ (weights | 1)
+    return names
 
 
 def primary(space: Space, row: Row, moves: Genes) -> Ints:
     """For each neighbour of the row, the column that was chosen anew: its depth if that changed, else the changed one."""
     changed = moves != row
     depths = np.array([column.kind == "depth" for column in space.columns])
-    return np.where((changed & depths).any(1), (changed & depths).argmax(1), changed.argmax(1))
+    columns: Ints = np.where((changed & depths).any(1), (changed & depths).argmax(1), changed.argmax(1))
+    return columns
 
 
 def pairs(columns: Ints) -> tuple[Ints, Ints]:

@@ -82,7 +82,7 @@ class Limit:
 
     def excess(self, values: Floats) -> Floats:
         """By how much the values break the limit, in units of the bound; 0 where they keep it."""
-        excess = values / self.bound - 1
+        excess = (values - self.bound) / (abs(self.bound) or 1.0) if self.bound < math.inf else np.zeros(len(values))
         return np.where(excess <= SLACK, 0.0, excess)
 
 
