@@ -10,7 +10,7 @@ import pytest
 
 import onceforall
 
-NAMES = {"Arch", "Plan", "Space", "Supernet", "__version__", "space"}
+NAMES = {"Arch", "Plan", "Space", "Supernet", "__version__", "load", "space"}
 
 
 def run(code: str) -> str:

@@ -15,14 +15,16 @@ from .space import Space
 from .spaces import space
 
 if TYPE_CHECKING:
+    from .export import load
     from .supernet import Supernet
 
-__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "space"]
+__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "load", "space"]
 
 __version__ = "0.1.0"
 
 LAZY = {
     "Supernet": "onceforall.supernet",
+    "load": "onceforall.export",
 }
 
 

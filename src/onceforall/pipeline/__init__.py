@@ -1,1 +1,30 @@
-"""The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below."""
+"""The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
+
+Every command of `ofa` is the function of the same name here.
+"""
+
+from .demo import demo
+from .evaluate import evaluate
+from .predict import predict
+from .presets import PRESETS, Preset
+from .profile import profile
+from .report import report
+from .run import Run
+from .search import Budget, search
+from .specialise import specialise
+from .train import train
+
+__all__ = [
+    "PRESETS",
+    "Budget",
+    "Preset",
+    "Run",
+    "demo",
+    "evaluate",
+    "predict",
+    "profile",
+    "report",
+    "search",
+    "specialise",
+    "train",
+]

@@ -25,6 +25,7 @@ class Preset:
         phase_rates: relative rates, see `progressive_shrinking`.
         subnets: sub-networks per step, see `progressive_shrinking`.
         strategy: how they are drawn.
+        crop_share: what the centre crop keeps of an image's short side in evaluation.
     """
 
     what: str
@@ -38,9 +39,12 @@ class Preset:
     phase_rates: dict[str, float] = field(default_factory=lambda: dict(PAPER_RATES))
     subnets: dict[str, int] = field(default_factory=lambda: dict(PAPER_SUBNETS))
     strategy: str = "uniform"
+    crop_share: float = 0.875
 
 
-SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.25, "expand": 0.25}
+SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}
+SHORT_EPOCHS = {"largest": 20.0, "kernel": 3.0, "depth": 6.0, "expand": 10.0}
+SHORT_SUBNETS = {"kernel": 1, "depth": 2, "expand": 2}
 
 PRESETS: dict[str, Preset] = {
     "digits": Preset(
@@ -52,25 +56,28 @@ PRESETS: dict[str, Preset] = {
             "strides": (1, 1, 2, 2, 2, 1, 1),
             "depths": (1, 2, 3),
         },
-        epochs=60,
-        rate=0.1,
-        recipe=Recipe(batch_size=64, weight_decay=1e-4, dropout=0.0, zero_residual=True),
+        epochs=39,
+        rate=0.004,
+        recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.02, dropout=0.0),
         augment=Augment(crop_scale=(0.6, 1.0), flip=False),
-        phase_epochs={"largest": 24, "kernel": 6, "depth": 12, "expand": 18},
+        phase_epochs=SHORT_EPOCHS,
         phase_rates=SHORT_RATES,
-        subnets={"kernel": 1, "depth": 2, "expand": 2},
+        subnets=SHORT_SUBNETS,
+        strategy="ends",
+        crop_share=1.0,
     ),
     "imagenette-60m": Preset(
         what="about 10,000 photographs, 96 to 128 px; an hour on 2 cores",
         family="mobilenet_v3",
         arguments={"width": 0.5, "resolutions": (96, 112, 128)},
-        epochs=54,
-        rate=0.08,
-        recipe=Recipe(batch_size=64, weight_decay=1e-4, dropout=0.1, zero_residual=True),
+        epochs=37,
+        rate=0.003,
+        recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.05, dropout=0.1),
         augment=Augment(crop_scale=(0.35, 1.0)),
-        phase_epochs={"largest": 24, "kernel": 6, "depth": 12, "expand": 12},
+        phase_epochs=SHORT_EPOCHS,
         phase_rates=SHORT_RATES,
-        subnets={"kernel": 1, "depth": 2, "expand": 2},
+        subnets=SHORT_SUBNETS,
+        strategy="ends",
     ),
     "paper": Preset(
         what="the schedule of the Once-for-All paper on ImageNet-sized data (batch 2,048, 605 epochs); needs many GPUs",

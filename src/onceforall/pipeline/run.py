@@ -15,13 +15,15 @@ test_openings.jsonl   when and what for the test images were opened
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data import Augment, Images, Splits, open_data
+from torch import Tensor
+
+from ..data import PREPROCESSING, Augment, Images, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
 from ..errors import DataError, FileError
 from ..files import append_line, make_folder, read_json, write_json
 from ..space import Space
@@ -33,6 +35,9 @@ from ..train.loop import load_weights
 __all__ = ["DataInfo", "Run", "RunInfo"]
 
 FORMAT = "onceforall.run/1"
+CALIBRATION_IMAGES = 2000  # as in the paper
+CALIBRATION_BATCH = 128
+EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,9 @@ class RunInfo:
     space: dict[str, Any]
     classes: tuple[str, ...]
     data: DataInfo
+    images: dict[str, int]
     augment: dict[str, Any]
+    crop_share: float
     seed: int
     preset: str | None
     environment: dict[str, Any]
@@ -110,6 +117,26 @@ class Run:
     def augment(self) -> Augment:
         augment = self.info.augment
         return Augment(**{**augment, "crop_scale": tuple(augment["crop_scale"]), "crop_ratio": tuple(augment["crop_ratio"])})
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return replace(PREPROCESSING, crop_share=self.info.crop_share)
+
+    def train_batches(self, splits: Splits, batch_size: int) -> TrainBatches:
+        """Training batches by step.
+
+        Raises:
+            DataError: fewer images than one batch.
+        """
+        return TrainBatches(splits.train, batch_size, self.info.seed, self.augment, self.preprocessing)
+
+    def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of the images in order, preprocessed for evaluation."""
+        return eval_batches(images, resolution, EVALUATION_BATCH, self.preprocessing)
+
+    def calibration_batches(self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES) -> Iterator[Tensor]:
+        """Training images for measuring BatchNorm statistics, always the same ones."""
+        return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, self.info.seed, self.preprocessing)
 
     def splits(self, on_progress: Callable[[int, int], None] | None = None) -> Splits:
         """The data, checked to be those of the training.

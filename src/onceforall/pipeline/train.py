@@ -1,5 +1,6 @@
 """`ofa train`: from images to a trained supernet in a run directory."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -10,18 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..arch import Arch
-from ..calibrate import evaluate, recalibrate
-from ..data import PREPROCESSING, Images, Splits, TrainBatches, calibration_batches, eval_batches, open_data
+from ..data import Splits, open_data
 from ..errors import FileError, TrainingError
 from ..files import append_line, read_lines, read_text, write_text
 from ..space import Space
 from ..spaces import space as make_space
 from ..supernet import Supernet
-from ..train import Phase, Recipe, Schedule, Settings, progressive_shrinking, train_step, work_per_step
+from ..train import Recipe, Schedule, Settings, progressive_shrinking, train_step, work_per_step
 from ..train import train as follow
 from ..train.checkpoint import latest
 from .environment import environment
+from .evaluate import measure
 from .presets import PRESETS, Preset
 from .run import DataInfo, Run, RunInfo
 
@@ -90,19 +90,21 @@ def train(
         chosen = _preset(preset or ("digits" if data == "digits" else "imagenette-60m"), batch_size, rate)
         arguments = {**chosen.arguments, **(space or {})}
         made = make_space(arguments.pop("family", chosen.family), **arguments)
-        size = ceil(made.resolutions[-1] / PREPROCESSING.crop_share)
+        size = ceil(made.resolutions[-1] / chosen.crop_share)
         splits = open_data(data, size=size, holdout=holdout, seed=seed, limit=limit, on_progress=decoding)
         info = RunInfo(
-            space={"format": "onceforall.space/1", "family": made.family, "arguments": made.arguments},
+            space=json.loads(made.to_json()),
             classes=splits.classes,
             data=DataInfo(data, size, holdout, seed, limit, splits.fingerprint),
+            images={"train": len(splits.train), "held-out": len(splits.held_out), "test": splits.test_size},
             augment=asdict(chosen.augment),
+            crop_share=chosen.crop_share,
             seed=seed,
             preset=preset,
             environment=environment(),
         )
-        batches_per_epoch = TrainBatches(splits.train, chosen.recipe.batch_size, seed, chosen.augment).batches_per_epoch
         run = Run.create(out, info)
+        batches_per_epoch = run.train_batches(splits, chosen.recipe.batch_size).batches_per_epoch
         for problem in splits.problems:
             append_line(out / "problems.jsonl", {"name": problem.name, "reason": problem.reason})
         on_event({"event": "data", **_counts(splits)})
@@ -112,9 +114,9 @@ def train(
         write_text(out / "schedule.json", _schedule(made, chosen, steps).to_json())
 
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
-    batches = TrainBatches(splits.train, schedule.recipe.batch_size, run.info.seed, run.augment)
+    batches = run.train_batches(splits, schedule.recipe.batch_size)
     supernet = _fresh(run)
-    forget_after(out / "metrics.jsonl", out)
+    _forget_after(out / "metrics.jsonl", out)
     write = _writer(out, schedule, run, on_event)
     follow(
         supernet,
@@ -122,7 +124,7 @@ def train(
         batches.batch,
         folder=out,
         settings=Settings(seed=run.info.seed, validate_every=max(20, min(schedule.steps // 12, 8 * batches.batches_per_epoch))),
-        validate=lambda net, kept, phase: validate(net, kept, phase, splits, run.info.seed),
+        validate=lambda net, kept, phase: _validate(run, net, kept, splits),
         on_event=write,
         should_stop=should_stop,
     )
@@ -130,23 +132,17 @@ def train(
     return run
 
 
-def validate(supernet: Supernet, space: Space, phase: Phase, splits: Splits, seed: int) -> list[Event]:
+def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits) -> list[Event]:
     """Accuracy of the phase's largest, smallest and one fixed random sub-network on held-out images, each recalibrated."""
+    seed, images = run.info.seed, splits.held_out
     archs = {"largest": space.largest(), "smallest": space.smallest(), "random": space.sample(np.random.default_rng([seed, 7]))}
-    images = splits.held_out
     if len(images) > VALIDATION_IMAGES:
         images = images.subset(np.sort(np.random.default_rng(seed).permutation(len(images))[:VALIDATION_IMAGES]))
     records = []
     for name, arch in archs.items():
-        accuracy = measure(supernet, arch, splits.train, images, calibration=CALIBRATION_IMAGES, seed=seed)
+        accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy)})
     return records
-
-
-def measure(supernet: Supernet, arch: Arch, train_images: Images, images: Images, *, calibration: int = 2000, seed: int = 0):  # type: ignore[no-untyped-def]
-    """Extract, recalibrate on training images, evaluate."""
-    calibrated = recalibrate(supernet.extract(arch), calibration_batches(train_images, arch.resolution, calibration, 128, seed))
-    return evaluate(calibrated, eval_batches(images, arch.resolution, 256))
 
 
 def _preset(name: str, batch_size: int | None, rate: float | None) -> Preset:
@@ -181,7 +177,7 @@ def _epochs_in(budget_s: float, run: Run, preset: Preset, splits: Splits, batche
     """Epochs of the schedule that fit into the budget: times a few steps of every phase and scales by the work of the rest."""
     schedule = _schedule(run.space, preset, 100 * batches_per_epoch)
     work = work_per_step(schedule, run.space, run.num_classes)
-    batches = TrainBatches(splits.train, preset.recipe.batch_size, run.info.seed, preset.augment)
+    batches = run.train_batches(splits, preset.recipe.batch_size)
     supernet = _fresh(run).train()
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
     teacher = supernet.extract(run.space.largest())
@@ -205,7 +201,7 @@ def _epochs_in(budget_s: float, run: Run, preset: Preset, splits: Splits, batche
     return epochs
 
 
-def forget_after(path: Path, folder: Path) -> None:
+def _forget_after(path: Path, folder: Path) -> None:
     """Drop the records of steps that a resumed training does again."""
     saved = latest(folder / "checkpoints")
     step = saved.step if saved else 0

@@ -139,8 +139,19 @@ def sandwich(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
     return [space.largest(resolution), space.smallest(resolution), *drawn][:number]
 
 
+def ends(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
+    """The largest or the smallest sub-network, with equal odds, and random ones, all at one resolution.
+
+    For short schedules, in which uniform draws alone train the two ends too rarely.
+    """
+    drawn = uniform(space, max(1, number - 1), rng)
+    end = space.largest if rng.random() < 0.5 else space.smallest
+    return [end(drawn[0].resolution), *drawn][:number]
+
+
 STRATEGIES: dict[str, Strategy] = {
     "uniform": uniform,
+    "ends": ends,
     "sandwich": sandwich,
 }
 

@@ -1,0 +1,45 @@
+"""The command `ofa`: reads arguments, calls the pipeline, shows what happens.
+
+Results go to standard output, progress and messages to standard error. Every failure is one line and an exit code that is
+not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
+"""
+
+import sys
+from typing import cast
+
+import typer
+
+from ..errors import OnceForAllError
+from .commands import app
+
+__all__ = ["app", "main"]
+
+# typer does not name click's base class of wrong command lines
+UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
+def main() -> None:
+    """Entry point of `ofa`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        return int(app(arguments, prog_name="ofa", standalone_mode=False) or 0)
+    except OnceForAllError as error:
+        return _fail(str(error), error.exit_code)
+    except UsageError as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        return _fail(f"{message} (see ofa --help)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; what was finished is kept: give the command again to go on (ofa train needs --resume)", 130)
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except MemoryError:
+        return _fail("out of memory: use a smaller batch size or a smaller space", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"ofa: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,291 @@
+"""The commands, in the order of use."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..readable import milliseconds, percent
+from .values import amount, duration_s, latencies_ms, memory_bytes, space_arguments
+from .views import Counter, TrainView
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Train one elastic network, then get a specialised network for any device without training again.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same result.", min=0)]
+DeviceText = Annotated[str, typer.Option(help="cpu, or RUNTIME:threads=N,batch=N; see ofa devices.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+) -> None:
+    if version:
+        print(metadata.version("onceforall"))
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(epilog="Example: ofa train photos/ --out run --budget 60m")
+def train(
+    data: Annotated[str, typer.Argument(help="Folder of images, Parquet folder, torchvision:NAME:FOLDER, or digits.")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    preset: Annotated[str | None, typer.Option(help="Space and recipe by name: digits, imagenette-60m, paper.")] = None,
+    space: Annotated[str | None, typer.Option(help="Replaces the preset's, e.g. width=0.5,resolutions=96/112/128.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Of the whole schedule.", min=0.01)] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole schedule instead, e.g. 30m.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate.", min=0.0)] = None,
+    holdout: Annotated[float, typer.Option(help="Share of the training images that is held out.")] = 0.1,
+    limit: Annotated[int | None, typer.Option(help="Use only so many images of each split.", min=1)] = None,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+) -> None:
+    """Train one elastic network by progressive shrinking."""
+    from ..errors import TrainingError
+    from ..pipeline.train import train as call
+
+    if epochs is not None and budget is not None:
+        raise TrainingError("--epochs and --budget both say how long to train: give one of them")
+    with TrainView(_stderr()) as view, _stopping(view) as should_stop:
+        run = call(
+            data,
+            out=out,
+            preset=preset,
+            space=space_arguments(space) if space else None,
+            epochs=epochs,
+            budget_s=duration_s(budget) if budget else None,
+            batch_size=batch_size,
+            rate=rate,
+            seed=seed,
+            holdout=holdout,
+            limit=limit,
+            resume=resume,
+            on_event=view,
+            should_stop=should_stop,
+        )
+    print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
+
+
+@app.command(epilog="Example: ofa evaluate run --arch random:16")
+def evaluate(
+    run: RunFolder,
+    arch: Annotated[str, typer.Option(help="largest, smallest, random:N, or a file or folder with an architecture.")] = "largest",
+    split: Annotated[str, typer.Option(help="held-out, or test for a final report.")] = "held-out",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure the accuracy of sub-networks, each recalibrated."""
+    from ..pipeline.evaluate import evaluate as call
+
+    results = call(run, arch=arch, split=split, seed=seed, on_result=lambda r: _stderr().print(f"{r.name} done", highlight=False))
+    if as_json:
+        print(
+            json.dumps(
+                [{"name": r.name, "split": split, **asdict(r.accuracy), "arch": json.loads(r.arch.to_json())} for r in results]
+            )
+        )
+        return
+    for r in results:
+        top = f"top-1 {percent(r.accuracy.top1, 2)}, top-5 {percent(r.accuracy.top5, 2)}, loss {r.accuracy.loss:.3f}"
+        print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {top} ({r.accuracy.images} {split} images)")
+
+
+@app.command(epilog="Example: ofa profile run --device onnxruntime:threads=2")
+def profile(
+    run: RunFolder,
+    device: DeviceText = "cpu",
+    quick: Annotated[bool, typer.Option("--quick", help="Measure less, for a first impression.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine, to know the latency of every sub-network."""
+    from ..pipeline.profile import profile as call
+
+    with Counter(_stderr(), "measuring") as counter:
+        table = call(run, device=device, quick=quick, seed=seed, on_progress=counter)
+    if as_json:
+        errors = {"mape": table.errors.mape, "kendall_tau": table.errors.kendall_tau, "n": table.errors.n}
+        print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))
+        return
+    ends = table.estimate([table.costs.segments.space.smallest(), table.costs.segments.space.largest()])
+    print(f"{table.device.spec} on {table.processor}: {milliseconds(ends[0])} (smallest) to {milliseconds(ends[1])} (largest)")
+    print(f"estimates: {table.errors}")
+
+
+@app.command(epilog="Example: ofa predict run --subnets 200")
+def predict(
+    run: RunFolder,
+    subnets: Annotated[int, typer.Option(help="Sub-networks to measure; a quarter is kept to check the predictor.")] = 80,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure some sub-networks and fit a predictor of the accuracy of all others."""
+    from ..pipeline.predict import predict as call
+
+    with Counter(_stderr(), "measuring") as counter:
+        found = call(run, subnets=subnets, seed=seed, on_progress=counter)
+    if as_json:
+        print(json.dumps({**asdict(found.errors), "fitted_on": len(found.fitted), "kind": found.predictor.kind}))
+        return
+    e = found.errors
+    print(f"fitted on {len(found.fitted)} sub-networks ({found.predictor.kind}); on {e.n} others:")
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}, 90 % error bars hold {percent(e.coverage90, 0)}")
+
+
+def _budgets(latency: str | None, macs: str | None, params: str | None, memory: str | None) -> list[Any]:
+    from ..pipeline.search import Budget
+
+    others = {
+        "macs": amount(macs) if macs else None,
+        "params": amount(params) if params else None,
+        "memory_bytes": memory_bytes(memory) if memory else None,
+    }
+    return [Budget(latency_ms=ms, **others) for ms in (latencies_ms(latency) if latency else [None])]
+
+
+Latency = Annotated[str | None, typer.Option(help="At most so long, e.g. 5ms; several: 2ms,5ms.")]
+Macs = Annotated[str | None, typer.Option(help="At most so many multiply-accumulates, e.g. 300M.")]
+Params = Annotated[str | None, typer.Option(help="At most so many parameters, e.g. 4M.")]
+Memory = Annotated[str | None, typer.Option(help="At most so much activation memory (float32, one image), e.g. 2MB.")]
+Finalists = Annotated[int, typer.Option(help="Best predicted networks that are measured before one is chosen.", min=1)]
+
+
+@app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")
+def search(
+    run: RunFolder,
+    latency: Latency = None,
+    macs: Macs = None,
+    params: Params = None,
+    memory: Memory = None,
+    device: DeviceText = "cpu",
+    finalists: Finalists = 5,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find the most accurate sub-networks within limits and measure the best ones."""
+    from ..pipeline.search import search as call
+
+    for budget in _budgets(latency, macs, params, memory):
+        found = call(run, budget, device=device, finalists=finalists, seed=seed, on_step=_say)
+        if as_json:
+            rows = [{"top1": c.accuracy.top1, "latency_ms": c.timing.ms, "arch": json.loads(c.arch.to_json())} for c in found]
+            print(json.dumps({"budget": asdict(budget), "finalists": rows}))
+            continue
+        print(f"{budget}:")
+        for c in found:
+            accuracy = f"held-out top-1 {percent(c.accuracy.top1)} (predicted {percent(c.predicted_top1)})"
+            speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
+            print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}")
+
+
+@app.command(epilog="Example: ofa specialise run --device cpu --latency 2ms,5ms --export onnx")
+def specialise(
+    run: RunFolder,
+    latency: Latency = None,
+    macs: Macs = None,
+    params: Params = None,
+    memory: Memory = None,
+    device: DeviceText = "cpu",
+    export: Annotated[str, typer.Option(help="Formats, separated by commas: onnx, pytorch.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="Where the networks go; RUN/specialised if not given.")] = None,
+    finalists: Finalists = 5,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Export the best network for each budget, verified and measured through the exported file."""
+    from ..pipeline.specialise import specialise as call
+
+    budgets = _budgets(latency, macs, params, memory)
+    results = call(run, budgets, device=device, export=export.split(","), out=out, finalists=finalists, seed=seed, on_step=_say)
+    if as_json:
+        rows = [{"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing)} for r in results]
+        print(json.dumps(rows))
+        return
+    for r in results:
+        print(_line(r))
+
+
+@app.command(epilog="Example: ofa report run && open run/report.html")
+def report(
+    run: RunFolder, out: Annotated[Path | None, typer.Option(help="HTML file; RUN/report.html if not given.")] = None
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from ..pipeline.report import report as call
+
+    print(call(run, out=out))
+
+
+@app.command(epilog="Example: ofa demo --out demo-run")
+def demo(out: Annotated[Path, typer.Option(help="Run directory to make or go on with.")] = Path("demo-run")) -> None:
+    """Run the whole path on embedded handwritten digits, in minutes."""
+    from ..pipeline.demo import demo as call
+
+    with TrainView(_stderr()) as view, _stopping(view) as should_stop:
+        done = call(out, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+    for end in done.ends:
+        print(f"{end.name} sub-network: test top-1 {percent(end.accuracy.top1)} ({end.accuracy.images} images)")
+    for network in done.networks:
+        print(_line(network))
+    print(f"look at {done.page}")
+
+
+@app.command(epilog="Example: ofa devices")
+def devices(as_json: Json = False) -> None:
+    """List what this machine can measure."""
+    from ..latency import list_devices
+
+    found = list_devices()
+    if as_json:
+        print(json.dumps([asdict(device) for device in found]))
+        return
+    for device in found:
+        print(f"{device.runtime}: {device.version or 'not installed'} on {device.processor}, up to {device.threads} threads")
+
+
+def _line(r: Any) -> str:
+    share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
+    return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}"
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)
+
+
+def _say(text: str) -> None:
+    _stderr().print(text, highlight=False)
+
+
+@contextmanager
+def _stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
+    """While steps are trained, the first Ctrl-C or SIGTERM asks for a stop after a checkpoint; otherwise it interrupts at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked or not view.training:
+            raise KeyboardInterrupt
+        asked.append(number)
+        view.console.print("stopping after this step; once more to stop at once", highlight=False)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""Values that people write on a command line: times, large numbers, sizes, and arguments of a space."""
+
+import re
+from typing import Any
+
+from ..errors import OnceForAllError
+
+__all__ = ["ValueTextError", "amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments"]
+
+SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+
+
+class ValueTextError(OnceForAllError, ValueError):
+    """A value on the command line that cannot be read."""
+
+    exit_code = 2
+
+
+def duration_s(text: str) -> float:
+    """ "90s", "30m" or "1.5h" in seconds."""
+    return _number(text, SECONDS, "a time such as 90s, 30m or 1.5h")
+
+
+def latencies_ms(text: str) -> list[float]:
+    """ "5ms" or "2ms,5ms,800us" in milliseconds."""
+    return [_number(part, MILLISECONDS, "a latency such as 5ms or 800us") for part in text.split(",")]
+
+
+def amount(text: str) -> float:
+    """ "300M" as 300e6."""
+    return _number(text, FACTORS, "a number such as 300M or 4000000")
+
+
+def memory_bytes(text: str) -> float:
+    """ "4MB" or "512KiB" in bytes."""
+    return _number(text, BYTES, "a size such as 4MB or 512KiB")
+
+
+def space_arguments(text: str) -> dict[str, Any]:
+    """ "width=0.5,resolutions=96/112/128" as arguments of `onceforall.space`; several values are separated by slashes.
+
+    A name before a colon chooses the family: "mobilenet_v3:width=0.5".
+    """
+    family, colon, rest = text.partition(":")
+    arguments: dict[str, Any] = {"family": family} if colon else {}
+    for pair in (rest if colon else text).split(","):
+        if not pair.strip():
+            continue
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not name or not value:
+            raise ValueTextError(f"--space: {pair!r} is not of the form name=value, such as width=0.5 or resolutions=96/112/128")
+        numbers = [_plain(part, pair) for part in value.split("/")]
+        arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
+    return arguments
+
+
+def _plain(text: str, pair: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueTextError(f"--space: {text!r} in {pair!r} is not a number") from None
+    return int(number) if number.is_integer() and "." not in text else number
+
+
+def _number(text: str, units: dict[str, float], wanted: str) -> float:
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", text)
+    if match is None or match[2] not in units or float(match[1]) <= 0:
+        raise ValueTextError(f"{text!r}: {wanted} is needed")
+    return float(match[1]) * units[match[2]]

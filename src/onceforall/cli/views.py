@@ -1,0 +1,100 @@
+"""What a person sees while a command works: a live bar on a terminal, plain lines elsewhere. All on standard error."""
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..readable import duration, percent
+
+__all__ = ["Counter", "TrainView"]
+
+
+class TrainView:
+    """Shows the events of `pipeline.train`: one bar over the whole schedule, one line per validation."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("starting", total=1.0, note="")
+        self.validated: tuple[int, list[str]] = (-1, [])
+        self.training = False
+
+    def __enter__(self) -> "TrainView":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush()
+        self.bar.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "decode":
+                self.bar.update(self.task, description="decoding", completed=event["done"] / max(1, event["total"]))
+            case "data":
+                counts = f"{event['train']} train, {event['held_out']} held-out, {event['test']} test, {event['classes']} classes"
+                left_out = f"; {event['problems']} unreadable images left out (problems.jsonl)" if event["problems"] else ""
+                twins = f"; {event['duplicates']} duplicates dropped" if event["duplicates"] else ""
+                self.console.print(f"images: {counts}{left_out}{twins}", highlight=False)
+            case "phase":
+                self._flush()
+                self.console.print(
+                    f"phase {event['phase']}: {event['steps']} steps, peak rate {event['rate']:.3g}", highlight=False
+                )
+            case "train":
+                left = event["remaining_s"]
+                note = f"loss {event['loss']:.3f}" + ("" if left is None else f", {duration(left)} left")
+                self.bar.update(self.task, description=event["phase"], completed=event["progress"], note=note)
+            case "validation":
+                if self.validated[0] != event["step"]:
+                    self._flush()
+                    self.validated = (event["step"], [])
+                self.validated[1].append(f"{event['subnet']} {percent(event['top1'])}")
+
+    def step(self, text: str) -> None:
+        """A stage of the demo begins."""
+        self._flush()
+        self.training = False
+        self.console.print(f"[bold]{text}[/bold]", highlight=False)
+        self.bar.update(self.task, description="", completed=0.0, note="")
+
+    def count(self, done: int, total: int, note: str = "") -> None:
+        """Progress of a stage that counts."""
+        self.bar.update(self.task, completed=done / max(1, total), note=f"{done}/{total} {note}")
+
+    def _flush(self) -> None:
+        step, parts = self.validated
+        if parts:
+            self.console.print(f"  step {step}: held-out top-1 {', '.join(parts)}", highlight=False)
+        self.validated = (-1, [])
+
+
+class Counter:
+    """A bar that counts to a total; call it with (done, total) or (done, total, note)."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self.bar = Progress(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task(what, total=None, note="")
+
+    def __enter__(self) -> "Counter":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        self.bar.update(self.task, completed=done, total=total, note=note)

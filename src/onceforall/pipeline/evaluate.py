@@ -1,0 +1,109 @@
+"""`ofa evaluate`: accuracy of any sub-network of a run. Always extract, recalibrate on training images, evaluate."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..arch import Arch
+from ..calibrate import Accuracy, Calibrated, recalibrate
+from ..calibrate import evaluate as evaluate_network
+from ..data import Images, Splits
+from ..errors import ArchError
+from ..files import append_line, read_text
+from ..space import Space
+from ..supernet import Supernet
+from .run import CALIBRATION_IMAGES, Run
+
+__all__ = ["Evaluation", "calibrated", "choose_archs", "evaluate", "measure"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One sub-network's accuracy on a split."""
+
+    name: str
+    arch: Arch
+    accuracy: Accuracy
+
+
+def evaluate(
+    folder: Path,
+    *,
+    arch: str = "largest",
+    split: str = "held-out",
+    seed: int = 0,
+    on_result: Callable[[Evaluation], None] = lambda result: None,
+) -> list[Evaluation]:
+    """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
+
+    Args:
+        folder: the run directory.
+        arch: "largest", "smallest", "random:16" for 16 random ones, or a file that `Arch.to_json` or `ofa specialise` wrote.
+        split: "held-out", or "test" for a final report; the use of the test images is written down.
+        seed: of the random ones.
+        on_result: called with each result.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(folder)
+    archs = choose_archs(run.space, arch, seed)
+    supernet = run.supernet()
+    splits = run.splits()
+    images = split_images(run, splits, split, f"ofa evaluate --arch {arch}")
+    results = []
+    for name, chosen in archs:
+        result = Evaluation(name, chosen, measure(run, supernet, chosen, splits, images))
+        append_line(
+            run.folder / "evaluations.jsonl", {"name": name, "split": split, "arch": chosen.to_json(), **asdict(result.accuracy)}
+        )
+        on_result(result)
+        results.append(result)
+    return results
+
+
+def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
+    """The architectures that a command-line argument means, with a name for each.
+
+    Raises:
+        ArchError: none of the known forms, or not in the space.
+        FileError: a file that cannot be read.
+    """
+    if text == "largest":
+        return [("largest", space.largest())]
+    if text == "smallest":
+        return [("smallest", space.smallest())]
+    if text.startswith("random:"):
+        number = text.removeprefix("random:")
+        if not number.isdecimal() or int(number) < 1:
+            raise ArchError(f"--arch {text}: after random: a number of at least 1 is needed, for instance random:16")
+        rng = np.random.default_rng([seed, 3])
+        return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
+    path = Path(text)
+    arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
+    space.check(arch)
+    return [(path.name, arch)]
+
+
+def split_images(run: Run, splits: Splits, split: str, purpose: str) -> Images:
+    """Held-out images, or the test images with the purpose written down."""
+    if split == "held-out":
+        return splits.held_out
+    if split == "test":
+        return run.open_test(splits, purpose)
+    raise ArchError(f"--split {split}: use held-out or test")
+
+
+def calibrated(run: Run, supernet: Supernet, arch: Arch, splits: Splits, *, images: int = CALIBRATION_IMAGES) -> Calibrated:
+    """The sub-network, extracted, with BatchNorm statistics of training images at its resolution."""
+    return recalibrate(supernet.extract(arch), run.calibration_batches(splits, arch.resolution, images))
+
+
+def measure(
+    run: Run, supernet: Supernet, arch: Arch, splits: Splits, images: Images, *, calibration: int = CALIBRATION_IMAGES
+) -> Accuracy:
+    """Accuracy of a sub-network on `images`, recalibrated on `calibration` training images."""
+    network = calibrated(run, supernet, arch, splits, images=calibration)
+    return evaluate_network(network, run.eval_batches(images, arch.resolution))

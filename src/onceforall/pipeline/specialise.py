@@ -1,0 +1,169 @@
+"""`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from torch import Tensor
+from torch.fx import GraphModule
+
+from ..arch import Arch
+from ..calibrate import Accuracy, evaluate
+from ..costs import segment_table
+from ..data import Splits
+from ..export import CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
+from ..files import make_folder, write_json
+from ..latency import LatencyTable, Timing, measure_networks
+from .evaluate import calibrated
+from .predict import load_predictor
+from .profile import latency_table
+from .run import Run
+from .search import Budget, Candidate, Searcher
+
+__all__ = ["Specialised", "specialise"]
+
+PROOF_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Specialised:
+    """A network to take home: where it lies, how it was chosen, and what was measured through the exported file."""
+
+    folder: Path
+    budget: Budget
+    chosen: Candidate
+    test: Accuracy
+    timing: Timing
+
+
+def specialise(
+    folder: Path,
+    budgets: Sequence[Budget],
+    *,
+    device: str = "cpu",
+    export: Sequence[str] = ("onnx",),
+    out: Path | None = None,
+    finalists: int = 5,
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> list[Specialised]:
+    """Find, export and prove one network for each budget, on a run with a profile and a predictor.
+
+    Args:
+        folder: the run directory.
+        budgets: what each network may cost.
+        device: that was profiled.
+        export: formats, see `onceforall.export.FORMATS`.
+        out: where the folders of the networks go; None for specialised/ in the run directory.
+        finalists: best predicted networks that are measured before one is chosen.
+        seed: of the search.
+        on_step: called with what is being done.
+
+    Raises:
+        InfeasibleError: nothing in the space keeps a budget.
+        VerificationError: an exported file does not compute what the network computes.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(folder)
+    place = make_folder(out or run.folder / "specialised")
+    table = latency_table(run, device)
+    searcher = Searcher(run, table, load_predictor(run), segment_table(run.space, run.num_classes))
+    results = []
+    for budget in budgets:
+        chosen = searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)[0]
+        target = place / _name(table, budget)
+        on_step(f"exporting and proving {target.name}")
+        results.append(_take_home(run, searcher, table, budget, chosen, target, export))
+    return results
+
+
+def _take_home(
+    run: Run, searcher: Searcher, table: LatencyTable, budget: Budget, chosen: Candidate, target: Path, export: Sequence[str]
+) -> Specialised:
+    arch, splits = chosen.arch, searcher.splits
+    ready = calibrated(run, searcher.supernet, arch, splits)
+    plan = run.space.lower(arch, run.num_classes)
+    test = run.open_test(splits, f"ofa specialise, card of {target.name}")
+    found: list[tuple[Accuracy, Timing]] = []
+
+    def measure(files: Path) -> CardFacts:
+        batches = run.eval_batches(test, arch.resolution)
+        accuracy = onnx_top1(files / "model.onnx", batches) if (files / "model.onnx").exists() else evaluate(ready, batches)
+        (timing,) = measure_networks([(plan, cast(GraphModule, ready.network))], table.device, baseline_ms=table.baseline_ms)
+        found.append((accuracy, timing))
+        method = f"{table.processor}, {table.device.runtime} {table.version}, {timing.repeats} repeats"
+        return CardFacts(
+            name=f"{Path(run.info.data.source).name} within {budget} on {table.device.spec}",
+            data=Path(run.info.data.source).name,
+            top1=accuracy.top1,
+            top5=accuracy.top5 if run.num_classes > 5 else None,
+            test_images=accuracy.images,
+            latency=[LatencyRow(table.device.spec, method, timing.ms, timing.low, timing.high)],
+            made_with=[str(run.info.environment["command"])],
+        )
+
+    shares = _shares(table, arch)
+    export_network(
+        target,
+        space=run.space,
+        arch=arch,
+        network=ready.network,
+        classes=run.info.classes,
+        preprocessing=_input_steps(run),
+        formats=export,
+        images=_proof_images(run, splits, arch.resolution),
+        measure=measure,
+        shares=shares,
+    )
+    accuracy, timing = found[0]
+    write_json(
+        run.folder / "specialised" / f"{target.name}.json",
+        {
+            "folder": str(target),
+            "arch": arch.to_json(),
+            "device": str(table.device),
+            "budget": asdict(budget),
+            "shares": shares,
+            "predicted_top1": chosen.predicted_top1,
+            "held_out_top1": chosen.accuracy.top1,
+            "predicted_ms": chosen.predicted_ms,
+            "test": asdict(accuracy),
+            "latency": asdict(timing),
+        },
+    )
+    return Specialised(target, budget, chosen, accuracy, timing)
+
+
+def _name(table: LatencyTable, budget: Budget) -> str:
+    """A folder name that tells the device and the limits, such as "onnxruntime-5ms"."""
+    units = {"latency_ms": "ms", "macs": "macs", "params": "params", "memory_bytes": "bytes"}
+    parts = [f"{value:g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
+    return "-".join([table.device.runtime, *(parts or ["best"])]).replace("+", "")
+
+
+def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
+    """Share of the estimated latency of each segment that the network has."""
+    segments = table.costs.segments
+    genes = segments.space.genes([arch])
+    codes = [int(slot.codes(genes)[0]) for slot in segments.slots]
+    total = float(table.estimate(genes)[0])
+    return {
+        slot.name: float(values[code]) / total
+        for slot, values, code in zip(segments.slots, table.costs.values, codes, strict=True)
+        if slot.segments[code] is not None
+    }
+
+
+def _input_steps(run: Run) -> InputSteps:
+    steps = run.preprocessing
+    resize = f"resized to a short side of ceil(resolution / {steps.crop_share:g}), bilinear with antialias, centre crop"
+    return InputSteps(steps.mean, steps.std, steps.crop_share, resize)
+
+
+def _proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
+    """Held-out images, preprocessed (n, 3, resolution, resolution)."""
+    images = splits.held_out
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
+    return next(iter(run.eval_batches(images.subset(chosen), resolution)))[0]
