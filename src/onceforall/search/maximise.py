@@ -18,7 +18,6 @@ from .problem import Function, Limits, Problem, limits_of, measure
 __all__ = ["Finalist", "SearchResult", "maximise"]
 
 POPULATION = 256
-ROUNDS = 256
 ELITE = 8
 FAST_EVALUATIONS = 60_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
@@ -136,7 +135,7 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator) -> int
         tops = tops.joined(climb(evaluator, best, rng=rng))
     budget = evaluator.budget
     evaluator.budget = int(budget * 0.85)  # the rest is for the proof
-    for _ in range(ROUNDS):
+    for _ in range(16 + budget // 1000):  # ends also where all there is to find is known
         if evaluator.spent:
             break
         tops = tops.joined(climb(evaluator, _kick(evaluator, tops.best(ELITE), rng), rng=rng)).best(64)

@@ -153,8 +153,9 @@ def _search(evaluator: Evaluator, archive: _Archive, seeds: Genes, rng: np.rando
     while not evaluator.spent and evaluator.evaluations < budget // 3 and generations < 400:
         evaluator(_offspring(evaluator, archive.front, POPULATION, rng), only_feasible=True)
         generations += 1
-    rounds = 0
-    while not evaluator.spent and rounds < 50:
+    rounds, before = 0, -1
+    while not evaluator.spent and evaluator.evaluations > before:
+        before = evaluator.evaluations
         for bounds in _targets(archive.front, rng):
             if evaluator.spent:
                 break
