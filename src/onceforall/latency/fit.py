@@ -126,19 +126,16 @@ def _features(segment: Segment) -> tuple[float, ...]:
 def _kernel(segments: Sequence[Segment]) -> Floats:
     """Prior covariance of relative deviations: segments in one place, more if kernels, widths or size are equal too."""
     likes = [likeness(segment) for segment in segments]
-    place = _equal([like.place for like in likes])
+    place, size = _equal([like.place for like in likes]), _equal([like.size for like in likes])
     kernels, widths = _equal([like.kernels for like in likes]), _equal([like.widths for like in likes])
-    kernel: Floats = place * (
-        0.4 + 0.3 * kernels + 0.3 * widths + 0.3 * _equal([like.size for like in likes]) + 0.3 * np.eye(len(likes))
-    )
-    return kernel
+    return np.asarray(place * (0.4 + 0.3 * (kernels + widths + size + np.eye(len(likes)))))
 
 
 def _equal(values: Sequence[object]) -> Floats:
     """1 where two values are equal, else 0."""
     numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
     ids = np.array([numbers[value] for value in values])
-    return (ids[:, None] == ids).astype(float)
+    return np.asarray(ids[:, None] == ids, float)
 
 
 def _kind(op: Op) -> str:

@@ -29,6 +29,7 @@ __all__ = ["Reference", "Timing", "measure"]
 
 QUANTILE = 0.25
 REFERENCE_EVERY_MS = 4.0  # drift is not followed on a finer scale
+Clock = Callable[[], int]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -62,7 +63,7 @@ class Reference:
 
     def baseline_ms(self) -> float:
         """What one call takes when the machine is least disturbed, about a fifth of a second's worth of trying."""
-        return float(np.quantile([_burst(self, 3) for _ in range(300)], 0.1)) / 1e6
+        return float(np.quantile([_burst(self, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
 
 
 def measure(
@@ -73,48 +74,55 @@ def measure(
     precision: float = 0.02,
     limit: float = 0.25,
     burst_ms: float = 0.4,
+    patience_s: float = 20.0,
     baseline_ms: float | None = None,
+    reference: Callable[[], object] | None = None,
+    clock: Clock = perf_counter_ns,
 ) -> list[Timing]:
     """Time several functions in turns; give those that are to be compared in one call.
 
     Args:
         functions: called without arguments; inputs are made before, so their copying is not timed.
         rounds: at least this many, of one burst of calls per function.
-        max_rounds: at most this many, while more than a tenth of the intervals are wider than `precision`.
+        max_rounds: at most this many, and none begun after `patience_s`, while a tenth of the intervals is wider than `precision`.
         precision: wanted half-width of the 95 % intervals, as a fraction of the estimate.
-        limit: the half-width from which on the machine is refused as too noisy.
+        limit: the half-width from which on the machine is refused as too noisy, if more than a tenth of the intervals has it.
         burst_ms: length of a burst; at least four calls.
+        patience_s: seconds after which no more than `rounds` are made.
         baseline_ms: what the reference kernel takes on the undisturbed machine. Times are scaled to it, so measurements of one
             baseline compare across hours. Default: its lower quartile during this call.
+        reference: kernel in place of `Reference`.
+        clock: nanoseconds.
 
     Raises:
-        DeviceError: an interval is still wider than `limit` after `max_rounds`.
+        DeviceError: the machine is too noisy.
     """
     if not functions:
         return []
     if not 2 <= rounds <= max_rounds:
         raise ValueError(f"rounds is {rounds} and max_rounds {max_rounds}: needed is 2 <= rounds <= max_rounds")
-    reference = Reference()
+    kernel = reference or Reference()
+    started = clock()
     with _no_garbage_collection():
-        warm = [_warm_up(function) for function in functions]
-        _warm_up(reference)
+        warm = [_warm_up(function, clock) for function in functions]
+        _warm_up(kernel, clock)
         calls = [min(max(4, math.ceil(burst_ms * 1e6 / ns)), 40) for ns in warm]
         quotients: list[list[float]] = [[] for _ in functions]
         bases: list[float] = []
         while True:
-            _round(functions, calls, reference, quotients, bases)
+            _round(functions, calls, kernel, clock, quotients, bases)
             done = len(quotients[0])
             if done < rounds or (done % 5 and done < max_rounds):
                 continue
             base = baseline_ms or float(np.quantile(bases, QUANTILE)) / 1e6
             timings = [_timing(np.array(q), base, n) for q, n in zip(quotients, calls, strict=True)]
-            if done >= max_rounds or np.quantile([t.spread for t in timings], 0.9) <= precision:
+            wide = float(np.quantile([t.spread for t in timings], 0.9))
+            if wide <= precision or done >= max_rounds or clock() - started > patience_s * 1e9:
                 break
-    worst = max(timings, key=lambda t: t.spread)
-    if worst.spread > limit:
+    if wide > limit:
         raise DeviceError(
-            f"this machine is too noisy to measure: after {done} rounds the 95 % interval is {worst.low:.3f} to {worst.high:.3f} "
-            f"ms, ±{worst.spread:.0%}, more than ±{limit:.0%}{_load()}: stop other programs and try again"
+            f"this machine is too noisy to measure: after {done} rounds a tenth of the 95 % intervals are wider than "
+            f"±{wide:.0%}, at most ±{limit:.0%} is allowed{_load()}: stop other programs and try again"
         )
     return timings
 
@@ -122,41 +130,41 @@ def measure(
 def _round(
     functions: Sequence[Callable[[], object]],
     calls: Sequence[int],
-    reference: Reference,
+    reference: Callable[[], object],
+    clock: Clock,
     quotients: list[list[float]],
     bases: list[float],
 ) -> None:
     """One burst of each function, and of the reference before, after and about every `REFERENCE_EVERY_MS` in between."""
-    before, pending = _burst(reference, 3), list[tuple[int, float]]()
+    before, started = _burst(reference, 3, clock), clock()
     bases.append(before)
-    started = perf_counter_ns()
+    pending: list[tuple[int, float]] = []
     for i, (function, n) in enumerate(zip(functions, calls, strict=True)):
-        pending.append((i, _burst(function, n)))
-        if perf_counter_ns() - started > REFERENCE_EVERY_MS * 1e6 or i == len(functions) - 1:
-            after = _burst(reference, 3)
+        pending.append((i, _burst(function, n, clock)))
+        if clock() - started > REFERENCE_EVERY_MS * 1e6 or i == len(functions) - 1:
+            after = _burst(reference, 3, clock)
             bases.append(after)
             for j, ns in pending:
                 quotients[j].append(2 * ns / (before + after))
-            before, started = after, perf_counter_ns()
-            pending.clear()
+            before, started, pending = after, clock(), []
 
 
-def _burst(function: Callable[[], object], calls: int) -> float:
+def _burst(function: Callable[[], object], calls: int, clock: Clock) -> float:
     """The shortest of some calls in ns, after one that does not count."""
     function()
     best = 1 << 62
     for _ in range(calls):
-        start = perf_counter_ns()
+        start = clock()
         function()
-        best = min(best, perf_counter_ns() - start)
+        best = min(best, clock() - start)
     return max(best, 1)
 
 
-def _warm_up(function: Callable[[], object]) -> float:
+def _warm_up(function: Callable[[], object], clock: Clock) -> float:
     """Call until three bursts in a row bring no call that is 2 % shorter, at most 30 bursts; the shortest call in ns."""
-    best, since = _burst(function, 3), 0
+    best, since = _burst(function, 3, clock), 0
     for _ in range(30):
-        again = _burst(function, 3)
+        again = _burst(function, 3, clock)
         since = 0 if again < 0.98 * best else since + 1
         best = min(best, again)
         if since == 3:

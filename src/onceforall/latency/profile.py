@@ -31,6 +31,7 @@ from .table import LatencyErrors, LatencyTable, space_hash
 __all__ = ["Effort", "profile_space"]
 
 Progress = Callable[[int, int, str], None]
+LEAST = 5  # networks of a space, for a table
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
 
@@ -41,14 +42,16 @@ class Effort:
     Args:
         resolutions: at most this many at which segments are timed; the others are interpolated.
         fit: networks to fit to.
-        test: networks to compare with, not used otherwise.
+        test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
         rounds: bursts of each segment and, three times as many, of each network; see `measure`.
+        limit: noise of the networks' times above which the machine is refused; see `measure`.
     """
 
     resolutions: int = 5
     fit: int = 60
     test: int = 50
     rounds: int = 15
+    limit: float = 0.25
 
 
 QUICK = Effort(resolutions=3, fit=24, test=16, rounds=8)
@@ -86,20 +89,20 @@ def profile_space(
     table = segment_table(space, num_classes)
     segments = table.distinct()
     chosen = _at_resolutions(table, segments, effort.resolutions)
-    genes = _draw(table, effort, seed)
+    fitted, tested = _draw(table, effort, seed)
+    genes, fit = np.concatenate([fitted, tested]), len(fitted)
     log = _Log(space, num_classes, device, folder, on_progress, len(chosen) + len(genes))
 
     plans = [Plan((segments[i],)) for i in chosen]
-    alone = interpolate(segments, dict(zip(chosen, log.measure(plans, "segments", effort.rounds, limit=1.0), strict=True)))
+    alone = interpolate(segments, dict(zip(chosen, log.measure(plans, "segments", effort.rounds, 4 * effort.limit), strict=True)))
     networks = [space.lower(arch, num_classes) for arch in space.archs(genes)]
     times = np.zeros(len(genes))
     mixed = np.random.default_rng(seed).permutation(len(genes))  # so that both kinds are timed in turns
-    times[mixed] = log.measure([networks[i] for i in mixed], "networks", 3 * effort.rounds, limit=0.25)
-    fit, test = slice(effort.fit), slice(effort.fit, None)
-    costs = fit_costs(segments, alone, compositions(table, genes[fit]), times[fit])
+    times[mixed] = log.measure([networks[i] for i in mixed], "networks", 3 * effort.rounds, effort.limit)
+    costs = fit_costs(segments, alone, compositions(table, fitted), times[:fit])
     by_signature = {segment.signature: float(cost) for segment, cost in zip(segments, costs, strict=True)}
     in_network = table.costs(lambda segment: by_signature[segment.signature])
-    errors = LatencyErrors(tuple(in_network.estimate(genes[test]).tolist()), tuple(times[test].tolist()))
+    errors = LatencyErrors(tuple(in_network.estimate(tested).tolist()), tuple(times[fit:].tolist()))
     (here,) = (d for d in list_devices() if d.runtime == device.runtime)
     return LatencyTable(device, in_network, errors, log.baseline_ms, here.processor, here.version or "", num_classes)
 
@@ -115,8 +118,8 @@ def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int)
     return [i for i, segment in enumerate(segments) if segment.signature in wanted]
 
 
-def _draw(table: SegmentTable, effort: Effort, seed: int) -> Genes:
-    """Different networks, those to fit first: the smallest, the largest, and others spread evenly over MACs.
+def _draw(table: SegmentTable, effort: Effort, seed: int) -> tuple[Genes, Genes]:
+    """Networks to fit, the smallest, the largest, and others spread evenly over MACs; and other networks to test.
 
     Uniform draws are alike in MACs, and a search goes to the ends. So each row draws its genes around a level of its own; of
     the networks to test every other one is drawn uniformly, as `Space.sample` does.
@@ -127,17 +130,20 @@ def _draw(table: SegmentTable, effort: Effort, seed: int) -> Genes:
     wide = rng.binomial(sizes - 1, rng.random((n, 1))).astype(np.int16)
     ends = space.genes([space.smallest(), space.largest()])
     wide = np.unique(np.concatenate([ends, gene_ops.canonical(space.columns, wide)]), axis=0)
+    uniform = gene_ops.sample(space.columns, rng, len(wide))
+    pool = np.unique(np.concatenate([wide, uniform]), axis=0)
+    fit, test = effort.fit, effort.test
+    if len(pool) < fit + test:
+        fit, test = len(pool) * 3 // 5, len(pool) - len(pool) * 3 // 5
+    if len(pool) < LEAST:
+        raise DeviceError(f"this space has {space.count()} networks, a table needs {LEAST}: time each one with measure_networks")
     order = wide[np.argsort(macs_table(table).estimate(wide), kind="stable")]
-    fit = order[np.unique(np.linspace(0, len(order) - 1, effort.fit).round().astype(int))]
-    others = np.stack([rng.permutation(wide)[: len(wide)], space.sample_genes(rng, len(wide))], 1).reshape(-1, wide.shape[1])
-    used = {row.tobytes() for row in fit}
-    test = [row for row in {row.tobytes(): row for row in others}.values() if row.tobytes() not in used][: effort.test]
-    if len(fit) < effort.fit or len(test) < effort.test:
-        raise DeviceError(
-            f"this space has {space.count()} networks, too few to fit {effort.fit} and test {effort.test}: measure them all with "
-            "measure_networks"
-        )
-    return np.concatenate([fit, np.array(test)])
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, fit).round().astype(int))]
+    used = {row.tobytes() for row in chosen}
+    others = {row.tobytes(): row for pair in zip(rng.permutation(wide), uniform, strict=True) for row in pair}
+    others |= {row.tobytes(): row for row in pool}
+    rest = [row for key, row in others.items() if key not in used][:test]
+    return chosen, np.array(rest)
 
 
 class _Log:

@@ -1,0 +1,53 @@
+import os
+from importlib import metadata
+
+import pytest
+
+from onceforall.errors import DeviceError
+from onceforall.latency import Device, list_devices
+from onceforall.latency.runtimes import RUNTIMES
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("cpu", Device("onnxruntime", 1, 1)),
+        ("pytorch", Device("pytorch")),
+        ("onnxruntime:threads=2", Device("onnxruntime", threads=2)),
+        ("pytorch:batch=8,threads=3", Device("pytorch", threads=3, batch=8)),
+    ],
+)
+def test_parse(text: str, device: Device) -> None:
+    assert Device.parse(text) == device
+    assert Device.parse(device.spec) == device
+
+
+def test_name_is_fit_for_a_folder() -> None:
+    assert str(Device.parse("cpu:threads=2")) == "onnxruntime-threads2-batch1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tpu", "unknown runtime 'tpu': choose one of onnxruntime, pytorch, cpu"),
+        ("", "unknown runtime ''"),
+        ("cpu:cores=2", "unknown device setting 'cores' .* choose from threads, batch"),
+        ("cpu:threads=two", "threads is 'two' .* whole number of at least 1"),
+        ("cpu:threads=", "threads is ''"),
+        ("cpu:threads=0", "threads is 0: it must be a whole number of at least 1"),
+        ("cpu:batch=-1", "batch is '-1'"),
+        ("cpu:threads=1,threads=2", "threads is given twice"),
+    ],
+)
+def test_errors_name_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        Device.parse(text)
+
+
+def test_list_devices() -> None:
+    found = list_devices()
+    assert [a.runtime for a in found] == list(RUNTIMES)
+    for available in found:
+        assert available.version == metadata.version(RUNTIMES[available.runtime].package)
+        assert available.processor
+        assert available.threads == os.cpu_count()

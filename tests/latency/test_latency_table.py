@@ -1,0 +1,83 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onceforall
+from onceforall.costs import segment_table
+from onceforall.errors import DeviceError, FileError
+from onceforall.latency import Device, LatencyErrors, LatencyTable
+
+SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 24), depths=(1, 2), kernels=(3, 5))
+ERRORS = LatencyErrors((1.0, 2.2, 2.9), (1.0, 2.0, 3.0))
+
+
+@pytest.fixture
+def table() -> LatencyTable:
+    costs = segment_table(SPACE, 10).costs(lambda segment: 1e-6 * segment.macs + 0.01)
+    return LatencyTable(Device("pytorch"), costs, ERRORS, 0.1, "a processor", "1.0", 10)
+
+
+def test_estimate_is_the_sum_over_segments(table: LatencyTable) -> None:
+    genes = SPACE.sample_genes(np.random.default_rng(0), 30)
+    plans = [SPACE.lower(arch, 10) for arch in SPACE.archs(genes)]
+    expected = [1e-6 * plan.macs + 0.01 * len(plan.segments) for plan in plans]
+    assert table.estimate(genes) == pytest.approx(expected)
+    assert table.estimate(SPACE.archs(genes)) == pytest.approx(expected)
+
+
+def test_round_trip(table: LatencyTable, tmp_path: Path) -> None:
+    path = tmp_path / "latency.json"
+    table.save(path)
+    again = LatencyTable.load(path, SPACE, 10)
+    genes = SPACE.sample_genes(np.random.default_rng(0), 30)
+    assert again.estimate(genes).tolist() == table.estimate(genes).tolist()
+    assert replace(again, costs=table.costs) == table
+
+
+@pytest.mark.parametrize(
+    ("space", "num_classes"),
+    [
+        (SPACE, 11),
+        (SPACE.restrict(kernels=(3,)), 10),
+        (onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 28), depths=(1, 2), kernels=(3, 5)), 10),
+    ],
+)
+def test_another_space_is_refused(table: LatencyTable, tmp_path: Path, space: onceforall.Space, num_classes: int) -> None:
+    table.save(tmp_path / "latency.json")
+    with pytest.raises(DeviceError, match="made for another search space or number of classes"):
+        LatencyTable.load(tmp_path / "latency.json", space, num_classes)
+
+
+def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
+    path = tmp_path / "latency.json"
+    with pytest.raises(FileError, match="no such file"):
+        LatencyTable.load(path, SPACE, 10)
+    path.write_text("[]")
+    with pytest.raises(FileError, match=r"not a latency table of format 'onceforall.latency/1'"):
+        LatencyTable.load(path, SPACE, 10)
+    table.save(path)
+    data = json.loads(path.read_text())
+    for broken in (
+        {"errors": {}},
+        {"slots": data["slots"][1:]},
+        {"slots": [{"ms": [1]}] * len(data["slots"])},
+        {"baseline_ms": "x"},
+    ):
+        path.write_text(json.dumps({**data, **broken}))
+        with pytest.raises(FileError, match="damaged latency table"):
+            LatencyTable.load(path, SPACE, 10)
+
+
+def test_errors() -> None:
+    assert ERRORS.n == 3
+    assert ERRORS.mape == pytest.approx((0 + 0.1 + 1 / 30) / 3)
+    assert ERRORS.kendall_tau == 1
+    assert LatencyErrors((3.0, 2.0, 1.0), (1.0, 2.0, 3.0)).kendall_tau == -1
+    assert LatencyErrors((1.0, 3.0, 2.0), (1.0, 2.0, 3.0)).kendall_tau == pytest.approx(1 / 3)
+    assert ERRORS.within(0.05) == pytest.approx(2 / 3)
+    assert str(ERRORS) == (
+        "mean error 4.4%, Kendall tau 1.000, within ±5 %: 67%, within ±10 %: 67% (n = 3 networks not used to make the table)"
+    )
