@@ -26,6 +26,7 @@ from ..search import pareto
 from ..train import Schedule
 from .predict import checks, load_predictor
 from .run import Run
+from .search import Budget
 
 __all__ = ["report"]
 
@@ -185,7 +186,7 @@ def _chosen(run: Run, tables: list[LatencyTable]) -> list[ChosenFacts]:
             ChosenFacts(
                 name=path.stem,
                 device=table.device.spec if table else data["device"],
-                limits=", ".join(f"{value:g} {name}" for name, value in budget.items() if value is not None) or "none",
+                limits=str(Budget(**budget)),
                 budget_ms=budget["latency_ms"],
                 latency_ms=latency["ms"],
                 latency_low_ms=latency["low"],

@@ -15,7 +15,7 @@ from ..costs import SegmentTable, macs_table, memory_table, params_table, segmen
 from ..errors import InfeasibleError
 from ..files import append_line
 from ..latency import LatencyTable, Timing, measure_networks
-from ..readable import amount
+from ..readable import amount, memory, milliseconds
 from ..search import maximise
 from .evaluate import calibrated
 from .predict import load_predictor
@@ -37,8 +37,14 @@ class Budget:
     memory_bytes: float | None = None
 
     def __str__(self) -> str:
-        parts = [f"{value:g} {name}" for name, value in asdict(self).items() if value is not None]
-        return ", ".join(parts) or "no limit"
+        """In words, such as "5.00 ms, 100.0 M MACs"."""
+        parts = {
+            "latency_ms": milliseconds(self.latency_ms),
+            "macs": f"{amount(self.macs)} MACs",
+            "params": f"{amount(self.params)} parameters",
+            "memory_bytes": f"{memory(self.memory_bytes)} of activations",
+        }
+        return ", ".join(parts[name] for name, value in asdict(self).items() if value is not None) or "no limit"
 
 
 @dataclass(frozen=True)

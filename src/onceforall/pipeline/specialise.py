@@ -139,7 +139,7 @@ def _take_home(
 def _name(table: LatencyTable, budget: Budget) -> str:
     """A folder name that tells the device and the limits, such as "onnxruntime-5ms"."""
     units = {"latency_ms": "ms", "macs": "macs", "params": "params", "memory_bytes": "bytes"}
-    parts = [f"{value:g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
+    parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
     return "-".join([table.device.runtime, *(parts or ["best"])]).replace("+", "")
 
 
