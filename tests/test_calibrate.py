@@ -154,7 +154,7 @@ def test_evaluating_twice_is_fine() -> None:
 def test_no_images() -> None:
     with pytest.raises(StatisticsError, match="recalibration needs at least one batch of training images, it was given none"):
         recalibrate(network(), [])
-    with pytest.raises(DataError, match="evaluate was given no images"):
+    with pytest.raises(DataError, match="no images to evaluate on"):
         evaluate(recalibrate(network(), batches(4)), [])
 
 

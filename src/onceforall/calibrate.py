@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
 
-__all__ = ["Accuracy", "Calibrated", "evaluate", "recalibrate"]
+__all__ = ["Accuracy", "Calibrated", "evaluate", "recalibrate", "tally"]
 
-Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) float32, labels (n,) int64
+Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats."""
+    """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats."""
 
     top1: float
     top5: float
@@ -93,17 +93,25 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
     network = calibrated.network
     if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
         raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
-    images, hits1, hits5, loss = 0, 0, 0, 0.0
     with torch.no_grad():
-        for x, labels in batches:
-            logits = network(x)
-            ranked = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
-            hits1 += int(ranked[:, 0].sum())
-            hits5 += int(ranked.any(1).sum())
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            images += len(labels)
+        return tally((network(x), labels) for x, labels in batches)
+
+
+def tally(batches: Iterable[Batch]) -> Accuracy:
+    """Accuracy from logits (n, classes) and labels (n,), batch by batch, wherever the logits come from.
+
+    Raises:
+        DataError: no images.
+    """
+    images, hits1, hits5, loss = 0, 0, 0, 0.0
+    for logits, labels in batches:
+        ranked = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+        hits1 += int(ranked[:, 0].sum())
+        hits5 += int(ranked.any(1).sum())
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        images += len(labels)
     if not images:
-        raise DataError("evaluate was given no images")
+        raise DataError("there are no images to evaluate on")
     return Accuracy(hits1 / images, hits5 / images, loss / images, images)
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..calibrate import Accuracy, Batch
+from ..calibrate import Accuracy, Batch, tally
 from ..errors import MissingExtraError, VerificationError
 from ..nn.onnx import INPUT, OUTPUT
 
@@ -91,21 +90,11 @@ def onnx_top1(path: Path, batches: Iterable[Batch]) -> Accuracy:
 
     Raises:
         VerificationError: the file does not run.
-        ValueError: no images.
+        DataError: no images.
         MissingExtraError: onnxruntime is not installed.
     """
     run = _session(path)
-    images, hits1, hits5, loss = 0, 0, 0, 0.0
-    for x, labels in batches:
-        logits = run(x)
-        ranked = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
-        hits1 += int(ranked[:, 0].sum())
-        hits5 += int(ranked.any(1).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        images += len(labels)
-    if not images:
-        raise ValueError("onnx_top1 was given no images")
-    return Accuracy(hits1 / images, hits5 / images, loss / images, images)
+    return tally((run(x), labels) for x, labels in batches)
 
 
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
