@@ -1,7 +1,8 @@
 """Training: schedules, strategies, the loop and its checkpoints."""
 
 from .loop import Settings, StoppedError, train, train_step
-from .schedule import STRATEGIES, Phase, Recipe, Schedule, progressive_shrinking
+from .schedule import Phase, Recipe, Schedule, progressive_shrinking
+from .strategies import STRATEGIES
 from .work import work_per_step
 
 __all__ = [

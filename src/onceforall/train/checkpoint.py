@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -31,7 +32,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, then remove all but the last two.
+    """Write a checkpoint, then remove all but the last two, and what a kill left of a checkpoint half written.
 
     Raises:
         FileError: it cannot be written (for instance a full disk); the earlier ones are still there.
@@ -39,8 +40,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     make_folder(folder)
     facts = {**checkpoint.facts, "step": checkpoint.step}
     save_tensors(folder / f"step-{checkpoint.step:09d}.safetensors", checkpoint.tensors, facts)
-    for old in sorted(folder.glob("step-*.safetensors"))[:-KEEP]:
-        old.unlink(missing_ok=True)
+    with reading_or_writing(folder):
+        for old in (*sorted(folder.glob("step-*.safetensors"))[:-KEEP], *folder.glob(".step-*.tmp")):
+            old.unlink(missing_ok=True)
 
 
 def latest(folder: Path) -> Checkpoint | None:
@@ -65,8 +67,9 @@ def latest(folder: Path) -> Checkpoint | None:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and facts with a checksum, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"facts": json.dumps(dict(facts)), "sha256": _digest(plain)}
-    replace_file(path, lambda temporary: save_file(plain, str(temporary), metadata))
+    text = json.dumps(dict(facts))
+    content = to_bytes(plain, {"facts": text, "facts_sha256": _digest_text(text), "sha256": _digest(plain)})
+    replace_file(path, lambda temporary: _write(temporary, content))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -76,23 +79,43 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         FileError: there is no such file.
         CheckpointError: the file is damaged, or was not written by `save_tensors`.
     """
-    with reading_or_writing(path):
-        path.stat()
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        if metadata["sha256"] != _digest(tensors):
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        facts = metadata["facts"]
+        if metadata["sha256"] != _digest(tensors) or metadata.get("facts_sha256") not in (None, _digest_text(facts)):
             raise CheckpointError(f"{path}: the checksum does not match, the file is damaged")
-        return tensors, json.loads(metadata["facts"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
+        return tensors, json.loads(facts)
 
 
 def digest_of(path: Path) -> str:
-    """The checksum that `save_tensors` wrote into the file, without reading its tensors."""
-    with reading_or_writing(path), safe_open(str(path), "pt") as file:
+    """The checksum that `save_tensors` wrote into the file, without reading its tensors.
+
+    Raises:
+        FileError: there is no such file.
+        CheckpointError: the file is damaged, or was not written by `save_tensors`.
+    """
+    with _opened(path) as file:
         return str((file.metadata() or {})["sha256"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with reading_or_writing(path):
+        path.stat()
+        try:
+            with safe_open(str(path), "pt") as file:
+                yield file
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _digest_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -23,7 +23,8 @@ from ..plan import Add
 from ..space import Space
 from ..supernet import Supernet
 from . import checkpoint
-from .schedule import STRATEGIES, Phase, Recipe, Schedule, learning_rate
+from .schedule import Phase, Recipe, Schedule, learning_rate
+from .strategies import STRATEGIES
 
 __all__ = ["Settings", "StoppedError", "load_weights", "train", "train_step"]
 
@@ -73,12 +74,13 @@ def train(
         folder: gets checkpoints/, and teacher.safetensors once there is a teacher.
         settings: see `Settings`.
         validate: measures a few sub-networks; called with the phase's space.
-        on_event: gets a record of every phase start ("phase"), every 20 steps ("train") and every validation ("validation").
+        on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
+            and of every sub-network validated ("validation").
         should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
 
     Raises:
         StoppedError: on request.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss or a weight is not finite; checkpoints hold finite weights only.
         CheckpointError: the checkpoint belongs to another space or schedule, or is damaged.
         FileError: a checkpoint cannot be written.
     """
@@ -108,7 +110,7 @@ def train(
                 sort_channels(supernet, phase.sort)
             optimizer = _optimizer(supernet, schedule.recipe)
         if phase.distil and teacher is None:
-            teacher = _teacher(supernet, folder / "teacher.safetensors", make=within == 0)
+            teacher = _teacher(supernet, folder / "teacher.safetensors", make=step == schedule.teacher_step)
         archs = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([settings.seed, step]))
         images, labels = batches(step, archs[0].resolution)
         rate = learning_rate(phase, within)
@@ -119,16 +121,18 @@ def train(
             recent.append(train_step(supernet, archs, images, labels, optimizer, schedule.recipe, guide))
         step += 1
         ending, stop = within + 1 == phase.steps, should_stop()
-        if len(recent) == LOG_EVERY or ending or stop:
+        validating = ending or step % settings.validate_every == 0
+        if step % LOG_EVERY == 0 or validating or stop:
             loss = float(torch.stack(recent).mean())  # read from the device here only
             recent.clear()
-            report("train", loss=loss, rate=rate)
-            if not np.isfinite(loss):
+            finite = np.isfinite(loss)
+            if not finite or not all(parameter.isfinite().all() for parameter in supernet.parameters()):
                 raise TrainingError(
-                    f"the loss became {loss} near step {step} in phase {phase.name}: train again with a lower --rate "
-                    f"(now {rate:.3g}); the last good state is in {folder / 'checkpoints'}"
+                    f"the {'weights' if finite else 'loss'} stopped being finite near step {step} in phase {phase.name}: train "
+                    f"again with a lower --rate (now {rate:.3g}); the last good state is in {folder / 'checkpoints'}"
                 )
-        if ending or step % settings.validate_every == 0:
+            report("train", loss=loss, rate=rate)
+        if validating:
             for record in validate(supernet, space, phase):
                 report("validation", **record)
             supernet.train()
@@ -189,9 +193,7 @@ def _optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0)
-    raise TrainingError(f"unknown optimizer {recipe.optimizer!r}: use sgd or adamw")
+    return torch.optim.AdamW(groups, lr=0.0)
 
 
 def _save(
@@ -241,6 +243,8 @@ def _teacher(supernet: Supernet, path: Path, *, make: bool) -> nn.Module:
         checkpoint.save_tensors(path, weights, {})
     else:
         tensors, _ = checkpoint.load_tensors(path)
+        if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in weights.items()}:
+            raise CheckpointError(f"{path}: not the teacher of this run: train again with another --out")
         for name, weight in weights.items():
             weight.detach().copy_(tensors[name])
     return teacher.requires_grad_(False).train()

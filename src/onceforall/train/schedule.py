@@ -1,22 +1,20 @@
-"""`Schedule`: what is trained when. A schedule is data; the loop in `loop.py` follows any of them.
-
-A strategy draws the sub-networks of one step: a pure function of (space of the phase, number, generator) -> architectures.
-"""
+"""`Schedule`: what is trained when. A schedule is data; the loop in `loop.py` follows any of them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..arch import Arch
 from ..errors import TrainingError
-from ..space import Space
+from ..space import Choices, Space
+from .strategies import STRATEGIES
 
-__all__ = ["STRATEGIES", "Phase", "Recipe", "Schedule", "learning_rate", "progressive_shrinking"]
+__all__ = ["Phase", "Recipe", "Schedule", "learning_rate", "progressive_shrinking"]
 
 FORMAT = "onceforall.schedule/1"
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Phase:
         rate: peak learning rate.
         subnets: sub-networks per step; their gradients are added up for one optimiser step.
         strategy: name in `STRATEGIES`.
-        distil: learn also from the frozen largest network as it was at the end of the first phase.
+        distil: learn also from the largest network, frozen as it was before the first phase that does.
         sort: before the phase, sort channels by importance within the widths of this many largest expand ratios, the ones
             trained so far. None: no sorting.
     """
@@ -45,6 +43,19 @@ class Phase:
     strategy: str = "uniform"
     distil: bool = True
     sort: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"phase {self.name!r}: "
+        for name, value, least in (("steps", self.steps, 1), ("warmup_steps", self.warmup_steps, 0), ("subnets", self.subnets, 1)):
+            _whole(where + name, value, least)
+        _within(where + "rate", self.rate, 0.0, 1e6, "above 0 and at most 1000000", not_low=True)
+        _yes_or_no(where + "distil", self.distil)
+        if self.sort is not None:
+            _whole(where + "sort", self.sort, 1)
+        _one_of(where + "strategy", self.strategy, STRATEGIES)
+        for name, number in self.keep.items():
+            _one_of(where + "keep", name, Choices.__dataclass_fields__)
+            _whole(where + name, number, 1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,15 @@ class Recipe:
     zero_residual: bool = False
     clip: float = 0.0
 
+    def __post_init__(self) -> None:
+        _whole("batch size", self.batch_size, 1)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name, value in (("label_smoothing", self.label_smoothing), ("momentum", self.momentum), ("dropout", self.dropout)):
+            _within(name, value, 0.0, 0.999, "from 0 to 0.999")
+        for name, value in (("weight_decay", self.weight_decay), ("distil_weight", self.distil_weight), ("clip", self.clip)):
+            _within(name, value, 0.0, 1e6, "from 0 to 1000000")
+        _yes_or_no("zero_residual", self.zero_residual)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -81,9 +101,24 @@ class Schedule:
     phases: tuple[Phase, ...]
     recipe: Recipe
 
+    def __post_init__(self) -> None:
+        names = [phase.name for phase in self.phases]
+        if not names or len(set(names)) < len(names):
+            raise TrainingError(f"a schedule needs phases, each with a name of its own; these are {names}")
+
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def teacher_step(self) -> int:
+        """The global step before which the largest network becomes the teacher; `steps` if there is none."""
+        start = 0
+        for phase in self.phases:
+            if phase.distil:
+                break
+            start += phase.steps
+        return start
 
     def at(self, step: int) -> tuple[Phase, int]:
         """The phase of a global step (from 0) and the step within it."""
@@ -102,14 +137,16 @@ class Schedule:
         """Read what `to_json` wrote.
 
         Raises:
-            TrainingError: another format, or fields that are missing or unknown.
+            TrainingError: another format, fields that are missing or unknown, or values that they cannot have.
         """
         try:
             data: dict[str, Any] = json.loads(text)
             if data["format"] != FORMAT:
                 raise TrainingError(f"unknown schedule format {data['format']!r}: this version reads {FORMAT!r}")
+            if set(data) != {"format", "phases", "recipe"}:
+                raise TrainingError(f"not a schedule: expected format, phases and recipe, found {', '.join(sorted(data))}")
             return cls(tuple(Phase(**phase) for phase in data["phases"]), Recipe(**data["recipe"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrainingError(f"not a schedule: {error!r}") from None
 
 
@@ -121,42 +158,26 @@ def learning_rate(phase: Phase, step: int) -> float:
     return float(0.5 * phase.rate * (1 + np.cos(np.pi * progress)))
 
 
-# -- strategies ----------------------------------------------------------------------------------------------------------
-
-Strategy = Callable[[Space, int, np.random.Generator], list[Arch]]
-
-
-def uniform(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
-    """Sub-networks drawn uniformly, all at one resolution."""
-    archs = [space.sample(rng) for _ in range(number)]
-    return [Arch(archs[0].resolution, arch.stages) for arch in archs]
+def _whole(what: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise TrainingError(f"{what} is {value!r}: it must be a whole number of at least {least}")
 
 
-def sandwich(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
-    """The largest and the smallest sub-network and random ones between, all at one resolution (BigNAS, 2020)."""
-    drawn = uniform(space, max(1, number - 2), rng)
-    resolution = drawn[0].resolution
-    return [space.largest(resolution), space.smallest(resolution), *drawn][:number]
+def _within(what: str, value: float, low: float, high: float, allowed: str, *, not_low: bool = False) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high or (not_low and value == low):
+        raise TrainingError(f"{what} is {value!r}: it must be a number {allowed}")
 
 
-def ends(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
-    """The largest or the smallest sub-network, with equal odds, and random ones, all at one resolution.
-
-    For short schedules, in which uniform draws alone train the two ends too rarely.
-    """
-    drawn = uniform(space, max(1, number - 1), rng)
-    end = space.largest if rng.random() < 0.5 else space.smallest
-    return [end(drawn[0].resolution), *drawn][:number]
+def _one_of(what: str, value: str, allowed: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise TrainingError(f"{what} is {value!r}: choose from {', '.join(allowed)}")
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "uniform": uniform,
-    "ends": ends,
-    "sandwich": sandwich,
-}
+def _yes_or_no(what: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise TrainingError(f"{what} is {value!r}: it must be true or false")
 
-
-# -- schedules -----------------------------------------------------------------------------------------------------------
 
 # Epochs, warm-up epochs and learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
 # the largest network, elastic kernel, elastic depth in two steps, elastic expand ratio in two steps.

@@ -4,7 +4,8 @@ import numpy as np
 
 from ..costs import macs_table, segment_table
 from ..space import Space
-from .schedule import STRATEGIES, Schedule
+from .schedule import Schedule
+from .strategies import STRATEGIES
 
 __all__ = ["work_per_step"]
 
