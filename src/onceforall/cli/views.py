@@ -46,12 +46,16 @@ class TrainView:
                 left_out = f"; {event['problems']} unreadable images left out (problems.jsonl)" if event["problems"] else ""
                 twins = f"; {event['duplicates']} duplicates dropped" if event["duplicates"] else ""
                 self.console.print(f"images: {counts}{left_out}{twins}", highlight=False)
+            case "note":
+                self.console.print(event["text"], highlight=False, markup=False)
             case "phase":
+                self.training = True
                 self._flush()
                 self.console.print(
                     f"phase {event['phase']}: {event['steps']} steps, peak rate {event['rate']:.3g}", highlight=False
                 )
             case "train":
+                self.training = True
                 left = event["remaining_s"]
                 note = f"loss {event['loss']:.3f}" + ("" if left is None else f", {duration(left)} left")
                 self.bar.update(self.task, description=event["phase"], completed=event["progress"], note=note)

@@ -2,6 +2,7 @@
 
 run.json              the data, space, seed, versions and command            train
 schedule.json         phases and recipe                                      train
+problems.jsonl        images that were left out                              train
 metrics.jsonl         losses and validations, a JSON record a line           train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
@@ -15,26 +16,40 @@ test_openings.jsonl   when and what for the test images were opened
 """
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..data import PREPROCESSING, Augment, Images, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
+from ..data import (
+    PREPROCESSING,
+    Augment,
+    Images,
+    Preprocessing,
+    Problem,
+    Splits,
+    TrainBatches,
+    calibration_batches,
+    eval_batches,
+    open_data,
+)
 from ..errors import DataError, FileError
-from ..files import append_line, make_folder, read_json, write_json
+from ..files import append_line, make_folder, read_json, reading_or_writing, write_json, write_text
 from ..space import Space
 from ..spaces import from_json
 from ..supernet import Supernet
+from ..train import Schedule
 from ..train.checkpoint import digest_of, load_tensors, save_tensors
 from ..train.loop import load_weights
 
 __all__ = ["DataInfo", "Run", "RunInfo"]
 
 FORMAT = "onceforall.run/1"
+BEGINNINGS = {"schedule.json", "problems.jsonl"}  # written before run.json
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 128
 EVALUATION_BATCH = 256
@@ -65,6 +80,7 @@ class RunInfo:
     seed: int
     preset: str | None
     environment: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)  # of the first start, to compare with those of a resume
 
 
 @dataclass(frozen=True)
@@ -74,16 +90,34 @@ class Run:
     folder: Path
     info: RunInfo
 
+    @staticmethod
+    def require_free(folder: Path) -> None:
+        """Do nothing if a run can be started there.
+
+        Raises:
+            FileError: it holds something already, more than a start that was interrupted leaves, or cannot be written.
+        """
+        with reading_or_writing(folder):
+            if folder.exists():
+                if not folder.is_dir():
+                    raise FileError(f"{folder}: this is a file, a folder is needed: choose another --out")
+                if any(path.name not in BEGINNINGS and path.suffix != ".tmp" for path in folder.iterdir()):
+                    raise FileError(f"{folder}: already there and not empty: choose another --out, or --resume the run in it")
+            there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+                raise FileError(f"{folder}: cannot be made or written, because {there} cannot: choose another --out")
+
     @classmethod
-    def create(cls, folder: Path, info: RunInfo) -> "Run":
-        """Start a run directory.
+    def create(cls, folder: Path, info: RunInfo, *, schedule: Schedule, problems: Sequence[Problem]) -> "Run":
+        """Start a run directory. run.json is written last, so that what has it is whole.
 
         Raises:
             FileError: the folder holds something else, or cannot be written.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileError(f"{folder}: already there and not empty: choose another --out, or --resume the run in it")
+        cls.require_free(folder)
         make_folder(folder)
+        write_text(folder / "schedule.json", schedule.to_json())
+        write_text(folder / "problems.jsonl", "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems))
         write_json(folder / "run.json", {"format": FORMAT, **asdict(info)})
         return cls(folder, info)
 
@@ -101,9 +135,11 @@ class Run:
             if data.pop("format") != FORMAT:
                 raise FileError(f"{folder / 'run.json'}: written by another version of onceforall")
             info = RunInfo(**{**data, "classes": tuple(data["classes"]), "data": DataInfo(**data["data"])})
-        except (AttributeError, KeyError, TypeError) as error:
+            run = cls(folder, info)
+            _ = run.space, run.augment, run.preprocessing
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{folder / 'run.json'}: damaged or edited ({error!r})") from None
-        return cls(folder, info)
+        return run
 
     @cached_property
     def space(self) -> Space:

@@ -1,7 +1,6 @@
 """`ofa train`: from images to a trained supernet in a run directory."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from math import ceil
@@ -12,16 +11,18 @@ import numpy as np
 import torch
 
 from ..data import Splits, open_data
-from ..errors import FileError, TrainingError
-from ..files import append_line, read_lines, read_text, write_text
+from ..errors import TrainingError
+from ..files import read_text
 from ..space import Space
 from ..spaces import space as make_space
 from ..supernet import Supernet
-from ..train import Recipe, Schedule, Settings, progressive_shrinking, train_step, work_per_step
+from ..train import Recipe, Schedule, Settings, progressive_shrinking
 from ..train import train as follow
 from ..train.checkpoint import latest
+from .budget import epochs_within, validate_every
 from .environment import environment
 from .evaluate import measure
+from .metrics import forget_after, metrics_writer
 from .presets import PRESETS, Preset
 from .run import DataInfo, Run, RunInfo
 
@@ -63,7 +64,7 @@ def train(
         seed: of the weights and of everything drawn.
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
-        resume: go on from the last checkpoint in `out`, with the arguments of the first start.
+        resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         on_event: gets every record of metrics.jsonl as it is written, and progress while the data are decoded.
         should_stop: asked after every step; True stops with a checkpoint.
 
@@ -74,62 +75,103 @@ def train(
         OnceForAllError: with one line on what is wrong and what to do.
     """
 
+    given = {
+        "preset": preset, "space": None if space is None else dict(space), "epochs": epochs, "budget_s": budget_s,
+        "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
+    }  # fmt: skip
+
     def decoding(done: int, total: int) -> None:
         on_event({"event": "decode", "done": done, "total": total})
 
-    if resume:
+    if resume and (out / "run.json").exists():
         run = Run.open(out)
-        if data != run.info.data.source:
-            raise TrainingError(f"{out} was trained on {run.info.data.source}, not on {data}: resume with the same data")
+        _require_same(run, data, given)
         if (out / "supernet.safetensors").exists():
             return run
         splits = run.splits(decoding)
+        _require_same_threads(run, on_event)
     else:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise FileError(f"{out}: already there and not empty: choose another --out, or --resume the run in it")
-        chosen = _preset(preset or ("digits" if data == "digits" else "imagenette-60m"), batch_size, rate)
+        _check(seed=seed, epochs=epochs, budget_s=budget_s)
+        Run.require_free(out)
+        name = preset or ("digits" if data == "digits" else "imagenette-60m")
+        chosen = _preset(name, batch_size, rate)
         arguments = {**chosen.arguments, **(space or {})}
         made = make_space(arguments.pop("family", chosen.family), **arguments)
-        size = ceil(made.resolutions[-1] / chosen.crop_share)
-        splits = open_data(data, size=size, holdout=holdout, seed=seed, limit=limit, on_progress=decoding)
+        source, size = _lasting(data), ceil(made.resolutions[-1] / chosen.crop_share)
+        splits = open_data(source, size=size, holdout=holdout, seed=seed, limit=limit, on_progress=decoding)
         info = RunInfo(
             space=json.loads(made.to_json()),
             classes=splits.classes,
-            data=DataInfo(data, size, holdout, seed, limit, splits.fingerprint),
+            data=DataInfo(source, size, holdout, seed, limit, splits.fingerprint),
             images={"train": len(splits.train), "held-out": len(splits.held_out), "test": splits.test_size},
             augment=asdict(chosen.augment),
             crop_share=chosen.crop_share,
             seed=seed,
-            preset=preset,
+            preset=name,
             environment=environment(),
+            arguments=given,
         )
-        run = Run.create(out, info)
-        batches_per_epoch = run.train_batches(splits, chosen.recipe.batch_size).batches_per_epoch
-        for problem in splits.problems:
-            append_line(out / "problems.jsonl", {"name": problem.name, "reason": problem.reason})
+        run = Run(out, info)  # on the disk when everything about it is known
         on_event({"event": "data", **_counts(splits)})
-        if budget_s is not None:
-            epochs = _epochs_in(budget_s, run, chosen, splits, batches_per_epoch)
-        steps = round((chosen.epochs if epochs is None else epochs) * batches_per_epoch)
-        write_text(out / "schedule.json", _schedule(made, chosen, steps).to_json())
+        steps = _steps(run, chosen, splits, epochs, budget_s)
+        run = Run.create(out, info, schedule=_schedule(made, chosen, steps), problems=splits.problems)
 
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
     batches = run.train_batches(splits, schedule.recipe.batch_size)
+    saved = latest(out / "checkpoints")
+    start = saved.step if saved else 0
+    forget_after(out / "metrics.jsonl", start)
     supernet = _fresh(run)
-    _forget_after(out / "metrics.jsonl", out)
-    write = _writer(out, schedule, run, on_event)
     follow(
         supernet,
         schedule,
         batches.batch,
         folder=out,
-        settings=Settings(seed=run.info.seed, validate_every=max(20, min(schedule.steps // 12, 8 * batches.batches_per_epoch))),
+        start=saved,
+        settings=Settings(seed=run.info.seed, validate_every=validate_every(schedule.steps, batches.batches_per_epoch)),
         validate=lambda net, kept, phase: _validate(run, net, kept, splits),
-        on_event=write,
+        on_event=metrics_writer(out, schedule, run.space, run.num_classes, start, on_event),
         should_stop=should_stop,
     )
     run.save_supernet(supernet)
     return run
+
+
+def _check(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
+    if not 0 <= seed < 2**63:
+        raise TrainingError(f"the seed is {seed}: it must be from 0 to 2^63 - 1")
+    for name, value in (("epochs", epochs), ("seconds to train", budget_s)):
+        if value is not None and not 0 < value < 1e9:
+            raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
+    if epochs is not None and budget_s is not None:
+        raise TrainingError("epochs and a time budget both say how long to train: give one of them")
+
+
+def _lasting(data: str) -> str:
+    """What names the data from any working folder: a path that is there becomes absolute."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if data != "digits" and path.is_dir() else data
+
+
+def _require_same(run: Run, data: str, given: dict[str, Any]) -> None:
+    """A resumed training follows the arguments of its first start; those given again must not differ."""
+    if run.info.data.source not in (data, _lasting(data)):
+        raise TrainingError(f"{run.folder} was trained on {run.info.data.source}, not on {data}: resume with the same data")
+    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1}
+    for name, value in json.loads(json.dumps(given)).items():
+        if first and value not in (None, own.get(name), first[name]):
+            raise TrainingError(
+                f"{run.folder} was started with {name} {first[name]}, not {value}: resume without it, or choose another --out"
+            )
+
+
+def _require_same_threads(run: Run, on_event: Callable[[Event], None]) -> None:
+    """Sums of floating-point numbers depend on how they are split over threads."""
+    before, now = run.info.environment["threads"], torch.get_num_threads()
+    if before != now:
+        on_event(
+            {"event": "note", "text": f"begun with {before} threads, going on with {now}: weights may differ in the last digits"}
+        )
 
 
 def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits) -> list[Event]:
@@ -173,79 +215,20 @@ def _fresh(run: Run) -> Supernet:
         return Supernet(run.space, run.num_classes)
 
 
-def _epochs_in(budget_s: float, run: Run, preset: Preset, splits: Splits, batches_per_epoch: int) -> float:
-    """Epochs of the schedule that fit into the budget: times a few steps of every phase and scales by the work of the rest."""
-    schedule = _schedule(run.space, preset, 100 * batches_per_epoch)
-    work = work_per_step(schedule, run.space, run.num_classes)
+def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budget_s: float | None) -> int:
+    """Optimiser steps that were asked for; a few steps are timed if there is a budget."""
     batches = run.train_batches(splits, preset.recipe.batch_size)
-    supernet = _fresh(run).train()
-    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
-    teacher = supernet.extract(run.space.largest())
-    seconds, macs = 0.0, 0.0
-    middle = run.space.resolutions[len(run.space.resolutions) // 2]
-    for arch in (run.space.largest(middle), run.space.smallest(middle)):
-        for trial in range(4):
-            started = time.monotonic()
-            images, labels = batches.batch(trial, middle)
-            train_step(supernet, [arch], images, labels, optimizer, preset.recipe, teacher)
-            if trial:
-                seconds += time.monotonic() - started
-                plan, largest = run.space.lower(arch, run.num_classes), run.space.lower(run.space.largest(middle), run.num_classes)
-                macs += (3 * plan.macs + largest.macs) * preset.recipe.batch_size
-    per_epoch = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True)) / 100 * seconds / macs
-    epochs = 0.95 * budget_s / per_epoch  # the rest goes to validation and checkpoints
-    if epochs * batches_per_epoch < len(schedule.phases):
-        raise TrainingError(
-            f"a budget of {budget_s:.0f} s is less than one step per phase here: allow more time or a smaller space"
+    if budget_s is not None:
+        supernet = _fresh(run)
+        epochs = epochs_within(
+            budget_s,
+            supernet,
+            preset.recipe,
+            lambda steps: _schedule(run.space, preset, steps),
+            batches,
+            lambda: _validate(run, supernet, run.space, splits),
         )
-    return epochs
-
-
-def _forget_after(path: Path, folder: Path) -> None:
-    """Drop the records of steps that a resumed training does again."""
-    saved = latest(folder / "checkpoints")
-    step = saved.step if saved else 0
-    kept = [
-        record for record in read_lines(path) if record["step"] < step or (record["step"] == step and record["event"] != "phase")
-    ]
-    path.unlink(missing_ok=True)
-    for record in kept if saved else []:
-        append_line(path, record)
-
-
-def _writer(out: Path, schedule: Schedule, run: Run, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Writes each event to metrics.jsonl and TensorBoard and hands it on with progress and the time left."""
-    work = work_per_step(schedule, run.space, run.num_classes)
-    total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
-    start: list[tuple[float, float]] = []  # work done and seconds at the first event of this process
-    board = _board(out)
-
-    def write(event: Event) -> None:
-        append_line(out / "metrics.jsonl", event)
-        if board is not None:
-            for key in ("loss", "rate", "top1"):
-                if key in event:
-                    board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
-        done, left = 0.0, event["step"]
-        for w, phase in zip(work, schedule.phases, strict=True):
-            done += w * min(left, phase.steps)
-            left = max(0, left - phase.steps)
-        if not start:
-            start.append((done, event["seconds"]))
-        spent = event["seconds"] - start[0][1]
-        remaining = spent * (total - done) / (done - start[0][0]) if done > start[0][0] else None
-        on_event({**event, "progress": done / total, "remaining_s": remaining})
-
-    return write
-
-
-def _board(out: Path):  # type: ignore[no-untyped-def]
-    """A TensorBoard writer, or None where the extra "log" is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"))
+    return round((preset.epochs if epochs is None else epochs) * batches.batches_per_epoch)
 
 
 def _counts(splits: Splits) -> dict[str, Any]:

@@ -60,18 +60,20 @@ def train(
     batches: Batches,
     *,
     folder: Path,
+    start: checkpoint.Checkpoint | None,
     settings: Settings,
     validate: Callable[[Supernet, Space, Phase], list[Event]],
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train in place, from the last checkpoint in `folder` if there is one, to the end of the schedule.
+    """Train in place, from a checkpoint or from the beginning, to the end of the schedule.
 
     Args:
         supernet: fresh, or of the same space as the checkpoint.
         schedule: the same as that of the checkpoint.
         batches: training images of a step at a resolution, a pure function.
         folder: gets checkpoints/, and teacher.safetensors once there is a teacher.
+        start: checkpoint to go on from, such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
         settings: see `Settings`.
         validate: measures a few sub-networks; called with the phase's space.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
@@ -81,20 +83,19 @@ def train(
     Raises:
         StoppedError: on request.
         TrainingError: the loss or a weight is not finite; checkpoints hold finite weights only.
-        CheckpointError: the checkpoint belongs to another space or schedule, or is damaged.
+        CheckpointError: the checkpoint belongs to another space or schedule, or the teacher's file is damaged.
         FileError: a checkpoint cannot be written.
     """
-    saved = checkpoint.latest(folder / "checkpoints")
     supernet.forget_statistics()
     supernet.train()
-    if saved is None and schedule.recipe.zero_residual:
+    if start is None and schedule.recipe.zero_residual:
         _zero_residuals(supernet)
     step, seconds = 0, 0.0
     optimizer = _optimizer(supernet, schedule.recipe)
     teacher: nn.Module | None = None
-    if saved is not None:
-        step, seconds = saved.step, float(saved.facts["seconds"])
-        _restore(supernet, optimizer, schedule, saved)
+    if start is not None:
+        step, seconds = start.step, float(start.facts["seconds"])
+        _restore(supernet, optimizer, schedule, start)
     started, last_saved = time.monotonic() - seconds, time.monotonic()
     recent: list[Tensor] = []
 

@@ -1,0 +1,70 @@
+"""metrics.jsonl: what a training reports, written as it happens, in step with the checkpoints."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..files import append_line, read_lines, write_text
+from ..space import Space
+from ..train import Schedule, work_per_step
+
+__all__ = ["forget_after", "metrics_writer"]
+
+Event = dict[str, Any]
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the records of what a training that goes on after `step` steps does again."""
+    before = read_lines(path)
+    kept = [r for r in before if r["step"] < step or (r["step"] == step > 0 and r["event"] != "phase")]
+    if len(kept) < len(before):
+        write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+
+
+def metrics_writer(
+    folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, on_event: Callable[[Event], None]
+) -> Callable[[Event], None]:
+    """A function that writes each event of a training to metrics.jsonl and TensorBoard and hands it on.
+
+    Handed on, it also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
+
+    Args:
+        folder: the run directory.
+        schedule: that is followed.
+        space: of the run.
+        num_classes: of the run.
+        step: from which this process goes on.
+        on_event: gets the events.
+    """
+    work = work_per_step(schedule, space, num_classes)
+    total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
+    start: list[tuple[float, float]] = []  # work done and seconds at the first event of this process
+    board = _board(folder, step)
+
+    def write(event: Event) -> None:
+        append_line(folder / "metrics.jsonl", event)
+        if board is not None:
+            for key in ("loss", "rate", "top1"):
+                if key in event:
+                    board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
+        done, left = 0.0, event["step"]
+        for w, phase in zip(work, schedule.phases, strict=True):
+            done += w * min(left, phase.steps)
+            left = max(0, left - phase.steps)
+        if not start:
+            start.append((done, event["seconds"]))
+        spent = event["seconds"] - start[0][1]
+        remaining = spent * (total - done) / (done - start[0][0]) if done > start[0][0] else None
+        on_event({**event, "progress": done / total, "remaining_s": remaining})
+
+    return write
+
+
+def _board(folder: Path, step: int) -> Any:
+    """A TensorBoard writer that drops what was written after `step`, or None where the extra "log" is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
