@@ -4,6 +4,7 @@ Results go to standard output, progress and messages to standard error. Every fa
 not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 """
 
+import os
 import sys
 from typing import cast
 
@@ -13,6 +14,8 @@ from ..errors import OnceForAllError
 from .commands import app
 
 __all__ = ["app", "main"]
+
+OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
 # typer does not name click's base class of wrong command lines
 UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
@@ -34,10 +37,17 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{message} (see ofa --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; what was finished is kept: give the command again to go on (ofa train needs --resume)", 130)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except MemoryError:
-        return _fail("out of memory: use a smaller batch size or a smaller space", 1)
+        return _fail(OUT_OF_MEMORY, 1)
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):  # torch has no class of its own for this on a CPU
+            return _fail(OUT_OF_MEMORY, 1)
+        raise
 
 
 def _fail(message: str, code: int) -> int:

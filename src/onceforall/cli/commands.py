@@ -15,19 +15,20 @@ from rich.console import Console
 
 from ..readable import milliseconds, percent
 from .values import amount, duration_s, latencies_ms, memory_bytes, space_arguments
-from .views import Counter, TrainView
+from .views import Counter, TrainView, say
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Train one elastic network, then get a specialised network for any device without training again.",
+    help="Train one elastic network, then get one for any device without training again.",
+    epilog="Example: ofa demo",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train.")]
-Seed = Annotated[int, typer.Option(help="Same seed, same result.", min=0)]
-DeviceText = Annotated[str, typer.Option(help="cpu, or RUNTIME:threads=N,batch=N; see ofa devices.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
+DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -44,33 +45,30 @@ def _start(
 
 @app.command(epilog="Example: ofa train photos/ --out run --budget 60m")
 def train(
-    data: Annotated[str, typer.Argument(help="Folder of images, Parquet folder, torchvision:NAME:FOLDER, or digits.")],
-    out: Annotated[Path, typer.Option(help="Run directory to make.")],
-    preset: Annotated[str | None, typer.Option(help="Space and recipe by name: digits, imagenette-60m, paper.")] = None,
-    space: Annotated[str | None, typer.Option(help="Replaces the preset's, e.g. width=0.5,resolutions=96/112/128.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Of the whole schedule.", min=0.01)] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the whole schedule instead, e.g. 30m.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.", min=1)] = None,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate.", min=0.0)] = None,
-    holdout: Annotated[float, typer.Option(help="Share of the training images that is held out.")] = 0.1,
-    limit: Annotated[int | None, typer.Option(help="Use only so many images of each split.", min=1)] = None,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder (images or Parquet), torchvision:NAME:FOLDER, digits.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="digits, imagenette-60m or paper.")] = None,
+    space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
+    epochs: Annotated[float | None, typer.Option(metavar="N", help="Of the whole schedule.", min=0.01)] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
+    holdout: Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")] = 0.1,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
 ) -> None:
-    """Train one elastic network by progressive shrinking."""
-    from ..errors import TrainingError
+    """Train an elastic network by progressive shrinking."""
     from ..pipeline.train import train as call
 
-    if epochs is not None and budget is not None:
-        raise TrainingError("--epochs and --budget both say how long to train: give one of them")
     with TrainView(_stderr()) as view, _stopping(view) as should_stop:
         run = call(
             data,
             out=out,
             preset=preset,
-            space=space_arguments(space) if space else None,
+            space=None if space is None else space_arguments(space),
             epochs=epochs,
-            budget_s=duration_s(budget) if budget else None,
+            budget_s=None if budget is None else duration_s(budget),
             batch_size=batch_size,
             rate=rate,
             seed=seed,
@@ -86,15 +84,15 @@ def train(
 @app.command(epilog="Example: ofa evaluate run --arch random:16")
 def evaluate(
     run: RunFolder,
-    arch: Annotated[str, typer.Option(help="largest, smallest, random:N, or a file or folder with an architecture.")] = "largest",
-    split: Annotated[str, typer.Option(help="held-out, or test for a final report.")] = "held-out",
+    arch: Annotated[str, typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.")] = "largest",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.")] = "held-out",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure the accuracy of sub-networks, each recalibrated."""
+    """Measure the accuracy of sub-networks."""
     from ..pipeline.evaluate import evaluate as call
 
-    results = call(run, arch=arch, split=split, seed=seed, on_result=lambda r: _stderr().print(f"{r.name} done", highlight=False))
+    results = call(run, arch=arch, split=split, seed=seed, on_result=lambda r: _say(f"{r.name} done"))
     if as_json:
         print(
             json.dumps(
@@ -115,7 +113,7 @@ def profile(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure this machine, to know the latency of every sub-network."""
+    """Measure this machine, to predict latencies."""
     from ..pipeline.profile import profile as call
 
     with Counter(_stderr(), "measuring") as counter:
@@ -132,11 +130,11 @@ def profile(
 @app.command(epilog="Example: ofa predict run --subnets 200")
 def predict(
     run: RunFolder,
-    subnets: Annotated[int, typer.Option(help="Sub-networks to measure; a quarter is kept to check the predictor.")] = 80,
+    subnets: Annotated[int, typer.Option(metavar="N", help="To measure; a quarter checks the predictor.")] = 80,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure some sub-networks and fit a predictor of the accuracy of all others."""
+    """Measure some sub-networks, to predict accuracies."""
     from ..pipeline.predict import predict as call
 
     with Counter(_stderr(), "measuring") as counter:
@@ -153,18 +151,18 @@ def _budgets(latency: str | None, macs: str | None, params: str | None, memory: 
     from ..pipeline.search import Budget
 
     others = {
-        "macs": amount(macs) if macs else None,
-        "params": amount(params) if params else None,
-        "memory_bytes": memory_bytes(memory) if memory else None,
+        "macs": None if macs is None else amount(macs),
+        "params": None if params is None else amount(params),
+        "memory_bytes": None if memory is None else memory_bytes(memory),
     }
-    return [Budget(latency_ms=ms, **others) for ms in (latencies_ms(latency) if latency else [None])]
+    return [Budget(latency_ms=ms, **others) for ms in ([None] if latency is None else latencies_ms(latency))]
 
 
-Latency = Annotated[str | None, typer.Option(help="At most so long, e.g. 5ms; several: 2ms,5ms.")]
-Macs = Annotated[str | None, typer.Option(help="At most so many multiply-accumulates, e.g. 300M.")]
-Params = Annotated[str | None, typer.Option(help="At most so many parameters, e.g. 4M.")]
-Memory = Annotated[str | None, typer.Option(help="At most so much activation memory (float32, one image), e.g. 2MB.")]
-Finalists = Annotated[int, typer.Option(help="Best predicted networks that are measured before one is chosen.", min=1)]
+Latency = Annotated[str | None, typer.Option(metavar="TIME", help="Longest, e.g. 5ms; several: 2ms,5ms.")]
+Macs = Annotated[str | None, typer.Option(metavar="N", help="Most multiply-accumulates, e.g. 300M.")]
+Params = Annotated[str | None, typer.Option(metavar="N", help="Most parameters, e.g. 4M.")]
+Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Most activation memory of one image, e.g. 2MB.")]
+Finalists = Annotated[int, typer.Option(metavar="N", help="Best predicted networks to measure.", min=1)]
 
 
 @app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")
@@ -179,7 +177,7 @@ def search(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Find the most accurate sub-networks within limits and measure the best ones."""
+    """Find the most accurate sub-networks within limits."""
     from ..pipeline.search import search as call
 
     for budget in _budgets(latency, macs, params, memory):
@@ -203,13 +201,13 @@ def specialise(
     params: Params = None,
     memory: Memory = None,
     device: DeviceText = "cpu",
-    export: Annotated[str, typer.Option(help="Formats, separated by commas: onnx, pytorch.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="Where the networks go; RUN/specialised if not given.")] = None,
+    export: Annotated[str, typer.Option(metavar="FORMATS", help="onnx, pytorch or both: onnx,pytorch.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     finalists: Finalists = 5,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Export the best network for each budget, verified and measured through the exported file."""
+    """Export the best network for each budget, proven and measured."""
     from ..pipeline.specialise import specialise as call
 
     budgets = _budgets(latency, macs, params, memory)
@@ -224,17 +222,17 @@ def specialise(
 
 @app.command(epilog="Example: ofa report run && open run/report.html")
 def report(
-    run: RunFolder, out: Annotated[Path | None, typer.Option(help="HTML file; RUN/report.html if not given.")] = None
+    run: RunFolder, out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of RUN/report.html.")] = None
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """Write a self-contained HTML page about a run."""
     from ..pipeline.report import report as call
 
     print(call(run, out=out))
 
 
 @app.command(epilog="Example: ofa demo --out demo-run")
-def demo(out: Annotated[Path, typer.Option(help="Run directory to make or go on with.")] = Path("demo-run")) -> None:
-    """Run the whole path on embedded handwritten digits, in minutes."""
+def demo(out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make or go on with.")] = Path("demo-run")) -> None:
+    """Do all of the above on handwritten digits, in minutes."""
     from ..pipeline.demo import demo as call
 
     with TrainView(_stderr()) as view, _stopping(view) as should_stop:
@@ -269,7 +267,7 @@ def _stderr() -> Console:
 
 
 def _say(text: str) -> None:
-    _stderr().print(text, highlight=False)
+    say(_stderr(), text)
 
 
 @contextmanager
@@ -281,7 +279,7 @@ def _stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
         if asked or not view.training:
             raise KeyboardInterrupt
         asked.append(number)
-        view.console.print("stopping after this step; once more to stop at once", highlight=False)
+        say(view.console, "stopping after this step; once more to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

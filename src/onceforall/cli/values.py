@@ -1,5 +1,6 @@
 """Values that people write on a command line: times, large numbers, sizes, and arguments of a space."""
 
+import math
 import re
 from typing import Any
 
@@ -53,6 +54,8 @@ def space_arguments(text: str) -> dict[str, Any]:
         if not equals or not name or not value:
             raise ValueTextError(f"--space: {pair!r} is not of the form name=value, such as width=0.5 or resolutions=96/112/128")
         numbers = [_plain(part, pair) for part in value.split("/")]
+        if name in arguments:
+            raise ValueTextError(f"--space: {name} is given twice: give it once, several values separated by slashes")
         arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
     return arguments
 
@@ -67,6 +70,7 @@ def _plain(text: str, pair: str) -> float:
 
 def _number(text: str, units: dict[str, float], wanted: str) -> float:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", text)
-    if match is None or match[2] not in units or float(match[1]) <= 0:
+    value = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
+    if not 0 < value < math.inf:
         raise ValueTextError(f"{text!r}: {wanted} is needed")
-    return float(match[1]) * units[match[2]]
+    return value

@@ -8,7 +8,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..readable import duration, percent
 
-__all__ = ["Counter", "TrainView"]
+__all__ = ["Counter", "TrainView", "say"]
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print one line as it is: no markup, no colours of its own, no wrapping."""
+    console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class TrainView:
@@ -45,15 +50,13 @@ class TrainView:
                 counts = f"{event['train']} train, {event['held_out']} held-out, {event['test']} test, {event['classes']} classes"
                 left_out = f"; {event['problems']} unreadable images left out (problems.jsonl)" if event["problems"] else ""
                 twins = f"; {event['duplicates']} duplicates dropped" if event["duplicates"] else ""
-                self.console.print(f"images: {counts}{left_out}{twins}", highlight=False)
+                say(self.console, f"images: {counts}{left_out}{twins}")
             case "note":
-                self.console.print(event["text"], highlight=False, markup=False)
+                say(self.console, event["text"])
             case "phase":
                 self.training = True
                 self._flush()
-                self.console.print(
-                    f"phase {event['phase']}: {event['steps']} steps, peak rate {event['rate']:.3g}", highlight=False
-                )
+                say(self.console, f"phase {event['phase']}: {event['steps']} steps, peak rate {event['rate']:.3g}")
             case "train":
                 self.training = True
                 left = event["remaining_s"]
@@ -69,7 +72,7 @@ class TrainView:
         """A stage of the demo begins."""
         self._flush()
         self.training = False
-        self.console.print(f"[bold]{text}[/bold]", highlight=False)
+        say(self.console, text, style="bold")
         self.bar.update(self.task, description="", completed=0.0, note="")
 
     def count(self, done: int, total: int, note: str = "") -> None:
@@ -79,7 +82,7 @@ class TrainView:
     def _flush(self) -> None:
         step, parts = self.validated
         if parts:
-            self.console.print(f"  step {step}: held-out top-1 {', '.join(parts)}", highlight=False)
+            say(self.console, f"  step {step}: held-out top-1 {', '.join(parts)}")
         self.validated = (-1, [])
 
 

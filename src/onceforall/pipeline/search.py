@@ -36,6 +36,11 @@ class Budget:
     params: float | None = None
     memory_bytes: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not value > 0:
+                raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
+
     def __str__(self) -> str:
         """In words, such as "5.00 ms, 100.0 M MACs"."""
         parts = {
@@ -106,7 +111,12 @@ class Searcher:
             if aim is not None:
                 limits["latency_ms"] = (self.table.estimate, aim)
             on_step(f"searching {amount(self.run.space.count())} networks for {budget}")
-            found = maximise(self.run.space, self.predictor.predict, limits, seed=seed)
+            try:
+                found = maximise(self.run.space, self.predictor.predict, limits, seed=seed)
+            except InfeasibleError:
+                if not fastest:
+                    raise
+                break  # the limit was tightened beyond what the space can do
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored")
             candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
             if budget.latency_ms is None or aim is None:

@@ -13,7 +13,8 @@ from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
 from ..costs import segment_table
 from ..data import Splits
-from ..export import CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
+from ..errors import VerificationError
+from ..export import FORMATS, CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
 from ..files import make_folder, write_json
 from ..latency import LatencyTable, Timing, measure_networks
 from .evaluate import calibrated
@@ -66,9 +67,12 @@ def specialise(
         VerificationError: an exported file does not compute what the network computes.
         OnceForAllError: with one line on what is wrong and what to do.
     """
+    if unknown := [name for name in export if name not in FORMATS]:
+        raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     run = Run.open(folder)
-    place = make_folder(out or run.folder / "specialised")
     table = latency_table(run, device)
+    make_folder(run.folder / "specialised")
+    place = make_folder(out or run.folder / "specialised")
     searcher = Searcher(run, table, load_predictor(run), segment_table(run.space, run.num_classes))
     results = []
     for budget in budgets:
@@ -137,10 +141,12 @@ def _take_home(
 
 
 def _name(table: LatencyTable, budget: Budget) -> str:
-    """A folder name that tells the device and the limits, such as "onnxruntime-5ms"."""
+    """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
     units = {"latency_ms": "ms", "macs": "macs", "params": "params", "memory_bytes": "bytes"}
     parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
-    return "-".join([table.device.runtime, *(parts or ["best"])]).replace("+", "")
+    device = table.device
+    settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
+    return "-".join([device.runtime, *settings, *(parts or ["best"])]).replace("+", "")
 
 
 def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
