@@ -20,6 +20,7 @@ LENGTHS = (0.7, 1.5, 3.0)  # of the smooth kernels, in root mean square distance
 SUMMARY_SHARES = (0.2, 0.5, 0.8)  # weight of the summary among the features, the rest is the choices
 NOISES = np.geomspace(1e-4, 10, 26)  # variance of the measurement noise over that of the accuracies
 TIE = 0.01  # nats per network, less than such data can tell
+LEAST_VARIANCE = 1e-12  # where all accuracies are equal
 MOST_POINTS = 800  # hyperparameters are chosen on at most so many
 
 
@@ -114,10 +115,10 @@ def fit_process(x: Array, y: Array, *, kinds: tuple[Kind, ...], summary: int, rn
     for kernel in _candidates(kinds, summary):
         features = kernel.scaled(x[few]).astype(np.float64)
         values, vectors = np.linalg.eigh(kernel(features, features))
-        for noise in NOISES:
-            score = _leave_one_out(values, vectors, y[few], noise)[0]
-            if kernel.kind not in best or score < best[kernel.kind][0]:
-                best[kernel.kind] = (score, kernel, float(noise))
+        criteria, _, _ = _leave_one_out(values, vectors, y[few], NOISES)
+        at = int(criteria.argmin())
+        if kernel.kind not in best or criteria[at] < best[kernel.kind][0]:
+            best[kernel.kind] = (float(criteria[at]), kernel, float(NOISES[at]))
     found = [_solve(kernel, noise, x, y) for _, kernel, noise in best.values()]
     least = min(process.criterion for process in found)
     return sorted(found, key=lambda process: process.criterion > least + TIE)
@@ -136,23 +137,29 @@ def _candidates(kinds: tuple[Kind, ...], summary: int) -> list[Kernel]:
     return kernels
 
 
-def _leave_one_out(values: Array, vectors: Array, y: Array, noise: float) -> tuple[float, float, float]:
-    """Criterion, error (rmse) and variance of predicting each value from the others, given the kernel's eigenvectors."""
-    inverse = 1 / (np.maximum(values, 0) + noise)
-    residual = y - y.mean()
-    solved = vectors @ (inverse * (vectors.T @ residual))
-    diagonal = (vectors**2) @ inverse
+def _leave_one_out(values: Array, vectors: Array, y: Array, noises: Array) -> tuple[Array, Array, Array]:
+    """For each noise: criterion, error (rmse) and variance of predicting each value from the others.
+
+    Args:
+        values: eigenvalues of the kernel matrix of the points.
+        vectors: its eigenvectors.
+        y: values (n,).
+        noises: (m,).
+    """
+    inverse = 1 / (np.maximum(values, 0)[:, None] + noises)  # (n, m)
+    solved = vectors @ (inverse * (vectors.T @ (y - y.mean()))[:, None])
+    diagonal = vectors**2 @ inverse
     errors = solved / diagonal
-    variance = float(np.mean(errors**2 * diagonal))  # makes the standardised errors 1 on average
-    spread = np.maximum(variance / diagonal, 1e-12)
-    criterion = float(np.mean(0.5 * np.log(spread) + 0.5 * errors**2 / spread))
-    return criterion, float(np.sqrt(np.mean(errors**2))), variance
+    variance = np.mean(errors**2 * diagonal, 0)  # makes the standardised errors 1 on average
+    spread = np.maximum(variance / diagonal, LEAST_VARIANCE)
+    criterion = np.mean(0.5 * np.log(spread) + 0.5 * errors**2 / spread, 0)
+    return criterion, np.sqrt(np.mean(errors**2, 0)), variance
 
 
 def _solve(kernel: Kernel, noise: float, x: Array, y: Array) -> Process:
     points = kernel.scaled(x).astype(np.float64)
     values, vectors = np.linalg.eigh(kernel(points, points))
-    criterion, rmse, variance = _leave_one_out(values, vectors, y, noise)
+    criterion, rmse, variance = (float(x[0]) for x in _leave_one_out(values, vectors, y, np.array([noise])))
     inverse = 1 / (np.maximum(values, 0) + noise)
     weights = vectors @ (inverse * (vectors.T @ (y - y.mean())))
     root = vectors * np.sqrt(inverse)
@@ -163,7 +170,7 @@ def _solve(kernel: Kernel, noise: float, x: Array, y: Array) -> Process:
         root.astype(np.float32),
         float(y.mean()),
         noise,
-        max(variance, 1e-12),
+        max(variance, LEAST_VARIANCE),
         criterion,
         rmse,
     )

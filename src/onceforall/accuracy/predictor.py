@@ -255,6 +255,7 @@ def _signature(space: Space) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with reading_or_writing(path):
+        path.open("rb").close()  # gives the operating system's error, safetensors gives its own
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 description = json.loads((file.metadata() or {})["onceforall"])

@@ -33,16 +33,15 @@ def spread(space: Space, rng: np.random.Generator, n: int, cost: Cost) -> list[A
     """
     if not 2 <= n <= space.count():
         raise SpaceError(f"{n} different architectures were asked for: give a number from 2 to {space.count()}, the space's count")
-    chosen = dict.fromkeys([space.smallest(), space.largest()])
+    chosen = space.genes(list(dict.fromkeys([space.smallest(), space.largest()])))
     while len(chosen) < n:
-        drawn = _candidates(space, rng, CANDIDATES * n)
-        fresh = len(chosen)
-        for r in rng.permutation(len(space.resolutions)).tolist():
-            share = -(-(n - fresh) // len(space.resolutions))
-            for arch in _ladder(space, drawn[drawn[:, 0] == r], r, share, cost):
-                if len(chosen) < n:
-                    chosen.setdefault(arch)
-    return list(chosen)
+        drawn = np.unique(_candidates(space, rng, CANDIDATES * n), axis=0)
+        known = {row.tobytes() for row in chosen}
+        drawn = drawn[[row.tobytes() not in known for row in drawn]]
+        share = -(-(n - len(chosen)) // len(space.resolutions))
+        rungs = [_ladder(space, drawn[drawn[:, 0] == r], r, share, cost) for r in rng.permutation(len(space.resolutions)).tolist()]
+        chosen = np.concatenate([chosen, *rungs])[:n]
+    return space.archs(chosen)
 
 
 def _candidates(space: Space, rng: np.random.Generator, n: int) -> Genes:
@@ -55,10 +54,9 @@ def _candidates(space: Space, rng: np.random.Generator, n: int) -> Genes:
     return canonical(space.columns, genes)
 
 
-def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> list[Arch]:
+def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
     """For each step from the smallest to the largest cost at a resolution, the row that is nearest; each row once."""
     pixels = space.resolutions[resolution]
-    genes = np.unique(genes, axis=0)
     ends = np.log(cost.estimate(space.genes([space.smallest(pixels), space.largest(pixels)])))
     logs = np.log(cost.estimate(genes))
     taken: list[int] = []
@@ -67,4 +65,4 @@ def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost)
         distance[taken] = np.inf
         if len(taken) < len(genes):
             taken.append(int(distance.argmin()))
-    return space.archs(genes[taken])
+    return genes[taken]
