@@ -6,8 +6,9 @@ First line: seconds for the profile, number and range of held-out networks. Then
 shares within 5, 6 and 10 %: on networks timed in turns with those that were fitted; on 30 networks timed afterwards; of MACs times
 the best factor on these 30. Last, how much the times of the 30 change when they are timed once more: no table can do better.
 
-Measured with --quick on 2 cores (AMD EPYC, family 26) WHILE OTHER PROGRAMS KEPT THEM BUSY (load average 10), torch 2.15.0, onnxruntime
-1.32.0; an idle machine was not to be had. n = 16 in turns, 30 afterwards, one run each:
+Measured with --quick on 2 cores (AMD EPYC, family 26) WHILE OTHER PROGRAMS KEPT THEM BUSY (load average 10), torch 2.15.0,
+onnxruntime 1.32.0; an idle machine was not to be had. n = 16 in turns, 30 afterwards. One run each; two more of small on
+onnxruntime gave errors of 1.11 and 1.4 % in turns:
 
     space  runtime      networks, ms    in turns: error, tau, in 6 %   afterwards            MACs           timed again (median)
     small  onnxruntime  0.087 to 0.327  1.02 %  1.000  100 %           1.01 %  0.991  100 %  12.9 %  0.894  0.38 %

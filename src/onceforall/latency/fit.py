@@ -8,9 +8,9 @@ simple features (weights, memory traffic, MACs, number of operations), alike for
 itself, alike for segments that have their place, kernels, widths or size in common. How large they are is chosen by marginal
 likelihood.
 
-Held-out error of 60 networks fitted to 24, busy 2-core machine, ONNX Runtime, spaces of 0.2 and 0.6 ms networks: plain sum 16.3
-and 14.2 %; sum times a factor 2.2 and 2.4 %; non-negative least squares on features 1.1 and 2.3 %; this 0.8 and 2.2 %, with a
-noise of repeated measurements of 0.5 and 1.7 %.
+Held-out error of 60 networks, prototypes of the models fitted to 24, busy 2-core machine, ONNX Runtime, spaces of 0.2 and 0.6 ms
+networks: plain sum 16.3 and 14.2 %; sum times a factor 2.2 and 2.4 %; non-negative least squares on features 1.1 and 2.3 %; this
+0.8 and 2.2 %. Times measured again differed by 0.5 and 1.7 %.
 """
 
 from collections.abc import Mapping, Sequence
