@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from torch.fx import GraphModule
@@ -14,7 +14,7 @@ from ..calibrate import Accuracy, evaluate
 from ..costs import SegmentTable, macs_table, memory_table, params_table, segment_table
 from ..errors import InfeasibleError
 from ..files import append_line
-from ..latency import LatencyTable, Timing, measure_networks
+from ..latency import LatencyTable, Timing, measure_networks, stand_in
 from ..readable import amount, memory, milliseconds
 from ..search import maximise
 from .evaluate import calibrated
@@ -54,13 +54,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finalist: predicted and measured. Accuracy is top-1 on held-out images."""
+    """A finalist: predicted and measured. Accuracy is top-1 on held-out images; `predicted_std` is the predictor's error bar."""
 
     arch: Arch
     predicted_top1: float
+    predicted_std: float
     predicted_ms: float
     accuracy: Accuracy
     timing: Timing
+
+    @property
+    def expected_top1(self) -> float:
+        """Prediction and measurement, weighed by their variances. The luckiest measurement alone would promise too much."""
+        top1, images = self.accuracy.top1, self.accuracy.images
+        chance = max(top1 * (1 - top1), 1 / images) / images  # variance of a share counted on so many images
+        weight = self.predicted_std**2 / (self.predicted_std**2 + chance)
+        return weight * top1 + (1 - weight) * self.predicted_top1
 
 
 def search(
@@ -83,7 +92,7 @@ def search(
         on_step: called with what is being done.
 
     Returns:
-        Finalists that keep the budget as measured, by measured accuracy, best first; also appended to searches.jsonl.
+        Finalists that keep the budget as measured, by `expected_top1`, best first; also appended to searches.jsonl.
 
     Raises:
         InfeasibleError: nothing in the space keeps the budget.
@@ -95,12 +104,13 @@ def search(
 
 
 class Searcher:
-    """Answers one budget after the other on one run and device."""
+    """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next."""
 
     def __init__(self, run: Run, table: LatencyTable, predictor: AccuracyPredictor, segments: SegmentTable) -> None:
         self.run, self.table, self.predictor = run, table, predictor
         self.costs = {"macs": macs_table(segments), "params": params_table(segments), "memory_bytes": memory_table(segments)}
         self.supernet, self.splits = run.supernet(), run.splits()
+        self.measured: dict[Arch, Candidate] = {}
 
     def find(self, budget: Budget, *, finalists: int, seed: int, on_step: Callable[[str], None]) -> list[Candidate]:
         """See `search`."""
@@ -119,10 +129,11 @@ class Searcher:
                 break  # the limit was tightened beyond what the space can do
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored")
             candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
-            if budget.latency_ms is None or aim is None:
-                return self._ranked(budget, candidates)
-            if kept := [c for c in candidates if c.timing.ms <= budget.latency_ms]:
+            self.measured |= {candidate.arch: candidate for candidate in candidates}
+            if kept := self._within(budget, limits):
                 return self._ranked(budget, kept)
+            assert budget.latency_ms is not None
+            assert aim is not None  # without a latency limit every finalist is kept
             fastest = min(c.timing.ms for c in candidates)
             aim *= 0.98 * budget.latency_ms / fastest
         raise InfeasibleError(
@@ -130,9 +141,18 @@ class Searcher:
             "again when the machine is quiet"
         )
 
+    def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]]) -> list[Candidate]:
+        """What was measured so far and keeps the budget, latency as measured."""
+        known = list(self.measured.values())
+        keeps = np.array([budget.latency_ms is None or c.timing.ms <= budget.latency_ms for c in known])
+        for name, (estimate, most) in limits.items():
+            if name != "latency_ms":
+                keeps &= estimate([c.arch for c in known]) <= most
+        return [candidate for candidate, keep in zip(known, keeps, strict=True) if keep]
+
     def _ranked(self, budget: Budget, candidates: list[Candidate]) -> list[Candidate]:
-        """By measured accuracy, best first; written to searches.jsonl."""
-        ranked = sorted(candidates, key=lambda c: (-c.accuracy.top1, c.timing.ms))
+        """By accuracy, best first; written to searches.jsonl."""
+        ranked = sorted(candidates, key=lambda c: (-c.expected_top1, c.timing.ms))
         for candidate in ranked:
             self._note(budget, candidate)
         return ranked
@@ -148,12 +168,18 @@ class Searcher:
         pairs = [(plan, cast(GraphModule, ready.network)) for plan, ready in zip(plans, networks, strict=True)]
         timings = measure_networks(pairs, self.table.device, baseline_ms=self.table.baseline_ms)
         genes = self.run.space.genes(archs)
+        mean, std = self.predictor.predict_with_error(genes)
+        predicted = zip(mean.tolist(), std.tolist(), self.table.estimate(genes).tolist(), strict=True)
         return [
-            Candidate(arch, float(top1), float(ms), accuracy, timing)
-            for arch, top1, ms, accuracy, timing in zip(
-                archs, self.predictor.predict(genes), np.asarray(self.table.estimate(genes)), accuracies, timings, strict=True
-            )
+            Candidate(arch, *numbers, accuracy, timing)
+            for arch, numbers, accuracy, timing in zip(archs, predicted, accuracies, timings, strict=True)
         ]
+
+    def time(self, arch: Arch) -> Timing:
+        """Latency of one network, alone."""
+        plan = self.run.space.lower(arch, self.run.num_classes)
+        (timing,) = measure_networks([(plan, stand_in(plan))], self.table.device, rounds=80, baseline_ms=self.table.baseline_ms)
+        return timing
 
     def _note(self, budget: Budget, candidate: Candidate) -> None:
         record = {

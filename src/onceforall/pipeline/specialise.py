@@ -3,20 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from torch import Tensor
-from torch.fx import GraphModule
 
 from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
 from ..costs import segment_table
 from ..data import Splits
-from ..errors import VerificationError
+from ..errors import DeviceError, VerificationError
 from ..export import FORMATS, CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
 from ..files import make_folder, write_json
-from ..latency import LatencyTable, Timing, measure_networks
+from ..latency import LatencyTable, Timing
 from .evaluate import calibrated
 from .predict import load_predictor
 from .profile import latency_table
@@ -26,6 +24,8 @@ from .search import Budget, Candidate, Searcher
 __all__ = ["Specialised", "specialise"]
 
 PROOF_IMAGES = 64
+CONFIRMATIONS = 3
+TOLERANCE = 0.05  # of the latency budget
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def specialise(
 
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
+        DeviceError: a network takes longer than its budget when timed once more, because the machine is noisy.
         VerificationError: an exported file does not compute what the network computes.
         OnceForAllError: with one line on what is wrong and what to do.
     """
@@ -76,27 +77,54 @@ def specialise(
     searcher = Searcher(run, table, load_predictor(run), segment_table(run.space, run.num_classes))
     results = []
     for budget in budgets:
-        chosen = searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)[0]
+        candidates = searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
         target = place / _name(table, budget)
         on_step(f"exporting and proving {target.name}")
-        results.append(_take_home(run, searcher, table, budget, chosen, target, export))
+        chosen, timing = _confirmed(searcher, budget, candidates)
+        results.append(_take_home(run, searcher, budget, chosen, timing, target, export))
     return results
 
 
+def _confirmed(searcher: Searcher, budget: Budget, candidates: list[Candidate]) -> tuple[Candidate, Timing]:
+    """The first candidate that keeps the latency budget when it is timed once more, alone.
+
+    What disturbs a measurement makes it longer, so the shortest of up to `CONFIRMATIONS` counts.
+
+    Raises:
+        DeviceError: none keeps it by more than the tolerance.
+    """
+    closest: tuple[float, Candidate, Timing] | None = None
+    for candidate in candidates:
+        for _ in range(CONFIRMATIONS):
+            timing = searcher.time(candidate.arch)
+            over = 0.0 if budget.latency_ms is None else timing.ms / budget.latency_ms - 1
+            if over <= 0:
+                return candidate, timing
+            if closest is None or over < closest[0]:
+                closest = over, candidate, timing
+    assert closest is not None  # there is always a candidate
+    over, candidate, timing = closest
+    if over > TOLERANCE:
+        raise DeviceError(
+            f"networks found for {budget} took {timing.ms:.3g} ms or more when timed once more: the machine is too noisy, try "
+            "again when it is quiet"
+        )
+    return candidate, timing
+
+
 def _take_home(
-    run: Run, searcher: Searcher, table: LatencyTable, budget: Budget, chosen: Candidate, target: Path, export: Sequence[str]
+    run: Run, searcher: Searcher, budget: Budget, chosen: Candidate, timing: Timing, target: Path, export: Sequence[str]
 ) -> Specialised:
+    table = searcher.table
     arch, splits = chosen.arch, searcher.splits
     ready = calibrated(run, searcher.supernet, arch, splits)
-    plan = run.space.lower(arch, run.num_classes)
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
-    found: list[tuple[Accuracy, Timing]] = []
+    found: list[Accuracy] = []
 
     def measure(files: Path) -> CardFacts:
         batches = run.eval_batches(test, arch.resolution)
         accuracy = onnx_top1(files / "model.onnx", batches) if (files / "model.onnx").exists() else evaluate(ready, batches)
-        (timing,) = measure_networks([(plan, cast(GraphModule, ready.network))], table.device, baseline_ms=table.baseline_ms)
-        found.append((accuracy, timing))
+        found.append(accuracy)
         method = f"{table.processor}, {table.device.runtime} {table.version}, {timing.repeats} repeats"
         return CardFacts(
             name=f"{Path(run.info.data.source).name} within {budget} on {table.device.spec}",
@@ -121,7 +149,7 @@ def _take_home(
         measure=measure,
         shares=shares,
     )
-    accuracy, timing = found[0]
+    (accuracy,) = found
     write_json(
         run.folder / "specialised" / f"{target.name}.json",
         {
