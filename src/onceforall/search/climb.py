@@ -16,6 +16,7 @@ __all__ = ["climb", "two_step_optimum"]
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 TRIES = 192  # pairs evaluated per step
+PRICES = 32
 MOST = 12  # choices changed at once at most
 
 
@@ -25,11 +26,15 @@ def climb(evaluator: Evaluator, start: Evaluated, *, rng: np.random.Generator) -
     Better means: breaks the limits less, then scores higher.
     """
     at = start.rows(np.array([0]))
+    ruin = rng.random() < 0.5  # of the score, to recreate it: leads further away than careful repair
     while not evaluator.spent:
         near = evaluator(neighbours(evaluator.problem.space.columns, at.genes[0]))
         if not len(near):
             return at
-        reached = at.joined(near).best(1)
+        if at.excess[0] and not ruin:
+            reached = at.joined(_repair(at, near)).best(1)
+        else:
+            reached = at.joined(near).best(1)
         if not at.excess[0]:
             reached = reached.joined(_leaps(evaluator, at, near, rng)).best(1)
         if not _better(reached, at):
@@ -64,6 +69,15 @@ def two_step_optimum(evaluator: Evaluator, start: Evaluated, *, rng: np.random.G
         at = reached
 
 
+def _repair(at: Evaluated, near: Evaluated) -> Evaluated:
+    """The neighbour that breaks the limits less and loses the least score for it; none if there is no such neighbour."""
+    less = np.maximum(at.excess[0] - near.excess, 0)
+    gain = near.scores - at.scores[0]
+    merit = np.where(gain < 0, gain / np.maximum(less, 1e-12), gain + less)
+    merit[less == 0] = -np.inf
+    return near.rows(np.array([merit.argmax()])) if less.any() else near.rows(np.arange(0))
+
+
 def _leaps(evaluator: Evaluator, at: Evaluated, near: Evaluated, rng: np.random.Generator) -> Evaluated:
     """Combined changes of a feasible network that the first-order model likes; those that keep the limits, evaluated."""
     space, row, moves = evaluator.problem.space, at.genes[0], near.genes
@@ -85,15 +99,17 @@ def _knapsack(space: Space, row: Row, moves: Genes, columns: Ints, gain: Floats,
     largest gain minus price; the moves are made one after the other, best first, and each step is a candidate."""
     limits = rise.shape[1]
     unit = np.abs(gain).max() / (np.abs(rise).max(0) + 1e-12)
-    rows = [row]
-    for price in np.geomspace(1e-2, 100, 32) if limits else (0.0,):
-        weights = rng.dirichlet(np.ones(limits)) if limits else np.zeros(0)
-        worth = gain - rise @ (price * unit * weights)
-        best_first = np.argsort(-worth, kind="stable")
-        best_first = best_first[worth[best_first] > 0]
-        chosen = best_first[np.sort(np.unique(columns[best_first], return_index=True)[1])][:MOST]
-        rows.extend(row + np.cumsum(moves[chosen] - row, 0, np.int16))
-    return settle(space, np.array(rows))
+    prices = (
+        np.geomspace(1e-2, 100, PRICES)[:, None] * unit * rng.dirichlet(np.ones(limits), PRICES) if limits else np.zeros((1, 0))
+    )
+    worth = gain - prices @ rise.T  # (prices, moves)
+    groups = [np.flatnonzero(columns == column) for column in np.unique(columns)]
+    chosen = np.stack([group[worth[:, group].argmax(1)] for group in groups], 1)  # (prices, columns)
+    value = np.take_along_axis(worth, chosen, 1)
+    best_first = np.argsort(-value, 1, kind="stable")[:, :MOST]
+    useful = np.take_along_axis(value, best_first, 1) > 0
+    steps = (moves - row)[np.take_along_axis(chosen, best_first, 1)] * useful[:, :, None]  # (prices, MOST, genes)
+    return settle(space, (row + np.cumsum(steps, 1, np.int16)).reshape(-1, len(row)))
 
 
 def _different(genes: Genes) -> Genes:

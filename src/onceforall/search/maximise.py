@@ -138,7 +138,7 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator) -> int
     for _ in range(16 + budget // 1000):  # ends also where all there is to find is known
         if evaluator.spent:
             break
-        tops = tops.joined(climb(evaluator, _kick(evaluator, tops.best(ELITE), rng), rng=rng)).best(64)
+        tops = tops.joined(climb(evaluator, _kick(evaluator, tops, rng), rng=rng)).best(64)
     evaluator.budget = budget
     _, proof = two_step_optimum(evaluator, _found(evaluator).best(1), rng=rng)
     return proof
@@ -173,12 +173,26 @@ def _offspring(evaluator: Evaluator, parents: Evaluated, rng: np.random.Generato
     return evaluator(np.concatenate([mutants, crossed]), only_feasible=True)
 
 
-def _kick(evaluator: Evaluator, elite: Evaluated, rng: np.random.Generator) -> Evaluated:
-    """One network to climb from: a child of two of the elite, a few of its choices redrawn. It may break the limits."""
+def _kick(evaluator: Evaluator, tops: Evaluated, rng: np.random.Generator) -> Evaluated:
+    """One network to climb from, which may break the limits: one of the best at another resolution, or a child of two."""
     columns = evaluator.problem.space.columns
+    elite = _elite(tops)
     first, second = rng.integers(len(elite), size=(2, 1))
-    child = cross(columns, elite.genes[first], elite.genes[second], rng)
+    genes = elite.genes[first]
+    if rng.random() < 0.25:
+        genes = genes.copy()
+        genes[:, 0] = np.clip(genes[:, 0] + rng.choice([-1, 1]), 0, len(columns[0].choices) - 1)
+        return evaluator(mutate(columns, genes, rng, 0.03))
+    child = cross(columns, genes, elite.genes[second], rng)
     return evaluator(mutate(columns, child, rng, rng.choice([0.05, 0.1, 0.2])))
+
+
+def _elite(tops: Evaluated) -> Evaluated:
+    """The best of all, and the best of each resolution that is not far behind."""
+    best = tops.best(ELITE)
+    for resolution in np.unique(tops.genes[:, 0]):
+        best = best.joined(tops.rows(tops.genes[:, 0] == resolution).best(2))
+    return best.best(2 * ELITE)
 
 
 def _found(evaluator: Evaluator) -> Evaluated:
