@@ -22,11 +22,13 @@ Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, clas
 class Calibrated:
     """A network in eval mode whose BatchNorm statistics were measured on `images` images with its present weights.
 
-    `version` tells whether a weight or statistic was replaced or written to since.
+    `shape` is that of one image: statistics hold for one resolution. `version` tells whether a weight or statistic was written
+    to, or replaced, since.
     """
 
     network: nn.Module
     images: int
+    shape: tuple[int, ...]
     version: int
 
 
@@ -49,12 +51,13 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
             much as it has images; at least 2.
 
     Raises:
-        StatisticsError: no batch, a batch of one image, or weights or statistics that are not finite.
+        StatisticsError: no batch, a batch of one image, images of several resolutions, or weights or statistics that are not
+            finite.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
-    images = 0
+    images, shapes = 0, set[tuple[int, ...]]()
     try:
         for norm in norms:
             norm.reset_running_stats()
@@ -64,6 +67,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
                 if len(batch) < 2:
                     raise StatisticsError("recalibration was given a batch of 1 image: batch statistics need at least 2")
                 images += len(batch)
+                shapes.add(tuple(batch.shape[1:]))
                 for norm in norms:
                     norm.momentum = len(batch) / images  # makes the running average that of all images so far
                 network(batch)
@@ -73,17 +77,20 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
         network.eval()
     if images == 0:
         raise StatisticsError("recalibration needs at least one batch of training images, it was given none")
+    if len(shapes) > 1:
+        raise StatisticsError(f"recalibration was given images of shapes {sorted(shapes)}: statistics hold for one resolution")
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if not tensor.isfinite().all():
             raise StatisticsError(f"{name} is not finite after recalibration: the weights have diverged")
-    return Calibrated(network, images, _version(network))
+    return Calibrated(network, images, shapes.pop(), _version(network))
 
 
 def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
     """Accuracy of a calibrated network.
 
     Raises:
-        StatisticsError: the network was not recalibrated, or was changed or put back to train mode since.
+        StatisticsError: the network was not recalibrated, or was changed or put back to train mode since, or
+            the images have another resolution.
         DataError: no images.
     """
     if not isinstance(calibrated, Calibrated):
@@ -94,7 +101,7 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
     if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
         raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
     with torch.no_grad():
-        return tally((network(x), labels) for x, labels in batches)
+        return tally((network(_same_shape(x, calibrated.shape)), labels) for x, labels in batches)
 
 
 def tally(batches: Iterable[Batch]) -> Accuracy:
@@ -113,6 +120,15 @@ def tally(batches: Iterable[Batch]) -> Accuracy:
     if not images:
         raise DataError("there are no images to evaluate on")
     return Accuracy(hits1 / images, hits5 / images, loss / images, images)
+
+
+def _same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if tuple(images.shape[1:]) != shape:
+        raise StatisticsError(
+            f"the images have shape {tuple(images.shape[1:])}, the BatchNorm statistics were measured at {shape}: recalibrate at "
+            "the resolution of the evaluation"
+        )
+    return images
 
 
 def _version(network: nn.Module) -> int:

@@ -56,7 +56,8 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, 3, height, width).
 
-        In train mode batch norm uses the batch's statistics, in eval mode the running ones.
+        In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not be
+        `arch.resolution`, which only says at which size the network is meant to run.
 
         Raises:
             ArchError: the architecture lies outside the space.
@@ -72,26 +73,30 @@ class Supernet(nn.Module):
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
         """The sub-network as a plain torch module with its own copy of the weights and running statistics.
 
-        The module is in channels-last format and in the supernet's mode (train or eval). Its running statistics are those of
-        the supernet: measure them anew with `onceforall.calibrate.recalibrate` before evaluating a trained network.
+        The module is in channels-last format and has the supernet's mode (train or eval), device and type. Its running statistics
+        are those of the supernet: measure them anew with `onceforall.calibrate.recalibrate` before evaluating a trained network.
 
         Raises:
             ArchError: the architecture lies outside the space.
         """
         plan = self.space.lower(arch, self.num_classes)
-        network = build(plan, dropout=dropout)
+        like = next(self.parameters())
+        with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
+            network = build(plan, dropout=dropout)
+        network.to_empty(device=like.device).to(like.dtype)
         with torch.no_grad():
             for segment in plan.segments:
                 for op in segment.ops:
                     name = f"{segment.name}.{op.name}"
                     if name in self._layers:
                         own = self._layers[name].cut(op)  # type: ignore[arg-type]  # each layer was made for this kind of operation
-                        network.get_submodule(name).load_state_dict(own, strict=False)
-        device = next(self.parameters()).device
-        return network.to(device).train(self.training)
+                        if isinstance(op, Norm):
+                            own["num_batches_tracked"] = torch.zeros((), dtype=torch.long)
+                        network.get_submodule(name).load_state_dict(own)
+        return network.train(self.training)
 
     def forget_statistics(self) -> None:
-        """Drop the running statistics of every batch norm, because the weights change now.
+        """Drop the running statistics of every batch norm, because the weights change now. Call it before a training of your own.
 
         From then on eval mode refuses to run, and networks extracted give NaN in eval mode until recalibrated.
         """

@@ -24,7 +24,7 @@ def measure_accuracy(
 ) -> list[AccuracyRow]:
     """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
 
-    Architectures of one resolution are measured together: its batches are asked for once and kept in memory meanwhile.
+    Batches are asked for anew for each network, so memory does not grow with the number of images.
 
     Args:
         supernet: the shared weights.
@@ -42,18 +42,13 @@ def measure_accuracy(
     """
     for arch in archs:
         supernet.space.check(arch)
-    known = set(done)
-    groups: dict[int, list[Arch]] = {}
-    for arch in dict.fromkeys(archs):
-        if arch not in known:
-            groups.setdefault(arch.resolution, []).append(arch)
     rows = []
-    for resolution, group in groups.items():
-        training, held_out = list(calibration(resolution)), list(evaluation(resolution))
-        for arch in group:
-            began = time.perf_counter()
-            found = evaluate(recalibrate(supernet.extract(arch), training), held_out)
-            row = AccuracyRow(arch, found.top1, found.loss, found.images, time.perf_counter() - began)
-            rows.append(row)
-            on_row(row)
+    for arch in dict.fromkeys(archs):
+        if arch in done:
+            continue
+        began = time.perf_counter()
+        found = evaluate(recalibrate(supernet.extract(arch), calibration(arch.resolution)), evaluation(arch.resolution))
+        row = AccuracyRow(arch, found.top1, found.loss, found.images, time.perf_counter() - began)
+        rows.append(row)
+        on_row(row)
     return rows

@@ -111,6 +111,14 @@ class AccuracyPredictor:
         Raises:
             ArchError: a network lies outside the space.
         """
+        return np.clip(self.score(archs), 0, 1)
+
+    def score(self, archs: Sequence[Arch] | Genes) -> Floats:
+        """As `predict`, but not cut off at 0 and 1, so that a search can still tell networks apart there.
+
+        Raises:
+            ArchError: a network lies outside the space.
+        """
         genes = _genes(self.space, archs)
         result = np.zeros(len(genes))
         for at in range(0, len(genes), CHUNK):
@@ -119,7 +127,7 @@ class AccuracyPredictor:
                 result[at : at + CHUNK] = points @ self._slope
             else:
                 result[at : at + CHUNK] = self.process.kernel(points, self.process.points) @ self.process.weights
-        return np.clip(result + self.process.mean, 0, 1)
+        return result + self.process.mean
 
     def predict_with_error(self, archs: Sequence[Arch] | Genes) -> tuple[Floats, Floats]:
         """Accuracies and the standard deviations of what a measurement would give around them, each float64 (n,)."""

@@ -10,6 +10,7 @@ from ..arch import Arch
 from ..files import read_json, read_lines, read_text
 from ..latency import LatencyTable
 from ..picture import draw
+from ..readable import wilson
 from ..report import (
     AccuracyFacts,
     Check,
@@ -143,10 +144,10 @@ def _accuracy(run: Run) -> AccuracyFacts | None:
     errors, rows = checks(run)
     if not rows:
         return None
-    mean, std = load_predictor(run).predict_with_error([row.arch for row in rows])
+    predicted = load_predictor(run).predict([row.arch for row in rows])
     points = [
-        Check(f"network {i + 1}", float(m), row.top1, max(0.0, row.top1 - 1.96 * float(s)), min(1.0, row.top1 + 1.96 * float(s)))
-        for i, (row, m, s) in enumerate(zip(rows, mean, std, strict=True))
+        Check(f"network {i + 1}", float(p), row.top1, *wilson(row.top1, row.images))
+        for i, (row, p) in enumerate(zip(rows, predicted, strict=True))
     ]
     return AccuracyFacts(int(errors["fitted_on"]), int(errors["images"]), points, errors["rmse"], errors["kendall_tau"])
 
@@ -165,7 +166,7 @@ def _fronts(run: Run, tables: list[LatencyTable], seed: int) -> list[FrontFacts]
     cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
     fronts = []
     for table in tables:
-        found = pareto(run.space, {"top1": (predictor.predict, "max"), "latency_ms": (table.estimate, "min")}, seed=seed)
+        found = pareto(run.space, {"top1": (predictor.score, "max"), "latency_ms": (table.estimate, "min")}, seed=seed)
         random = zip(table.estimate(cloud).tolist(), predictor.predict(cloud).tolist(), strict=True)
         fronts.append(
             FrontFacts(table.device.spec, list(random), [(p.values["latency_ms"], p.values["top1"]) for p in found.points])

@@ -122,7 +122,7 @@ class Searcher:
                 limits["latency_ms"] = (self.table.estimate, aim)
             on_step(f"searching {amount(self.run.space.count())} networks for {budget}")
             try:
-                found = maximise(self.run.space, self.predictor.predict, limits, seed=seed)
+                found = maximise(self.run.space, self.predictor.score, limits, seed=seed)
             except InfeasibleError:
                 if not fastest:
                     raise
