@@ -16,7 +16,7 @@ __all__ = ["climb", "two_step_optimum"]
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 TRIES = 192  # pairs evaluated per step
-PRICES = 32
+PRICES = 16
 MOST = 12  # choices changed at once at most
 
 
