@@ -15,6 +15,7 @@ from typing import Literal
 
 __all__ = [
     "Activation",
+    "ActivationName",
     "Add",
     "Conv",
     "Dropout",
@@ -110,7 +111,7 @@ class Flatten:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Sum of two tensors of one shape: the shortcut."""
+    """Sum of two tensors of one shape: the shortcut, then the branch that it goes around."""
 
     name: str
     inputs: tuple[str, str]

@@ -29,7 +29,7 @@ def test_name_is_fit_for_a_folder() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tpu", "unknown runtime 'tpu': choose one of onnxruntime, pytorch, cpu"),
+        ("tpu", f"unknown runtime 'tpu': choose one of {', '.join(RUNTIMES)}, cpu$"),
         ("", "unknown runtime ''"),
         ("cpu:cores=2", "unknown device setting 'cores' .* choose from threads, batch"),
         ("cpu:threads=two", "threads is 'two' .* whole number of at least 1"),

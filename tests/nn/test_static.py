@@ -1,26 +1,30 @@
 """The plain network of a plan."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from onceforall import Plan, Space
+from onceforall import Plan, Space, supernet
+from onceforall.nn import static
 from onceforall.nn.static import build
-from onceforall.plan import Activation, Add, Conv, Flatten, GlobalPool, Linear, Norm, Segment
+from onceforall.plan import Activation, ActivationName, Add, Conv, Flatten, GlobalPool, Linear, Norm, Segment
 from small_spaces import SPACES
-
-PLAIN = {
-    "AdaptiveAvgPool2d", "BatchNorm2d", "Conv2d", "Dropout", "Flatten", "Hardsigmoid", "Hardswish", "Linear", "Module",
-    "ReLU", "ReLU6",
-}  # fmt: skip
 
 
 def test_only_torch_layers(space: Space) -> None:
     with torch.device("meta"):
         network = build(space.lower(space.smallest(), 3))
-    assert {type(module).__name__ for module in network.modules()} - {"Subnet"} <= PLAIN
-    assert {type(module).__module__.split(".")[0] for module in network.modules() if type(module).__name__ in PLAIN} == {"torch"}
+    assert type(network).__name__ == "Subnet"
+    assert {type(module).__module__.split(".")[0] for module in network.modules()} == {"torch"}
+
+
+@pytest.mark.parametrize("function", get_args(ActivationName))
+def test_activations_are_the_supernets(function: ActivationName) -> None:
+    x = torch.linspace(-8, 8, 101)
+    torch.testing.assert_close(static.ACTIVATIONS[function](inplace=False)(x), supernet.ACTIVATIONS[function](x))
 
 
 def test_readable_code(small_space: Space) -> None:

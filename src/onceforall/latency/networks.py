@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from ..errors import DeviceError
+from ..errors import DeviceError, StatisticsError
 from ..nn.static import build
 from ..plan import Plan
 from .device import Device
@@ -42,9 +42,13 @@ def ready(plan: Plan, network: fx.GraphModule, device: Device) -> Callable[[], o
     """The network on the device, as a function of no arguments that computes it for a fixed random input.
 
     Raises:
-        DeviceError: more threads than this machine has.
+        DeviceError: more threads than this machine has, or than the runtime can use.
         MissingExtraError: the runtime's package is not installed.
+        StatisticsError: BatchNorm statistics that are not finite.
     """
+    for name, value in network.named_buffers():
+        if not value.isfinite().all():
+            raise StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
     have = os.cpu_count() or 1
     if device.threads > have:
         raise DeviceError(f"threads is {device.threads}, this machine has {have} processors: ask for at most {have} threads")

@@ -6,13 +6,28 @@ Every batch norm is folded, in float64, into the convolution before it. The batc
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, MissingExtraError, StatisticsError
-from ..plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Plan, Scale, Segment, Shape
+from ..plan import (
+    Activation,
+    ActivationName,
+    Add,
+    Conv,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Linear,
+    Norm,
+    Op,
+    Plan,
+    Scale,
+    Segment,
+    Shape,
+)
 
 __all__ = ["INPUT", "OUTPUT", "to_onnx"]
 
@@ -76,7 +91,7 @@ class _Graph:
         tensors, last = {"in": source}, source
         for op in segment.ops:
             inputs = [tensors[name] for name in op.inputs]
-            if op.name in folded or isinstance(op, Dropout):
+            if op.name in folded:
                 last = inputs[0]
             else:
                 last = self._operation(f"{segment.name}.", op, inputs, norm_of.get(op.name))
@@ -110,15 +125,8 @@ class _Graph:
                 bias = self._read(f"{name}.bias", op.shape)
                 constants = [self._constant(f"{name}.weight", weight), self._constant(f"{name}.bias", bias)]
                 return self.node("Gemm", [*inputs, *constants], name, transB=1)
-            case Activation(function="relu"):
-                return self.node("Relu", inputs, name)
-            case Activation(function="relu6"):
-                bounds = [self._constant(f"{name}.{key}", np.array(value)) for key, value in (("min", 0.0), ("max", 6.0))]
-                return self.node("Clip", [*inputs, *bounds], name)
-            case Activation(function="h_swish"):
-                return self.node("HardSwish", inputs, name)
-            case Activation(function="h_sigmoid"):
-                return self.node("HardSigmoid", inputs, name, alpha=1 / 6, beta=0.5)
+            case Activation():
+                return self._activation(name, op.function, inputs)
             case GlobalPool():
                 return self.node("GlobalAveragePool", inputs, name)
             case Flatten():
@@ -127,7 +135,24 @@ class _Graph:
                 return self.node("Add", inputs, name)
             case Scale():
                 return self.node("Mul", inputs, name)
-        raise AssertionError(f"no ONNX operator for {type(op).__name__}")
+            case Dropout():
+                return inputs[0]
+            case _:
+                assert_never(op)
+
+    def _activation(self, name: str, function: ActivationName, inputs: list[str]) -> str:
+        match function:
+            case "relu":
+                return self.node("Relu", inputs, name)
+            case "relu6":
+                bounds = [self._constant(f"{name}.{key}", np.array(value)) for key, value in (("min", 0.0), ("max", 6.0))]
+                return self.node("Clip", [*inputs, *bounds], name)
+            case "h_swish":
+                return self.node("HardSwish", inputs, name)
+            case "h_sigmoid":
+                return self.node("HardSigmoid", inputs, name, alpha=1 / 6, beta=0.5)
+            case _:
+                assert_never(function)
 
     def _constant(self, name: str, value: Floats) -> str:
         self.constants.append(self.onnx.numpy_helper.from_array(value.astype(np.float32), name))

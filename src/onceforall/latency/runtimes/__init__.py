@@ -26,11 +26,12 @@ class Runtime(Protocol):
     def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> Function:
         """The network in eval mode, ready to be timed: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
 
-        The function computes with `threads` threads and leaves no setting of the process changed. The network is not written to.
+        The function computes with `threads` threads and leaves no setting of the process changed. The network is not written
+        to; it may be in train mode, and its weights and statistics are finite.
 
         Raises:
             MissingExtraError: the package is not installed.
-            StatisticsError: BatchNorm statistics that are not finite.
+            DeviceError: the runtime cannot use so many threads, or cannot run the network.
         """
 
 

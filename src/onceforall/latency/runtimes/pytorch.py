@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import fx
 
-from ...errors import StatisticsError
 from ...plan import Plan
 
 __all__ = ["PyTorch"]
@@ -27,9 +26,6 @@ class PyTorch:
 
     def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> Callable[[Images], Images]:
         own = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
-        for name, value in own.named_buffers():
-            if not value.isfinite().all():
-                raise StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
         shape = (batch, *plan.input_shape)
 
         def run(images: Images) -> Images:
