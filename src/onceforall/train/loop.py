@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..arch import Arch
 from ..errors import CheckpointError, TrainingError
 from ..nn.sorting import sort_channels
-from ..plan import Add
+from ..plan import Add, Norm
 from ..space import Space
 from ..supernet import Supernet
 from . import checkpoint
@@ -181,11 +181,12 @@ def train_step(
 
 
 def _zero_residuals(supernet: Supernet) -> None:
-    """Last batch norm of every block with a shortcut starts at zero (Goyal et al., 2017)."""
+    """Batch norms that end the branch around which a shortcut goes start at zero (Goyal et al., 2017)."""
     for segment in supernet.space.lower(supernet.space.largest(), supernet.num_classes).segments:
-        last = segment.ops[-1]
-        if isinstance(last, Add):
-            nn.init.zeros_(supernet.get_parameter(f"{segment.name}.{last.inputs[1]}.weight"))
+        norms = {op.name for op in segment.ops if isinstance(op, Norm)}
+        for op in segment.ops:
+            if isinstance(op, Add) and op.inputs[1] in norms:
+                nn.init.zeros_(supernet.get_parameter(f"{segment.name}.{op.inputs[1]}.weight"))
 
 
 def _optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:

@@ -200,7 +200,8 @@ def progressive_shrinking(
 ) -> Schedule:
     """The paper's schedule scaled to a number of steps: the largest network first, then each dimension narrowed step by step.
 
-    Resolution is elastic throughout. A dimension with one choice has no phase; with three choices it is opened in two.
+    Resolution is elastic throughout. A dimension with one choice has no phase; with three choices it is opened in two. Widths
+    of stages, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand".
 
     Args:
         space: what is trained in the end.
@@ -210,16 +211,17 @@ def progressive_shrinking(
         epochs: relative length of "largest", "kernel", "depth" and "expand".
         rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
         subnets: sub-networks per step, by dimension.
-        strategy: how they are drawn.
+        strategy: how they are drawn where they are several; a phase with one draws it uniformly.
 
     Raises:
         TrainingError: fewer steps than phases.
     """
-    names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios"}
+    names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
     keep = dict.fromkeys(names.values(), 1)
     plan: list[tuple[str, dict[str, int], float, float, int, int | None]]
     plan = [("largest", dict(keep), epochs["largest"], rates["largest"], 1, None)]
-    for short, name in names.items():
+    for dimension, name in names.items():
+        short = "expand" if dimension == "width" else dimension
         widest = max(len(getattr(stage, name)) for stage in space.stages)
         stops = list(range(2, widest + 1)) if short != "kernel" else [widest] if widest > 1 else []
         for stop in stops:
@@ -227,10 +229,10 @@ def progressive_shrinking(
             share = 1.0 if len(stops) == 1 else 1 - FIRST_SHARE if last else FIRST_SHARE / (len(stops) - 1)
             trained = keep[name]
             keep[name] = stop
-            label = short if len(stops) == 1 else f"{short}-{stop}"
+            label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
             rate_here = rates[short if last else "first"]
             plan.append(
-                (label, dict(keep), epochs[short] * share, rate_here, subnets[short], trained if short == "expand" else None)
+                (label, dict(keep), epochs[short] * share, rate_here, subnets[short], trained if dimension == "expand" else None)
             )
     if steps < len(plan):
         raise TrainingError(f"{steps} steps for {len(plan)} phases: train for more epochs, or use more images or a smaller batch")
