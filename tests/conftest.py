@@ -1,6 +1,9 @@
 """Shared by all tests: one thread, repeatable property tests, a fixture for the spaces of `small_spaces.py`."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +12,8 @@ from onceforall import Space
 from small_spaces import SMALL, SPACES
 
 os.environ["OMP_NUM_THREADS"] = "1"  # test processes share few cores; set before torch is loaded
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onceforall-tests-")  # decoded images, not among the user's own
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))

@@ -197,3 +197,12 @@ def test_calibrated_is_read_only() -> None:
     with pytest.raises(AttributeError):
         calibrated.version = 0  # type: ignore[misc]
     assert isinstance(calibrated, Calibrated)
+
+
+def test_statistics_of_one_resolution_do_not_serve_another() -> None:
+    small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    calibrated = recalibrate(small, [torch.randn(4, 3, 16, 16)])
+    with pytest.raises(StatisticsError, match=r"have shape \(3, 32, 32\), the BatchNorm statistics were measured at \(3, 16, 16\)"):
+        evaluate(calibrated, [(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long))])
+    with pytest.raises(StatisticsError, match="statistics hold for one resolution"):
+        recalibrate(small, [torch.randn(4, 3, 16, 16), torch.randn(4, 3, 24, 24)])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from onceforall.errors import DeviceError, InfeasibleError
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = [
@@ -14,8 +16,16 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=[f"{page.name}-{i}" for i, (page, _) in enumerate(EXAMPLES)])
 def test_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, page.name, "exec"), {})
+    for attempt in range(3):
+        place = tmp_path / str(attempt)
+        place.mkdir()
+        monkeypatch.chdir(place)
+        try:
+            exec(compile(code, page.name, "exec"), {})
+            return
+        except (DeviceError, InfeasibleError) as error:  # the machine was too busy to measure latency
+            busy = error
+    raise busy
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -15,7 +15,9 @@ __all__ = [
     "OnceForAllError",
     "SpaceError",
     "StatisticsError",
+    "StoppedError",
     "TrainingError",
+    "ValueTextError",
     "VerificationError",
 ]
 
@@ -54,6 +56,12 @@ class TrainingError(OnceForAllError, RuntimeError):
     """Training cannot start or cannot go on."""
 
 
+class StoppedError(TrainingError):
+    """Training stopped on request, after a checkpoint."""
+
+    exit_code = 130
+
+
 class DeviceError(OnceForAllError, RuntimeError):
     """A device or runtime that is unknown, unusable or too noisy to measure."""
 
@@ -64,6 +72,12 @@ class InfeasibleError(OnceForAllError, ValueError):
 
 class VerificationError(OnceForAllError, RuntimeError):
     """An exported file does not compute what the network computes."""
+
+
+class ValueTextError(OnceForAllError, ValueError):
+    """A value on the command line that cannot be read."""
+
+    exit_code = 2
 
 
 class MissingExtraError(OnceForAllError, ImportError):

@@ -104,7 +104,7 @@ def test_quality_of_the_predictors_is_on_the_page(facts):
     [
         ("training", "ofa train DATA --out runs/imagenette"),
         ("chosen", "ofa specialise runs/imagenette --latency 5ms"),
-        ("front", "ofa search runs/imagenette"),
+        ("front", "ofa predict runs/imagenette"),
         ("accuracy", "ofa predict runs/imagenette"),
         ("latency", "ofa profile runs/imagenette"),
     ],
@@ -118,7 +118,7 @@ def test_a_section_without_data_names_the_command(empty, key, command):
 
 def test_a_folder_with_spaces_is_quoted_in_commands(empty):
     page = render(replace(empty, run=replace(empty.run, folder="my run")))
-    assert "ofa search &#x27;my run&#x27;" in page
+    assert "ofa predict &#x27;my run&#x27;" in page
 
 
 def test_values_that_are_not_finite_do_not_break_the_page(facts):

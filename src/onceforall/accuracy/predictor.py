@@ -20,6 +20,7 @@ from ..errors import CheckpointError, DataError
 from ..files import reading_or_writing, replace_file
 from ..genes import Genes, check
 from ..space import Space
+from ..statistics import kendall_tau
 from .features import Features
 from .gaussian import KINDS, Kernel, Process, fit_process
 
@@ -228,13 +229,6 @@ def assess(predictor: AccuracyPredictor, archs: Sequence[Arch] | Genes, accuraci
     mean, std = predictor.predict_with_error(genes)
     inside = np.abs(mean - y) <= NORMAL_90 * std
     return PredictorErrors(float(np.sqrt(np.mean((mean - y) ** 2))), kendall_tau(mean, y), float(inside.mean()), len(y))
-
-
-def kendall_tau(a: Floats, b: Floats) -> float:
-    """Rank correlation with ties (tau-b); 0 where one of them is constant."""
-    signs_a, signs_b = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
-    ties = np.sqrt((signs_a**2).sum() * (signs_b**2).sum())
-    return float((signs_a * signs_b).sum() / ties) if ties else 0.0
 
 
 def _genes(space: Space, archs: Sequence[Arch] | Genes) -> Genes:

@@ -47,7 +47,16 @@ def run(arguments: list[str]) -> int:
     except RuntimeError as error:
         if "can't allocate memory" in str(error):  # torch has no class of its own for this on a CPU
             return _fail(OUT_OF_MEMORY, 1)
-        raise
+        return _unexpected(error)
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """A bug of ours, or a file of the run directory that was edited: still one line, the traceback on request."""
+    if os.environ.get("OFA_TRACEBACK"):
+        raise error
+    return _fail(f"unexpected {error!r}: a damaged run directory or a bug; OFA_TRACEBACK=1 shows where", 70)
 
 
 def _fail(message: str, code: int) -> int:

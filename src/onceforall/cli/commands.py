@@ -110,6 +110,7 @@ def profile(
     run: RunFolder,
     device: DeviceText = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Measure less, for a first impression.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure everything anew.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -117,7 +118,7 @@ def profile(
     from ..pipeline.profile import profile as call
 
     with Counter(_stderr(), "measuring") as counter:
-        table = call(run, device=device, quick=quick, seed=seed, on_progress=counter)
+        table = call(run, device=device, quick=quick, again=again, seed=seed, on_progress=counter)
     if as_json:
         errors = {"mape": table.errors.mape, "kendall_tau": table.errors.kendall_tau, "n": table.errors.n}
         print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))
@@ -211,13 +212,20 @@ def specialise(
     from ..pipeline.specialise import specialise as call
 
     budgets = _budgets(latency, macs, params, memory)
-    results = call(run, budgets, device=device, export=export.split(","), out=out, finalists=finalists, seed=seed, on_step=_say)
+    results = call(
+        run,
+        budgets,
+        device=device,
+        export=export.split(","),
+        out=out,
+        finalists=finalists,
+        seed=seed,
+        on_step=_say,
+        on_result=lambda result: None if as_json else print(_line(result), flush=True),
+    )
     if as_json:
         rows = [{"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing)} for r in results]
         print(json.dumps(rows))
-        return
-    for r in results:
-        print(_line(r))
 
 
 @app.command(epilog="Example: ofa report run && open run/report.html")

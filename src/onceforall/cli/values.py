@@ -4,20 +4,14 @@ import math
 import re
 from typing import Any
 
-from ..errors import OnceForAllError
+from ..errors import ValueTextError
 
-__all__ = ["ValueTextError", "amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments"]
+__all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments"]
 
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
-
-
-class ValueTextError(OnceForAllError, ValueError):
-    """A value on the command line that cannot be read."""
-
-    exit_code = 2
 
 
 def duration_s(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from .device import Available, Device, list_devices
 from .measure import Timing, measure
-from .networks import measure_networks, stand_in
+from .networks import measure_networks, measure_onnx, stand_in
 from .profile import Effort, profile_space
 from .table import LatencyErrors, LatencyTable
 
@@ -16,6 +16,7 @@ __all__ = [
     "list_devices",
     "measure",
     "measure_networks",
+    "measure_onnx",
     "profile_space",
     "stand_in",
 ]

@@ -9,12 +9,13 @@ from torch import fx
 
 from ..errors import DeviceError, StatisticsError
 from ..nn.static import build
-from ..plan import Plan
+from ..plan import Plan, Shape
 from .device import Device
 from .measure import Timing, measure
 from .runtimes import RUNTIMES
+from .runtimes.onnxruntime import load_model
 
-__all__ = ["measure_networks", "ready", "stand_in"]
+__all__ = ["measure_networks", "measure_onnx", "ready", "stand_in"]
 
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -79,3 +80,23 @@ def measure_networks(
     """
     functions = [ready(plan, network, device) for plan, network in networks]
     return measure(functions, rounds=rounds, max_rounds=4 * rounds, limit=limit, baseline_ms=baseline_ms)
+
+
+def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, baseline_ms: float | None = None) -> Timing:
+    """Latency of an ONNX file in ONNX Runtime, with the threads and batch size of the device.
+
+    Args:
+        model: the file's content; its input is named as `nn.onnx.to_onnx` does.
+        input_shape: of one image, (channels, height, width).
+        device: to measure on.
+        rounds: see `measure`.
+        baseline_ms: see `measure_networks`.
+
+    Raises:
+        DeviceError: ONNX Runtime cannot run the model, or the machine is too noisy.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    function = load_model(model, threads=device.threads, batch=device.batch)
+    images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
+    (timing,) = measure([lambda: function(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
+    return timing

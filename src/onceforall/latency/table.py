@@ -15,6 +15,7 @@ from ..errors import DeviceError, FileError
 from ..files import read_json, write_json
 from ..genes import Genes
 from ..space import Space
+from ..statistics import kendall_tau
 from .device import Device
 
 __all__ = ["LatencyErrors", "LatencyTable", "space_hash"]
@@ -41,9 +42,8 @@ class LatencyErrors:
 
     @property
     def kendall_tau(self) -> float:
-        """Share of pairs ranked alike minus share ranked differently."""
-        p, m = (np.sign(np.subtract.outer(v, v)) for v in (self.predicted, self.measured))
-        return float((p * m).sum() / max(1, self.n * (self.n - 1)))
+        """Rank correlation of estimates and measurements (tau-b), 1 for the right order."""
+        return kendall_tau(np.array(self.predicted), np.array(self.measured))
 
     def within(self, fraction: float) -> float:
         """Share of networks whose estimate is off by at most this fraction of the measured time."""

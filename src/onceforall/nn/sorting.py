@@ -5,7 +5,7 @@ Once-for-All, section 3.3 (elastic width).
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,10 +38,10 @@ def sort_channels(supernet: Supernet, trained: int = 0) -> None:
     """
     space = supernet.space
     plans = []
-    for number in range(1, trained + 1):
+    for number in range(1, trained + 1):  # at full depth, each stage with the smallest of the ratios that it keeps
         kept = space.keep_largest(expand_ratios=number)
-        narrowest = kept.restrict(expand_ratios=[stage.expand_ratios[0] for stage in kept.stages])
-        plans.append(space.lower(narrowest.largest(), supernet.num_classes))
+        narrow = [replace(c, expand_ratios=c.expand_ratios[:1]) for c in kept.stages]
+        plans.append(space.lower(replace(kept, stages=tuple(narrow)).largest(), supernet.num_classes))
     with torch.no_grad():
         for i, segment in enumerate(space.lower(space.largest(), supernet.num_classes).segments):
             for group in _groups(segment):

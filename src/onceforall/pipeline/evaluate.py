@@ -10,7 +10,7 @@ from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, recalibrate
 from ..calibrate import evaluate as evaluate_network
 from ..data import Images, Splits
-from ..errors import ArchError
+from ..errors import ArchError, DataError
 from ..files import append_line, read_text
 from ..space import Space
 from ..supernet import Supernet
@@ -48,11 +48,13 @@ def evaluate(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
+    if split not in ("held-out", "test"):
+        raise DataError(f"--split {split}: use held-out or test")
     run = Run.open(folder)
     archs = choose_archs(run.space, arch, seed)
     supernet = run.supernet()
     splits = run.splits()
-    images = split_images(run, splits, split, f"ofa evaluate --arch {arch}")
+    images = splits.held_out if split == "held-out" else run.open_test(splits, f"ofa evaluate --arch {arch}")
     results = []
     for name, chosen in archs:
         result = Evaluation(name, chosen, measure(run, supernet, chosen, splits, images))
@@ -82,18 +84,14 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
         rng = np.random.default_rng([seed, 3])
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)
-    arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
-    space.check(arch)
+    if not path.exists():
+        raise ArchError(f"--arch {text}: no such file; use largest, smallest, random:N, or the path of an architecture")
+    try:
+        arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
+        space.check(arch)
+    except ArchError as error:
+        raise ArchError(f"{path}: {error}") from None
     return [(path.name, arch)]
-
-
-def split_images(run: Run, splits: Splits, split: str, purpose: str) -> Images:
-    """Held-out images, or the test images with the purpose written down."""
-    if split == "held-out":
-        return splits.held_out
-    if split == "test":
-        return run.open_test(splits, purpose)
-    raise ArchError(f"--split {split}: use held-out or test")
 
 
 def calibrated(run: Run, supernet: Supernet, arch: Arch, splits: Splits, *, images: int = CALIBRATION_IMAGES) -> Calibrated:

@@ -16,7 +16,6 @@ from .run import Run
 
 __all__ = ["Prediction", "load_predictor", "predict"]
 
-CALIBRATION_IMAGES = 1000
 ROWS_PER_FILE = 10
 TEST_SHARE = 0.25
 
@@ -76,7 +75,7 @@ def predict(
         rows += measure_accuracy(
             supernet,
             archs,
-            lambda resolution: run.calibration_batches(splits, resolution, CALIBRATION_IMAGES),
+            lambda resolution: run.calibration_batches(splits, resolution),
             lambda resolution: run.eval_batches(splits.held_out, resolution),
             on_row=on_row,
             done=known,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import Augment
-from ..train.schedule import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, Recipe
+from ..train.schedule import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, PAPER_WARMUPS, Recipe
 
 __all__ = ["PRESETS", "Preset"]
 
@@ -23,6 +23,7 @@ class Preset:
         augment: see `Augment`.
         phase_epochs: relative lengths, see `progressive_shrinking`.
         phase_rates: relative rates, see `progressive_shrinking`.
+        phase_warmups: shares of warm-up, see `progressive_shrinking`.
         subnets: sub-networks per step, see `progressive_shrinking`.
         strategy: how they are drawn.
         crop_share: what the centre crop keeps of an image's short side in evaluation.
@@ -37,12 +38,14 @@ class Preset:
     augment: Augment
     phase_epochs: dict[str, float] = field(default_factory=lambda: dict(PAPER_EPOCHS))
     phase_rates: dict[str, float] = field(default_factory=lambda: dict(PAPER_RATES))
+    phase_warmups: dict[str, float] = field(default_factory=lambda: dict(PAPER_WARMUPS))
     subnets: dict[str, int] = field(default_factory=lambda: dict(PAPER_SUBNETS))
     strategy: str = "uniform"
     crop_share: float = 0.875
 
 
 SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}
+SHORT_WARMUPS = {"largest": 0.1, "kernel": 0.04, "first": 0.04, "depth": 0.04, "expand": 0.04}
 SHORT_EPOCHS = {"largest": 20.0, "kernel": 3.0, "depth": 6.0, "expand": 10.0}
 SHORT_SUBNETS = {"kernel": 1, "depth": 2, "expand": 2}
 
@@ -62,6 +65,7 @@ PRESETS: dict[str, Preset] = {
         augment=Augment(crop_scale=(0.6, 1.0), flip=False),
         phase_epochs={"largest": 12.0, "kernel": 3.0, "depth": 12.0, "expand": 25.0},
         phase_rates={"largest": 1.0, "kernel": 0.4, "first": 0.3, "depth": 0.5, "expand": 0.6},
+        phase_warmups=SHORT_WARMUPS,
         subnets=SHORT_SUBNETS,
         strategy="ends",
         crop_share=1.0,
@@ -76,11 +80,12 @@ PRESETS: dict[str, Preset] = {
         augment=Augment(crop_scale=(0.35, 1.0)),
         phase_epochs=SHORT_EPOCHS,
         phase_rates=SHORT_RATES,
+        phase_warmups=SHORT_WARMUPS,
         subnets=SHORT_SUBNETS,
         strategy="ends",
     ),
     "paper": Preset(
-        what="the schedule of the Once-for-All paper on ImageNet-sized data (batch 2,048, 605 epochs); needs many GPUs",
+        what="the schedule of the Once-for-All paper for ImageNet-sized data: batch 2,048, 605 epochs; years on a CPU",
         family="mobilenet_v3",
         arguments={"width": 1.0},
         epochs=605,

@@ -137,8 +137,8 @@ class Searcher:
             fastest = min(c.timing.ms for c in candidates)
             aim *= 0.98 * budget.latency_ms / fastest
         raise InfeasibleError(
-            f"no finalist kept {budget.latency_ms:g} ms when measured, the fastest took {fastest:.3g} ms: allow more, or profile "
-            "again when the machine is quiet"
+            f"no finalist kept {budget.latency_ms:g} ms when measured, the fastest took {fastest:.3g} ms: allow more, or when "
+            "the machine is quiet, ofa profile --again"
         )
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]]) -> list[Candidate]:

@@ -203,6 +203,7 @@ def _schedule(space: Space, preset: Preset, steps: int) -> Schedule:
         recipe=preset.recipe,
         epochs=preset.phase_epochs,
         rates=preset.phase_rates,
+        warmups=preset.phase_warmups,
         subnets=preset.subnets,
         strategy=preset.strategy,
     )

@@ -41,8 +41,9 @@ def chosen(facts: ReportFacts) -> str:
 def fronts(facts: ReportFacts) -> str:
     """Per device: random networks, the front, and the chosen networks as measured."""
     if not facts.fronts:
-        return _empty(facts, "No search was run yet.", "search {run}")
-    words = "Grey: random networks of the space. The line: the best that the search found at each latency, both as predicted."
+        return _empty(facts, "Latency and accuracy cannot be predicted yet.", "predict {run}")
+    words = "Grey: random networks of the space. The line: the best that the search found at each latency. Both predicted for "
+    words += "held-out images."
     figures = [_figure(f"Latency and top-1 on {front.device}", _front(facts, front), wide=True) for front in facts.fronts]
     return f'<p class="soft">{words} Diamonds: the chosen networks as measured.</p>' + "".join(figures)
 
@@ -55,7 +56,8 @@ def training(facts: ReportFacts) -> str:
     top1 = [Series(curve.name, curve.steps, [100 * v for v in curve.values]) for curve in facts.top1]
     losses = [Series(curve.name, curve.steps, curve.values) for curve in facts.losses]
     figures = _figure(
-        "Top-1 of fixed sub-networks, held-out images", line_chart(top1, STEP, TOP1, name="top-1 curves", marks=marks)
+        "Held-out top-1 of each phase's largest, smallest, and one random sub-network",
+        line_chart(top1, STEP, TOP1, name="top-1 curves", marks=marks),
     )
     loss = Axis("training loss", "nats")
     figures += _figure("Training loss by phase", line_chart(losses, STEP, loss, name="training loss", marks=marks))

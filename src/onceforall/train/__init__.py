@@ -1,6 +1,6 @@
 """Training: schedules, strategies, the loop and its checkpoints."""
 
-from .loop import Settings, StoppedError, train, train_step
+from .loop import Settings, train, train_step
 from .schedule import Phase, Recipe, Schedule, progressive_shrinking
 from .strategies import STRATEGIES
 from .work import work_per_step
@@ -11,7 +11,6 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Settings",
-    "StoppedError",
     "progressive_shrinking",
     "train",
     "train_step",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..arch import Arch
-from ..errors import CheckpointError, TrainingError
+from ..errors import CheckpointError, StoppedError, TrainingError
 from ..nn.sorting import sort_channels
 from ..plan import Add, Norm
 from ..space import Space
@@ -26,17 +26,11 @@ from . import checkpoint
 from .schedule import Phase, Recipe, Schedule, learning_rate
 from .strategies import STRATEGIES
 
-__all__ = ["Settings", "StoppedError", "load_weights", "train", "train_step"]
+__all__ = ["Settings", "load_weights", "train", "train_step"]
 
 Event = dict[str, Any]
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,)
 LOG_EVERY = 20
-
-
-class StoppedError(TrainingError):
-    """Training stopped on request, after a checkpoint."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,8 @@ def train(
         step += 1
         ending, stop = within + 1 == phase.steps, should_stop()
         validating = ending or step % settings.validate_every == 0
-        if step % LOG_EVERY == 0 or validating or stop:
+        due = time.monotonic() - last_saved > settings.checkpoint_every_s
+        if step % LOG_EVERY == 0 or validating or stop or due:
             loss = float(torch.stack(recent).mean())  # read from the device here only
             recent.clear()
             finite = np.isfinite(loss)
@@ -137,7 +132,7 @@ def train(
             for record in validate(supernet, space, phase):
                 report("validation", **record)
             supernet.train()
-        if ending or stop or (not recent and time.monotonic() - last_saved > settings.checkpoint_every_s):
+        if ending or stop or due:
             _save(folder, supernet, optimizer, schedule, step, time.monotonic() - started)
             last_saved = time.monotonic()
         if stop and step < schedule.steps:

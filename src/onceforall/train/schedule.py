@@ -179,10 +179,11 @@ def _yes_or_no(what: str, value: bool) -> None:
         raise TrainingError(f"{what} is {value!r}: it must be true or false")
 
 
-# Epochs, warm-up epochs and learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
+# Epochs, warm-up share, learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
 # the largest network, elastic kernel, elastic depth in two steps, elastic expand ratio in two steps.
 PAPER_EPOCHS = {"largest": 180.0, "kernel": 125.0, "depth": 150.0, "expand": 150.0}
 PAPER_RATES = {"largest": 1.0, "kernel": 0.96 / 2.6, "first": 0.08 / 2.6, "depth": 0.24 / 2.6, "expand": 0.24 / 2.6}
+PAPER_WARMUPS = {"largest": 0.0, "kernel": 5 / 125, "first": 0.0, "depth": 5 / 125, "expand": 5 / 125}
 PAPER_SUBNETS = {"kernel": 1, "depth": 2, "expand": 4}
 FIRST_SHARE = 25 / 150  # of a dimension's epochs, spent on its first narrowing where there are two
 
@@ -195,6 +196,7 @@ def progressive_shrinking(
     recipe: Recipe,
     epochs: Mapping[str, float] = PAPER_EPOCHS,
     rates: Mapping[str, float] = PAPER_RATES,
+    warmups: Mapping[str, float] = PAPER_WARMUPS,
     subnets: Mapping[str, int] = PAPER_SUBNETS,
     strategy: str = "uniform",
 ) -> Schedule:
@@ -210,6 +212,7 @@ def progressive_shrinking(
         recipe: shared by all phases.
         epochs: relative length of "largest", "kernel", "depth" and "expand".
         rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
+        warmups: shares of the phases in which the rate rises, with the names of `rates`.
         subnets: sub-networks per step, by dimension.
         strategy: how they are drawn where they are several; a phase with one draws it uniformly.
 
@@ -218,8 +221,8 @@ def progressive_shrinking(
     """
     names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
     keep = dict.fromkeys(names.values(), 1)
-    plan: list[tuple[str, dict[str, int], float, float, int, int | None]]
-    plan = [("largest", dict(keep), epochs["largest"], rates["largest"], 1, None)]
+    plan: list[tuple[str, dict[str, int], float, str, int, int | None]]
+    plan = [("largest", dict(keep), epochs["largest"], "largest", 1, None)]
     for dimension, name in names.items():
         short = "expand" if dimension == "width" else dimension
         widest = max(len(getattr(stage, name)) for stage in space.stages)
@@ -230,23 +233,23 @@ def progressive_shrinking(
             trained = keep[name]
             keep[name] = stop
             label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
-            rate_here = rates[short if last else "first"]
+            kind = short if last else "first"
             plan.append(
-                (label, dict(keep), epochs[short] * share, rate_here, subnets[short], trained if dimension == "expand" else None)
+                (label, dict(keep), epochs[short] * share, kind, subnets[short], trained if dimension == "expand" else None)
             )
     if steps < len(plan):
         raise TrainingError(f"{steps} steps for {len(plan)} phases: train for more epochs, or use more images or a smaller batch")
     total = sum(length for _, _, length, _, _, _ in plan)
     ends = np.round(np.cumsum([length for _, _, length, _, _, _ in plan]) / total * (steps - len(plan))).astype(int)
     phases = []
-    for (label, kept, _, relative, number, sort), count in zip(plan, np.diff([0, *ends]) + 1, strict=True):
+    for (label, kept, _, kind, number, sort), count in zip(plan, np.diff([0, *ends]) + 1, strict=True):
         phases.append(
             Phase(
                 name=label,
                 keep=kept,
                 steps=int(count),
-                warmup_steps=int(count * (0.1 if label == "largest" else 0.04)),
-                rate=rate * relative,
+                warmup_steps=int(count * warmups[kind]),
+                rate=rate * rates[kind],
                 subnets=number,
                 strategy=strategy if number > 1 else "uniform",
                 distil=label != "largest",
