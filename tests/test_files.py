@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onceforall.errors import FileError, OnceForAllError
-from onceforall.files import append_line, make_folder, read_json, read_lines, read_text, replace_file, write_json, write_text
+from onceforall.files import (
+    append_line,
+    locked,
+    make_folder,
+    read_json,
+    read_lines,
+    read_text,
+    replace_file,
+    write_json,
+    write_text,
+)
 
 DATA = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
@@ -184,3 +194,12 @@ def test_permission(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="permission denied: choose a folder you may write to"):
         write_text(tmp_path / "a", "x")
     tmp_path.chmod(0o700)
+
+
+def test_a_locked_folder_is_refused_to_others_until_released(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        code = f"from pathlib import Path; from onceforall.files import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "another command is working on it" in other.stderr
+    with locked(tmp_path):
+        pass

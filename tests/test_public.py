@@ -97,3 +97,9 @@ def test_import_loads_only_numpy_and_the_standard_library() -> None:
     loaded = run("import sys, onceforall; print(*{name.split('.')[0] for name in sys.modules})").split()
     heavy = {"torch", "torchvision", "sklearn", "scipy", "pandas", "PIL", "pyarrow", "rich", "typer", "safetensors", "onnx"}
     assert not heavy & set(loaded)
+
+
+def test_parts_load_when_named() -> None:
+    assert run("import onceforall; print(onceforall.search.maximise.__name__, onceforall.latency.LatencyTable.__name__)") == (
+        "maximise LatencyTable"
+    )

@@ -26,13 +26,16 @@ LAZY = {
     "Supernet": "onceforall.supernet",
     "load": "onceforall.export",
 }
+PARTS = {"accuracy", "calibrate", "data", "export", "latency", "pipeline", "report", "search", "train"}  # also without import
 
 
 def __getattr__(name: str) -> Any:
+    if name in PARTS:
+        return import_module(f"onceforall.{name}")
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module(LAZY[name]).__dict__[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LAZY})
+    return sorted({*globals(), *LAZY, *PARTS})

@@ -4,6 +4,7 @@ A file is written beside its place, flushed to the disk, then renamed: readers s
 """
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,7 +14,18 @@ from typing import Any
 
 from .errors import FileError
 
-__all__ = ["append_line", "make_folder", "read_json", "read_lines", "read_text", "replace_file", "write_json", "write_text"]
+__all__ = [
+    "append_line",
+    "locked",
+    "make_folder",
+    "read_json",
+    "read_lines",
+    "read_text",
+    "reading_or_writing",
+    "replace_file",
+    "write_json",
+    "write_text",
+]
 
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run the command again",
@@ -37,6 +49,25 @@ def reading_or_writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise FileError(f"{path}: {ADVICE.get(error.errno or 0, error.strerror or str(error))}") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that two commands do not write the same files. A crash releases it.
+
+    Raises:
+        FileError: another process holds it.
+    """
+    with reading_or_writing(folder):
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def make_folder(path: Path) -> Path:

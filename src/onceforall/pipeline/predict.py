@@ -11,7 +11,7 @@ from ..accuracy.measure import measure_accuracy
 from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
-from ..files import read_json, write_json
+from ..files import locked, make_folder, read_json, write_json
 from .run import Run
 
 __all__ = ["Prediction", "load_predictor", "predict"]
@@ -52,11 +52,38 @@ def predict(
         raise DataError(f"--subnets {subnets}: at least 16 are needed, 12 to fit and 4 to check")
     run = Run.open(folder)
     place = run.folder / "accuracy"
-    supernet, splits, weights = run.supernet(), run.splits(), run.weights_hash()
+    weights = run.weights_hash()
     archs = spread(run.space, np.random.default_rng([seed, 5]), subnets, macs_table(segment_table(run.space, run.num_classes)))
+    with locked(make_folder(place)):
+        rows = _measure(run, archs, place, weights, on_progress)
+    by_arch = {row.arch: row for row in rows}
+    checked = [by_arch[arch] for arch in _kept_aside(archs, seed)]
+    fitted = [row for row in rows if row not in checked]
+    predictor = AccuracyPredictor.fit(
+        run.space, [row.arch for row in fitted], [row.top1 for row in fitted], seed=seed, weights_hash=weights
+    )
+    errors = assess(predictor, [row.arch for row in checked], [row.top1 for row in checked])
+    predictor.save(place / "predictor.safetensors")
+    write_json(
+        place / "errors.json",
+        {
+            **asdict(errors),
+            "fitted_on": len(fitted),
+            "images": checked[0].images,
+            "checked": [row.arch.to_json() for row in checked],
+        },
+    )
+    return Prediction(predictor, errors, fitted, checked)
+
+
+def _measure(
+    run: Run, archs: list[Arch], place: Path, weights: str, on_progress: Callable[[int, int, str], None]
+) -> list[AccuracyRow]:
+    """Rows of all architectures and of whatever was measured before; new ones are written every few rows and at the end."""
     rows = read_rows(place, run.space, weights_hash=weights)
     known = {row.arch for row in rows}
     done, pending = sum(arch in known for arch in archs), list[AccuracyRow]()
+    supernet, splits = run.supernet(), run.splits()
 
     def keep() -> None:
         append_rows(place, run.space, pending, weights_hash=weights)
@@ -72,7 +99,7 @@ def predict(
 
     on_progress(done, len(archs), "")
     try:
-        rows += measure_accuracy(
+        new = measure_accuracy(
             supernet,
             archs,
             lambda resolution: run.calibration_batches(splits, resolution),
@@ -82,25 +109,7 @@ def predict(
         )
     finally:
         keep()
-
-    by_arch = {row.arch: row for row in rows}
-    checked = [by_arch[arch] for arch in _kept_aside(archs, seed)]
-    fitted = [row for row in rows if row not in checked]
-    predictor = AccuracyPredictor.fit(
-        run.space, [row.arch for row in fitted], [row.top1 for row in fitted], seed=seed, weights_hash=weights
-    )
-    errors = assess(predictor, [row.arch for row in checked], [row.top1 for row in checked])
-    predictor.save(place / "predictor.safetensors")
-    write_json(
-        place / "errors.json",
-        {
-            **asdict(errors),
-            "fitted_on": len(fitted),
-            "images": len(splits.held_out),
-            "checked": [row.arch.to_json() for row in checked],
-        },
-    )
-    return Prediction(predictor, errors, fitted, checked)
+    return rows + new
 
 
 def load_predictor(run: Run) -> AccuracyPredictor:

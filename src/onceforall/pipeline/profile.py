@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DeviceError, FileError
-from ..files import reading_or_writing
+from ..files import locked, make_folder
 from ..latency import Device, LatencyTable, list_devices, profile_space
 from .run import Run
 
@@ -39,12 +39,12 @@ def profile(
     run = Run.open(folder)
     chosen = Device.parse(device)
     place = run.folder / "latency" / str(chosen)
-    if again:
-        with reading_or_writing(place):
+    with locked(make_folder(place)):
+        if again:
             for name in ("profile.json", "measurements.jsonl"):
                 (place / name).unlink(missing_ok=True)
-    table = profile_space(run.space, run.num_classes, chosen, folder=place, seed=seed, quick=quick, on_progress=on_progress)
-    table.save(place / "table.json")
+        table = profile_space(run.space, run.num_classes, chosen, folder=place, seed=seed, quick=quick, on_progress=on_progress)
+        table.save(place / "table.json")
     return table
 
 

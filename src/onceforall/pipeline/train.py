@@ -12,9 +12,8 @@ import torch
 
 from ..data import Splits, open_data
 from ..errors import TrainingError
-from ..files import read_text
+from ..files import locked, read_text
 from ..space import Space
-from ..spaces import space as make_space
 from ..supernet import Supernet
 from ..train import Recipe, Schedule, Settings, progressive_shrinking
 from ..train import train as follow
@@ -56,7 +55,7 @@ def train(
         data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`.
         out: the run directory to make, or to go on with if `resume`.
         preset: name in `PRESETS`; None takes "digits" for the digits and "imagenette-60m" for everything else.
-        space: arguments of the space that replace the preset's, such as {"width": 1.0}; "family" chooses the family.
+        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`.
         epochs: of all phases together; the schedule is scaled to them.
         budget_s: seconds that training may take instead; a few steps are timed first.
         batch_size: images per step, None for the preset's.
@@ -95,8 +94,7 @@ def train(
         Run.require_free(out)
         name = preset or ("digits" if data == "digits" else "imagenette-60m")
         chosen = _preset(name, batch_size, rate)
-        arguments = {**chosen.arguments, **(space or {})}
-        made = make_space(arguments.pop("family", chosen.family), **arguments)
+        made = chosen.space(space or {})
         source, size = _lasting(data), ceil(made.resolutions[-1] / chosen.crop_share)
         splits = open_data(source, size=size, holdout=holdout, seed=seed, limit=limit, on_progress=decoding)
         info = RunInfo(
@@ -118,22 +116,23 @@ def train(
 
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
     batches = run.train_batches(splits, schedule.recipe.batch_size)
-    saved = latest(out / "checkpoints")
-    start = saved.step if saved else 0
-    forget_after(out / "metrics.jsonl", start)
-    supernet = _fresh(run)
-    follow(
-        supernet,
-        schedule,
-        batches.batch,
-        folder=out,
-        start=saved,
-        settings=Settings(seed=run.info.seed, validate_every=validate_every(schedule.steps, batches.batches_per_epoch)),
-        validate=lambda net, kept, phase: _validate(run, net, kept, splits),
-        on_event=metrics_writer(out, schedule, run.space, run.num_classes, start, on_event),
-        should_stop=should_stop,
-    )
-    run.save_supernet(supernet)
+    with locked(out):
+        saved = latest(out / "checkpoints")
+        start = saved.step if saved else 0
+        forget_after(out / "metrics.jsonl", start)
+        supernet = _fresh(run)
+        follow(
+            supernet,
+            schedule,
+            batches.batch,
+            folder=out,
+            start=saved,
+            settings=Settings(seed=run.info.seed, validate_every=validate_every(schedule.steps, batches.batches_per_epoch)),
+            validate=lambda net, kept, phase: _validate(run, net, kept, splits),
+            on_event=metrics_writer(out, schedule, run.space, run.num_classes, start, on_event),
+            should_stop=should_stop,
+        )
+        run.save_supernet(supernet)
     return run
 
 
