@@ -1,9 +1,12 @@
 """Presets: a space and a way to train it, by name, for a kind of data and a budget."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import Augment
+from ..space import Space
+from ..spaces import space as make_space
 from ..train.schedule import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, PAPER_WARMUPS, Recipe
 
 __all__ = ["PRESETS", "Preset"]
@@ -25,7 +28,7 @@ class Preset:
         phase_rates: relative rates, see `progressive_shrinking`.
         phase_warmups: shares of warm-up, see `progressive_shrinking`.
         subnets: sub-networks per step, see `progressive_shrinking`.
-        strategy: how they are drawn.
+        strategy: how they are drawn where they are several, a name in `STRATEGIES`.
         crop_share: what the centre crop keeps of an image's short side in evaluation.
     """
 
@@ -42,6 +45,16 @@ class Preset:
     subnets: dict[str, int] = field(default_factory=lambda: dict(PAPER_SUBNETS))
     strategy: str = "uniform"
     crop_share: float = 0.875
+
+    def space(self, changes: Mapping[str, Any]) -> Space:
+        """The preset's space with some arguments replaced. "family" may name another family, which starts from its own defaults.
+
+        Raises:
+            SpaceError: an unknown family or argument, or a value that does not describe a space.
+        """
+        arguments = dict(changes)
+        family = arguments.pop("family", self.family)
+        return make_space(family, **(self.arguments if family == self.family else {}) | arguments)
 
 
 SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}

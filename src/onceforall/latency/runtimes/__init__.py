@@ -27,7 +27,7 @@ class Runtime(Protocol):
         """The network in eval mode, ready to be timed: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
 
         The function computes with `threads` threads and leaves no setting of the process changed. The network is not written
-        to; it may be in train mode, and its weights and statistics are finite.
+        to; it may be in train mode, and its statistics are finite.
 
         Raises:
             MissingExtraError: the package is not installed.
