@@ -28,7 +28,7 @@ from .sources import Load, Part, digest
 
 __all__ = ["Problem", "Store", "cache_part", "default_cache", "expected_bytes"]
 
-VERSION = 1
+VERSION = 2
 WORST_SHARE = 0.1
 SAMPLE = 64
 ABANDONED_SECONDS = 3600

@@ -108,7 +108,7 @@ def shrink(image: Image.Image, size: int) -> Image.Image:
     if short <= size:
         return image if (across, down) == image.size else image.crop(box)
     target = (max(size, round(across * size / short)), max(size, round(down * size / short)))
-    return image.resize(target, Image.Resampling.BICUBIC, box=box)
+    return image.resize(target, Image.Resampling.BILINEAR, box=box)
 
 
 @cache

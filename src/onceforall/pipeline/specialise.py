@@ -204,7 +204,10 @@ def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
 
 def _input_steps(run: Run) -> InputSteps:
     steps = run.preprocessing
-    resize = f"resized to a short side of ceil(resolution / {steps.crop_share:g}), bilinear with antialias, centre crop"
+    resize = (
+        f"short side to {run.info.data.size} pixels if longer, then to ceil(resolution / {steps.crop_share:g}), each bilinear with "
+    )
+    resize += "antialias, then centre crop"
     return InputSteps(steps.mean, steps.std, steps.crop_share, resize)
 
 
