@@ -1,6 +1,6 @@
 """Once for all: train one elastic network, then take a specialised network for any device without training again.
 
-What needs no torch is imported here and costs about 0.1 s; the names in `LAZY` load their module at first use.
+What needs no torch is imported here, which is quick; the names in `LAZY` load their module at first use.
 
 The name `onceforall.space` is the function. The module of that name, which defines `Space`, is loaded before the function
 is bound, so no later import can put the module in its place.

@@ -255,9 +255,9 @@ def demo(out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to
 @app.command(epilog="Example: ofa devices")
 def devices(as_json: Json = False) -> None:
     """List what this machine can measure."""
-    from ..latency import list_devices
+    from ..pipeline import devices as call
 
-    found = list_devices()
+    found = call()
     if as_json:
         print(json.dumps([asdict(device) for device in found]))
         return

@@ -3,6 +3,7 @@
 Every command of `ofa` is the function of the same name here.
 """
 
+from ..latency import list_devices as devices
 from .demo import demo
 from .evaluate import evaluate
 from .predict import predict
@@ -20,6 +21,7 @@ __all__ = [
     "Preset",
     "Run",
     "demo",
+    "devices",
     "evaluate",
     "predict",
     "profile",

@@ -51,7 +51,7 @@ __all__ = ["DataInfo", "Run", "RunInfo"]
 FORMAT = "onceforall.run/1"
 BEGINNINGS = {"schedule.json", "problems.jsonl"}  # written before run.json
 CALIBRATION_IMAGES = 2000  # as in the paper
-CALIBRATION_BATCH = 128
+CALIBRATION_BATCH = 125
 EVALUATION_BATCH = 256
 
 
