@@ -1,6 +1,7 @@
 """The fixtures of `tiny_run.py`."""
 
 import pytest
+
 from tiny_run import measured, own_cache, run_copy, trained
 
 __all__ = ["measured", "own_cache", "run_copy", "trained"]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import SPACE, TRAINING
 
 from onceforall.errors import DataError, FileError, OnceForAllError, StoppedError, TrainingError
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Run, train
 from onceforall.train import Schedule
 from onceforall.train.checkpoint import digest_of, load_tensors
+from tiny_run import SPACE, TRAINING
 
 PHASES = ["largest", "kernel", "depth", "expand"]
 
@@ -53,7 +53,7 @@ def test_the_run_directory(trained: Path) -> None:
     run = Run.open(trained)
     assert run.info.preset == "digits"
     assert run.info.environment["threads"] == torch.get_num_threads()
-    assert run.info.images == {"train": 108, "held-out": 12, "test": 120} or run.info.images["train"] > 80
+    assert list(run.info.images) == ["train", "held-out", "test"]
     schedule = Schedule.from_json((trained / "schedule.json").read_text())
     assert [phase.name for phase in schedule.phases] == PHASES
     records = read_lines(trained / "metrics.jsonl")
@@ -71,7 +71,7 @@ def test_the_three_splits_are_disjoint(trained: Path) -> None:
     run = Run.open(trained)
     splits = run.splits()
     parts = [{d.tobytes() for d in images.digests} for images in (splits.train, splits.held_out, splits.open_test("a test"))]
-    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert len(parts[0] | parts[1] | parts[2]) == sum(map(len, parts))
     assert [len(part) for part in parts] == list(run.info.images.values())
 
 
@@ -191,7 +191,7 @@ def test_resume_needs_no_arguments(trained: Path, tmp_path: Path) -> None:
 
 
 def test_resume_on_other_data(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="was trained on digits, not on .*: resume with the same data"):
+    with pytest.raises(TrainingError, match=r"was trained on digits, not on .*: resume with the same data"):
         train(str(pictures(tmp_path / "data")), out=trained, resume=True)
 
 
@@ -240,7 +240,7 @@ def test_data_that_changed(tmp_path: Path) -> None:
     data = pictures(tmp_path / "data")
     run = on_pictures(str(data), tmp_path / "run")
     (data / "class 0" / "00.jpg").unlink()
-    with pytest.raises(DataError, match="the images are not those that .* was trained on"):
+    with pytest.raises(DataError, match=r"the images are not those that .* was trained on"):
         run.splits()
 
 
@@ -349,7 +349,7 @@ def test_weights_of_another_class_count(trained: Path, tmp_path: Path) -> None:
 
 def test_training_that_has_not_finished(trained: Path, tmp_path: Path) -> None:
     run = Run.open(unfinished(trained, tmp_path))
-    with pytest.raises(FileError, match="its training has not finished: ofa train digits --out .* --resume"):
+    with pytest.raises(FileError, match=r"its training has not finished: ofa train digits --out .* --resume"):
         run.supernet()
 
 
