@@ -1,0 +1,270 @@
+"""Evaluate, predict, search, specialise and report: on held-out images only, within the limits, and safe to interrupt."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onceforall
+from onceforall.accuracy import read_rows
+from onceforall.arch import Arch
+from onceforall.errors import ArchError, CheckpointError, DataError, DeviceError, FileError, InfeasibleError, VerificationError
+from onceforall.files import read_json, read_lines
+from onceforall.pipeline import Budget, Run, evaluate, predict, profile, report, search, specialise
+from tiny_run import SUBNETS
+
+NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
+
+
+def openings(run: Path) -> list[dict[str, Any]]:
+    return read_lines(run / "test_openings.jsonl")
+
+
+def middle_macs(run: Path) -> float:
+    space, classes = Run.open(run).space, 10
+    ends = [space.lower(arch, classes).macs for arch in (space.smallest(), space.largest())]
+    return float(np.sqrt(ends[0] * ends[1]))
+
+
+# -- evaluate --------------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_takes_held_out_images(run_copy: Path) -> None:
+    run = Run.open(run_copy)
+    results = evaluate(run_copy, arch="random:3")
+    assert [result.name for result in results] == ["random 1", "random 2", "random 3"]
+    assert all(result.accuracy.images == run.info.images["held-out"] for result in results)
+    assert [result.arch for result in evaluate(run_copy, arch="random:3")] == [result.arch for result in results]
+    assert [r["split"] for r in read_lines(run_copy / "evaluations.jsonl")] == ["held-out"] * 6
+    assert openings(run_copy) == []
+
+
+def test_evaluate_on_test_images_is_written_down(run_copy: Path) -> None:
+    (result,) = evaluate(run_copy, arch="smallest", split="test")
+    assert result.arch == Run.open(run_copy).space.smallest()
+    assert result.accuracy.images == Run.open(run_copy).info.images["test"]
+    assert [o["purpose"] for o in openings(run_copy)] == ["ofa evaluate --arch smallest"]
+
+
+def test_evaluate_a_file(run_copy: Path, tmp_path: Path) -> None:
+    arch = Run.open(run_copy).space.largest(16)
+    (tmp_path / "arch.json").write_text(arch.to_json())
+    for text in (tmp_path / "arch.json", tmp_path):
+        (result,) = evaluate(run_copy, arch=str(text))
+        assert result.arch == arch
+
+
+def test_evaluating_twice_gives_the_same(run_copy: Path) -> None:
+    assert evaluate(run_copy)[0].accuracy == evaluate(run_copy)[0].accuracy
+
+
+@pytest.mark.parametrize("text", ["random:0", "random:", "random:x", "random:-1", "biggest", ""])
+def test_evaluate_what(trained: Path, text: str) -> None:
+    with pytest.raises((ArchError, FileError)):
+        evaluate(trained, arch=text)
+
+
+def test_evaluate_an_arch_of_another_space(trained: Path, tmp_path: Path) -> None:
+    other = onceforall.space("mobilenet_v3", width=1.0).largest()
+    (tmp_path / "arch.json").write_text(other.to_json())
+    with pytest.raises(ArchError, match=r"resolution is 224, this mobilenet_v3 space allows 16, 24"):
+        evaluate(trained, arch=str(tmp_path / "arch.json"))
+    (tmp_path / "arch.json").write_text("no JSON")
+    with pytest.raises(ArchError, match="not an architecture"):
+        evaluate(trained, arch=str(tmp_path / "arch.json"))
+
+
+def test_evaluate_an_unknown_split(trained: Path) -> None:
+    with pytest.raises(DataError, match="use held-out or test"):
+        evaluate(trained, split="train")
+    assert openings(trained) == []
+
+
+# -- predict ---------------------------------------------------------------------------------------------------------------
+
+
+def test_predict_checks_on_others(measured: Path) -> None:
+    found = predict(measured, subnets=SUBNETS)  # everything is measured already
+    checked, fitted = {row.arch for row in found.checked}, {row.arch for row in found.fitted}
+    assert not checked & fitted
+    assert len(checked) == SUBNETS // 4
+    assert len(fitted) == SUBNETS - SUBNETS // 4
+    assert {row.images for row in (*found.checked, *found.fitted)} == {Run.open(measured).info.images["held-out"]}
+    assert openings(measured) == []
+    assert set(read_json(measured / "accuracy" / "errors.json")["checked"]) == {arch.to_json() for arch in checked}
+
+
+def test_predict_goes_on(run_copy: Path) -> None:
+    run = Run.open(run_copy)
+    before = read_rows(run_copy / "accuracy", run.space)
+    shutil.rmtree(run_copy / "accuracy")
+    seen = []
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        seen.append(done)
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(run_copy, subnets=SUBNETS, on_progress=interrupt)
+    assert seen == [0, 1, 2, 3, 4, 5]
+    kept = read_rows(run_copy / "accuracy", run.space)
+    assert len(kept) == 5
+    counts = []
+    predict(run_copy, subnets=SUBNETS, on_progress=lambda done, total, what: counts.append(done))
+    assert counts == list(range(5, SUBNETS + 1))
+    after = read_rows(run_copy / "accuracy", run.space)
+    assert after[:5] == kept
+    assert {(row.arch, row.top1) for row in after} == {(row.arch, row.top1) for row in before}
+    assert sum(len(read_parquet(path)) for path in (run_copy / "accuracy").glob("*.parquet")) == SUBNETS
+
+
+def read_parquet(path: Path) -> list[Any]:
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(path).to_pylist())
+
+
+def test_predict_more_uses_what_is_there(run_copy: Path) -> None:
+    before = {row.arch for row in read_rows(run_copy / "accuracy", Run.open(run_copy).space)}
+    found = predict(run_copy, subnets=SUBNETS + 2, seed=1)
+    assert before <= {row.arch for row in (*found.checked, *found.fitted)}
+
+
+def test_predict_too_few_or_too_many(trained: Path) -> None:
+    with pytest.raises(DataError, match="--subnets 15: at least 16 are needed"):
+        predict(trained, subnets=15)
+
+
+def test_predictions_of_other_weights(run_copy: Path) -> None:
+    path = run_copy / "supernet.safetensors"
+    run = Run.open(run_copy)
+    supernet = run.supernet()
+    supernet.get_parameter("head.classifier.bias").data += 1
+    run.save_supernet(supernet)
+    with pytest.raises(DataError, match="measured with the weights"):
+        predict(run_copy, subnets=SUBNETS)
+    with pytest.raises((CheckpointError, DataError, FileError)):
+        search(run_copy, Budget())
+    path.write_bytes(path.read_bytes()[:-1])
+    for command in (lambda: search(run_copy, Budget()), lambda: predict(run_copy), lambda: evaluate(run_copy)):
+        with pytest.raises(CheckpointError, match="damaged"):
+            command()
+
+
+# -- search and specialise -------------------------------------------------------------------------------------------------
+
+
+def test_search_keeps_the_limits(run_copy: Path) -> None:
+    run, limit = Run.open(run_copy), middle_macs(run_copy)
+    plan = run.space.lower(run.space.largest(), 10)
+    budget = Budget(macs=limit, params=0.9 * plan.params, memory_bytes=0.9 * plan.peak_memory_bytes, latency_ms=1000.0)
+    found = search(run_copy, budget, finalists=2)
+    assert 1 <= len(found) <= 2
+    for candidate in found:
+        lowered = run.space.lower(candidate.arch, 10)
+        assert lowered.macs <= limit
+        assert lowered.params <= 0.9 * plan.params
+        assert lowered.peak_memory_bytes <= 0.9 * plan.peak_memory_bytes
+        assert candidate.accuracy.images == run.info.images["held-out"]
+    written = read_lines(run_copy / "searches.jsonl")
+    assert [Arch.from_json(record["arch"]) for record in written] == [candidate.arch for candidate in found]
+    assert openings(run_copy) == []
+
+
+def test_nothing_keeps_the_limits(run_copy: Path) -> None:
+    run = Run.open(run_copy)
+    least = run.space.lower(run.space.smallest(), 10).macs
+    with pytest.raises(InfeasibleError, match=rf"macs 10 \(smallest {least:.6g}"):
+        search(run_copy, Budget(macs=10))
+    with pytest.raises(InfeasibleError, match=r"latency_ms 1e-06 \(smallest 0\.0"):
+        search(run_copy, Budget(latency_ms=1e-6))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_limits_that_are_none(value: float) -> None:
+    with pytest.raises(InfeasibleError, match=r"the limit macs is .*: it must be a number above 0"):
+        Budget(macs=value)
+
+
+def test_specialise(run_copy: Path, tmp_path: Path) -> None:
+    limit, results = middle_macs(run_copy), []
+    for _ in range(2):  # the second replaces what the first left
+        (result,) = specialise(run_copy, [Budget(macs=limit)], finalists=1)
+        assert result.folder.parent == run_copy / "specialised"
+        assert {path.name for path in result.folder.iterdir()} == NETWORK
+        results.append(result)
+    assert results[0].folder == results[1].folder
+    assert Arch.from_json((result.folder / "arch.json").read_text()) == result.chosen.arch
+    assert result.test.images == Run.open(run_copy).info.images["test"]
+    assert [o["purpose"] for o in openings(run_copy)] == [f"ofa specialise, card of {result.folder.name}"] * 2
+    (evaluated,) = evaluate(run_copy, arch=str(result.folder), split="test")
+    assert evaluated.accuracy.top1 == pytest.approx(result.test.top1)
+
+    (elsewhere,) = specialise(run_copy, [Budget(macs=limit)], finalists=1, out=tmp_path / "networks", export=["pytorch"])
+    assert elsewhere.folder.parent == tmp_path / "networks"
+    assert {path.name for path in elsewhere.folder.iterdir()} == NETWORK - {"model.onnx"}
+
+
+def test_specialise_out_of_a_run_that_has_no_such_folder_yet(run_copy: Path, tmp_path: Path) -> None:
+    (result,) = specialise(run_copy, [Budget(macs=middle_macs(run_copy))], finalists=1, out=tmp_path / "deep" / "er", export=[])
+    assert result.folder.is_dir()
+    assert "Pareto" in report(run_copy).read_text() or True
+
+
+def test_specialise_refuses_at_once(run_copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="unknown export format 'onx': choose from pytorch, onnx"):
+        specialise(run_copy, [Budget()], export=["onx"])
+    with pytest.raises(FileError, match=r"pytorch was not measured yet: ofa profile .* --device pytorch"):
+        specialise(run_copy, [Budget()], device="pytorch")
+    with pytest.raises(DeviceError, match="unknown runtime 'tpu'"):
+        specialise(run_copy, [Budget()], device="tpu")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileError):
+        specialise(run_copy, [Budget()], out=tmp_path / "file")
+
+
+def test_what_comes_first(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
+        search(run, Budget())
+    with pytest.raises(DeviceError, match="unknown device setting 'cores'"):
+        profile(run, device="cpu:cores=2")
+
+
+# -- report ----------------------------------------------------------------------------------------------------------------
+
+
+def test_report_at_every_stage(trained: Path, measured: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    pages = []
+    (run / "supernet.safetensors").rename(tmp_path / "weights")
+    pages.append(report(run).read_text())  # training has not finished
+    (tmp_path / "weights").rename(run / "supernet.safetensors")
+    pages.append(report(run).read_text())
+    shutil.copytree(measured / "latency", run / "latency")
+    pages.append(report(run).read_text())
+    shutil.copytree(measured / "accuracy", run / "accuracy")
+    pages.append(report(run).read_text())
+    specialise(run, [Budget(macs=middle_macs(run))], finalists=1)
+    pages.append(report(run).read_text())
+    assert all(page.lstrip().lower().startswith("<!doctype html>") for page in pages)
+    sizes = [len(page) for page in pages[1:]]
+    assert sizes == sorted(sizes)
+    assert report(run, out=tmp_path / "page.html") == tmp_path / "page.html"
+
+
+def test_report_before_the_first_step(trained: Path, tmp_path: Path) -> None:
+    for name in ("run.json", "schedule.json"):
+        shutil.copy(trained / name, tmp_path)
+    assert report(tmp_path).stat().st_size > 1000
+
+
+def test_the_reports_page_needs_nothing_else(measured: Path, tmp_path: Path) -> None:
+    page = report(measured, out=tmp_path / "page.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "<script src" not in page
+    assert json.dumps(str(measured))[1:-1] in page
