@@ -15,6 +15,7 @@ from .commands import app
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
 # typer does not name click's base class of wrong command lines
@@ -23,23 +24,30 @@ UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 def main() -> None:
     """Entry point of `ofa`."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        return int(app(arguments, prog_name="ofa", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="ofa", standalone_mode=False) or 0)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C; older versions make it Abort
+            raise KeyboardInterrupt
+        return code
     except OnceForAllError as error:
         return _fail(str(error), error.exit_code)
     except UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]
         return _fail(f"{message} (see ofa --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was finished is kept: give the command again to go on (ofa train needs --resume)", 130)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _fail(
+            "interrupted; what was finished is kept: give the command again to go on (ofa train --resume)", INTERRUPTED
+        )
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except MemoryError:

@@ -1,0 +1,106 @@
+"""Values on the command line: what is written is what is meant, and everything else is refused in one line."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onceforall.cli.values import amount, duration_s, latencies_ms, memory_bytes, space_arguments
+from onceforall.errors import ValueTextError
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "duration": duration_s, "latencies": latencies_ms, "amount": amount, "memory": memory_bytes, "space": space_arguments
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (duration_s, "90s", 90), (duration_s, "30m", 1800), (duration_s, "30min", 1800), (duration_s, "1.5h", 5400),
+        (duration_s, " 2 h ", 7200), (amount, "300M", 300e6), (amount, "1.5k", 1500), (amount, "2K", 2000),
+        (amount, "4000000", 4e6), (amount, "3e8", 3e8), (amount, "1G", 1e9), (amount, ".5M", 5e5),
+        (memory_bytes, "4MB", 4e6), (memory_bytes, "512KiB", 524288), (memory_bytes, "1.5 GB", 1.5e9),
+        (memory_bytes, "2MiB", 2097152), (memory_bytes, "100", 100), (memory_bytes, "7B", 7), (memory_bytes, "1GiB", 2**30),
+    ],
+)  # fmt: skip
+def test_numbers_with_units(parse: Callable[[str], float], text: str, value: float) -> None:
+    assert parse(text) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"), [("5ms", [5]), ("2ms,5ms,800us", [2, 5, 0.8]), ("0.5s", [500]), ("80µs, 1 ms", [0.08, 1])]
+)
+def test_latencies(text: str, values: list[float]) -> None:
+    assert latencies_ms(text) == pytest.approx(values)
+
+
+@given(st.floats(1e-3, 1e6), st.sampled_from(["s", "m", "min", "h"]))
+def test_durations_round_trip(value: float, unit: str) -> None:
+    assert duration_s(f"{value!r}{unit}") == pytest.approx(value * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit])
+
+
+@pytest.mark.parametrize("parse", [duration_s, latencies_ms, amount, memory_bytes])
+@pytest.mark.parametrize(
+    "text", ["", " ", "ms", "-5ms", "0", "0ms", "nan", "inf", "1e999s", "5 parsecs", "5ms;", "5..ms", "1_0ms", "five"]
+)
+def test_refused(parse: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(ValueTextError, match="is needed") as refused:
+        parse(text)
+    assert refused.value.exit_code == 2
+    assert repr(text) in str(refused.value)
+
+
+def test_a_unit_of_something_else_is_refused() -> None:
+    for parse, text in ((duration_s, "5ms"), (latencies_ms, "5m"), (latencies_ms, "5"), (amount, "5MB"), (memory_bytes, "5M")):
+        with pytest.raises(ValueTextError, match="such as"):
+            parse(text)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(text=st.text(max_size=12) | st.from_regex(r"[0-9.eE+-]{1,8}[a-zA-Zµ]{0,3}(,[0-9]{1,3}ms)?", fullmatch=True))
+def test_any_text(name: str, text: str) -> None:
+    try:
+        found = PARSERS[name](text)
+    except ValueTextError:
+        return
+    if name != "space":
+        for value in found if isinstance(found, list) else [found]:
+            assert 0 < value < math.inf
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("width=0.5", {"width": 0.5}),
+        ("width=1", {"width": 1}),
+        ("resolutions=96/112/128", {"resolutions": (96, 112, 128)}),
+        ("depths=2", {"depths": (2,)}),
+        ("width=0.5, expand_ratios=3/4.5 ,", {"width": 0.5, "expand_ratios": (3, 4.5)}),
+        ("mobilenet_v3:width=0.5", {"family": "mobilenet_v3", "width": 0.5}),
+        ("mobilenet_v3:", {"family": "mobilenet_v3"}),
+        ("", {}),
+    ],
+)
+def test_space_arguments(text: str, arguments: dict[str, Any]) -> None:
+    found = space_arguments(text)
+    assert found == arguments
+    assert [type(value) for value in found.values()] == [type(value) for value in arguments.values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width", "'width' is not of the form name=value"),
+        ("=5", "not of the form"),
+        ("width=", "not of the form"),
+        ("width=wide", "'wide' in 'width=wide' is not a number"),
+        ("resolutions=96//128", "'' in 'resolutions=96//128' is not a number"),
+        ("width=1,width=2", "width is given twice"),
+    ],
+)
+def test_space_arguments_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueTextError, match=message):
+        space_arguments(text)
