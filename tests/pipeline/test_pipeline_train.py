@@ -113,11 +113,9 @@ def crash(monkeypatch: pytest.MonkeyPatch, name: str, number: int, *, after: boo
 @pytest.mark.parametrize(
     ("name", "number", "after"),
     [
-        ("schedule.json", 1, True),
         ("run.json", 1, False),
         ("run.json", 1, True),
         ("teacher", 1, True),
-        ("step-", 2, False),
         ("step-", 2, True),
         ("step-", 4, True),
         ("supernet", 1, False),

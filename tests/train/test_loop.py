@@ -110,7 +110,7 @@ def test_stopped_at_any_step(tmp_path: Path, uninterrupted: dict[str, dict[str, 
     assert same(go(tmp_path, schedule(name)), uninterrupted[name])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["adamw"])
 def test_stopped_after_every_step(tmp_path: Path, uninterrupted: dict[str, dict[str, Tensor]], name: str) -> None:
     events: list[dict[str, Any]] = []
     for _ in range(STEPS - 1):
