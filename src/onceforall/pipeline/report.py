@@ -49,6 +49,7 @@ def report(folder: Path, *, out: Path | None = None, seed: int = 0) -> Path:
         OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(folder)
+    folder = run.folder
     records = read_lines(folder / "metrics.jsonl")
     path = out or folder / "report.html"
     tables = [LatencyTable.load(file, run.space, run.num_classes) for file in sorted((folder / "latency").glob("*/table.json"))]

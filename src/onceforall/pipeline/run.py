@@ -128,6 +128,7 @@ class Run:
         Raises:
             FileError: there is none, or run.json is damaged.
         """
+        folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
             raise FileError(f"{folder}: no run directory (it has no run.json): make one with ofa train DATA --out {folder}")
         data = read_json(folder / "run.json")
@@ -207,16 +208,23 @@ class Run:
             FileError: training has not finished.
             CheckpointError: the file is damaged or does not fit.
         """
-        path = self.folder / "supernet.safetensors"
-        if not path.exists():
-            raise FileError(
-                f"{self.folder}: its training has not finished: ofa train {self.info.data.source} --out {self.folder} --resume"
-            )
-        tensors, _ = load_tensors(path)
+        tensors, _ = load_tensors(self._weights())
         supernet = Supernet(self.space, self.num_classes)
         load_weights(supernet, tensors)
         return supernet.eval()
 
     def weights_hash(self) -> str:
-        """Identifies the trained weights; predictors are pinned to it."""
-        return digest_of(self.folder / "supernet.safetensors")
+        """Identifies the trained weights; predictors are pinned to it.
+
+        Raises:
+            FileError: training has not finished.
+        """
+        return digest_of(self._weights())
+
+    def _weights(self) -> Path:
+        path = self.folder / "supernet.safetensors"
+        if not path.exists():
+            raise FileError(
+                f"{self.folder}: its training has not finished: ofa train {self.info.data.source} --out {self.folder} --resume"
+            )
+        return path

@@ -82,6 +82,7 @@ def train(
     def decoding(done: int, total: int) -> None:
         on_event({"event": "decode", "done": done, "total": total})
 
+    out = Path(out)
     if resume and (out / "run.json").exists():
         run = Run.open(out)
         _require_same(run, data, given)
