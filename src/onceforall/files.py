@@ -23,6 +23,7 @@ __all__ = [
     "read_text",
     "reading_or_writing",
     "replace_file",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
@@ -94,9 +95,14 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file, atomically."""
+    replace_file(path, lambda temporary: _write(temporary, data))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, atomically."""
-    replace_file(path, lambda temporary: _write(temporary, text))
+    """Write a whole text file (UTF-8), atomically."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -158,8 +164,8 @@ def _ends_line(file: Any) -> bool:
     return bool(file.read(1) == b"\n")
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _flush(path: Path) -> None:

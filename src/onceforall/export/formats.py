@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..arch import Arch
-from ..files import replace_file
+from ..files import write_bytes
 from ..nn.onnx import to_onnx
 from ..plan import Plan
 from .config import ExportConfig
@@ -45,12 +45,8 @@ def _onnx(folder: Path, job: Job) -> Verification:
     path = folder / "model.onnx"
     metadata = {"arch": job.arch.to_json(), "config": json.dumps(job.config.to_json(), ensure_ascii=False)}
     model = to_onnx(job.plan, job.network, metadata=metadata)
-    replace_file(path, lambda temporary: _write(temporary, model))
+    write_bytes(path, model)
     return verify_onnx(path, job.network, job.images)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 FORMATS: dict[str, Callable[[Path, Job], Verification]] = {

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save
 from torch import fx, nn
 
 from ..errors import CheckpointError, FileError
-from ..files import replace_file
+from ..files import write_bytes
 from ..nn.static import build
 from ..plan import Plan
 
@@ -22,7 +22,7 @@ def write_weights(path: Path, network: nn.Module) -> None:
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = save(state)  # safetensors' own save_file makes files that only their owner can read
-    replace_file(path, lambda temporary: _write(temporary, data))
+    write_bytes(path, data)
 
 
 def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
@@ -52,7 +52,3 @@ def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
             raise CheckpointError(f"{path}: {name} holds values that are not finite: export the network again")
     network.load_state_dict(state)
     return network.eval()
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import DeviceError
 from .runtimes import RUNTIMES
 
-__all__ = ["Available", "Device", "list_devices", "processor_name"]
+__all__ = ["Available", "Device", "list_devices", "package_version", "processor_name"]
 
 ALIASES = {"cpu": "onnxruntime"}
 
@@ -83,7 +83,10 @@ class Available:
 
 def list_devices() -> list[Available]:
     """Every runtime, with its version, the processor's name and the number of threads that it can use here."""
-    return [Available(name, _version(runtime.package), processor_name(), os.cpu_count() or 1) for name, runtime in RUNTIMES.items()]
+    return [
+        Available(name, package_version(runtime.package), processor_name(), os.cpu_count() or 1)
+        for name, runtime in RUNTIMES.items()
+    ]
 
 
 def processor_name() -> str:
@@ -97,7 +100,8 @@ def processor_name() -> str:
     return platform.processor() or platform.machine() or "unknown processor"
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The installed version of a package, None where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -52,10 +52,12 @@ def report(folder: Path, *, out: Path | None = None, seed: int = 0) -> Path:
     folder = run.folder
     records = read_lines(folder / "metrics.jsonl")
     path = out or folder / "report.html"
+    planned = folder / "schedule.json"
+    schedule = Schedule.from_json(read_text(planned)) if planned.exists() else None
     tables = [LatencyTable.load(file, run.space, run.num_classes) for file in sorted((folder / "latency").glob("*/table.json"))]
     facts = ReportFacts(
-        run=_run_facts(run, records),
-        phases=_phases(run, records),
+        run=_run_facts(run, records, schedule),
+        phases=_phases(run, records, schedule),
         losses=[Curve("training", *_points([r for r in records if r["event"] == "train"], "loss"))],
         top1=_top1_curves(records),
         accuracy=_accuracy(run),
@@ -68,11 +70,9 @@ def report(folder: Path, *, out: Path | None = None, seed: int = 0) -> Path:
     return path
 
 
-def _run_facts(run: Run, records: list[dict[str, Any]]) -> RunFacts:
+def _run_facts(run: Run, records: list[dict[str, Any]], schedule: Schedule | None) -> RunFacts:
     environment, data = run.info.environment, run.info.data
     arguments = ", ".join(f"{name}={_short(value)}" for name, value in run.info.space["arguments"].items())
-    path = run.folder / "schedule.json"
-    schedule = Schedule.from_json(read_text(path)) if path.exists() else None
     steps = max((r["step"] for r in records), default=0)
     seen = 0
     if schedule is not None:
@@ -103,11 +103,9 @@ def _steps_done(schedule: Schedule, steps: int) -> list[int]:
     return done
 
 
-def _phases(run: Run, records: list[dict[str, Any]]) -> list[PhaseFacts]:
-    path = run.folder / "schedule.json"
-    if not path.exists():
+def _phases(run: Run, records: list[dict[str, Any]], schedule: Schedule | None) -> list[PhaseFacts]:
+    if schedule is None:
         return []
-    schedule = Schedule.from_json(read_text(path))
     per_epoch = max(1, run.info.images["train"] // schedule.recipe.batch_size)
     first, phases = 0, []
     for phase in schedule.phases:

@@ -14,7 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import make_folder, reading_or_writing, replace_file
+from ..files import make_folder, reading_or_writing, write_bytes
 
 __all__ = ["Checkpoint", "digest_of", "latest", "load_tensors", "save", "save_tensors"]
 
@@ -69,7 +69,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(facts))
     content = to_bytes(plain, {"facts": text, "facts_sha256": _digest_text(text), "sha256": _digest(plain)})
-    replace_file(path, lambda temporary: _write(temporary, content))
+    write_bytes(path, content)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -108,10 +108,6 @@ def _opened(path: Path) -> Iterator[Any]:
                 yield file
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _digest_text(text: str) -> str:
