@@ -11,7 +11,7 @@ from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
 from ..costs import segment_table
 from ..data import Splits
-from ..errors import DeviceError, FileError, VerificationError
+from ..errors import DeviceError, FileError, InfeasibleError, VerificationError
 from ..export import FORMATS, CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
 from ..files import make_folder, write_json
 from ..latency import LatencyTable, Timing, measure_onnx
@@ -104,7 +104,13 @@ def _confirmed(
     closest: tuple[float, Candidate, Timing] | None = None
     aim = budget
     for _ in range(SEARCHES):
-        for candidate in searcher.find(aim, finalists=finalists, seed=seed, on_step=on_step)[:finalists]:
+        try:
+            candidates = searcher.find(aim, finalists=finalists, seed=seed, on_step=on_step)[:finalists]
+        except InfeasibleError:
+            if closest is None:
+                raise
+            break  # nothing below the limit that was asked for; the closest may be close enough
+        for candidate in candidates:
             for _ in range(CONFIRMATIONS):
                 timing = searcher.time(candidate.arch)
                 if budget.latency_ms is None or timing.ms <= budget.latency_ms:
