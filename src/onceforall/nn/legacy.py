@@ -1,0 +1,95 @@
+"""Reading weights that others published: torch checkpoints of any age and safetensors files, without running what is in them.
+
+Torch checkpoints are pickles, and a pickle can run any code. Only torch's restricted reader (`weights_only=True`) sees them:
+it makes tensors and plain containers and refuses everything else.
+"""
+
+import re
+import stat
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, FileError
+from ..files import reading_or_writing
+
+__all__ = ["read_tensors"]
+
+CONTAINERS = (dict, list, tuple)
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by the names in the file, on the CPU.
+
+    A file whose top level has a dictionary `state_dict`, as training scripts save it, gives what is in there.
+
+    Args:
+        path: a file of torch.save (zip or the older format) that holds a state dict, or a safetensors file.
+
+    Raises:
+        CheckpointError: not readable, not such a file, damaged, holding anything but finite tensors, or a pickle that asks
+            for more than tensors.
+    """
+    path = Path(path)
+    try:
+        with reading_or_writing(path):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError(f"{path}: not a file: give the path of a checkpoint (.pth, .pt or .safetensors)")
+            with path.open("rb") as file:
+                plain = file.read(9)[8:] == b"{"
+    except FileError as error:
+        raise CheckpointError(str(error)) from None
+    return _checked(path, _load(path, plain), status.st_size)
+
+
+def _load(path: Path, plain: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of formats that it refuses or has deprecated
+        try:
+            if plain:
+                return safetensors.torch.load_file(path, device="cpu")
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged files make torch raise almost anything
+            asked = re.search(r"(?:GLOBAL|global:?) ([A-Za-z_][\w.]*\.\w+)", str(error))
+            if asked:
+                raise CheckpointError(
+                    f"{path}: holds more than tensors ({asked[1]}), refused because it could run code: "
+                    "save the network's state_dict() alone with torch.save"
+                ) from None
+            raise CheckpointError(
+                f"{path}: not a checkpoint of torch or safetensors, or damaged ({type(error).__name__}): "
+                "check the path, or get the file again"
+            ) from None
+
+
+def _checked(path: Path, found: Any, size: int) -> dict[str, Tensor]:
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not found:
+        what = f"an empty {type(found).__name__}" if isinstance(found, CONTAINERS) and not found else f"a {type(found).__name__}"
+        raise CheckpointError(f"{path}: holds {what}, not tensors by name: save the network's state_dict()")
+    return {_name(path, name): _tensor(path, name, value, size) for name, value in found.items()}
+
+
+def _name(path: Path, name: Any) -> str:
+    if not isinstance(name, str):
+        raise CheckpointError(f"{path}: a name is {name!r}, not a text: save the network's state_dict()")
+    return name
+
+
+def _tensor(path: Path, name: Any, value: Any, size: int) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise CheckpointError(f"{path}: {name!r} is of type {type(value).__name__}, not a tensor: save the network's state_dict()")
+    tensor = value.detach()
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
+        raise CheckpointError(f"{path}: {name!r} is a tensor without plain numbers: save it dense and not quantised")
+    if tensor.numel() * tensor.element_size() > size:  # a stride of 0 can make a file of 1 kB describe terabytes
+        raise CheckpointError(f"{path}: {name!r} is larger than the file, so it is damaged: get the file again")
+    if not (tensor.float() if tensor.element_size() == 1 else tensor).isfinite().all():
+        raise CheckpointError(f"{path}: {name!r} holds values that are not finite, so it is damaged: get the file again")
+    return tensor
