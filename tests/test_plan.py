@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onceforall import Arch, Plan, Space
 from onceforall.nn.static import build
-from onceforall.plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Scale, Segment
+from onceforall.ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from onceforall.plan import Segment
 from small_spaces import SPACES
 
 IN_PLACE = Norm | Activation | Flatten | Dropout
@@ -70,6 +71,8 @@ def _shape_after(op: Op, sources: list[tuple[int, ...]]) -> tuple[int, ...]:
             assert op.in_channels % op.groups == 0
             assert op.shape[0] % op.groups == 0
             return (op.shape[0], *(int((f - 1) / op.stride + 1) for f in first[1:]))
+        case Pool():
+            return (first[0], *(int((f - 1) / op.stride + 1) for f in first[1:]))
         case Linear():
             assert first == (op.in_features,)
             return op.shape

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from onceforall import Arch, Space, Supernet
 from onceforall.errors import ArchError, StatisticsError
 from onceforall.nn.layers import ElasticConv
-from onceforall.plan import Conv
+from onceforall.ops import Conv
 from small_spaces import SMALL, SPACES
 
 CLASSES = 6

@@ -16,7 +16,8 @@ from math import isfinite, sqrt
 
 from .arch import Arch, Block
 from .errors import ArchError
-from .plan import Add, Conv, Linear, Plan, Scale, Segment
+from .ops import Add, Conv, Linear, Scale
+from .plan import Plan, Segment
 
 __all__ = ["KERNEL_COLOURS", "draw"]
 

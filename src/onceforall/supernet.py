@@ -14,7 +14,8 @@ from .arch import Arch
 from .errors import StatisticsError
 from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm
 from .nn.static import build, put
-from .plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Scale, Segment
+from .ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Pool, Scale
+from .plan import Segment
 from .space import Space
 
 __all__ = ["Supernet"]
@@ -129,6 +130,10 @@ class Supernet(nn.Module):
                     x = source + values[op.inputs[1]]
                 case Scale():
                     x = source * values[op.inputs[1]]
+                case Pool(function="max"):
+                    x = F.max_pool2d(source, op.kernel, op.stride, op.kernel // 2)
+                case Pool():
+                    x = F.avg_pool2d(source, op.kernel, op.stride, ceil_mode=True)
                 case GlobalPool():
                     x = F.adaptive_avg_pool2d(source, 1)
                 case Flatten():

@@ -14,7 +14,8 @@ import onceforall
 from onceforall.errors import CheckpointError, MissingExtraError, StatisticsError
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
-from onceforall.plan import Activation, ActivationName, Add, Conv, Norm, Plan, Segment
+from onceforall.ops import Activation, ActivationName, Add, Conv, Norm
+from onceforall.plan import Plan, Segment
 from onceforall.space import Space
 from small_spaces import SMALL
 from small_spaces import SPACES as SHARED

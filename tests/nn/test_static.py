@@ -10,7 +10,8 @@ from torch import nn
 from onceforall import Plan, Space, supernet
 from onceforall.nn import static
 from onceforall.nn.static import build
-from onceforall.plan import Activation, ActivationName, Add, Conv, Flatten, GlobalPool, Linear, Norm, Segment
+from onceforall.ops import Activation, ActivationName, Add, Conv, Flatten, GlobalPool, Linear, Norm
+from onceforall.plan import Segment
 from small_spaces import SPACES
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import onceforall
 from onceforall import Space, spaces
 from onceforall.errors import SpaceError
-from onceforall.plan import Activation, Add, Conv, Norm, Scale
+from onceforall.ops import Activation, Add, Conv, Norm, Scale
 from onceforall.spaces.blocks import make_divisible, mobile_block
 from small_spaces import SPACES
 

@@ -8,7 +8,8 @@ import torch
 
 import onceforall
 from onceforall import Arch, Plan, Space, Supernet
-from onceforall.plan import Activation, Add, Flatten, GlobalPool, Linear, Segment
+from onceforall.ops import Activation, Add, Flatten, GlobalPool, Linear
+from onceforall.plan import Segment
 from onceforall.space import Choices
 from onceforall.spaces.blocks import conv_norm_act
 from onceforall.train import Recipe, Settings, progressive_shrinking, train

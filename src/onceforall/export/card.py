@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from ..arch import Arch
-from ..plan import Conv, Plan
+from ..ops import Conv
+from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .config import ExportConfig
 from .onnx import Verification

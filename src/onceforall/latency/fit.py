@@ -23,7 +23,8 @@ import numpy as np
 
 from ..costs import SegmentTable
 from ..genes import Genes
-from ..plan import Add, Conv, Op, Scale, Segment, Shape
+from ..ops import Add, Conv, Op, Scale, Shape
+from ..plan import Segment
 
 __all__ = ["Likeness", "compositions", "fit_costs", "interpolate", "likeness"]
 

@@ -9,7 +9,8 @@ from torch import fx
 
 from ..errors import DeviceError, StatisticsError
 from ..nn.static import build
-from ..plan import Plan, Shape
+from ..ops import Shape
+from ..plan import Plan
 from .device import Device
 from .measure import Timing, measure
 from .runtimes import RUNTIMES

@@ -20,7 +20,8 @@ from ..costs import SegmentTable, macs_table, segment_table
 from ..errors import DeviceError
 from ..files import append_line, make_folder, read_json, read_lines, write_json
 from ..genes import Genes
-from ..plan import Op, Plan, Segment, Shape
+from ..ops import Op, Shape
+from ..plan import Plan, Segment
 from ..space import Space
 from .device import Device, list_devices
 from .fit import compositions, fit_costs, interpolate

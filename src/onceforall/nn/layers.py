@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..plan import Conv, Linear, Norm
+from ..ops import Conv, Linear, Norm
 
 __all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm"]
 

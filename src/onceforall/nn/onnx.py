@@ -12,22 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, MissingExtraError, StatisticsError
-from ..plan import (
-    Activation,
-    ActivationName,
-    Add,
-    Conv,
-    Dropout,
-    Flatten,
-    GlobalPool,
-    Linear,
-    Norm,
-    Op,
-    Plan,
-    Scale,
-    Segment,
-    Shape,
-)
+from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
+from ..plan import Plan, Segment
 
 __all__ = ["INPUT", "OUTPUT", "to_onnx"]
 
@@ -127,6 +113,11 @@ class _Graph:
                 return self.node("Gemm", [*inputs, *constants], name, transB=1)
             case Activation():
                 return self._activation(name, op.function, inputs)
+            case Pool():
+                window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2}
+                if op.function == "max":
+                    return self.node("MaxPool", inputs, name, **window, pads=[op.kernel // 2] * 4)
+                return self.node("AveragePool", inputs, name, **window, ceil_mode=1)
             case GlobalPool():
                 return self.node("GlobalAveragePool", inputs, name)
             case Flatten():

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..plan import Conv, Linear, Norm, Segment
+from ..ops import Conv, Linear, Norm
+from ..plan import Segment
 from ..supernet import Supernet
 from .layers import ElasticNorm
 

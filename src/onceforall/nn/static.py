@@ -7,7 +7,8 @@ from typing import assert_never
 import torch
 from torch import fx, nn
 
-from ..plan import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Plan, Scale
+from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from ..plan import Plan
 
 __all__ = ["build"]
 
@@ -51,6 +52,10 @@ def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-de
             return nn.BatchNorm2d(op.shape[0], eps=op.eps)
         case Activation():
             return ACTIVATIONS[op.function](inplace)
+        case Pool(function="max"):
+            return nn.MaxPool2d(op.kernel, op.stride, op.kernel // 2)
+        case Pool():
+            return nn.AvgPool2d(op.kernel, op.stride, ceil_mode=True)
         case GlobalPool():
             return nn.AdaptiveAvgPool2d(1)
         case Flatten():

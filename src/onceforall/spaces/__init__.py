@@ -9,11 +9,15 @@ from typing import Any
 from ..errors import SpaceError
 from ..space import Choices, Space
 from .mobilenet_v3 import mobilenet_v3
+from .proxyless import proxyless
+from .resnet50d import resnet50d
 
 __all__ = ["FAMILIES", "from_json", "space"]
 
 FAMILIES: dict[str, Callable[..., Space]] = {
     "mobilenet_v3": mobilenet_v3,
+    "proxyless": proxyless,
+    "resnet50d": resnet50d,
 }
 
 

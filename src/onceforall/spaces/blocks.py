@@ -5,9 +5,10 @@ Widths are channel counts; `shape` is (channels, height, width) without the batc
 
 from collections.abc import Sequence
 
-from ..plan import Activation, ActivationName, Add, Conv, GlobalPool, Norm, Op, Scale, Segment, Shape
+from ..ops import Activation, ActivationName, Add, Conv, GlobalPool, Norm, Op, Pool, Scale, Shape
+from ..plan import Segment
 
-__all__ = ["conv_norm_act", "make_divisible", "mobile_block"]
+__all__ = ["bottleneck_block", "conv_norm_act", "make_divisible", "mobile_block"]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -84,4 +85,23 @@ def mobile_block(
     ops += conv_norm_act("project", last, shape, channels, activation=None, eps=eps)
     if shortcut and stride == 1 and in_shape[0] == channels:
         ops.append(Add("add", ("in", "project.norm"), ops[-1].shape))
+    return Segment(name, in_shape, tuple(ops))
+
+
+def bottleneck_block(name: str, in_shape: Shape, channels: int, *, middle: int, stride: int, project: bool) -> Segment:
+    """Bottleneck of ResNet-D: 1×1 reduce, 3×3 (which has the stride), 1×1 expand, shortcut, relu.
+
+    With `project` the shortcut is a mean over stride × stride pixels and a 1×1 convolution, else it is the input.
+    """
+    ops = conv_norm_act("reduce", "in", in_shape, middle, activation="relu")
+    ops += conv_norm_act("spatial", ops[-1].name, ops[-1].shape, middle, kernel=3, stride=stride, activation="relu")
+    ops += conv_norm_act("expand", ops[-1].name, ops[-1].shape, channels, activation=None)
+    branch, shape, shortcut = ops[-1].name, ops[-1].shape, "in"
+    if project:
+        if stride > 1:
+            shortcut = "shortcut.pool"
+            ops.append(Pool(shortcut, ("in",), (in_shape[0], *shape[1:]), "mean", stride, stride))
+        ops += conv_norm_act("shortcut", shortcut, (in_shape[0], *shape[1:]), channels, activation=None)
+        shortcut = ops[-1].name
+    ops += [Add("add", (shortcut, branch), shape), Activation("act", ("add",), shape, "relu")]
     return Segment(name, in_shape, tuple(ops))

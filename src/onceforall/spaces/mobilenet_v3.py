@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from ..arch import Arch
-from ..plan import Activation, ActivationName, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Plan, Segment, Shape
+from ..ops import Activation, ActivationName, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Shape
+from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block
 from .checks import choices, positive

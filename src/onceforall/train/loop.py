@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..arch import Arch
 from ..errors import CheckpointError, StoppedError, TrainingError
 from ..nn.sorting import sort_channels
-from ..plan import Add, Norm
+from ..ops import Add, Norm
 from ..space import Space
 from ..supernet import Supernet
 from . import checkpoint

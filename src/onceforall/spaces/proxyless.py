@@ -1,0 +1,105 @@
+"""The ProxylessNAS family of Once-for-All (ICLR 2020): six stages of inverted residual blocks with relu6, the last of depth 1.
+
+Stem: 3×3 convolution and one fixed block without shortcut. Head: 1×1 feature mix, average pool, linear classifier.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from ..arch import Arch
+from ..ops import ActivationName, Dropout, Flatten, GlobalPool, Linear, Op, Shape
+from ..plan import Plan, Segment
+from ..space import Choices, Space
+from .blocks import conv_norm_act, make_divisible, mobile_block
+from .checks import choices, positive
+
+__all__ = ["proxyless"]
+
+STEM_WIDTHS = (32, 16)
+STAGE_WIDTHS = (24, 40, 80, 96, 192, 320)
+HEAD_WIDTH = 1280
+ACTIVATION: ActivationName = "relu6"
+EPS = 1e-3
+
+
+def proxyless(
+    *,
+    width: float = 1.3,
+    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    depths: Sequence[int] = (2, 3, 4),
+    kernels: Sequence[int] = (3, 5, 7),
+    expand_ratios: Sequence[float] = (3, 4, 6),
+    strides: Sequence[int] = (2, 1, 2, 2, 2, 1, 2, 1),
+) -> Space:
+    """ProxylessNAS with elastic resolution, depth, kernel size and expand ratio.
+
+    Args:
+        width: multiplies every width; results are rounded to multiples of 8. The published weights have 1.3.
+        resolutions: input sizes in pixels.
+        depths: blocks per stage; the sixth stage has one block always.
+        kernels: odd sizes of the depthwise convolutions.
+        expand_ratios: middle width of a block over its input width, more than 1.
+        strides: of the first convolution, the fixed block and the six stages. The default divides the resolution by
+            32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 2, 2, 1, 1, 2, 1).
+
+    Raises:
+        SpaceError: an argument that does not describe a space.
+    """
+    positive("width", width)
+    arguments = {
+        "width": float(width),
+        "resolutions": choices("resolutions", resolutions, whole=True, at_least=8),
+        "depths": choices("depths", depths, whole=True, at_least=1),
+        "kernels": choices("kernels", kernels, whole=True, odd=True, at_least=1),
+        "expand_ratios": choices("expand_ratios", expand_ratios, at_least=1.01),
+        "strides": choices("strides", strides, whole=True, at_least=1, length=8, ordered=False),
+    }
+    depth_choices = [arguments["depths"]] * 5 + [(1,)]
+    stages = tuple(
+        Choices((make_divisible(w * width),), depth, arguments["kernels"], arguments["expand_ratios"])
+        for w, depth in zip(STAGE_WIDTHS, depth_choices, strict=True)
+    )
+    lowering = partial(_lower, width, arguments["strides"], arguments["kernels"])
+    return Space("proxyless", arguments, arguments["resolutions"], stages, lowering)
+
+
+def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], arch: Arch, num_classes: int) -> Plan:
+    first, fixed = (make_divisible(w * width) for w in STEM_WIDTHS)
+    shape: Shape = (3, arch.resolution, arch.resolution)
+    stem = conv_norm_act("first", "in", shape, first, kernel=3, stride=strides[0], activation=ACTIVATION, eps=EPS)
+    segments = [Segment("stem", shape, tuple(stem))]
+    segments.append(
+        mobile_block(
+            "fixed", segments[-1].out_shape, fixed,
+            middle=first, kernel=3, stride=strides[1], activation=ACTIVATION, shortcut=False, eps=EPS,
+        )
+    )  # fmt: skip
+    for s, stage in enumerate(arch.stages):
+        for i, block in enumerate(stage.blocks):
+            shape = segments[-1].out_shape
+            segments.append(
+                mobile_block(
+                    f"stages.{s}.{i}",
+                    shape,
+                    stage.width,
+                    middle=make_divisible(round(shape[0] * block.expand_ratio)),
+                    kernel=block.kernel,
+                    kernels=kernels,
+                    stride=strides[2 + s] if i == 0 else 1,
+                    activation=ACTIVATION,
+                    eps=EPS,
+                )
+            )
+    segments.append(_head(segments[-1].out_shape, make_divisible(HEAD_WIDTH * width), num_classes))
+    return Plan(tuple(segments))
+
+
+def _head(in_shape: Shape, mixed: int, num_classes: int) -> Segment:
+    ops: list[Op] = conv_norm_act("mix", "in", in_shape, mixed, activation=ACTIVATION, eps=EPS)
+    ops += [
+        GlobalPool("pool", (ops[-1].name,), (mixed, 1, 1)),
+        Flatten("flatten", ("pool",), (mixed,)),
+        Dropout("dropout", ("flatten",), (mixed,)),
+        Linear("classifier", ("dropout",), (num_classes,), mixed),
+    ]
+    return Segment("head", in_shape, tuple(ops))
