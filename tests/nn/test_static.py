@@ -30,7 +30,7 @@ def test_activations_are_the_supernets(function: ActivationName) -> None:
 
 def test_readable_code(small_space: Space) -> None:
     network = build(small_space.lower(small_space.smallest(), 3))
-    assert "self.stem.first.conv(x)" in network.code
+    assert "first.conv(x)" in network.code
     assert (
         "operator.add" in network.code
         or "+" in network.code

@@ -4,8 +4,9 @@ Stages 0 and 1 are the stem: 3×3 convolutions to its middle width (a second one
 its output width and a max pool. Stages 2 to 5 are bottlenecks. Head: average pool, linear classifier.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from ..arch import Arch
 from ..ops import Add, Dropout, Flatten, GlobalPool, Linear, Pool, Shape
@@ -14,7 +15,7 @@ from ..space import Choices, Space
 from .blocks import bottleneck_block, conv_norm_act, make_divisible
 from .checks import choices, positive
 
-__all__ = ["resnet50d"]
+__all__ = ["resnet50d", "stage_widths"]
 
 STEM_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024, 2048)
@@ -54,20 +55,21 @@ def resnet50d(
         "expand_ratios": choices("expand_ratios", expand_ratios, at_least=0.01),
         "strides": choices("strides", strides, whole=True, at_least=1, length=6, ordered=False),
     }
-    multipliers = [m * width for m in arguments["width_multipliers"]]
-    outs = [make_divisible(STEM_WIDTH * m) for m in multipliers]
-    stages = [
-        Choices(_distinct(make_divisible(out // 2) for out in outs), (1, 2), (3,), (1,)),
-        Choices(_distinct(outs), (1,), (3,), (1,)),
-    ]
-    for full, base in zip(STAGE_WIDTHS, BASE_DEPTHS, strict=True):
-        widths = _distinct(make_divisible(full * m) for m in multipliers)
-        stages.append(Choices(widths, tuple(base + d for d in arguments["depths"]), (3,), arguments["expand_ratios"]))
-    return Space("resnet50d", arguments, arguments["resolutions"], tuple(stages), partial(_lower, arguments["strides"]))
+    depths_of = [(1, 2), (1,), *(tuple(base + d for d in arguments["depths"]) for base in BASE_DEPTHS)]
+    ratios_of = [(1,)] * 2 + [arguments["expand_ratios"]] * 4
+    stages = tuple(
+        Choices(tuple(sorted(set(widths))), stage_depths, (3,), ratios)
+        for widths, stage_depths, ratios in zip(stage_widths(arguments), depths_of, ratios_of, strict=True)
+    )
+    return Space("resnet50d", arguments, arguments["resolutions"], stages, partial(_lower, arguments["strides"]))
 
 
-def _distinct(widths: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted(set(widths)))
+def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """For each stage its width at each of the space's `width_multipliers`; small ones may round to the same width."""
+    multipliers = [m * arguments["width"] for m in arguments["width_multipliers"]]
+    outs = tuple(make_divisible(STEM_WIDTH * m) for m in multipliers)
+    middles = tuple(make_divisible(out // 2) for out in outs)
+    return [middles, outs, *(tuple(make_divisible(full * m) for m in multipliers) for full in STAGE_WIDTHS)]
 
 
 def _lower(strides: Sequence[int], arch: Arch, num_classes: int) -> Plan:
