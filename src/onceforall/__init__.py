@@ -26,7 +26,18 @@ LAZY = {
     "Supernet": "onceforall.supernet",
     "load": "onceforall.export",
 }
-PARTS = {"accuracy", "calibrate", "data", "export", "latency", "pipeline", "report", "search", "train"}  # also without import
+PARTS = {
+    "accuracy",
+    "calibrate",
+    "data",
+    "export",
+    "latency",
+    "pipeline",
+    "published",
+    "report",
+    "search",
+    "train",
+}  # also without import
 
 
 def __getattr__(name: str) -> Any:

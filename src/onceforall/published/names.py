@@ -1,0 +1,93 @@
+"""The original's names of weights, and ours.
+
+The original spells one tensor in several ways: elastic layers wrap plain ones (`conv.conv.weight`, `bn.bn.bias`), old
+checkpoints say `mobile_inverted_conv` for `conv`, and training scripts may add `module.`. `plain_name` brings all of them to
+one spelling.
+"""
+
+import re
+from collections.abc import Mapping
+
+from ..errors import CheckpointError
+from ..ops import Conv, Linear, Norm
+from ..plan import Plan
+
+__all__ = ["STATISTICS_COUNT", "original_names", "plain_name"]
+
+STATISTICS_COUNT = "num_batches_tracked"  # of a batch norm: in the original's files, without use
+MOBILE_BLOCK = {
+    "expand": "conv.inverted_bottleneck",
+    "depthwise": "conv.depth_conv",
+    "se.reduce": "conv.depth_conv.se.fc.reduce",
+    "se.expand": "conv.depth_conv.se.fc.expand",
+    "project": "conv.point_linear",
+}
+MOBILE = {
+    "stem.first": "first_conv",
+    **{f"fixed.{ours}": f"blocks.0.{theirs}" for ours, theirs in MOBILE_BLOCK.items()},
+    "head.expand": "final_expand_layer",
+    "head.mix": "feature_mix_layer",
+    "head.classifier": "classifier",
+}
+RESNET_BLOCK = {"reduce": "conv1", "spatial": "conv2", "expand": "conv3", "shortcut": "downsample"}
+RESNET = {
+    "stages.0.0.first": "input_stem.0",
+    "stages.0.1.residual": "input_stem.1.conv",
+    "stages.1.0.last": "input_stem.2",
+    "head.classifier": "classifier",
+}
+FAMILIES = {  # fixed parts, parts of a block, number of the first elastic block, whether the classifier is elastic
+    "mobilenet_v3": (MOBILE, MOBILE_BLOCK, 1, False),
+    "proxyless": (MOBILE, MOBILE_BLOCK, 1, False),
+    "resnet50d": (RESNET, RESNET_BLOCK, 0, True),
+}
+
+
+def plain_name(name: str) -> str:
+    """One spelling of the original's name, which is that of its specialised networks today."""
+    name = name.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
+    return re.sub(r"\.(conv|bn|linear)(\.\1)+(?=\.)", r".\1", name)
+
+
+def original_names(family: str, plan: Plan, tensors: Mapping[str, object]) -> dict[str, str]:
+    """For each of our tensors its name in the original's elastic network.
+
+    Args:
+        family: name of the space.
+        plan: of the network; the largest one for a supernet's tensors.
+        tensors: of the network, by name.
+
+    Raises:
+        CheckpointError: the original has no such family.
+    """
+    if family not in FAMILIES:
+        raise CheckpointError(f"{family} is no family of the original: it has names for {', '.join(FAMILIES)}")
+    fixed, block, number, elastic_classifier = FAMILIES[family]
+    names: dict[str, str] = {}
+    for segment in plan.segments:
+        elastic = segment.name.startswith("stages.")
+        counted = False
+        for op in segment.ops:
+            if not isinstance(op, Conv | Norm | Linear):
+                continue
+            part = op.name.removesuffix(".conv").removesuffix(".norm")
+            theirs = fixed.get(f"{segment.name}.{part}")
+            if theirs is None:
+                theirs, counted = f"blocks.{number}.{block[part]}", True
+            kind = {Conv: "conv", Norm: "bn", Linear: "linear"}[type(op)]
+            gates = part.startswith("se.")  # plain convolutions without a wrapper of their own
+            wrapped = elastic_classifier if kind == "linear" else elastic
+            prefix = theirs if gates else f"{theirs}.{kind}"
+            names |= _tensor_names(f"{segment.name}.{op.name}", prefix, kind, wrapped and not gates, tensors)
+        number += counted
+    return names
+
+
+def _tensor_names(ours: str, theirs: str, kind: str, wrapped: bool, tensors: Mapping[str, object]) -> dict[str, str]:
+    names = {}
+    for name in tensors:
+        if name.startswith(f"{ours}."):
+            leaf = name.removeprefix(f"{ours}.")
+            inner = f"{kind}." if wrapped and not leaf.endswith("_matrix") else ""
+            names[name] = f"{theirs}.{inner}{leaf}"
+    return names

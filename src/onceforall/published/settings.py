@@ -1,0 +1,178 @@
+"""The original's settings of a sub-network, {"ks": ..., "e": ..., "d": ...} and for ResNet-50-D "w", to an `Arch` and back.
+
+Lists run over all blocks of the largest network, those that are absent included; a single number means the same everywhere.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..arch import Arch, Block, Stage
+from ..errors import ArchError
+from ..space import Choices, Space
+from ..spaces import FAMILIES
+from ..spaces.resnet50d import BASE_DEPTHS, stage_widths
+
+__all__ = ["arch", "settings"]
+
+
+def arch(space: Space, settings: Mapping[str, Any], resolution: int | None = None) -> Arch:
+    """The architecture that the original's settings mean.
+
+    Args:
+        space: of the family that the settings are for.
+        settings: "ks", "e" and "d"; for ResNet-50-D "e", "d" and "w". Entries of absent blocks are not looked at.
+        resolution: input size in pixels; None takes it from "image_size" or "r" in the settings.
+
+    Raises:
+        ArchError: something is missing, unknown, of the wrong length, or not in the space.
+    """
+    if not isinstance(settings, Mapping):
+        raise ArchError(f'settings are {settings!r}: give a dictionary such as {{"ks": 7, "e": 6, "d": 4}}')
+    to_stages, _ = _layout(space)
+    made = Arch(_resolution(settings, resolution), to_stages(space, _Reader(space, settings)))
+    space.check(made)
+    return space.archs(space.genes([made]))[0]  # with the space's own numbers, so that 4.0 is 4
+
+
+def settings(space: Space, arch: Arch) -> dict[str, Any]:
+    """The original's settings of an architecture, and its "image_size". Absent blocks get the smallest choices.
+
+    Where two of ResNet-50-D's width multipliers give one width, the index of the smaller one is written.
+
+    Raises:
+        ArchError: the architecture lies outside the space, or the space's family is none of the original's.
+    """
+    _, from_arch = _layout(space)
+    space.check(arch)
+    return {**from_arch(space, arch), "image_size": arch.resolution}
+
+
+class _Reader:
+    """Settings with checks."""
+
+    def __init__(self, space: Space, settings: Mapping[str, Any]) -> None:
+        self.space, self.settings = space, settings
+
+    def allow(self, *names: str) -> None:
+        for name in self.settings:
+            if name not in (*names, "image_size", "r"):
+                raise ArchError(f"settings have an unknown entry {name!r}: a {self.space.family} network has {', '.join(names)}")
+
+    def numbers(self, name: str, length: int) -> list[Any]:
+        """The entry as a list of numbers; one that is a single number is repeated."""
+        if name not in self.settings:
+            raise ArchError(f"settings have no {name!r}: a {self.space.family} network needs it, a number or {length} of them")
+        value = self.settings[name]
+        values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * length
+        if len(values) != length:
+            raise ArchError(f"{name} has {len(values)} values: {self.space.family} needs {length}, or one number for all")
+        for item in values:
+            if not isinstance(item, int | float) or isinstance(item, bool):
+                raise ArchError(f"{name} holds {item!r}: it must be a number")
+        return values
+
+
+def _mobile_stages(space: Space, reader: _Reader) -> tuple[Stage, ...]:
+    reader.allow("ks", "e", "d")
+    full = _full(space)
+    blocks = sum(choices.depths[-1] for choices in full)
+    listed = _blocks(full, reader.numbers("ks", blocks), reader.numbers("e", blocks))
+    stages = []
+    for s, (choices, d) in enumerate(zip(full, reader.numbers("d", len(full)), strict=True)):
+        depth = d if len(choices.depths) > 1 else choices.depths[0]  # as in the original, whatever is written
+        stages.append(Stage(choices.widths[0], _first(listed[s], depth, s)))
+    return tuple(stages)
+
+
+def _mobile_settings(space: Space, arch: Arch) -> dict[str, Any]:
+    blocks = _all_blocks(_full(space), arch.stages)
+    return {"ks": [b.kernel for b in blocks], "e": [b.expand_ratio for b in blocks], "d": list(arch.depths)}
+
+
+def _resnet_stages(space: Space, reader: _Reader) -> tuple[Stage, ...]:
+    reader.allow("ks", "e", "d", "w")
+    full, widths = _full(space), stage_widths(space.arguments)
+    blocks = sum(choices.depths[-1] for choices in full[2:])
+    kernels = reader.numbers("ks", blocks) if "ks" in reader.settings else [3] * blocks
+    listed = _blocks(full[2:], kernels, reader.numbers("e", blocks))
+    chosen = []
+    for w, options in zip(reader.numbers("w", len(widths)), widths, strict=True):
+        if w not in range(len(options)):
+            raise ArchError(f"w holds {w}: it must be an index from 0 to {len(options) - 1}")
+        chosen.append(options[int(w)])
+    stem, *extra = reader.numbers("d", len(full) - 1)
+    allowed = sorted({0, *space.arguments["depths"], _stem_kept(space)})
+    if stem not in allowed:
+        raise ArchError(f"d of the stem is {stem}: it must be one of {', '.join(map(str, allowed))}; {_stem_kept(space)} keeps it")
+    conv = Block(full[0].kernels[0], full[0].expand_ratios[0])
+    stages = [Stage(chosen[0], (conv,) * (1 + (stem == _stem_kept(space)))), Stage(chosen[1], (conv,))]
+    for s, (width, base, d) in enumerate(zip(chosen[2:], BASE_DEPTHS, extra, strict=True)):
+        stages.append(Stage(width, _first(listed[s], base + d, s + 2)))
+    return tuple(stages)
+
+
+def _resnet_settings(space: Space, arch: Arch) -> dict[str, Any]:
+    stem, _, *stages = arch.stages
+    blocks = _all_blocks(_full(space)[2:], stages)
+    extra = [stage.depth - base for stage, base in zip(stages, BASE_DEPTHS, strict=True)]
+    widths = stage_widths(space.arguments)
+    return {
+        "e": [block.expand_ratio for block in blocks],
+        "d": [(stem.depth - 1) * _stem_kept(space), *extra],
+        "w": [options.index(stage.width) for options, stage in zip(widths, arch.stages, strict=True)],
+    }
+
+
+LAYOUTS = {
+    "mobilenet_v3": (_mobile_stages, _mobile_settings),
+    "proxyless": (_mobile_stages, _mobile_settings),
+    "resnet50d": (_resnet_stages, _resnet_settings),
+}
+
+
+def _layout(space: Space) -> Any:
+    if space.family not in LAYOUTS:
+        raise ArchError(f"{space.family} is no family of the original: its settings describe {', '.join(LAYOUTS)}")
+    return LAYOUTS[space.family]
+
+
+def _full(space: Space) -> tuple[Choices, ...]:
+    """The stages of the whole space, of which the given one may be a part: settings have room for all of its blocks."""
+    return FAMILIES[space.family](**space.arguments).stages
+
+
+def _stem_kept(space: Space) -> int:
+    """The entry of "d" that keeps the second convolution of the stem: the largest depth choice; 2 if there is no other than 0."""
+    return int(space.arguments["depths"][-1]) or 2
+
+
+def _blocks(full: Iterable[Choices], kernels: Sequence[Any], ratios: Sequence[Any]) -> list[tuple[Block, ...]]:
+    """The listed blocks, stage by stage."""
+    pairs = iter(zip(kernels, ratios, strict=True))
+    return [tuple(Block(*next(pairs)) for _ in range(choices.depths[-1])) for choices in full]
+
+
+def _all_blocks(full: Iterable[Choices], stages: Iterable[Stage]) -> list[Block]:
+    """The blocks of all stages; those that are absent have the smallest choices."""
+    result: list[Block] = []
+    for choices, stage in zip(full, stages, strict=True):
+        absent = Block(choices.kernels[0], choices.expand_ratios[0])
+        result += [*stage.blocks, *[absent] * (choices.depths[-1] - stage.depth)]
+    return result
+
+
+def _first(blocks: tuple[Block, ...], depth: Any, stage: int) -> tuple[Block, ...]:
+    if depth not in range(len(blocks) + 1):
+        raise ArchError(f"d asks for {depth} blocks in stage {stage}: it has up to {len(blocks)}")
+    return blocks[: int(depth)]
+
+
+def _resolution(settings: Mapping[str, Any], resolution: int | None) -> int:
+    given = [settings[name] for name in ("image_size", "r") if name in settings]
+    given = [value[0] if isinstance(value, Sequence) and len(value) == 1 else value for value in given]
+    found = [*([] if resolution is None else [resolution]), *given]
+    if not found:
+        raise ArchError("no resolution: give it as an argument, or as image_size in the settings")
+    if any(value != found[0] for value in found) or not isinstance(found[0], int) or isinstance(found[0], bool):
+        raise ArchError(f"the resolution is {' and '.join(map(str, found))}: it must be one whole number of pixels")
+    return found[0]

@@ -1,0 +1,153 @@
+"""Weights of the original: state dicts and checkpoints to a `Supernet` or a plain network, and back."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, StatisticsError
+from ..files import write_bytes
+from ..nn.legacy import read_tensors
+from ..space import Space
+from ..spaces import space as make_space
+from ..supernet import Supernet
+from .names import STATISTICS_COUNT, original_names, plain_name
+
+__all__ = ["NAMES", "load_supernet", "matched", "original_state_dict", "published_space", "save_original"]
+
+NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ofa_mbv3_d234_e346_k357_w1_0": ("mobilenet_v3", {"width": 1.0}),
+    "ofa_mbv3_d234_e346_k357_w1_2": ("mobilenet_v3", {"width": 1.2}),
+    "ofa_proxyless_d234_e346_k357_w1_3": ("proxyless", {"width": 1.3}),
+    "ofa_resnet50": ("resnet50d", {}),
+}
+ALIASES = {"ofa_supernet_resnet50": "ofa_resnet50"}
+CLASSIFIER = "classifier.linear.weight"
+
+
+def published_space(name: str) -> Space:
+    """The space of one of the original's elastic networks, with all of its 25 resolutions.
+
+    Args:
+        name: as the original names it, such as "ofa_mbv3_d234_e346_k357_w1.2"; "_" may stand for ".".
+
+    Raises:
+        CheckpointError: an unknown name.
+    """
+    plain = name.replace(".", "_")
+    plain = ALIASES.get(plain, plain)
+    if plain not in NAMES:
+        raise CheckpointError(f"unknown network {name!r}: choose one of {', '.join(NAMES)}")
+    family, arguments = NAMES[plain]
+    return make_space(family, **arguments)
+
+
+def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Supernet:
+    """A supernet with the original's weights and running statistics, in eval mode.
+
+    The number of classes is that of the weights. The running statistics are those of the original, which are right for no
+    sub-network but the largest: evaluate others through `Supernet.extract` and `onceforall.calibrate.recalibrate`.
+
+    Args:
+        source: a checkpoint (torch.save of a state dict, also under the key "state_dict", or safetensors), or the state dict
+            itself. Old and new spellings of the names are read. Nothing but tensors is ever unpickled.
+        name: which of the original's networks it is, see `NAMES`.
+
+    Raises:
+        CheckpointError: an unknown name, an unreadable file, or weights that are missing, left over, misshapen or not finite.
+    """
+    space = published_space(name)
+    given = source if isinstance(source, Mapping) else read_tensors(source)
+    supernet = Supernet(space, _classes(given))
+    supernet.load_state_dict(matched(supernet.state_dict(), _names(supernet), given, what=f"{name} ({space.family})"))
+    return supernet.eval()
+
+
+def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
+    """Copies of the weights under the names that the original's elastic network has, with running statistics.
+
+    Raises:
+        StatisticsError: the supernet was trained and its running statistics were dropped.
+        CheckpointError: the space's family is none of the original's.
+    """
+    result: dict[str, Tensor] = {}
+    names, own = _names(supernet), supernet.state_dict()
+    for ours, theirs in names.items():
+        result[theirs] = own[ours].detach().clone().contiguous()
+        if not result[theirs].isfinite().all():
+            if "running_" in ours:
+                raise StatisticsError(f"{ours} is not finite: the running statistics were dropped in training, measure them first")
+            raise CheckpointError(f"{ours} is not finite: the weights have diverged")
+        if theirs.endswith("running_var"):
+            result[theirs.replace("running_var", STATISTICS_COUNT)] = torch.zeros((), dtype=torch.long)
+    return result
+
+
+def save_original(supernet: Supernet, path: Path) -> None:
+    """Write a checkpoint that the original's code loads: {"state_dict": ...} of `original_state_dict`, by torch.save.
+
+    Raises:
+        StatisticsError, CheckpointError: see `original_state_dict`.
+        FileError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save({"state_dict": original_state_dict(supernet)}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:
+    """The given tensors under our names, as float32 copies.
+
+    Args:
+        own: our tensors, for their shapes.
+        names: for each of our tensors the original's name.
+        given: by the original's names, in any spelling.
+        what: the network, for messages.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over, twice there, misshapen or not finite.
+    """
+    by_name: dict[str, Tensor] = {}
+    for name, tensor in given.items():
+        plain = plain_name(name)
+        if plain in by_name:
+            raise CheckpointError(f"two of the names in the checkpoint mean {plain}: it holds more than one network")
+        by_name[plain] = tensor
+    wanted = {ours: plain_name(theirs) for ours, theirs in names.items() if not ours.endswith(STATISTICS_COUNT)}
+    if missing := [name for name in wanted.values() if name not in by_name]:
+        raise CheckpointError(f"{missing[0]} is missing in the checkpoint (and {len(missing) - 1} more): it is not of {what}")
+    known = set(wanted.values())
+    if extra := [name for name in by_name if name not in known and not name.endswith(STATISTICS_COUNT)]:
+        raise CheckpointError(f"{extra[0]} is in the checkpoint (and {len(extra) - 1} more) but not in {what}")
+    result = {name: tensor for name, tensor in own.items() if name.endswith(STATISTICS_COUNT)}
+    for ours, plain in wanted.items():
+        result[ours] = _fitting(plain, by_name[plain], own[ours], what)
+    return result
+
+
+def _fitting(name: str, tensor: object, own: Tensor, what: str) -> Tensor:
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise CheckpointError(f"{name} in the checkpoint is {found}: a tensor of floating-point numbers is needed")
+    if tensor.shape != own.shape:
+        raise CheckpointError(f"{name} in the checkpoint has shape {tuple(tensor.shape)}, {what} needs {tuple(own.shape)}")
+    copy = tensor.detach().to(device=own.device, dtype=own.dtype, copy=True)
+    if not copy.isfinite().all():
+        raise CheckpointError(f"{name} in the checkpoint holds values that are not finite")
+    return copy
+
+
+def _names(supernet: Supernet) -> dict[str, str]:
+    space = supernet.space
+    return original_names(space.family, space.lower(space.largest(), supernet.num_classes), supernet.state_dict())
+
+
+def _classes(given: Mapping[str, Tensor]) -> int:
+    """Number of classes: rows of the classifier."""
+    for name, tensor in given.items():
+        if plain_name(name) == CLASSIFIER and isinstance(tensor, Tensor) and tensor.ndim == 2 and len(tensor) > 0:
+            return len(tensor)
+    raise CheckpointError(f"the checkpoint has no {CLASSIFIER} (classes, features): it holds none of the original's networks")
