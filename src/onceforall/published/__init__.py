@@ -4,7 +4,23 @@ Its latency tables and accuracy predictors are read by `onceforall.latency.Laten
 `onceforall.accuracy.AccuracyPredictor.from_published`.
 """
 
+from .read_config import plan_from_config
 from .settings import arch, settings
+from .specialized import Specialized, recognise, specialized
 from .weights import NAMES, load_supernet, original_state_dict, published_space, save_original
+from .write_config import net_config
 
-__all__ = ["NAMES", "arch", "load_supernet", "original_state_dict", "published_space", "save_original", "settings"]
+__all__ = [
+    "NAMES",
+    "Specialized",
+    "arch",
+    "load_supernet",
+    "net_config",
+    "original_state_dict",
+    "plan_from_config",
+    "published_space",
+    "recognise",
+    "save_original",
+    "settings",
+    "specialized",
+]

@@ -12,9 +12,10 @@ from ..errors import CheckpointError
 from ..ops import Conv, Linear, Norm
 from ..plan import Plan
 
-__all__ = ["STATISTICS_COUNT", "original_names", "plain_name"]
+__all__ = ["CLASSES", "STATISTICS_COUNT", "original_names", "plain_name"]
 
 STATISTICS_COUNT = "num_batches_tracked"  # of a batch norm: in the original's files, without use
+CLASSES = {"mobilenet_v3": "MobileNetV3", "proxyless": "ProxylessNASNets", "resnet50d": "ResNets"}  # of specialised networks
 MOBILE_BLOCK = {
     "expand": "conv.inverted_bottleneck",
     "depthwise": "conv.depth_conv",

@@ -88,20 +88,22 @@ def mobile_block(
     return Segment(name, in_shape, tuple(ops))
 
 
-def bottleneck_block(name: str, in_shape: Shape, channels: int, *, middle: int, stride: int, project: bool) -> Segment:
+def bottleneck_block(
+    name: str, in_shape: Shape, channels: int, *, middle: int, stride: int, project: bool, eps: float = 1e-5
+) -> Segment:
     """Bottleneck of ResNet-D: 1×1 reduce, 3×3 (which has the stride), 1×1 expand, shortcut, relu.
 
     With `project` the shortcut is a mean over stride × stride pixels and a 1×1 convolution, else it is the input.
     """
-    ops = conv_norm_act("reduce", "in", in_shape, middle, activation="relu")
-    ops += conv_norm_act("spatial", ops[-1].name, ops[-1].shape, middle, kernel=3, stride=stride, activation="relu")
-    ops += conv_norm_act("expand", ops[-1].name, ops[-1].shape, channels, activation=None)
+    ops = conv_norm_act("reduce", "in", in_shape, middle, activation="relu", eps=eps)
+    ops += conv_norm_act("spatial", ops[-1].name, ops[-1].shape, middle, kernel=3, stride=stride, activation="relu", eps=eps)
+    ops += conv_norm_act("expand", ops[-1].name, ops[-1].shape, channels, activation=None, eps=eps)
     branch, shape, shortcut = ops[-1].name, ops[-1].shape, "in"
     if project:
         if stride > 1:
             shortcut = "shortcut.pool"
             ops.append(Pool(shortcut, ("in",), (in_shape[0], *shape[1:]), "mean", stride, stride))
-        ops += conv_norm_act("shortcut", shortcut, (in_shape[0], *shape[1:]), channels, activation=None)
+        ops += conv_norm_act("shortcut", shortcut, (in_shape[0], *shape[1:]), channels, activation=None, eps=eps)
         shortcut = ops[-1].name
     ops += [Add("add", (shortcut, branch), shape), Activation("act", ("add",), shape, "relu")]
     return Segment(name, in_shape, tuple(ops))

@@ -1,0 +1,129 @@
+"""The original's specialised networks: a folder with net.config, run.config and, if it was downloaded, the weights `init`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from torch import fx
+
+from ..arch import Arch, Block, Stage
+from ..errors import ArchError, FileError
+from ..files import read_json
+from ..nn.legacy import read_tensors
+from ..nn.static import build
+from ..ops import Conv
+from ..plan import Plan, Segment
+from ..space import Space
+from .names import CLASSES, original_names
+from .read_config import plan_from_config
+from .weights import NAMES, matched, published_space
+
+__all__ = ["Specialized", "recognise", "specialized"]
+
+WEIGHTS = ("init", "init.safetensors")
+
+
+@dataclass(frozen=True)
+class Specialized:
+    """One of the original's specialised networks.
+
+    Args:
+        plan: every operation with its shape.
+        resolution: input size in pixels.
+        model: the plain torch network, in eval mode. Input (batch, 3, resolution, resolution), output (batch, classes).
+        has_weights: whether the folder has the weights; without them the model has fresh random ones.
+        space: the first of the spaces asked that contains the network; None if none does.
+        arch: the network in that space; None if none contains it.
+    """
+
+    plan: Plan
+    resolution: int
+    model: fx.GraphModule
+    has_weights: bool
+    space: Space | None
+    arch: Arch | None
+
+
+def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None) -> Specialized:
+    """Read a specialised network as the original published it.
+
+    Args:
+        folder: with net.config, run.config and perhaps the weights, a file named init.
+        spaces: where to look for the network; None looks in the four published spaces. A published network of 236 pixels, say, is
+            found in `onceforall.space("mobilenet_v3", width=1.2, resolutions=(236,))` only.
+
+    Raises:
+        FileError: a file is missing or is not JSON.
+        ArchError: a configuration that cannot be read; names the part.
+        CheckpointError: weights that are damaged or do not fit.
+    """
+    folder = Path(folder)
+    if not (folder / "net.config").is_file():
+        raise FileError(f"{folder}: has no net.config: give the folder of one of the original's specialised networks")
+    run = read_json(folder / "run.config")
+    if not isinstance(run, dict) or "image_size" not in run:
+        raise ArchError(f"{folder / 'run.config'}: has no image_size, the input size in pixels")
+    config = read_json(folder / "net.config")
+    try:
+        plan = plan_from_config(config, run["image_size"])
+    except ArchError as error:
+        raise ArchError(f"{folder}: {error}") from None
+    model = build(plan).eval()
+    weights = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    if weights is not None:
+        family = next(family for family, name in CLASSES.items() if name == config["name"])
+        names = original_names(family, plan, model.state_dict())
+        model.load_state_dict(matched(model.state_dict(), names, read_tensors(weights), what=str(folder)))
+    for space in [published_space(name) for name in NAMES] if spaces is None else spaces:
+        arch = recognise(space, plan)
+        if arch is not None:
+            return Specialized(plan, run["image_size"], model, weights is not None, space, arch)
+    return Specialized(plan, run["image_size"], model, weights is not None, None, None)
+
+
+def recognise(space: Space, plan: Plan) -> Arch | None:
+    """The architecture of the space that has this plan, None if there is none.
+
+    Each stage's width and depth can be read from the plan; each block's kernel and ratio are the first pair of choices for which
+    the space makes the same block.
+    """
+    stages: dict[int, list[Segment]] = {}
+    for segment in plan.segments:
+        if segment.name.startswith("stages."):
+            stages.setdefault(int(segment.name.split(".")[1]), []).append(segment)
+    if sorted(stages) != list(range(len(space.stages))):
+        return None
+    wanted = {segment.name: segment for segment in plan.segments}
+    pairs = {pair for choices in space.stages for pair in product(choices.kernels, choices.expand_ratios)}
+    found: dict[str, Block] = {}
+    for kernel, ratio in sorted(pairs):
+        uniform = []
+        for choices, segments in zip(space.stages, stages.values(), strict=True):
+            k = kernel if kernel in choices.kernels else choices.kernels[0]
+            e = ratio if ratio in choices.expand_ratios else choices.expand_ratios[0]
+            uniform.append(Stage(segments[0].out_shape[0], (Block(k, e),) * len(segments)))
+        arch = Arch(plan.input_shape[1], tuple(uniform))
+        if arch not in space:
+            return None
+        lowered = {segment.name: segment for segment in _plain(space.lower(arch, plan.output_shape[0]).segments)}
+        for s, stage in enumerate(arch.stages):
+            for i, block in enumerate(stage.blocks):
+                if lowered[f"stages.{s}.{i}"] == wanted.get(f"stages.{s}.{i}"):
+                    found.setdefault(f"stages.{s}.{i}", block)
+    try:
+        blocks = [tuple(found[segment.name] for segment in segments) for segments in stages.values()]
+    except KeyError:
+        return None
+    widths = [segments[0].out_shape[0] for segments in stages.values()]
+    arch = Arch(plan.input_shape[1], tuple(map(Stage, widths, blocks)))
+    same = _plain(space.lower(arch, plan.output_shape[0]).segments) == list(plan.segments)
+    return arch if same else None
+
+
+def _plain(segments: Iterable[Segment]) -> list[Segment]:
+    """The segments without the note of other kernel sizes that a supernet has."""
+    return [
+        replace(segment, ops=tuple(replace(op, kernels=()) if isinstance(op, Conv) else op for op in segment.ops))
+        for segment in segments
+    ]

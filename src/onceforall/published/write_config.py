@@ -1,0 +1,134 @@
+"""A network as the original's net.config, in its newer spelling, so that the original's users can build it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..arch import Arch
+from ..errors import ArchError
+from ..ops import Activation, Add, Conv, Linear, Norm, Op, Scale, Shape
+from ..plan import Segment
+from ..space import Space
+from .names import CLASSES
+
+__all__ = ["net_config"]
+
+MOMENTUM = 0.1  # of batch norms in the original
+
+
+def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, Any]:
+    """Every layer of the network, as the original's `build_from_config` reads it. `published.plan_from_config` reads it too.
+
+    Raises:
+        ArchError: the architecture lies outside the space, or the space's family is none of the original's.
+    """
+    if space.family not in CLASSES:
+        raise ArchError(f"{space.family} is no family of the original: it has configurations for {', '.join(CLASSES)}")
+    segments = {segment.name: segment for segment in space.lower(arch, num_classes).segments}
+    eps = next(op.eps for segment in segments.values() for op in segment.ops if isinstance(op, Norm))
+    head = segments["head"]
+    (linear,) = (op for op in head.ops if isinstance(op, Linear))
+    blocks = {(s, i): block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
+    result: dict[str, Any] = {"name": CLASSES[space.family], "bn": {"momentum": MOMENTUM, "eps": eps}}
+    if "stem" in segments:
+        result["first_conv"] = _conv_layer(segments["stem"], "first")
+        result["blocks"] = [_mobile(segments["fixed"], 1)]
+        result["blocks"] += [_mobile(segments[f"stages.{s}.{i}"], block.expand_ratio) for (s, i), block in blocks.items()]
+        for prefix, name in (("expand", "final_expand_layer"), ("mix", "feature_mix_layer")):
+            if any(op.name == f"{prefix}.conv" for op in head.ops):
+                result[name] = _conv_layer(head, prefix)
+    else:
+        stem = {key: segments[f"stages.{key[0]}.{key[1]}"] for key in blocks if key[0] < 2}
+        result["input_stem"] = [_stem(segment) for segment in stem.values()]
+        bottlenecks = [(f"stages.{s}.{i}", block.expand_ratio) for (s, i), block in blocks.items() if s >= 2]
+        result["blocks"] = [_bottleneck(segments[name], ratio) for name, ratio in bottlenecks]
+    result["classifier"] = {
+        "name": "LinearLayer",
+        "in_features": linear.in_features,
+        "out_features": num_classes,
+        "bias": True,
+        "use_bn": False,
+        "act_func": None,
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+    return result
+
+
+def _mobile(segment: Segment, ratio: float) -> dict[str, Any]:
+    depthwise, out = _op(segment, "depthwise.conv"), segment.out_shape
+    layer = {
+        "name": "MBConvLayer",
+        "in_channels": segment.in_shape[0],
+        "out_channels": out[0],
+        "kernel_size": depthwise.kernel,
+        "stride": depthwise.stride,
+        "expand_ratio": ratio,
+        "mid_channels": depthwise.shape[0] if ratio != 1 else None,
+        "act_func": _activation(segment, "depthwise.act"),
+        "use_se": any(isinstance(op, Scale) for op in segment.ops),
+    }
+    return _residual(layer, segment.in_shape, segment.ops)
+
+
+def _stem(segment: Segment) -> dict[str, Any]:
+    prefix = segment.ops[0].name.removesuffix(".conv")
+    layer = _conv_layer(segment, prefix)
+    return _residual(layer, segment.in_shape, segment.ops) if prefix == "residual" else layer
+
+
+def _residual(layer: dict[str, Any], shape: Shape, ops: Iterable[Op]) -> dict[str, Any]:
+    identity = {
+        "name": "IdentityLayer",
+        "in_channels": [shape[0]],
+        "out_channels": [shape[0]],
+        "use_bn": False,
+        "act_func": None,
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+    return {"name": "ResidualBlock", "conv": layer, "shortcut": identity if any(isinstance(op, Add) for op in ops) else None}
+
+
+def _bottleneck(segment: Segment, ratio: float) -> dict[str, Any]:
+    return {
+        "name": "ResNetBottleneckBlock",
+        "in_channels": segment.in_shape[0],
+        "out_channels": segment.out_shape[0],
+        "kernel_size": 3,
+        "stride": _op(segment, "spatial.conv").stride,
+        "expand_ratio": ratio,
+        "mid_channels": _op(segment, "spatial.conv").shape[0],
+        "act_func": _activation(segment, "act"),
+        "groups": 1,
+        "downsample_mode": "avgpool_conv",
+    }
+
+
+def _conv_layer(segment: Segment, prefix: str) -> dict[str, Any]:
+    conv = _op(segment, f"{prefix}.conv")
+    return {
+        "name": "ConvLayer",
+        "kernel_size": conv.kernel,
+        "stride": conv.stride,
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "has_shuffle": False,
+        "use_se": False,
+        "in_channels": conv.in_channels,
+        "out_channels": conv.shape[0],
+        "use_bn": any(op.name == f"{prefix}.norm" for op in segment.ops),
+        "act_func": _activation(segment, f"{prefix}.act"),
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+
+
+def _op(segment: Segment, name: str) -> Conv:
+    (conv,) = (op for op in segment.ops if op.name == name and isinstance(op, Conv))
+    return conv
+
+
+def _activation(segment: Segment, name: str) -> str:
+    (function,) = (op.function for op in segment.ops if op.name == name and isinstance(op, Activation))
+    return function
