@@ -1,9 +1,11 @@
 """The predictor: right on what it was not fitted to, honest error bars, pinned to its supernet and space."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -116,6 +118,28 @@ def test_pinned_to_weights_and_space(predictor: AccuracyPredictor, tmp_path: Pat
     for other in (space("mobilenet_v3"), SPACE.restrict(kernels=(3, 5))):
         with pytest.raises(CheckpointError, match="made for another space"):
             AccuracyPredictor.load(path, other)
+
+
+def test_files_from_before_there_were_several_kinds_of_models(predictor: AccuracyPredictor, tmp_path: Path) -> None:
+    path = tmp_path / "predictor.safetensors"
+    predictor.save(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        description = json.loads(file.metadata()["onceforall"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    assert description.pop("model") == "process"
+    assert set(description) == {"format", "space", "weights_hash", "kernel", "numbers"}
+    safetensors.numpy.save_file(arrays, path, {"onceforall": json.dumps(description)})
+    genes, _ = measured(50, 3)
+    np.testing.assert_array_equal(AccuracyPredictor.load(path, SPACE).predict(genes), predictor.predict(genes))
+    for broken in (
+        {"model": "other"},
+        {"model": "published"},
+        {"model": "published", "layout": "resnet50d"},
+        {"model": ["process"]},
+    ):
+        safetensors.numpy.save_file(arrays, path, {"onceforall": json.dumps(description | broken)})
+        with pytest.raises(CheckpointError, match="damaged: fit or import the predictor anew"):
+            AccuracyPredictor.load(path, SPACE)
 
 
 def test_damaged_files(predictor: AccuracyPredictor, tmp_path: Path) -> None:

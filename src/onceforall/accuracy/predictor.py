@@ -1,13 +1,12 @@
-"""`AccuracyPredictor`: accuracy of every network of a space from a few dozen to a few thousand measured ones.
+"""`AccuracyPredictor`: accuracy of every network of a space.
 
-A Gaussian process; its kernel (linear, pairwise, smooth) is the one that predicts each measured network best from all
-others. Prediction is numpy only and vectorised.
+Fitted to a few dozen to a few thousand measured networks, by a Gaussian process whose kernel (linear, pairwise, smooth) is the one
+that predicts each measured network best from all others; or a published one. Prediction is numpy only and vectorised.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,20 @@ from ..files import reading_or_writing, replace_file
 from ..genes import Genes, check
 from ..space import Space
 from ..statistics import kendall_tau
-from .features import Features
-from .gaussian import KINDS, Kernel, Process, fit_process
+from .model import Floats, Model
+from .process_model import ProcessModel
+from .published import PublishedModel
 
 __all__ = ["AccuracyPredictor", "PredictorErrors", "assess"]
 
 FORMAT = "onceforall.predictor/1"
 LEAST = 8  # measured networks
-CHUNK = 8192  # rows predicted at a time: the kernel matrix stays in the cache
 NORMAL_90 = 1.6448536  # 90 % of a normal distribution lie within so many standard deviations
 
-Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+MODELS: dict[str, Callable[[Space, Mapping[str, Any], Mapping[str, Any]], Model]] = {
+    "process": ProcessModel.read,
+    "published": PublishedModel.read,
+}
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,17 @@ class PredictorErrors:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyPredictor:
-    """Predicts top-1 accuracy in [0, 1]. Made by `fit` or `load`.
+    """Predicts top-1 accuracy in [0, 1]. Made by `fit`, `load` or `from_published`.
 
     Args:
         space: the networks that it knows; gene matrices must be of this space.
         weights_hash: of the supernet whose sub-networks were measured.
-        process: the fitted model.
-        center: mean of each feature over the measured networks.
-        scale: their standard deviation.
+        model: what predicts.
     """
 
     space: Space
     weights_hash: str
-    process: Process
-    center: np.ndarray[tuple[int], np.dtype[np.float32]]
-    scale: np.ndarray[tuple[int], np.dtype[np.float32]]
+    model: Model
 
     @classmethod
     def fit(
@@ -89,28 +87,38 @@ class AccuracyPredictor:
         _check_accuracies(genes, y)
         if len(y) < LEAST:
             raise DataError(f"{len(y)} measured networks are too few for a predictor: measure at least {LEAST}")
-        features = Features(space)
-        raw = features(genes).astype(np.float64)
-        center, scale = raw.mean(0), np.maximum(raw.std(0), 1e-2)
-        standard = (raw - center) / scale
-        found = fit_process(standard, y, kinds=KINDS, summary=features.summary_size, rng=np.random.default_rng(seed))
-        return cls(space, weights_hash, found[0], center.astype(np.float32), scale.astype(np.float32))
+        return cls(space, weights_hash, ProcessModel.fit(space, genes, y, seed=seed))
+
+    @classmethod
+    def from_published(cls, path: Path | str, space: Space, *, weights_hash: str = "") -> "AccuracyPredictor":
+        """Read a predictor that the Once-for-All authors published (acc_predictor.pth or ofa_resnet50_acc_predictor.pth).
+
+        Args:
+            path: the file, as published.
+            space: `space("mobilenet_v3", width=1.2)` or `space("resnet50d")`, or a part of it.
+            weights_hash: of the supernet that it will be used with.
+
+        Raises:
+            CheckpointError: unreadable, or not a published predictor.
+            ArchError: it is not for this space. Resolutions are checked when they are predicted.
+        """
+        return cls(space, weights_hash, PublishedModel.from_file(path, space))
 
     @property
     def kind(self) -> str:
-        """Which kernel predicted best: "linear", "pairwise", "smooth" or "smooth-summary"."""
-        return self.process.kernel.kind
+        """What predicts, in a word or two."""
+        return self.model.kind
 
     @property
     def n(self) -> int:
-        """Number of measured networks."""
-        return len(self.process.points)
+        """Number of measured networks that it was fitted to; 0 where that is not known."""
+        return self.model.n
 
     def predict(self, archs: Sequence[Arch] | Genes) -> Floats:
         """Accuracies in [0, 1], float64 (n,).
 
         Raises:
-            ArchError: a network lies outside the space.
+            ArchError: a network lies outside the space, or the model cannot tell about its resolution.
         """
         return np.clip(self.score(archs), 0, 1)
 
@@ -118,30 +126,18 @@ class AccuracyPredictor:
         """As `predict`, but not cut off at 0 and 1, so that a search can still tell networks apart there.
 
         Raises:
-            ArchError: a network lies outside the space.
+            ArchError: as `predict`.
         """
-        genes = _genes(self.space, archs)
-        result = np.zeros(len(genes))
-        for at in range(0, len(genes), CHUNK):
-            points = self._scaled(genes[at : at + CHUNK])
-            if self._slope is not None:
-                result[at : at + CHUNK] = points @ self._slope
-            else:
-                result[at : at + CHUNK] = self.process.kernel(points, self.process.points) @ self.process.weights
-        return result + self.process.mean
+        return self.model.mean(_genes(self.space, archs))
 
     def predict_with_error(self, archs: Sequence[Arch] | Genes) -> tuple[Floats, Floats]:
-        """Accuracies and the standard deviations of what a measurement would give around them, each float64 (n,)."""
-        genes, process = _genes(self.space, archs), self.process
-        mean, std = np.zeros(len(genes)), np.zeros(len(genes))
-        for at in range(0, len(genes), CHUNK):
-            points = self._scaled(genes[at : at + CHUNK])
-            covariance = process.kernel(points, process.points)
-            mean[at : at + CHUNK] = covariance @ process.weights
-            explained = ((covariance @ process.root) ** 2).sum(1)
-            prior = _diagonal(process.kernel, points)
-            std[at : at + CHUNK] = np.sqrt(process.variance * (np.maximum(prior - explained, 0) + process.noise))
-        return np.clip(mean + process.mean, 0, 1), std
+        """Accuracies and the standard deviations of what a measurement would give around them, each float64 (n,).
+
+        Raises:
+            ArchError: as `predict`.
+        """
+        mean, std = self.model.mean_and_std(_genes(self.space, archs))
+        return np.clip(mean, 0, 1), std
 
     def save(self, path: Path) -> None:
         """Write one safetensors file; the description is JSON in its metadata.
@@ -149,23 +145,9 @@ class AccuracyPredictor:
         Raises:
             FileError: the file cannot be written.
         """
-        process = self.process
-        arrays = {
-            "center": self.center,
-            "points": process.points,
-            "root": process.root,
-            "scale": self.scale,
-            "weights": process.weights,
-        }
-        description = {
-            "format": FORMAT,
-            "space": _signature(self.space),
-            "weights_hash": self.weights_hash,
-            "kernel": asdict(process.kernel),
-            "numbers": {name: value for name, value in vars(process).items() if isinstance(value, float)},
-        }
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        metadata = {"onceforall": json.dumps(description)}
+        described = {"format": FORMAT, "space": _signature(self.space), "weights_hash": self.weights_hash}
+        metadata = {"onceforall": json.dumps(described | self.model.description())}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in self.model.arrays().items()}
         replace_file(path, lambda temporary: safetensors.numpy.save_file(contiguous, temporary, metadata))
 
     @classmethod
@@ -193,27 +175,10 @@ class AccuracyPredictor:
                 "measure sub-networks of this supernet and fit anew"
             )
         try:
-            numbers = {name: float(value) for name, value in description["numbers"].items()}
-            center, scale = arrays.pop("center"), arrays.pop("scale")
-            process = Process(kernel=Kernel(**description["kernel"]), **arrays, **numbers)  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError):
-            raise CheckpointError(f"{path}: damaged: fit the predictor anew") from None
-        return cls(space, made_for, process, center, scale)
-
-    @cached_property
-    def _features(self) -> Features:
-        return Features(self.space)
-
-    def _scaled(self, genes: Genes) -> np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]:
-        return self.process.kernel.scaled((self._features(genes) - self.center) / self.scale)
-
-    @cached_property
-    def _slope(self) -> Floats | None:
-        """Weight of each feature where the model is linear, which is quicker than going over the measured networks."""
-        if self.process.kernel.kind != "linear":
-            return None
-        slope: Floats = self.process.points.T.astype(np.float64) @ self.process.weights
-        return slope
+            model = MODELS[description.get("model", "process")](space, description, arrays)  # the first files had no "model"
+        except (LookupError, TypeError, ValueError):
+            raise CheckpointError(f"{path}: damaged: fit or import the predictor anew") from None
+        return cls(space, made_for, model)
 
 
 def assess(predictor: AccuracyPredictor, archs: Sequence[Arch] | Genes, accuracies: Sequence[float] | Floats) -> PredictorErrors:
@@ -245,16 +210,6 @@ def _check_accuracies(genes: Genes, y: Floats) -> None:
     wrong = ~((y >= 0) & (y <= 1))
     if wrong.any():
         raise DataError(f"accuracy {y[wrong][0]:g} is not in [0, 1]: give fractions, not percentages")
-
-
-def _diagonal(kernel: Kernel, points: np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]) -> Floats:
-    """kernel(x, x) of each row."""
-    linear: Floats = (points * points).sum(1).astype(np.float64)
-    if kernel.kind == "linear":
-        return linear
-    curved: Floats = linear * linear if kernel.kind == "pairwise" else np.ones_like(linear)
-    total: Floats = (1 - kernel.mixture) * linear + kernel.mixture * curved
-    return total
 
 
 def _signature(space: Space) -> dict[str, Any]:

@@ -1,0 +1,265 @@
+"""The accuracy predictors that the Once-for-All authors published: perceptrons on one-hot choices.
+
+Sources: ofa/tutorial/accuracy_predictor.py (MobileNetV3), ofa/nas/accuracy_predictor and tutorial/ofa_resnet50_example.ipynb
+(ResNet-50-D) in the repository mit-han-lab/once-for-all, for the order of the inputs; Cai et al., ICLR 2020, for the error.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArchError, CheckpointError
+from ..genes import Genes, check
+from ..space import Choices, Space
+from ..spaces import space as make_space
+from ..spaces.resnet50d import stage_widths
+from .model import Array, Floats
+from .perceptron import Perceptron
+
+__all__ = ["LAYOUTS", "Layout", "PublishedModel"]
+
+RMSE = 0.0021  # that the paper reports
+CHUNK = 1024  # rows predicted at a time: the hidden values stay in the cache
+STEP = 16  # pixels: the largest known resolution stands for those less than a step above it
+
+Inputs = dict[tuple[str, int, int, float], int]  # kind, stage and block of a gene column, and the value -> number of the input
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published predictor: what its inputs stand for, and what its file holds.
+
+    Args:
+        space: every choice that it knows.
+        resolutions: of its inputs, ascending.
+        first_resolution: number of the first input for a resolution.
+        inputs: number of all inputs.
+        choices: inputs of the other choices.
+        weights: names of the layers' weights in the file, (outputs, inputs) each.
+        biases: names of the layers' biases.
+    """
+
+    space: Space
+    resolutions: tuple[int, ...]
+    first_resolution: int
+    inputs: int
+    choices: Inputs
+    weights: tuple[str, ...]
+    biases: tuple[str, ...]
+
+    def resolution_input(self, resolution: int) -> int:
+        """That of the largest resolution that is not above this one; -1 if there is none or the largest is a step below."""
+        if not self.resolutions[0] <= resolution < self.resolutions[-1] + STEP:
+            return -1
+        return self.first_resolution + int(np.searchsorted(self.resolutions, resolution, "right")) - 1
+
+    def check(self, space: Space) -> None:
+        """Do nothing if the predictor knows every choice of the space; its resolutions are checked when they are predicted.
+
+        Raises:
+            ArchError: another family, other arguments, or choices that the predictor does not know.
+        """
+        full = self.space
+        if space.family != full.family:
+            raise ArchError(f"this predictor is for {_call(full)}, not for {space.family}: load it for that space")
+        for name in ("width", "strides"):
+            if space.arguments[name] != full.arguments[name]:
+                raise ArchError(
+                    f"this predictor is for {_call(full)} with {name} {full.arguments[name]}, not {space.arguments[name]}, "
+                    "whose networks differ: load it for that space or a part of it"
+                )
+        for s, (own, known) in enumerate(zip(space.stages, full.stages, strict=True)):
+            for name in Choices.__dataclass_fields__:
+                values, allowed = getattr(own, name), getattr(known, name)
+                if not set(values) <= set(allowed):
+                    raise ArchError(
+                        f"stage {s} offers {name} {values}, this predictor knows {allowed}: restrict the space to those, or fit one"
+                    )
+
+
+def _call(space: Space) -> str:
+    return f"space({space.family!r}, width={space.arguments['width']:g})"
+
+
+def _mobilenet_v3() -> Layout:
+    """One-hot kernels of 5 × 4 blocks, then their ratios, then 8 resolutions. For width 1.2."""
+    kernels, ratios, blocks = (3, 5, 7), (3, 4, 6), [(s, i) for s in range(5) for i in range(4)]
+    choices: Inputs = {("kernel", *at, k): 3 * b + i for b, at in enumerate(blocks) for i, k in enumerate(kernels)}
+    choices |= {("expand_ratio", *at, e): 60 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate(ratios)}
+    layers = (0, 2, 4, 6)
+    return Layout(
+        make_space("mobilenet_v3", width=1.2),
+        tuple(range(112, 225, 16)),
+        120,
+        128,
+        choices,
+        tuple(f"{i}.weight" for i in layers),
+        tuple(f"{i}.bias" for i in layers),
+    )
+
+
+def _resnet50d() -> Layout:
+    """8 resolutions, then one-hot: the stem convolution left out or kept, widths of 6 stages, ratios of 4 + 4 + 6 + 4 blocks."""
+    full = make_space("resnet50d")
+    choices: Inputs = {("depth", 0, -1, 1): 8, ("depth", 0, -1, 2): 9}
+    for s, stage in enumerate(stage_widths(full.arguments)):
+        # Two multipliers give the stem 24 channels: reversed, so that the smaller stands for both.
+        choices |= {("width", s, -1, width): 10 + 3 * s + i for i, width in reversed(list(enumerate(stage)))}
+    blocks = [(s, i) for s, depth in ((2, 4), (3, 4), (4, 6), (5, 4)) for i in range(depth)]
+    choices |= {("expand_ratio", *at, e): 28 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate((0.2, 0.25, 0.35))}
+    hidden = [f"layers.{i}.0" for i in range(3)]
+    return Layout(
+        full,
+        (128, 144, 160, 176, 192, 224, 240, 256),
+        0,
+        82,
+        choices,
+        (*(f"{name}.weight" for name in hidden), "layers.3.weight"),
+        (*(f"{name}.bias" for name in hidden), "base_acc"),
+    )
+
+
+LAYOUTS: dict[str, Callable[[], Layout]] = {"mobilenet_v3": _mobilenet_v3, "resnet50d": _resnet50d}
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedModel:
+    """A published predictor for a space or a part of it. Made by `from_file` or `read`.
+
+    Its standard deviation is everywhere the error that the paper reports (0.21 %); it is not calibrated.
+    """
+
+    space: Space
+    name: str
+    perceptron: Perceptron
+
+    @classmethod
+    def from_file(cls, path: Path | str, space: Space) -> "PublishedModel":
+        """Read a published file.
+
+        Raises:
+            CheckpointError: unreadable, or not the tensors of a published predictor.
+            ArchError: the space is not the one that the predictor is for, nor a part of it.
+        """
+        from ..nn.legacy import read_tensors  # loads torch
+
+        tensors = read_tensors(path)
+        layouts = {name: make() for name, make in LAYOUTS.items()}
+        fitting = [name for name, layout in layouts.items() if tensors.keys() == {*layout.weights, *layout.biases}]
+        if not fitting:
+            raise CheckpointError(
+                f"{path}: holds {', '.join(list(tensors)[:3])}, …: not one of the published accuracy predictors "
+                f"({', '.join(LAYOUTS)}): check the path"
+            )
+        name, layout = fitting[0], layouts[fitting[0]]
+        for key, tensor in tensors.items():
+            if not tensor.is_floating_point():
+                raise CheckpointError(
+                    f"{path}: {key!r} holds {str(tensor.dtype).removeprefix('torch.')}, not float32: check the path"
+                )
+        arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+        weights, biases = [arrays[key].T for key in layout.weights], [arrays[key] for key in layout.biases]
+        if weights[0].ndim != 2 or len(weights[0]) != layout.inputs:
+            shape = arrays[layout.weights[0]].shape
+            raise CheckpointError(f"{path}: {layout.weights[0]} has shape {shape}: {name} needs (units, {layout.inputs})")
+        try:
+            perceptron = Perceptron.of(weights, biases)
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(f"{path}: not a published accuracy predictor, {error}: check the path") from None
+        try:
+            layout.check(space)
+        except ArchError as error:
+            raise ArchError(f"{path}: {error}") from None
+        return cls(space, name, perceptron)
+
+    @classmethod
+    def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "PublishedModel":
+        """From what `description` and `arrays` gave.
+
+        Raises:
+            LookupError, TypeError, ValueError: they do not belong together.
+        """
+        name, layers = description["layout"], range(len(arrays) // 2)
+        perceptron = Perceptron.of([arrays[f"{i}.weight"] for i in layers], [arrays[f"{i}.bias"] for i in layers])
+        if len(perceptron.weights[0]) != LAYOUTS[name]().inputs:
+            raise ValueError("another number of inputs")
+        return cls(space, name, perceptron)
+
+    @property
+    def kind(self) -> str:
+        """ "published"."""
+        return "published"
+
+    @property
+    def n(self) -> int:
+        """0: the file does not say how many networks were measured."""
+        return 0
+
+    def mean(self, genes: Genes) -> Floats:
+        """Predicted accuracies (n,).
+
+        Raises:
+            ArchError: a row outside the space, or a resolution that the predictor does not know.
+        """
+        result = np.zeros(len(genes))
+        for at in range(0, len(genes), CHUNK):
+            result[at : at + CHUNK] = self.perceptron(self._inputs(genes[at : at + CHUNK]))
+        return result
+
+    def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
+        """Predicted accuracies, and for each the error that the paper reports, each (n,)."""
+        return self.mean(genes), np.full(len(genes), RMSE)
+
+    def description(self) -> dict[str, Any]:
+        """Which of the published ones."""
+        return {"model": "published", "layout": self.name}
+
+    def arrays(self) -> dict[str, Array]:
+        """The layers, numbered."""
+        perceptron = self.perceptron
+        weights = {f"{i}.weight": array for i, array in enumerate(perceptron.weights)}
+        return weights | {f"{i}.bias": array for i, array in enumerate(perceptron.biases)}
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return LAYOUTS[self.name]()
+
+    @cached_property
+    def _tables(self) -> tuple[Array, Array, Array]:
+        """Gene columns that the predictor sees; where each one's part of the table starts; the table from genes + 1 to inputs.
+
+        The input after the last one stands for absent blocks, -1 for a resolution that the predictor does not know.
+        """
+        layout = self._layout
+        seen, starts, table = [], [], list[int]()
+        for c, column in enumerate(self.space.columns):
+            if column.kind == "resolution":
+                found = [layout.resolution_input(int(r)) for r in column.choices]
+            else:
+                keys = [(column.kind, column.stage, column.block, value) for value in column.choices]
+                found = [layout.choices[key] for key in keys if key in layout.choices]
+            if found:
+                seen.append(c)
+                starts.append(len(table) + 1)
+                table += [layout.inputs, *found]
+        return np.array(seen), np.array(starts), np.array(table)
+
+    def _inputs(self, genes: Genes) -> Array:
+        """(n, inputs) float32."""
+        check(self.space.columns, genes)
+        seen, starts, table = self._tables
+        at = table[genes[:, seen] + starts]
+        if (at[:, 0] < 0).any():
+            resolution = self.space.resolutions[genes[at[:, 0] < 0, 0][0]]
+            known = self._layout.resolutions
+            raise ArchError(
+                f"resolution {resolution} is not known to this predictor: it knows {', '.join(map(str, known))} and those up to "
+                f"{STEP - 1} above the last: restrict the space to resolutions from {known[0]} to {known[-1] + STEP - 1}"
+            )
+        x = np.zeros((len(genes), self._layout.inputs + 1), np.float32)
+        x[np.arange(len(genes))[:, None], at] = 1
+        return x[:, :-1]
