@@ -7,6 +7,7 @@ With ONCEFORALL_PUBLISHED naming the folder of the published files, their predic
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from onceforall.arch import Block, Stage
 from onceforall.errors import ArchError, CheckpointError
 from onceforall.search import maximise
 
+DOCS = Path(__file__).parents[2] / "docs" / "published.md"
 GOLDEN = Path(__file__).parents[1] / "published_data" / "predictor_golden.json"
 SPACES = {"mobilenet_v3": space("mobilenet_v3", width=1.2), "resnet50d": space("resnet50d")}
 FILES = {"mobilenet_v3": "acc_predictor.pth", "resnet50d": "ofa_resnet50_acc_predictor.pth"}
@@ -332,6 +334,16 @@ def test_idle_units_are_left_out_exactly(sizes: list[int], seed: int, share: flo
     for before, after in pairwise(found.weights):
         assert before.any(0).all()
         assert after.any(1).all()
+
+
+def test_the_documented_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = DOCS.read_text(encoding="utf-8").split("## Accuracy predictors")[1]
+    a_file("mobilenet_v3", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(re.findall(r"```py\n(.*?)```", section, re.DOTALL)[0], names := dict[str, Any]())
+    assert names["predictor"].predict([names["best"]])[0] == pytest.approx(names["top1"].max(), abs=1e-6)
+    loaded = AccuracyPredictor.load("predictor.safetensors", names["space"])
+    np.testing.assert_array_equal(loaded.predict(names["genes"]), names["top1"])
 
 
 def test_no_torch_before_a_file_is_read() -> None:

@@ -139,7 +139,7 @@ class AccuracyPredictor:
         mean, std = self.model.mean_and_std(_genes(self.space, archs))
         return np.clip(mean, 0, 1), std
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write one safetensors file; the description is JSON in its metadata.
 
         Raises:
@@ -148,10 +148,10 @@ class AccuracyPredictor:
         described = {"format": FORMAT, "space": _signature(self.space), "weights_hash": self.weights_hash}
         metadata = {"onceforall": json.dumps(described | self.model.description())}
         contiguous = {name: np.ascontiguousarray(array) for name, array in self.model.arrays().items()}
-        replace_file(path, lambda temporary: safetensors.numpy.save_file(contiguous, temporary, metadata))
+        replace_file(Path(path), lambda temporary: safetensors.numpy.save_file(contiguous, temporary, metadata))
 
     @classmethod
-    def load(cls, path: Path, space: Space, *, weights_hash: str | None = None) -> "AccuracyPredictor":
+    def load(cls, path: Path | str, space: Space, *, weights_hash: str | None = None) -> "AccuracyPredictor":
         """Read what `save` wrote.
 
         Args:
@@ -163,7 +163,7 @@ class AccuracyPredictor:
             CheckpointError: damaged, or made for another space or other weights.
             FileError: unreadable.
         """
-        description, arrays = _read(path)
+        description, arrays = _read(Path(path))
         if description.get("format") != FORMAT:
             raise CheckpointError(f"{path}: unknown predictor format {description.get('format')!r}, this version reads {FORMAT!r}")
         if description["space"] != _signature(space):
