@@ -43,6 +43,12 @@ class Segment:
         return sum(op.params for op in self.ops)
 
     @cached_property
+    def read_once(self) -> frozenset[str]:
+        """Operations whose output one operation reads, which may overwrite it."""
+        readers = Counter(source for op in self.ops for source in op.inputs)
+        return frozenset(op.name for op in self.ops if readers[op.name] == 1)
+
+    @cached_property
     def peak_activations(self) -> int:
         """Most numbers alive at once while the segment runs: inputs still needed plus the output being written.
 

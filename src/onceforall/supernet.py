@@ -125,7 +125,7 @@ class Supernet(nn.Module):
                 case Conv() | Norm() | Linear():
                     x = self._layers[f"{segment.name}.{op.name}"](source, op)
                 case Activation():
-                    x = ACTIVATIONS[op.function](source)
+                    x = ACTIVATIONS[op.function](source, inplace=op.inputs[0] in segment.read_once)
                 case Add():
                     x = source + values[op.inputs[1]]
                 case Scale():

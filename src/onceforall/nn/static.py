@@ -1,7 +1,6 @@
 """A plain torch network from a plan: a `torch.fx.GraphModule` of `torch.nn` layers, with nothing of ours inside."""
 
 import operator
-from collections import Counter
 from typing import assert_never
 
 import torch
@@ -27,11 +26,9 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
     last = graph.placeholder("x")
     for segment in plan.segments:
         values = {"in": last}
-        readers = Counter(source for op in segment.ops for source in op.inputs)
         for op in segment.ops:
             inputs = tuple(values[source] for source in op.inputs)
-            inplace = readers[op.inputs[0]] == 1 and inputs[0].op != "placeholder"
-            layer = _layer(op, dropout, inplace)
+            layer = _layer(op, dropout, op.inputs[0] in segment.read_once)
             if isinstance(layer, nn.Module):
                 name = f"{segment.name}.{op.name}"
                 put(root, name, layer)

@@ -1,0 +1,92 @@
+"""Forward and backward of `supernet(x, arch)` against the plain extracted network with the same weights, in turns.
+
+    python benchmarks/train_step.py [--family mobilenet_v3] [--width 1.0] [--resolution 128] [--batch 32] [--device cpu]
+
+Both are in channels-last format and in train mode, with cross-entropy. Gradients are dropped before each pass. Printed is, for
+each sub-network, the median over the rounds of (supernet / extracted); the aim is 1.05 as the median and 1.10 for any.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import onceforall
+from onceforall import Arch, Space, Supernet
+from onceforall.genes import canonical
+
+RANDOM = 8
+
+
+def choose(space: Space, resolution: int) -> dict[str, Arch]:
+    rng = np.random.default_rng(0)
+    columns = space.columns
+    middle = space.genes([space.largest(resolution)])
+    for c, column in enumerate(columns):
+        if column.kind != "resolution":
+            middle[:, c] = len(column.choices) // 2
+    drawn = [Arch(resolution, space.sample(rng).stages) for _ in range(RANDOM)]
+    return {
+        "largest": space.largest(resolution),
+        "middle": space.archs(canonical(columns, middle))[0],
+        "smallest": space.smallest(resolution),
+        **{f"random {i + 1}": arch for i, arch in enumerate(drawn)},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", default="mobilenet_v3")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    space = onceforall.space(arguments.family, width=arguments.width)
+    supernet = Supernet(space, 10).to(device).train()
+    images = torch.randn(arguments.batch, 3, arguments.resolution, arguments.resolution, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(arguments.batch, device=device) % 10
+
+    def seconds(call: torch.nn.Module, *more: Arch) -> float:
+        for parameter in call.parameters():
+            parameter.grad = None
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        F.cross_entropy(call(images, *more), labels).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    print(
+        f"{space.family}, width {arguments.width}, {arguments.resolution} px, batch {arguments.batch}, {arguments.threads} threads"
+    )
+    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {arguments.rounds} rounds")
+    ratios = {}
+    for name, arch in choose(space, arguments.resolution).items():
+        plain = supernet.extract(arch)
+        pairs = []
+        for number in range(arguments.rounds + 2):
+            both = [lambda plain=plain: seconds(plain), lambda arch=arch: seconds(supernet, arch)]
+            order = (0, 1) if number % 2 else (1, 0)
+            found = {i: both[i]() for i in order}
+            pairs.append((found[0], found[1]))
+        ratios[name] = statistics.median(b / a for a, b in pairs[2:])
+        print(
+            f"{name:>10}: {1e3 * statistics.median(a for a, _ in pairs[2:]):7.1f} ms extracted, ratio {ratios[name]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio {statistics.median(ratios.values()):.3f}, largest {max(ratios.values()):.3f}")
+
+
+if __name__ == "__main__":
+    main()
