@@ -8,7 +8,7 @@ import pytest
 import onceforall
 from onceforall.costs import segment_table
 from onceforall.errors import DeviceError, FileError
-from onceforall.latency import Device, LatencyErrors, LatencyTable
+from onceforall.latency import Device, LatencyErrors, LatencyTable, Measured
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 24), depths=(1, 2), kernels=(3, 5))
 ERRORS = LatencyErrors((1.0, 2.2, 2.9), (1.0, 2.0, 3.0))
@@ -17,7 +17,7 @@ ERRORS = LatencyErrors((1.0, 2.2, 2.9), (1.0, 2.0, 3.0))
 @pytest.fixture
 def table() -> LatencyTable:
     costs = segment_table(SPACE, 10).costs(lambda segment: 1e-6 * segment.macs + 0.01)
-    return LatencyTable(Device("pytorch"), costs, ERRORS, 0.1, "a processor", "1.0", 10)
+    return LatencyTable(costs, 10, "a processor", Measured(Device("pytorch"), "1.0", 0.1, ERRORS))
 
 
 def test_estimate_is_the_sum_over_segments(table: LatencyTable) -> None:

@@ -4,7 +4,7 @@ from .device import Available, Device, list_devices
 from .measure import Timing, measure
 from .networks import measure_networks, measure_onnx, stand_in
 from .profile import Effort, profile_space
-from .table import LatencyErrors, LatencyTable
+from .table import LatencyErrors, LatencyTable, Measured
 
 __all__ = [
     "Available",
@@ -12,6 +12,7 @@ __all__ = [
     "Effort",
     "LatencyErrors",
     "LatencyTable",
+    "Measured",
     "Timing",
     "list_devices",
     "measure",

@@ -27,7 +27,7 @@ from .device import Device, list_devices
 from .fit import compositions, fit_costs, interpolate
 from .measure import Reference, measure
 from .networks import ready, stand_in
-from .table import LatencyErrors, LatencyTable, space_hash
+from .table import LatencyErrors, LatencyTable, Measured, space_hash
 
 __all__ = ["Effort", "profile_space"]
 
@@ -105,7 +105,8 @@ def profile_space(
     in_network = table.costs(lambda segment: by_signature[segment.signature])
     errors = LatencyErrors(tuple(in_network.estimate(tested).tolist()), tuple(times[fit:].tolist()))
     (here,) = (d for d in list_devices() if d.runtime == device.runtime)
-    return LatencyTable(device, in_network, errors, log.baseline_ms, here.processor, here.version or "", num_classes)
+    measured = Measured(device, here.version or "", log.baseline_ms, errors)
+    return LatencyTable(in_network, num_classes, here.processor, measured)
 
 
 def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int) -> list[int]:

@@ -1,8 +1,8 @@
 """`LatencyTable`: the latency of every network of a space on one device, estimated by look-up, and how far off that is."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from ..genes import Genes
 from ..space import Space
 from ..statistics import kendall_tau
 from .device import Device
+from .lookup_file import read_lookup_files
+from .published import Place, missing_entry, published_costs
 
-__all__ = ["LatencyErrors", "LatencyTable", "space_hash"]
+__all__ = ["LatencyErrors", "LatencyTable", "Measured", "space_hash"]
 
 FORMAT = "onceforall.latency/1"
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -62,47 +64,114 @@ class LatencyErrors:
 
 
 @dataclass(frozen=True)
-class LatencyTable:
-    """Milliseconds per call of each network, made by `profile_space`.
+class Measured:
+    """How `profile_space` made a table on this machine.
 
     Args:
         device: that was measured.
-        costs: ms of each segment inside a network.
-        errors: on networks not used to make the table.
-        baseline_ms: what the reference kernel took; pass it to `measure_networks` for times that compare with estimates.
-        processor: name of the machine's processor.
         version: of the runtime.
+        baseline_ms: what the reference kernel took; pass it to `measure_networks` for times that compare with estimates.
+        errors: on networks not used to make the table.
     """
 
     device: Device
-    costs: CostTable
-    errors: LatencyErrors
-    baseline_ms: float
-    processor: str
     version: str
+    baseline_ms: float
+    errors: LatencyErrors
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds per call of each network: measured by `profile_space`, or published.
+
+    Args:
+        costs: ms of each segment inside a network; NaN where a published table has no entry.
+        num_classes: outputs of the classifier.
+        processor: name of the machine's processor, or of the published table.
+        measured: None for a published table.
+        missing: of a published table, the missing key of each segment that is NaN.
+    """
+
+    costs: CostTable
     num_classes: int
+    processor: str
+    measured: Measured | None
+    missing: Mapping[Place, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_published(cls, folder: Path | str, space: Space, num_classes: int = 1000) -> "LatencyTable":
+        """The original project's YAML tables of one device, such as Samsung Note10 (see docs/published.md).
+
+        Args:
+            folder: with one file for each measured resolution; or one file.
+            space: whose networks are to be estimated; it may hold more than was measured.
+            num_classes: outputs of the classifier that was measured.
+
+        Raises:
+            FileError: nothing there, or a file that is no such table.
+            DeviceError: no network of the space can be estimated.
+        """
+        path = Path(folder)
+        costs, missing = published_costs(read_lookup_files(path), segment_table(space, num_classes))
+        name = path.absolute()
+        return cls(costs, num_classes, name.name if path.is_dir() else name.stem, None, missing)
 
     def estimate(self, archs: Sequence[Arch] | Genes) -> Floats:
-        """Latency in ms of architectures or rows of a gene matrix, float64 (n,)."""
-        return self.costs.estimate(archs)
+        """Latency in ms of architectures or rows of a gene matrix, float64 (n,).
+
+        Raises:
+            DeviceError: a published table lacks an entry that one of the networks needs.
+        """
+        segments = self.costs.segments
+        genes = archs if isinstance(archs, np.ndarray) else segments.space.genes(archs)
+        total = self.costs.estimate(genes)
+        if (unknown := np.isnan(total)).any():
+            raise DeviceError(f"{self.processor}: {missing_entry(segments, self.missing, genes[unknown][:1])}")
+        return total
+
+    @property
+    def device(self) -> Device:
+        """That was measured. This and the next three raise `DeviceError` for a published table."""
+        return self._measured.device
+
+    @property
+    def version(self) -> str:
+        return self._measured.version
+
+    @property
+    def baseline_ms(self) -> float:
+        return self._measured.baseline_ms
+
+    @property
+    def errors(self) -> LatencyErrors:
+        return self._measured.errors
+
+    @property
+    def _measured(self) -> Measured:
+        if self.measured is None:
+            raise DeviceError(
+                f"{self.processor} is a published table, not of a device of this machine: measure one with ofa profile"
+            )
+        return self.measured
 
     def save(self, path: Path) -> None:
         """Write the table as JSON, atomically."""
+        segments, made = self.costs.segments, self.measured
+        slots: list[dict[str, Any]] = [
+            {"name": slot.name, "ms": [None if np.isnan(v) else v for v in values.tolist()]}
+            for slot, values in zip(segments.slots, self.costs.values, strict=True)
+        ]
+        for (s, code), key in self.missing.items():
+            slots[s].setdefault("missing", {})[str(code)] = key
         write_json(
             path,
             {
                 "format": FORMAT,
-                "space": json.loads(self.costs.segments.space.to_json()),
-                "space_hash": space_hash(self.costs.segments.space, self.num_classes),
-                "device": asdict(self.device),
+                "space": json.loads(segments.space.to_json()),
+                "space_hash": space_hash(segments.space, self.num_classes),
                 "processor": self.processor,
-                "version": self.version,
-                "baseline_ms": self.baseline_ms,
-                "errors": asdict(self.errors),
-                "slots": [
-                    {"name": slot.name, "ms": values.tolist()}
-                    for slot, values in zip(self.costs.segments.slots, self.costs.values, strict=True)
-                ],
+                **(dict.fromkeys(f.name for f in fields(Measured)) if made is None else asdict(made)),
+                "slots": slots,
             },
         )
 
@@ -122,15 +191,19 @@ class LatencyTable:
         segments = segment_table(space, num_classes)
         try:
             values = tuple(np.array(slot["ms"], np.float64) for slot in data["slots"])
-            errors = LatencyErrors(*(tuple(map(float, data["errors"][key])) for key in ("predicted", "measured")))
-            table = cls(
-                Device(**data["device"]), CostTable(segments, values), errors,
-                float(data["baseline_ms"]), str(data["processor"]), str(data["version"]), num_classes,
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+            missing = {(s, int(c)): str(key) for s, slot in enumerate(data["slots"]) for c, key in slot.get("missing", {}).items()}
+            measured = None
+            if data["device"] is not None:
+                errors = LatencyErrors(*(tuple(map(float, data["errors"][key])) for key in ("predicted", "measured")))
+                measured = Measured(Device(**data["device"]), str(data["version"]), float(data["baseline_ms"]), errors)
+            table = cls(CostTable(segments, values), num_classes, str(data["processor"]), measured, missing)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: a damaged latency table ({error!r}): make it anew with ofa profile") from None
-        if [len(v) for v in values] != [len(slot.segments) for slot in segments.slots]:
+        if [v.shape for v in values] != [(len(slot.segments),) for slot in segments.slots]:
             raise FileError(f"{path}: a damaged latency table (slots of another size): make it anew with ofa profile")
+        unknown = {(s, int(code)) for s, v in enumerate(values) for code in np.flatnonzero(np.isnan(v))}
+        if unknown != set(missing):
+            raise FileError(f"{path}: a damaged latency table (times are missing): make it anew")
         return table
 
 
