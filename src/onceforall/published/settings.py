@@ -1,10 +1,13 @@
 """The original's settings of a sub-network, {"ks": ..., "e": ..., "d": ...} and for ResNet-50-D "w", to an `Arch` and back.
 
 Lists run over all blocks of the largest network, those that are absent included; a single number means the same everywhere.
+"image_size" or "r" may give the resolution, "wid" may be None, as in the original's search results.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..arch import Arch, Block, Stage
 from ..errors import ArchError
@@ -20,14 +23,14 @@ def arch(space: Space, settings: Mapping[str, Any], resolution: int | None = Non
 
     Args:
         space: of the family that the settings are for.
-        settings: "ks", "e" and "d"; for ResNet-50-D "e", "d" and "w". Entries of absent blocks are not looked at.
+        settings: "ks", "e" and "d"; for ResNet-50-D "e", "d" and "w". Entries of absent blocks may be any number.
         resolution: input size in pixels; None takes it from "image_size" or "r" in the settings.
 
     Raises:
         ArchError: something is missing, unknown, of the wrong length, or not in the space.
     """
     if not isinstance(settings, Mapping):
-        raise ArchError(f'settings are {settings!r}: give a dictionary such as {{"ks": 7, "e": 6, "d": 4}}')
+        raise ArchError(f'settings are {_shown(settings)}: give a dictionary such as {{"ks": 7, "e": 6, "d": 4}}')
     to_stages, _ = _layout(space)
     made = Arch(_resolution(settings, resolution), to_stages(space, _Reader(space, settings)))
     space.check(made)
@@ -55,20 +58,22 @@ class _Reader:
 
     def allow(self, *names: str) -> None:
         for name in self.settings:
-            if name not in (*names, "image_size", "r"):
-                raise ArchError(f"settings have an unknown entry {name!r}: a {self.space.family} network has {', '.join(names)}")
+            if name not in (*names, "image_size", "r") and not (name == "wid" and self.settings[name] is None):
+                raise ArchError(
+                    f"settings have an unknown entry {_shown(name)}: a {self.space.family} network has {', '.join(names)}"
+                )
 
     def numbers(self, name: str, length: int) -> list[Any]:
         """The entry as a list of numbers; one that is a single number is repeated."""
         if name not in self.settings:
             raise ArchError(f"settings have no {name!r}: a {self.space.family} network needs it, a number or {length} of them")
-        value = self.settings[name]
-        values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * length
+        value = _plain(self.settings[name])
+        values = [_plain(item) for item in value] if isinstance(value, list) else [value] * length
         if len(values) != length:
             raise ArchError(f"{name} has {len(values)} values: {self.space.family} needs {length}, or one number for all")
         for item in values:
-            if not isinstance(item, int | float) or isinstance(item, bool):
-                raise ArchError(f"{name} holds {item!r}: it must be a number")
+            if not _is_number(item):
+                raise ArchError(f"{name} holds {_shown(item)}: it must be a number")
         return values
 
 
@@ -79,7 +84,8 @@ def _mobile_stages(space: Space, reader: _Reader) -> tuple[Stage, ...]:
     listed = _blocks(full, reader.numbers("ks", blocks), reader.numbers("e", blocks))
     stages = []
     for s, (choices, d) in enumerate(zip(full, reader.numbers("d", len(full)), strict=True)):
-        depth = d if len(choices.depths) > 1 else choices.depths[0]  # as in the original, whatever is written
+        fixed = choices.depths != space.arguments["depths"]  # where the original draws a depth too, but does not use it
+        depth = choices.depths[0] if fixed and d in space.arguments["depths"] else d
         stages.append(Stage(choices.widths[0], _first(listed[s], depth, s)))
     return tuple(stages)
 
@@ -167,12 +173,28 @@ def _first(blocks: tuple[Block, ...], depth: Any, stage: int) -> tuple[Block, ..
     return blocks[: int(depth)]
 
 
-def _resolution(settings: Mapping[str, Any], resolution: int | None) -> int:
-    given = [settings[name] for name in ("image_size", "r") if name in settings]
-    given = [value[0] if isinstance(value, Sequence) and len(value) == 1 else value for value in given]
-    found = [*([] if resolution is None else [resolution]), *given]
+def _resolution(settings: Mapping[str, Any], resolution: object) -> int:
+    given = [_plain(settings[name]) for name in ("image_size", "r") if name in settings]
+    given = [_plain(value[0]) if isinstance(value, list) and len(value) == 1 else value for value in given]
+    found = [*([] if resolution is None else [_plain(resolution)]), *given]
     if not found:
         raise ArchError("no resolution: give it as an argument, or as image_size in the settings")
-    if any(value != found[0] for value in found) or not isinstance(found[0], int) or isinstance(found[0], bool):
-        raise ArchError(f"the resolution is {' and '.join(map(str, found))}: it must be one whole number of pixels")
-    return found[0]
+    if not all(_is_number(value) and value == found[0] for value in found):
+        raise ArchError(f"the resolution is {' and '.join(map(_shown, found))}: it must be one whole number of pixels")
+    return found[0]  # type: ignore[no-any-return]
+
+
+def _plain(value: object) -> Any:
+    """Numbers and lists of Python for those of numpy, and lists for tuples."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e6 < value < 1e6
+
+
+def _shown(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
