@@ -54,11 +54,17 @@ class Supernet(nn.Module):
         elastic = ElasticConv | ElasticNorm | ElasticLinear
         self._layers = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
 
-    def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, sync_norm: bool = False) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, 3, height, width).
 
         In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not be
         `arch.resolution`, which only says at which size the network is meant to run.
+
+        Args:
+            x: the images.
+            arch: which sub-network.
+            dropout: rate before the classifier, in train mode.
+            sync_norm: in train mode, take batch statistics over the images of all processes of torch.distributed's default group.
 
         Raises:
             ArchError: the architecture lies outside the space.
@@ -68,7 +74,7 @@ class Supernet(nn.Module):
             self._require_statistics()
         x = x.contiguous(memory_format=torch.channels_last)
         for segment in self.space.lower(arch, self.num_classes).segments:
-            x = self._run(segment, x, dropout)
+            x = self._run(segment, x, dropout, sync_norm)
         return x
 
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -116,12 +122,16 @@ class Supernet(nn.Module):
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"
             )
 
-    def _run(self, segment: Segment, x: Tensor, dropout: float) -> Tensor:
+    def _run(self, segment: Segment, x: Tensor, dropout: float, sync_norm: bool) -> Tensor:
         """One segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
         values = {"in": x}
         for op in segment.ops:
             source = values[op.inputs[0]]
             match op:
+                case Norm() if sync_norm and self.training:
+                    layer = self._layers[f"{segment.name}.{op.name}"]
+                    assert isinstance(layer, ElasticNorm)
+                    x = layer.synchronised(source, op)
                 case Conv() | Norm() | Linear():
                     x = self._layers[f"{segment.name}.{op.name}"](source, op)
                 case Activation():

@@ -176,11 +176,14 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
     events: list[dict[str, Any]] = []
     phase, within = schedule().at(9)
-    with pytest.raises(TrainingError, match=rf"the loss stopped being finite near step 1\d in phase {phase.name}: .*lower --rate"):
+    message = rf"the loss stopped being finite near step 1\d in phase {phase.name}, again after 3 returns .*lower --rate"
+    with pytest.raises(TrainingError, match=message):
         go(tmp_path, schedule(), data=poisoned, events=events)
     start = latest(tmp_path / "checkpoints")
     assert start is not None
     assert start.step == 9 - within
+    backs = [event for event in events if event["event"] == "rollback"]
+    assert [event["rate_factor"] for event in backs] == [0.5, 0.25, 0.125]
     assert all(value.isfinite().all() for name, value in start.tensors.items() if "running" not in name)
     assert all(event["step"] <= 9 for event in events if event["event"] != "phase")
 
@@ -190,7 +193,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     net = fresh()
     with torch.no_grad():  # weights that the first phase does not use
         net.get_parameter("stages.0.0.depthwise.conv.5to3_matrix")[0, 0] = torch.inf
-    with pytest.raises(TrainingError, match=rf"the weights stopped being finite near step {plan.steps} in phase largest"):
+    with pytest.raises(TrainingError, match="the weights to start from are not finite"):
         go(tmp_path, plan, supernet=net)
     assert latest(tmp_path / "checkpoints") is None
 

@@ -14,7 +14,8 @@ import onceforall
 from onceforall import Space
 from onceforall.errors import TrainingError
 from onceforall.train import STRATEGIES, Phase, Recipe, Schedule, progressive_shrinking, work_per_step
-from onceforall.train.schedule import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, learning_rate
+from onceforall.train.schedule import learning_rate
+from onceforall.train.schemes import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS
 
 PAPER = onceforall.space("mobilenet_v3")
 SMALL = onceforall.space("mobilenet_v3", width=0.25, resolutions=(16, 24), depths=(1, 2), strides=(1, 1, 2, 2, 2, 1, 1))
@@ -148,7 +149,7 @@ def test_texts_that_are_no_schedules(text: str) -> None:
         ({"rate": 0.0}, "rate is 0.0: it must be a number above 0"),
         ({"rate": math.nan}, "rate is nan"),
         ({"subnets": 0}, "subnets is 0"),
-        ({"strategy": "best"}, "strategy is 'best': choose from uniform, ends, sandwich"),
+        ({"strategy": "best"}, "strategy is 'best': choose from uniform, ends, sandwich, best_up, coupled"),
         ({"keep": {"kernel": 1}}, "keep is 'kernel': choose from widths, depths, kernels, expand_ratios"),
         ({"sort": 0}, "sort is 0"),
     ],
@@ -188,27 +189,28 @@ def test_phases_need_names_of_their_own() -> None:
 @given(number=st.integers(1, 6), seed=st.integers(0, 10**6), phase=st.integers(0, 5))
 def test_strategies(strategy: str, number: int, seed: int, phase: int) -> None:
     space = PAPER.keep_largest(**shrinking(PAPER).phases[phase].keep)
-    archs = STRATEGIES[strategy](space, number, np.random.default_rng(seed))
-    assert len(archs) == number
+    groups = STRATEGIES[strategy](space, number, np.random.default_rng(seed))
+    assert len(groups) == number
+    archs = [arch for group in groups for arch in group]
     assert len({arch.resolution for arch in archs}) == 1
     for arch in archs:
         space.check(arch)
-    assert archs == STRATEGIES[strategy](space, number, np.random.default_rng(seed))
+    assert groups == STRATEGIES[strategy](space, number, np.random.default_rng(seed))
 
 
 def test_ends_and_sandwich_hold_the_ends() -> None:
     rng = np.random.default_rng(0)
-    drawn = [STRATEGIES["ends"](PAPER, 2, rng)[0] for _ in range(50)]
+    drawn = [STRATEGIES["ends"](PAPER, 2, rng)[0][0] for _ in range(50)]
     largest = sum(arch == PAPER.largest(arch.resolution) for arch in drawn)
     assert largest + sum(arch == PAPER.smallest(arch.resolution) for arch in drawn) == 50
     assert 10 < largest < 40
-    archs = STRATEGIES["sandwich"](PAPER, 4, rng)
+    archs = [arch for (arch,) in STRATEGIES["sandwich"](PAPER, 4, rng)]
     assert archs[:2] == [PAPER.largest(archs[0].resolution), PAPER.smallest(archs[0].resolution)]
 
 
 def test_uniform_draws_what_the_space_samples() -> None:
     rng = np.random.default_rng(0)
-    archs = [arch for _ in range(200) for arch in STRATEGIES["uniform"](SMALL, 2, rng)]
+    archs = [arch for _ in range(200) for (arch,) in STRATEGIES["uniform"](SMALL, 2, rng)]
     for stage in range(5):
         assert {arch.stages[stage].depth for arch in archs} == {1, 2}
         assert {b.kernel for arch in archs for b in arch.stages[stage].blocks} == {3, 5, 7}

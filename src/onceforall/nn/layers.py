@@ -5,8 +5,10 @@ channels. No layer keeps track of what is active, and no forward pass writes any
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,6 +78,15 @@ class ElasticNorm(nn.Module):
         mean, var = (None, None) if self.training else (self.running_mean[:c], self.running_var[:c])
         return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, eps=op.eps)
 
+    def synchronised(self, x: Tensor, op: Norm) -> Tensor:
+        """As in train mode, with the statistics of the batches of all processes, which must be of one size."""
+        c, size = op.shape[0], dist.get_world_size()
+        mean = _sum_over_processes(x.mean((0, 2, 3))) / size
+        centred = x - mean[:, None, None]
+        var = _sum_over_processes(centred.square().mean((0, 2, 3))) / size
+        scale = self.weight[:c] * (var + op.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:c, None, None]
+
 
 class ElasticLinear(nn.Module):
     """Linear layer of elastic input width."""
@@ -92,6 +103,27 @@ class ElasticLinear(nn.Module):
 
     def forward(self, x: Tensor, op: Linear) -> Tensor:
         return F.linear(x, **self.cut(op))
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes; the gradient of each is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)
+    return total
 
 
 def matrix_name(big: int, small: int) -> str:

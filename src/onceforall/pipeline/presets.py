@@ -7,7 +7,8 @@ from typing import Any
 from ..data import Augment
 from ..space import Space
 from ..spaces import space as make_space
-from ..train.schedule import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, PAPER_WARMUPS, Recipe
+from ..train import Recipe
+from ..train.schemes import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, PAPER_WARMUPS
 
 __all__ = ["PRESETS", "Preset"]
 

@@ -1,16 +1,23 @@
 """Training: schedules, strategies, the loop and its checkpoints."""
 
-from .loop import Settings, train, train_step
-from .schedule import Phase, Recipe, Schedule, progressive_shrinking
+from .loop import Settings, train
+from .losses import DIVERGENCES
+from .schedule import Phase, Recipe, Schedule
+from .schemes import SCHEMES, progressive_shrinking
+from .step import train_step
 from .strategies import STRATEGIES
 from .work import work_per_step
+from .world import World
 
 __all__ = [
+    "DIVERGENCES",
+    "SCHEMES",
     "STRATEGIES",
     "Phase",
     "Recipe",
     "Schedule",
     "Settings",
+    "World",
     "progressive_shrinking",
     "train",
     "train_step",

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import make_folder, reading_or_writing, write_bytes
+from ..files import make_folder, reading_or_writing, replace_file, write_bytes
 
-__all__ = ["Checkpoint", "digest_of", "latest", "load_tensors", "save", "save_tensors"]
+__all__ = ["Checkpoint", "digest_of", "forget_after", "last_good", "latest", "load_tensors", "mark_good", "save", "save_tensors"]
 
 KEEP = 2
+GOOD = "good.safetensors"  # another name of the last checkpoint that was validated
 _BYTES = torch.uint8
 
 
@@ -62,6 +65,43 @@ def latest(folder: Path) -> Checkpoint | None:
     if damaged:
         raise CheckpointError(f"{folder}: every checkpoint is damaged ({damaged[0]}): train again with another --out")
     return None
+
+
+def mark_good(folder: Path) -> None:
+    """Keep the newest checkpoint, until another is marked, as the one to go back to.
+
+    Raises:
+        FileError: it cannot be linked or copied.
+    """
+    newest = sorted(folder.glob("step-*.safetensors"))[-1]
+
+    def link(temporary: Path) -> None:
+        try:
+            os.link(newest, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(newest, temporary)
+
+    replace_file(folder / GOOD, link)
+
+
+def last_good(folder: Path) -> Checkpoint | None:
+    """The checkpoint that was marked, None if there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    if not (folder / GOOD).exists():
+        return None
+    tensors, facts = load_tensors(folder / GOOD)
+    return Checkpoint(int(facts["step"]), tensors, facts)
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps."""
+    with reading_or_writing(folder):
+        for path in folder.glob("step-*.safetensors"):
+            if path.name > f"step-{step:09d}.safetensors":
+                path.unlink()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

@@ -14,23 +14,27 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..arch import Arch
-from ..errors import CheckpointError, StoppedError, TrainingError
+from ..errors import StoppedError, TrainingError
 from ..nn.sorting import sort_channels
 from ..ops import Add, Norm
 from ..space import Space
 from ..supernet import Supernet
 from . import checkpoint
-from .schedule import Phase, Recipe, Schedule, learning_rate
+from .schedule import Phase, Schedule, learning_rate
+from .state import State, frozen_teacher
+from .step import choose, train_step
 from .strategies import STRATEGIES
+from .world import World
 
-__all__ = ["Settings", "load_weights", "train", "train_step"]
+__all__ = ["Settings", "train"]
 
 Event = dict[str, Any]
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,)
 LOG_EVERY = 20
+ROLLBACKS = 3  # of one training, before it gives up
+ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
+COLLAPSE = 0.2  # of what the largest network had learnt beyond chance, below which it counts as collapsed
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ class Settings:
     Args:
         seed: of everything random.
         validate_every: steps between validations; the end of a phase is always validated.
-        checkpoint_every_s: seconds between checkpoints; the end of a phase always has one.
+        checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
+        sync_norm: batch norm over the images of all processes.
+        same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
     """
 
     seed: int = 0
     validate_every: int = 1000
     checkpoint_every_s: float = 120.0
+    sync_norm: bool = False
+    same_archs: bool = True
 
 
 def train(
@@ -59,120 +67,160 @@ def train(
     validate: Callable[[Supernet, Space, Phase], list[Event]],
     on_event: Callable[[Event], None],
     should_stop: Callable[[], bool] = lambda: False,
+    teacher: nn.Module | None = None,
+    world: World = World(),  # noqa: B008  # frozen
 ) -> None:
     """Train in place, from a checkpoint or from the beginning, to the end of the schedule.
 
+    When the loss or a weight is no longer finite, or the largest network collapses, training goes back to the last good checkpoint
+    with half the learning rate, up to three times.
+
     Args:
-        supernet: fresh, or of the same space as the checkpoint.
+        supernet: fresh, or of the same space as the checkpoint; it is trained on the device that it is on.
         schedule: the same as that of the checkpoint.
-        batches: training images of a step at a resolution, a pure function.
-        folder: gets checkpoints/, and teacher.safetensors once there is a teacher.
+        batches: training images of a step at a resolution, a pure function; those of this process, if there are several.
+        folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher.
         start: checkpoint to go on from, such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
         settings: see `Settings`.
-        validate: measures a few sub-networks; called with the phase's space.
+        validate: measures a few sub-networks; called with the phase's space. The record whose "subnet" is "largest" and its
+            "top1" tell whether training has collapsed.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
-            and of every sub-network validated ("validation").
+            of every sub-network validated ("validation"), and of every return to a checkpoint ("rollback").
         should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
+        teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
+        world: the processes that train together; only the first writes files.
 
     Raises:
         StoppedError: on request.
-        TrainingError: the loss or a weight is not finite; checkpoints hold finite weights only.
+        TrainingError: training diverges again and again; checkpoints hold finite weights only.
         CheckpointError: the checkpoint belongs to another space or schedule, or the teacher's file is damaged.
         FileError: a checkpoint cannot be written.
     """
+    checkpoints = folder / "checkpoints"
     supernet.forget_statistics()
     supernet.train()
+    if any(phase.distil and phase.teacher == "external" for phase in schedule.phases) and teacher is None:
+        raise TrainingError("the schedule learns from an external teacher, and none was given")
     if start is None and schedule.recipe.zero_residual:
         _zero_residuals(supernet)
-    step, seconds = 0, 0.0
-    optimizer = _optimizer(supernet, schedule.recipe)
-    teacher: nn.Module | None = None
+    state = State(supernet, schedule)
     if start is not None:
-        step, seconds = start.step, float(start.facts["seconds"])
-        _restore(supernet, optimizer, schedule, start)
-    started, last_saved = time.monotonic() - seconds, time.monotonic()
+        state.restore(start)
+    frozen: nn.Module | None = None
+    began, last_saved = time.monotonic() - state.seconds, time.monotonic()
     recent: list[Tensor] = []
 
     def report(event: str, **record: Any) -> None:
-        on_event({"event": event, "phase": phase.name, "step": step, "seconds": time.monotonic() - started, **record})
+        on_event({"event": event, "phase": phase.name, "step": state.step, "seconds": time.monotonic() - began, **record})
 
-    while step < schedule.steps:
-        phase, within = schedule.at(step)
+    def save(*, good: bool) -> None:
+        state.seconds = time.monotonic() - began
+        if world.leads:
+            state.save(checkpoints)
+            if good:
+                checkpoint.mark_good(checkpoints)
+        world.wait()
+
+    def go_back(reason: str) -> None:
+        """To the last state that was validated, with a lower rate."""
+        nonlocal frozen
+        if state.rollbacks == ROLLBACKS:
+            raise TrainingError(
+                f"{reason} near step {state.step} in phase {phase.name}, again after {ROLLBACKS} returns to a checkpoint with ever "
+                f"lower rates (now {state.rate_factor:g} of the schedule's): use a lower --rate or look at the images; "
+                f"the last good state is in {checkpoints}"
+            )
+        lost, rollbacks, factor = state.step, state.rollbacks + 1, state.rate_factor * ROLLBACK_RATE
+        good = checkpoint.last_good(checkpoints)
+        assert good is not None  # the beginning is one
+        seconds = time.monotonic() - began
+        state.restore(good)
+        frozen = frozen if state.step > schedule.teacher_step else None
+        state.rollbacks, state.rate_factor, state.seconds = rollbacks, factor, seconds
+        recent.clear()
+        if world.leads:
+            checkpoint.forget_after(checkpoints, state.step)
+        save(good=True)
+        report("rollback", reason=reason, lost_step=lost, rate_factor=factor)
+
+    if state.step == 0 and schedule.steps:
+        phase = schedule.phases[0]
+        if not state.finite():
+            raise TrainingError("the weights to start from are not finite: start from others")
+        save(good=True)
+    while state.step < schedule.steps:
+        phase, within = schedule.at(state.step)
         space = supernet.space.keep_largest(**phase.keep)
         if within == 0:
             report("phase", steps=phase.steps, rate=phase.rate)
             if phase.sort is not None:
                 sort_channels(supernet, phase.sort)
-            optimizer = _optimizer(supernet, schedule.recipe)
-        if phase.distil and teacher is None:
-            teacher = _teacher(supernet, folder / "teacher.safetensors", make=step == schedule.teacher_step)
-        archs = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([settings.seed, step]))
-        images, labels = batches(step, archs[0].resolution)
-        rate = learning_rate(phase, within)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with _torch_seed(settings.seed, step):
-            guide = teacher if phase.distil else None
-            recent.append(train_step(supernet, archs, images, labels, optimizer, schedule.recipe, guide))
-        step += 1
-        ending, stop = within + 1 == phase.steps, should_stop()
-        validating = ending or step % settings.validate_every == 0
-        due = time.monotonic() - last_saved > settings.checkpoint_every_s
-        if step % LOG_EVERY == 0 or validating or stop or due:
-            loss = float(torch.stack(recent).mean())  # read from the device here only
-            recent.clear()
-            finite = np.isfinite(loss)
-            if not finite or not all(parameter.isfinite().all() for parameter in supernet.parameters()):
-                raise TrainingError(
-                    f"the {'weights' if finite else 'loss'} stopped being finite near step {step} in phase {phase.name}: train "
-                    f"again with a lower --rate (now {rate:.3g}); the last good state is in {folder / 'checkpoints'}"
+            if phase.cosine[0] == 0:
+                state.renew_optimizer()
+        guide = teacher if phase.distil and phase.teacher == "external" else None
+        if phase.distil and phase.teacher == "frozen":
+            if frozen is None:
+                make = state.step == schedule.teacher_step
+                frozen = frozen_teacher(supernet, folder / "teacher.safetensors", make=make, write=world.leads)
+            guide = frozen
+        who = () if settings.same_archs or world.size == 1 else (world.rank,)
+        groups = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([settings.seed, state.step, *who]))
+        images, labels = batches(state.step, groups[0][0].resolution)
+        rate = state.rate_factor * learning_rate(phase, within)
+        state.set_rate(rate)
+        with _torch_seed(settings.seed, state.step, world.rank):
+            recent.append(
+                train_step(
+                    supernet,
+                    choose(supernet, groups, images, labels),
+                    images,
+                    labels,
+                    state.optimizer,
+                    schedule.recipe,
+                    guide,
+                    in_place=phase.distil and phase.teacher == "largest",
+                    only_largest_has_labels=phase.labels == "largest",
+                    divergence=phase.divergence,
+                    others=phase.ramp + (1 - phase.ramp) * within / phase.steps,
+                    sync_norm=settings.sync_norm and world.size > 1,
+                    reduce=lambda: world.mean_gradients(supernet.parameters()),
                 )
+            )
+        state.follow()
+        state.step += 1
+        ending = within + 1 == phase.steps
+        stop, due = world.agree([should_stop(), time.monotonic() - last_saved > settings.checkpoint_every_s])
+        validating = ending or state.step % settings.validate_every == 0
+        if state.step % LOG_EVERY == 0 or validating or stop or due:
+            loss = world.mean(float(torch.stack(recent).mean()))  # read from the device here only
+            recent.clear()
+            if not np.isfinite(loss) or not state.finite():
+                go_back(f"the {'weights' if np.isfinite(loss) else 'loss'} stopped being finite")
+                continue
             report("train", loss=loss, rate=rate)
         if validating:
-            for record in validate(supernet, space, phase):
-                report("validation", **record)
+            with state.averaged():
+                records = validate(supernet, space, phase)
             supernet.train()
-        if ending or stop or due:
-            _save(folder, supernet, optimizer, schedule, step, time.monotonic() - started)
+            for record in records:
+                report("validation", **record)
+            top1 = next((float(record["top1"]) for record in records if record["subnet"] == "largest"), None)
+            if top1 is not None:
+                if _collapsed(top1, state.best_top1, 1 / supernet.num_classes):
+                    go_back(f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1")
+                    continue
+                state.best_top1 = max(state.best_top1, top1)
+        if validating or stop or due:
+            save(good=validating)
             last_saved = time.monotonic()
-        if stop and step < schedule.steps:
-            raise StoppedError(f"stopped at step {step} of {schedule.steps} on request; go on with --resume")
+        if stop and state.step < schedule.steps:
+            raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
+    state.finish()
 
 
-def train_step(
-    supernet: Supernet,
-    archs: list[Arch],
-    images: Tensor,
-    labels: Tensor,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    teacher: nn.Module | None,
-) -> Tensor:
-    """One optimiser step on several sub-networks, whose gradients are added up.
-
-    The loss of each is cross-entropy with the labels, plus `distil_weight` times cross-entropy with the teacher's softmax
-    (OFA, section 3.3). Costs the sum of its sub-networks and the teacher's forward pass.
-
-    Returns:
-        The mean loss over the sub-networks, detached, not yet read from the device.
-    """
-    target = None
-    if teacher is not None:
-        with torch.no_grad():
-            target = teacher(images).softmax(1)
-    optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=images.device)
-    for arch in archs:
-        logits = supernet(images, arch, dropout=recipe.dropout)
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        if target is not None:
-            loss = loss + recipe.distil_weight * F.cross_entropy(logits, target)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
-    if recipe.clip:
-        nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip)
-    optimizer.step()
-    return total / len(archs)
+def _collapsed(top1: float, best: float, chance: float) -> bool:
+    """Whether a network that had learnt something has lost most of it."""
+    return best > 3 * chance and top1 < chance + COLLAPSE * (best - chance)
 
 
 def _zero_residuals(supernet: Supernet) -> None:
@@ -184,72 +232,10 @@ def _zero_residuals(supernet: Supernet) -> None:
                 nn.init.zeros_(supernet.get_parameter(f"{segment.name}.{op.inputs[1]}.weight"))
 
 
-def _optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
-    decayed = [p for p in supernet.parameters() if p.ndim > 1]
-    others = [p for p in supernet.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=0.0)
-
-
-def _save(
-    folder: Path, supernet: Supernet, optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, seconds: float
-) -> None:
-    tensors = {f"model.{name}": value for name, value in supernet.state_dict().items()}
-    for name, parameter in supernet.named_parameters():
-        if parameter in optimizer.state:  # parameters that were not trained yet have none
-            state = optimizer.state[parameter]
-            tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
-    facts = {"seconds": seconds, "schedule": schedule.to_json()}
-    checkpoint.save(folder / "checkpoints", checkpoint.Checkpoint(step, tensors, facts))
-
-
-def _restore(supernet: Supernet, optimizer: torch.optim.Optimizer, schedule: Schedule, saved: checkpoint.Checkpoint) -> None:
-    if saved.facts["schedule"] != schedule.to_json():
-        raise CheckpointError("the checkpoint belongs to another schedule: resume with the arguments of the first start")
-    model = {name.removeprefix("model."): value for name, value in saved.tensors.items() if name.startswith("model.")}
-    load_weights(supernet, model)
-    parameters = dict(supernet.named_parameters())
-    for name, value in saved.tensors.items():
-        if name.startswith("optimizer."):
-            owner, key = name.removeprefix("optimizer.").split("/")
-            parameter = parameters[owner]
-            # momentum has its parameter's memory format, so that a resumed run adds in the same order
-            optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value) if value.ndim else value
-
-
-def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy weights by name.
-
-    Raises:
-        CheckpointError: a name is missing or left over, or a shape differs.
-    """
-    own = network.state_dict()
-    wrong = sorted(set(own) ^ set(tensors)) or [n for n, value in own.items() if value.shape != tensors[n].shape]
-    if wrong:
-        raise CheckpointError(f"the weights do not fit this space and class count: {wrong[0]} (and {len(wrong) - 1} more)")
-    network.load_state_dict(tensors)
-
-
-def _teacher(supernet: Supernet, path: Path, *, make: bool) -> nn.Module:
-    """The largest network, frozen: made now and written, or read back. It runs in train mode, on batch statistics."""
-    teacher = supernet.extract(supernet.space.largest())
-    weights = dict(teacher.named_parameters())
-    if make:
-        checkpoint.save_tensors(path, weights, {})
-    else:
-        tensors, _ = checkpoint.load_tensors(path)
-        if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in weights.items()}:
-            raise CheckpointError(f"{path}: not the teacher of this run: train again with another --out")
-        for name, weight in weights.items():
-            weight.detach().copy_(tensors[name])
-    return teacher.requires_grad_(False).train()
-
-
 @contextmanager
-def _torch_seed(seed: int, step: int) -> Iterator[None]:
-    """Torch's own generator, used by dropout, is a function of (seed, step) inside, and untouched outside."""
+def _torch_seed(seed: int, step: int, rank: int) -> Iterator[None]:
+    """Torch's own generator, used by dropout, is a function of (seed, step, rank) inside, and untouched outside."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(np.random.default_rng([seed, step, 1]).integers(2**62).item())
+        words = [seed, step, 1] if rank == 0 else [seed, step, 1, rank]
+        torch.manual_seed(np.random.default_rng(words).integers(2**62).item())
         yield

@@ -1,20 +1,24 @@
 """`Schedule`: what is trained when. A schedule is data; the loop in `loop.py` follows any of them."""
 
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import TrainingError
-from ..space import Choices, Space
-from .strategies import STRATEGIES
+from ..space import Choices
+from .losses import DIVERGENCES
+from .strategies import LARGEST_FIRST, STRATEGIES
 
-__all__ = ["Phase", "Recipe", "Schedule", "learning_rate", "progressive_shrinking"]
+__all__ = ["Phase", "Recipe", "Schedule", "learning_rate"]
 
 FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
+TEACHERS = ("frozen", "largest", "external")
+LABELS = ("all", "largest")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,14 @@ class Phase:
         rate: peak learning rate.
         subnets: sub-networks per step; their gradients are added up for one optimiser step.
         strategy: name in `STRATEGIES`.
-        distil: learn also from the largest network, frozen as it was before the first phase that does.
+        distil: learn also from a teacher.
+        teacher: "frozen" is the largest network as it was before the first phase with this teacher, "largest" is the largest
+            network of the same step (in-place distillation), "external" another model, given to `train`.
+        labels: "all" sub-networks learn from the labels, or only the "largest", the first of the step.
+        divergence: how far from the teacher a sub-network is, a name in `DIVERGENCES`.
+        ramp: factor of the loss of all but the largest at the beginning of the phase; it rises linearly to 1 at its end.
+        cosine: which part of a cosine from the peak rate to zero the phase follows after its warm-up, so that two phases can share
+            one. A phase that does not begin at 0 keeps the optimiser's state of the one before.
         sort: before the phase, sort channels by importance within the widths of this many largest expand ratios, the ones
             trained so far. None: no sorting.
     """
@@ -42,6 +53,11 @@ class Phase:
     subnets: int = 1
     strategy: str = "uniform"
     distil: bool = True
+    teacher: str = "frozen"
+    labels: str = "all"
+    divergence: str = "cross_entropy"
+    ramp: float = 1.0
+    cosine: tuple[float, float] = (0.0, 1.0)
     sort: int | None = None
 
     def __post_init__(self) -> None:
@@ -52,7 +68,17 @@ class Phase:
         _yes_or_no(where + "distil", self.distil)
         if self.sort is not None:
             _whole(where + "sort", self.sort, 1)
-        _one_of(where + "strategy", self.strategy, STRATEGIES)
+        options = {"strategy": STRATEGIES, "teacher": TEACHERS, "labels": LABELS, "divergence": DIVERGENCES}
+        for name, allowed in options.items():
+            _one_of(where + name, getattr(self, name), allowed)
+        if self.strategy not in LARGEST_FIRST and (self.labels == "largest" or (self.distil and self.teacher == "largest")):
+            raise TrainingError(
+                f"{where}strategy {self.strategy!r} has no largest network to learn from: use {' or '.join(LARGEST_FIRST)}"
+            )
+        _within(where + "ramp", self.ramp, 0.0, 1.0, "from 0 to 1")
+        begin, end = self.cosine if isinstance(self.cosine, tuple) and len(self.cosine) == 2 else (0.0, math.nan)
+        _within(where + "cosine", begin, 0.0, 1.0, "from 0 to 1")
+        _within(where + "cosine", end, begin, 1.0, "after its beginning and at most 1", not_low=True)
         for name, number in self.keep.items():
             _one_of(where + "keep", name, Choices.__dataclass_fields__)
             _whole(where + name, number, 1)
@@ -72,6 +98,8 @@ class Recipe:
         distil_weight: factor of the loss on the teacher's softmax.
         zero_residual: start the last batch norm of every block with a shortcut at zero, so that blocks start as identities.
         clip: largest norm of the step's gradient; 0 does not clip.
+        clip_value: largest value of any entry of the step's gradient; 0 does not clip.
+        ema: decay per step of a running mean of the weights, which is what is validated and kept in the end; 0 for none.
     """
 
     batch_size: int = 64
@@ -83,14 +111,22 @@ class Recipe:
     distil_weight: float = 1.0
     zero_residual: bool = False
     clip: float = 0.0
+    clip_value: float = 0.0
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         _whole("batch size", self.batch_size, 1)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name, value in (("label_smoothing", self.label_smoothing), ("momentum", self.momentum), ("dropout", self.dropout)):
             _within(name, value, 0.0, 0.999, "from 0 to 0.999")
-        for name, value in (("weight_decay", self.weight_decay), ("distil_weight", self.distil_weight), ("clip", self.clip)):
+        for name, value in (
+            ("weight_decay", self.weight_decay),
+            ("distil_weight", self.distil_weight),
+            ("clip", self.clip),
+            ("clip_value", self.clip_value),
+        ):
             _within(name, value, 0.0, 1e6, "from 0 to 1000000")
+        _within("ema", self.ema, 0.0, 1.0, "from 0 to below 1", not_high=True)
         _yes_or_no("zero_residual", self.zero_residual)
 
 
@@ -112,10 +148,10 @@ class Schedule:
 
     @property
     def teacher_step(self) -> int:
-        """The global step before which the largest network becomes the teacher; `steps` if there is none."""
+        """The global step before which the largest network becomes the frozen teacher; `steps` if it never does."""
         start = 0
         for phase in self.phases:
-            if phase.distil:
+            if phase.distil and phase.teacher == "frozen":
                 break
             start += phase.steps
         return start
@@ -145,16 +181,18 @@ class Schedule:
                 raise TrainingError(f"unknown schedule format {data['format']!r}: this version reads {FORMAT!r}")
             if set(data) != {"format", "phases", "recipe"}:
                 raise TrainingError(f"not a schedule: expected format, phases and recipe, found {', '.join(sorted(data))}")
-            return cls(tuple(Phase(**phase) for phase in data["phases"]), Recipe(**data["recipe"]))
+            phases = [{**phase, "cosine": tuple(phase.get("cosine", (0.0, 1.0)))} for phase in data["phases"]]
+            return cls(tuple(Phase(**phase) for phase in phases), Recipe(**data["recipe"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrainingError(f"not a schedule: {error!r}") from None
 
 
 def learning_rate(phase: Phase, step: int) -> float:
-    """Learning rate of a step within its phase: linear warm-up, then cosine to zero, both per step."""
+    """Learning rate of a step within its phase: linear warm-up, then its part of a cosine to zero, both per step."""
     if step < phase.warmup_steps:
         return phase.rate * (step + 1) / phase.warmup_steps
-    progress = (step - phase.warmup_steps) / max(1, phase.steps - phase.warmup_steps)
+    begin, end = phase.cosine
+    progress = begin + (end - begin) * (step - phase.warmup_steps) / max(1, phase.steps - phase.warmup_steps)
     return float(0.5 * phase.rate * (1 + np.cos(np.pi * progress)))
 
 
@@ -163,9 +201,11 @@ def _whole(what: str, value: int, least: int) -> None:
         raise TrainingError(f"{what} is {value!r}: it must be a whole number of at least {least}")
 
 
-def _within(what: str, value: float, low: float, high: float, allowed: str, *, not_low: bool = False) -> None:
+def _within(
+    what: str, value: float, low: float, high: float, allowed: str, *, not_low: bool = False, not_high: bool = False
+) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high or (not_low and value == low):
+    if not number or not low <= value <= high or (not_low and value == low) or (not_high and value == high):
         raise TrainingError(f"{what} is {value!r}: it must be a number {allowed}")
 
 
@@ -177,83 +217,3 @@ def _one_of(what: str, value: str, allowed: Collection[str]) -> None:
 def _yes_or_no(what: str, value: bool) -> None:
     if not isinstance(value, bool):
         raise TrainingError(f"{what} is {value!r}: it must be true or false")
-
-
-# Epochs, warm-up share, learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
-# the largest network, elastic kernel, elastic depth in two steps, elastic expand ratio in two steps.
-PAPER_EPOCHS = {"largest": 180.0, "kernel": 125.0, "depth": 150.0, "expand": 150.0}
-PAPER_RATES = {"largest": 1.0, "kernel": 0.96 / 2.6, "first": 0.08 / 2.6, "depth": 0.24 / 2.6, "expand": 0.24 / 2.6}
-PAPER_WARMUPS = {"largest": 0.0, "kernel": 5 / 125, "first": 0.0, "depth": 5 / 125, "expand": 5 / 125}
-PAPER_SUBNETS = {"kernel": 1, "depth": 2, "expand": 4}
-FIRST_SHARE = 25 / 150  # of a dimension's epochs, spent on its first narrowing where there are two
-
-
-def progressive_shrinking(
-    space: Space,
-    *,
-    steps: int,
-    rate: float,
-    recipe: Recipe,
-    epochs: Mapping[str, float] = PAPER_EPOCHS,
-    rates: Mapping[str, float] = PAPER_RATES,
-    warmups: Mapping[str, float] = PAPER_WARMUPS,
-    subnets: Mapping[str, int] = PAPER_SUBNETS,
-    strategy: str = "uniform",
-) -> Schedule:
-    """The paper's schedule scaled to a number of steps: the largest network first, then each dimension narrowed step by step.
-
-    Resolution is elastic throughout. A dimension with one choice has no phase; with three choices it is opened in two. Widths
-    of stages, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand".
-
-    Args:
-        space: what is trained in the end.
-        steps: optimiser steps of all phases together.
-        rate: peak learning rate of the first phase.
-        recipe: shared by all phases.
-        epochs: relative length of "largest", "kernel", "depth" and "expand".
-        rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
-        warmups: shares of the phases in which the rate rises, with the names of `rates`.
-        subnets: sub-networks per step, by dimension.
-        strategy: how they are drawn where they are several; a phase with one draws it uniformly.
-
-    Raises:
-        TrainingError: fewer steps than phases.
-    """
-    names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
-    keep = dict.fromkeys(names.values(), 1)
-    plan: list[tuple[str, dict[str, int], float, str, int, int | None]]
-    plan = [("largest", dict(keep), epochs["largest"], "largest", 1, None)]
-    for dimension, name in names.items():
-        short = "expand" if dimension == "width" else dimension
-        widest = max(len(getattr(stage, name)) for stage in space.stages)
-        stops = list(range(2, widest + 1)) if short != "kernel" else [widest] if widest > 1 else []
-        for stop in stops:
-            last = stop == widest
-            share = 1.0 if len(stops) == 1 else 1 - FIRST_SHARE if last else FIRST_SHARE / (len(stops) - 1)
-            trained = keep[name]
-            keep[name] = stop
-            label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
-            kind = short if last else "first"
-            plan.append(
-                (label, dict(keep), epochs[short] * share, kind, subnets[short], trained if dimension == "expand" else None)
-            )
-    if steps < len(plan):
-        raise TrainingError(f"{steps} steps for {len(plan)} phases: train for more epochs, or use more images or a smaller batch")
-    total = sum(length for _, _, length, _, _, _ in plan)
-    ends = np.round(np.cumsum([length for _, _, length, _, _, _ in plan]) / total * (steps - len(plan))).astype(int)
-    phases = []
-    for (label, kept, _, kind, number, sort), count in zip(plan, np.diff([0, *ends]) + 1, strict=True):
-        phases.append(
-            Phase(
-                name=label,
-                keep=kept,
-                steps=int(count),
-                warmup_steps=int(count * warmups[kind]),
-                rate=rate * rates[kind],
-                subnets=number,
-                strategy=strategy if number > 1 else "uniform",
-                distil=label != "largest",
-                sort=sort,
-            )
-        )
-    return Schedule(tuple(phases), recipe)

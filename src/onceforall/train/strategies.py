@@ -1,45 +1,115 @@
-"""Strategies draw the sub-networks of one step: pure functions of (space of the phase, number, generator) -> architectures.
+"""Strategies draw the sub-networks of one step: pure functions of (space of the phase, number, generator) -> groups.
 
-A new strategy is one function here and one line in `STRATEGIES`.
+Each group is one sub-network of the step. A group of several architectures is a choice that the step's images decide: the one with
+the lowest loss is trained. All architectures of a step have one resolution. A new strategy is one function here and one line
+in `STRATEGIES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
-from ..arch import Arch
+from ..arch import Arch, Block, Stage
+from ..costs import CostTable, macs_table, segment_table
+from ..genes import canonical
 from ..space import Space
 
-__all__ = ["STRATEGIES", "Strategy"]
+__all__ = ["LARGEST_FIRST", "STRATEGIES", "Groups", "Strategy"]
 
-Strategy = Callable[[Space, int, np.random.Generator], list[Arch]]
-
-
-def uniform(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
-    """Sub-networks drawn uniformly, all at one resolution."""
-    archs = [space.sample(rng) for _ in range(number)]
-    return [Arch(archs[0].resolution, arch.stages) for arch in archs]
+Groups = list[tuple[Arch, ...]]
+Strategy = Callable[[Space, int, np.random.Generator], Groups]
+CANDIDATES = 3  # of best-up
+POOL = 128  # networks from which those near a target are taken
 
 
-def sandwich(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
-    """The largest and the smallest sub-network and random ones between, all at one resolution (BigNAS, 2020)."""
-    drawn = uniform(space, max(1, number - 2), rng)
+def uniform(space: Space, number: int, rng: np.random.Generator) -> Groups:
+    """Sub-networks drawn uniformly."""
+    return _alone(_uniform(space, number, rng))
+
+
+def sandwich(space: Space, number: int, rng: np.random.Generator) -> Groups:
+    """The largest and the smallest sub-network and random ones between (BigNAS, 2020)."""
+    drawn = _uniform(space, max(1, number - 2), rng)
     resolution = drawn[0].resolution
-    return [space.largest(resolution), space.smallest(resolution), *drawn][:number]
+    return _alone([space.largest(resolution), space.smallest(resolution), *drawn][:number])
 
 
-def ends(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
-    """The largest or the smallest sub-network, with equal odds, and random ones, all at one resolution.
+def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
+    """The largest or the smallest sub-network, with equal odds, and random ones.
 
     For short schedules, in which uniform draws alone train the two ends too rarely.
     """
-    drawn = uniform(space, max(1, number - 1), rng)
+    drawn = _uniform(space, max(1, number - 1), rng)
     end = space.largest if rng.random() < 0.5 else space.smallest
-    return [end(drawn[0].resolution), *drawn][:number]
+    return _alone([end(drawn[0].resolution), *drawn][:number])
+
+
+def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
+    """The sandwich, but for each random sub-network three candidates near a MACs target, of which the best one is trained.
+
+    Targets are uniform between the MACs of the smallest and the largest network at the step's resolution (AttentiveNAS, 2021).
+    """
+    first = space.sample(rng)
+    resolution = first.resolution
+    ends = _alone([space.largest(resolution), space.smallest(resolution)])[:number]
+    if number <= 2:
+        return ends
+    table = _macs(space)
+    low, high = table.estimate([space.smallest(resolution), space.largest(resolution)])
+    pool = space.sample_genes(rng, POOL)
+    # uniform draws are alike in MACs: half of the pool leans to one end or the other
+    sizes = np.array([len(column.choices) for column in space.columns])
+    leaning = rng.binomial(sizes - 1, rng.random((POOL, 1))).astype(np.int16)
+    pool = canonical(space.columns, np.concatenate([pool, leaning]))
+    pool[:, 0] = space.resolutions.index(resolution)
+    macs = table.estimate(pool)
+    groups = []
+    for target in rng.uniform(low, high, number - 2):
+        near = np.argsort(np.abs(macs - target), kind="stable")[:CANDIDATES]
+        groups.append(tuple(space.archs(pool[near])))
+    return [*ends, *groups]
+
+
+def coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
+    """Depth and expand ratio of a stage go together, small with small and large with large (CompOFA, 2021).
+
+    With three depths and three ratios in five stages these are 243 networks, times the kernels, which are drawn for each block.
+    """
+    resolution = int(rng.choice(space.resolutions))
+    archs = []
+    for _ in range(number):
+        stages = []
+        for choices in space.stages:
+            depth = int(rng.integers(len(choices.depths)))
+            share = depth / max(1, len(choices.depths) - 1) if len(choices.depths) > 1 else rng.random()
+            ratio = choices.expand_ratios[round(share * (len(choices.expand_ratios) - 1))]
+            blocks = tuple(Block(int(rng.choice(choices.kernels)), ratio) for _ in range(choices.depths[depth]))
+            stages.append(Stage(int(rng.choice(choices.widths)), blocks))
+        archs.append(Arch(resolution, tuple(stages)))
+    return _alone(archs)
 
 
 STRATEGIES: dict[str, Strategy] = {
     "uniform": uniform,
     "ends": ends,
     "sandwich": sandwich,
+    "best_up": best_up,
+    "coupled": coupled,
 }
+LARGEST_FIRST = ("sandwich", "best_up")  # the first sub-network is the largest, so that it can teach the others
+
+
+def _alone(archs: Sequence[Arch]) -> Groups:
+    return [(arch,) for arch in archs]
+
+
+def _uniform(space: Space, number: int, rng: np.random.Generator) -> list[Arch]:
+    archs = [space.sample(rng) for _ in range(number)]
+    return [Arch(archs[0].resolution, arch.stages) for arch in archs]
+
+
+@lru_cache(maxsize=8)
+def _macs(space: Space) -> CostTable:
+    """MACs of the space's networks; the classifier is the same for all, so its size does not matter here."""
+    return macs_table(segment_table(space, 1))

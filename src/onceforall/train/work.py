@@ -13,15 +13,21 @@ DRAWS = 64
 
 
 def work_per_step(schedule: Schedule, space: Space, num_classes: int) -> list[float]:
-    """Expected multiply-accumulates of one step, for each phase: forward and backward count three forward passes."""
+    """Expected multiply-accumulates of one step, for each phase: forward and backward count three forward passes.
+
+    An external teacher is not counted.
+    """
     table = macs_table(segment_table(space, num_classes))
     rng = np.random.default_rng(0)
     work = []
     for phase in schedule.phases:
         kept = space.keep_largest(**phase.keep)
-        steps = [STRATEGIES[phase.strategy](kept, phase.subnets, rng) for _ in range(DRAWS)]
-        teachers = [space.largest(archs[0].resolution) for archs in steps] if phase.distil else []
-        macs = 3 * table.estimate([arch for archs in steps for arch in archs]).sum()
-        macs += table.estimate(teachers).sum() if teachers else 0.0
+        groups = [group for _ in range(DRAWS) for group in STRATEGIES[phase.strategy](kept, phase.subnets, rng)]
+        macs = 3 * table.estimate([group[0] for group in groups]).sum()
+        if tried := [arch for group in groups if len(group) > 1 for arch in group]:
+            macs += table.estimate(tried).sum()
+        if phase.distil and phase.teacher == "frozen":
+            resolutions = [group[0].resolution for group in groups[:: len(groups) // DRAWS]]
+            macs += table.estimate([space.largest(resolution) for resolution in resolutions]).sum()
         work.append(float(macs) / DRAWS * schedule.recipe.batch_size)
     return work

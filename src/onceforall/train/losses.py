@@ -1,0 +1,53 @@
+"""What a sub-network learns from a teacher: losses between two rows of logits (batch, classes), averaged over the batch.
+
+Each returns the loss whose gradient is followed, and the number to report, which for the adaptive divergence is another.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["DIVERGENCES", "adaptive_alpha", "cross_entropy"]
+
+CLIP = 5.0  # of q / p in the adaptive divergence
+
+Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the student's softmax with the teacher's (OFA, section 3.3), at temperature 1.
+
+    Args:
+        student: logits (batch, classes).
+        teacher: logits of the same shape; no gradient flows into them.
+    """
+    loss = F.cross_entropy(student, teacher.detach().softmax(1))
+    return loss, loss.detach()
+
+
+def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """The adaptive α-divergence of AlphaNet (Wang et al., 2021): the larger of the two at α = -1 (clipped) and α = 1, per image.
+
+    With student q, teacher p and w = min(q / p, 5): D₋ = Σ q (w - 1) / 2 with surrogate Σ q (w - ½) log q, its weights held
+    fixed; D₊ = Σ p log(p / q) with surrogate -Σ p log q. Ratios are taken as differences of logarithms, which do not overflow.
+
+    Args:
+        student: logits (batch, classes).
+        teacher: logits of the same shape; no gradient flows into them.
+    """
+    log_q = student.float().log_softmax(1) if student.dtype.itemsize < 4 else student.log_softmax(1)
+    with torch.no_grad():
+        log_p = teacher.to(log_q.dtype).log_softmax(1)
+        p, q = log_p.exp(), log_q.exp()
+        ratio = (log_q - log_p).clamp(max=torch.tensor(CLIP).log().item()).exp()
+        minus = (q * (ratio - 1)).sum(1) / 2
+        plus = (p * (log_p - log_q)).sum(1)
+        larger = (minus > plus)[:, None]
+        weights = torch.where(larger, q * (ratio - 0.5), -p)
+    loss = (weights * log_q).sum(1).mean()
+    return loss, torch.where(larger[:, 0], minus, plus).mean()
+
+
+DIVERGENCES: dict[str, Divergence] = {"cross_entropy": cross_entropy, "adaptive_alpha": adaptive_alpha}

@@ -1,0 +1,216 @@
+"""Ways to train all sub-networks, as schedules: how the budget is shared out, what is drawn, and what teaches.
+
+Every scheme is a function of (space, steps, rate, recipe) that returns a `Schedule`; `SCHEMES` has them by name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import TrainingError
+from ..space import Space
+from .schedule import Phase, Recipe, Schedule
+
+__all__ = ["SCHEMES", "coupled", "delayed_shrinking", "progressive_shrinking", "sandwich", "single_path"]
+
+# Epochs, warm-up share, learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
+# the largest network, elastic kernel, elastic depth in two steps, elastic expand ratio in two steps.
+PAPER_EPOCHS = {"largest": 180.0, "kernel": 125.0, "depth": 150.0, "expand": 150.0}
+PAPER_RATES = {"largest": 1.0, "kernel": 0.96 / 2.6, "first": 0.08 / 2.6, "depth": 0.24 / 2.6, "expand": 0.24 / 2.6}
+PAPER_WARMUPS = {"largest": 0.0, "kernel": 5 / 125, "first": 0.0, "depth": 5 / 125, "expand": 5 / 125}
+PAPER_SUBNETS = {"kernel": 1, "depth": 2, "expand": 4}
+FIRST_SHARE = 25 / 150  # of a dimension's epochs, spent on its first narrowing where there are two
+
+
+def progressive_shrinking(
+    space: Space,
+    *,
+    steps: int,
+    rate: float,
+    recipe: Recipe,
+    epochs: Mapping[str, float] = PAPER_EPOCHS,
+    rates: Mapping[str, float] = PAPER_RATES,
+    warmups: Mapping[str, float] = PAPER_WARMUPS,
+    subnets: Mapping[str, int] = PAPER_SUBNETS,
+    strategy: str = "uniform",
+) -> Schedule:
+    """The paper's schedule scaled to a number of steps: the largest network first, then each dimension narrowed step by step.
+
+    Resolution is elastic throughout. A dimension with one choice has no phase; with three choices it is opened in two. Widths
+    of stages, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand".
+
+    Args:
+        space: what is trained in the end.
+        steps: optimiser steps of all phases together.
+        rate: peak learning rate of the first phase.
+        recipe: shared by all phases.
+        epochs: relative length of "largest", "kernel", "depth" and "expand".
+        rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
+        warmups: shares of the phases in which the rate rises, with the names of `rates`.
+        subnets: sub-networks per step, by dimension.
+        strategy: how they are drawn where they are several; a phase with one draws it uniformly.
+
+    Raises:
+        TrainingError: fewer steps than phases.
+    """
+    names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
+    keep = dict.fromkeys(names.values(), 1)
+    plan: list[tuple[str, dict[str, int], float, str, int, int | None]]
+    plan = [("largest", dict(keep), epochs["largest"], "largest", 1, None)]
+    for dimension, name in names.items():
+        short = "expand" if dimension == "width" else dimension
+        widest = max(len(getattr(stage, name)) for stage in space.stages)
+        stops = list(range(2, widest + 1)) if short != "kernel" else [widest] if widest > 1 else []
+        for stop in stops:
+            last = stop == widest
+            share = 1.0 if len(stops) == 1 else 1 - FIRST_SHARE if last else FIRST_SHARE / (len(stops) - 1)
+            trained = keep[name]
+            keep[name] = stop
+            label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
+            kind = short if last else "first"
+            plan.append(
+                (label, dict(keep), epochs[short] * share, kind, subnets[short], trained if dimension == "expand" else None)
+            )
+    if steps < len(plan):
+        raise TrainingError(f"{steps} steps for {len(plan)} phases: train for more epochs, or use more images or a smaller batch")
+    total = sum(length for _, _, length, _, _, _ in plan)
+    ends = np.round(np.cumsum([length for _, _, length, _, _, _ in plan]) / total * (steps - len(plan))).astype(int)
+    phases = []
+    for (label, kept, _, kind, number, sort), count in zip(plan, np.diff([0, *ends]) + 1, strict=True):
+        phases.append(
+            Phase(
+                name=label,
+                keep=kept,
+                steps=int(count),
+                warmup_steps=int(count * warmups[kind]),
+                rate=rate * rates[kind],
+                subnets=number,
+                strategy=strategy if number > 1 else "uniform",
+                distil=label != "largest",
+                sort=sort,
+            )
+        )
+    return Schedule(tuple(phases), recipe)
+
+
+def single_path(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
+    """One uniformly drawn sub-network a step, from the labels alone: the simplest baseline (SPOS, 2020)."""
+    return Schedule((_whole("single-path", steps, rate, warmup, subnets=1, distil=False),), recipe)
+
+
+def sandwich(
+    space: Space,
+    *,
+    steps: int,
+    rate: float,
+    recipe: Recipe,
+    warmup: float = 0.05,
+    subnets: int = 4,
+    strategy: str = "sandwich",
+    divergence: str = "cross_entropy",
+) -> Schedule:
+    """One phase: the largest network learns from the labels, the smallest and random ones from it, in the same step (BigNAS, 2020).
+
+    Args:
+        space: what is trained.
+        steps: optimiser steps.
+        rate: peak learning rate.
+        recipe: of the steps.
+        warmup: share of the steps with rising rate.
+        subnets: sub-networks per step.
+        strategy: "sandwich" or "best_up".
+        divergence: "cross_entropy", or "adaptive_alpha" for AlphaNet.
+    """
+    phase = _whole(
+        "sandwich", steps, rate, warmup,
+        subnets=subnets, strategy=strategy, teacher="largest", labels="largest", divergence=divergence,
+    )  # fmt: skip
+    return Schedule((phase,), recipe)
+
+
+def coupled(
+    space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05, subnets: int = 4, alone: float = 180 / 330
+) -> Schedule:
+    """The largest network alone, then networks whose depths and ratios go together, distilled from it (CompOFA, 2021).
+
+    Args:
+        space: what is trained.
+        steps: optimiser steps.
+        rate: peak learning rate of the first phase; those of the others have the paper's proportions.
+        recipe: of the steps.
+        warmup: share of the first phase with rising rate.
+        subnets: sub-networks per step after the first phase.
+        alone: share of the steps of the first phase.
+    """
+    if steps < 3:
+        raise TrainingError(f"{steps} steps for 3 phases: train for more epochs, or use more images or a smaller batch")
+    first = min(max(1, round(alone * steps)), steps - 2)
+    second = min(max(1, round((steps - first) * 25 / 150)), steps - first - 1)
+    rates = {"low": rate * PAPER_RATES["first"], "high": rate * PAPER_RATES["expand"]}
+    learn = {"subnets": subnets, "strategy": "coupled"}
+    return Schedule(
+        (
+            replace(_whole("largest", first, rate, warmup, distil=False), keep=_only_largest()),
+            replace(_whole("coupled-low", second, rates["low"], 0.0, **learn), sort=1),
+            _whole("coupled", steps - first - second, rates["high"], 5 / 125, **learn),
+        ),
+        recipe,
+    )
+
+
+def delayed_shrinking(
+    space: Space,
+    *,
+    steps: int,
+    rate: float,
+    recipe: Recipe,
+    warmup: float = 0.05,
+    subnets: int = 4,
+    delay: float = 0.5,
+    ramp: float = 0.25,
+) -> Schedule:
+    """The largest network alone for half of the steps, then the sandwich; one cosine over both (DεpS, 2024).
+
+    Args:
+        space: what is trained.
+        steps: optimiser steps.
+        rate: peak learning rate.
+        recipe: of the steps.
+        warmup: share of the steps with rising rate.
+        subnets: sub-networks per step in the second phase.
+        delay: share of the steps before shrinking begins.
+        ramp: what the smaller networks' loss is multiplied by when shrinking begins; it rises to 1.
+    """
+    if steps < 2:
+        raise TrainingError(f"{steps} steps for 2 phases: train for more epochs, or use more images or a smaller batch")
+    first = min(max(1, round(delay * steps)), steps - 1)
+    alone = replace(
+        _whole("largest", first, rate, warmup * steps / first, distil=False), keep=_only_largest(), cosine=(0.0, first / steps)
+    )
+    shrinking = _whole(
+        "sandwich", steps - first, rate, 0.0, subnets=subnets, strategy="sandwich", teacher="largest", labels="largest", ramp=ramp
+    )
+    return Schedule((alone, replace(shrinking, cosine=(first / steps, 1.0))), recipe)
+
+
+SCHEMES: dict[str, Callable[..., Schedule]] = {
+    "progressive_shrinking": progressive_shrinking,
+    "single_path": single_path,
+    "sandwich": sandwich,
+    "alphanet": partial(sandwich, divergence="adaptive_alpha"),
+    "best_up": partial(sandwich, strategy="best_up"),
+    "coupled": coupled,
+    "delayed_shrinking": delayed_shrinking,
+}
+
+
+def _whole(name: str, steps: int, rate: float, warmup: float, **options: Any) -> Phase:
+    """A phase that trains the whole space."""
+    return Phase(name, {}, steps, min(int(steps * warmup), steps - 1), rate, **options)
+
+
+def _only_largest() -> dict[str, int]:
+    return {"widths": 1, "depths": 1, "kernels": 1, "expand_ratios": 1}

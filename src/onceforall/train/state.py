@@ -1,0 +1,164 @@
+"""What a training is made of at one moment, saved as a checkpoint and restored bit by bit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..supernet import Supernet
+from . import checkpoint
+from .schedule import Recipe, Schedule
+
+__all__ = ["State", "frozen_teacher", "load_weights"]
+
+FACTS = ("seconds", "rate_factor", "rollbacks", "best_top1")
+
+
+class State:
+    """Weights, optimiser, running mean of the weights, and counters.
+
+    Attributes:
+        step: optimiser steps done.
+        seconds: spent on them.
+        rate_factor: of the schedule's learning rate; less than 1 after a rollback.
+        rollbacks: number of times that training went back to a checkpoint because it diverged.
+        best_top1: of the largest network in any validation.
+    """
+
+    def __init__(self, supernet: Supernet, schedule: Schedule) -> None:
+        self.supernet, self.schedule = supernet, schedule
+        self.step, self.seconds, self.rate_factor, self.rollbacks, self.best_top1 = 0, 0.0, 1.0, 0, 0.0
+        self.optimizer = new_optimizer(supernet, schedule.recipe)
+        self.ema: dict[str, Tensor] = {}
+        if schedule.recipe.ema:
+            self.ema = {name: p.detach().clone() for name, p in supernet.named_parameters()}
+
+    def renew_optimizer(self) -> None:
+        """Forget momentum, as at the start of a phase."""
+        self.optimizer = new_optimizer(self.supernet, self.schedule.recipe)
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def follow(self) -> None:
+        """Move the running mean towards the present weights."""
+        if self.ema:
+            for name, p in self.supernet.named_parameters():
+                self.ema[name].lerp_(p.detach(), 1 - self.schedule.recipe.ema)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the supernet has the running mean of the weights, if there is one."""
+        weights = {name: p.detach().clone() for name, p in self.supernet.named_parameters()} if self.ema else {}
+        copy_into(self.supernet, self.ema)
+        try:
+            yield
+        finally:
+            copy_into(self.supernet, weights)
+
+    def finish(self) -> None:
+        """Give the supernet the weights to keep."""
+        copy_into(self.supernet, self.ema)
+
+    def finite(self) -> bool:
+        """Whether all weights are; reads from the device once."""
+        return bool(torch.stack([p.isfinite().all() for p in self.supernet.parameters()]).all())
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            FileError: it cannot be written; earlier ones are still there.
+        """
+        tensors = {f"model.{name}": value for name, value in self.supernet.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
+        for name, parameter in self.supernet.named_parameters():
+            if parameter in self.optimizer.state:  # parameters that were not trained yet have none
+                state = self.optimizer.state[parameter]
+                tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+        facts: dict[str, Any] = {name: getattr(self, name) for name in FACTS}
+        checkpoint.save(folder, checkpoint.Checkpoint(self.step, tensors, {**facts, "schedule": self.schedule.to_json()}))
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Become what was saved.
+
+        Raises:
+            CheckpointError: it belongs to another space or schedule.
+        """
+        if Schedule.from_json(saved.facts["schedule"]) != self.schedule:
+            raise CheckpointError("the checkpoint belongs to another schedule: resume with the arguments of the first start")
+        load_weights(self.supernet, part_of(saved.tensors, "model."))
+        self.step = saved.step
+        self.seconds = float(saved.facts["seconds"])
+        self.rate_factor = float(saved.facts.get("rate_factor", 1.0))
+        self.rollbacks = int(saved.facts.get("rollbacks", 0))
+        self.best_top1 = float(saved.facts.get("best_top1", 0.0))
+        for name, value in part_of(saved.tensors, "ema.").items():
+            self.ema[name].copy_(value)
+        self.renew_optimizer()
+        parameters = dict(self.supernet.named_parameters())
+        for name, value in part_of(saved.tensors, "optimizer.").items():
+            owner, key = name.split("/")
+            parameter = parameters[owner]
+            # momentum has its parameter's memory format, so that a resumed run adds in the same order
+            self.optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value) if value.ndim else value
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy weights by name.
+
+    Raises:
+        CheckpointError: a name is missing or left over, or a shape differs.
+    """
+    own = network.state_dict()
+    wrong = sorted(set(own) ^ set(tensors)) or [n for n, value in own.items() if value.shape != tensors[n].shape]
+    if wrong:
+        raise CheckpointError(f"the weights do not fit this space and class count: {wrong[0]} (and {len(wrong) - 1} more)")
+    network.load_state_dict(tensors)
+
+
+def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = True) -> nn.Module:
+    """The largest network, frozen: made now and written, or read back. It runs in train mode, on batch statistics.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to another run.
+        FileError: it cannot be written or read.
+    """
+    teacher = supernet.extract(supernet.space.largest())
+    weights = dict(teacher.named_parameters())
+    if make:
+        if write:
+            checkpoint.save_tensors(path, weights, {})
+    else:
+        tensors, _ = checkpoint.load_tensors(path)
+        if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in weights.items()}:
+            raise CheckpointError(f"{path}: not the teacher of this run: train again with another --out")
+        copy_into(teacher, tensors)
+    return teacher.requires_grad_(False).train()
+
+
+def new_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD or AdamW, with weight decay on weights and kernel matrices only."""
+    decayed = [p for p in supernet.parameters() if p.ndim > 1]
+    others = [p for p in supernet.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.AdamW(groups, lr=0.0)
+
+
+def copy_into(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Overwrite the parameters of these names."""
+    with torch.no_grad():
+        for name, value in weights.items():
+            network.get_parameter(name).copy_(value)
+
+
+def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

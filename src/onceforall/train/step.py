@@ -1,0 +1,97 @@
+"""One optimiser step on several sub-networks that share a batch."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..arch import Arch
+from ..supernet import Supernet
+from .losses import DIVERGENCES
+from .schedule import Recipe
+from .strategies import Groups
+
+__all__ = ["choose", "train_step"]
+
+
+def train_step(
+    supernet: Supernet,
+    archs: Sequence[Arch],
+    images: Tensor,
+    labels: Tensor,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    teacher: nn.Module | None,
+    *,
+    in_place: bool = False,
+    only_largest_has_labels: bool = False,
+    divergence: str = "cross_entropy",
+    others: float = 1.0,
+    sync_norm: bool = False,
+    reduce: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Gradients of all sub-networks are added up, then the optimiser takes one step.
+
+    The loss of each is cross-entropy with the labels, plus `recipe.distil_weight` times the divergence from the teacher. Costs
+    the sum of its sub-networks and of the teacher's forward pass; nothing is read from the device.
+
+    Args:
+        supernet: in train mode.
+        archs: the sub-networks; the first is the largest if `in_place` or `only_largest_has_labels`.
+        images: (n, 3, r, r).
+        labels: (n,) int64.
+        optimizer: of the supernet's parameters.
+        recipe: see `Recipe`; with `in_place`, dropout is for the largest network only.
+        teacher: a network that gives logits, or None.
+        in_place: the first sub-network teaches the others.
+        only_largest_has_labels: the others learn from the teacher alone.
+        divergence: name in `DIVERGENCES`.
+        others: factor of the loss of all but the first sub-network.
+        sync_norm: batch statistics are those of all processes, see `Supernet.forward`.
+        reduce: called between the last backward pass and the optimiser's step, to add up gradients over processes.
+
+    Returns:
+        The mean of the reported losses, detached.
+    """
+    target = None
+    if teacher is not None:
+        with torch.no_grad():
+            target = teacher(images)
+    optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=images.device)
+    for i, arch in enumerate(archs):
+        dropout = 0.0 if in_place and i > 0 else recipe.dropout
+        logits = supernet(images, arch, dropout=dropout, sync_norm=sync_norm)
+        loss = reported = torch.zeros((), device=images.device)
+        if i == 0 or not only_largest_has_labels:
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            reported = loss.detach()
+        if target is not None:
+            distance, value = DIVERGENCES[divergence](logits, target)
+            loss = loss + recipe.distil_weight * distance
+            reported = reported + recipe.distil_weight * value
+        (loss if i == 0 else others * loss).backward()  # type: ignore[no-untyped-call]
+        total += reported
+        if in_place and i == 0:
+            target = logits.detach()
+    reduce()
+    if recipe.clip_value:
+        nn.utils.clip_grad_value_(supernet.parameters(), recipe.clip_value)
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip)
+    optimizer.step()
+    return total / len(archs)
+
+
+def choose(supernet: Supernet, groups: Groups, images: Tensor, labels: Tensor) -> list[Arch]:
+    """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice."""
+    chosen = []
+    for group in groups:
+        if len(group) == 1:
+            chosen.append(group[0])
+            continue
+        with torch.no_grad():
+            losses = torch.stack([F.cross_entropy(supernet(images, arch), labels) for arch in group])
+        chosen.append(group[int(losses.argmin())])
+    return chosen

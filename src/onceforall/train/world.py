@@ -1,0 +1,95 @@
+"""`World`: the processes that train together, one or many (torchrun)."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ..errors import TrainingError
+
+__all__ = ["World"]
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together.
+
+    Args:
+        rank: of this process, from 0.
+        size: number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: str = "cpu") -> "World":
+        """The processes that torchrun started; this one alone where it did not.
+
+        Raises:
+            TrainingError: torchrun's variables are there but the processes do not find each other.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if not dist.is_initialized():
+            try:
+                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            except (RuntimeError, ValueError) as error:
+                raise TrainingError(f"{size} processes did not find each other: {error}".splitlines()[0]) from None
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by the mean over the processes, in one exchange.
+
+        A parameter that got a gradient in some process only counts as zero in the others.
+        """
+        if self.size == 1:
+            return
+        known = list(parameters)
+        used = torch.tensor([p.grad is not None for p in known], dtype=torch.int32, device=known[0].device)
+        dist.all_reduce(used, dist.ReduceOp.MAX)
+        owners = [p for p, flag in zip(known, used.tolist(), strict=True) if flag]
+        if not owners:
+            return
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in owners])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for p, part in zip(owners, torch.split(flat, [p.numel() for p in owners]), strict=True):
+            p.grad = part.view_as(p) if p.grad is None else p.grad.copy_(part.view_as(p))
+
+    def mean(self, value: float) -> float:
+        """Mean of a number over the processes."""
+        return value if self.size == 1 else sum(self.gather(value)) / self.size
+
+    def agree(self, flags: Sequence[bool]) -> list[bool]:
+        """For each flag, whether any process has set it."""
+        if self.size == 1:
+            return list(flags)
+        found = torch.tensor(flags, dtype=torch.int32)
+        if dist.get_backend() == "nccl":
+            found = found.cuda()
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in found.tolist()]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
