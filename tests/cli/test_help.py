@@ -8,8 +8,21 @@ import pytest
 from onceforall import pipeline
 from onceforall.cli import app, run
 from onceforall.cli.commands import evaluate, predict, profile, report, search, specialise, train
+from onceforall.cli.published import export_original, import_original
 
-COMMANDS = ["train", "evaluate", "profile", "predict", "search", "specialise", "report", "demo", "devices"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "profile",
+    "predict",
+    "search",
+    "specialise",
+    "report",
+    "demo",
+    "devices",
+    "import",
+    "export-original",
+]
 
 
 def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
@@ -56,7 +69,9 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith('[{"runtime": ')
 
 
-@pytest.mark.parametrize("command", [train, evaluate, profile, predict, search, specialise, report])
+@pytest.mark.parametrize(
+    "command", [train, evaluate, profile, predict, search, specialise, report, import_original, export_original]
+)
 def test_defaults_are_those_of_the_function(command: object) -> None:
     assert callable(command)
     given = {name: p.default for name, p in inspect.signature(command).parameters.items()}

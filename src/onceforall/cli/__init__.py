@@ -11,7 +11,7 @@ from typing import cast
 import typer
 
 from ..errors import OnceForAllError
-from .commands import app
+from .published import app  # with the commands of both files
 
 __all__ = ["app", "main"]
 

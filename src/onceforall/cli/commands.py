@@ -1,35 +1,42 @@
 """The commands, in the order of use."""
 
 import json
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..readable import milliseconds, percent
-from .values import amount, duration_s, latencies_ms, memory_bytes, space_arguments
-from .views import Counter, TrainView, say
+from .options import (
+    DeviceText,
+    Finalists,
+    Holdout,
+    Json,
+    Latency,
+    Limit,
+    Macs,
+    Memory,
+    Params,
+    RunFolder,
+    Seed,
+    budgets_of,
+    stderr,
+    stopping,
+    tell,
+)
+from .values import duration_s, space_arguments
+from .views import Counter, TrainView
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Train one elastic network, then get one for any device without training again.",
+    help="Train one elastic network, then get one for any device.",
     epilog="Example: ofa demo",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
-DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,15 +60,15 @@ def train(
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
-    holdout: Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")] = 0.1,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)] = None,
+    holdout: Holdout = 0.1,
+    limit: Limit = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
 ) -> None:
     """Train an elastic network by progressive shrinking."""
     from ..pipeline.train import train as call
 
-    with TrainView(_stderr()) as view, _stopping(view) as should_stop:
+    with TrainView(stderr()) as view, stopping(view) as should_stop:
         run = call(
             data,
             out=out,
@@ -92,7 +99,7 @@ def evaluate(
     """Measure the accuracy of sub-networks."""
     from ..pipeline.evaluate import evaluate as call
 
-    results = call(run, arch=arch, split=split, seed=seed, on_result=lambda r: _say(f"{r.name} done"))
+    results = call(run, arch=arch, split=split, seed=seed, on_result=lambda r: tell(f"{r.name} done"))
     if as_json:
         print(
             json.dumps(
@@ -117,7 +124,7 @@ def profile(
     """Measure this machine, to predict latencies."""
     from ..pipeline.profile import profile as call
 
-    with Counter(_stderr(), "measuring") as counter:
+    with Counter(stderr(), "measuring") as counter:
         table = call(run, device=device, quick=quick, again=again, seed=seed, on_progress=counter)
     if as_json:
         errors = {"mape": table.errors.mape, "kendall_tau": table.errors.kendall_tau, "n": table.errors.n}
@@ -138,7 +145,7 @@ def predict(
     """Measure some sub-networks, to predict accuracies."""
     from ..pipeline.predict import predict as call
 
-    with Counter(_stderr(), "measuring") as counter:
+    with Counter(stderr(), "measuring") as counter:
         found = call(run, subnets=subnets, seed=seed, on_progress=counter)
     if as_json:
         print(json.dumps({**asdict(found.errors), "fitted_on": len(found.fitted), "kind": found.predictor.kind}))
@@ -146,24 +153,6 @@ def predict(
     e = found.errors
     print(f"fitted on {len(found.fitted)} sub-networks ({found.predictor.kind}); on {e.n} others:")
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}, 90 % error bars hold {percent(e.coverage90, 0)}")
-
-
-def _budgets(latency: str | None, macs: str | None, params: str | None, memory: str | None) -> list[Any]:
-    from ..pipeline.search import Budget
-
-    others = {
-        "macs": None if macs is None else amount(macs),
-        "params": None if params is None else amount(params),
-        "memory_bytes": None if memory is None else memory_bytes(memory),
-    }
-    return [Budget(latency_ms=ms, **others) for ms in ([None] if latency is None else latencies_ms(latency))]
-
-
-Latency = Annotated[str | None, typer.Option(metavar="TIME", help="Longest, e.g. 5ms; several: 2ms,5ms.")]
-Macs = Annotated[str | None, typer.Option(metavar="N", help="Most multiply-accumulates, e.g. 300M.")]
-Params = Annotated[str | None, typer.Option(metavar="N", help="Most parameters, e.g. 4M.")]
-Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Most activation memory of one image, e.g. 2MB.")]
-Finalists = Annotated[int, typer.Option(metavar="N", help="Best predicted networks to measure.", min=1)]
 
 
 @app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")
@@ -181,8 +170,8 @@ def search(
     """Find the most accurate sub-networks within limits."""
     from ..pipeline.search import search as call
 
-    for budget in _budgets(latency, macs, params, memory):
-        found = call(run, budget, device=device, finalists=finalists, seed=seed, on_step=_say)
+    for budget in budgets_of(latency, macs, params, memory):
+        found = call(run, budget, device=device, finalists=finalists, seed=seed, on_step=tell)
         if as_json:
             rows = [{"top1": c.accuracy.top1, "latency_ms": c.timing.ms, "arch": json.loads(c.arch.to_json())} for c in found]
             print(json.dumps({"budget": asdict(budget), "finalists": rows}))
@@ -208,10 +197,10 @@ def specialise(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Export the best network for each budget, proven and measured."""
+    """Export the best network for each budget, with proof."""
     from ..pipeline.specialise import specialise as call
 
-    budgets = _budgets(latency, macs, params, memory)
+    budgets = budgets_of(latency, macs, params, memory)
     results = call(
         run,
         budgets,
@@ -220,7 +209,7 @@ def specialise(
         out=out,
         finalists=finalists,
         seed=seed,
-        on_step=_say,
+        on_step=tell,
         on_result=lambda result: None if as_json else print(_line(result), flush=True),
     )
     if as_json:
@@ -243,7 +232,7 @@ def demo(out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to
     """Do all of the above on handwritten digits, in minutes."""
     from ..pipeline.demo import demo as call
 
-    with TrainView(_stderr()) as view, _stopping(view) as should_stop:
+    with TrainView(stderr()) as view, stopping(view) as should_stop:
         done = call(out, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
     for end in done.ends:
         print(f"{end.name} sub-network: test top-1 {percent(end.accuracy.top1)} ({end.accuracy.images} images)")
@@ -268,30 +257,3 @@ def devices(as_json: Json = False) -> None:
 def _line(r: Any) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
     return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}"
-
-
-def _stderr() -> Console:
-    return Console(stderr=True)
-
-
-def _say(text: str) -> None:
-    say(_stderr(), text)
-
-
-@contextmanager
-def _stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
-    """While steps are trained, the first Ctrl-C or SIGTERM asks for a stop after a checkpoint; otherwise it interrupts at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked or not view.training:
-            raise KeyboardInterrupt
-        asked.append(number)
-        say(view.console, "stopping after this step; once more to stop at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """Three disjoint splits: train; held-out (recalibration, accuracy data, every choice); test (final reports only)."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +84,11 @@ class Splits:
         """How many test images there are."""
         return len(self._test)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many images each split has."""
+        return {"train": len(self.train), "held-out": len(self.held_out), "test": self.test_size}
+
     def open_test(self, purpose: str) -> Images:
         """The test images, for a final report and nothing that chooses anything.
 
@@ -107,6 +113,7 @@ def open_data(
     cache: Path | None = None,
     limit_gb: float = 8.0,
     limit: int | None = None,
+    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_progress: Progress | None = None,
 ) -> Splits:
     """Open what `source` names (see `open_source`), decode it once into the cache, and divide it.
@@ -118,6 +125,7 @@ def open_data(
         cache: folder for decoded images; None for the user's cache folder.
         limit_gb: most that the decoded images may take on the disk.
         limit: use only the first n images of each part, stratified; for quick tries.
+        on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
 
     Raises:
@@ -127,6 +135,7 @@ def open_data(
     _check_arguments(size, holdout, seed, limit)
     found = open_source(source)
     _check_classes(found)
+    on_classes(found.classes)
     parts = _divide_parts(found)
     if limit is not None:
         parts = _limited(parts, limit, len(found.classes))

@@ -1,11 +1,13 @@
 """The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
 
-Every command of `ofa` is the function of the same name here.
+Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`.
 """
 
 from ..latency import list_devices as devices
 from .demo import demo
 from .evaluate import evaluate
+from .export_original import export_original
+from .imports import import_original
 from .predict import predict
 from .presets import PRESETS, Preset
 from .profile import profile
@@ -23,6 +25,8 @@ __all__ = [
     "demo",
     "devices",
     "evaluate",
+    "export_original",
+    "import_original",
     "predict",
     "profile",
     "report",

@@ -51,6 +51,7 @@ def evaluate(
     if split not in ("held-out", "test"):
         raise DataError(f"--split {split}: use held-out or test")
     run = Run.open(folder)
+    run.require_images()
     archs = choose_archs(run.space, arch, seed)
     supernet = run.supernet()
     splits = run.splits()

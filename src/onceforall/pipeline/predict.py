@@ -51,6 +51,7 @@ def predict(
     if subnets < 16:
         raise DataError(f"--subnets {subnets}: at least 16 are needed, 12 to fit and 4 to check")
     run = Run.open(folder)
+    run.require_images()
     place = run.folder / "accuracy"
     weights = run.weights_hash()
     archs = spread(run.space, np.random.default_rng([seed, 5]), subnets, macs_table(segment_table(run.space, run.num_classes)))
@@ -113,7 +114,7 @@ def _measure(
 
 
 def load_predictor(run: Run) -> AccuracyPredictor:
-    """The predictor that `predict` made for the present weights.
+    """The predictor that `predict` made for the present weights, or that was imported with them.
 
     Raises:
         FileError: there is none yet.

@@ -81,7 +81,7 @@ def _run_facts(run: Run, records: list[dict[str, Any]], schedule: Schedule | Non
     return RunFacts(
         folder=str(run.folder),
         command=str(environment["command"]),
-        data=data.source,
+        data=None if data is None else data.source,
         classes=run.info.classes,
         images=run.info.images,
         space=f"{run.space.family}({arguments})",
@@ -91,7 +91,16 @@ def _run_facts(run: Run, records: list[dict[str, Any]], schedule: Schedule | Non
         versions={"python": environment["python"], **environment["packages"]},
         seconds=max((r["seconds"] for r in records), default=None),
         images_seen=seen or None,
+        weights=None if run.info.imported is None else str(run.info.imported),
+        predictor=_unchecked(run),
     )
+
+
+def _unchecked(run: Run) -> str | None:
+    """What predicts accuracy, if it was imported."""
+    if run.info.imported is None or not (run.folder / "accuracy" / "predictor.safetensors").exists():
+        return None
+    return "the Once-for-All authors' predictor" if load_predictor(run).kind == "published" else None
 
 
 def _steps_done(schedule: Schedule, steps: int) -> list[int]:

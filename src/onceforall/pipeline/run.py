@@ -1,27 +1,27 @@
 """`Run`: the run directory, in which commands leave what the next ones need.
 
-run.json              the data, space, seed, versions and command            train
+run.json              the data, space, seed, versions and command            train, import
 schedule.json         phases and recipe                                      train
-problems.jsonl        images that were left out                              train
+problems.jsonl        images that were left out                              train, import
 metrics.jsonl         losses and validations, a JSON record a line           train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
-supernet.safetensors  the trained weights                                    train
+supernet.safetensors  the trained weights                                    train, import
 evaluations.jsonl     accuracies asked for                                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
-accuracy/             accuracy data and predictor                            predict
+accuracy/             accuracy data and predictor                            predict, import
 specialised/NAME/     networks to take home                                  specialise
 report.html                                                                  report
+original.pth          the weights under the original's names                 export-original
 test_openings.jsonl   when and what for the test images were opened
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -37,50 +37,23 @@ from ..data import (
     eval_batches,
     open_data,
 )
-from ..errors import DataError, FileError
+from ..errors import DataError, FileError, TrainingError
 from ..files import append_line, make_folder, read_json, reading_or_writing, write_json, write_text
 from ..space import Space
 from ..spaces import from_json
 from ..supernet import Supernet
 from ..train import Schedule
 from ..train.checkpoint import digest_of, load_tensors, save_tensors
-from ..train.state import load_weights
+from ..train.loop import load_weights
+from .info import DataInfo, RunInfo
 
-__all__ = ["DataInfo", "Run", "RunInfo"]
+__all__ = ["Run"]
 
 FORMAT = "onceforall.run/1"
-BEGINNINGS = {"schedule.json", "problems.jsonl"}  # written before run.json
+BEGINNINGS = frozenset({"schedule.json", "problems.jsonl"})  # written before run.json
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
 EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class DataInfo:
-    """How the data were opened, to open them the same way again."""
-
-    source: str
-    size: int
-    holdout: float
-    seed: int
-    limit: int | None
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What run.json holds."""
-
-    space: dict[str, Any]
-    classes: tuple[str, ...]
-    data: DataInfo
-    images: dict[str, int]
-    augment: dict[str, Any]
-    crop_share: float
-    seed: int
-    preset: str | None
-    environment: dict[str, Any]
-    arguments: dict[str, Any] = field(default_factory=dict)  # of the first start, to compare with those of a resume
 
 
 @dataclass(frozen=True)
@@ -91,8 +64,10 @@ class Run:
     info: RunInfo
 
     @staticmethod
-    def require_free(folder: Path) -> None:
-        """Do nothing if a run can be started there.
+    def require_free(
+        folder: Path, leftovers: Set[str] = BEGINNINGS, *, advice: str = "choose another --out, or --resume the run in it"
+    ) -> None:
+        """Do nothing if a run can be started there. `leftovers` is what a start that was interrupted leaves.
 
         Raises:
             FileError: it holds something already, more than a start that was interrupted leaves, or cannot be written.
@@ -101,15 +76,15 @@ class Run:
             if folder.exists():
                 if not folder.is_dir():
                     raise FileError(f"{folder}: this is a file, a folder is needed: choose another --out")
-                if any(path.name not in BEGINNINGS and path.suffix != ".tmp" for path in folder.iterdir()):
-                    raise FileError(f"{folder}: already there and not empty: choose another --out, or --resume the run in it")
+                if any(path.name not in leftovers and path.suffix != ".tmp" for path in folder.iterdir()):
+                    raise FileError(f"{folder}: already there and not empty: {advice}")
             there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
             if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
                 raise FileError(f"{folder}: cannot be made or written, because {there} cannot: choose another --out")
 
     @classmethod
     def create(cls, folder: Path, info: RunInfo, *, schedule: Schedule, problems: Sequence[Problem]) -> "Run":
-        """Start a run directory. run.json is written last, so that what has it is whole.
+        """Start the run directory of a training. run.json is written last, so that what has it is whole.
 
         Raises:
             FileError: the folder holds something else, or cannot be written.
@@ -117,9 +92,15 @@ class Run:
         cls.require_free(folder)
         make_folder(folder)
         write_text(folder / "schedule.json", schedule.to_json())
-        write_text(folder / "problems.jsonl", "".join(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in problems))
-        write_json(folder / "run.json", {"format": FORMAT, **asdict(info)})
-        return cls(folder, info)
+        run = cls(folder, info)
+        run.save_info(problems)
+        return run
+
+    def save_info(self, problems: Sequence[Problem]) -> None:
+        """Write problems.jsonl and, last of all, run.json."""
+        lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
+        write_text(self.folder / "problems.jsonl", "".join(lines))
+        write_json(self.folder / "run.json", {"format": FORMAT, **asdict(self.info)})
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -135,7 +116,7 @@ class Run:
         try:
             if data.pop("format") != FORMAT:
                 raise FileError(f"{folder / 'run.json'}: written by another version of onceforall")
-            info = RunInfo(**{**data, "classes": tuple(data["classes"]), "data": DataInfo(**data["data"])})
+            info = RunInfo.from_json(data)
             run = cls(folder, info)
             _ = run.space, run.augment, run.preprocessing
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -151,8 +132,10 @@ class Run:
         return len(self.info.classes)
 
     @property
-    def augment(self) -> Augment:
+    def augment(self) -> Augment | None:
         augment = self.info.augment
+        if augment is None:
+            return None
         return Augment(**{**augment, "crop_scale": tuple(augment["crop_scale"]), "crop_ratio": tuple(augment["crop_ratio"])})
 
     @property
@@ -164,7 +147,10 @@ class Run:
 
         Raises:
             DataError: fewer images than one batch.
+            TrainingError: weights were imported, nothing is trained here.
         """
+        if self.augment is None:
+            raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
         return TrainBatches(splits.train, batch_size, self.info.seed, self.augment, self.preprocessing)
 
     def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -175,20 +161,33 @@ class Run:
         """Training images for measuring BatchNorm statistics, always the same ones."""
         return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, self.info.seed, self.preprocessing)
 
-    def splits(self, on_progress: Callable[[int, int], None] | None = None) -> Splits:
-        """The data, checked to be those of the training.
+    def require_images(self) -> DataInfo:
+        """How the data are opened.
 
         Raises:
-            DataError: they are gone or differ.
+            DataError: weights were imported without images.
         """
-        data = self.info.data
+        if self.info.data is None:
+            assert self.info.imported is not None
+            given = f"{self.info.imported.file} --name {self.info.imported.name}"
+            raise DataError(
+                f"{self.folder} was imported without images, and this needs some: ofa import {given} --data DATA --out NEW"
+            )
+        return self.info.data
+
+    def splits(self, on_progress: Callable[[int, int], None] | None = None) -> Splits:
+        """The data, checked to be those of the training or import.
+
+        Raises:
+            DataError: there are none, they are gone, or they differ.
+        """
+        data = self.require_images()
         splits = open_data(
             data.source, size=data.size, holdout=data.holdout, seed=data.seed, limit=data.limit, on_progress=on_progress
         )
         if splits.fingerprint != data.fingerprint:
-            raise DataError(
-                f"{data.source}: the images are not those that {self.folder} was trained on: restore them or train anew"
-            )
+            made = "trained on: restore them or train" if self.info.imported is None else "imported with: restore them or import"
+            raise DataError(f"{data.source}: the images are not those that {self.folder} was {made} anew")
         return splits
 
     def open_test(self, splits: Splits, purpose: str) -> Images:
@@ -202,10 +201,10 @@ class Run:
         save_tensors(self.folder / "supernet.safetensors", supernet.state_dict(), {"space": self.info.space})
 
     def supernet(self) -> Supernet:
-        """The trained supernet, in eval mode.
+        """The trained or imported supernet, in eval mode.
 
         Raises:
-            FileError: training has not finished.
+            FileError: training has not finished, or the file is gone.
             CheckpointError: the file is damaged or does not fit.
         """
         tensors, _ = load_tensors(self._weights())
@@ -223,8 +222,10 @@ class Run:
 
     def _weights(self) -> Path:
         path = self.folder / "supernet.safetensors"
-        if not path.exists():
-            raise FileError(
-                f"{self.folder}: its training has not finished: ofa train {self.info.data.source} --out {self.folder} --resume"
-            )
-        return path
+        if path.exists():
+            return path
+        if self.info.imported is not None:
+            given = f"{self.info.imported.file} --name {self.info.imported.name}"
+            raise FileError(f"{path}: the weights are gone: import them again with ofa import {given} --out NEW")
+        source = self.require_images().source
+        raise FileError(f"{self.folder}: its training has not finished: ofa train {source} --out {self.folder} --resume")

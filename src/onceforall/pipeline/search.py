@@ -99,6 +99,7 @@ def search(
         OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(folder)
+    run.require_images()
     searcher = Searcher(run, latency_table(run, device), load_predictor(run), segment_table(run.space, run.num_classes))
     return searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
 

@@ -74,6 +74,7 @@ def specialise(
     if unknown := [name for name in export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     run = Run.open(folder)
+    run.require_images()
     table = latency_table(run, device)
     make_folder(run.folder / "specialised")
     place = make_folder(Path(out) if out else run.folder / "specialised")
@@ -136,6 +137,7 @@ def _take_home(
 ) -> Specialised:
     table = searcher.table
     arch, splits = chosen.arch, searcher.splits
+    data = Path(run.require_images().source).name
     ready = calibrated(run, searcher.supernet, arch, splits)
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
     found: list[tuple[Accuracy, Timing]] = []
@@ -152,13 +154,14 @@ def _take_home(
             f"{table.processor}, {table.device.runtime} {table.version}, lower quartile of {timing.repeats} calls, drift removed"
         )
         return CardFacts(
-            name=f"{Path(run.info.data.source).name} within {budget} on {table.device.spec}",
-            data=Path(run.info.data.source).name,
+            name=f"{data} within {budget} on {table.device.spec}",
+            data=data,
             top1=accuracy.top1,
             top5=accuracy.top5 if run.num_classes > 5 else None,
             test_images=accuracy.images,
             latency=[LatencyRow(table.device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
+            notes=[f"The supernet's weights were not trained here: {run.info.imported}."] if run.info.imported else [],
         )
 
     shares = _shares(table, arch)
@@ -217,10 +220,8 @@ def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
 
 def _input_steps(run: Run) -> InputSteps:
     steps = run.preprocessing
-    resize = (
-        f"short side to {run.info.data.size} pixels if longer, then to ceil(resolution / {steps.crop_share:g}), each bilinear with "
-    )
-    resize += "antialias, then centre crop"
+    resize = f"short side to {run.require_images().size} pixels if longer, then to ceil(resolution / {steps.crop_share:g}), "
+    resize += "each bilinear with antialias, then centre crop"
     return InputSteps(steps.mean, steps.std, steps.crop_share, resize)
 
 

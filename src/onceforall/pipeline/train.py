@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data import Splits, open_data
+from ..data import Splits
 from ..errors import TrainingError
 from ..files import locked, read_text
 from ..space import Space
@@ -21,9 +21,11 @@ from ..train.checkpoint import latest
 from .budget import epochs_within, validate_every
 from .environment import environment
 from .evaluate import measure
+from .images import lasting, open_images
+from .info import RunInfo
 from .metrics import forget_after, metrics_writer
 from .presets import PRESETS, Preset
-from .run import DataInfo, Run, RunInfo
+from .run import Run
 
 __all__ = ["train"]
 
@@ -79,16 +81,13 @@ def train(
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
     }  # fmt: skip
 
-    def decoding(done: int, total: int) -> None:
-        on_event({"event": "decode", "done": done, "total": total})
-
     out = Path(out)
     if resume and (out / "run.json").exists():
         run = Run.open(out)
         _require_same(run, data, given)
         if (out / "supernet.safetensors").exists():
             return run
-        splits = run.splits(decoding)
+        splits = run.splits(lambda done, total: on_event({"event": "decode", "done": done, "total": total}))
         _require_same_threads(run, on_event)
     else:
         _check(seed=seed, epochs=epochs, budget_s=budget_s)
@@ -96,13 +95,13 @@ def train(
         name = preset or ("digits" if data == "digits" else "imagenette-60m")
         chosen = _preset(name, batch_size, rate)
         made = chosen.space(space or {})
-        source, size = _lasting(data), ceil(made.resolutions[-1] / chosen.crop_share)
-        splits = open_data(source, size=size, holdout=holdout, seed=seed, limit=limit, on_progress=decoding)
+        size = ceil(made.resolutions[-1] / chosen.crop_share)
+        opened, splits = open_images(data, size=size, holdout=holdout, seed=seed, limit=limit, on_event=on_event)
         info = RunInfo(
             space=json.loads(made.to_json()),
             classes=splits.classes,
-            data=DataInfo(source, size, holdout, seed, limit, splits.fingerprint),
-            images={"train": len(splits.train), "held-out": len(splits.held_out), "test": splits.test_size},
+            data=opened,
+            images=splits.sizes,
             augment=asdict(chosen.augment),
             crop_share=chosen.crop_share,
             seed=seed,
@@ -111,7 +110,6 @@ def train(
             arguments=given,
         )
         run = Run(out, info)  # on the disk when everything about it is known
-        on_event({"event": "data", **_counts(splits)})
         steps = _steps(run, chosen, splits, epochs, budget_s)
         run = Run.create(out, info, schedule=_schedule(made, chosen, steps), problems=splits.problems)
 
@@ -147,16 +145,16 @@ def _check(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
         raise TrainingError("epochs and a time budget both say how long to train: give one of them")
 
 
-def _lasting(data: str) -> str:
-    """What names the data from any working folder: a path that is there becomes absolute."""
-    path = Path(data).expanduser()
-    return str(path.resolve()) if data != "digits" and path.is_dir() else data
-
-
 def _require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     """A resumed training follows the arguments of its first start; those given again must not differ."""
-    if run.info.data.source not in (data, _lasting(data)):
-        raise TrainingError(f"{run.folder} was trained on {run.info.data.source}, not on {data}: resume with the same data")
+    if run.info.imported is not None:
+        raise TrainingError(
+            f"{run.folder} holds imported weights ({run.info.imported.name}), which cannot be trained further yet: choose another "
+            "--out"
+        )
+    source = run.require_images().source
+    if source not in (data, lasting(data)):
+        raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
     first, own = run.info.arguments, {"seed": 0, "holdout": 0.1}
     for name, value in json.loads(json.dumps(given)).items():
         if first and value not in (None, own.get(name), first[name]):
@@ -230,14 +228,3 @@ def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budge
             lambda: _validate(run, supernet, run.space, splits),
         )
     return round((preset.epochs if epochs is None else epochs) * batches.batches_per_epoch)
-
-
-def _counts(splits: Splits) -> dict[str, Any]:
-    return {
-        "train": len(splits.train),
-        "held_out": len(splits.held_out),
-        "test": splits.test_size,
-        "classes": len(splits.classes),
-        "problems": len(splits.problems),
-        "duplicates": splits.duplicates,
-    }

@@ -15,22 +15,24 @@ class RunFacts:
 
     Args:
         folder: the run directory as the user wrote it.
-        command: the command line that trained it.
-        data: name of the data set.
+        command: the command line that made it.
+        data: name of the data set; None if there are no images.
         classes: names of the classes.
         images: split ("train", "held-out", "test") -> number of images.
         space: the space as text, e.g. "mobilenet_v3(width=0.5)".
         networks: how many networks the space holds.
         seed: the run's seed.
-        hardware: the machine that trained.
+        hardware: the machine that made it.
         versions: package -> version.
         seconds: wall time of the training.
         images_seen: images that went through a network while training, each sub-network counted.
+        weights: where the weights come from, if they were not trained in this run.
+        predictor: what predicts accuracy, if it was not fitted in this run.
     """
 
     folder: str
     command: str
-    data: str
+    data: str | None
     classes: Sequence[str]
     images: Mapping[str, int]
     space: str
@@ -40,6 +42,8 @@ class RunFacts:
     versions: Mapping[str, str]
     seconds: float | None = None
     images_seen: int | None = None
+    weights: str | None = None
+    predictor: str | None = None
 
 
 @dataclass(frozen=True)

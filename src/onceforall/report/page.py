@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..files import write_text
 from ..readable import amount, duration, percent
-from .facts import ReportFacts
+from .facts import ReportFacts, RunFacts
 from .sections import SECTIONS
 from .style import STYLE
 
@@ -36,7 +36,7 @@ def render(facts: ReportFacts) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(run.folder)} – once for all</title>",
         f"<style>{STYLE}</style></head><body><main>",
-        f'<header><h1>{escape(run.folder)}</h1><p class="soft">{escape(run.space)} on {escape(run.data)}</p></header>',
+        f'<header><h1>{escape(run.folder)}</h1><p class="soft">{escape(run.space)}{_on(run)}</p></header>',
         _tiles(facts),
         _problems(facts),
         f"<nav>{links}</nav>",
@@ -45,6 +45,10 @@ def render(facts: ReportFacts) -> str:
         "</main></body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def _on(run: RunFacts) -> str:
+    return "" if run.data is None else f" on {escape(run.data)}"
 
 
 def _tiles(facts: ReportFacts) -> str:

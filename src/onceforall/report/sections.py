@@ -50,6 +50,8 @@ def fronts(facts: ReportFacts) -> str:
 
 def training(facts: ReportFacts) -> str:
     """Curves over the whole schedule, and the schedule."""
+    if not facts.phases and facts.run.weights is not None:
+        return f'<p class="soft">Nothing was trained in this run. The weights are those of {escape(facts.run.weights)}.</p>'
     if not facts.phases:
         return _empty(facts, "Nothing was trained yet.", "train DATA --out {run}")
     marks = [Mark(phase.name, phase.first_step) for phase in facts.phases]
@@ -75,6 +77,8 @@ def training(facts: ReportFacts) -> str:
 def accuracy(facts: ReportFacts) -> str:
     """The accuracy predictor against measurements."""
     found = facts.accuracy
+    if found is None and facts.run.predictor is not None:
+        return _empty(facts, f"Accuracy is predicted by {facts.run.predictor}, not checked on these images.", "predict {run}")
     if found is None:
         return _empty(facts, "No accuracy predictor was fitted yet.", "predict {run}")
     numbers = _numbers(
@@ -116,18 +120,22 @@ def run(facts: ReportFacts) -> str:
     """What is needed to repeat the run."""
     own = facts.run
     names = list(own.classes[:12])
+    images = ", ".join(f"{n:,} {escape(split)} images" for split, n in own.images.items())
     more = f" and {len(own.classes) - 12:,} more" if len(own.classes) > 12 else ""
     rows = [
         ("command", f"<code>{escape(own.command)}</code>"),
-        ("data", f"{escape(own.data)}: " + ", ".join(f"{n:,} {escape(split)} images" for split, n in own.images.items())),
+        ("data", "no images" if own.data is None else f"{escape(own.data)}: {images}"),
         ("classes", escape(", ".join(names)) + more),
         ("space", f"{escape(own.space)}, {own.networks:,} networks"),
         ("seed", f"{own.seed}"),
         ("hardware", escape(own.hardware)),
         ("versions", escape(", ".join(f"{name} {version}" for name, version in own.versions.items()))),
-        ("training", duration(own.seconds)),
-        ("images seen", f"{own.images_seen:,}" if own.images_seen is not None else "–"),
     ]
+    if own.weights is not None:
+        rows.append(("weights", escape(own.weights)))
+    else:
+        rows.append(("training", duration(own.seconds)))
+        rows.append(("images seen", f"{own.images_seen:,}" if own.images_seen is not None else "–"))
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in rows) + "</dl>"
 
 

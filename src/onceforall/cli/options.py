@@ -1,0 +1,85 @@
+"""What several commands share: options, messages, and what Ctrl-C does."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .values import amount, latencies_ms, memory_bytes
+from .views import TrainView, say
+
+__all__ = [
+    "DeviceText",
+    "Finalists",
+    "Holdout",
+    "Json",
+    "Latency",
+    "Limit",
+    "Macs",
+    "Memory",
+    "Params",
+    "RunFolder",
+    "Seed",
+    "budgets_of",
+    "stderr",
+    "stopping",
+    "tell",
+]
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
+DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Holdout = Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)]
+Latency = Annotated[str | None, typer.Option(metavar="TIME", help="Longest, e.g. 5ms; several: 2ms,5ms.")]
+Macs = Annotated[str | None, typer.Option(metavar="N", help="Most multiply-accumulates, e.g. 300M.")]
+Params = Annotated[str | None, typer.Option(metavar="N", help="Most parameters, e.g. 4M.")]
+Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Most activation memory of one image, e.g. 2MB.")]
+Finalists = Annotated[int, typer.Option(metavar="N", help="Best predicted networks to measure.", min=1)]
+
+
+def budgets_of(latency: str | None, macs: str | None, params: str | None, memory: str | None) -> list[Any]:
+    """The budgets that the options mean, one for each latency."""
+    from ..pipeline.search import Budget
+
+    others = {
+        "macs": None if macs is None else amount(macs),
+        "params": None if params is None else amount(params),
+        "memory_bytes": None if memory is None else memory_bytes(memory),
+    }
+    return [Budget(latency_ms=ms, **others) for ms in ([None] if latency is None else latencies_ms(latency))]
+
+
+def stderr() -> Console:
+    """Where progress and messages go."""
+    return Console(stderr=True)
+
+
+def tell(text: str) -> None:
+    """Print one line there."""
+    say(stderr(), text)
+
+
+@contextmanager
+def stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
+    """While steps are trained, the first Ctrl-C or SIGTERM asks for a stop after a checkpoint; otherwise it interrupts at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked or not view.training:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say(view.console, "stopping after this step; once more to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

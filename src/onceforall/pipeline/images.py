@@ -1,0 +1,58 @@
+"""Opening the images of a new run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..data import Splits, open_data
+from .info import DataInfo
+
+__all__ = ["lasting", "open_images"]
+
+Event = dict[str, Any]
+
+
+def open_images(
+    data: str,
+    *,
+    size: int,
+    holdout: float,
+    seed: int,
+    limit: int | None,
+    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> tuple[DataInfo, Splits]:
+    """Decode and divide the images, and say how to open them again.
+
+    Args:
+        on_classes: called with the names of the classes before anything is decoded; may raise an error.
+        on_event: gets "decode" events, then one "data" event.
+
+    The other arguments are those of `onceforall.data.open_data`.
+
+    Raises:
+        DataError: see `open_data`.
+        FileError: the cache cannot be written.
+    """
+
+    def decoding(done: int, total: int) -> None:
+        on_event({"event": "decode", "done": done, "total": total})
+
+    source = lasting(data)
+    splits = open_data(source, size=size, holdout=holdout, seed=seed, limit=limit, on_classes=on_classes, on_progress=decoding)
+    counts = {
+        "train": len(splits.train),
+        "held_out": len(splits.held_out),
+        "test": splits.test_size,
+        "classes": len(splits.classes),
+        "problems": len(splits.problems),
+        "duplicates": splits.duplicates,
+    }
+    on_event({"event": "data", **counts})
+    return DataInfo(source, size, holdout, seed, limit, splits.fingerprint), splits
+
+
+def lasting(data: str) -> str:
+    """What names the data from any working folder: a path that is there becomes absolute."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if data != "digits" and path.is_dir() else data
