@@ -44,7 +44,7 @@ from ..spaces import from_json
 from ..supernet import Supernet
 from ..train import Schedule
 from ..train.checkpoint import digest_of, load_tensors, save_tensors
-from ..train.loop import load_weights
+from ..train.state import load_weights
 from .info import DataInfo, RunInfo
 
 __all__ = ["Run"]
