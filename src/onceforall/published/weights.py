@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -24,7 +24,12 @@ NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "ofa_proxyless_d234_e346_k357_w1_3": ("proxyless", {"width": 1.3}),
     "ofa_resnet50": ("resnet50d", {}),
 }
-ALIASES = {"ofa_supernet_resnet50": "ofa_resnet50"}
+ALIASES = {  # names of files, and in torch.hub
+    "ofa_supernet_resnet50": "ofa_resnet50",
+    "ofa_supernet_mbv3_w10": "ofa_mbv3_d234_e346_k357_w1_0",
+    "ofa_supernet_mbv3_w12": "ofa_mbv3_d234_e346_k357_w1_2",
+    "ofa_supernet_proxyless": "ofa_proxyless_d234_e346_k357_w1_3",
+}
 CLASSIFIER = "classifier.linear.weight"
 
 
@@ -52,8 +57,8 @@ def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Super
     sub-network but the largest: evaluate others through `Supernet.extract` and `onceforall.calibrate.recalibrate`.
 
     Args:
-        source: a checkpoint (torch.save of a state dict, also under the key "state_dict", or safetensors), or the state dict
-            itself. Old and new spellings of the names are read. Nothing but tensors is ever unpickled.
+        source: a file (torch.save of a state dict, or safetensors), or the state dict itself; it may lie under the key
+            "state_dict". Old and new spellings of the names are read. Nothing but tensors is ever unpickled.
         name: which of the original's networks it is, see `NAMES`.
 
     Raises:
@@ -61,13 +66,17 @@ def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Super
     """
     space = published_space(name)
     given = source if isinstance(source, Mapping) else read_tensors(source)
-    supernet = Supernet(space, _classes(given))
-    supernet.load_state_dict(matched(supernet.state_dict(), _names(supernet), given, what=f"{name} ({space.family})"))
-    return supernet.eval()
+    nested = given.get("state_dict")
+    given = nested if isinstance(nested, Mapping) else given
+    with torch.device("meta"):  # no memory for weights that may not fit, and no initialisation
+        supernet = Supernet(space, _classes(given))
+    own = matched(supernet.state_dict(), _names(supernet), given, what=f"{name} ({space.family})")
+    supernet.load_state_dict(own, assign=True)
+    return supernet.to(memory_format=torch.channels_last).eval()
 
 
 def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
-    """Copies of the weights under the names that the original's elastic network has, with running statistics.
+    """Copies of the weights on the CPU, under the names that the original's elastic network has, with running statistics.
 
     Raises:
         StatisticsError: the supernet was trained and its running statistics were dropped.
@@ -76,7 +85,7 @@ def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     names, own = _names(supernet), supernet.state_dict()
     for ours, theirs in names.items():
-        result[theirs] = own[ours].detach().clone().contiguous()
+        result[theirs] = own[ours].detach().to("cpu", copy=True).contiguous()
         if not result[theirs].isfinite().all():
             if "running_" in ours:
                 raise StatisticsError(f"{ours} is not finite: the running statistics were dropped in training, measure them first")
@@ -99,7 +108,7 @@ def save_original(supernet: Supernet, path: Path) -> None:
 
 
 def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:
-    """The given tensors under our names, as float32 copies.
+    """The given tensors under our names, as copies in float32 on the CPU.
 
     Args:
         own: our tensors, for their shapes.
@@ -112,32 +121,43 @@ def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[
     """
     by_name: dict[str, Tensor] = {}
     for name, tensor in given.items():
-        plain = plain_name(name)
+        plain = plain_name(name) if isinstance(name, str) else repr(name)
         if plain in by_name:
-            raise CheckpointError(f"two of the names in the checkpoint mean {plain}: it holds more than one network")
+            raise CheckpointError(f"two of the names in the checkpoint mean {plain!r:.100}: it holds more than one network")
         by_name[plain] = tensor
     wanted = {ours: plain_name(theirs) for ours, theirs in names.items() if not ours.endswith(STATISTICS_COUNT)}
     if missing := [name for name in wanted.values() if name not in by_name]:
-        raise CheckpointError(f"{missing[0]} is missing in the checkpoint (and {len(missing) - 1} more): it is not of {what}")
+        raise CheckpointError(f"missing in the checkpoint: {_some(missing)}; it is not of {what}")
     known = set(wanted.values())
     if extra := [name for name in by_name if name not in known and not name.endswith(STATISTICS_COUNT)]:
-        raise CheckpointError(f"{extra[0]} is in the checkpoint (and {len(extra) - 1} more) but not in {what}")
+        raise CheckpointError(f"unknown in {what}, but in the checkpoint: {_some(extra)}; it is of another network")
     result = {name: tensor for name, tensor in own.items() if name.endswith(STATISTICS_COUNT)}
     for ours, plain in wanted.items():
         result[ours] = _fitting(plain, by_name[plain], own[ours], what)
     return result
 
 
+def _some(names: list[str]) -> str:
+    return f"{names[0]!r:.100}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
 def _fitting(name: str, tensor: object, own: Tensor, what: str) -> Tensor:
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+    if not _is_plain(tensor):
         found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-        raise CheckpointError(f"{name} in the checkpoint is {found}: a tensor of floating-point numbers is needed")
+        raise CheckpointError(f"{name} in the checkpoint is {found}: a dense tensor of floating-point numbers is needed")
     if tensor.shape != own.shape:
         raise CheckpointError(f"{name} in the checkpoint has shape {tuple(tensor.shape)}, {what} needs {tuple(own.shape)}")
-    copy = tensor.detach().to(device=own.device, dtype=own.dtype, copy=True)
+    copy = tensor.detach().to("cpu", torch.float32, copy=True)
     if not copy.isfinite().all():
         raise CheckpointError(f"{name} in the checkpoint holds values that are not finite")
     return copy
+
+
+def _is_plain(tensor: object) -> TypeGuard[Tensor]:
+    """Dense floating-point numbers with memory."""
+    if not isinstance(tensor, Tensor) or tensor.is_nested or tensor.layout != torch.strided:
+        return False
+    return tensor.is_floating_point() and not tensor.is_meta
 
 
 def _names(supernet: Supernet) -> dict[str, str]:
@@ -148,6 +168,6 @@ def _names(supernet: Supernet) -> dict[str, str]:
 def _classes(given: Mapping[str, Tensor]) -> int:
     """Number of classes: rows of the classifier."""
     for name, tensor in given.items():
-        if plain_name(name) == CLASSIFIER and isinstance(tensor, Tensor) and tensor.ndim == 2 and len(tensor) > 0:
+        if isinstance(name, str) and plain_name(name) == CLASSIFIER and _is_plain(tensor) and tensor.ndim == 2 and len(tensor):
             return len(tensor)
     raise CheckpointError(f"the checkpoint has no {CLASSIFIER} (classes, features): it holds none of the original's networks")
