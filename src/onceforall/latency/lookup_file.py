@@ -73,7 +73,8 @@ def _read(path: Path) -> LookupFile:
 def _entries(path: Path, events: Iterator[Any]) -> Iterator[tuple[str, float]]:
     """Key and mean of each entry."""
     wanted = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent)
-    if not all(isinstance(event, kind) for kind, event in zip(wanted, events, strict=False)):
+    begin = [event for kind, event in zip(wanted, events, strict=False) if isinstance(event, kind)]
+    if len(begin) < 3 or begin[2].tag is not None or begin[2].anchor is not None:
         raise FileError(f"{path}: not a latency table: it must be a mapping from keys to {{count, mean, std}}")
     for key, entry in _pairs(path, events):
         if not isinstance(entry, yaml.MappingStartEvent):
@@ -86,17 +87,17 @@ def _entries(path: Path, events: Iterator[Any]) -> Iterator[tuple[str, float]]:
         raise FileError(f"{path}: not a latency table: it must be one YAML document")
 
 
-def _pairs(path: Path, events: Iterator[Any], inside: str = "") -> Iterator[tuple[str, Any]]:
+def _pairs(path: Path, events: Iterator[Any], inside: str | None = None) -> Iterator[tuple[str, Any]]:
     """Keys of a mapping and the events that their values begin with; values inside an entry are scalars."""
     seen = set()
     for name in events:
         if isinstance(name, yaml.MappingEndEvent):
             return
-        place = f"{path}: {_short(inside or name.value)}" if inside or isinstance(name, yaml.ScalarEvent) else f"{path}"
-        value = next(events) if isinstance(name, yaml.ScalarEvent) else name
+        value, own = (next(events), name.value) if isinstance(name, yaml.ScalarEvent) else (name, "a key")
+        place = f"{path}: {_short(own if inside is None else inside)}"
         for event in (name, value):
             scalar = isinstance(event, yaml.ScalarEvent)
-            if not scalar and (inside or event is name or not isinstance(event, yaml.MappingStartEvent)):
+            if not scalar and (inside is not None or event is name or not isinstance(event, yaml.MappingStartEvent)):
                 raise FileError(
                     f"{place}: line {event.start_mark.line + 1}: lists, aliases and further mappings do not belong here"
                 )
