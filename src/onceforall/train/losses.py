@@ -3,6 +3,7 @@
 Each returns the loss whose gradient is followed, and the number to report, which for the adaptive divergence is another.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,10 +21,11 @@ def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the student's softmax with the teacher's (OFA, section 3.3), at temperature 1.
 
     Args:
-        student: logits (batch, classes).
+        student: logits (batch, classes), of any precision.
         teacher: logits of the same shape; no gradient flows into them.
     """
-    loss = F.cross_entropy(student, teacher.detach().softmax(1))
+    student = _precise(student)
+    loss = F.cross_entropy(student, teacher.detach().to(student.dtype).softmax(1))
     return loss, loss.detach()
 
 
@@ -34,14 +36,14 @@ def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     fixed; D₊ = Σ p log(p / q) with surrogate -Σ p log q. Ratios are taken as differences of logarithms, which do not overflow.
 
     Args:
-        student: logits (batch, classes).
+        student: logits (batch, classes), of any precision.
         teacher: logits of the same shape; no gradient flows into them.
     """
-    log_q = student.float().log_softmax(1) if student.dtype.itemsize < 4 else student.log_softmax(1)
+    log_q = _precise(student).log_softmax(1)
     with torch.no_grad():
         log_p = teacher.to(log_q.dtype).log_softmax(1)
         p, q = log_p.exp(), log_q.exp()
-        ratio = (log_q - log_p).clamp(max=torch.tensor(CLIP).log().item()).exp()
+        ratio = (log_q - log_p).clamp(max=math.log(CLIP)).exp()
         minus = (q * (ratio - 1)).sum(1) / 2
         plus = (p * (log_p - log_q)).sum(1)
         larger = (minus > plus)[:, None]
@@ -51,3 +53,8 @@ def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 DIVERGENCES: dict[str, Divergence] = {"cross_entropy": cross_entropy, "adaptive_alpha": adaptive_alpha}
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: differences of logits overflow in half precision."""
+    return logits.float() if logits.dtype.itemsize < 4 else logits
