@@ -1,0 +1,208 @@
+"""Every way to train with the same compute, and some sub-networks alone: which is worth the money?
+
+    python benchmarks/strategies.py DATA --out FOLDER [--macs 40e12] [--schemes NAME,NAME…] [--threads 2]
+
+Each scheme of `onceforall.train.SCHEMES` trains the same space from the same weights until it has spent `--macs` multiply-
+accumulates (forward and backward count three forward passes; teachers and best-up's candidates count as well). "largest-alone"
+spends them on the largest network. 16 fixed sub-networks, from the smallest to the largest, are then recalibrated and measured
+on the held-out and the test images. Four of them are trained alone, from scratch, for as many steps as progressive shrinking gives
+to the largest network.
+
+Every finished training leaves FOLDER/NAME.json; a second call goes on where the first stopped, also within a training. `--report`
+prints the table from what is there and draws FOLDER/strategies.svg. Results: docs/results/strategies.md.
+"""
+
+import argparse
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import onceforall
+from onceforall import Arch, Space, Supernet
+from onceforall.calibrate import evaluate, recalibrate
+from onceforall.costs import macs_table, segment_table
+from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
+from onceforall.files import read_json, write_json
+from onceforall.space import Choices
+from onceforall.statistics import kendall_tau
+from onceforall.train import SCHEMES, Recipe, Schedule, Settings, train, work_per_step
+from onceforall.train.checkpoint import latest
+from onceforall.train.schemes import progressive_shrinking, single_path
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "cifar": {
+        "space": {"width": 0.25, "resolutions": (24, 28, 32), "strides": (1, 1, 2, 2, 2, 1, 1), "depths": (1, 2, 3)},
+        "size": 32, "crop_share": 1.0, "augment": Augment(crop_scale=(0.5, 1.0)),
+    },
+    "imagenette": {
+        "space": {"width": 0.35, "resolutions": (64, 80, 96), "strides": (2, 1, 2, 2, 2, 1, 1), "depths": (1, 2, 3)},
+        "size": 110, "crop_share": 0.875, "augment": Augment(crop_scale=(0.35, 1.0)),
+    },
+}  # fmt: skip
+RECIPE = Recipe(batch_size=64, optimizer="adamw", weight_decay=0.03, dropout=0.0)
+RATE = 0.002
+SUBNETS = 16
+ALONE = (0, 5, 10, 15)
+RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}  # of progressive shrinking in short schedules
+EPOCHS = {"largest": 20.0, "kernel": 3.0, "depth": 6.0, "expand": 10.0}
+WARMUPS = dict.fromkeys(RATES, 0.05)
+
+
+def fixed_networks(space: Space, num_classes: int) -> list[Arch]:
+    """The smallest, the largest and 14 between, evenly spaced in the logarithm of MACs, each alike within a stage."""
+    rng, resolution = np.random.default_rng(42), space.resolutions[-1]
+    sizes = np.array([len(column.choices) for column in space.columns])
+    pool = [space.smallest(resolution), space.largest(resolution)]
+    for level in rng.random(2000):
+        picks = iter(rng.binomial(sizes - 1, level))
+        stages = []
+        for c in space.stages:
+            next(picks)
+            offered = (c.widths, c.depths, c.kernels, c.expand_ratios)
+            stage = Choices(*((options[min(next(picks), len(options) - 1)],) for options in offered))
+            stages.append(stage)
+        pool.append(replace(space, stages=tuple(stages)).largest(resolution))
+    macs = macs_table(segment_table(space.restrict(resolutions=(resolution,)), num_classes)).estimate(pool)
+    chosen = [0]
+    for target in np.geomspace(macs[0], macs[1], SUBNETS)[1:-1]:
+        near = np.argsort(np.abs(macs - target), kind="stable")
+        chosen.append(next(int(i) for i in near if i > 1 and i not in chosen))
+    return [pool[i] for i in [*chosen, 1]]
+
+
+def single(space: Space, arch: Arch) -> Space:
+    """The space of one network that is alike within a stage, at all resolutions."""
+    stages = [Choices((s.width,), (s.depth,), (s.blocks[0].kernel,), (s.blocks[0].expand_ratio,)) for s in arch.stages]
+    return replace(space, stages=tuple(stages))
+
+
+def scheme(name: str, space: Space, steps: int) -> Schedule:
+    if name == "progressive_shrinking":
+        made = progressive_shrinking(
+            space, steps=steps, rate=RATE, recipe=RECIPE, epochs=EPOCHS, rates=RATES, warmups=WARMUPS,
+            subnets={"kernel": 1, "depth": 2, "expand": 2},
+        )  # fmt: skip
+        return made
+    if name == "coupled":
+        made = SCHEMES[name](space, steps=steps, rate=RATE, recipe=RECIPE)
+        rates = (1.0, 0.2, 0.4)
+        return replace(made, phases=tuple(replace(p, rate=RATE * r) for p, r in zip(made.phases, rates, strict=True)))
+    return SCHEMES[name](space, steps=steps, rate=RATE, recipe=RECIPE)
+
+
+def steps_for(name: str, space: Space, num_classes: int, macs: float) -> int:
+    sample = scheme(name, space, 1000)
+    per_step = sum(w * p.steps for w, p in zip(work_per_step(sample, space, num_classes), sample.phases, strict=True)) / 1000
+    return max(10, round(macs / per_step))
+
+
+def spent(schedule: Schedule, space: Space, num_classes: int) -> float:
+    return sum(w * p.steps for w, p in zip(work_per_step(schedule, space, num_classes), schedule.phases, strict=True))
+
+
+def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dict[str, Any], archs: list[Arch], out: Path) -> None:
+    if (out / f"{name}.json").exists():
+        return
+    steps = Preprocessing(crop_share=preset["crop_share"])
+    batches = TrainBatches(splits.train, RECIPE.batch_size, 0, preset["augment"], steps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        supernet = Supernet(space, len(splits.classes))
+    started = time.monotonic()
+
+    def log(event: dict[str, Any]) -> None:
+        if event["step"] % 200 == 0 or event["event"] != "train":
+            print(f"{name}: {event}", flush=True)
+
+    folder = out / f"{name}-training"
+    folder.mkdir(parents=True, exist_ok=True)
+    train(
+        supernet, schedule, batches.batch, folder=folder, start=latest(folder / "checkpoints"),
+        settings=Settings(validate_every=10**9), validate=lambda *args: [], on_event=log,
+    )  # fmt: skip
+    rows = []
+    test = splits.open_test(f"benchmarks/strategies.py {name}")
+    for arch in archs:
+        ready = recalibrate(supernet.extract(arch), calibration_batches(splits.train, arch.resolution, 1000, 125, 0, steps))
+        accuracies = {
+            split: evaluate(ready, eval_batches(images, arch.resolution, 250, steps)).top1
+            for split, images in (("held_out", splits.held_out), ("test", test))
+        }
+        rows.append({"macs": space.lower(arch, len(splits.classes)).macs, **accuracies})
+    facts = {
+        "name": name, "steps": schedule.steps, "macs": spent(schedule, space, len(splits.classes)), "rows": rows,
+        "seconds_of_this_call": time.monotonic() - started, "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "processor": platform.processor() or platform.machine(), "images": {"test": len(test), "held_out": len(splits.held_out)},
+    }  # fmt: skip
+    write_json(out / f"{name}.json", facts)
+
+
+def report(out: Path) -> None:
+    found = {path.stem: read_json(path) for path in sorted(out.glob("*.json"))}
+    alone = {i: found[f"alone-{i}"]["rows"][0]["test"] for i in ALONE if f"alone-{i}" in found}
+    columns = ["trained by", "steps", "MACs spent, 10^12", "mean of 16, %", "worst, %", "smallest, %", "largest, %"]
+    columns += ["better than alone, points", "tau with alone"]
+    print("| " + " | ".join(columns) + " |")
+    print("|---" * len(columns) + "|")
+    for name, facts in found.items():
+        if name.startswith("alone"):
+            continue
+        top1 = [100 * row["test"] for row in facts["rows"]]
+        if name == "largest-alone":
+            print(f"| {name} | {facts['steps']:,} | {facts['macs'] / 1e12:.1f} | | | | {top1[-1]:.1f} | | |")
+            continue
+        gaps = [top1[i] - 100 * value for i, value in alone.items()]
+        tau = kendall_tau(np.array([top1[i] for i in alone]), np.array(list(alone.values()))) if len(alone) > 1 else float("nan")
+        gap = f"{np.mean(gaps):+.1f}" if gaps else ""
+        print(
+            f"| {name} | {facts['steps']:,} | {facts['macs'] / 1e12:.1f} | {np.mean(top1):.2f} | {min(top1):.1f} | {top1[0]:.1f} | "
+            f"{top1[-1]:.1f} | {gap} | {tau:.2f} |"
+        )
+    for i, value in alone.items():
+        print(f"alone: network {i} of 16, {found[f'alone-{i}']['rows'][0]['macs'] / 1e6:.1f} M MACs: {100 * value:.1f} %")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--preset", choices=PRESETS, default="cifar")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--macs", type=float, default=40e12)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.report:
+        report(arguments.out)
+        return
+    preset = PRESETS[arguments.preset]
+    space = onceforall.space("mobilenet_v3", **preset["space"])
+    splits = open_data(arguments.data, size=preset["size"], limit=arguments.limit)
+    classes = len(splits.classes)
+    archs = fixed_networks(space, classes)
+    print(f"{len(splits.train)} training images, {space.count():.3g} networks, ", end="")
+    print(f"{space.lower(archs[0], classes).macs / 1e6:.2f} to {space.lower(archs[-1], classes).macs / 1e6:.2f} M MACs")
+    for name in arguments.schemes.split(","):
+        schedule = scheme(name, space, steps_for(name, space, classes, arguments.macs))
+        run(name, space, schedule, splits, preset, archs, arguments.out)
+    shrinking = scheme("progressive_shrinking", space, steps_for("progressive_shrinking", space, classes, arguments.macs))
+    for i in ALONE:
+        own = single(space, archs[i])
+        schedule = single_path(own, steps=shrinking.phases[0].steps, rate=RATE, recipe=RECIPE)
+        run(f"alone-{i}", own, schedule, splits, preset, [archs[i]], arguments.out)
+    own = single(space, archs[-1])
+    steps = round(arguments.macs / work_per_step(single_path(own, steps=10, rate=RATE, recipe=RECIPE), own, classes)[0])
+    run("largest-alone", own, single_path(own, steps=steps, rate=RATE, recipe=RECIPE), splits, preset, [archs[-1]], arguments.out)
+    report(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
