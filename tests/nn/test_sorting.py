@@ -180,13 +180,48 @@ def test_equal_importance_keeps_the_order() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_every_kind_of_space(small_space: Space) -> None:
+def seeded(space: Space) -> Supernet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        net = Supernet(small_space, 3).double().train()
+        return Supernet(space, 3)
+
+
+def test_every_kind_of_space(small_space: Space) -> None:
+    net = seeded(small_space).double().train()
     arch = small_space.largest()
     images = torch.randn(2, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         before = net(images, arch)
         sort_channels(net, 1)
         torch.testing.assert_close(net(images, arch), before, rtol=1e-8, atol=1e-9)
+
+
+def test_narrower_networks_come_closer_to_the_largest_in_every_kind_of_space(small_space: Space) -> None:
+    """Where a few channels of each middle matter most, narrow networks that keep these compute nearly what the largest does."""
+    net, generator = seeded(small_space).double().train(), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if name.endswith(("project.conv.weight", "spatial.conv.weight", "expand.conv.weight")):
+                weight *= torch.rand(weight.shape[1], generator=generator, dtype=torch.float64).pow(8)[:, None, None]
+    largest = small_space.largest()
+    narrow = small_space.keep_largest(widths=1, depths=1, kernels=1).smallest(largest.resolution)
+    images = torch.randn(4, 3, largest.resolution, largest.resolution, generator=generator, dtype=torch.float64)
+    distances = []
+    with torch.no_grad():
+        for _ in range(2):
+            distances.append((net(images, narrow) - net(images, largest)).norm())
+            sort_channels(net, 1)
+    assert distances[1] < distances[0] or narrow == largest
+
+
+@pytest.mark.parametrize("trained", [1, 2])
+def test_networks_trained_before_compute_the_same_in_every_kind_of_space(small_space: Space, trained: int) -> None:
+    net = seeded(small_space).double().train()
+    archs = [small_space.keep_largest(widths=1, expand_ratios=number).smallest() for number in range(1, trained + 1)]
+    size = archs[0].resolution
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        before = [net(images, arch) for arch in archs]
+        sort_channels(net, trained)
+        for arch, logits in zip(archs, before, strict=True):
+            torch.testing.assert_close(net(images, arch), logits, rtol=1e-8, atol=1e-9)
