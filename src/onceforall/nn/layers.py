@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..ops import Conv, Linear, Norm
 
-__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm"]
+__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm"]
 
 
 class ElasticConv(nn.Module):
@@ -80,12 +80,19 @@ class ElasticNorm(nn.Module):
 
     def synchronised(self, x: Tensor, op: Norm) -> Tensor:
         """As in train mode, with the statistics of the batches of all processes, which must be of one size."""
-        c, size = op.shape[0], dist.get_world_size()
-        mean = _sum_over_processes(x.mean((0, 2, 3))) / size
-        centred = x - mean[:, None, None]
-        var = _sum_over_processes(centred.square().mean((0, 2, 3))) / size
-        scale = self.weight[:c] * (var + op.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:c, None, None]
+        c = op.shape[0]
+        return _synchronised(x, self.weight[:c], self.bias[:c], op.eps)
+
+
+class SynchronisedNorm(nn.Module):
+    """A batch norm of an extracted network, on the statistics of the batches of all processes, which must be of one size."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _synchronised(x, self.weight, self.bias, self.eps)
 
 
 class ElasticLinear(nn.Module):
@@ -119,6 +126,15 @@ class _Sum(torch.autograd.Function):
         total = grad.clone()
         dist.all_reduce(total)
         return total
+
+
+def _synchronised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    size = dist.get_world_size()
+    mean = _sum_over_processes(x.mean((0, 2, 3))) / size
+    centred = x - mean[:, None, None]
+    var = _sum_over_processes(centred.square().mean((0, 2, 3))) / size
+    scale = weight * (var + eps).rsqrt()
+    return centred * scale[:, None, None] + bias[:, None, None]
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ Once-for-All, section 3.3 (elastic width).
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -27,7 +29,7 @@ class _Group:
     fixed: bool = False  # part of the segment's input or output
 
 
-def sort_channels(supernet: Supernet, trained: int = 0) -> None:
+def sort_channels(supernet: Supernet, trained: int = 0, *, along: Mapping[str, Tensor] = MappingProxyType({})) -> None:
     """Sort every middle width of every segment by the L1 norm of the weights that read each channel, descending.
 
     Only channels within a segment are sorted; they may be permuted without changing what the largest network computes.
@@ -36,6 +38,8 @@ def sort_channels(supernet: Supernet, trained: int = 0) -> None:
         supernet: changed in place.
         trained: so many of the largest expand ratios are trained already. Channels do not cross the widths that belong to
             these ratios, so that sub-networks trained before keep their channels.
+        along: tensors by the names of the parameters that they belong to, such as a running mean of the weights, whose channels
+            move along.
     """
     space = supernet.space
     plans = []
@@ -48,7 +52,7 @@ def sort_channels(supernet: Supernet, trained: int = 0) -> None:
             for group in _groups(segment):
                 if group.rows and group.columns and not group.fixed:
                     narrower = [{op.name: op.shape[0] for op in plan.segments[i].ops}[group.rows[0]] for plan in plans]
-                    _sort(supernet, segment.name, group, narrower)
+                    _sort(supernet, segment.name, group, narrower, along)
 
 
 def _groups(segment: Segment) -> list[_Group]:
@@ -72,7 +76,7 @@ def _groups(segment: Segment) -> list[_Group]:
     return list({id(group): group for group in group_of.values()}.values())
 
 
-def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int]) -> None:
+def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int], along: Mapping[str, Tensor]) -> None:
     readers = [supernet.get_submodule(f"{segment}.{name}").get_parameter("weight") for name in group.columns]
     importance = readers[-1].abs().transpose(0, 1).flatten(1).sum(1)  # the last reader projects; the others gate
     edges = sorted({0, *boundaries, len(importance)})
@@ -83,9 +87,11 @@ def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int]
         rows: list[Tensor] = [layer.get_parameter("weight")]
         if "bias" in dict(layer.named_parameters()):
             rows.append(layer.get_parameter("bias"))
+        rows += [along[path] for key in ("weight", "bias") if (path := f"{segment}.{name}.{key}") in along]
         if isinstance(layer, ElasticNorm):
             rows += [layer.running_mean, layer.running_var]
         for tensor in rows:
             tensor.copy_(tensor[order])
-    for reader in readers:
+    followers = [along[path] for name in group.columns if (path := f"{segment}.{name}.weight") in along]
+    for reader in (*readers, *followers):
         reader.copy_(reader[:, order])

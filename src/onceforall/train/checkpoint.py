@@ -18,10 +18,10 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import make_folder, reading_or_writing, replace_file, write_bytes
 
-__all__ = ["Checkpoint", "digest_of", "forget_after", "last_good", "latest", "load_tensors", "mark_good", "save", "save_tensors"]
+__all__ = ["Checkpoint", "digest_of", "has_good", "last_good", "latest", "load_tensors", "save", "save_tensors"]
 
 KEEP = 2
-GOOD = "good.safetensors"  # another name of the last checkpoint that was validated
+GOOD = "good.safetensors"  # another name of the last good checkpoint
 _BYTES = torch.uint8
 
 
@@ -34,17 +34,29 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, then remove all but the last two, and what a kill left of a checkpoint half written.
+def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False) -> None:
+    """Write a checkpoint, then remove those of later steps, all but the last two, and what a kill left half written.
+
+    Args:
+        folder: of the checkpoints.
+        checkpoint: the present state; what lies after it was given up.
+        good: keep it, until another one is good, as the one to go back to.
 
     Raises:
         FileError: it cannot be written (for instance a full disk); the earlier ones are still there.
     """
     make_folder(folder)
+    path = folder / f"step-{checkpoint.step:09d}.safetensors"
     facts = {**checkpoint.facts, "step": checkpoint.step}
-    save_tensors(folder / f"step-{checkpoint.step:09d}.safetensors", checkpoint.tensors, facts)
+    if good:  # before the checkpoint itself: who resumes from one has the good one that belongs to it, or a later one
+        save_tensors(folder / GOOD, checkpoint.tensors, facts)
+        replace_file(path, lambda temporary: _link(folder / GOOD, temporary))
+    else:
+        save_tensors(path, checkpoint.tensors, facts)
     with reading_or_writing(folder):
-        for old in (*sorted(folder.glob("step-*.safetensors"))[:-KEEP], *folder.glob(".step-*.tmp")):
+        known = sorted(folder.glob("step-*.safetensors"))
+        now = known.index(path) + 1
+        for old in (*known[now:], *known[: max(0, now - KEEP)], *folder.glob(".*.tmp")):
             old.unlink(missing_ok=True)
 
 
@@ -67,41 +79,20 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def mark_good(folder: Path) -> None:
-    """Keep the newest checkpoint, until another is marked, as the one to go back to.
+def has_good(folder: Path) -> bool:
+    """Whether a checkpoint was saved as good."""
+    return (folder / GOOD).exists()
+
+
+def last_good(folder: Path) -> Checkpoint:
+    """The last checkpoint that was saved as good.
 
     Raises:
-        FileError: it cannot be linked or copied.
-    """
-    newest = sorted(folder.glob("step-*.safetensors"))[-1]
-
-    def link(temporary: Path) -> None:
-        try:
-            os.link(newest, temporary)
-        except OSError:  # a file system without links
-            shutil.copyfile(newest, temporary)
-
-    replace_file(folder / GOOD, link)
-
-
-def last_good(folder: Path) -> Checkpoint | None:
-    """The checkpoint that was marked, None if there is none.
-
-    Raises:
+        FileError: there is none.
         CheckpointError: it is damaged.
     """
-    if not (folder / GOOD).exists():
-        return None
     tensors, facts = load_tensors(folder / GOOD)
     return Checkpoint(int(facts["step"]), tensors, facts)
-
-
-def forget_after(folder: Path, step: int) -> None:
-    """Remove the checkpoints of later steps."""
-    with reading_or_writing(folder):
-        for path in folder.glob("step-*.safetensors"):
-            if path.name > f"step-{step:09d}.safetensors":
-                path.unlink()
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -137,6 +128,13 @@ def digest_of(path: Path) -> str:
     """
     with _opened(path) as file:
         return str((file.metadata() or {})["sha256"])
+
+
+def _link(existing: Path, new: Path) -> None:
+    try:
+        os.link(existing, new)
+    except OSError:  # a file system without links
+        shutil.copyfile(existing, new)
 
 
 @contextmanager

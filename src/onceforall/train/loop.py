@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StoppedError, TrainingError
-from ..nn.sorting import sort_channels
 from ..ops import Add, Norm
 from ..space import Space
 from ..supernet import Supernet
@@ -24,7 +23,7 @@ from . import checkpoint
 from .schedule import Phase, Schedule, learning_rate
 from .state import State, frozen_teacher
 from .step import choose, train_step
-from .strategies import STRATEGIES
+from .strategies import STRATEGIES, at_resolution
 from .world import World
 
 __all__ = ["Settings", "train"]
@@ -45,7 +44,7 @@ class Settings:
         seed: of everything random.
         validate_every: steps between validations; the end of a phase is always validated.
         checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
-        sync_norm: batch norm over the images of all processes.
+        sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
         same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
     """
 
@@ -54,6 +53,10 @@ class Settings:
     checkpoint_every_s: float = 120.0
     sync_norm: bool = False
     same_archs: bool = True
+
+    def __post_init__(self) -> None:
+        if self.sync_norm and not self.same_archs:
+            raise TrainingError("sync_norm normalises the same layers in all processes, so it needs same_archs: set one of them")
 
 
 def train(
@@ -109,6 +112,8 @@ def train(
     frozen: nn.Module | None = None
     began, last_saved = time.monotonic() - state.seconds, time.monotonic()
     recent: list[Tensor] = []
+    sync_norm = settings.sync_norm and world.size > 1
+    together = world.mean if settings.same_archs else World().mean
 
     def report(event: str, **record: Any) -> None:
         on_event({"event": event, "phase": phase.name, "step": state.step, "seconds": time.monotonic() - began, **record})
@@ -116,9 +121,7 @@ def train(
     def save(*, good: bool) -> None:
         state.seconds = time.monotonic() - began
         if world.leads:
-            state.save(checkpoints)
-            if good:
-                checkpoint.mark_good(checkpoints)
+            state.save(checkpoints, good=good)
         world.wait()
 
     def go_back(reason: str) -> None:
@@ -131,20 +134,18 @@ def train(
                 f"the last good state is in {checkpoints}"
             )
         lost, rollbacks, factor = state.step, state.rollbacks + 1, state.rate_factor * ROLLBACK_RATE
-        good = checkpoint.last_good(checkpoints)
-        assert good is not None  # the beginning is one
-        seconds = time.monotonic() - began
-        state.restore(good)
+        state.restore(checkpoint.last_good(checkpoints))
         frozen = frozen if state.step > schedule.teacher_step else None
-        state.rollbacks, state.rate_factor, state.seconds = rollbacks, factor, seconds
+        state.rollbacks, state.rate_factor = rollbacks, factor
         recent.clear()
-        if world.leads:
-            checkpoint.forget_after(checkpoints, state.step)
+        world.wait()  # until all have read it
         save(good=True)
         report("rollback", reason=reason, lost_step=lost, rate_factor=factor)
 
-    if state.step == 0 and schedule.steps:
-        phase = schedule.phases[0]
+    if len(set(world.gather(state.step))) > 1:
+        raise TrainingError("the processes start from different checkpoints: give all of them the same folder")
+    (missing,) = world.agree([not checkpoint.has_good(checkpoints)])
+    if state.step < schedule.steps and (state.step == 0 or missing):
         if not state.finite():
             raise TrainingError("the weights to start from are not finite: start from others")
         save(good=True)
@@ -154,25 +155,29 @@ def train(
         if within == 0:
             report("phase", steps=phase.steps, rate=phase.rate)
             if phase.sort is not None:
-                sort_channels(supernet, phase.sort)
+                state.sort(phase.sort)
             if phase.cosine[0] == 0:
                 state.renew_optimizer()
         guide = teacher if phase.distil and phase.teacher == "external" else None
         if phase.distil and phase.teacher == "frozen":
             if frozen is None:
                 make = state.step == schedule.teacher_step
-                frozen = frozen_teacher(supernet, folder / "teacher.safetensors", make=make, write=world.leads)
+                path = folder / "teacher.safetensors"
+                frozen = frozen_teacher(supernet, path, make=make, write=world.leads, sync_norm=sync_norm)
             guide = frozen
-        who = () if settings.same_archs or world.size == 1 else (world.rank,)
-        groups = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([settings.seed, state.step, *who]))
-        images, labels = batches(state.step, groups[0][0].resolution)
+        groups = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([settings.seed, state.step]))
+        resolution = groups[0][0].resolution
+        if not settings.same_archs and world.rank > 0:
+            rng = np.random.default_rng([settings.seed, state.step, world.rank])
+            groups = at_resolution(STRATEGIES[phase.strategy](space, phase.subnets, rng), resolution)
+        images, labels = batches(state.step, resolution)
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
         with _torch_seed(settings.seed, state.step, world.rank):
             recent.append(
                 train_step(
                     supernet,
-                    choose(supernet, groups, images, labels),
+                    choose(supernet, groups, images, labels, sync_norm=sync_norm, mean=together),
                     images,
                     labels,
                     state.optimizer,
@@ -182,7 +187,7 @@ def train(
                     only_largest_has_labels=phase.labels == "largest",
                     divergence=phase.divergence,
                     others=phase.ramp + (1 - phase.ramp) * within / phase.steps,
-                    sync_norm=settings.sync_norm and world.size > 1,
+                    sync_norm=sync_norm,
                     reduce=lambda: world.mean_gradients(supernet.parameters()),
                 )
             )
@@ -192,7 +197,7 @@ def train(
         stop, due = world.agree([should_stop(), time.monotonic() - last_saved > settings.checkpoint_every_s])
         validating = ending or state.step % settings.validate_every == 0
         if state.step % LOG_EVERY == 0 or validating or stop or due:
-            loss = world.mean(float(torch.stack(recent).mean()))  # read from the device here only
+            loss = float(world.mean(torch.stack(recent).mean()))  # read from the device here only
             recent.clear()
             if not np.isfinite(loss) or not state.finite():
                 go_back(f"the {'weights' if np.isfinite(loss) else 'loss'} stopped being finite")
@@ -205,6 +210,7 @@ def train(
             for record in records:
                 report("validation", **record)
             top1 = next((float(record["top1"]) for record in records if record["subnet"] == "largest"), None)
+            top1 = world.gather(top1)[0]  # one decision for all
             if top1 is not None:
                 if _collapsed(top1, state.best_top1, 1 / supernet.num_classes):
                     go_back(f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1")
@@ -220,7 +226,8 @@ def train(
 
 def _collapsed(top1: float, best: float, chance: float) -> bool:
     """Whether a network that had learnt something has lost most of it."""
-    return best > 3 * chance and top1 < chance + COLLAPSE * (best - chance)
+    had_learnt = best - chance > min(2 * chance, (1 - chance) / 2)
+    return had_learnt and top1 < chance + COLLAPSE * (best - chance)
 
 
 def _zero_residuals(supernet: Supernet) -> None:

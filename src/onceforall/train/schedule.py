@@ -71,14 +71,19 @@ class Phase:
         options = {"strategy": STRATEGIES, "teacher": TEACHERS, "labels": LABELS, "divergence": DIVERGENCES}
         for name, allowed in options.items():
             _one_of(where + name, getattr(self, name), allowed)
-        if self.strategy not in LARGEST_FIRST and (self.labels == "largest" or (self.distil and self.teacher == "largest")):
-            raise TrainingError(
-                f"{where}strategy {self.strategy!r} has no largest network to learn from: use {' or '.join(LARGEST_FIRST)}"
-            )
         _within(where + "ramp", self.ramp, 0.0, 1.0, "from 0 to 1")
+        largest = self.labels == "largest" or (self.distil and self.teacher == "largest") or self.ramp < 1
+        if self.strategy not in LARGEST_FIRST and largest:
+            raise TrainingError(
+                f"{where}strategy {self.strategy!r} has no largest network to treat differently: use {' or '.join(LARGEST_FIRST)}"
+            )
+        if self.labels == "largest" and not self.distil:
+            raise TrainingError(f"{where}without labels and teacher the smaller networks learn nothing: set distil")
         begin, end = self.cosine if isinstance(self.cosine, tuple) and len(self.cosine) == 2 else (0.0, math.nan)
         _within(where + "cosine", begin, 0.0, 1.0, "from 0 to 1")
         _within(where + "cosine", end, begin, 1.0, "after its beginning and at most 1", not_low=True)
+        if self.sort is not None and begin > 0:
+            raise TrainingError(f"{where}sorting needs a fresh optimiser, which a phase with cosine {self.cosine} does not have")
         for name, number in self.keep.items():
             _one_of(where + "keep", name, Choices.__dataclass_fields__)
             _whole(where + name, number, 1)

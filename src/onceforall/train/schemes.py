@@ -187,13 +187,12 @@ def delayed_shrinking(
     if steps < 2:
         raise TrainingError(f"{steps} steps for 2 phases: train for more epochs, or use more images or a smaller batch")
     first = min(max(1, round(delay * steps)), steps - 1)
-    alone = replace(
-        _whole("largest", first, rate, warmup * steps / first, distil=False), keep=_only_largest(), cosine=(0.0, first / steps)
-    )
+    alone = replace(_whole("largest", first, rate, warmup * steps / first, distil=False), keep=_only_largest())
+    middle = (first - alone.warmup_steps) / (steps - alone.warmup_steps)
     shrinking = _whole(
         "sandwich", steps - first, rate, 0.0, subnets=subnets, strategy="sandwich", teacher="largest", labels="largest", ramp=ramp
     )
-    return Schedule((alone, replace(shrinking, cosine=(first / steps, 1.0))), recipe)
+    return Schedule((replace(alone, cosine=(0.0, middle)), replace(shrinking, cosine=(middle, 1.0))), recipe)
 
 
 SCHEMES: dict[str, Callable[..., Schedule]] = {

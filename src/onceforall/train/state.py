@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..nn.layers import SynchronisedNorm
+from ..nn.sorting import sort_channels
+from ..nn.static import put
 from ..supernet import Supernet
 from . import checkpoint
 from .schedule import Recipe, Schedule
@@ -41,6 +44,10 @@ class State:
         """Forget momentum, as at the start of a phase."""
         self.optimizer = new_optimizer(self.supernet, self.schedule.recipe)
 
+    def sort(self, trained: int) -> None:
+        """Sort channels by importance, see `sort_channels`; the running mean follows."""
+        sort_channels(self.supernet, trained, along=self.ema)
+
     def set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -69,8 +76,8 @@ class State:
         """Whether all weights are; reads from the device once."""
         return bool(torch.stack([p.isfinite().all() for p in self.supernet.parameters()]).all())
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint.
+    def save(self, folder: Path, *, good: bool) -> None:
+        """Write a checkpoint; a good one is one to go back to.
 
         Raises:
             FileError: it cannot be written; earlier ones are still there.
@@ -82,7 +89,8 @@ class State:
                 state = self.optimizer.state[parameter]
                 tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         facts: dict[str, Any] = {name: getattr(self, name) for name in FACTS}
-        checkpoint.save(folder, checkpoint.Checkpoint(self.step, tensors, {**facts, "schedule": self.schedule.to_json()}))
+        facts["schedule"] = self.schedule.to_json()
+        checkpoint.save(folder, checkpoint.Checkpoint(self.step, tensors, facts), good=good)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Become what was saved.
@@ -122,8 +130,15 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     network.load_state_dict(tensors)
 
 
-def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = True) -> nn.Module:
+def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = True, sync_norm: bool = False) -> nn.Module:
     """The largest network, frozen: made now and written, or read back. It runs in train mode, on batch statistics.
+
+    Args:
+        supernet: of which it is the largest network.
+        path: its file.
+        make: now, from the present weights.
+        write: the file, if it is made now.
+        sync_norm: batch statistics are those of all processes.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another run.
@@ -139,6 +154,10 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
         if {name: value.shape for name, value in tensors.items()} != {name: value.shape for name, value in weights.items()}:
             raise CheckpointError(f"{path}: not the teacher of this run: train again with another --out")
         copy_into(teacher, tensors)
+    if sync_norm:
+        for name, layer in list(teacher.named_modules()):
+            if isinstance(layer, nn.BatchNorm2d):
+                put(teacher, name, SynchronisedNorm(layer))
     return teacher.requires_grad_(False).train()
 
 

@@ -84,14 +84,31 @@ def train_step(
     return total / len(archs)
 
 
-def choose(supernet: Supernet, groups: Groups, images: Tensor, labels: Tensor) -> list[Arch]:
-    """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice."""
+def choose(
+    supernet: Supernet,
+    groups: Groups,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    sync_norm: bool = False,
+    mean: Callable[[Tensor], Tensor] = lambda losses: losses,
+) -> list[Arch]:
+    """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice.
+
+    Args:
+        supernet: in train mode; nothing is written to it.
+        groups: from a strategy.
+        images: (n, 3, r, r).
+        labels: (n,) int64.
+        sync_norm: see `Supernet.forward`.
+        mean: of the losses over processes that must choose alike.
+    """
     chosen = []
     for group in groups:
         if len(group) == 1:
             chosen.append(group[0])
             continue
         with torch.no_grad():
-            losses = torch.stack([F.cross_entropy(supernet(images, arch), labels) for arch in group])
-        chosen.append(group[int(losses.argmin())])
+            losses = [F.cross_entropy(supernet(images, arch, sync_norm=sync_norm), labels) for arch in group]
+        chosen.append(group[int(mean(torch.stack(losses)).argmin())])
     return chosen

@@ -15,7 +15,7 @@ from ..costs import CostTable, macs_table, segment_table
 from ..genes import canonical
 from ..space import Space
 
-__all__ = ["LARGEST_FIRST", "STRATEGIES", "Groups", "Strategy"]
+__all__ = ["LARGEST_FIRST", "STRATEGIES", "Groups", "Strategy", "at_resolution"]
 
 Groups = list[tuple[Arch, ...]]
 Strategy = Callable[[Space, int, np.random.Generator], Groups]
@@ -63,6 +63,7 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
     leaning = rng.binomial(sizes - 1, rng.random((POOL, 1))).astype(np.int16)
     pool = canonical(space.columns, np.concatenate([pool, leaning]))
     pool[:, 0] = space.resolutions.index(resolution)
+    pool = np.unique(pool, axis=0)  # in a small space, candidates would be one network three times
     macs = table.estimate(pool)
     groups = []
     for target in rng.uniform(low, high, number - 2):
@@ -98,6 +99,11 @@ STRATEGIES: dict[str, Strategy] = {
     "coupled": coupled,
 }
 LARGEST_FIRST = ("sandwich", "best_up")  # the first sub-network is the largest, so that it can teach the others
+
+
+def at_resolution(groups: Groups, resolution: int) -> Groups:
+    """The same networks at another resolution."""
+    return [tuple(Arch(resolution, arch.stages) for arch in group) for group in groups]
 
 
 def _alone(archs: Sequence[Arch]) -> Groups:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import TrainingError
 
@@ -67,9 +67,13 @@ class World:
         for p, part in zip(owners, torch.split(flat, [p.numel() for p in owners]), strict=True):
             p.grad = part.view_as(p) if p.grad is None else p.grad.copy_(part.view_as(p))
 
-    def mean(self, value: float) -> float:
-        """Mean of a number over the processes."""
-        return value if self.size == 1 else sum(self.gather(value)) / self.size
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the processes."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.size
 
     def agree(self, flags: Sequence[bool]) -> list[bool]:
         """For each flag, whether any process has set it."""
