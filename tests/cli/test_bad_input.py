@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from failing import fails
 from PIL import Image
 
 import onceforall
@@ -14,20 +15,6 @@ from onceforall.train.checkpoint import digest_of
 from tiny_run import TRAINING_TEXT
 
 TINY = ["--preset", "digits", "--space", "width=0.1,resolutions=16,depths=1,kernels=3,expand_ratios=2", "--batch-size", "4"]
-
-
-def fails(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
-    """The message of a command that must fail."""
-    capsys.readouterr()
-    assert run(arguments) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    *before, last = err.splitlines()
-    assert last.startswith("ofa: ")
-    assert not any(line.startswith("ofa: ") for line in before)
-    assert "Traceback" not in err
-    assert "rror(" not in last
-    return last.removeprefix("ofa: ")
 
 
 def pictures(root: Path, counts: dict[str, int]) -> Path:

@@ -1,10 +1,11 @@
-"""The fixtures of `tiny_run.py`."""
+"""The fixtures of `tiny_run.py` and `tiny_original.py`."""
 
 import pytest
 
+from tiny_original import checkpoint, imported, imported_copy, photos, predictor
 from tiny_run import measured, own_cache, run_copy, trained
 
-__all__ = ["measured", "own_cache", "run_copy", "trained"]
+__all__ = ["checkpoint", "imported", "imported_copy", "measured", "own_cache", "photos", "predictor", "run_copy", "trained"]
 
 
 @pytest.fixture(autouse=True)

@@ -104,6 +104,9 @@ def import_original(
             make_folder(place.parent)
             replace(published, weights_hash=run.weights_hash()).save(place)
         run.save_info(splits.problems if splits else ())
+        with reading_or_writing(out):
+            for torn in out.rglob(".*.tmp"):  # of an import that was killed
+                torn.unlink()
     return run
 
 

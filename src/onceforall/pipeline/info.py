@@ -28,7 +28,7 @@ class Imported:
 
     def __str__(self) -> str:
         """In words."""
-        return f"{self.name} of the Once-for-All authors, from {self.file} (sha256 {self.sha256})"
+        return f"{self.name} from {self.file} (sha256 {self.sha256})"
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _take_home(
             test_images=accuracy.images,
             latency=[LatencyRow(table.device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
-            notes=[f"The supernet's weights were not trained here: {run.info.imported}."] if run.info.imported else [],
+            notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
         )
 
     shares = _shares(table, arch)

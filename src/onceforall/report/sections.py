@@ -51,7 +51,7 @@ def fronts(facts: ReportFacts) -> str:
 def training(facts: ReportFacts) -> str:
     """Curves over the whole schedule, and the schedule."""
     if not facts.phases and facts.run.weights is not None:
-        return f'<p class="soft">Nothing was trained in this run. The weights are those of {escape(facts.run.weights)}.</p>'
+        return f'<p class="soft">Nothing was trained in this run. The weights were imported: {escape(facts.run.weights)}.</p>'
     if not facts.phases:
         return _empty(facts, "Nothing was trained yet.", "train DATA --out {run}")
     marks = [Mark(phase.name, phase.first_step) for phase in facts.phases]
@@ -98,7 +98,7 @@ def accuracy(facts: ReportFacts) -> str:
 def latency(facts: ReportFacts) -> str:
     """The latency tables against end-to-end measurements."""
     if not facts.latency:
-        return _empty(facts, "No device was measured yet.", "profile {run}")
+        return _empty(facts, "No device was measured yet.", "profile {run}", images=False)
     parts = []
     for device in facts.latency:
         numbers = _numbers(
@@ -182,7 +182,10 @@ def _of_budget(one: ChosenFacts) -> str:
     return f", {100 * one.latency_ms / one.budget_ms:.0f} % of budget" if one.budget_ms else ""
 
 
-def _empty(facts: ReportFacts, words: str, command: str) -> str:
+def _empty(facts: ReportFacts, words: str, command: str, *, images: bool = True) -> str:
+    """What is missing, and the command that finds it; `images` tells whether it needs some."""
+    if images and facts.run.data is None:
+        return f'<p class="empty">{escape(words)} It takes images, and this run was imported without.</p>'
     text = "ofa " + command.format(run=quote(facts.run.folder))
     return f'<p class="empty">{escape(words)} Do it with <code>{escape(text)}</code></p>'
 
