@@ -150,3 +150,148 @@ def test_dropout_is_of_torchs_own_generator(supernet: Supernet) -> None:
             torch.manual_seed(seed)
             losses.append(step(supernet, [SPACE.smallest()], replace(RECIPE, dropout=0.5), None))
     assert losses[0] == losses[1] != losses[2]
+
+
+# -- in place, labels for the largest only, divergences, factors -----------------------------------------------------------
+
+
+def static_logits(supernet: Supernet, arch: Arch, images: Tensor) -> tuple[nn.Module, Tensor]:
+    network = supernet.extract(arch)
+    return network, network(images)
+
+
+def smoothed(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    log_q = logits - logits.exp().sum(1, keepdim=True).log()
+    wanted = torch.full_like(log_q, recipe.label_smoothing / CLASSES)
+    wanted[torch.arange(len(labels)), labels] += 1 - recipe.label_smoothing
+    return -(wanted * log_q).sum(1).mean()
+
+
+def distance(divergence: str, logits: Tensor, target: Tensor, sides: set[bool]) -> tuple[Tensor, Tensor]:
+    """What is differentiated, and what is reported, written once more from the formulas; notes which of the two was larger."""
+    log_q, p = logits - logits.exp().sum(1, keepdim=True).log(), target.softmax(1)
+    if divergence == "cross_entropy":
+        loss = -(p * log_q).sum(1).mean()
+        return loss, loss.detach()
+    q = log_q.exp().detach()
+    w = torch.minimum(q / p, torch.tensor(5.0, dtype=q.dtype))
+    minus, plus = (q * (w - 1)).sum(1) / 2, (p * (p / q).log()).sum(1)
+    sides.update((minus > plus).tolist())
+    surrogates = torch.where(minus > plus, (q * (w - 0.5) * log_q).sum(1), -(p * log_q).sum(1))
+    return surrogates.mean(), torch.maximum(minus, plus).mean()
+
+
+@pytest.mark.parametrize("divergence", ["cross_entropy", "adaptive_alpha"])
+@pytest.mark.parametrize("guide", ["in place", "teacher"])
+@pytest.mark.parametrize("only_largest", [False, True])
+def test_sandwich_step(supernet: Supernet, divergence: str, guide: str, only_largest: bool) -> None:
+    """Gradients of extracted networks, each by torch's own backward, added up by hand."""
+    archs = [SPACE.largest(), *some_archs()]
+    images, labels = batch()
+    with torch.no_grad():  # far from uniform, so that both divergences occur
+        supernet.get_parameter("head.classifier.weight").mul_(40)
+    outside = teacher() if guide == "teacher" else None
+    if outside is not None:
+        outside.get_parameter("head.classifier.weight").data.mul_(40)
+    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
+    mean = train_step(
+        supernet, archs, images, labels, optimizer, RECIPE, outside,
+        in_place=guide == "in place", only_largest_has_labels=only_largest, divergence=divergence, others=0.3,
+    )  # fmt: skip
+    expected: dict[str, Tensor] = {}
+    reports = 0.0
+    sides: set[bool] = set()
+    target = None if outside is None else outside(images).detach()
+    for i, arch in enumerate(archs):
+        network, logits = static_logits(supernet, arch, images)
+        loss, reported = torch.zeros((), dtype=torch.float64), 0.0
+        if i == 0 or not only_largest:
+            loss = smoothed(logits, labels, RECIPE)
+            reported = loss.item()
+        if target is not None:
+            surrogate, value = distance(divergence, logits, target, sides)
+            loss = loss + RECIPE.distil_weight * surrogate
+            reported += RECIPE.distil_weight * value.item()
+        factor = 1.0 if i == 0 else 0.3
+        (factor * loss).backward()  # type: ignore[no-untyped-call]
+        reports += reported
+        for name, p in network.named_parameters():
+            own = supernet.get_parameter(name)
+            if p.shape == own.shape or not name.endswith("depthwise.conv.weight"):
+                assert p.grad is not None
+                total = expected.setdefault(name, torch.zeros_like(own))
+                total[tuple(slice(n) for n in p.shape)] += p.grad
+            else:  # a smaller kernel: its gradient reaches the larger one through the matrix
+                expected.setdefault(name, torch.full_like(own, torch.nan)).fill_(torch.nan)
+        if guide == "in place" and i == 0:
+            target = logits.detach()
+    assert float(mean) == pytest.approx(reports / len(archs), rel=1e-5)
+    compared = 0
+    for name, value in expected.items():
+        if not value.isnan().any():
+            torch.testing.assert_close(supernet.get_parameter(name).grad, value, rtol=1e-7, atol=1e-9)
+            compared += 1
+    assert compared > 40
+    assert sides == ({False, True} if divergence == "adaptive_alpha" else set())
+
+
+def test_dropout_is_only_for_the_largest_in_place(supernet: Supernet) -> None:
+    """The gradient is that of the largest network alone with dropout, plus that of the smallest without."""
+    archs, recipe = [SPACE.largest(), SPACE.smallest()], replace(RECIPE, dropout=0.5)
+
+    def gradients(chosen: list[Arch], recipe: Recipe, outside: nn.Module | None, in_place: bool) -> dict[str, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            train_step(
+                supernet, chosen, *batch(), torch.optim.SGD(supernet.parameters(), lr=0.0), recipe, outside,
+                in_place=in_place, only_largest_has_labels=in_place,
+            )  # fmt: skip
+        return {name: p.grad.clone() for name, p in supernet.named_parameters() if p.grad is not None}
+
+    class Fixed(nn.Module):
+        """The largest network's logits with the dropout that it had."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(3)
+                return supernet(images, SPACE.largest(), dropout=0.5)
+
+    both = gradients(archs, recipe, None, in_place=True)
+    largest = gradients(archs[:1], recipe, None, in_place=False)
+    labelled = gradients(archs[1:], replace(recipe, dropout=0.0), None, in_place=False)
+    taught = gradients(archs[1:], replace(recipe, dropout=0.0), Fixed(), in_place=False)
+    for name, value in both.items():
+        smallest = taught.get(name, torch.zeros(1)) - labelled.get(name, torch.zeros(1))
+        torch.testing.assert_close(value, largest.get(name, torch.zeros(1)) + smallest, rtol=1e-9, atol=1e-11)
+    with_dropout = gradients(archs[1:], recipe, None, in_place=False)
+    assert not torch.equal(with_dropout["head.classifier.weight"], labelled["head.classifier.weight"])
+
+
+def test_clip_value_comes_before_the_norm(supernet: Supernet) -> None:
+    step(supernet, some_archs(), RECIPE, None)
+    raw = {name: p.grad.clone() for name, p in supernet.named_parameters() if p.grad is not None}
+    edge = float(torch.cat([value.flatten() for value in raw.values()]).abs().median())
+    step(supernet, some_archs(), replace(RECIPE, clip_value=edge, clip=1e-3), None)
+    clipped = {name: value.clamp(-edge, edge) for name, value in raw.items()}
+    norm = sum(float(value.square().sum()) for value in clipped.values()) ** 0.5
+    assert norm > 1e-3
+    for name, value in clipped.items():
+        torch.testing.assert_close(supernet.get_parameter(name).grad, value * (1e-3 / norm), rtol=1e-4, atol=1e-12)
+
+
+def test_gradients_are_added_up_over_processes_before_they_are_clipped(supernet: Supernet) -> None:
+    """`reduce` sees all gradients, whole, and what it leaves is what the optimiser takes."""
+    seen: list[float] = []
+
+    def reduce() -> None:
+        grads = [p.grad for p in supernet.parameters() if p.grad is not None]
+        seen.append(sum(float(g.square().sum()) for g in grads) ** 0.5)
+        for g in grads:
+            g.zero_()
+
+    before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
+    optimizer = torch.optim.SGD(supernet.parameters(), lr=1.0)
+    train_step(supernet, some_archs(), *batch(), optimizer, replace(RECIPE, clip=1e-6), None, reduce=reduce)
+    assert len(seen) == 1
+    assert seen[0] > 1e-3
+    assert all(torch.equal(p, before[name]) for name, p in supernet.named_parameters())
