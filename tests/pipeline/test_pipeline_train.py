@@ -173,7 +173,7 @@ def unfinished(trained: Path, tmp_path: Path) -> Path:
         ({"epochs": 5.0}, "started with epochs 4.0, not 5.0: resume without it, or choose another --out"),
         ({"seed": 1}, "started with seed 0, not 1"),
         ({"space": {**SPACE, "width": 0.2}}, "started with space"),
-        ({"preset": "paper"}, "started with preset None, not paper"),
+        ({"preset": "imagenet-ofa"}, "started with preset None, not imagenet-ofa"),
         ({"holdout": 0.2}, "started with holdout 0.1, not 0.2"),
     ],
 )

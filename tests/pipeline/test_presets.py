@@ -7,25 +7,14 @@ from onceforall.errors import SpaceError
 from onceforall.pipeline.presets import PRESETS, Preset
 from onceforall.space import Space
 from onceforall.spaces import FAMILIES
-from onceforall.train import STRATEGIES, progressive_shrinking
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_every_preset_gives_a_space_and_a_schedule(preset: Preset) -> None:
     space = preset.space({})
     assert space.family == preset.family
-    assert preset.strategy in STRATEGIES
-    schedule = progressive_shrinking(
-        space,
-        steps=100,
-        rate=preset.rate,
-        recipe=preset.recipe,
-        epochs=preset.phase_epochs,
-        rates=preset.phase_rates,
-        warmups=preset.phase_warmups,
-        subnets=preset.subnets,
-        strategy=preset.strategy,
-    )
+    schedule = preset.schedule(space, 100)
+    assert schedule.steps == 100
     assert space.keep_largest(**schedule.phases[-1].keep) == space
 
 

@@ -1,6 +1,7 @@
 """The commands, in the order of use."""
 
 import json
+import os
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -54,8 +55,11 @@ def _start(
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder (images or Parquet), torchvision:NAME:FOLDER, digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="digits, imagenette-60m or paper.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="digits, imagenette-60m, imagenet-ofa, imagenet-alphanet.")
+    ] = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
+    scheme: Annotated[str | None, typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.")] = None,
     epochs: Annotated[float | None, typer.Option(metavar="N", help="Of the whole schedule.", min=0.01)] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
@@ -64,8 +68,9 @@ def train(
     limit: Limit = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    sync_norm: Annotated[bool, typer.Option("--sync-norm", help="Under torchrun: batch norm over all processes.")] = False,
 ) -> None:
-    """Train an elastic network by progressive shrinking."""
+    """Train an elastic network."""
     from ..pipeline.train import train as call
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
@@ -74,6 +79,7 @@ def train(
             out=out,
             preset=preset,
             space=None if space is None else space_arguments(space),
+            scheme=scheme,
             epochs=epochs,
             budget_s=None if budget is None else duration_s(budget),
             batch_size=batch_size,
@@ -82,10 +88,12 @@ def train(
             holdout=holdout,
             limit=limit,
             resume=resume,
+            sync_norm=sync_norm,
             on_event=view,
             should_stop=should_stop,
         )
-    print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes only the first speaks
+        print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
 
 
 @app.command(epilog="Example: ofa evaluate run --arch random:16")

@@ -82,6 +82,17 @@ class Augment:
 class TrainBatches:
     """Training batches by number. Every epoch is a new order; its last, partial batch is left out.
 
+    Of several processes each makes its own part of the batch: as it would be, had one process made the whole.
+
+    Args:
+        images: to draw from.
+        batch_size: images of a batch, over all processes.
+        seed: of order, crops and changes.
+        augment: random changes.
+        preprocessing: from pixels to the network's input.
+        rank: of this process.
+        world: number of processes.
+
     Raises:
         DataError: fewer images than one batch.
     """
@@ -91,8 +102,12 @@ class TrainBatches:
     seed: int
     augment: Augment
     preprocessing: Preprocessing = PREPROCESSING
+    rank: int = 0
+    world: int = 1
 
     def __post_init__(self) -> None:
+        if self.batch_size % self.world:
+            raise DataError(f"the batch size is {self.batch_size}, which {self.world} processes cannot share evenly")
         if self.batch_size < 1 or self.seed < 0:
             raise DataError(f"batch size {self.batch_size} and seed {self.seed}: at least 1 and 0 are needed")
         if self.batch_size > len(self.images):
@@ -109,18 +124,23 @@ class TrainBatches:
         epoch, place = divmod(step, self.batches_per_epoch)
         chosen = _order(len(self.images), self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, 1, step])
-        pixels = [self.images.pixels(i) for i in chosen]
+        pixels = [self.images.pixels(i) for i in chosen]  # views of the mapped file: nothing is read yet
         shapes = np.array([image.shape[:2] for image in pixels])
         boxes = random_boxes(shapes, self.augment, rng)
         flips = rng.random(len(chosen)) < (0.5 if self.augment.flip else 0.0)
-        out = np.empty((len(chosen), resolution, resolution, 3), np.uint8)
-        for i, (image, (top, left, height, width), flip) in enumerate(zip(pixels, boxes.tolist(), flips, strict=True)):
+        spread = rng.uniform(-1, 1, (2, len(chosen), 1, 1, 1)).astype(np.float32)
+        size = self.batch_size // self.world
+        mine = slice(self.rank * size, (self.rank + 1) * size)
+        out = np.empty((size, resolution, resolution, 3), np.uint8)
+        for i, (image, (top, left, height, width), flip) in enumerate(
+            zip(pixels[mine], boxes[mine].tolist(), flips[mine], strict=True)
+        ):
             crop = image[top : top + height, left : left + width]
             out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
         x = out.astype(np.float32)
         if self.augment.colour:
-            _jitter(x, self.augment.colour, rng)
-        return _normalise(x, self.preprocessing), torch.from_numpy(self.images.labels[chosen])
+            _jitter(x, self.augment.colour * spread[:, mine])
+        return _normalise(x, self.preprocessing), torch.from_numpy(self.images.labels[chosen[mine]])
 
 
 def eval_batches(
@@ -201,9 +221,8 @@ def _centre_batch(images: Images, chosen: NDArray[np.int64], resolution: int, pr
     return _normalise(out.astype(np.float32), preprocessing)
 
 
-def _jitter(pixels: NDArray[np.float32], strength: float, rng: np.random.Generator) -> None:
-    """Change brightness and saturation at random, image by image and in place; (n, r, r, 3) in [0, 255]."""
-    spread = rng.uniform(-strength, strength, (2, len(pixels), 1, 1, 1)).astype(np.float32)
+def _jitter(pixels: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
+    """Change brightness and saturation image by image and in place; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1)."""
     light, colour = np.maximum(0, 1 + BRIGHTNESS * spread[0]), np.maximum(0, 1 + SATURATION * spread[1])
     grey = (pixels @ np.array(GREY, np.float32))[..., None]
     pixels *= light * colour

@@ -7,8 +7,7 @@ from typing import Any
 from ..data import Augment
 from ..space import Space
 from ..spaces import space as make_space
-from ..train import Recipe
-from ..train.schemes import PAPER_EPOCHS, PAPER_RATES, PAPER_SUBNETS, PAPER_WARMUPS
+from ..train import SCHEMES, Recipe, Schedule
 
 __all__ = ["PRESETS", "Preset"]
 
@@ -25,11 +24,8 @@ class Preset:
         rate: peak learning rate of the first phase.
         recipe: see `Recipe`.
         augment: see `Augment`.
-        phase_epochs: relative lengths, see `progressive_shrinking`.
-        phase_rates: relative rates, see `progressive_shrinking`.
-        phase_warmups: shares of warm-up, see `progressive_shrinking`.
-        subnets: sub-networks per step, see `progressive_shrinking`.
-        strategy: how they are drawn where they are several, a name in `STRATEGIES`.
+        scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`.
+        options: arguments of the scheme.
         crop_share: what the centre crop keeps of an image's short side in evaluation.
     """
 
@@ -40,11 +36,8 @@ class Preset:
     rate: float
     recipe: Recipe
     augment: Augment
-    phase_epochs: dict[str, float] = field(default_factory=lambda: dict(PAPER_EPOCHS))
-    phase_rates: dict[str, float] = field(default_factory=lambda: dict(PAPER_RATES))
-    phase_warmups: dict[str, float] = field(default_factory=lambda: dict(PAPER_WARMUPS))
-    subnets: dict[str, int] = field(default_factory=lambda: dict(PAPER_SUBNETS))
-    strategy: str = "uniform"
+    scheme: str = "progressive_shrinking"
+    options: dict[str, Any] = field(default_factory=dict)
     crop_share: float = 0.875
 
     def space(self, changes: Mapping[str, Any]) -> Space:
@@ -56,6 +49,14 @@ class Preset:
         arguments = dict(changes)
         family = arguments.pop("family", self.family)
         return make_space(family, **(self.arguments if family == self.family else {}) | arguments)
+
+    def schedule(self, space: Space, steps: int) -> Schedule:
+        """The preset's scheme for a number of steps.
+
+        Raises:
+            TrainingError: fewer steps than phases.
+        """
+        return SCHEMES[self.scheme](space, steps=steps, rate=self.rate, recipe=self.recipe, **self.options)
 
 
 SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}
@@ -77,11 +78,13 @@ PRESETS: dict[str, Preset] = {
         rate=0.004,
         recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.02, dropout=0.0),
         augment=Augment(crop_scale=(0.6, 1.0), flip=False),
-        phase_epochs={"largest": 12.0, "kernel": 3.0, "depth": 12.0, "expand": 25.0},
-        phase_rates={"largest": 1.0, "kernel": 0.4, "first": 0.3, "depth": 0.5, "expand": 0.6},
-        phase_warmups=SHORT_WARMUPS,
-        subnets=SHORT_SUBNETS,
-        strategy="ends",
+        options={
+            "epochs": {"largest": 12.0, "kernel": 3.0, "depth": 12.0, "expand": 25.0},
+            "rates": {"largest": 1.0, "kernel": 0.4, "first": 0.3, "depth": 0.5, "expand": 0.6},
+            "warmups": SHORT_WARMUPS,
+            "subnets": SHORT_SUBNETS,
+            "strategy": "ends",
+        },
         crop_share=1.0,
     ),
     "imagenette-60m": Preset(
@@ -92,19 +95,32 @@ PRESETS: dict[str, Preset] = {
         rate=0.003,
         recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.05, dropout=0.1),
         augment=Augment(crop_scale=(0.35, 1.0)),
-        phase_epochs=SHORT_EPOCHS,
-        phase_rates=SHORT_RATES,
-        phase_warmups=SHORT_WARMUPS,
-        subnets=SHORT_SUBNETS,
-        strategy="ends",
+        options={
+            "epochs": SHORT_EPOCHS,
+            "rates": SHORT_RATES,
+            "warmups": SHORT_WARMUPS,
+            "subnets": SHORT_SUBNETS,
+            "strategy": "ends",
+        },
     ),
-    "paper": Preset(
-        what="the schedule of the Once-for-All paper for ImageNet-sized data: batch 2,048, 605 epochs; years on a CPU",
+    "imagenet-ofa": Preset(
+        what="the recipe of the Once-for-All paper for ImageNet: batch 2,048, 605 epochs; years on a CPU",
         family="mobilenet_v3",
         arguments={"width": 1.0},
         epochs=605,
         rate=2.6,
         recipe=Recipe(batch_size=2048),
         augment=Augment(colour=1.0),
+    ),
+    "imagenet-alphanet": Preset(
+        what="the recipe of AlphaNet for ImageNet, on this space: batch 2,048, 360 epochs, 4 networks a step; years on a CPU",
+        family="mobilenet_v3",
+        arguments={"width": 1.2, "resolutions": (192, 224, 256, 288)},
+        epochs=360,
+        rate=0.8,
+        recipe=Recipe(batch_size=2048, weight_decay=1e-5, dropout=0.2, clip_value=1.0, zero_residual=True),
+        augment=Augment(colour=1.0),
+        scheme="alphanet",
+        options={"warmup": 5 / 360},
     ),
 }

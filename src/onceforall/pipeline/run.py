@@ -142,7 +142,7 @@ class Run:
     def preprocessing(self) -> Preprocessing:
         return replace(PREPROCESSING, crop_share=self.info.crop_share)
 
-    def train_batches(self, splits: Splits, batch_size: int) -> TrainBatches:
+    def train_batches(self, splits: Splits, batch_size: int, rank: int = 0, world: int = 1) -> TrainBatches:
         """Training batches by step.
 
         Raises:
@@ -151,7 +151,7 @@ class Run:
         """
         if self.augment is None:
             raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
-        return TrainBatches(splits.train, batch_size, self.info.seed, self.augment, self.preprocessing)
+        return TrainBatches(splits.train, batch_size, self.info.seed, self.augment, self.preprocessing, rank, world)
 
     def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the images in order, preprocessed for evaluation."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..errors import TrainingError
 from ..files import locked, read_text
 from ..space import Space
 from ..supernet import Supernet
-from ..train import Recipe, Schedule, Settings, progressive_shrinking
+from ..train import SCHEMES, Recipe, Schedule, Settings, World
 from ..train import train as follow
 from ..train.checkpoint import latest
 from .budget import epochs_within, validate_every
@@ -40,6 +41,7 @@ def train(
     out: Path,
     preset: str | None = None,
     space: Mapping[str, Any] | None = None,
+    scheme: str | None = None,
     epochs: float | None = None,
     budget_s: float | None = None,
     batch_size: int | None = None,
@@ -48,16 +50,20 @@ def train(
     holdout: float = 0.1,
     limit: int | None = None,
     resume: bool = False,
+    sync_norm: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Train a supernet by progressive shrinking and leave it in a run directory.
+    """Train a supernet and leave it in a run directory.
+
+    Started by torchrun, the processes share the work: each takes its part of every batch, and only the first writes.
 
     Args:
         data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`.
         out: the run directory to make, or to go on with if `resume`.
         preset: name in `PRESETS`; None takes "digits" for the digits and "imagenette-60m" for everything else.
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`.
+        scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         epochs: of all phases together; the schedule is scaled to them.
         budget_s: seconds that training may take instead; a few steps are timed first.
         batch_size: images per step, None for the preset's.
@@ -66,6 +72,7 @@ def train(
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
         resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
+        sync_norm: of several processes, take batch norm's statistics over all of them.
         on_event: gets every record of metrics.jsonl as it is written, and progress while the data are decoded.
         should_stop: asked after every step; True stops with a checkpoint.
 
@@ -77,48 +84,82 @@ def train(
     """
 
     given = {
-        "preset": preset, "space": None if space is None else dict(space), "epochs": epochs, "budget_s": budget_s,
+        "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "epochs": epochs, "budget_s": budget_s,
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
     }  # fmt: skip
 
     out = Path(out)
-    if resume and (out / "run.json").exists():
+    if resume and (out / "supernet.safetensors").exists():
         run = Run.open(out)
         _require_same(run, data, given)
-        if (out / "supernet.safetensors").exists():
-            return run
-        splits = run.splits(lambda done, total: on_event({"event": "decode", "done": done, "total": total}))
-        _require_same_threads(run, on_event)
-    else:
-        _check(seed=seed, epochs=epochs, budget_s=budget_s)
-        Run.require_free(out)
-        name = preset or ("digits" if data == "digits" else "imagenette-60m")
-        chosen = _preset(name, batch_size, rate)
-        made = chosen.space(space or {})
-        size = ceil(made.resolutions[-1] / chosen.crop_share)
-        opened, splits = open_images(data, size=size, holdout=holdout, seed=seed, limit=limit, on_event=on_event)
-        info = RunInfo(
-            space=json.loads(made.to_json()),
-            classes=splits.classes,
-            data=opened,
-            images=splits.sizes,
-            augment=asdict(chosen.augment),
-            crop_share=chosen.crop_share,
-            seed=seed,
-            preset=name,
-            environment=environment(),
-            arguments=given,
-        )
-        run = Run(out, info)  # on the disk when everything about it is known
-        steps = _steps(run, chosen, splits, epochs, budget_s)
-        run = Run.create(out, info, schedule=_schedule(made, chosen, steps), problems=splits.problems)
+        return run
+    world = World.join()
+    try:
+        tell = on_event if world.leads else lambda event: None
+        if world.leads:
+            run, splits = (
+                _open(out, data, given, tell) if resume and (out / "run.json").exists() else _begin(out, data, given, tell)
+            )
+        world.wait()
+        if not world.leads:
+            run = Run.open(out)
+            splits = run.splits()
+        _follow(run, splits, world, sync_norm, tell, should_stop)
+    finally:
+        world.leave()
+    return run
 
+
+def _open(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
+    """A run that was begun before, and its images."""
+    run = Run.open(out)
+    _require_same(run, data, given)
+    splits = run.splits(lambda done, total: on_event({"event": "decode", "done": done, "total": total}))
+    _require_same_threads(run, on_event)
+    return run, splits
+
+
+def _begin(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
+    """A new run on the disk, and its images."""
+    epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
+    _check(seed=seed, epochs=epochs, budget_s=budget_s)
+    Run.require_free(out)
+    name = given["preset"] or ("digits" if data == "digits" else "imagenette-60m")
+    chosen = _preset(name, given["scheme"], given["batch_size"], given["rate"])
+    made = chosen.space(given["space"] or {})
+    size = ceil(made.resolutions[-1] / chosen.crop_share)
+    opened, splits = open_images(data, size=size, holdout=given["holdout"], seed=seed, limit=given["limit"], on_event=on_event)
+    info = RunInfo(
+        space=json.loads(made.to_json()),
+        classes=splits.classes,
+        data=opened,
+        images=splits.sizes,
+        augment=asdict(chosen.augment),
+        crop_share=chosen.crop_share,
+        seed=seed,
+        preset=name,
+        environment=environment(),
+        arguments=given,
+    )
+    run = Run(out, info)  # on the disk when everything about it is known
+    steps = _steps(run, chosen, splits, epochs, budget_s)
+    return Run.create(out, info, schedule=chosen.schedule(made, steps), problems=splits.problems), splits
+
+
+def _follow(
+    run: Run, splits: Splits, world: World, sync_norm: bool, on_event: Callable[[Event], None], should_stop: Callable[[], bool]
+) -> None:
+    """Train from the last checkpoint, or from the beginning, to the end."""
+    out = run.folder
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
-    batches = run.train_batches(splits, schedule.recipe.batch_size)
-    with locked(out):
+    batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
+    with locked(out) if world.leads else nullcontext():
         saved = latest(out / "checkpoints")
         start = saved.step if saved else 0
-        forget_after(out / "metrics.jsonl", start)
+        if world.leads:
+            forget_after(out / "metrics.jsonl", start)
+            on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
+        world.wait()
         supernet = _fresh(run)
         follow(
             supernet,
@@ -126,13 +167,19 @@ def train(
             batches.batch,
             folder=out,
             start=saved,
-            settings=Settings(seed=run.info.seed, validate_every=validate_every(schedule.steps, batches.batches_per_epoch)),
-            validate=lambda net, kept, phase: _validate(run, net, kept, splits),
-            on_event=metrics_writer(out, schedule, run.space, run.num_classes, start, on_event),
+            settings=Settings(
+                seed=run.info.seed,
+                validate_every=validate_every(schedule.steps, batches.batches_per_epoch),
+                sync_norm=sync_norm,
+            ),
+            validate=lambda net, kept, phase: _validate(run, net, kept, splits, world),
+            on_event=on_event,
             should_stop=should_stop,
+            world=world,
         )
-        run.save_supernet(supernet)
-    return run
+        if world.leads:
+            run.save_supernet(supernet)
+        world.wait()
 
 
 def _check(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
@@ -157,9 +204,9 @@ def _require_same(run: Run, data: str, given: dict[str, Any]) -> None:
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
     first, own = run.info.arguments, {"seed": 0, "holdout": 0.1}
     for name, value in json.loads(json.dumps(given)).items():
-        if first and value not in (None, own.get(name), first[name]):
+        if first and value not in (None, own.get(name), first.get(name)):
             raise TrainingError(
-                f"{run.folder} was started with {name} {first[name]}, not {value}: resume without it, or choose another --out"
+                f"{run.folder} was started with {name} {first.get(name)}, not {value}: resume without it, or choose another --out"
             )
 
 
@@ -172,39 +219,35 @@ def _require_same_threads(run: Run, on_event: Callable[[Event], None]) -> None:
         )
 
 
-def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits) -> list[Event]:
-    """Accuracy of the phase's largest, smallest and one fixed random sub-network on held-out images, each recalibrated."""
+def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008
+    """Accuracy of the phase's largest, smallest and one fixed random sub-network on held-out images, each recalibrated.
+
+    Of several processes each measures some of them.
+    """
     seed, images = run.info.seed, splits.held_out
     archs = {"largest": space.largest(), "smallest": space.smallest(), "random": space.sample(np.random.default_rng([seed, 7]))}
     if len(images) > VALIDATION_IMAGES:
         images = images.subset(np.sort(np.random.default_rng(seed).permutation(len(images))[:VALIDATION_IMAGES]))
     records = []
-    for name, arch in archs.items():
+    for number, (name, arch) in enumerate(archs.items()):
+        if number % world.size != world.rank:
+            continue
         accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy)})
-    return records
+    measured = {record["subnet"]: record for part in world.gather(records) for record in part}
+    return [measured[name] for name in archs]
 
 
-def _preset(name: str, batch_size: int | None, rate: float | None) -> Preset:
+def _preset(name: str, scheme: str | None, batch_size: int | None, rate: float | None) -> Preset:
     if name not in PRESETS:
         raise TrainingError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
+    if scheme is not None and scheme != preset.scheme:
+        if scheme not in SCHEMES:
+            raise TrainingError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
+        preset = replace(preset, scheme=scheme, options={})
     recipe: Recipe = preset.recipe if batch_size is None else replace(preset.recipe, batch_size=batch_size)
     return replace(preset, recipe=recipe, rate=preset.rate if rate is None else rate)
-
-
-def _schedule(space: Space, preset: Preset, steps: int) -> Schedule:
-    return progressive_shrinking(
-        space,
-        steps=steps,
-        rate=preset.rate,
-        recipe=preset.recipe,
-        epochs=preset.phase_epochs,
-        rates=preset.phase_rates,
-        warmups=preset.phase_warmups,
-        subnets=preset.subnets,
-        strategy=preset.strategy,
-    )
 
 
 def _fresh(run: Run) -> Supernet:
@@ -223,7 +266,7 @@ def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budge
             budget_s,
             supernet,
             preset.recipe,
-            lambda steps: _schedule(run.space, preset, steps),
+            lambda steps: preset.schedule(run.space, steps),
             batches,
             lambda: _validate(run, supernet, run.space, splits),
         )
