@@ -8,7 +8,7 @@ Shapes leave the batch out: (channels, height, width), or (features,) after the 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -103,6 +103,15 @@ class Plan:
     def peak_memory_bytes(self) -> int:
         """Peak float32 activation memory for one image, in bytes; weights not counted."""
         return 4 * max(segment.peak_activations for segment in self.segments)
+
+    def inelastic(self) -> "Plan":
+        """The same operations without the note of the other kernel sizes that a supernet's convolutions have."""
+        return Plan(
+            tuple(
+                replace(segment, ops=tuple(replace(op, kernels=()) if isinstance(op, Conv) else op for op in segment.ops))
+                for segment in self.segments
+            )
+        )
 
     def piece(self, name: str) -> "Plan":
         """The plan of one segment alone.

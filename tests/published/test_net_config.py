@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,6 +17,7 @@ import onceforall
 from onceforall import Space, published
 from onceforall.errors import ArchError
 from onceforall.nn.static import build
+from small_spaces import SPACES as SMALL_SPACES
 
 SPACES = {name: published.published_space(name) for name in published.NAMES}
 EMBEDDED = json.loads((Path(__file__).parent.parent / "published_data" / "specialized.json").read_text())
@@ -32,16 +33,39 @@ def test_arch_to_config_to_arch(space: Space, seed: int, num_classes: int) -> No
     assert (plan.macs, plan.params) == (space.lower(arch, num_classes).macs, space.lower(arch, num_classes).params)
 
 
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_torch_counts_the_same(space: Space) -> None:
-    rng = np.random.default_rng(1)
-    for arch in (space.smallest(), space.largest(), space.sample(rng)):
-        plan = published.plan_from_config(published.net_config(space, arch), arch.resolution)
-        with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            network = build(plan).eval()
+@given(st.sampled_from(sorted(SPACES)).map(SPACES.__getitem__), st.integers(0, 2**32))
+@settings(max_examples=15)
+def test_torch_counts_the_same(space: Space, seed: int) -> None:
+    arch = space.sample(np.random.default_rng(seed))
+    plan = published.plan_from_config(published.net_config(space, arch), arch.resolution)
+    with torch.device("meta"):
+        network, counter = build(plan).eval(), FlopCounterMode(display=False)
+        with counter:
             network(torch.empty(1, *plan.input_shape))
-        assert counter.get_total_flops() == 2 * plan.macs
-        assert sum(p.numel() for p in network.parameters()) == plan.params
+    assert counter.get_total_flops() == 2 * plan.macs == 2 * space.lower(arch).macs
+    assert sum(p.numel() for p in network.parameters()) == plan.params == space.lower(arch).params
+
+
+@given(st.sampled_from(sorted(SMALL_SPACES)).map(SMALL_SPACES.__getitem__), st.integers(0, 2**32))
+def test_any_space_is_expressed_or_refused(space: Space, seed: int) -> None:
+    arch = space.sample(np.random.default_rng(seed))
+    with contextlib.suppress(ArchError):
+        plan = published.plan_from_config(published.net_config(space, arch, 7), arch.resolution)
+        assert [segment.ops for segment in plan.segments] == [segment.ops for segment in space.lower(arch, 7).inelastic().segments]
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "message"),
+    [
+        ("resnet50d", {"strides": (1, 1, 1, 2, 2, 2)}, "cannot express this network of 128 pixels: stages.1.0 would be another"),
+        ("resnet50d", {"width": 0.05}, "cannot express this network of 128 pixels: stages.2.0 would be another"),
+        ("mobilenet_v3", {"expand_ratios": (1.03,)}, "cannot express this network of 128 pixels: net.config"),
+    ],
+)
+def test_what_the_original_has_no_words_for(family: str, arguments: dict[str, Any], message: str) -> None:
+    space = onceforall.space(family, **arguments)
+    with pytest.raises(ArchError, match=message):
+        published.net_config(space, space.smallest())
 
 
 def test_a_network_of_another_space_is_not_recognised() -> None:

@@ -109,6 +109,37 @@ def test_weights_load(folder: Path, form: str) -> None:
         assert torch.equal(found.model(x), there(x))
 
 
+@pytest.mark.parametrize("stem_kept", [True, False])
+def test_weights_of_a_resnet_load(tmp_path: Path, stem_kept: bool) -> None:
+    """The original numbers the convolutions of the stem that are there."""
+    space = published.published_space("ofa_resnet50")
+    arch = published.arch(space, {"d": [2 * stem_kept, 0, 0, 0, 0], "e": 0.2, "w": 0}, 128)
+    folder = write(tmp_path / "n", {"net.config": published.net_config(space, arch, 3), "run.config": {"image_size": 128}})
+    there = published.specialized(folder).model
+    stem = ["0", "1.conv", "2"] if stem_kept else ["0", "1"]
+    ours = ["stages.0.0.first", "stages.0.1.residual", "stages.1.0.last"] if stem_kept else ["stages.0.0.first", "stages.1.0.last"]
+    names = {f"{mine}.": f"input_stem.{number}." for mine, number in zip(ours, stem, strict=True)}
+    blocks = dict.fromkeys(name.rsplit(".", 3)[0] for name in there.state_dict() if name.startswith("stages") and int(name[7]) > 1)
+    blocks = {name.removesuffix(".shortcut"): None for name in blocks}
+    names |= {f"{block}.": f"blocks.{i}." for i, block in enumerate(blocks)}
+    parts = {".reduce.": ".conv1.", ".spatial.": ".conv2.", ".expand.": ".conv3.", ".shortcut.": ".downsample.", ".norm.": ".bn."}
+    weights = {}
+    for name, value in there.state_dict().items():
+        renamed = name.replace("head.classifier.", "classifier.linear.")
+        for mine, theirs in {**names, **parts}.items():
+            renamed = renamed.replace(mine, theirs)
+        weights[renamed] = value
+    assert "input_stem.0.conv.weight" in weights
+    assert "blocks.0.downsample.bn.weight" in weights
+    torch.save({"state_dict": weights}, folder / "init")
+    before = torch.random.get_rng_state()
+    found = published.specialized(folder)
+    assert torch.equal(before, torch.random.get_rng_state())
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        assert torch.equal(found.model(x), there(x))
+
+
 def test_plain_name_brings_every_spelling_together() -> None:
     wanted = "blocks.3.conv.depth_conv.bn.weight"
     assert plain_name("module.blocks.3.mobile_inverted_conv.depth_conv.bn.bn.weight") == plain_name(wanted) == wanted

@@ -32,12 +32,14 @@ MOBILE = {
 }
 RESNET_BLOCK = {"reduce": "conv1", "spatial": "conv2", "expand": "conv3", "shortcut": "downsample"}
 RESNET = {
-    "stages.0.0.first": "input_stem.0",
-    "stages.0.1.residual": "input_stem.1.conv",
-    "stages.1.0.last": "input_stem.2",
+    "stages.0.0.first": "input_stem.{}",
+    "stages.0.1.residual": "input_stem.{}.conv",
+    "stages.1.0.last": "input_stem.{}",
     "head.classifier": "classifier",
 }
-FAMILIES = {  # fixed parts, parts of a block, number of the first elastic block, whether the classifier is elastic
+# fixed parts, those of the stem with their number left open; parts of a block; number of the first elastic block; whether the
+# classifier is elastic
+FAMILIES = {
     "mobilenet_v3": (MOBILE, MOBILE_BLOCK, 1, False),
     "proxyless": (MOBILE, MOBILE_BLOCK, 1, False),
     "resnet50d": (RESNET, RESNET_BLOCK, 0, True),
@@ -45,7 +47,7 @@ FAMILIES = {  # fixed parts, parts of a block, number of the first elastic block
 
 
 def plain_name(name: str) -> str:
-    """One spelling of the original's name, which is that of its specialised networks today."""
+    """One spelling for all that the original has for a tensor: a key to compare names by."""
     name = name.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
     return re.sub(r"\.(conv|bn|linear)(\.\1)+(?=\.)", r".\1", name)
 
@@ -65,9 +67,10 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object]) -> di
         raise CheckpointError(f"{family} is no family of the original: it has names for {', '.join(FAMILIES)}")
     fixed, block, number, elastic_classifier = FAMILIES[family]
     names: dict[str, str] = {}
+    stem = 0
     for segment in plan.segments:
         elastic = segment.name.startswith("stages.")
-        counted = False
+        counted = in_stem = False
         for op in segment.ops:
             if not isinstance(op, Conv | Norm | Linear):
                 continue
@@ -75,12 +78,15 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object]) -> di
             theirs = fixed.get(f"{segment.name}.{part}")
             if theirs is None:
                 theirs, counted = f"blocks.{number}.{block[part]}", True
+            elif "{}" in theirs:
+                theirs, in_stem = theirs.format(stem), True
             kind = {Conv: "conv", Norm: "bn", Linear: "linear"}[type(op)]
             gates = part.startswith("se.")  # plain convolutions without a wrapper of their own
             wrapped = elastic_classifier if kind == "linear" else elastic
             prefix = theirs if gates else f"{theirs}.{kind}"
             names |= _tensor_names(f"{segment.name}.{op.name}", prefix, kind, wrapped and not gates, tensors)
         number += counted
+        stem += in_stem
     return names
 
 

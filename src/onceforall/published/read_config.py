@@ -18,7 +18,7 @@ from .names import CLASSES
 
 __all__ = ["plan_from_config"]
 
-MOST_PARAMS = 2**31
+MOST_PARAMS = 2**28
 
 
 @dataclass

@@ -1,23 +1,23 @@
 """The original's specialised networks: a folder with net.config, run.config and, if it was downloaded, the weights `init`."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import torch
 from torch import fx
 
 from ..arch import Arch, Block, Stage
-from ..errors import ArchError, FileError
+from ..errors import ArchError, CheckpointError, FileError
 from ..files import read_json
 from ..nn.legacy import read_tensors
 from ..nn.static import build
-from ..ops import Conv
 from ..plan import Plan, Segment
 from ..space import Space
 from .names import CLASSES, original_names
 from .read_config import plan_from_config
-from .weights import NAMES, matched, published_space
+from .weights import NAMES, located, matched, published_space
 
 __all__ = ["Specialized", "recognise", "specialized"]
 
@@ -69,12 +69,18 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None) ->
         plan = plan_from_config(config, run["image_size"])
     except ArchError as error:
         raise ArchError(f"{folder}: {error}") from None
-    model = build(plan).eval()
     weights = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    with torch.device("cpu" if weights is None else "meta"):  # no initialisation of what is overwritten
+        model = build(plan)
     if weights is not None:
         family = next(family for family, name in CLASSES.items() if name == config["name"])
         names = original_names(family, plan, model.state_dict())
-        model.load_state_dict(matched(model.state_dict(), names, read_tensors(weights), what=str(folder)))
+        try:
+            loaded = matched(model.state_dict(), names, read_tensors(weights), what=f"the network of {folder / 'net.config'}")
+        except CheckpointError as error:
+            raise CheckpointError(located(weights, error)) from None
+        model.load_state_dict(loaded, assign=True)
+    model = model.to(memory_format=torch.channels_last).eval()
     for space in [published_space(name) for name in NAMES] if spaces is None else spaces:
         arch = recognise(space, plan)
         if arch is not None:
@@ -86,7 +92,8 @@ def recognise(space: Space, plan: Plan) -> Arch | None:
     """The architecture of the space that has this plan, None if there is none.
 
     Each stage's width and depth can be read from the plan; each block's kernel and ratio are the first pair of choices for which
-    the space makes the same block.
+    the space makes the same block. A plan of `plan_from_config` begins a stage with each block that has no shortcut, so it is not
+    recognised in a space whose stages begin with one that has (strides of 1 between equal widths).
     """
     stages: dict[int, list[Segment]] = {}
     for segment in plan.segments:
@@ -106,7 +113,7 @@ def recognise(space: Space, plan: Plan) -> Arch | None:
         arch = Arch(plan.input_shape[1], tuple(uniform))
         if arch not in space:
             return None
-        lowered = {segment.name: segment for segment in _plain(space.lower(arch, plan.output_shape[0]).segments)}
+        lowered = {segment.name: segment for segment in space.lower(arch, plan.output_shape[0]).inelastic().segments}
         for s, stage in enumerate(arch.stages):
             for i, block in enumerate(stage.blocks):
                 if lowered[f"stages.{s}.{i}"] == wanted.get(f"stages.{s}.{i}"):
@@ -117,13 +124,5 @@ def recognise(space: Space, plan: Plan) -> Arch | None:
         return None
     widths = [segments[0].out_shape[0] for segments in stages.values()]
     arch = Arch(plan.input_shape[1], tuple(map(Stage, widths, blocks)))
-    same = _plain(space.lower(arch, plan.output_shape[0]).segments) == list(plan.segments)
+    same = space.lower(arch, plan.output_shape[0]).inelastic() == plan
     return arch if same else None
-
-
-def _plain(segments: Iterable[Segment]) -> list[Segment]:
-    """The segments without the note of other kernel sizes that a supernet has."""
-    return [
-        replace(segment, ops=tuple(replace(op, kernels=()) if isinstance(op, Conv) else op for op in segment.ops))
-        for segment in segments
-    ]

@@ -16,7 +16,7 @@ from ..spaces import space as make_space
 from ..supernet import Supernet
 from .names import STATISTICS_COUNT, original_names, plain_name
 
-__all__ = ["NAMES", "load_supernet", "matched", "original_state_dict", "published_space", "save_original"]
+__all__ = ["NAMES", "load_supernet", "located", "matched", "original_state_dict", "published_space", "save_original"]
 
 NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "ofa_mbv3_d234_e346_k357_w1_0": ("mobilenet_v3", {"width": 1.0}),
@@ -68,9 +68,12 @@ def load_supernet(source: Path | str | Mapping[str, Tensor], name: str) -> Super
     given = source if isinstance(source, Mapping) else read_tensors(source)
     nested = given.get("state_dict")
     given = nested if isinstance(nested, Mapping) else given
-    with torch.device("meta"):  # no memory for weights that may not fit, and no initialisation
-        supernet = Supernet(space, _classes(given))
-    own = matched(supernet.state_dict(), _names(supernet), given, what=f"{name} ({space.family})")
+    try:
+        with torch.device("meta"):  # no memory for weights that may not fit, and no initialisation
+            supernet = Supernet(space, _classes(given))
+        own = matched(supernet.state_dict(), _names(supernet), given, what=f"{name} ({space.family})")
+    except CheckpointError as error:
+        raise CheckpointError(str(error) if isinstance(source, Mapping) else located(source, error)) from None
     supernet.load_state_dict(own, assign=True)
     return supernet.to(memory_format=torch.channels_last).eval()
 
@@ -131,10 +134,15 @@ def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[
     known = set(wanted.values())
     if extra := [name for name in by_name if name not in known and not name.endswith(STATISTICS_COUNT)]:
         raise CheckpointError(f"unknown in {what}, but in the checkpoint: {_some(extra)}; it is of another network")
-    result = {name: tensor for name, tensor in own.items() if name.endswith(STATISTICS_COUNT)}
+    result = {name: torch.zeros((), dtype=torch.long) for name in own if name.endswith(STATISTICS_COUNT)}
     for ours, plain in wanted.items():
         result[ours] = _fitting(plain, by_name[plain], own[ours], what)
     return result
+
+
+def located(path: Path | str, error: CheckpointError) -> str:
+    """The error's message, beginning with the path."""
+    return str(error) if str(error).startswith(f"{path}:") else f"{path}: {error}"
 
 
 def _some(names: list[str]) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 from ..arch import Arch
 from ..errors import ArchError
 from ..ops import Activation, Add, Conv, Linear, Norm, Op, Scale, Shape
-from ..plan import Segment
+from ..plan import Plan, Segment
 from ..space import Space
 from .names import CLASSES
+from .read_config import plan_from_config
 
 __all__ = ["net_config"]
 
@@ -19,7 +20,8 @@ def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, A
     """Every layer of the network, as the original's `build_from_config` reads it. `published.plan_from_config` reads it too.
 
     Raises:
-        ArchError: the architecture lies outside the space, or the space's family is none of the original's.
+        ArchError: the architecture lies outside the space, the space's family is none of the original's, or the space has
+            something that the original has not, such as other strides of a ResNet's stem.
     """
     if space.family not in CLASSES:
         raise ArchError(f"{space.family} is no family of the original: it has configurations for {', '.join(CLASSES)}")
@@ -51,7 +53,22 @@ def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, A
         "dropout_rate": 0,
         "ops_order": "weight_bn_act",
     }
+    _require_same(result, space.lower(arch, num_classes))
     return result
+
+
+def _require_same(config: dict[str, Any], plan: Plan) -> None:
+    """Refuse networks for which the original's configuration has no words, such as a stem without its max pool."""
+    message = f"the original's configuration cannot express this network of {plan.input_shape[1]} pixels"
+    try:
+        found = plan_from_config(config, plan.input_shape[1])
+    except ArchError as error:
+        raise ArchError(f"{message}: {error}") from None
+    for ours, theirs in zip(plan.inelastic().segments, found.segments, strict=False):
+        if ours.ops != theirs.ops:
+            raise ArchError(f"{message}: {ours.name} would be another block there")
+    if len(plan.segments) != len(found.segments):
+        raise ArchError(f"{message}: it would have {len(found.segments)} parts there, not {len(plan.segments)}")
 
 
 def _mobile(segment: Segment, ratio: float) -> dict[str, Any]:

@@ -5,10 +5,11 @@ Widths are channel counts; `shape` is (channels, height, width) without the batc
 
 from collections.abc import Sequence
 
+from ..arch import Arch
 from ..ops import Activation, ActivationName, Add, Conv, GlobalPool, Norm, Op, Pool, Scale, Shape
 from ..plan import Segment
 
-__all__ = ["bottleneck_block", "conv_norm_act", "make_divisible", "mobile_block"]
+__all__ = ["bottleneck_block", "conv_norm_act", "make_divisible", "mobile_block", "mobile_stages"]
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -86,6 +87,39 @@ def mobile_block(
     if shortcut and stride == 1 and in_shape[0] == channels:
         ops.append(Add("add", ("in", "project.norm"), ops[-1].shape))
     return Segment(name, in_shape, tuple(ops))
+
+
+def mobile_stages(
+    arch: Arch,
+    in_shape: Shape,
+    *,
+    kernels: Sequence[int],
+    strides: Sequence[int],
+    activations: Sequence[ActivationName],
+    squeeze_excite: Sequence[bool],
+    eps: float = 1e-5,
+) -> list[Segment]:
+    """The elastic stages of a network of inverted residual blocks, "stages.S.I"; strides, activations and gates are by stage."""
+    segments: list[Segment] = []
+    shape = in_shape
+    for s, stage in enumerate(arch.stages):
+        for i, block in enumerate(stage.blocks):
+            segments.append(
+                mobile_block(
+                    f"stages.{s}.{i}",
+                    shape,
+                    stage.width,
+                    middle=make_divisible(round(shape[0] * block.expand_ratio)),
+                    kernel=block.kernel,
+                    kernels=kernels,
+                    stride=strides[s] if i == 0 else 1,
+                    activation=activations[s],
+                    squeeze_excite=squeeze_excite[s],
+                    eps=eps,
+                )
+            )
+            shape = segments[-1].out_shape
+    return segments
 
 
 def bottleneck_block(

@@ -10,7 +10,7 @@ from ..arch import Arch
 from ..ops import Activation, ActivationName, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
 from ..space import Choices, Space
-from .blocks import conv_norm_act, make_divisible, mobile_block
+from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import choices, positive
 
 __all__ = ["mobilenet_v3"]
@@ -68,22 +68,9 @@ def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], arch: A
     segments.append(
         mobile_block("fixed", segments[-1].out_shape, stem_width, middle=stem_width, kernel=3, stride=strides[1], activation="relu")
     )
-    for s, stage in enumerate(arch.stages):
-        for i, block in enumerate(stage.blocks):
-            shape = segments[-1].out_shape
-            segments.append(
-                mobile_block(
-                    f"stages.{s}.{i}",
-                    shape,
-                    stage.width,
-                    middle=make_divisible(round(shape[0] * block.expand_ratio)),
-                    kernel=block.kernel,
-                    kernels=kernels,
-                    stride=strides[2 + s] if i == 0 else 1,
-                    activation=ACTIVATIONS[s],
-                    squeeze_excite=SQUEEZE_EXCITE[s],
-                )
-            )
+    segments += mobile_stages(
+        arch, segments[-1].out_shape, kernels=kernels, strides=strides[2:], activations=ACTIVATIONS, squeeze_excite=SQUEEZE_EXCITE
+    )
     wide, mixed = (make_divisible(w * width) for w in HEAD_WIDTHS)
     segments.append(_head(segments[-1].out_shape, wide, mixed, num_classes))
     return Plan(tuple(segments))

@@ -10,7 +10,7 @@ from ..arch import Arch
 from ..ops import ActivationName, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
 from ..space import Choices, Space
-from .blocks import conv_norm_act, make_divisible, mobile_block
+from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import choices, positive
 
 __all__ = ["proxyless"]
@@ -74,22 +74,15 @@ def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], arch: A
             middle=first, kernel=3, stride=strides[1], activation=ACTIVATION, shortcut=False, eps=EPS,
         )
     )  # fmt: skip
-    for s, stage in enumerate(arch.stages):
-        for i, block in enumerate(stage.blocks):
-            shape = segments[-1].out_shape
-            segments.append(
-                mobile_block(
-                    f"stages.{s}.{i}",
-                    shape,
-                    stage.width,
-                    middle=make_divisible(round(shape[0] * block.expand_ratio)),
-                    kernel=block.kernel,
-                    kernels=kernels,
-                    stride=strides[2 + s] if i == 0 else 1,
-                    activation=ACTIVATION,
-                    eps=EPS,
-                )
-            )
+    segments += mobile_stages(
+        arch,
+        segments[-1].out_shape,
+        kernels=kernels,
+        strides=strides[2:],
+        activations=(ACTIVATION,) * len(arch.stages),
+        squeeze_excite=(False,) * len(arch.stages),
+        eps=EPS,
+    )
     segments.append(_head(segments[-1].out_shape, make_divisible(HEAD_WIDTH * width), num_classes))
     return Plan(tuple(segments))
 
