@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from .arch import Arch, Block, Stage
-from .genes import Genes
+from .genes import Genes, check
 from .plan import Segment
 from .space import Space
 
@@ -55,6 +55,17 @@ class SegmentTable:
     space: Space
     slots: tuple[Slot, ...]
 
+    def genes(self, archs: Sequence[Arch] | Genes) -> Genes:
+        """Architectures as a gene matrix, or a gene matrix that was checked, int16 (n, columns).
+
+        Raises:
+            ArchError: an architecture outside the space, or a matrix or row that is none of this space.
+        """
+        if not isinstance(archs, np.ndarray):
+            return self.space.genes(archs)
+        check(self.space.columns, archs)
+        return archs.astype(np.int16, copy=False)
+
     def distinct(self) -> list[Segment]:
         """One segment for each distinct computation, in order of first appearance."""
         found = {segment.signature: segment for slot in self.slots for segment in slot.segments if segment is not None}
@@ -76,8 +87,12 @@ class CostTable:
     fold: Literal["sum", "max"] = "sum"
 
     def estimate(self, archs: Sequence[Arch] | Genes) -> Floats:
-        """The cost of each architecture, float64 (n,)."""
-        genes = archs if isinstance(archs, np.ndarray) else self.segments.space.genes(archs)
+        """The cost of each architecture, float64 (n,).
+
+        Raises:
+            ArchError: as `SegmentTable.genes`.
+        """
+        genes = self.segments.genes(archs)
         total = np.zeros(len(genes))
         add = np.add if self.fold == "sum" else np.maximum
         for slot, values in zip(self.segments.slots, self.values, strict=True):
