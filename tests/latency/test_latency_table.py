@@ -7,7 +7,7 @@ import pytest
 
 import onceforall
 from onceforall.costs import segment_table
-from onceforall.errors import DeviceError, FileError
+from onceforall.errors import ArchError, DeviceError, FileError
 from onceforall.latency import Device, LatencyErrors, LatencyTable, Measured
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 24), depths=(1, 2), kernels=(3, 5))
@@ -65,10 +65,31 @@ def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
         {"slots": data["slots"][1:]},
         {"slots": [{"ms": [1]}] * len(data["slots"])},
         {"baseline_ms": "x"},
+        {"baseline_ms": -1},
+        {"errors": {"predicted": [1.0], "measured": [float("inf")]}},
     ):
         path.write_text(json.dumps({**data, **broken}))
         with pytest.raises(FileError, match="damaged latency table"):
             LatencyTable.load(path, SPACE, 10)
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 400, "1e400", "Infinity", "-Infinity", "-5", "NaN", "null", '"x"', "[1]", "{}"])
+def test_times_that_are_none_of_a_network(table: LatencyTable, tmp_path: Path, time: str) -> None:
+    path = tmp_path / "latency.json"
+    table.save(path)
+    data = json.loads(path.read_text())
+    data["slots"][1]["ms"][-1] = "here"
+    path.write_text(json.dumps(data).replace('"here"', time))
+    with pytest.raises(FileError, match="damaged latency table") as caught:
+        LatencyTable.load(path, SPACE, 10)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_of_no_network_have_no_latency(table: LatencyTable) -> None:
+    genes = SPACE.genes([SPACE.smallest(), SPACE.largest()])
+    for wrong in (np.full_like(genes, -1), genes[:, 1:], genes.astype(float), np.where(genes == genes.max(), 99, genes)):
+        with pytest.raises(ArchError, match=r"outside|has shape|whole numbers"):
+            table.estimate(wrong)
 
 
 def test_errors() -> None:

@@ -121,12 +121,13 @@ class LatencyTable:
 
         Raises:
             DeviceError: a published table lacks an entry that one of the networks needs.
+            ArchError: an architecture outside the space, or a matrix or row that is none of this space.
         """
         segments = self.costs.segments
-        genes = archs if isinstance(archs, np.ndarray) else segments.space.genes(archs)
-        total = self.costs.estimate(genes)
+        total = self.costs.estimate(archs)
         if (unknown := np.isnan(total)).any():
-            raise DeviceError(f"{self.processor}: {missing_entry(segments, self.missing, genes[unknown][:1])}")
+            row = segments.genes(archs)[unknown][:1]
+            raise DeviceError(f"{self.processor}: {missing_entry(segments, self.missing, row)}")
         return total
 
     @property
@@ -197,10 +198,15 @@ class LatencyTable:
                 errors = LatencyErrors(*(tuple(map(float, data["errors"][key])) for key in ("predicted", "measured")))
                 measured = Measured(Device(**data["device"]), str(data["version"]), float(data["baseline_ms"]), errors)
             table = cls(CostTable(segments, values), num_classes, str(data["processor"]), measured, missing)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: a damaged latency table ({error!r}): make it anew with ofa profile") from None
         if [v.shape for v in values] != [(len(slot.segments),) for slot in segments.slots]:
             raise FileError(f"{path}: a damaged latency table (slots of another size): make it anew with ofa profile")
+        known = [v[~np.isnan(v)] for v in values]
+        if measured is not None:
+            known += [np.array([measured.baseline_ms, *measured.errors.predicted, *measured.errors.measured])]
+        if not all((np.isfinite(v) & (v >= 0)).all() for v in known):
+            raise FileError(f"{path}: a damaged latency table (a time is below 0 or not finite): make it anew with ofa profile")
         unknown = {(s, int(code)) for s, v in enumerate(values) for code in np.flatnonzero(np.isnan(v))}
         if unknown != set(missing):
             raise FileError(f"{path}: a damaged latency table (times are missing): make it anew")
