@@ -27,7 +27,7 @@ from torch import nn
 import onceforall
 from onceforall import Arch, Space
 from onceforall.accuracy import AccuracyPredictor
-from onceforall.nn.legacy import read_tensors
+from onceforall.nn.tensor_files import read_tensors
 from onceforall.spaces.resnet50d import stage_widths
 
 ROWS, FEW, PASSES = 20_000, 2_000, 5

@@ -145,7 +145,7 @@ class PublishedModel:
             CheckpointError: unreadable, or not the tensors of a published predictor.
             ArchError: the space is not the one that the predictor is for, nor a part of it.
         """
-        from ..nn.legacy import read_tensors  # loads torch
+        from ..nn.tensor_files import read_tensors  # loads torch
 
         tensors = read_tensors(path)
         layouts = {name: make() for name, make in LAYOUTS.items()}

@@ -11,8 +11,8 @@ from torch import fx
 from ..arch import Arch, Block, Stage
 from ..errors import ArchError, CheckpointError, FileError
 from ..files import read_json
-from ..nn.legacy import read_tensors
 from ..nn.static import build
+from ..nn.tensor_files import read_tensors
 from ..plan import Plan, Segment
 from ..space import Space
 from .names import CLASSES, original_names

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, StatisticsError
 from ..files import write_bytes
-from ..nn.legacy import read_tensors
+from ..nn.tensor_files import read_tensors
 from ..space import Space
 from ..spaces import space as make_space
 from ..supernet import Supernet

@@ -17,7 +17,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from onceforall.errors import CheckpointError
-from onceforall.nn.legacy import read_tensors
+from onceforall.nn.tensor_files import read_tensors
 
 TENSORS = {
     "a.weight": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4),
