@@ -111,7 +111,8 @@ def test_every_time(tmp_path: Path) -> None:
     phase, _ = PLAN.at(7)
     message = (
         rf"^the (weights|loss) stopped being finite near step \d+ in phase {phase.name}, again after 3 returns to a checkpoint "
-        r"with ever lower rates \(now 0.125 of the schedule's\): use a lower --rate or look at the images; the last good state is in "
+        r"with ever lower rates \(now 0.125 of the schedule's\): use a lower --rate or look at the images; "
+        "the last good state is in "
     )
     with pytest.raises(TrainingError, match=message) as stopped:
         diverge(tmp_path, Fault(7, 99), events=events)

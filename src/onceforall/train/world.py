@@ -1,6 +1,8 @@
 """`World`: the processes that train together, one or many (torchrun)."""
 
 import os
+import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +10,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import TrainingError
 
 __all__ = ["World"]
+
+PATIENCE_S = 600.0  # for the other processes to come
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,22 @@ class World:
         if size == 1:
             return cls()
         if not dist.is_initialized():
+            # Optimisers load this. Loaded later, its functions hold the group as a default argument, so that `leave` does not end
+            # gloo's threads, and one of them may abort the process at its exit (torch 2.15).
+            import torch.distributed.nn  # noqa: F401
+
             try:
-                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+                store, rank, size = next(rendezvous("env://"))
+                store = PrefixStore(_meeting(store, rank, size), store)
+                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", store=store, rank=rank, world_size=size)
             except (RuntimeError, ValueError) as error:
                 raise TrainingError(f"{size} processes did not find each other: {error}".splitlines()[0]) from None
         return cls(dist.get_rank(), dist.get_world_size())
+
+    def leave(self) -> None:
+        """Part from the other processes, after the last exchange."""
+        if self.size > 1:
+            dist.destroy_process_group()
 
     @property
     def leads(self) -> bool:
@@ -97,3 +114,23 @@ class World:
         """Until all processes are here."""
         if self.size > 1:
             dist.barrier()
+
+
+def _meeting(store: Store, rank: int, size: int) -> str:
+    """A name that only the processes that are here now know.
+
+    When torchrun starts all anew after one was killed, its store still holds the addresses of those before (torch 2.15), and who
+    reads one too early calls the dead. Under this name there is nothing yet.
+
+    Raises:
+        RuntimeError: some have not come.
+    """
+    store.set(f"here/{rank}", uuid.uuid4().hex)
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        meeting = "/".join(store.get(f"here/{other}").decode() for other in range(size))
+        store.set(f"{meeting}/{rank}", "")  # the dead cannot have seen a meeting that has this process in it
+        if store.check([f"{meeting}/{other}" for other in range(size)]):
+            return meeting
+        time.sleep(0.05)
+    raise RuntimeError(f"not all of them came within {PATIENCE_S:g} s")

@@ -1,0 +1,136 @@
+"""Two processes with gloo, started by torchrun: as one process with the whole batch; stops, divergence, a killed one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import two_processes
+from onceforall.errors import TrainingError
+from onceforall.train import Settings, World
+from tiny_training import SPACE, same
+
+
+def torchrun(folder: Path, *scenarios: str, restarts: int = 0) -> subprocess.CompletedProcess[str]:
+    here = Path(two_processes.__file__)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parent)}
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts),
+        "--monitor-interval", "0.1", str(here), str(folder), *scenarios,
+    ]  # fmt: skip
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What each scenario gave in either process."""
+    folder = tmp_path_factory.mktemp("both")
+    names = [name for name in two_processes.SCENARIOS if name != "killed"]
+    ended = torchrun(folder, *names)
+    assert ended.returncode == 0, ended.stderr
+    assert "Warning" not in ended.stderr
+    return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in [*names, "threads"]}
+
+
+def worst(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a if "running" not in name)
+
+
+@pytest.mark.parametrize("scheme", two_processes.HALVES)
+def test_halves_are_the_whole(tmp_path: Path, both: dict[str, list[Any]], scheme: str) -> None:
+    """Half the batch in each of two processes, with synchronised batch norm: frozen and in-place teachers, candidates, clipping."""
+    one = two_processes.halves(World(), tmp_path, scheme)
+    assert same(*both[scheme])
+    assert worst(both[scheme][0], one) < 1e-9
+    assert worst(both[scheme][0], two_processes.double().state_dict()) > 1e-3, "something was learnt"
+
+
+def test_without_batch_norm(tmp_path: Path, both: dict[str, list[Any]]) -> None:
+    assert same(*both["no_norm"])
+    assert worst(both["no_norm"][0], two_processes.no_norm(World(), tmp_path)) < 1e-9
+
+
+def test_own_networks_in_each_process(both: dict[str, list[Any]]) -> None:
+    first, second = both["own_archs"]
+    assert same(first["weights"], second["weights"])
+    assert same(first["alike"], second["alike"])
+    assert worst(first["weights"], first["alike"]) > 1e-4
+    assert first["resolutions"] == second["resolutions"]
+    assert set(first["resolutions"]) == set(SPACE.resolutions)
+    assert [f"checkpoints/{name}" in first["files"] for name in ("good.safetensors", "step-000000012.safetensors")] == [True] * 2
+    assert second["files"] == [], "only the first process writes"
+
+
+def test_a_stop_asked_of_one_stops_both(both: dict[str, list[Any]]) -> None:
+    first, second = both["stopped"]
+    assert first["message"] == second["message"] == "stopped at step 4 of 12 on request; go on with --resume"
+    assert same(first["weights"], second["weights"])
+    assert same(first["weights"], both["uninterrupted"][0])
+
+
+def test_one_that_diverges_takes_both_back(both: dict[str, list[Any]]) -> None:
+    first, second = both["diverging"]
+    assert first["rollbacks"] == second["rollbacks"]
+    assert len(first["rollbacks"]) == 2
+    assert "stopped being finite" in first["rollbacks"][0]
+    assert "collapsed from 90.0% to 20.0%" in first["rollbacks"][1]
+    assert same(first["weights"], second["weights"])
+    assert all(value.isfinite().all() for name, value in first["weights"].items() if "running" not in name)
+
+
+def test_folders_must_be_shared(both: dict[str, list[Any]]) -> None:
+    assert both["other_starts"] == ["the processes start from different checkpoints: give all of them the same folder"] * 2
+
+
+def test_exchanges(both: dict[str, list[Any]]) -> None:
+    for rank, found in enumerate(both["exchanges"]):
+        rows = [[[value] * 3] * 2 for value in (1.5, 2.0, 2.0)]
+        assert found["gradients"] == [*rows, None]
+        assert found["agree"] == [True, True, False]
+        assert found["gather"] == [{"rank": 0}, {"rank": 1}]
+        assert found["mean"] == [1.5, 5.0]
+        assert found["leads"] == (rank == 0)
+
+
+def test_a_killed_process(tmp_path: Path, both: dict[str, list[Any]]) -> None:
+    """torchrun starts both again; they go on from the checkpoint, to the weights of an uninterrupted training."""
+    ended = torchrun(tmp_path, "killed", restarts=1)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "killed" / "killed").exists()
+    found = [torch.load(tmp_path / f"killed-{rank}.pt") for rank in range(2)]
+    assert same(*found)
+    assert same(found[0], both["uninterrupted"][0])
+
+
+def test_who_leaves_has_no_threads_of_gloo(both: dict[str, list[Any]]) -> None:
+    """They may abort the process at its exit."""
+    assert both["threads"] == [[], []]
+
+
+def test_alone() -> None:
+    world = World.join()
+    assert world == World(0, 1)
+    assert world.leads
+    assert world.agree([True, False]) == [True, False]
+    assert world.gather(3) == [3]
+    assert world.mean(torch.tensor([2.0])).tolist() == [2.0]
+    world.wait()
+    world.leave()
+
+
+def test_who_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "no port"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match=r"^2 processes did not find each other: [^\n]*$"):
+        World.join()
+
+
+def test_synchronised_norms_need_the_same_networks() -> None:
+    with pytest.raises(TrainingError, match="sync_norm normalises the same layers in all processes, so it needs same_archs"):
+        Settings(sync_norm=True, same_archs=False)
