@@ -33,9 +33,8 @@ def main() -> None:
         plan = space.lower(space.largest(), arguments.classes)
         kept = FLOAT * sum(prod(op.shape) for op in plan.ops)
         print(f"{name}: {schedule.steps:,} steps of {batch:,} images, {total:.3g} MACs, {weights:,} weights")
-        print(
-            f"  checkpoint: {FLOAT * (2 * weights + sum(b.numel() for b in supernet.buffers())) / 1e6:.1f} MB (weights, momentum, statistics)"
-        )
+        statistics = sum(b.numel() for b in supernet.buffers())
+        print(f"  checkpoint: {FLOAT * (2 * weights + statistics) / 1e6:.1f} MB (weights, momentum, statistics)")
         print(
             f"  largest network at {space.resolutions[-1]} px: {kept / 1e6:.0f} MB of activations an image in train mode, float32"
         )
