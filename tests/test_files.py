@@ -20,6 +20,7 @@ from onceforall.files import (
     read_json,
     read_lines,
     read_text,
+    regular_file,
     replace_file,
     write_json,
     write_text,
@@ -180,6 +181,29 @@ def test_not_json(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(FileError, match=r"a\.json: not JSON"):
         read_json(tmp_path / "a.json")
+
+
+def test_only_whole_files_of_a_sensible_size_are_read(tmp_path: Path) -> None:
+    large, pipe = tmp_path / "large", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with open(large, "wb") as file:
+        file.truncate(100_000_001)
+    assert regular_file(large) == 100_000_001
+    for read in (read_json, read_text):
+        with pytest.raises(FileError, match=r"large: has 100\.0 MB, and a file of this kind at most 100 MB: check the path"):
+            read(large)
+        with pytest.raises(FileError, match="pipe: this is a pipe or device, a file is needed: check the path"):
+            read(pipe)
+        with pytest.raises(FileError, match="this is a folder, a file is needed"):
+            read(tmp_path)
+        with pytest.raises(FileError, match="no such file or folder"):
+            read(tmp_path / "none")
+        with pytest.raises(FileError, match="this is a pipe or device"):
+            read(Path("/dev/zero"))
+    (tmp_path / "text").write_text("1234")
+    assert read_text(tmp_path / "text", 4) == "1234"
+    with pytest.raises(FileError, match="at most 0 MB"):
+        read_text(tmp_path / "text", 3)
 
 
 def test_make_folder(tmp_path: Path) -> None:

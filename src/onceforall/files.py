@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,14 @@ __all__ = [
     "read_lines",
     "read_text",
     "reading_or_writing",
+    "regular_file",
     "replace_file",
     "write_bytes",
     "write_json",
     "write_text",
 ]
+
+MOST_BYTES = 100_000_000  # of a text file
 
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run the command again",
@@ -110,8 +114,31 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_text(path: Path) -> str:
-    """The file's text (UTF-8)."""
+def regular_file(path: Path, most_bytes: int | None = None) -> int:
+    """Do nothing if this is a file that ends (no folder, pipe or device) and is not too large; return its size in bytes.
+
+    Raises:
+        FileError: it is none, or is not there.
+    """
+    with reading_or_writing(path):
+        facts = path.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "")
+    if not stat.S_ISREG(facts.st_mode):
+        raise FileError(f"{path}: this is a pipe or device, a file is needed: check the path")
+    if most_bytes is not None and facts.st_size > most_bytes:
+        size, most = facts.st_size / 1e6, most_bytes / 1e6
+        raise FileError(f"{path}: has {size:,.1f} MB, and a file of this kind at most {most:,.0f} MB: check the path")
+    return facts.st_size
+
+
+def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """The text (UTF-8) of a regular file.
+
+    Raises:
+        FileError: unreadable, too large, or not text.
+    """
+    regular_file(path, most_bytes)
     with reading_or_writing(path):
         try:
             return path.read_text(encoding="utf-8")
@@ -123,7 +150,7 @@ def read_json(path: Path) -> Any:
     """The file's JSON value.
 
     Raises:
-        FileError: unreadable, or not JSON.
+        FileError: as `read_text`, or not JSON.
     """
     text = read_text(path)
     try:

@@ -5,7 +5,6 @@ refused, and the first thing that does not belong ends it.
 """
 
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -53,12 +52,9 @@ def read_lookup_files(path: Path) -> list[LookupFile]:
 
 
 def _read(path: Path) -> LookupFile:
-    with reading_or_writing(path):
-        facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > MOST_BYTES:
-        raise FileError(f"{path}: not a latency table: a YAML file of at most {MOST_BYTES // 1_000_000} MB is needed")
+    text = read_text(path, MOST_BYTES)
     try:
-        ms = dict(_entries(path, yaml.parse(read_text(path), Loader=LOADER)))
+        ms = dict(_entries(path, yaml.parse(text, Loader=LOADER)))
     except (yaml.YAMLError, ValueError) as error:
         raise FileError(f"{path}: not YAML ({_short(error)})") from None
     resolutions = sorted({int(match[1]) for match in map(FIRST_CONV.fullmatch, ms) if match})
