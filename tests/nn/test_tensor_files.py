@@ -134,10 +134,10 @@ def test_the_attacks_would_work(tmp_path: Path) -> None:
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pth: no such file or folder: check the path"):
         read_tensors(tmp_path / "none.pth")
-    with pytest.raises(CheckpointError, match="not a file: give the path of a checkpoint"):
+    with pytest.raises(CheckpointError, match="this is a folder, a file is needed"):
         read_tensors(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="not a file"):
+    with pytest.raises(CheckpointError, match="this is a pipe or device, a file is needed"):
         read_tensors(tmp_path / "pipe")
 
 
@@ -147,6 +147,38 @@ def test_a_script_archive(tmp_path: Path) -> None:
         for name in ("constants.pkl", "data.pkl", "version"):
             archive.writestr(f"weights/{name}", "3")
     with pytest.raises(CheckpointError, match="not a checkpoint of torch"):
+        read_tensors(path)
+
+
+def repacked(content: bytes, compression: int) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as good, zipfile.ZipFile(packed, "w", compression) as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name))
+    return packed.getvalue()
+
+
+def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path) -> None:
+    path, zeros = tmp_path / "weights.pth", saved({"x": torch.zeros(5_000_000)})
+    path.write_bytes(repacked(zeros, zipfile.ZIP_DEFLATED))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(CheckpointError, match=r"a zip archive that is larger unpacked, which torch\.save does not write"):
+        read_tensors(path)
+    path.write_bytes(repacked(zeros, zipfile.ZIP_STORED))
+    same(read_tensors(path), {"x": torch.zeros(5_000_000)})
+
+
+def test_entries_that_share_their_bytes(tmp_path: Path) -> None:
+    """A directory whose entries all point at the same bytes promises more than the file has."""
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 1000)
+        for i in range(100):
+            copy = zipfile.ZipInfo(f"archive/data/{i}")
+            copy.file_size = copy.compress_size = 1000
+            copy.header_offset = copy.CRC = 0
+            archive.filelist.append(copy)
+    with pytest.raises(CheckpointError, match="larger unpacked"):
         read_tensors(path)
 
 

@@ -5,8 +5,8 @@ it makes tensors and plain containers and refuses everything else.
 """
 
 import re
-import stat
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, FileError
-from ..files import reading_or_writing
+from ..files import reading_or_writing, regular_file
 
 __all__ = ["read_tensors"]
 
@@ -36,24 +36,24 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        with reading_or_writing(path):
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise CheckpointError(f"{path}: not a file: give the path of a checkpoint (.pth, .pt or .safetensors)")
-            with path.open("rb") as file:
-                plain = file.read(9)[8:] == b"{"
+        size = regular_file(path)
+        with reading_or_writing(path), path.open("rb") as file:
+            plain = file.read(9)[8:] == b"{"
     except FileError as error:
         raise CheckpointError(str(error)) from None
-    return _checked(path, _load(path, plain), status.st_size)
+    return _checked(path, _load(path, plain, size), size)
 
 
-def _load(path: Path, plain: bool) -> Any:
+def _load(path: Path, plain: bool, size: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of formats that it refuses or has deprecated
         try:
             if plain:
                 return safetensors.torch.load_file(path, device="cpu")
+            _refuse_packed(path, size)
             return torch.load(path, map_location="cpu", weights_only=True)
+        except CheckpointError:
+            raise
         except Exception as error:  # damaged files make torch raise almost anything
             asked = re.search(r"(?:GLOBAL|global:?) ([A-Za-z_][\w.]*\.\w+)", str(error))
             if asked:
@@ -65,6 +65,19 @@ def _load(path: Path, plain: bool) -> Any:
                 f"{path}: not a checkpoint of torch or safetensors, or damaged ({type(error).__name__}): "
                 "check the path, or get the file again"
             ) from None
+
+
+def _refuse_packed(path: Path, size: int) -> None:
+    """torch.save never compresses, but torch.load unpacks: 1 MB can become 1 GB in memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
+        raise CheckpointError(
+            f"{path}: a zip archive that is larger unpacked, which torch.save does not write: unpack it if it holds a checkpoint, "
+            "or get the file again"
+        )
 
 
 def _checked(path: Path, found: Any, size: int) -> dict[str, Tensor]:
