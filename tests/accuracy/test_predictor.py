@@ -1,6 +1,7 @@
 """The predictor: right on what it was not fitted to, honest error bars, pinned to its supernet and space."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,49 @@ def test_files_from_before_there_were_several_kinds_of_models(predictor: Accurac
         safetensors.numpy.save_file(arrays, path, {"onceforall": json.dumps(description | broken)})
         with pytest.raises(CheckpointError, match="damaged: fit or import the predictor anew"):
             AccuracyPredictor.load(path, SPACE)
+
+
+def test_descriptions_and_numbers_that_are_none(predictor: AccuracyPredictor, tmp_path: Path) -> None:
+    path = tmp_path / "predictor.safetensors"
+    predictor.save(path)
+    with safetensors.safe_open(path, "numpy") as file:
+        described = json.loads(file.metadata()["onceforall"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    assert json.loads(json.dumps(described)) == described
+    others: list[object] = [[], [described], None, 3, "x", {}, {"format": described["format"]}]
+    for key, value in (
+        ("numbers", {**described["numbers"], "mean": float("nan")}),
+        ("numbers", {**described["numbers"], "mean": 10**400}),
+        ("numbers", []),
+        ("kernel", {**described["kernel"], "kind": "other"}),
+        ("kernel", {**described["kernel"], "share": -1.0}),
+        ("kernel", {**described["kernel"], "summary": "x"}),
+        ("kernel", []),
+        ("weights_hash", []),
+        ("space", None),
+    ):
+        others.append(described | {key: value})
+    texts = [*map(json.dumps, others), "[" * 100_000, "{", ""]
+    wrong: list[tuple[str, dict[str, np.ndarray]]] = [(text, arrays) for text in texts]
+    for name, array in arrays.items():
+        for value in (np.nan, np.inf):
+            changed = array.copy()
+            changed.flat[-1] = value
+            wrong.append((json.dumps(described), arrays | {name: changed}))
+        wrong.append((json.dumps(described), arrays | {name: array[..., :-1]}))
+        wrong.append((json.dumps(described), {n: a for n, a in arrays.items() if n != name}))
+    for text, content in wrong:
+        safetensors.numpy.save_file({n: np.ascontiguousarray(a) for n, a in content.items()}, path, {"onceforall": text})
+        with pytest.raises(CheckpointError, match=r"predictor") as caught:
+            AccuracyPredictor.load(path, SPACE, weights_hash="abc")
+        assert "\n" not in str(caught.value)
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (("pipe", "this is a pipe or device"), ("", "this is a folder, a file is needed")):
+        with pytest.raises(FileError, match=message):
+            AccuracyPredictor.load(tmp_path / name, SPACE)
 
 
 def test_damaged_files(predictor: AccuracyPredictor, tmp_path: Path) -> None:

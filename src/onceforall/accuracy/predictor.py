@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from ..arch import Arch
 from ..errors import CheckpointError, DataError
-from ..files import reading_or_writing, replace_file
+from ..files import reading_or_writing, regular_file, replace_file
 from ..genes import Genes, check
 from ..space import Space
 from ..statistics import kendall_tau
@@ -166,9 +166,9 @@ class AccuracyPredictor:
         description, arrays = _read(Path(path))
         if description.get("format") != FORMAT:
             raise CheckpointError(f"{path}: unknown predictor format {description.get('format')!r}, this version reads {FORMAT!r}")
-        if description["space"] != _signature(space):
+        if description.get("space") != _signature(space):
             raise CheckpointError(f"{path}: this predictor was made for another space: measure and fit one for this space")
-        made_for = description["weights_hash"]
+        made_for = str(description.get("weights_hash", ""))
         if weights_hash is not None and made_for != weights_hash:
             raise CheckpointError(
                 f"{path}: this predictor was made for the supernet with weights {made_for or 'unknown'}, not {weights_hash}: "
@@ -176,7 +176,7 @@ class AccuracyPredictor:
             )
         try:
             model = MODELS[description.get("model", "process")](space, description, arrays)  # the first files had no "model"
-        except (LookupError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise CheckpointError(f"{path}: damaged: fit or import the predictor anew") from None
         return cls(space, made_for, model)
 
@@ -220,12 +220,16 @@ def _signature(space: Space) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Description and arrays; each of these is of finite numbers."""
+    regular_file(path)
     with reading_or_writing(path):
         path.open("rb").close()  # gives the operating system's error, safetensors gives its own
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 description = json.loads((file.metadata() or {})["onceforall"])
-                names = file.keys()
-                return description, {name: file.get_tensor(name) for name in names}
-        except (safetensors.SafetensorError, KeyError, ValueError):
+                arrays = {name: file.get_tensor(name) for name in list(file.keys())}
+            if not isinstance(description, dict) or not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("no description, or an array that is not finite")
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError):
             raise CheckpointError(f"{path}: not a predictor, or damaged: fit it anew") from None
+    return description, arrays

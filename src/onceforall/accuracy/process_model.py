@@ -46,15 +46,20 @@ class ProcessModel:
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "ProcessModel":
-        """From what `description` and `arrays` gave.
+        """From what `description` and `arrays` gave. The smallest and largest network are predicted, which finds most damages.
 
         Raises:
-            LookupError, TypeError, ValueError: they do not belong together.
+            ArithmeticError, AttributeError, LookupError, TypeError, ValueError: they do not belong together.
         """
         numbers = {name: float(value) for name, value in description["numbers"].items()}
         own = {name: array for name, array in arrays.items() if name not in ("center", "scale")}
         process = Process(kernel=Kernel(**description["kernel"]), **own, **numbers)  # type: ignore[arg-type]
-        return cls(space, process, arrays["center"], arrays["scale"])
+        model = cls(space, process, arrays["center"], arrays["scale"])
+        with np.errstate(all="ignore"):
+            tried = model.mean_and_std(space.genes([space.smallest(), space.largest()]))
+        if process.kernel.kind not in KINDS or process.root.shape != (model.n, model.n) or not np.isfinite(tried).all():
+            raise ValueError("it cannot predict")
+        return model
 
     @property
     def kind(self) -> str:
