@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onceforall.errors import CheckpointError, FileError
-from onceforall.train.checkpoint import Checkpoint, digest_of, latest, load_tensors, save, save_tensors
+from onceforall.train.checkpoint import Checkpoint, digest_of, has_good, last_good, latest, load_tensors, save, save_tensors
 
 
 def tensors(number: float) -> dict[str, Tensor]:
@@ -128,3 +128,35 @@ def test_other_files(tmp_path: Path, read: object) -> None:
         read(tmp_path / "file")
     with pytest.raises(FileError):
         read(tmp_path)
+
+
+def test_a_good_one_is_kept_beside_the_last_two(tmp_path: Path) -> None:
+    assert not has_good(tmp_path)
+    with pytest.raises(FileError, match="no such file"):
+        last_good(tmp_path)
+    save(tmp_path, Checkpoint(1, tensors(1), {"seconds": 1.5}), good=True)
+    write(tmp_path, 2, 3, 4)
+    assert has_good(tmp_path)
+    assert (last_good(tmp_path).step, step_of(tmp_path)) == (1, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.safetensors", file(tmp_path, 3).name, file(tmp_path, 4).name]
+    save(tmp_path, Checkpoint(4, tensors(5), {"seconds": 2.5}), good=True)
+    assert last_good(tmp_path).tensors["weight"][0, 0] == 5
+    assert last_good(tmp_path).facts == {"seconds": 2.5, "step": 4}
+
+
+def test_what_lies_after_a_checkpoint_was_given_up(tmp_path: Path) -> None:
+    """A damaged newer one, or those after the state that training went back to."""
+    write(tmp_path, 1, 5, 9)
+    file(tmp_path, 9).write_bytes(b"damaged")
+    save(tmp_path, Checkpoint(6, tensors(6), {}), good=True)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == [file(tmp_path, 5).name, file(tmp_path, 6).name]
+    assert last_good(tmp_path).step == 6
+
+
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    save(tmp_path, Checkpoint(3, tensors(3), {}), good=True)
+    assert last_good(tmp_path).step == step_of(tmp_path) == 3
