@@ -148,9 +148,14 @@ def _block_key(segment: Segment, depthwise: Conv, older: bool) -> str:
         "stride": depthwise.stride,
         "idskip": int(Add in kinds),
     }
+    se, hs = Scale in kinds, any(isinstance(op, Activation) and op.function == "h_swish" for op in segment.ops)
     if not older:
-        facts["se"] = int(Scale in kinds)
-        facts["hs"] = int(any(isinstance(op, Activation) and op.function == "h_swish" for op in segment.ops))
+        facts |= {"se": int(se), "hs": int(hs)}
+    elif se or hs:
+        raise DeviceError(
+            f"segment {segment.name!r} has {'squeeze-excite' if se else 'h-swish'}, and keys of this older table do not tell it: "
+            "choose the family that was measured, or measure this space with ofa profile"
+        )
     return "-".join(
         [_key("expanded_conv", segment.in_shape, segment.out_shape), *(f"{name}:{fact:.9g}" for name, fact in facts.items())]
     )
