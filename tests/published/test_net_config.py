@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from onceforall.nn.static import build
 from small_spaces import SPACES as SMALL_SPACES
 
 SPACES = {name: published.published_space(name) for name in published.NAMES}
-EMBEDDED = json.loads((Path(__file__).parent.parent / "published_data" / "specialized.json").read_text())
+EMBEDDED = json.loads(gzip.decompress((Path(__file__).parent.parent / "published_data" / "specialized.json.gz").read_bytes()))
 CONFIGS = [network["net.config"] for network in EMBEDDED.values()]
+CONFIG = EMBEDDED["LG-G8_lat-24ms_top1-76.4_finetune-25"]["net.config"]
 
 
 @given(st.sampled_from(sorted(SPACES)).map(SPACES.__getitem__), st.integers(0, 2**32), st.sampled_from([10, 1000]))
@@ -78,7 +80,7 @@ def test_a_network_of_another_space_is_not_recognised() -> None:
 
 
 def test_both_spellings_are_one_network() -> None:
-    config = CONFIGS[0]
+    config = CONFIG
     text = json.dumps(config).replace("MobileInvertedResidualBlock", "ResidualBlock").replace("MBInvertedConvLayer", "MBConvLayer")
     renamed = json.loads(text.replace("mobile_inverted_conv", "conv"))
     assert renamed != config
@@ -86,7 +88,7 @@ def test_both_spellings_are_one_network() -> None:
 
 
 def test_the_extracted_block_takes_the_written_middle_width_or_rounds() -> None:
-    config = copy.deepcopy(CONFIGS[0])
+    config = copy.deepcopy(CONFIG)
     block = config["blocks"][1]["mobile_inverted_conv"]
     block["expand_ratio"], block["mid_channels"] = 3.3, None
     (segment,) = (s for s in published.plan_from_config(config, 224).segments if s.name == "stages.0.0")
@@ -118,7 +120,7 @@ def test_the_extracted_block_takes_the_written_middle_width_or_rounds() -> None:
     ],
 )
 def test_what_cannot_be_read_is_named(path: list[Any], value: Any, message: str) -> None:
-    config = copy.deepcopy(CONFIGS[0])
+    config = copy.deepcopy(CONFIG)
     at = config
     for key in path[:-1]:
         at = at[key]

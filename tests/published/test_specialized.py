@@ -1,6 +1,7 @@
-"""Specialised networks of the original: five embedded ones, all of those in a folder of published files if there is one."""
+"""Specialised networks of the original: the embedded ones, and those in a folder of published files if there is one."""
 
 import csv
+import gzip
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,8 @@ from onceforall.errors import ArchError, CheckpointError, FileError
 from onceforall.published.names import plain_name
 
 PUBLISHED = os.environ.get("ONCEFORALL_PUBLISHED", "")
-EMBEDDED: dict[str, Any] = json.loads((Path(__file__).parent.parent / "published_data" / "specialized.json").read_text())
+DATA = Path(__file__).parent.parent / "published_data" / "specialized.json.gz"
+EMBEDDED: dict[str, Any] = json.loads(gzip.decompress(DATA.read_bytes()))
 SMALL = "cpu_lat-10ms_top1-71.1_finetune-25"
 
 
@@ -30,6 +32,11 @@ def write(folder: Path, network: dict[str, Any]) -> Path:
     for name in ("net.config", "run.config"):
         (folder / name).write_text(json.dumps(network[name]))
     return folder
+
+
+def test_all_of_them_are_embedded() -> None:
+    families = [network["net.config"]["name"] for network in EMBEDDED.values()]
+    assert {name: families.count(name) for name in families} == {"MobileNetV3": 17, "ProxylessNASNets": 8}
 
 
 @pytest.mark.parametrize("name", list(EMBEDDED))
@@ -138,6 +145,26 @@ def test_weights_of_a_resnet_load(tmp_path: Path, stem_kept: bool) -> None:
     x = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         assert torch.equal(found.model(x), there(x))
+
+
+@pytest.mark.parametrize("name", published.NAMES)
+def test_saved_as_the_original_does(name: str, tmp_path: Path) -> None:
+    space = published.published_space(name).restrict(resolutions=(128,))
+    arch = space.smallest()
+    supernet = onceforall.Supernet(space, 4).eval()
+    network = supernet.extract(arch)
+    folder = published.save_specialized(tmp_path / "mine", space, arch, network)
+    found = published.specialized(folder, spaces=[space])
+    assert (found.arch, found.resolution, found.has_weights) == (arch, 128, True)
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        assert torch.equal(found.model(x), network(x))
+    names = torch.load(folder / "init", weights_only=True)["state_dict"]
+    some = {"classifier.linear.bias", "blocks.1.conv2.bn.weight" if "resnet" in name else "blocks.1.conv.point_linear.bn.weight"}
+    assert some <= set(names)
+    assert "resnet" not in name or {"input_stem.0.conv.weight", "input_stem.1.bn.bias"} <= set(names)
+    with pytest.raises(CheckpointError, match="not that of the architecture"):
+        published.save_specialized(tmp_path / "other", space, space.largest(), network)
 
 
 def test_plain_name_brings_every_spelling_together() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from onceforall import Arch, Space, space
 from onceforall.costs import CostTable, macs_table, params_table, segment_table
-from onceforall.errors import ArchError, InfeasibleError
+from onceforall.errors import ArchError, DeviceError, InfeasibleError
 from onceforall.genes import Genes, neighbours
 from onceforall.search import NothingFeasibleError, maximise
 from onceforall.search.evaluator import Evaluator
@@ -197,6 +197,26 @@ def test_wrong_functions_are_named() -> None:
         maximise(SMALL, 3, {})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="give a pair of an estimate and a number"):
         maximise(SMALL, MACS.estimate, {"macs": 5.0})  # type: ignore[dict-item]
+
+
+def test_functions_of_another_space_are_refused() -> None:
+    """Gene matrices of two spaces may look alike and mean other networks."""
+    other = FAMILY.restrict(resolutions=FAMILY.resolutions[:1]) if len(FAMILY.resolutions) > 1 else FAMILY
+    shifted = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(5, 7), expand_ratios=(3, 4), resolutions=FAMILY.resolutions)
+    foreign = table(shifted).estimate
+    assert foreign(FAMILY.genes([FAMILY.smallest()])) == foreign([shifted.smallest()])
+    with pytest.raises(ValueError, match=r"macs gives other numbers for a gene matrix .* another space"):
+        maximise(FAMILY, table(FAMILY).estimate, {"macs": (foreign, 1e9)})
+    with pytest.raises(ValueError, match=r"score .* another space"):
+        maximise(FAMILY, table(other).estimate, {})
+
+
+def test_errors_of_our_own_come_through() -> None:
+    def refuses(archs: object) -> Floats:
+        raise DeviceError("no entry 'Conv'")
+
+    with pytest.raises(DeviceError, match="no entry 'Conv'"):
+        maximise(FAMILY, table(FAMILY).estimate, {"latency_ms": (refuses, 5.0)})
 
 
 def _broken(archs: object) -> Floats:

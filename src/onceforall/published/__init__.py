@@ -6,7 +6,7 @@ Its latency tables and accuracy predictors are read by `onceforall.latency.Laten
 
 from .read_config import plan_from_config
 from .settings import arch, settings
-from .specialized import Specialized, recognise, specialized
+from .specialized import Specialized, recognise, save_specialized, specialized
 from .weights import NAMES, load_supernet, original_state_dict, published_space, save_original
 from .write_config import net_config
 
@@ -21,6 +21,7 @@ __all__ = [
     "published_space",
     "recognise",
     "save_original",
+    "save_specialized",
     "settings",
     "specialized",
 ]

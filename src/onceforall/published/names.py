@@ -52,13 +52,14 @@ def plain_name(name: str) -> str:
     return re.sub(r"\.(conv|bn|linear)(\.\1)+(?=\.)", r".\1", name)
 
 
-def original_names(family: str, plan: Plan, tensors: Mapping[str, object]) -> dict[str, str]:
-    """For each of our tensors its name in the original's elastic network.
+def original_names(family: str, plan: Plan, tensors: Mapping[str, object], *, elastic: bool = True) -> dict[str, str]:
+    """For each of our tensors its name in the original's elastic network, or in its plain one.
 
     Args:
         family: name of the space.
         plan: of the network; the largest one for a supernet's tensors.
         tensors: of the network, by name.
+        elastic: names of the elastic network, whose layers wrap those of plain ones.
 
     Raises:
         CheckpointError: the original has no such family.
@@ -69,7 +70,7 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object]) -> di
     names: dict[str, str] = {}
     stem = 0
     for segment in plan.segments:
-        elastic = segment.name.startswith("stages.")
+        wraps = elastic and segment.name.startswith("stages.")
         counted = in_stem = False
         for op in segment.ops:
             if not isinstance(op, Conv | Norm | Linear):
@@ -82,7 +83,7 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object]) -> di
                 theirs, in_stem = theirs.format(stem), True
             kind = {Conv: "conv", Norm: "bn", Linear: "linear"}[type(op)]
             gates = part.startswith("se.")  # plain convolutions without a wrapper of their own
-            wrapped = elastic_classifier if kind == "linear" else elastic
+            wrapped = elastic and elastic_classifier if kind == "linear" else wraps
             prefix = theirs if gates else f"{theirs}.{kind}"
             names |= _tensor_names(f"{segment.name}.{op.name}", prefix, kind, wrapped and not gates, tensors)
         number += counted

@@ -6,20 +6,21 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from ..arch import Arch, Block, Stage
 from ..errors import ArchError, CheckpointError, FileError
-from ..files import read_json
+from ..files import make_folder, read_json, write_json
 from ..nn.static import build
 from ..nn.tensor_files import read_tensors
 from ..plan import Plan, Segment
 from ..space import Space
 from .names import CLASSES, original_names
 from .read_config import plan_from_config
-from .weights import NAMES, located, matched, published_space
+from .weights import NAMES, located, matched, published_space, save_checkpoint
+from .write_config import net_config
 
-__all__ = ["Specialized", "recognise", "specialized"]
+__all__ = ["Specialized", "recognise", "save_specialized", "specialized"]
 
 WEIGHTS = ("init", "init.safetensors")
 
@@ -86,6 +87,41 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None) ->
         if arch is not None:
             return Specialized(plan, run["image_size"], model, weights is not None, space, arch)
     return Specialized(plan, run["image_size"], model, weights is not None, None, None)
+
+
+def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.Module) -> Path:
+    """Write a network as the original's specialised ones are: net.config, run.config and the weights `init`.
+
+    Args:
+        folder: to make.
+        space: that the architecture is of.
+        arch: the network's architecture.
+        network: the plain network, such as `Supernet.extract` gives, with statistics to keep.
+
+    Returns:
+        The folder, which `specialized` and the original's code read.
+
+    Raises:
+        ArchError: the original has no words for this network.
+        CheckpointError: a weight is not finite, or the network is another one.
+        FileError: the folder cannot be written.
+    """
+    state = network.state_dict()
+    classes = len(state["head.classifier.bias"]) if "head.classifier.bias" in state else 1
+    plan, config = space.lower(arch, classes), net_config(space, arch, classes)
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in build(plan).state_dict().items()}
+    if {name: value.shape for name, value in state.items()} != shapes:
+        raise CheckpointError("the network is not that of the architecture: take the one that Supernet.extract gave for it")
+    names = original_names(space.family, plan, state, elastic=False)
+    weights = {theirs: state[ours].detach().to("cpu", copy=True).contiguous() for ours, theirs in names.items()}
+    if wrong := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise CheckpointError(f"{wrong[0]} is not finite: recalibrate the network first")
+    place = make_folder(Path(folder))
+    write_json(place / "net.config", config)
+    write_json(place / "run.config", {"image_size": arch.resolution})
+    save_checkpoint(place / "init", weights)
+    return place
 
 
 def recognise(space: Space, plan: Plan) -> Arch | None:

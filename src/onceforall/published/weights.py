@@ -16,7 +16,16 @@ from ..spaces import space as make_space
 from ..supernet import Supernet
 from .names import STATISTICS_COUNT, original_names, plain_name
 
-__all__ = ["NAMES", "load_supernet", "located", "matched", "original_state_dict", "published_space", "save_original"]
+__all__ = [
+    "NAMES",
+    "load_supernet",
+    "located",
+    "matched",
+    "original_state_dict",
+    "published_space",
+    "save_checkpoint",
+    "save_original",
+]
 
 NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "ofa_mbv3_d234_e346_k357_w1_0": ("mobilenet_v3", {"width": 1.0}),
@@ -105,8 +114,13 @@ def save_original(supernet: Supernet, path: Path) -> None:
         StatisticsError, CheckpointError: see `original_state_dict`.
         FileError: the file cannot be written.
     """
+    save_checkpoint(path, original_state_dict(supernet))
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write {"state_dict": weights} by torch.save, atomically."""
     buffer = io.BytesIO()
-    torch.save({"state_dict": original_state_dict(supernet)}, buffer)
+    torch.save({"state_dict": dict(weights)}, buffer)
     write_bytes(path, buffer.getvalue())
 
 

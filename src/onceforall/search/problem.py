@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arch import Arch
-from ..errors import InfeasibleError
+from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..genes import Genes
 from ..space import Space
 
@@ -115,22 +115,43 @@ def measure(space: Space, name: str, function: Function) -> Measure:
     """Find out by trying whether the function takes a gene matrix or a list of architectures.
 
     Raises:
-        ValueError: not callable, or it takes neither; the cause is chained.
+        ValueError: not callable, it takes neither (the cause is chained), or it was made for another space.
+        OnceForAllError: that it raises itself, such as a latency table with a missing entry.
     """
     if not callable(function):
         raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix or of a sequence of Arch")
     probe = space.genes([space.smallest(), space.largest(), space.smallest()])
     by_genes, by_archs = Measure(name, function, False, space), Measure(name, function, True, space)
     try:
-        by_genes(probe)
+        values = by_genes(probe)
     except Exception as first:  # user code: anything may come out of a function that expects Arch
         try:
             by_archs(probe)
         except Exception as second:
             wrong = second if isinstance(first, AttributeError | TypeError) else first
+            if isinstance(wrong, ArchError):
+                raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
+            if isinstance(wrong, OnceForAllError):
+                raise wrong from None
             raise ValueError(f"{name} fails on a gene matrix and on a list of Arch: {wrong}") from wrong
         return by_archs
+    _require_same_space(by_archs, probe, values)
     return by_genes
+
+
+def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None:
+    """A gene matrix means other networks in another space; a function that takes both forms shows whether it has another one."""
+    try:
+        same = np.allclose(by_archs(probe), values, rtol=1e-5, atol=1e-9)
+    except OnceForAllError:
+        same = False
+    except Exception:  # it takes gene matrices only
+        return
+    if not same:
+        raise ValueError(
+            f"{by_archs.name} gives other numbers for a gene matrix than for its networks, so it was made for another space than "
+            "the one searched: make all functions for one space"
+        )
 
 
 def limits_of(space: Space, limits: Limits) -> tuple[Limit, ...]:
