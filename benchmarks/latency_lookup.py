@@ -6,12 +6,12 @@ FOLDER holds the published Note10 tables; without it those of the tests are take
 `ours` estimates a gene matrix of 1,000,000 rows, `list of Arch` 10,000 architectures. `dictionary` adds up entries for the same
 10,000 as the original does, from kernels and ratios that are at hand, with a key made for each block. Best of 5.
 
-Measured on one thread of an AMD EPYC (family 26, load average 1.7 of 2 cores), n = 2 runs:
+Measured on one thread of an AMD EPYC (family 26, load average 3.5 of 2 cores), n = 2 runs:
 
-    load 45 ms, yaml 6.0.3, numpy 2.4.6
-    ours 2,864,163/s   list of Arch 83,997/s   dictionary 62,767/s   46 times   differ by 7.1e-15 ms
-    load 43 ms, yaml 6.0.3, numpy 2.4.6
-    ours 3,000,217/s   list of Arch 86,288/s   dictionary 64,269/s   47 times   differ by 7.1e-15 ms
+    load 40 ms, yaml 6.0.3, numpy 2.4.6
+    ours 2,776,225/s   list of Arch 74,617/s   dictionary 47,665/s   58 times   differ by 7.1e-15 ms
+    load 50 ms, yaml 6.0.3, numpy 2.4.6
+    ours 2,243,443/s   list of Arch 68,584/s   dictionary 48,639/s   46 times   differ by 7.1e-15 ms
 """
 
 import sys
