@@ -69,7 +69,7 @@ def test_one_line_says_what_is_wrong(capsys: pytest.CaptureFixture[str], checkpo
     (tmp_path / "garbage.pth").write_bytes(b"\x80\x02 no pickle")
     assert "no such file" in fails(capsys, bring(tmp_path / "missing.pth", out), 1)
     assert "not a checkpoint" in fails(capsys, bring(tmp_path / "garbage.pth", out), 1)
-    assert "not a file" in fails(capsys, bring(tmp_path, out), 1)
+    assert "a file is needed" in fails(capsys, bring(tmp_path, out), 1)
     message = fails(capsys, ["import", str(checkpoint), "--name", "ofa_resnet50", "--out", str(out)], 1)
     assert "it is not of ofa_resnet50 (resnet50d)" in message
     message = fails(capsys, ["import", str(checkpoint), "--name", "ofa", "--out", str(out)], 1)

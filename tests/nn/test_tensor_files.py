@@ -182,6 +182,17 @@ def test_entries_that_share_their_bytes(tmp_path: Path) -> None:
         read_tensors(path)
 
 
+def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": torch.arange(1000.0)}, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(torch.arange(500.0, 510.0).numpy().tobytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checksum of '.*' in it does not match"):
+        read_tensors(path)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_truncated_anywhere(name: str, tmp_path: Path) -> None:
     path, content = tmp_path / "weights", FORMATS[name]

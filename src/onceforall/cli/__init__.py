@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
         message = error.format_message()  # type: ignore[attr-defined]
         return _fail(f"{message} (see ofa --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was finished is kept: give the command again to go on (ofa train --resume)", INTERRUPTED)
+        return _fail("interrupted; what was finished is kept: give the command again to go on (train: with --resume)", INTERRUPTED)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except MemoryError:

@@ -50,7 +50,7 @@ def _load(path: Path, plain: bool, size: int) -> Any:
         try:
             if plain:
                 return safetensors.torch.load_file(path, device="cpu")
-            _refuse_packed(path, size)
+            _check_archive(path, size)
             return torch.load(path, map_location="cpu", weights_only=True)
         except CheckpointError:
             raise
@@ -67,8 +67,8 @@ def _load(path: Path, plain: bool, size: int) -> Any:
             ) from None
 
 
-def _refuse_packed(path: Path, size: int) -> None:
-    """torch.save never compresses, but torch.load unpacks: 1 MB can become 1 GB in memory."""
+def _check_archive(path: Path, size: int) -> None:
+    """torch.save never compresses, but torch.load unpacks: 1 MB can become 1 GB in memory. Nor does it look at checksums."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -78,6 +78,10 @@ def _refuse_packed(path: Path, size: int) -> None:
             f"{path}: a zip archive that is larger unpacked, which torch.save does not write: unpack it if it holds a checkpoint, "
             "or get the file again"
         )
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"{path}: the checksum of {damaged!r} in it does not match, so it is damaged: get the file again")
 
 
 def _checked(path: Path, found: Any, size: int) -> dict[str, Tensor]:

@@ -111,7 +111,9 @@ class Run:
         """
         folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
-            raise FileError(f"{folder}: no run directory (it has no run.json): make one with ofa train DATA --out {folder}")
+            raise FileError(
+                f"{folder}: no run directory (it has no run.json): make one with ofa train DATA --out {folder}, or with ofa import"
+            )
         data = read_json(folder / "run.json")
         try:
             if data.pop("format") != FORMAT:

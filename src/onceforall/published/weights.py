@@ -144,7 +144,7 @@ def matched(own: Mapping[str, Tensor], names: Mapping[str, str], given: Mapping[
         by_name[plain] = tensor
     wanted = {ours: plain_name(theirs) for ours, theirs in names.items() if not ours.endswith(STATISTICS_COUNT)}
     if missing := [name for name in wanted.values() if name not in by_name]:
-        raise CheckpointError(f"missing in the checkpoint: {_some(missing)}; it is not of {what}")
+        raise CheckpointError(f"missing in the checkpoint: {_some(missing)}; it is not of {what}, give the name of its network")
     known = set(wanted.values())
     if extra := [name for name in by_name if name not in known and not name.endswith(STATISTICS_COUNT)]:
         raise CheckpointError(f"unknown in {what}, but in the checkpoint: {_some(extra)}; it is of another network")
@@ -168,7 +168,9 @@ def _fitting(name: str, tensor: object, own: Tensor, what: str) -> Tensor:
         found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise CheckpointError(f"{name} in the checkpoint is {found}: a dense tensor of floating-point numbers is needed")
     if tensor.shape != own.shape:
-        raise CheckpointError(f"{name} in the checkpoint has shape {tuple(tensor.shape)}, {what} needs {tuple(own.shape)}")
+        raise CheckpointError(
+            f"{name} in the checkpoint has shape {tuple(tensor.shape)}, not {tuple(own.shape)} as {what}: give its network's name"
+        )
     copy = tensor.detach().to("cpu", torch.float32, copy=True)
     if not copy.isfinite().all():
         raise CheckpointError(f"{name} in the checkpoint holds values that are not finite")

@@ -42,8 +42,9 @@ def fronts(facts: ReportFacts) -> str:
     """Per device: random networks, the front, and the chosen networks as measured."""
     if not facts.fronts:
         return _empty(facts, "Latency and accuracy cannot be predicted yet.", "predict {run}")
-    words = "Grey: random networks of the space. The line: the best that the search found at each latency. Both predicted for "
-    words += "held-out images."
+    words = "Grey: random networks of the space. The line: the best that the search found at each latency. Both predicted "
+    other = facts.run.predictor
+    words += "for held-out images." if other is None else f"by {escape(other)}, not for the images of this run."
     figures = [_figure(f"Latency and top-1 on {front.device}", _front(facts, front), wide=True) for front in facts.fronts]
     return f'<p class="soft">{words} Diamonds: the chosen networks as measured.</p>' + "".join(figures)
 
