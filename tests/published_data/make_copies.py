@@ -1,4 +1,4 @@
-"""Made specialized.json.gz and predictor_resnet50d.npz: python tests/published_data/make_copies.py FOLDER, of all published files."""
+"""Made specialized.json.gz and predictor_resnet50d.npz: python tests/published_data/make_copies.py FOLDER (the published files)."""
 
 import csv
 import gzip
