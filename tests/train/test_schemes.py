@@ -202,8 +202,7 @@ def test_work_of_one_resolution_is_exact() -> None:
 RECIPES = {"sgd": RECIPE, "adamw": replace(RECIPE, optimizer="adamw", zero_residual=True, ema=0.0)}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize(("name", "recipe"), [*((name, "sgd") for name in SCHEMES), ("coupled", "adamw"), ("best_up", "adamw")])
 def test_stopped_after_every_step(tmp_path: Path, name: str, recipe: str) -> None:
     plan = scheme(name, recipe=RECIPES[recipe], rate=0.05 if recipe == "sgd" else 0.005)
     whole = go(tmp_path / "whole", plan)
