@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--schemes", default=",".join(SCHEMES))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-alone", action="store_true", help="leave out the sub-networks that are trained alone")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -193,6 +194,8 @@ def main() -> None:
     for name in arguments.schemes.split(","):
         schedule = scheme(name, space, steps_for(name, space, classes, arguments.macs))
         run(name, space, schedule, splits, preset, archs, arguments.out)
+    if arguments.no_alone:
+        return
     shrinking = scheme("progressive_shrinking", space, steps_for("progressive_shrinking", space, classes, arguments.macs))
     for i in ALONE:
         own = single(space, archs[i])
