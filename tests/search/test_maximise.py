@@ -119,6 +119,12 @@ def test_finalists_are_different_sorted_and_allowed() -> None:
     assert (top[0].arch, top[0].score) == (result.best, result.score)
 
 
+def test_in_words() -> None:
+    found = maximise(SMALL, MACS.estimate, {"macs": (MACS.estimate, 1e9)}, seed=0)
+    assert str(found).startswith(f"score {found.score:.6g}, macs {found.score:.6g} (")
+    assert len(str(found)) < 120
+
+
 def test_without_limits_an_increasing_score_gives_the_largest() -> None:
     assert maximise(SMALL, MACS.estimate, {}, evaluations=QUICK).best == SMALL.largest()
 

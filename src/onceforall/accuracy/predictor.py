@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from ..arch import Arch
 from ..errors import CheckpointError, DataError
-from ..files import reading_or_writing, regular_file, replace_file
+from ..files import reading_or_writing, regular_file, write_bytes
 from ..genes import Genes, check
 from ..space import Space
 from ..statistics import kendall_tau
@@ -148,7 +148,7 @@ class AccuracyPredictor:
         described = {"format": FORMAT, "space": _signature(self.space), "weights_hash": self.weights_hash}
         metadata = {"onceforall": json.dumps(described | self.model.description())}
         contiguous = {name: np.ascontiguousarray(array) for name, array in self.model.arrays().items()}
-        replace_file(Path(path), lambda temporary: safetensors.numpy.save_file(contiguous, temporary, metadata))
+        write_bytes(Path(path), safetensors.numpy.save(contiguous, metadata))  # its save_file makes files for their owner only
 
     @classmethod
     def load(cls, path: Path | str, space: Space, *, weights_hash: str | None = None) -> "AccuracyPredictor":

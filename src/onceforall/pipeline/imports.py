@@ -58,8 +58,9 @@ def import_original(
     """
     path, out = Path(path), Path(out)
     space = published_space(name)
-    if data is None and limit is not None:
-        raise DataError(f"--limit {limit} says how many images to use, but there are none: give --data too")
+    for option, value, default in (("limit", limit, None), ("holdout", holdout, 0.1)):
+        if data is None and value != default:
+            raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
     _require_free(out)
     supernet = load_supernet(path, name)
     imported = Imported(path.name, _sha256(path), name)

@@ -62,6 +62,11 @@ class SearchResult:
     def estimates(self) -> dict[str, float]:
         return self.finalists[0].estimates
 
+    def __str__(self) -> str:
+        """For people: the best network's numbers and the effort."""
+        costs = "".join(f", {name} {value:.6g}" for name, value in self.estimates.items())
+        return f"score {self.score:.6g}{costs} ({self.evaluations:,} networks scored in {self.seconds:.1f} s)"
+
     def top(self, k: int) -> tuple[Finalist, ...]:
         """The k best different networks, best first; fewer if fewer were found. Measure them before you choose."""
         return self.finalists[:k]
