@@ -42,8 +42,10 @@ class AccuracyRow:
     seconds: float
 
 
-def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str) -> None:
+def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str, writer: int = 0) -> None:
     """Add rows as one more file of the folder, which is made if it is not there.
+
+    Processes that write at once have different numbers as `writer`, so that none writes over another's file.
 
     Raises:
         FileError: it cannot be written; the rows that are there stay.
@@ -64,8 +66,9 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
         },
         schema=SCHEMA.with_metadata({"weights_hash": weights_hash}),
     )
-    numbers = [int(path.stem.removeprefix("part-")) for path in _parts(folder)]
-    path = folder / f"part-{max(numbers, default=-1) + 1:05d}.parquet"
+    numbers = [int(path.stem.split("-")[1]) for path in _parts(folder)]
+    whose = f"-{writer}" if writer else ""
+    path = folder / f"part-{max(numbers, default=-1) + 1:05d}{whose}.parquet"
     replace_file(path, lambda temporary: pq.write_table(table, temporary))
 
 

@@ -23,7 +23,9 @@ UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 def main() -> None:
-    """Entry point of `ofa`."""
+    """Entry point of `ofa`. Of torchrun's processes only the first prints results."""
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

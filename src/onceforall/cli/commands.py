@@ -1,7 +1,6 @@
 """The commands, in the order of use."""
 
 import json
-import os
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -92,8 +91,7 @@ def train(
             on_event=view,
             should_stop=should_stop,
         )
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes only the first speaks
-        print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
+    print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
 
 
 @app.command(epilog="Example: ofa evaluate run --arch random:16")

@@ -1,6 +1,7 @@
 """`ofa predict`: measure the accuracy of some sub-networks and fit a predictor of all others."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
 from ..files import locked, make_folder, read_json, write_json
+from ..train import World
 from .run import Run
 
 __all__ = ["Prediction", "load_predictor", "predict"]
@@ -39,6 +41,8 @@ def predict(
 ) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
 
+    Started by torchrun, the processes share out the sub-networks.
+
     Args:
         folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
         subnets: to measure; a quarter of them is kept from the fit, to check the predictor.
@@ -55,8 +59,15 @@ def predict(
     place = run.folder / "accuracy"
     weights = run.weights_hash()
     archs = spread(run.space, np.random.default_rng([seed, 5]), subnets, macs_table(segment_table(run.space, run.num_classes)))
-    with locked(make_folder(place)):
-        rows = _measure(run, archs, place, weights, on_progress)
+    world = World.join()
+    try:
+        with locked(make_folder(place)) if world.leads else nullcontext():
+            _measure(run, archs[world.rank :: world.size], place, weights, world.rank, on_progress if world.leads else _silent)
+            world.wait()
+            rows = read_rows(place, run.space, weights_hash=weights)
+            world.wait()
+    finally:
+        world.leave()
     by_arch = {row.arch: row for row in rows}
     checked = [by_arch[arch] for arch in _kept_aside(archs, seed)]
     fitted = [row for row in rows if row not in checked]
@@ -64,6 +75,8 @@ def predict(
         run.space, [row.arch for row in fitted], [row.top1 for row in fitted], seed=seed, weights_hash=weights
     )
     errors = assess(predictor, [row.arch for row in checked], [row.top1 for row in checked])
+    if not world.leads:
+        return Prediction(predictor, errors, fitted, checked)
     predictor.save(place / "predictor.safetensors")
     write_json(
         place / "errors.json",
@@ -77,17 +90,20 @@ def predict(
     return Prediction(predictor, errors, fitted, checked)
 
 
+def _silent(done: int, total: int, what: str) -> None:
+    """For the processes that do not lead."""
+
+
 def _measure(
-    run: Run, archs: list[Arch], place: Path, weights: str, on_progress: Callable[[int, int, str], None]
-) -> list[AccuracyRow]:
-    """Rows of all architectures and of whatever was measured before; new ones are written every few rows and at the end."""
-    rows = read_rows(place, run.space, weights_hash=weights)
-    known = {row.arch for row in rows}
+    run: Run, archs: list[Arch], place: Path, weights: str, writer: int, on_progress: Callable[[int, int, str], None]
+) -> None:
+    """Measure what was not measured before; rows are written every few and at the end."""
+    known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
     done, pending = sum(arch in known for arch in archs), list[AccuracyRow]()
     supernet, splits = run.supernet(), run.splits()
 
     def keep() -> None:
-        append_rows(place, run.space, pending, weights_hash=weights)
+        append_rows(place, run.space, pending, weights_hash=weights, writer=writer)
         pending.clear()
 
     def on_row(row: AccuracyRow) -> None:
@@ -100,7 +116,7 @@ def _measure(
 
     on_progress(done, len(archs), "")
     try:
-        new = measure_accuracy(
+        measure_accuracy(
             supernet,
             archs,
             lambda resolution: run.calibration_batches(splits, resolution),
@@ -110,7 +126,6 @@ def _measure(
         )
     finally:
         keep()
-    return rows + new
 
 
 def load_predictor(run: Run) -> AccuracyPredictor:

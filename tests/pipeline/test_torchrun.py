@@ -1,0 +1,63 @@
+"""The commands in two processes: what one process would have left, once."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onceforall.accuracy import read_rows
+from onceforall.pipeline.run import Run
+from tiny_run import SUBNETS, TRAINING_TEXT
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "onceforall",
+        *arguments,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None:
+    two = Path(shutil.copytree(measured, tmp_path / "two"))
+    shutil.rmtree(two / "accuracy")
+    ended = torchrun("predict", str(two), "--subnets", str(SUBNETS), "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["n"] == SUBNETS // 4, "one process speaks"
+    found, wanted = (read_rows(run / "accuracy", Run.open(run).space) for run in (two, measured))
+    assert {(row.arch, row.top1) for row in found} == {(row.arch, row.top1) for row in wanted}
+    assert len(list((two / "accuracy").glob("part-*-1.parquet"))) > 0, "the second process measured some"
+
+
+def test_train_and_what_cannot_be_shared(tmp_path: Path) -> None:
+    ended = torchrun("train", "digits", "--out", str(tmp_path / "run"), *TRAINING_TEXT, "--scheme", "sandwich", "--sync-norm")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("trained: ")
+    assert ended.stdout.count("\n") == 1
+    assert Run.open(tmp_path / "run").supernet().num_classes == 10
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps), "one process writes"
+    odd = [text if text != "32" else "33" for text in TRAINING_TEXT]
+    ended = torchrun("train", "digits", "--out", str(tmp_path / "odd"), *odd)
+    assert ended.returncode != 0
+    assert "the batch size is 33, which 2 processes cannot share evenly" in ended.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_parts_of_a_batch_are_the_batch(rank: int, trained: Path) -> None:
+    run = Run.open(trained)
+    splits = run.splits()
+    whole, labels = run.train_batches(splits, 16).batch(5, 24)
+    part, own = run.train_batches(splits, 16, rank, 2).batch(5, 24)
+    assert (part == whole[8 * rank : 8 * rank + 8]).all()
+    assert (own == labels[8 * rank : 8 * rank + 8]).all()
