@@ -52,13 +52,16 @@ def _start(
 
 @app.command(epilog="Example: ofa train photos/ --out run --budget 60m")
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder (images or Parquet), torchvision:NAME:FOLDER, digits.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="digits, imagenette-60m, imagenet-ofa, imagenet-alphanet.")
     ] = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
     scheme: Annotated[str | None, typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="NET", help="To learn from: torchvision:MODEL:FILE, timm:MODEL:FILE.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(metavar="N", help="Of the whole schedule.", min=0.01)] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
@@ -79,6 +82,7 @@ def train(
             preset=preset,
             space=None if space is None else space_arguments(space),
             scheme=scheme,
+            teacher=teacher,
             epochs=epochs,
             budget_s=None if budget is None else duration_s(budget),
             batch_size=batch_size,

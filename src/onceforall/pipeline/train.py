@@ -27,6 +27,7 @@ from .info import RunInfo
 from .metrics import forget_after, metrics_writer
 from .presets import PRESETS, Preset
 from .run import Run
+from .teacher import load_teacher, taught_by_another
 
 __all__ = ["train"]
 
@@ -42,6 +43,7 @@ def train(
     preset: str | None = None,
     space: Mapping[str, Any] | None = None,
     scheme: str | None = None,
+    teacher: str | None = None,
     epochs: float | None = None,
     budget_s: float | None = None,
     batch_size: int | None = None,
@@ -64,6 +66,8 @@ def train(
         preset: name in `PRESETS`; None takes "digits" for the digits and "imagenette-60m" for everything else.
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
+        teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
+            weights for the same classes, see `load_teacher`.
         epochs: of all phases together; the schedule is scaled to them.
         budget_s: seconds that training may take instead; a few steps are timed first.
         batch_size: images per step, None for the preset's.
@@ -84,7 +88,8 @@ def train(
     """
 
     given = {
-        "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "epochs": epochs, "budget_s": budget_s,
+        "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "teacher": teacher,
+        "epochs": epochs, "budget_s": budget_s,
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
     }  # fmt: skip
 
@@ -142,8 +147,12 @@ def _begin(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Even
         arguments=given,
     )
     run = Run(out, info)  # on the disk when everything about it is known
-    steps = _steps(run, chosen, splits, epochs, budget_s)
-    return Run.create(out, info, schedule=chosen.schedule(made, steps), problems=splits.problems), splits
+    if given["teacher"] is not None:
+        load_teacher(given["teacher"], len(splits.classes), made.resolutions)
+    schedule = chosen.schedule(made, _steps(run, chosen, splits, epochs, budget_s))
+    if given["teacher"] is not None:
+        schedule = taught_by_another(schedule)
+    return Run.create(out, info, schedule=schedule, problems=splits.problems), splits
 
 
 def _follow(
@@ -153,6 +162,8 @@ def _follow(
     out = run.folder
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
     batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
+    named = run.info.arguments.get("teacher")
+    teacher = None if named is None else load_teacher(named, run.num_classes, run.space.resolutions)
     with locked(out) if world.leads else nullcontext():
         saved = latest(out / "checkpoints")
         start = saved.step if saved else 0
@@ -175,6 +186,7 @@ def _follow(
             validate=lambda net, kept, phase: _validate(run, net, kept, splits, world),
             on_event=on_event,
             should_stop=should_stop,
+            teacher=teacher,
             world=world,
         )
         if world.leads:

@@ -1,0 +1,81 @@
+"""A teacher from elsewhere: a classifier of torchvision or timm that was trained on the same classes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError, MissingExtraError, TrainingError
+from ..nn.tensor_files import read_tensors
+from ..train import Schedule
+
+__all__ = ["load_teacher", "taught_by_another"]
+
+FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
+
+
+def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> nn.Module:
+    """The frozen network that the text names, in eval mode: images (n, 3, r, r), preprocessed as ours, to logits (n, num_classes).
+
+    Args:
+        text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
+        num_classes: of the data.
+        resolutions: at which it is going to be asked; tried once at the smallest and the largest.
+
+    Raises:
+        TrainingError: not of that form, an unknown model, or one that cannot take such images.
+        CheckpointError: weights that are damaged or do not fit.
+        MissingExtraError: timm is not installed.
+    """
+    library, _, rest = text.partition(":")
+    name, _, file = rest.partition(":")
+    if library not in ("torchvision", "timm") or not name or not file:
+        raise TrainingError(f"teacher {text!r}: {FORM}")
+    tensors = read_tensors(Path(file).expanduser())
+    try:
+        model = _make(library, name, num_classes)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TrainingError(f"teacher {text!r}: {library} cannot make it: {' '.join(str(error).split())[:200]}") from None
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{file}: not the weights of {library}'s {name} with {num_classes} classes: {' '.join(str(error).split())[:200]}"
+        ) from None
+    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    for resolution in {min(resolutions), max(resolutions)}:
+        try:
+            with torch.no_grad():
+                shape = tuple(model(torch.zeros(2, 3, resolution, resolution)).shape)
+        except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
+            raise TrainingError(f"teacher {text!r} cannot take images of {resolution} pixels: {str(error)[:200]}") from None
+        if shape != (2, num_classes):
+            raise TrainingError(f"teacher {text!r} gives logits of shape {shape} for 2 images, (2, {num_classes}) is needed")
+    return model
+
+
+def _make(library: str, name: str, num_classes: int) -> nn.Module:
+    if library == "torchvision":
+        import torchvision
+
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+        return model
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtraError("timm", "timm") from None
+    other: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    return other
+
+
+def taught_by_another(schedule: Schedule) -> Schedule:
+    """The schedule with an external teacher wherever it has one.
+
+    Raises:
+        TrainingError: it learns from no teacher.
+    """
+    if not any(phase.distil for phase in schedule.phases):
+        raise TrainingError("this scheme learns from labels alone: choose another --scheme, or leave out --teacher")
+    phases = tuple(replace(phase, teacher="external") if phase.distil else phase for phase in schedule.phases)
+    return replace(schedule, phases=phases)
