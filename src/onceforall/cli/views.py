@@ -62,6 +62,10 @@ class TrainView:
                 left = event["remaining_s"]
                 note = f"loss {event['loss']:.3f}" + ("" if left is None else f", {duration(left)} left")
                 self.bar.update(self.task, description=event["phase"], completed=event["progress"], note=note)
+            case "rollback":
+                self._flush()
+                where = f"back from step {event['lost_step']} to step {event['step']}, learning rates × {event['rate_factor']:g}"
+                say(self.console, f"{event['reason']}: {where}")
             case "validation":
                 if self.validated[0] != event["step"]:
                     self._flush()

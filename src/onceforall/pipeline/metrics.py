@@ -43,6 +43,8 @@ def metrics_writer(
     board = _board(folder, step)
 
     def write(event: Event) -> None:
+        if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got
+            forget_after(folder / "metrics.jsonl", event["step"])
         append_line(folder / "metrics.jsonl", event)
         if board is not None:
             for key in ("loss", "rate", "top1"):
