@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from onceforall.accuracy import read_rows
+from onceforall.pipeline import evaluate
 from onceforall.pipeline.run import Run
 from tiny_run import SUBNETS, TRAINING_TEXT
 
@@ -37,6 +38,17 @@ def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None
     found, wanted = (read_rows(run / "accuracy", Run.open(run).space) for run in (two, measured))
     assert {(row.arch, row.top1) for row in found} == {(row.arch, row.top1) for row in wanted}
     assert len(list((two / "accuracy").glob("part-*-1.parquet"))) > 0, "the second process measured some"
+
+
+def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None:
+    two = Path(shutil.copytree(trained, tmp_path / "two"))
+    ended = torchrun("evaluate", str(two), "--arch", "random:3", "--json")
+    assert ended.returncode == 0, ended.stderr
+    one = evaluate(trained, arch="random:3")
+    found = json.loads(ended.stdout)
+    assert [row["name"] for row in found] == ["random 1", "random 2", "random 3"]
+    assert [row["top1"] for row in found] == [result.accuracy.top1 for result in one]
+    assert len((two / "evaluations.jsonl").read_text().splitlines()) == 3
 
 
 def test_train_and_what_cannot_be_shared(tmp_path: Path) -> None:

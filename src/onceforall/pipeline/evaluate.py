@@ -14,6 +14,7 @@ from ..errors import ArchError, DataError
 from ..files import append_line, read_text
 from ..space import Space
 from ..supernet import Supernet
+from ..train import World
 from .run import CALIBRATION_IMAGES, Run
 
 __all__ = ["Evaluation", "calibrated", "choose_archs", "evaluate", "measure"]
@@ -38,6 +39,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
 
+    Started by torchrun, the processes share out the sub-networks.
+
     Args:
         folder: the run directory.
         arch: "largest", "smallest", "random:16" for 16 random ones, or a file that `Arch.to_json` or `ofa specialise` wrote.
@@ -56,15 +59,18 @@ def evaluate(
     supernet = run.supernet()
     splits = run.splits()
     images = splits.held_out if split == "held-out" else run.open_test(splits, f"ofa evaluate --arch {arch}")
-    results = []
-    for name, chosen in archs:
-        result = Evaluation(name, chosen, measure(run, supernet, chosen, splits, images))
-        append_line(
-            run.folder / "evaluations.jsonl", {"name": name, "split": split, "arch": chosen.to_json(), **asdict(result.accuracy)}
-        )
-        on_result(result)
-        results.append(result)
-    return results
+    world = World.join()
+    try:
+        own = []
+        for name, chosen in archs[world.rank :: world.size]:
+            own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))
+            record = {"name": name, "split": split, "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
+            append_line(run.folder / "evaluations.jsonl", record)
+            on_result(own[-1])
+        parts = world.gather(own)
+    finally:
+        world.leave()
+    return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 
 def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
