@@ -120,3 +120,18 @@ def test_errors() -> None:
         pareto(TINY, {"macs": (macs.estimate, "least"), "score": (score, "max")})
     with pytest.raises(InfeasibleError, match="macs 1 "):
         pareto(TINY, {"macs": (macs.estimate, "min"), "score": (score, "max")}, {"macs": (macs.estimate, 1)})
+
+
+def test_a_front_that_is_found_ends_the_search() -> None:
+    """A short front in a space of millions: local search crept on for minutes, a few new networks at a time."""
+    where = space("mobilenet_v3", width=0.1, resolutions=(16, 24), depths=(1, 2), kernels=(3, 5), expand_ratios=(2, 3))
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=where.encode(where.sample_genes(rng, 1)).shape[1])
+    costs = macs_table(segment_table(where, 10))
+    found = pareto(
+        where,
+        {"score": (lambda genes: where.encode(genes) @ weights, "max"), "macs": (costs.estimate, "min")},
+        time_s=60.0,
+    )
+    assert len(found.points) > 2
+    assert found.evaluations < 40_000

@@ -26,6 +26,7 @@ FAST_EVALUATIONS = 200_000
 SLOW_EVALUATIONS = 20_000  # of functions that take one Arch after the other
 POPULATION = 512
 TARGETS = 48  # places of the front that local search improves
+PATIENCE = 10  # rounds of local search that leave the front as it is, after which it is taken to be found
 ARCHIVE = 1000  # members of the front kept on the way
 
 
@@ -153,14 +154,15 @@ def _search(evaluator: Evaluator, archive: _Archive, seeds: Genes, rng: np.rando
     while not evaluator.spent and evaluator.evaluations < budget // 3 and generations < 400:
         evaluator(_offspring(evaluator, archive.front, POPULATION, rng), only_feasible=True)
         generations += 1
-    rounds, before = 0, -1
-    while not evaluator.spent and evaluator.evaluations > before:
-        before = evaluator.evaluations
+    rounds = idle = 0
+    while not evaluator.spent and idle < PATIENCE:
+        before = archive.front
         for bounds in _targets(archive.front, rng):
             if evaluator.spent:
                 break
             _improve(evaluator, archive, bounds, rng, kick=rounds > 0)
         rounds += 1
+        idle = idle + 1 if archive.front is before else 0
 
 
 def _offspring(evaluator: Evaluator, front: Front, n: int, rng: np.random.Generator) -> Genes:
