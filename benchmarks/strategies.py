@@ -96,9 +96,7 @@ def scheme(name: str, space: Space, steps: int) -> Schedule:
 
 
 def steps_for(name: str, space: Space, num_classes: int, macs: float) -> int:
-    sample = scheme(name, space, 1000)
-    per_step = sum(w * p.steps for w, p in zip(work_per_step(sample, space, num_classes), sample.phases, strict=True)) / 1000
-    return max(10, round(macs / per_step))
+    return max(10, round(1000 * macs / spent(scheme(name, space, 1000), space, num_classes)))
 
 
 def spent(schedule: Schedule, space: Space, num_classes: int) -> float:

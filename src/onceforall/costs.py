@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from .arch import Arch, Block, Stage
-from .genes import Genes, check
+from .genes import Genes
 from .plan import Segment
 from .space import Space
 
@@ -55,17 +55,6 @@ class SegmentTable:
     space: Space
     slots: tuple[Slot, ...]
 
-    def genes(self, archs: Sequence[Arch] | Genes) -> Genes:
-        """Architectures as a gene matrix, or a gene matrix that was checked, int16 (n, columns).
-
-        Raises:
-            ArchError: an architecture outside the space, or a matrix or row that is none of this space.
-        """
-        if not isinstance(archs, np.ndarray):
-            return self.space.genes(archs)
-        check(self.space.columns, archs)
-        return archs.astype(np.int16, copy=False)
-
     def distinct(self) -> list[Segment]:
         """One segment for each distinct computation, in order of first appearance."""
         found = {segment.signature: segment for slot in self.slots for segment in slot.segments if segment is not None}
@@ -90,9 +79,9 @@ class CostTable:
         """The cost of each architecture, float64 (n,).
 
         Raises:
-            ArchError: as `SegmentTable.genes`.
+            ArchError: as `Space.rows`.
         """
-        genes = self.segments.genes(archs)
+        genes = self.segments.space.rows(archs)
         total = np.zeros(len(genes))
         add = np.add if self.fold == "sum" else np.maximum
         for slot, values in zip(self.segments.slots, self.values, strict=True):

@@ -161,6 +161,17 @@ class Space:
             row[:] = values
         return matrix
 
+    def rows(self, archs: Sequence[Arch] | Genes) -> Genes:
+        """Architectures as a gene matrix, or a gene matrix that was checked, int16 (n, columns).
+
+        Raises:
+            ArchError: an architecture outside the space, or a matrix or row that is none of this space.
+        """
+        if not isinstance(archs, np.ndarray):
+            return self.genes(archs)
+        gene_ops.check(self.columns, archs)
+        return archs.astype(np.int16, copy=False)
+
     def archs(self, genes: Genes) -> list[Arch]:
         """The architectures of a gene matrix.
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 from ..arch import Arch
 from ..errors import CheckpointError, DataError
 from ..files import reading_or_writing, regular_file, write_bytes
-from ..genes import Genes, check
+from ..genes import Genes
 from ..space import Space
 from ..statistics import kendall_tau
 from .model import Floats, Model
@@ -83,7 +83,7 @@ class AccuracyPredictor:
             DataError: fewer than 8 networks, another number of accuracies, or one outside [0, 1] (a percentage?).
             ArchError: a network lies outside the space.
         """
-        genes, y = _genes(space, archs), np.asarray(accuracies, np.float64)
+        genes, y = space.rows(archs), np.asarray(accuracies, np.float64)
         _check_accuracies(genes, y)
         if len(y) < LEAST:
             raise DataError(f"{len(y)} measured networks are too few for a predictor: measure at least {LEAST}")
@@ -128,7 +128,7 @@ class AccuracyPredictor:
         Raises:
             ArchError: as `predict`.
         """
-        return self.model.mean(_genes(self.space, archs))
+        return self.model.mean(self.space.rows(archs))
 
     def predict_with_error(self, archs: Sequence[Arch] | Genes) -> tuple[Floats, Floats]:
         """Accuracies and the standard deviations of what a measurement would give around them, each float64 (n,).
@@ -136,7 +136,7 @@ class AccuracyPredictor:
         Raises:
             ArchError: as `predict`.
         """
-        mean, std = self.model.mean_and_std(_genes(self.space, archs))
+        mean, std = self.model.mean_and_std(self.space.rows(archs))
         return np.clip(mean, 0, 1), std
 
     def save(self, path: Path | str) -> None:
@@ -187,21 +187,13 @@ def assess(predictor: AccuracyPredictor, archs: Sequence[Arch] | Genes, accuraci
     Raises:
         DataError: fewer than 2 networks, another number of accuracies, or one outside [0, 1].
     """
-    genes, y = _genes(predictor.space, archs), np.asarray(accuracies, np.float64)
+    genes, y = predictor.space.rows(archs), np.asarray(accuracies, np.float64)
     _check_accuracies(genes, y)
     if len(y) < 2:
         raise DataError(f"{len(y)} networks are too few to assess a predictor: give at least 2, not used for fitting")
     mean, std = predictor.predict_with_error(genes)
     inside = np.abs(mean - y) <= NORMAL_90 * std
     return PredictorErrors(float(np.sqrt(np.mean((mean - y) ** 2))), kendall_tau(mean, y), float(inside.mean()), len(y))
-
-
-def _genes(space: Space, archs: Sequence[Arch] | Genes) -> Genes:
-    if not isinstance(archs, np.ndarray):
-        return space.genes(archs)
-    if archs.ndim != 2 or archs.shape[1] != len(space.columns):
-        check(space.columns, archs)
-    return archs
 
 
 def _check_accuracies(genes: Genes, y: Floats) -> None:

@@ -126,7 +126,7 @@ class LatencyTable:
         segments = self.costs.segments
         total = self.costs.estimate(archs)
         if (unknown := np.isnan(total)).any():
-            row = segments.genes(archs)[unknown][:1]
+            row = segments.space.rows(archs)[unknown][:1]
             raise DeviceError(f"{self.processor}: {missing_entry(segments, self.missing, row)}")
         return total
 

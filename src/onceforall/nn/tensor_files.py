@@ -73,12 +73,11 @@ def _check_archive(path: Path, size: int) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
-        raise CheckpointError(
-            f"{path}: a zip archive that is larger unpacked, which torch.save does not write: unpack it if it holds a checkpoint, "
-            "or get the file again"
-        )
-    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
+            raise CheckpointError(
+                f"{path}: a zip archive that is larger unpacked, which torch.save does not write: unpack it if it holds a "
+                "checkpoint, or get the file again"
+            )
         damaged = archive.testzip()
     if damaged is not None:
         raise CheckpointError(f"{path}: the checksum of {damaged!r} in it does not match, so it is damaged: get the file again")
