@@ -59,8 +59,7 @@ def evaluate(
     supernet = run.supernet()
     splits = run.splits()
     images = splits.held_out if split == "held-out" else run.open_test(splits, f"ofa evaluate --arch {arch}")
-    world = World.join()
-    try:
+    with World.joined() as world:
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))
@@ -68,8 +67,6 @@ def evaluate(
             append_line(run.folder / "evaluations.jsonl", record)
             on_result(own[-1])
         parts = world.gather(own)
-    finally:
-        world.leave()
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 

@@ -59,15 +59,11 @@ def predict(
     place = run.folder / "accuracy"
     weights = run.weights_hash()
     archs = spread(run.space, np.random.default_rng([seed, 5]), subnets, macs_table(segment_table(run.space, run.num_classes)))
-    world = World.join()
-    try:
-        with locked(make_folder(place)) if world.leads else nullcontext():
-            _measure(run, archs[world.rank :: world.size], place, weights, world.rank, on_progress if world.leads else _silent)
-            world.wait()
-            rows = read_rows(place, run.space, weights_hash=weights)
-            world.wait()
-    finally:
-        world.leave()
+    with World.joined() as world, locked(make_folder(place)) if world.leads else nullcontext():
+        _measure(run, archs[world.rank :: world.size], place, weights, world.rank, on_progress if world.leads else _silent)
+        world.wait()
+        rows = read_rows(place, run.space, weights_hash=weights)
+        world.wait()
     by_arch = {row.arch: row for row in rows}
     checked = [by_arch[arch] for arch in _kept_aside(archs, seed)]
     fitted = [row for row in rows if row not in checked]

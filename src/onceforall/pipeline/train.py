@@ -98,8 +98,7 @@ def train(
         run = Run.open(out)
         _require_same(run, data, given)
         return run
-    world = World.join()
-    try:
+    with World.joined() as world:
         tell = on_event if world.leads else lambda event: None
         if world.leads:
             run, splits = (
@@ -110,8 +109,6 @@ def train(
             run = Run.open(out)
             splits = run.splits()
         _follow(run, splits, world, sync_norm, tell, should_stop)
-    finally:
-        world.leave()
     return run
 
 

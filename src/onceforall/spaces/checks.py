@@ -5,13 +5,39 @@ from typing import Any
 
 from ..errors import SpaceError
 
-__all__ = ["choices", "positive"]
+__all__ = ["choices", "mobile_arguments", "positive"]
 
 
 def positive(name: str, value: float) -> None:
     """Raise SpaceError unless the value is a number in (0, 100]."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
         raise SpaceError(f"{name} is {value!r}: it must be a number above 0 and at most 100")
+
+
+def mobile_arguments(
+    *,
+    width: float,
+    resolutions: Sequence[int],
+    depths: Sequence[int],
+    kernels: Sequence[int],
+    expand_ratios: Sequence[float],
+    strides: Sequence[int],
+    strided: int,
+) -> dict[str, Any]:
+    """The arguments of a family of inverted residual blocks, checked; `strided` parts have a stride.
+
+    Raises:
+        SpaceError: an argument that does not describe a space.
+    """
+    positive("width", width)
+    return {
+        "width": float(width),
+        "resolutions": choices("resolutions", resolutions, whole=True, at_least=8),
+        "depths": choices("depths", depths, whole=True, at_least=1),
+        "kernels": choices("kernels", kernels, whole=True, odd=True, at_least=1),
+        "expand_ratios": choices("expand_ratios", expand_ratios, at_least=1.01),
+        "strides": choices("strides", strides, whole=True, at_least=1, length=strided, ordered=False),
+    }
 
 
 def choices(

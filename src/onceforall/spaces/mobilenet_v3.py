@@ -11,7 +11,7 @@ from ..ops import Activation, ActivationName, Conv, Dropout, Flatten, GlobalPool
 from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
-from .checks import choices, positive
+from .checks import mobile_arguments
 
 __all__ = ["mobilenet_v3"]
 
@@ -45,15 +45,15 @@ def mobilenet_v3(
     Raises:
         SpaceError: an argument that does not describe a space.
     """
-    positive("width", width)
-    arguments = {
-        "width": float(width),
-        "resolutions": choices("resolutions", resolutions, whole=True, at_least=8),
-        "depths": choices("depths", depths, whole=True, at_least=1),
-        "kernels": choices("kernels", kernels, whole=True, odd=True, at_least=1),
-        "expand_ratios": choices("expand_ratios", expand_ratios, at_least=1.01),
-        "strides": choices("strides", strides, whole=True, at_least=1, length=7, ordered=False),
-    }
+    arguments = mobile_arguments(
+        width=width,
+        resolutions=resolutions,
+        depths=depths,
+        kernels=kernels,
+        expand_ratios=expand_ratios,
+        strides=strides,
+        strided=7,
+    )
     stages = tuple(
         Choices((make_divisible(w * width),), arguments["depths"], arguments["kernels"], arguments["expand_ratios"])
         for w in STAGE_WIDTHS

@@ -3,7 +3,8 @@
 import os
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,16 @@ class World:
             except (RuntimeError, ValueError) as error:
                 raise TrainingError(f"{size} processes did not find each other: {error}".splitlines()[0]) from None
         return cls(dist.get_rank(), dist.get_world_size())
+
+    @classmethod
+    @contextmanager
+    def joined(cls) -> Iterator["World"]:
+        """`join` for the length of a with statement, and `leave` at its end."""
+        world = cls.join()
+        try:
+            yield world
+        finally:
+            world.leave()
 
     def leave(self) -> None:
         """Part from the other processes, after the last exchange."""
