@@ -41,10 +41,10 @@ def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None
 
 
 def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None:
-    two = Path(shutil.copytree(trained, tmp_path / "two"))
+    two, alone = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("two", "alone"))
     ended = torchrun("evaluate", str(two), "--arch", "random:3", "--json")
     assert ended.returncode == 0, ended.stderr
-    one = evaluate(trained, arch="random:3")
+    one = evaluate(alone, arch="random:3")
     found = json.loads(ended.stdout)
     assert [row["name"] for row in found] == ["random 1", "random 2", "random 3"]
     assert [row["top1"] for row in found] == [result.accuracy.top1 for result in one]
