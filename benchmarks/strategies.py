@@ -1,12 +1,15 @@
 """Every way to train with the same compute, and some sub-networks alone: which is worth the money?
 
-    python benchmarks/strategies.py DATA --out FOLDER [--macs 40e12] [--schemes NAME,NAME…] [--threads 2]
+    python benchmarks/strategies.py DATA --out FOLDER [--macs 40e12] [--schemes NAME,NAME…] [--batch 64] [--threads 2]
 
 Each scheme of `onceforall.train.SCHEMES` trains the same space from the same weights until it has spent `--macs` multiply-
 accumulates (forward and backward count three forward passes; teachers and best-up's candidates count as well). "largest-alone"
 spends them on the largest network. 16 fixed sub-networks, from the smallest to the largest, are then recalibrated and measured
 on the held-out and the test images. Four of them are trained alone, from scratch, for as many steps as progressive shrinking gives
 to the largest network.
+
+With `--batch` other than 64 the learning rate goes with the square root of the batch, and the batch is added to the name: a
+scheme of several networks a step takes as many steps as one of a single network when its batch is smaller.
 
 Every finished training leaves FOLDER/NAME.json; a second call goes on where the first stopped, also within a training. `--report`
 prints the table from what is there and draws FOLDER/strategies.svg. Results: docs/results/strategies.md.
@@ -45,7 +48,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 RECIPE = Recipe(batch_size=64, optimizer="adamw", weight_decay=0.03, dropout=0.0)
-RATE = 0.002
+RATE = 0.002  # at a batch of 64
 SUBNETS = 16
 ALONE = (0, 5, 10, 15)
 RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}  # of progressive shrinking in short schedules
@@ -81,22 +84,24 @@ def single(space: Space, arch: Arch) -> Space:
     return replace(space, stages=tuple(stages))
 
 
-def scheme(name: str, space: Space, steps: int) -> Schedule:
+def scheme(name: str, space: Space, steps: int, batch: int = RECIPE.batch_size) -> Schedule:
+    recipe = replace(RECIPE, batch_size=batch)
+    rate = RATE * (batch / RECIPE.batch_size) ** 0.5
     if name == "progressive_shrinking":
         made = progressive_shrinking(
-            space, steps=steps, rate=RATE, recipe=RECIPE, epochs=EPOCHS, rates=RATES, warmups=WARMUPS,
+            space, steps=steps, rate=rate, recipe=recipe, epochs=EPOCHS, rates=RATES, warmups=WARMUPS,
             subnets={"kernel": 1, "depth": 2, "expand": 2},
         )  # fmt: skip
         return made
     if name == "coupled":
-        made = SCHEMES[name](space, steps=steps, rate=RATE, recipe=RECIPE)
+        made = SCHEMES[name](space, steps=steps, rate=rate, recipe=recipe)
         rates = (1.0, 0.2, 0.4)
-        return replace(made, phases=tuple(replace(p, rate=RATE * r) for p, r in zip(made.phases, rates, strict=True)))
-    return SCHEMES[name](space, steps=steps, rate=RATE, recipe=RECIPE)
+        return replace(made, phases=tuple(replace(p, rate=rate * r) for p, r in zip(made.phases, rates, strict=True)))
+    return SCHEMES[name](space, steps=steps, rate=rate, recipe=recipe)
 
 
-def steps_for(name: str, space: Space, num_classes: int, macs: float) -> int:
-    return max(10, round(1000 * macs / spent(scheme(name, space, 1000), space, num_classes)))
+def steps_for(name: str, space: Space, num_classes: int, macs: float, batch: int = RECIPE.batch_size) -> int:
+    return max(10, round(1000 * macs / spent(scheme(name, space, 1000, batch), space, num_classes)))
 
 
 def spent(schedule: Schedule, space: Space, num_classes: int) -> float:
@@ -107,7 +112,7 @@ def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dic
     if (out / f"{name}.json").exists():
         return
     steps = Preprocessing(crop_share=preset["crop_share"])
-    batches = TrainBatches(splits.train, RECIPE.batch_size, 0, preset["augment"], steps)
+    batches = TrainBatches(splits.train, schedule.recipe.batch_size, 0, preset["augment"], steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         supernet = Supernet(space, len(splits.classes))
@@ -173,6 +178,7 @@ def main() -> None:
     parser.add_argument("--macs", type=float, default=40e12)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--batch", type=int, default=RECIPE.batch_size, help="of the schemes, not of the networks alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-alone", action="store_true", help="leave out the sub-networks that are trained alone")
     parser.add_argument("--report", action="store_true")
@@ -190,8 +196,9 @@ def main() -> None:
     print(f"{len(splits.train)} training images, {space.count():.3g} networks, ", end="")
     print(f"{space.lower(archs[0], classes).macs / 1e6:.2f} to {space.lower(archs[-1], classes).macs / 1e6:.2f} M MACs")
     for name in arguments.schemes.split(","):
-        schedule = scheme(name, space, steps_for(name, space, classes, arguments.macs))
-        run(name, space, schedule, splits, preset, archs, arguments.out)
+        schedule = scheme(name, space, steps_for(name, space, classes, arguments.macs, arguments.batch), arguments.batch)
+        label = name if arguments.batch == RECIPE.batch_size else f"{name}-b{arguments.batch}"
+        run(label, space, schedule, splits, preset, archs, arguments.out)
     if arguments.no_alone:
         return
     shrinking = scheme("progressive_shrinking", space, steps_for("progressive_shrinking", space, classes, arguments.macs))

@@ -46,7 +46,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
     """Replace every BatchNorm's running statistics by the average over the batches' own, in place.
 
     Args:
-        network: a plain network, such as `Supernet.extract` gives.
+        network: a plain network, such as `Supernet.extract` gives, on any device.
         batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
             much as it has images; at least 2.
 
@@ -57,6 +57,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
+    device = _device(network)
     images, shapes = 0, set[tuple[int, ...]]()
     try:
         for norm in norms:
@@ -70,7 +71,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
                 shapes.add(tuple(batch.shape[1:]))
                 for norm in norms:
                     norm.momentum = len(batch) / images  # makes the running average that of all images so far
-                network(batch)
+                network(batch.to(device))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -100,8 +101,9 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
     network = calibrated.network
     if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
         raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
+    device = _device(network)
     with torch.no_grad():
-        return tally((network(_same_shape(x, calibrated.shape)), labels) for x, labels in batches)
+        return tally((network(_same_shape(x, calibrated.shape).to(device)), labels.to(device)) for x, labels in batches)
 
 
 def tally(batches: Iterable[Batch]) -> Accuracy:
@@ -120,6 +122,10 @@ def tally(batches: Iterable[Batch]) -> Accuracy:
     if not images:
         raise DataError("there are no images to evaluate on")
     return Accuracy(hits1 / images, hits5 / images, loss / images, images)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
 
 
 def _same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:

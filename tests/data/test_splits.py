@@ -160,7 +160,10 @@ def test_nothing_left_after_dropping_copies(make_folder: MakeFolder, cache: Path
         ({"holdout": 0.9}, "the held-out share is"),
         ({"seed": -1}, "the seed is -1: use 0 or more"),
         ({"limit": 0}, "the limit is 0 images"),
-        ({"limit_gb": 1e-6}, r"20 images of size 16 would take about 0\.0 GB in .*, the limit is 1e-06 GB: raise the limit"),
+        (
+            {"limit_gb": 1e-6},
+            r"20 images of size 16 would take about 0\.0 GB in .*, the limit is 1e-06 GB: raise it with --cache-gb",
+        ),
     ],
 )
 def test_arguments(make_folder: MakeFolder, cache: Path, arguments: dict[str, float], message: str) -> None:

@@ -21,6 +21,7 @@ from .options import (
     Params,
     RunFolder,
     Seed,
+    TorchDevice,
     budgets_of,
     stderr,
     stopping,
@@ -71,6 +72,14 @@ def train(
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     sync_norm: Annotated[bool, typer.Option("--sync-norm", help="Under torchrun: batch norm over all processes.")] = False,
+    independent: Annotated[
+        bool, typer.Option("--independent", help="Under torchrun: each process draws its own sub-networks.")
+    ] = False,
+    device: TorchDevice = "auto",
+    precision: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="float32 or bfloat16; left out: what suits the device.")
+    ] = None,
+    cache_gb: Annotated[float, typer.Option(metavar="N", help="Most for the decoded images.", min=0.001)] = 8.0,
 ) -> None:
     """Train an elastic network."""
     from ..pipeline.train import train as call
@@ -92,6 +101,10 @@ def train(
             limit=limit,
             resume=resume,
             sync_norm=sync_norm,
+            independent=independent,
+            device=device,
+            precision=precision,
+            cache_gb=cache_gb,
             on_event=view,
             should_stop=should_stop,
         )
@@ -103,13 +116,14 @@ def evaluate(
     run: RunFolder,
     arch: Annotated[str, typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.")] = "largest",
     split: Annotated[str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.")] = "held-out",
+    device: TorchDevice = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy of sub-networks."""
     from ..pipeline.evaluate import evaluate as call
 
-    results = call(run, arch=arch, split=split, seed=seed, on_result=lambda r: tell(f"{r.name} done"))
+    results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"))
     if as_json:
         print(
             json.dumps(
@@ -149,6 +163,7 @@ def profile(
 def predict(
     run: RunFolder,
     subnets: Annotated[int, typer.Option(metavar="N", help="To measure; a quarter checks the predictor.")] = 80,
+    device: TorchDevice = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -156,7 +171,7 @@ def predict(
     from ..pipeline.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
-        found = call(run, subnets=subnets, seed=seed, on_progress=counter)
+        found = call(run, subnets=subnets, seed=seed, device=device, on_progress=counter)
     if as_json:
         print(json.dumps({**asdict(found.errors), "fitted_on": len(found.fitted), "kind": found.predictor.kind}))
         return

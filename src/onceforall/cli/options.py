@@ -25,6 +25,7 @@ __all__ = [
     "Params",
     "RunFolder",
     "Seed",
+    "TorchDevice",
     "budgets_of",
     "stderr",
     "stopping",
@@ -34,6 +35,7 @@ __all__ = [
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
 DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
+TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Holdout = Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)]

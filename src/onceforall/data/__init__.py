@@ -2,12 +2,15 @@
 
 from .batches import PREPROCESSING, Augment, Preprocessing, TrainBatches, calibration_batches, eval_batches
 from .cache import Problem
+from .on_device import DeviceBatches
 from .sources import Source, open_source
-from .splits import Images, Splits, open_data
+from .splits import CACHE_GB, Images, Splits, open_data
 
 __all__ = [
+    "CACHE_GB",
     "PREPROCESSING",
     "Augment",
+    "DeviceBatches",
     "Images",
     "Preprocessing",
     "Problem",

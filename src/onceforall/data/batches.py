@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, log
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -78,6 +79,22 @@ class Augment:
             raise DataError(f"the strength of colour changes is {self.colour}: it must be from 0 to 2")
 
 
+class Draw(NamedTuple):
+    """What is random in a batch of n images.
+
+    Attributes:
+        chosen: (n,) int64, which images.
+        boxes: (n, 4) int64, what is kept of each: top, left, height, width.
+        flips: (n,) bool, which are mirrored.
+        colour: (2, n, 1, 1, 1) float32, changes of brightness and saturation, in [-1, 1] times their strength.
+    """
+
+    chosen: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    flips: NDArray[np.bool_]
+    colour: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class TrainBatches:
     """Training batches by number. Every epoch is a new order; its last, partial batch is left out.
@@ -119,28 +136,31 @@ class TrainBatches:
     def batches_per_epoch(self) -> int:
         return len(self.images) // self.batch_size
 
-    def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
-        """Batch `step`, counted from 0 over all epochs. At another resolution it has the same images and crops."""
+    def draw(self, step: int) -> "Draw":
+        """What is random in batch `step`, counted from 0 over all epochs: this process's part of it."""
         epoch, place = divmod(step, self.batches_per_epoch)
         chosen = _order(len(self.images), self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, 1, step])
-        pixels = [self.images.pixels(i) for i in chosen]  # views of the mapped file: nothing is read yet
-        shapes = np.array([image.shape[:2] for image in pixels])
-        boxes = random_boxes(shapes, self.augment, rng)
+        boxes = random_boxes(self.images.shapes[chosen], self.augment, rng)
         flips = rng.random(len(chosen)) < (0.5 if self.augment.flip else 0.0)
         spread = rng.uniform(-1, 1, (2, len(chosen), 1, 1, 1)).astype(np.float32)
         size = self.batch_size // self.world
         mine = slice(self.rank * size, (self.rank + 1) * size)
-        out = np.empty((size, resolution, resolution, 3), np.uint8)
+        return Draw(chosen[mine], boxes[mine], flips[mine], self.augment.colour * spread[:, mine])
+
+    def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
+        """Batch `step`. At another resolution it has the same images and crops."""
+        draw = self.draw(step)
+        out = np.empty((len(draw.chosen), resolution, resolution, 3), np.uint8)
         for i, (image, (top, left, height, width), flip) in enumerate(
-            zip(pixels[mine], boxes[mine].tolist(), flips[mine], strict=True)
+            zip(draw.chosen, draw.boxes.tolist(), draw.flips, strict=True)
         ):
-            crop = image[top : top + height, left : left + width]
+            crop = self.images.pixels(image)[top : top + height, left : left + width]
             out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
         x = out.astype(np.float32)
         if self.augment.colour:
-            _jitter(x, self.augment.colour * spread[:, mine])
-        return _normalise(x, self.preprocessing), torch.from_numpy(self.images.labels[chosen[mine]])
+            _jitter(x, draw.colour)
+        return _normalise(x, self.preprocessing), torch.from_numpy(self.images.labels[draw.chosen])
 
 
 def eval_batches(

@@ -162,7 +162,7 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, 
                 offset += result.size
                 if offset > limit_bytes:
                     raise DataError(
-                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit, lower the size, or use fewer"
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise it with --cache-gb, lower the size, use fewer"
                     )
             if on_progress is not None:
                 on_progress(position + 1, len(part))

@@ -13,8 +13,9 @@ from ..files import make_folder
 from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
 from .sources import Indices, Part, Source, digest, open_source
 
-__all__ = ["Images", "Splits", "open_data"]
+__all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
 
+CACHE_GB = 8.0
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 LEAST_PER_CLASS = 4
@@ -47,6 +48,11 @@ class Images:
     @property
     def names(self) -> list[str]:
         return [self.name(i) for i in range(len(self))]
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """(n, 2) height and width of each image."""
+        return self.store.index[self.rows, 2:]
 
     @property
     def digests(self) -> NDArray[np.void]:
@@ -111,7 +117,7 @@ def open_data(
     holdout: float = 0.1,
     seed: int = 0,
     cache: Path | None = None,
-    limit_gb: float = 8.0,
+    limit_gb: float = CACHE_GB,
     limit: int | None = None,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_progress: Progress | None = None,
@@ -244,7 +250,7 @@ def _stores(parts: dict[str, Part], size: int, folder: Path, limit_gb: float, on
     if total > left:
         raise DataError(
             f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, the limit is {limit_gb} GB: "
-            "raise the limit, lower the size, or use fewer images"
+            "raise it with --cache-gb, lower the size, or use fewer images"
         )
     if missing:
         make_folder(folder)

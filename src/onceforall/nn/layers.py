@@ -129,12 +129,13 @@ class _Sum(torch.autograd.Function):
 
 
 def _synchronised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    size = dist.get_world_size()
+    size, kind = dist.get_world_size(), x.dtype
+    x = x.to(torch.promote_types(kind, torch.float32))
     mean = _sum_over_processes(x.mean((0, 2, 3))) / size
     centred = x - mean[:, None, None]
     var = _sum_over_processes(centred.square().mean((0, 2, 3))) / size
     scale = weight * (var + eps).rsqrt()
-    return centred * scale[:, None, None] + bias[:, None, None]
+    return (centred * scale[:, None, None] + bias[:, None, None]).to(kind)
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

@@ -52,7 +52,15 @@ def demo(
         OnceForAllError: with one line on what is wrong and what to do.
     """
     on_step("train: one elastic network on 1,295 handwritten digits")
-    run = train("digits", out=out, preset="digits", resume=(out / "run.json").exists(), on_event=on_event, should_stop=should_stop)
+    run = train(
+        "digits",
+        out=out,
+        preset="digits",
+        resume=(out / "run.json").exists(),
+        device="cpu",
+        on_event=on_event,
+        should_stop=should_stop,
+    )
     on_step("evaluate: the largest and the smallest sub-network on test images")
     ends = [evaluate(out, arch=name, split="test")[0] for name in ("largest", "smallest")]
     on_step("profile: how fast is any sub-network on this machine")

@@ -15,6 +15,7 @@ from ..files import append_line, read_text
 from ..space import Space
 from ..supernet import Supernet
 from ..train import World
+from .compute import choose_compute
 from .run import CALIBRATION_IMAGES, Run
 
 __all__ = ["Evaluation", "calibrated", "choose_archs", "evaluate", "measure"]
@@ -35,6 +36,7 @@ def evaluate(
     arch: str = "largest",
     split: str = "held-out",
     seed: int = 0,
+    device: str = "auto",
     on_result: Callable[[Evaluation], None] = lambda result: None,
 ) -> list[Evaluation]:
     """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
@@ -46,6 +48,7 @@ def evaluate(
         arch: "largest", "smallest", "random:16" for 16 random ones, or a file that `Arch.to_json` or `ofa specialise` wrote.
         split: "held-out", or "test" for a final report; the use of the test images is written down.
         seed: of the random ones.
+        device: to run them on, see `choose_compute`.
         on_result: called with each result.
 
     Raises:
@@ -56,10 +59,11 @@ def evaluate(
     run = Run.open(folder)
     run.require_images()
     archs = choose_archs(run.space, arch, seed)
-    supernet = run.supernet()
+    compute = choose_compute(device)
+    supernet = run.supernet().to(compute.device)
     splits = run.splits()
     images = splits.held_out if split == "held-out" else run.open_test(splits, f"ofa evaluate --arch {arch}")
-    with World.joined() as world:
+    with World.joined(compute.device.type) as world:
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..data import Splits, open_data
+from ..data import CACHE_GB, Splits, open_data
 from .info import DataInfo
 
 __all__ = ["lasting", "open_images"]
@@ -19,12 +19,14 @@ def open_images(
     holdout: float,
     seed: int,
     limit: int | None,
+    cache_gb: float = CACHE_GB,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 
     Args:
+        cache_gb: most that the decoded images may take.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_event: gets "decode" events, then one "data" event.
 
@@ -39,7 +41,9 @@ def open_images(
         on_event({"event": "decode", "done": done, "total": total})
 
     source = lasting(data)
-    splits = open_data(source, size=size, holdout=holdout, seed=seed, limit=limit, on_classes=on_classes, on_progress=decoding)
+    splits = open_data(
+        source, size=size, holdout=holdout, seed=seed, limit=limit, limit_gb=cache_gb, on_classes=on_classes, on_progress=decoding
+    )
     counts = {
         "train": len(splits.train),
         "held_out": len(splits.held_out),
@@ -49,7 +53,7 @@ def open_images(
         "duplicates": splits.duplicates,
     }
     on_event({"event": "data", **counts})
-    return DataInfo(source, size, holdout, seed, limit, splits.fingerprint), splits
+    return DataInfo(source, size, holdout, seed, limit, splits.fingerprint, cache_gb), splits
 
 
 def lasting(data: str) -> str:

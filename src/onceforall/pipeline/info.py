@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..data import CACHE_GB
+
 __all__ = ["DataInfo", "Imported", "RunInfo"]
 
 
@@ -16,6 +18,7 @@ class DataInfo:
     seed: int
     limit: int | None
     fingerprint: str
+    cache_gb: float = CACHE_GB
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
 from ..files import locked, make_folder, read_json, write_json
 from ..train import World
+from .compute import Compute, choose_compute
 from .run import Run
 
 __all__ = ["Prediction", "load_predictor", "predict"]
@@ -37,6 +38,7 @@ def predict(
     *,
     subnets: int = 80,
     seed: int = 0,
+    device: str = "auto",
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
@@ -47,6 +49,7 @@ def predict(
         folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
         subnets: to measure; a quarter of them is kept from the fit, to check the predictor.
         seed: of the sub-networks drawn.
+        device: to run them on, see `choose_compute`.
         on_progress: called with sub-networks measured, sub-networks needed and a note.
 
     Raises:
@@ -57,10 +60,12 @@ def predict(
     run = Run.open(folder)
     run.require_images()
     place = run.folder / "accuracy"
+    compute = choose_compute(device)
     weights = run.weights_hash()
     archs = spread(run.space, np.random.default_rng([seed, 5]), subnets, macs_table(segment_table(run.space, run.num_classes)))
-    with World.joined() as world, locked(make_folder(place)) if world.leads else nullcontext():
-        _measure(run, archs[world.rank :: world.size], place, weights, world.rank, on_progress if world.leads else _silent)
+    with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
+        tell = on_progress if world.leads else _silent
+        _measure(run, archs[world.rank :: world.size], place, weights, world.rank, compute, tell)
         world.wait()
         rows = read_rows(place, run.space, weights_hash=weights)
         world.wait()
@@ -91,12 +96,18 @@ def _silent(done: int, total: int, what: str) -> None:
 
 
 def _measure(
-    run: Run, archs: list[Arch], place: Path, weights: str, writer: int, on_progress: Callable[[int, int, str], None]
+    run: Run,
+    archs: list[Arch],
+    place: Path,
+    weights: str,
+    writer: int,
+    compute: Compute,
+    on_progress: Callable[[int, int, str], None],
 ) -> None:
     """Measure what was not measured before; rows are written every few and at the end."""
     known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
     done, pending = sum(arch in known for arch in archs), list[AccuracyRow]()
-    supernet, splits = run.supernet(), run.splits()
+    supernet, splits = run.supernet().to(compute.device), run.splits()
 
     def keep() -> None:
         append_rows(place, run.space, pending, weights_hash=weights, writer=writer)

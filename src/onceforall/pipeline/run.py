@@ -185,7 +185,13 @@ class Run:
         """
         data = self.require_images()
         splits = open_data(
-            data.source, size=data.size, holdout=data.holdout, seed=data.seed, limit=data.limit, on_progress=on_progress
+            data.source,
+            size=data.size,
+            holdout=data.holdout,
+            seed=data.seed,
+            limit=data.limit,
+            limit_gb=data.cache_gb,
+            on_progress=on_progress,
         )
         if splits.fingerprint != data.fingerprint:
             made = "trained on: restore them or train" if self.info.imported is None else "imported with: restore them or import"

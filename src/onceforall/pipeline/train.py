@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..data import Splits
+from ..data import CACHE_GB, DeviceBatches, Splits, TrainBatches
 from ..errors import TrainingError
 from ..files import locked, read_text
 from ..space import Space
@@ -19,10 +20,12 @@ from ..supernet import Supernet
 from ..train import SCHEMES, Recipe, Schedule, Settings, World
 from ..train import train as follow
 from ..train.checkpoint import latest
+from .arguments import check_numbers, require_same, require_same_threads
 from .budget import epochs_within, validate_every
+from .compute import Compute, choose_compute
 from .environment import environment
 from .evaluate import measure
-from .images import lasting, open_images
+from .images import open_images
 from .info import RunInfo
 from .metrics import forget_after, metrics_writer
 from .presets import PRESETS, Preset
@@ -53,6 +56,10 @@ def train(
     limit: int | None = None,
     resume: bool = False,
     sync_norm: bool = False,
+    independent: bool = False,
+    device: str = "auto",
+    precision: str | None = None,
+    cache_gb: float = CACHE_GB,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -77,6 +84,10 @@ def train(
         limit: use only so many images of each part.
         resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: of several processes, take batch norm's statistics over all of them.
+        independent: of several processes, each draws its own sub-networks.
+        device: to train on, "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
+        precision: "float32" or "bfloat16"; None for what suits the device.
+        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory.
         on_event: gets every record of metrics.jsonl as it is written, and progress while the data are decoded.
         should_stop: asked after every step; True stops with a checkpoint.
 
@@ -96,41 +107,49 @@ def train(
     out = Path(out)
     if resume and (out / "supernet.safetensors").exists():
         run = Run.open(out)
-        _require_same(run, data, given)
+        require_same(run, data, given)
         return run
-    with World.joined() as world:
+    compute = choose_compute(device, precision)
+    settings = Settings(seed, sync_norm=sync_norm, same_archs=not independent, precision=compute.precision)
+    with World.joined(compute.device.type) as world:
         tell = on_event if world.leads else lambda event: None
         if world.leads:
             run, splits = (
-                _open(out, data, given, tell) if resume and (out / "run.json").exists() else _begin(out, data, given, tell)
+                _open(out, data, given, tell)
+                if resume and (out / "run.json").exists()
+                else _begin(out, data, given, cache_gb, compute, tell)
             )
         world.wait()
         if not world.leads:
             run = Run.open(out)
             splits = run.splits()
-        _follow(run, splits, world, sync_norm, tell, should_stop)
+        _follow(run, splits, world, settings, compute, tell, should_stop)
     return run
 
 
 def _open(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
     """A run that was begun before, and its images."""
     run = Run.open(out)
-    _require_same(run, data, given)
+    require_same(run, data, given)
     splits = run.splits(lambda done, total: on_event({"event": "decode", "done": done, "total": total}))
-    _require_same_threads(run, on_event)
+    require_same_threads(run, on_event)
     return run, splits
 
 
-def _begin(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
+def _begin(
+    out: Path, data: str, given: dict[str, Any], cache_gb: float, compute: Compute, on_event: Callable[[Event], None]
+) -> tuple[Run, Splits]:
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
-    _check(seed=seed, epochs=epochs, budget_s=budget_s)
+    check_numbers(seed=seed, epochs=epochs, budget_s=budget_s)
     Run.require_free(out)
     name = given["preset"] or ("digits" if data == "digits" else "imagenette-60m")
     chosen = _preset(name, given["scheme"], given["batch_size"], given["rate"])
     made = chosen.space(given["space"] or {})
     size = ceil(made.resolutions[-1] / chosen.crop_share)
-    opened, splits = open_images(data, size=size, holdout=given["holdout"], seed=seed, limit=given["limit"], on_event=on_event)
+    opened, splits = open_images(
+        data, size=size, holdout=given["holdout"], seed=seed, limit=given["limit"], cache_gb=cache_gb, on_event=on_event
+    )
     info = RunInfo(
         space=json.loads(made.to_json()),
         classes=splits.classes,
@@ -140,27 +159,33 @@ def _begin(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Even
         crop_share=chosen.crop_share,
         seed=seed,
         preset=name,
-        environment=environment(),
+        environment={**environment(), "device": compute.name, "precision": compute.precision},
         arguments=given,
     )
     run = Run(out, info)  # on the disk when everything about it is known
     if given["teacher"] is not None:
         load_teacher(given["teacher"], len(splits.classes), made.resolutions)
-    schedule = chosen.schedule(made, _steps(run, chosen, splits, epochs, budget_s))
+    schedule = chosen.schedule(made, _steps(run, chosen, splits, epochs, budget_s, compute))
     if given["teacher"] is not None:
         schedule = taught_by_another(schedule)
     return Run.create(out, info, schedule=schedule, problems=splits.problems), splits
 
 
 def _follow(
-    run: Run, splits: Splits, world: World, sync_norm: bool, on_event: Callable[[Event], None], should_stop: Callable[[], bool]
+    run: Run,
+    splits: Splits,
+    world: World,
+    settings: Settings,
+    compute: Compute,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
 ) -> None:
     """Train from the last checkpoint, or from the beginning, to the end."""
     out = run.folder
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
     batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
     named = run.info.arguments.get("teacher")
-    teacher = None if named is None else load_teacher(named, run.num_classes, run.space.resolutions)
+    teacher = None if named is None else load_teacher(named, run.num_classes, run.space.resolutions).to(compute.device)
     with locked(out) if world.leads else nullcontext():
         saved = latest(out / "checkpoints")
         start = saved.step if saved else 0
@@ -168,18 +193,15 @@ def _follow(
             forget_after(out / "metrics.jsonl", start)
             on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
         world.wait()
-        supernet = _fresh(run)
+        supernet = _fresh(run).to(compute.device)
+        every = validate_every(schedule.steps, batches.batches_per_epoch)
         follow(
             supernet,
             schedule,
-            batches.batch,
+            _batch_maker(batches, compute),
             folder=out,
             start=saved,
-            settings=Settings(
-                seed=run.info.seed,
-                validate_every=validate_every(schedule.steps, batches.batches_per_epoch),
-                sync_norm=sync_norm,
-            ),
+            settings=replace(settings, seed=run.info.seed, validate_every=every),
             validate=lambda net, kept, phase: _validate(run, net, kept, splits, world),
             on_event=on_event,
             should_stop=should_stop,
@@ -189,43 +211,6 @@ def _follow(
         if world.leads:
             run.save_supernet(supernet)
         world.wait()
-
-
-def _check(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
-    if not 0 <= seed < 2**63:
-        raise TrainingError(f"the seed is {seed}: it must be from 0 to 2^63 - 1")
-    for name, value in (("epochs", epochs), ("seconds to train", budget_s)):
-        if value is not None and not 0 < value < 1e9:
-            raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
-    if epochs is not None and budget_s is not None:
-        raise TrainingError("epochs and a time budget both say how long to train: give one of them")
-
-
-def _require_same(run: Run, data: str, given: dict[str, Any]) -> None:
-    """A resumed training follows the arguments of its first start; those given again must not differ."""
-    if run.info.imported is not None:
-        raise TrainingError(
-            f"{run.folder} holds imported weights ({run.info.imported.name}), which cannot be trained further yet: choose another "
-            "--out"
-        )
-    source = run.require_images().source
-    if source not in (data, lasting(data)):
-        raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
-    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1}
-    for name, value in json.loads(json.dumps(given)).items():
-        if first and value not in (None, own.get(name), first.get(name)):
-            raise TrainingError(
-                f"{run.folder} was started with {name} {first.get(name)}, not {value}: resume without it, or choose another --out"
-            )
-
-
-def _require_same_threads(run: Run, on_event: Callable[[Event], None]) -> None:
-    """Sums of floating-point numbers depend on how they are split over threads."""
-    before, now = run.info.environment["threads"], torch.get_num_threads()
-    if before != now:
-        on_event(
-            {"event": "note", "text": f"begun with {before} threads, going on with {now}: weights may differ in the last digits"}
-        )
 
 
 def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008
@@ -266,17 +251,26 @@ def _fresh(run: Run) -> Supernet:
         return Supernet(run.space, run.num_classes)
 
 
-def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budget_s: float | None) -> int:
+def _batch_maker(batches: TrainBatches, compute: Compute) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+    """Batches by step and resolution, made on the GPU where it has room for the images."""
+    if compute.device.type == "cuda" and DeviceBatches.fits(batches, compute.device):
+        return DeviceBatches(batches, compute.device).batch
+    return batches.batch
+
+
+def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budget_s: float | None, compute: Compute) -> int:
     """Optimiser steps that were asked for; a few steps are timed if there is a budget."""
     batches = run.train_batches(splits, preset.recipe.batch_size)
     if budget_s is not None:
-        supernet = _fresh(run)
+        supernet = _fresh(run).to(compute.device)
         epochs = epochs_within(
             budget_s,
             supernet,
             preset.recipe,
             lambda steps: preset.schedule(run.space, steps),
-            batches,
+            _batch_maker(batches, compute),
             lambda: _validate(run, supernet, run.space, splits),
+            batches_per_epoch=batches.batches_per_epoch,
+            compute=compute,
         )
     return round((preset.epochs if epochs is None else epochs) * batches.batches_per_epoch)

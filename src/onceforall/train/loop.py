@@ -22,7 +22,7 @@ from ..supernet import Supernet
 from . import checkpoint
 from .schedule import Phase, Schedule, learning_rate
 from .state import State, frozen_teacher
-from .step import choose, train_step
+from .step import PRECISIONS, choose, train_step
 from .strategies import STRATEGIES, at_resolution
 from .world import World
 
@@ -46,6 +46,7 @@ class Settings:
         checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
         sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
         same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
+        precision: "float32", or "bfloat16" for the networks' passes; see `onceforall.train.step.in_precision`.
     """
 
     seed: int = 0
@@ -53,8 +54,11 @@ class Settings:
     checkpoint_every_s: float = 120.0
     sync_norm: bool = False
     same_archs: bool = True
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if self.sync_norm and not self.same_archs:
             raise TrainingError("sync_norm normalises the same layers in all processes, so it needs same_archs: set one of them")
 
@@ -81,7 +85,8 @@ def train(
     Args:
         supernet: fresh, or of the same space as the checkpoint; it is trained on the device that it is on.
         schedule: the same as that of the checkpoint.
-        batches: training images of a step at a resolution, a pure function; those of this process, if there are several.
+        batches: training images of a step at a resolution, a pure function, on any device; those of this process, if there are
+            several.
         folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher.
         start: checkpoint to go on from, such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
         settings: see `Settings`.
@@ -113,6 +118,7 @@ def train(
     began, last_saved = time.monotonic() - state.seconds, time.monotonic()
     recent: list[Tensor] = []
     sync_norm = settings.sync_norm and world.size > 1
+    device = next(supernet.parameters()).device
     together = world.mean if settings.same_archs else World().mean
 
     def report(event: str, **record: Any) -> None:
@@ -170,14 +176,14 @@ def train(
         if not settings.same_archs and world.rank > 0:
             rng = np.random.default_rng([settings.seed, state.step, world.rank])
             groups = at_resolution(STRATEGIES[phase.strategy](space, phase.subnets, rng), resolution)
-        images, labels = batches(state.step, resolution)
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in batches(state.step, resolution))
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
         with _torch_seed(settings.seed, state.step, world.rank):
             recent.append(
                 train_step(
                     supernet,
-                    choose(supernet, groups, images, labels, sync_norm=sync_norm, mean=together),
+                    choose(supernet, groups, images, labels, sync_norm=sync_norm, precision=settings.precision, mean=together),
                     images,
                     labels,
                     state.optimizer,
@@ -188,6 +194,7 @@ def train(
                     divergence=phase.divergence,
                     others=phase.ramp + (1 - phase.ramp) * within / phase.steps,
                     sync_norm=sync_norm,
+                    precision=settings.precision,
                     reduce=lambda: world.mean_gradients(supernet.parameters()),
                 )
             )

@@ -1,6 +1,7 @@
 """One optimiser step on several sub-networks that share a batch."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from .losses import DIVERGENCES
 from .schedule import Recipe
 from .strategies import Groups
 
-__all__ = ["choose", "train_step"]
+__all__ = ["PRECISIONS", "choose", "in_precision", "train_step"]
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 def train_step(
@@ -29,6 +32,7 @@ def train_step(
     divergence: str = "cross_entropy",
     others: float = 1.0,
     sync_norm: bool = False,
+    precision: str = "float32",
     reduce: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Gradients of all sub-networks are added up, then the optimiser takes one step.
@@ -49,6 +53,7 @@ def train_step(
         divergence: name in `DIVERGENCES`.
         others: factor of the loss of all but the first sub-network.
         sync_norm: batch statistics are those of all processes, see `Supernet.forward`.
+        precision: of the networks' passes, see `in_precision`; losses, gradients and weights are float32.
         reduce: called between the last backward pass and the optimiser's step, to add up gradients over processes.
 
     Returns:
@@ -56,13 +61,14 @@ def train_step(
     """
     target = None
     if teacher is not None:
-        with torch.no_grad():
-            target = teacher(images)
+        with torch.no_grad(), in_precision(precision, images.device):
+            target = _wide(teacher(images))
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
     for i, arch in enumerate(archs):
         dropout = 0.0 if in_place and i > 0 else recipe.dropout
-        logits = supernet(images, arch, dropout=dropout, sync_norm=sync_norm)
+        with in_precision(precision, images.device):
+            logits = _wide(supernet(images, arch, dropout=dropout, sync_norm=sync_norm))
         loss = reported = torch.zeros((), device=images.device)
         if i == 0 or not only_largest_has_labels:
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
@@ -91,6 +97,7 @@ def choose(
     labels: Tensor,
     *,
     sync_norm: bool = False,
+    precision: str = "float32",
     mean: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> list[Arch]:
     """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice.
@@ -101,6 +108,7 @@ def choose(
         images: (n, 3, r, r).
         labels: (n,) int64.
         sync_norm: see `Supernet.forward`.
+        precision: see `in_precision`.
         mean: of the losses over processes that must choose alike.
     """
     chosen = []
@@ -108,7 +116,16 @@ def choose(
         if len(group) == 1:
             chosen.append(group[0])
             continue
-        with torch.no_grad():
-            losses = [F.cross_entropy(supernet(images, arch, sync_norm=sync_norm), labels) for arch in group]
+        with torch.no_grad(), in_precision(precision, images.device):
+            losses = [F.cross_entropy(_wide(supernet(images, arch, sync_norm=sync_norm)), labels) for arch in group]
         chosen.append(group[int(mean(torch.stack(losses)).argmin())])
     return chosen
+
+
+def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Inside, convolutions and linear layers compute in this type ("bfloat16": torch.autocast); weights stay float32."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

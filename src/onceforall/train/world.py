@@ -51,16 +51,17 @@ class World:
             try:
                 store, rank, size = next(rendezvous("env://"))
                 store = PrefixStore(_meeting(store, rank, size), store)
-                dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", store=store, rank=rank, world_size=size)
+                backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"  # flags and objects never touch the GPU
+                dist.init_process_group(backend, store=store, rank=rank, world_size=size)
             except (RuntimeError, ValueError) as error:
                 raise TrainingError(f"{size} processes did not find each other: {error}".splitlines()[0]) from None
         return cls(dist.get_rank(), dist.get_world_size())
 
     @classmethod
     @contextmanager
-    def joined(cls) -> Iterator["World"]:
+    def joined(cls, device: str = "cpu") -> Iterator["World"]:
         """`join` for the length of a with statement, and `leave` at its end."""
-        world = cls.join()
+        world = cls.join(device)
         try:
             yield world
         finally:
@@ -84,7 +85,7 @@ class World:
         if self.size == 1:
             return
         known = list(parameters)
-        used = torch.tensor([p.grad is not None for p in known], dtype=torch.int32, device=known[0].device)
+        used = torch.tensor([p.grad is not None for p in known], dtype=torch.int32)
         dist.all_reduce(used, dist.ReduceOp.MAX)
         owners = [p for p, flag in zip(known, used.tolist(), strict=True) if flag]
         if not owners:
@@ -108,8 +109,6 @@ class World:
         if self.size == 1:
             return list(flags)
         found = torch.tensor(flags, dtype=torch.int32)
-        if dist.get_backend() == "nccl":
-            found = found.cuda()
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return [bool(flag) for flag in found.tolist()]
 
@@ -124,7 +123,7 @@ class World:
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
-            dist.barrier()
+            dist.all_reduce(torch.zeros(1))
 
 
 def _meeting(store: Store, rank: int, size: int) -> str:
