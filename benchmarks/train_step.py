@@ -1,6 +1,7 @@
 """Forward and backward of `supernet(x, arch)` against the plain extracted network with the same weights, in turns.
 
     python benchmarks/train_step.py [--family mobilenet_v3] [--width 1.0] [--resolution 128] [--batch 32] [--device cpu]
+        [--precision float32]
 
 Both are in channels-last format and in train mode, with cross-entropy. Gradients are dropped before each pass. Printed is, for
 each sub-network, the median over the rounds of (supernet / extracted); the aim is 1.05 as the median and 1.10 for any.
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 import onceforall
 from onceforall import Arch, Space, Supernet
 from onceforall.genes import canonical
+from onceforall.train.step import PRECISIONS, in_precision
 
 RANDOM = 8
 
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -62,14 +65,15 @@ def main() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         started = time.perf_counter()
-        F.cross_entropy(call(images, *more), labels).backward()
+        with in_precision(arguments.precision, device):
+            logits = call(images, *more)
+        F.cross_entropy(logits.float(), labels).backward()
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
-    print(
-        f"{space.family}, width {arguments.width}, {arguments.resolution} px, batch {arguments.batch}, {arguments.threads} threads"
-    )
+    shape = f"{arguments.resolution} px, batch {arguments.batch}, {arguments.threads} threads, {arguments.precision}"
+    print(f"{space.family}, width {arguments.width}, {shape}")
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {arguments.rounds} rounds")
     ratios = {}
     for name, arch in choose(space, arguments.resolution).items():
