@@ -1,4 +1,5 @@
 import os
+import sys
 from importlib import metadata
 
 import pytest
@@ -45,9 +46,19 @@ def test_errors_name_what_is_allowed(text: str, message: str) -> None:
 
 
 def test_list_devices() -> None:
-    found = list_devices()
-    assert [a.runtime for a in found] == list(RUNTIMES)
-    for available in found:
-        assert available.version == metadata.version(RUNTIMES[available.runtime].package)
+    found = {available.runtime: available for available in list_devices()}
+    assert list(found) == list(RUNTIMES)
+    for available in found.values():
         assert available.processor
-        assert available.threads == os.cpu_count()
+        if available.lacks is None:
+            assert available.version == metadata.version(RUNTIMES[available.runtime].package)
+            assert available.threads == (1 if available.runtime in ("cuda", "tensorrt") else os.cpu_count())
+        else:
+            assert "\n" not in available.lacks
+    assert found["pytorch"].lacks is None
+
+
+def test_what_is_lacking_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    found = {available.runtime: available.lacks for available in list_devices()}
+    assert (found["openvino"] or "").endswith("pip install 'onceforall[openvino]'")

@@ -1,58 +1,82 @@
-"""The contract of every runtime.
+"""The contract of every runtime, and what each lacks. What the machine lacks is skipped."""
 
-One that cannot compute with several threads refuses them, and passes where it does.
-"""
-
-import builtins
 import os
-import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import fx
+from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime_here, small_plan, trained
 
 import onceforall
-from onceforall.errors import DeviceError, MissingExtraError, StatisticsError
+from onceforall.errors import DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, stand_in
 from onceforall.latency.networks import ready
-from onceforall.latency.runtimes import RUNTIMES, Function, Runtime
+from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
+from onceforall.latency.runtimes.common import import_package
 from onceforall.latency.runtimes.onnxruntime import load_model
+from onceforall.latency.runtimes.onnxruntime_int8 import OnnxRuntimeInt8, quantise_onnx
+from onceforall.latency.runtimes.openvino import compile_model, read_model
+from onceforall.latency.runtimes.openvino_int8 import OpenVinoInt8
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 27), strides=(1, 1, 2, 2, 1, 1, 2))
 PLAN = SPACE.lower(SPACE.largest(), 7)
+LINUX = Path("/proc/self/task").exists()
 
 
-@pytest.fixture(params=RUNTIMES)
-def runtime(request: pytest.FixtureRequest) -> Runtime:
-    return RUNTIMES[request.param]
+def calibrated(runtime: Runtime, images: Images) -> Runtime:
+    """The runtime, with real images to quantise with if it quantises."""
+    return replace(runtime, calibration=images) if isinstance(runtime, OnnxRuntimeInt8 | OpenVinoInt8) else runtime
 
 
-def load(runtime: Runtime, network: fx.GraphModule, threads: int, batch: int = 1) -> Function:
-    """The network with so many threads, or with one if the runtime says that it cannot use more."""
-    try:
-        return runtime.load(PLAN, network, threads=threads, batch=batch)
-    except DeviceError as error:
-        assert threads > 1
-        assert re.search(rf"\b{threads}\b", str(error)), "the message names the number of threads"  # noqa: PT017
-        return runtime.load(PLAN, network, threads=1, batch=batch)
+@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_contract(name: str, batch: int) -> None:
+    runtime = calibrated(runtime_here(name), trained().calibration)
+    if name in SLOW and batch == 1:
+        pytest.skip("takes seconds to load")
+    plan, network, _, images, expected = trained()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    process = _process()
+    network.train()
+    function = runtime.load(plan, network, threads=1, batch=batch)
+
+    given = images[:32].copy()
+    groups = [given[i : i + batch] for i in range(0, len(given), batch)]
+    logits = [function(group) for group in groups]  # all are kept: none may be overwritten by the next call
+    assert {group.shape for group in logits} == {(batch, 10)}
+    assert {group.dtype for group in logits} == {np.dtype(np.float32)}
+    assert difference(np.concatenate(logits), expected[:32]) <= runtime.tolerance
+    np.testing.assert_array_equal(given, images[:32])
+    function.bind(groups[1])()
+    np.testing.assert_array_equal(function(groups[0]), logits[0])
+
+    assert _process() == process
+    assert network.training
+    network.eval()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.skipif(not LINUX, reason="counts threads as Linux lists them")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_same_logits_as_pytorch(runtime: Runtime, batch: int, threads: int) -> None:
-    images = np.random.default_rng(batch).standard_normal((batch, *PLAN.input_shape), np.float32)
-    network = stand_in(PLAN, seed=batch)
-    with torch.no_grad():
-        expected = network(torch.from_numpy(images)).numpy()
-    actual = load(runtime, network, threads, batch)(images)
-    assert actual.shape == (batch, 7)
-    assert actual.dtype == np.float32
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+@pytest.mark.parametrize("name", [name for name in RUNTIMES if name not in ("cuda", "tensorrt")])
+def test_computes_with_the_threads_asked_for(name: str, threads: int) -> None:
+    runtime = runtime_here(name)
+    plan = heavy_plan()
+    function = runtime.load(plan, stand_in(plan), threads=threads, batch=8)
+    assert busy_threads(function, np.ones((8, *plan.input_shape), np.float32)) == threads
 
 
-def test_pieces_run_alone(runtime: Runtime) -> None:
+def _process() -> tuple[object, ...]:
+    """Settings of the process that a runtime might change."""
+    return torch.get_num_threads(), torch.is_grad_enabled(), dict(os.environ), sys.stdout, Path.cwd()
+
+
+@pytest.mark.parametrize("name", [name for name in RUNTIMES if name not in SLOW])
+def test_pieces_run_alone(name: str) -> None:
+    runtime = runtime_here(name)
     for segment in PLAN.segments:
         piece = PLAN.piece(segment.name)
         images = np.ones((1, *piece.input_shape), np.float32)
@@ -61,15 +85,13 @@ def test_pieces_run_alone(runtime: Runtime) -> None:
         assert np.isfinite(actual).all()
 
 
-def test_leaves_process_and_network_as_they_were(runtime: Runtime) -> None:
-    network = stand_in(PLAN)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    threads = torch.get_num_threads()
-    network.train()
-    load(runtime, network, threads + 1)(np.ones((1, *PLAN.input_shape), np.float32))
-    assert torch.get_num_threads() == threads
-    assert network.training
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_network_of_another_plan_is_refused_in_one_line(name: str) -> None:
+    runtime = runtime_here(name)
+    with pytest.raises(OnceForAllError) as caught:
+        runtime.load(PLAN.piece("stages.1.0"), stand_in(small_plan()), threads=1, batch=1)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) > 30
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -86,39 +108,76 @@ def test_more_threads_than_processors_are_refused() -> None:
         ready(PLAN, stand_in(PLAN), Device("pytorch", threads=have + 1))
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_pytorch_computes_with_the_threads_asked_for(threads: int) -> None:
-    seen: list[int] = []
-    network = stand_in(PLAN)
-    network.get_submodule("stem.first.conv").register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    RUNTIMES["pytorch"].load(PLAN, network, threads=threads, batch=1)(np.ones((1, *PLAN.input_shape), np.float32))
-    assert seen == [threads]
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
-@pytest.mark.parametrize("threads", [1, 3])
-def test_onnxruntime_starts_the_threads_asked_for(threads: int) -> None:
-    network = stand_in(PLAN)
-    RUNTIMES["onnxruntime"].load(PLAN, network, threads=1, batch=1)  # whatever the package starts once
-    before = len(os.listdir("/proc/self/task"))
-    function = RUNTIMES["onnxruntime"].load(PLAN, network, threads=threads, batch=1)
-    function(np.ones((1, *PLAN.input_shape), np.float32))
-    assert len(os.listdir("/proc/self/task")) - before == threads - 1
+def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
+    runtime = runtime_here("executorch")
+    piece = small_plan().piece("head")
+    first = runtime.load(piece, stand_in(piece), threads=1, batch=1)
+    with pytest.raises(DeviceError, match=r"threads is 2, and ExecuTorch has networks loaded that use 1: .* release those first"):
+        runtime.load(piece, stand_in(piece), threads=2, batch=1)
+    assert np.isfinite(first(np.ones((1, *piece.input_shape), np.float32))).all()
 
 
 def test_onnxruntime_refuses_what_is_no_model() -> None:
-    with pytest.raises(DeviceError, match="ONNX Runtime cannot load the model"):
+    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot load the model: .*$"):
         load_model(b"no model", threads=1, batch=1)
+    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantise the model: .*$"):
+        quantise_onnx(b"no model", trained().calibration)
 
 
-def test_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
+def test_openvino_refuses_what_is_no_model() -> None:
+    runtime_here("openvino")
+    with pytest.raises(DeviceError, match=r"^OpenVINO cannot read the model: .*$"):
+        read_model(b"no model")
+    with pytest.raises(DeviceError, match=r"^OpenVINO cannot compile the model: .*$"):
+        compile_model("no model", threads=1, batch=1)
 
-    def absent(name: str, *arguments: object) -> object:
-        if name == "onnxruntime":
-            raise ImportError(name)
-        return found(name, *arguments)
 
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingExtraError, match=r"'onnxruntime', which is not installed: pip install 'onceforall\[onnx\]'"):
-        load_model(b"", threads=1, batch=1)
+@pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])
+def test_images_of_another_shape_to_quantise_with(name: str) -> None:
+    runtime = calibrated(runtime_here(name), np.ones((4, 1, 5, 5), np.float32))
+    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|nncf) cannot quantise the model: .*$"):
+        runtime.load(small_plan(), trained().network, threads=1, batch=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("onnxruntime", "onnxruntime", "onnx"),
+        ("onnxruntime-int8", "onnx", "onnx"),
+        ("openvino", "openvino", "openvino"),
+        ("openvino-int8", "nncf", "openvino"),
+        ("executorch", "executorch", "executorch"),
+    ],
+)
+def test_missing_packages_name_the_extra(name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"^this needs the package '{package}', which is not installed: pip install 'onceforall\[{extra}\]'$"
+    with pytest.raises(MissingExtraError, match=message):
+        RUNTIMES[name].hardware()
+    with pytest.raises(MissingExtraError, match=message):
+        RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=1, batch=1)
+
+
+def test_a_package_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torn_runtime.py").write_text("raise ImportError('libtorn.so:\\ncannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        DeviceError, match=r"^the package 'torn_runtime' is installed but cannot be imported: libtorn.so: cannot open"
+    ):
+        import_package("torn_runtime", "torn")
+
+
+def test_aotinductor_without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DeviceError, match="needs a C\\+\\+ compiler and there is no 'no-such-compiler': install one"):
+        RUNTIMES["aotinductor"].load(PLAN, stand_in(PLAN), threads=1, batch=1)
+
+
+@pytest.mark.parametrize(("name", "message"), [("cuda", "needs an NVIDIA GPU with its driver"), ("tensorrt", "NVIDIA GPU")])
+def test_gpus(name: str, message: str) -> None:
+    with pytest.raises(DeviceError, match="threads is 2, and one thread launches work on a GPU"):
+        RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=2, batch=1)
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match=message) as caught:
+            RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=1, batch=1)
+        assert "\n" not in str(caught.value)

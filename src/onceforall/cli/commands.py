@@ -276,7 +276,11 @@ def devices(as_json: Json = False) -> None:
         print(json.dumps([asdict(device) for device in found]))
         return
     for device in found:
-        print(f"{device.runtime}: {device.version or 'not installed'} on {device.processor}, up to {device.threads} threads")
+        if device.lacks is None:
+            threads = "1 thread" if device.threads == 1 else f"up to {device.threads} threads"
+            print(f"{device.runtime}: {device.version} on {device.processor}, {threads}")
+        else:
+            print(f"{device.runtime}: not here: {device.lacks}")
 
 
 def _line(r: Any) -> str:

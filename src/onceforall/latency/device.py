@@ -1,13 +1,11 @@
 """`Device`: what latency is measured on. A runtime with its settings, on this machine."""
 
-import os
-import platform
 from dataclasses import dataclass, fields
 from importlib import metadata
-from pathlib import Path
 
-from ..errors import DeviceError
-from .runtimes import RUNTIMES
+from ..errors import DeviceError, OnceForAllError
+from .runtimes import RUNTIMES, Runtime
+from .runtimes.common import processor, processor_name
 
 __all__ = ["Available", "Device", "list_devices", "package_version", "processor_name"]
 
@@ -73,31 +71,35 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """A runtime as this machine has it; version is None where its package is not installed."""
+    """A runtime as this machine has it.
+
+    Args:
+        runtime: name in `RUNTIMES`.
+        version: of its package, None where that is not installed.
+        processor: that it computes on; if it cannot run here, this machine's processor.
+        threads: at most so many compute one network.
+        lacks: what keeps this machine from using it and what to do, in one line; None if nothing does.
+    """
 
     runtime: str
     version: str | None
     processor: str
     threads: int
+    lacks: str | None = None
 
 
 def list_devices() -> list[Available]:
-    """Every runtime, with its version, the processor's name and the number of threads that it can use here."""
-    return [
-        Available(name, package_version(runtime.package), processor_name(), os.cpu_count() or 1)
-        for name, runtime in RUNTIMES.items()
-    ]
+    """Every runtime, with its version, what it computes on and the number of threads that it can use here."""
+    return [_available(name, runtime) for name, runtime in RUNTIMES.items()]
 
 
-def processor_name() -> str:
-    """The processor's model name, as the operating system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine() or "unknown processor"
+def _available(name: str, runtime: Runtime) -> Available:
+    lacks = None
+    try:
+        hardware = runtime.hardware()
+    except OnceForAllError as error:
+        hardware, lacks = processor(), str(error)
+    return Available(name, package_version(runtime.package), hardware.name, hardware.threads, lacks)
 
 
 def package_version(package: str) -> str | None:

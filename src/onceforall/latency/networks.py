@@ -56,7 +56,7 @@ def ready(plan: Plan, network: fx.GraphModule, device: Device) -> Callable[[], o
         raise DeviceError(f"threads is {device.threads}, this machine has {have} processors: ask for at most {have} threads")
     function = RUNTIMES[device.runtime].load(plan, network, threads=device.threads, batch=device.batch)
     images = np.random.default_rng(0).standard_normal((device.batch, *plan.input_shape), np.float32)
-    return lambda: function(images)
+    return function.bind(images)
 
 
 def measure_networks(
@@ -99,5 +99,5 @@ def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: in
     """
     function = load_model(model, threads=device.threads, batch=device.batch)
     images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
-    (timing,) = measure([lambda: function(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
+    (timing,) = measure([function.bind(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
     return timing

@@ -1,40 +1,38 @@
 """ONNX Runtime on the CPU, float32."""
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 from torch import fx
 
-from ...errors import DeviceError, MissingExtraError
+from ...errors import DeviceError
 from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...plan import Plan
+from .common import FLOAT, Hardware, Images, OnHost, import_package, one_line, processor, require
 
 __all__ = ["OnnxRuntime", "load_model"]
-
-Images = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class OnnxRuntime:
     """Sessions with all graph optimisations, nodes in sequence."""
 
     package = "onnxruntime"
+    tolerance = FLOAT
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> Callable[[Images], Images]:
+    def hardware(self) -> Hardware:
+        for package in ("onnx", "onnxruntime"):
+            require(package, "onnx")
+        return processor()
+
+    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
         return load_model(to_onnx(plan, network), threads=threads, batch=batch)
 
 
-def load_model(model: bytes, *, threads: int, batch: int) -> Callable[[Images], Images]:
+def load_model(model: bytes, *, threads: int, batch: int) -> OnHost:
     """A function that runs an ONNX model with the input, output and batch names of `nn.onnx.to_onnx`.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
         DeviceError: onnxruntime cannot run the model.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx") from None
+    onnxruntime = import_package("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -47,10 +45,10 @@ def load_model(model: bytes, *, threads: int, batch: int) -> Callable[[Images], 
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common public class
-        raise DeviceError(f"ONNX Runtime cannot load the model: {error}") from error
+        raise DeviceError(f"ONNX Runtime cannot load the model: {one_line(error)}") from error
 
     def run(images: Images) -> Images:
         logits: Images = session.run([OUTPUT], {INPUT: images})[0]
         return logits
 
-    return run
+    return OnHost(run)

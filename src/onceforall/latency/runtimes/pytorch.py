@@ -4,38 +4,43 @@ torch has one thread count per process. It is set before each call and put back 
 counts can be timed in turns; calls from several Python threads at once would disturb each other.
 """
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from ...plan import Plan
+from .common import FLOAT, Hardware, Images, OnHost, check_runs, own_copy, processor
 
-__all__ = ["PyTorch"]
-
-Images = np.ndarray[Any, np.dtype[np.float32]]
+__all__ = ["PyTorch", "with_threads"]
 
 
 class PyTorch:
     """The network as it is, batch norms not folded."""
 
     package = "torch"
+    tolerance = FLOAT
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> Callable[[Images], Images]:
-        own = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
-        shape = (batch, *plan.input_shape)
+    def hardware(self) -> Hardware:
+        return processor()
 
-        def run(images: Images) -> Images:
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            try:
-                with torch.inference_mode():
-                    logits: Images = own(torch.from_numpy(images).view(shape)).numpy()
-            finally:
-                torch.set_num_threads(before)
-            return logits
+    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+        own = own_copy(network).to(memory_format=torch.channels_last)
+        check_runs("PyTorch", plan, batch, own)
+        return with_threads(own, threads, (batch, *plan.input_shape))
 
-        return run
+
+def with_threads(model: Callable[[Tensor], Tensor], threads: int, shape: tuple[int, ...]) -> OnHost:
+    """A function that runs a model of torch with so many of torch's threads, on images of this shape."""
+
+    def run(images: Images) -> Images:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                logits: Images = model(torch.from_numpy(images).view(shape)).numpy()
+        finally:
+            torch.set_num_threads(before)
+        return logits
+
+    return OnHost(run)

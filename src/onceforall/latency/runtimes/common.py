@@ -1,0 +1,207 @@
+"""What every runtime is, and what several of them use."""
+
+import copy
+import importlib
+import importlib.util
+import io
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import fx
+
+from ...errors import DeviceError, MissingExtraError
+from ...ops import Shape
+from ...plan import Plan
+
+__all__ = [
+    "FLOAT",
+    "INT8",
+    "Function",
+    "Hardware",
+    "Images",
+    "OnHost",
+    "Runtime",
+    "check_runs",
+    "import_package",
+    "noise",
+    "one_line",
+    "own_copy",
+    "processor",
+    "processor_name",
+    "quiet",
+    "require",
+]
+
+FLOAT, INT8 = 1e-4, 0.1  # see `Runtime.tolerance`
+Images = np.ndarray[Any, np.dtype[np.float32]]  # (batch, channels, height, width), C-contiguous
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a runtime computes on: its name, and the largest number of threads that compute one network."""
+
+    name: str
+    threads: int
+
+
+class Function(Protocol):
+    """A network in a runtime."""
+
+    def __call__(self, images: Images) -> Images:
+        """Logits (batch, *plan.output_shape) of images (batch, *plan.input_shape), which stay valid after the next call."""
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        """To be timed, until the next call or `bind`: computes the logits of these images.
+
+        Images are copied to a device before, and logits are not copied back.
+        """
+
+
+class Runtime(Protocol):
+    """Turns a network into a function that computes it."""
+
+    @property
+    def package(self) -> str:
+        """Name of the distribution that brings the runtime; it is imported by `load`, not before."""
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference from PyTorch's logits: root mean square over many images, as a fraction of the logits' spread
+        (root mean square distance from each class's mean). Tested with a network trained for a few seconds."""
+
+    def hardware(self) -> Hardware:
+        """What the runtime would compute on here. Cheap: looks for the package but does not import it.
+
+        Raises:
+            MissingExtraError: the package is not installed.
+            DeviceError: something else is missing, such as a GPU or a compiler.
+        """
+
+    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> Function:
+        """The network in eval mode, ready to be timed: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
+
+        The function computes with `threads` threads and leaves no setting of the process changed. The network is not written
+        to; it may be in train mode, and its statistics are finite.
+
+        Raises:
+            MissingExtraError: the package is not installed.
+            DeviceError: the runtime cannot use so many threads, cannot run the network, or lacks something here.
+            CheckpointError: the network was not built from the plan.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class OnHost:
+    """A `Function` that reads the arrays where they are.
+
+    Args:
+        run: images to logits.
+        timed: the same without copying the logits out of the runtime's memory, where that saves something.
+    """
+
+    run: Callable[[Images], Images]
+    timed: Callable[[Images], object] | None = None
+
+    def __call__(self, images: Images) -> Images:
+        return self.run(images)
+
+    def bind(self, images: Images) -> Callable[[], object]:
+        return partial(self.timed or self.run, images)
+
+
+def processor() -> Hardware:
+    """This machine's processor."""
+    return Hardware(processor_name(), os.cpu_count() or 1)
+
+
+def processor_name() -> str:
+    """The processor's model name, as the operating system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def require(package: str, extra: str) -> None:
+    """Look for a package without importing it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra)
+
+
+def import_package(name: str, extra: str) -> Any:
+    """A module of an optional package.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        DeviceError: it is, but cannot be imported.
+    """
+    package = name.partition(".")[0]
+    require(package, extra)
+    try:
+        with quiet():
+            return importlib.import_module(name)
+    except Exception as error:  # whatever a package does when a library of its own does not load
+        raise DeviceError(
+            f"the package {package!r} is installed but cannot be imported: {one_line(error)}: install it anew"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings, log messages and progress bars of other packages do not reach the user; errors do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def noise(shape: Shape, images: int = 8) -> Images:
+    """Standard normal images (images, *shape), to quantise with where only time matters, which does not depend on values."""
+    return np.random.default_rng(0).standard_normal((images, *shape), np.float32)
+
+
+def own_copy(network: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a network in eval mode, that needs no gradients."""
+    own: fx.GraphModule = copy.deepcopy(network).eval().requires_grad_(False)
+    return own
+
+
+def check_runs(name: str, plan: Plan, batch: int, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Run a network once on zeros, to see whether it is the plan's.
+
+    Raises:
+        DeviceError: it cannot be run, or gives another shape.
+    """
+    try:
+        with torch.inference_mode():
+            shape = tuple(run(torch.zeros(batch, *plan.input_shape)).shape)
+    except Exception as error:  # torch's errors have no common class of their own
+        raise DeviceError(f"{name} cannot run the network on images {plan.input_shape}: {one_line(error)}") from error
+    if shape != (wanted := (batch, *plan.output_shape)):
+        raise DeviceError(f"{name}: the network gives {shape}, its plan {wanted}: build the network from this plan")
