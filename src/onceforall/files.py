@@ -19,6 +19,7 @@ __all__ = [
     "append_line",
     "locked",
     "make_folder",
+    "one_at_a_time",
     "read_json",
     "read_lines",
     "read_text",
@@ -72,6 +73,21 @@ def locked(folder: Path) -> Iterator[None]:
             raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it") from None
         yield
     finally:
+        os.close(handle)
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a lock file, after whoever has it; it is gone in the end. A crash releases it."""
+    with reading_or_writing(path):
+        handle = _lock(path)
+        while not _is(handle, path):  # who had it has removed it
+            os.close(handle)
+            handle = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
         os.close(handle)
 
 
@@ -184,6 +200,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def _is(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _ends_line(file: Any) -> bool:

@@ -167,6 +167,37 @@ except FileError as error:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_of_two_processes_one_decodes(make_folder: MakeFolder, tmp_path: Path) -> None:
+    """Started together on an empty cache; the decoder is slow enough for the other to come meanwhile."""
+    program = f"""
+import time
+from pathlib import Path
+from onceforall.data import open_source
+from onceforall.data.cache import cache_part
+part = open_source({str(make_folder({"cat": 20, "dog": 20}))!r}).train
+calls = []
+def told(done, images):
+    calls.append(done)
+    time.sleep(0.05)
+print("ready", flush=True)
+input()
+store = cache_part(part, size=16, folder=Path({str(tmp_path / "cache")!r}), limit_bytes=10**9, on_progress=told)
+print(len(calls), len(store.index))
+"""
+    command = [sys.executable, "-c", program]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for one in both:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in both:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=60)[0] for one in both]
+    assert sorted(said) == ["1 40\n", "40 40\n"]
+    assert len(list((tmp_path / "cache").iterdir())) == 1, "no lock is left"
+
+
 def test_no_warning_leaks(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 10, "dog": 10})
     image = Image.new("P", (8, 8))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
-from ..files import make_folder, read_json, reading_or_writing, write_json
+from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, write_json
 from .decode import quiet, shrink
 from .sources import Load, Part, digest
 
@@ -88,6 +88,8 @@ def cache_part(
 ) -> Store:
     """The part's images with a short side of at most `size`, from the cache in `folder` or decoded into it now.
 
+    Of several processes that need them at once, one decodes and the others wait.
+
     Args:
         limit_bytes: stop if the pixels take more.
         threads: that decode; None for one per CPU.
@@ -99,27 +101,35 @@ def cache_part(
     """
     place = _place(part, size, folder)
     store = _open(place)
-    if store is not None:
-        if on_progress is not None:
-            on_progress(len(part), len(part))
-        return store
-    make_folder(folder)
-    _sweep(folder)
-    temporary = folder / f".{place.name}.{os.getpid()}.tmp"
-    with reading_or_writing(folder):
+    if store is None:
+        make_folder(folder)
+        _sweep(folder)
+        with one_at_a_time(folder / f".{place.name}.lock"):
+            store = _open(place)  # another process may have been here before
+            if store is None:
+                _decode(part, size, place, limit_bytes, threads or os.cpu_count() or 1, on_progress)
+                store = _open(place)
+                if store is None:
+                    raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
+                return store
+    if on_progress is not None:
+        on_progress(len(part), len(part))
+    return store
+
+
+def _decode(part: Part, size: int, place: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:
+    """Write the cache beside its place, then rename it."""
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    with reading_or_writing(place.parent):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            _write(part, size, temporary, limit_bytes, threads or os.cpu_count() or 1, on_progress)
-            if _open(place) is None:  # another process may have been faster
+            _write(part, size, temporary, limit_bytes, threads, on_progress)
+            if _open(place) is None:  # where locks do not hold, such as on some network file systems
                 shutil.rmtree(place, ignore_errors=True)
                 os.replace(temporary, place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    store = _open(place)
-    if store is None:
-        raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
-    return store
 
 
 def _place(part: Part, size: int, folder: Path) -> Path:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ..errors import TrainingError
 __all__ = ["World"]
 
 PATIENCE_S = 600.0  # for the other processes to come
+LONGEST = timedelta(days=1)  # that one exchange waits, as while the first process decodes; a process that dies closes its connections
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class World:
                 store, rank, size = next(rendezvous("env://"))
                 store = PrefixStore(_meeting(store, rank, size), store)
                 backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"  # flags and objects never touch the GPU
-                dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+                dist.init_process_group(backend, timeout=LONGEST, store=store, rank=rank, world_size=size)
             except (RuntimeError, ValueError) as error:
                 raise TrainingError(f"{size} processes did not find each other: {error}".splitlines()[0]) from None
         return cls(dist.get_rank(), dist.get_world_size())
