@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from onceforall import Arch, Plan, Space, Supernet
@@ -160,8 +161,13 @@ def exchanges(world: World, folder: Path) -> dict[str, Any]:
     both.grad = torch.full((2, 3), 1.0 + world.rank)
     (first if world.rank == 0 else second).grad = torch.full((2, 3), 4.0)
     world.mean_gradients([both, first, second, neither])
+    alike = nn.Parameter(torch.zeros(2))
+    alike.grad = torch.full((2,), 4.0 * world.rank)
+    world.mean_gradients([neither, alike], same=True)
     world.wait()
     return {
+        "alike": alike.grad.tolist(),
+        "longest": dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout.total_seconds(),  # type: ignore[union-attr]
         "gradients": [None if p.grad is None else p.grad.tolist() for p in (both, first, second, neither)],
         "agree": world.agree([world.rank == 0, world.rank == 1, False]),
         "gather": world.gather({"rank": world.rank}),
@@ -185,6 +191,24 @@ def killed(world: World, folder: Path) -> dict[str, Tensor]:
     )
 
 
+def deserted(world: World, folder: Path) -> str:
+    """The second process fails and leaves; the first learns of it in its next exchange, whichever that is."""
+    if world.rank == 1:
+        world.leave()
+        return ""
+    exchanges: list[Callable[[], object]] = [
+        world.wait, lambda: world.gather(1), lambda: world.agree([True]), lambda: world.mean(torch.ones(1)),
+    ]  # fmt: skip
+    said = set()
+    for exchange in exchanges:
+        try:
+            exchange()
+        except TrainingError as error:
+            said.add(str(error))
+    world.leave()
+    return "; ".join(said)
+
+
 SCENARIOS: dict[str, Callable[[World, Path], Any]] = {
     **{scheme: (lambda world, folder, scheme=scheme: halves(world, folder, scheme)) for scheme in HALVES},  # type: ignore[misc]
     "uninterrupted": uninterrupted,
@@ -195,6 +219,7 @@ SCENARIOS: dict[str, Callable[[World, Path], Any]] = {
     "other_starts": other_starts,
     "exchanges": exchanges,
     "killed": killed,
+    "deserted": deserted,
 }
 
 if __name__ == "__main__":
@@ -204,6 +229,7 @@ if __name__ == "__main__":
         at = Path(sys.argv[1]) / name
         at.mkdir(exist_ok=True)
         torch.save(SCENARIOS[name](here, at), at.with_name(f"{name}-{here.rank}.pt"))
-    here.leave()
+    if "deserted" not in sys.argv:
+        here.leave()
     threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     torch.save([name for name in threads if "gloo" in name], Path(sys.argv[1]) / f"threads-{here.rank}.pt")

@@ -30,7 +30,7 @@ def torchrun(folder: Path, *scenarios: str, restarts: int = 0) -> subprocess.Com
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What each scenario gave in either process."""
     folder = tmp_path_factory.mktemp("both")
-    names = [name for name in two_processes.SCENARIOS if name != "killed"]
+    names = [name for name in two_processes.SCENARIOS if name not in ("killed", "deserted")]
     ended = torchrun(folder, *names)
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stderr
@@ -96,6 +96,14 @@ def test_exchanges(both: dict[str, list[Any]]) -> None:
         assert found["gather"] == [{"rank": 0}, {"rank": 1}]
         assert found["mean"] == [1.5, 5.0]
         assert found["leads"] == (rank == 0)
+        assert found["alike"] == [2.0, 2.0]
+        assert found["longest"] == 86400, "the first process may decode for hours"
+
+
+def test_a_process_that_fails_is_one_line_in_the_others(tmp_path: Path) -> None:
+    ended = torchrun(tmp_path, "deserted")
+    assert ended.returncode == 0, ended.stderr
+    assert torch.load(tmp_path / "deserted-0.pt") == "another process ended: see its message"
 
 
 def test_a_killed_process(tmp_path: Path, both: dict[str, list[Any]]) -> None:

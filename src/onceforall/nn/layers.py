@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import Conv, Linear, Norm
+from .exchange import add_up
 
 __all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm"]
 
@@ -117,15 +118,11 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
+        return add_up(value.clone())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone()
-        dist.all_reduce(total)
-        return total
+        return add_up(grad.clone())
 
 
 def _synchronised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

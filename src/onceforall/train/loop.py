@@ -195,7 +195,7 @@ def train(
                     others=phase.ramp + (1 - phase.ramp) * within / phase.steps,
                     sync_norm=sync_norm,
                     precision=settings.precision,
-                    reduce=lambda: world.mean_gradients(supernet.parameters()),
+                    reduce=lambda: world.mean_gradients(supernet.parameters(), same=settings.same_archs),
                 )
             )
         state.follow()

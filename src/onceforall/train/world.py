@@ -16,16 +16,17 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import TrainingError
+from ..nn.exchange import add_up, exchanging
 
 __all__ = ["World"]
 
 PATIENCE_S = 600.0  # for the other processes to come
-LONGEST = timedelta(days=1)  # that one exchange waits, as while the first process decodes; a process that dies closes its connections
+LONGEST = timedelta(days=1)  # that an exchange waits, as while the first process decodes; one that dies closes its connections
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together.
+    """This process among those that train together. An exchange raises `TrainingError` when another of them has ended.
 
     Args:
         rank: of this process, from 0.
@@ -79,53 +80,50 @@ class World:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def mean_gradients(self, parameters: Iterable[nn.Parameter], *, same: bool = False) -> None:
         """Replace every gradient by the mean over the processes, in one exchange.
 
         A parameter that got a gradient in some process only counts as zero in the others.
+
+        Args:
+            parameters: in the same order everywhere.
+            same: the same ones have gradients in all processes, which spares asking.
         """
         if self.size == 1:
             return
         known = list(parameters)
-        used = torch.tensor([p.grad is not None for p in known], dtype=torch.int32)
-        dist.all_reduce(used, dist.ReduceOp.MAX)
-        owners = [p for p, flag in zip(known, used.tolist(), strict=True) if flag]
+        used = [p.grad is not None for p in known]
+        owners = [p for p, flag in zip(known, used if same else self.agree(used), strict=True) if flag]
         if not owners:
             return
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in owners])
-        dist.all_reduce(flat)
+        flat = add_up(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in owners]))
         flat /= self.size
         for p, part in zip(owners, torch.split(flat, [p.numel() for p in owners]), strict=True):
             p.grad = part.view_as(p) if p.grad is None else p.grad.copy_(part.view_as(p))
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the processes."""
-        if self.size == 1:
-            return values
-        total = values.clone()
-        dist.all_reduce(total)
-        return total / self.size
+        return values if self.size == 1 else add_up(values.clone()) / self.size
 
     def agree(self, flags: Sequence[bool]) -> list[bool]:
         """For each flag, whether any process has set it."""
         if self.size == 1:
             return list(flags)
-        found = torch.tensor(flags, dtype=torch.int32)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in found.tolist()]
+        return [count > 0 for count in add_up(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with exchanging():
+            dist.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
-            dist.all_reduce(torch.zeros(1))
+            add_up(torch.zeros(1))
 
 
 def _meeting(store: Store, rank: int, size: int) -> str:
