@@ -65,8 +65,8 @@ def test_contract(name: str, batch: int) -> None:
 def test_computes_with_the_threads_asked_for(name: str, threads: int) -> None:
     runtime = runtime_here(name)
     plan = heavy_plan()
-    function = runtime.load(plan, stand_in(plan), threads=threads, batch=8)
-    assert busy_threads(function, np.ones((8, *plan.input_shape), np.float32)) == threads
+    function = runtime.load(plan, stand_in(plan), threads=threads, batch=16)
+    assert busy_threads(function, np.ones((16, *plan.input_shape), np.float32), threads) == threads
 
 
 def _process() -> tuple[object, ...]:
