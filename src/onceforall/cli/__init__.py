@@ -11,7 +11,7 @@ from typing import cast
 import typer
 
 from ..errors import OnceForAllError
-from .published import app  # with the commands of both files
+from .devices import app  # with the commands of all files
 
 __all__ = ["app", "main"]
 

@@ -11,8 +11,11 @@ import typer
 from ..readable import milliseconds, percent
 from .options import (
     DeviceText,
+    ExportKit,
     Finalists,
     Holdout,
+    Host,
+    ImportResults,
     Json,
     Latency,
     Limit,
@@ -23,6 +26,7 @@ from .options import (
     Seed,
     TorchDevice,
     budgets_of,
+    on_host,
     stderr,
     stopping,
     tell,
@@ -55,9 +59,7 @@ def _start(
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="digits, imagenette-60m, imagenet-ofa, imagenet-alphanet.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.")] = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
     scheme: Annotated[str | None, typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.")] = None,
     teacher: Annotated[
@@ -142,14 +144,27 @@ def profile(
     device: DeviceText = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Measure less, for a first impression.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Measure everything anew.")] = False,
+    host: Host = None,
+    export_kit: ExportKit = None,
+    import_results: ImportResults = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure this machine, to predict latencies."""
+    """Measure a device, to predict latencies."""
+    from ..pipeline.profile import imported, kit
     from ..pipeline.profile import profile as call
 
-    with Counter(stderr(), "measuring") as counter:
-        table = call(run, device=device, quick=quick, again=again, seed=seed, on_progress=counter)
+    if export_kit is not None:
+        with Counter(stderr(), "writing") as counter:
+            count = kit(run, export_kit, quick=quick, seed=seed, on_progress=counter)
+        print(f"{count} models to measure: {export_kit}/models; then fill in {export_kit}/results.csv and")
+        print(f"ofa profile {run} --import-results {export_kit}/results.csv --device imported@NAME")
+        return
+    if import_results is not None:
+        table = imported(run, import_results, device)
+    else:
+        with Counter(stderr(), "measuring") as counter:
+            table = call(run, device=on_host(device, host), quick=quick, again=again, seed=seed, on_progress=counter)
     if as_json:
         errors = {"mape": table.errors.mape, "kendall_tau": table.errors.kendall_tau, "n": table.errors.n}
         print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))
@@ -264,23 +279,6 @@ def demo(out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to
     for network in done.networks:
         print(_line(network))
     print(f"look at {done.page}")
-
-
-@app.command(epilog="Example: ofa devices")
-def devices(as_json: Json = False) -> None:
-    """List what this machine can measure."""
-    from ..pipeline import devices as call
-
-    found = call()
-    if as_json:
-        print(json.dumps([asdict(device) for device in found]))
-        return
-    for device in found:
-        if device.lacks is None:
-            threads = "1 thread" if device.threads == 1 else f"up to {device.threads} threads"
-            print(f"{device.runtime}: {device.version} on {device.processor}, {threads}")
-        else:
-            print(f"{device.runtime}: not here: {device.lacks}")
 
 
 def _line(r: Any) -> str:

@@ -15,8 +15,11 @@ from .views import TrainView, say
 
 __all__ = [
     "DeviceText",
+    "ExportKit",
     "Finalists",
     "Holdout",
+    "Host",
+    "ImportResults",
     "Json",
     "Latency",
     "Limit",
@@ -27,6 +30,7 @@ __all__ = [
     "Seed",
     "TorchDevice",
     "budgets_of",
+    "on_host",
     "stderr",
     "stopping",
     "tell",
@@ -36,6 +40,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, m
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
 DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
 TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
+ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]
+ImportResults = Annotated[Path | None, typer.Option(metavar="CSV", help="Read their times, --device imported@NAME.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Holdout = Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)]
@@ -56,6 +63,11 @@ def budgets_of(latency: str | None, macs: str | None, params: str | None, memory
         "memory_bytes": None if memory is None else memory_bytes(memory),
     }
     return [Budget(latency_ms=ms, **others) for ms in ([None] if latency is None else latencies_ms(latency))]
+
+
+def on_host(device: str, host: str | None) -> str:
+    """The device's text with another machine."""
+    return device if host is None else f"{device}@{host}"
 
 
 def stderr() -> Console:

@@ -1,12 +1,16 @@
 """Latency: measured on this machine, estimated for every network of a space."""
 
+from .design import QUICK, Effort
 from .device import Available, Device, list_devices
+from .kit import export_kit, import_results
 from .measure import Timing, measure
-from .networks import measure_networks, measure_onnx, stand_in
-from .profile import Effort, profile_space
+from .meters import measure_networks, measure_onnx
+from .networks import stand_in
+from .profile import profile_space
 from .table import LatencyErrors, LatencyTable, Measured
 
 __all__ = [
+    "QUICK",
     "Available",
     "Device",
     "Effort",
@@ -14,6 +18,8 @@ __all__ = [
     "LatencyTable",
     "Measured",
     "Timing",
+    "export_kit",
+    "import_results",
     "list_devices",
     "measure",
     "measure_networks",

@@ -1,15 +1,18 @@
-"""`Device`: what latency is measured on. A runtime with its settings, on this machine."""
+"""`Device`: what latency is measured on. A runtime with its settings, on this machine or another."""
 
+import re
 from dataclasses import dataclass, fields
 from importlib import metadata
 
 from ..errors import DeviceError, OnceForAllError
+from .host import Host
 from .runtimes import RUNTIMES, Runtime
 from .runtimes.common import processor, processor_name
 
 __all__ = ["Available", "Device", "list_devices", "package_version", "processor_name"]
 
 ALIASES = {"cpu": "onnxruntime"}
+IMPORTED = "imported"  # the runtime of a device whose times came in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +23,28 @@ class Device:
         runtime: name in `onceforall.latency.runtimes.RUNTIMES`.
         threads: that compute one network.
         batch: images per call; latencies are those of the whole call.
+        host: another machine, "ssh://user@board"; see `remote.Host`. None for this one. With the runtime "imported", the name of
+            a device whose times were imported.
 
     Raises:
-        DeviceError: an unknown runtime, or a number below 1.
+        DeviceError: an unknown runtime, a number below 1, or a host of another form.
     """
 
     runtime: str
     threads: int = 1
     batch: int = 1
+    host: str | None = None
 
     def __post_init__(self) -> None:
-        if self.runtime not in RUNTIMES:
+        if self.imported:
+            if self.host is None or not re.fullmatch(r"\w[\w.-]{0,60}", self.host, re.ASCII):
+                raise DeviceError(
+                    f"a device whose times are imported needs a name of letters, digits, dots and dashes, not {self.host!r}: "
+                    "such as imported@phone"
+                )
+        elif self.host is not None:
+            object.__setattr__(self, "host", str(Host.parse(self.host)))
+        if self.runtime not in (*RUNTIMES, IMPORTED):
             raise DeviceError(f"unknown runtime {self.runtime!r}: choose one of {', '.join((*RUNTIMES, *ALIASES))}")
         for key, value in (("threads", self.threads), ("batch", self.batch)):
             if value < 1:
@@ -40,11 +54,14 @@ class Device:
     def parse(cls, text: str) -> "Device":
         """Read "runtime" or "runtime:key=value,…", e.g. "onnxruntime:threads=2,batch=1". "cpu" is ONNX Runtime.
 
+        After "@" comes another machine, as in "onnxruntime:threads=2@ssh://pi@board", or the name in "imported@phone".
+
         Raises:
-            DeviceError: an unknown runtime or key, or a value that is no whole number of at least 1.
+            DeviceError: an unknown runtime or key, a value that is no whole number of at least 1, or a host of another form.
         """
+        text, _, host = text.partition("@")
         runtime, _, rest = text.partition(":")
-        keys = [field.name for field in fields(cls) if field.name != "runtime"]
+        keys = [field.name for field in fields(cls) if field.name not in ("runtime", "host")]
         values: dict[str, int] = {}
         for item in filter(None, rest.split(",")):
             key, _, value = item.partition("=")
@@ -57,16 +74,22 @@ class Device:
             if not value.isascii() or not value.isdigit():
                 raise DeviceError(f"{key} is {value!r} in {text!r}: it must be a whole number of at least 1")
             values[key] = int(value)
-        return cls(ALIASES.get(runtime, runtime), **values)
+        return cls(ALIASES.get(runtime, runtime), **values, host=host or None)
+
+    @property
+    def imported(self) -> bool:
+        """Whether its times came in a file, so that nothing can be measured on it."""
+        return self.runtime == IMPORTED
 
     def __str__(self) -> str:
-        """The canonical name, fit for a folder: "onnxruntime-threads1-batch1"."""
-        return f"{self.runtime}-threads{self.threads}-batch{self.batch}"
+        """The canonical name, fit for a folder: "onnxruntime-threads1-batch1"; of another machine with its address."""
+        where = "" if self.host is None else "-at-" + re.sub(r"[^\w.-]+", "-", self.host.removeprefix("ssh://"), flags=re.ASCII)
+        return f"{self.runtime}-threads{self.threads}-batch{self.batch}{where}"
 
     @property
     def spec(self) -> str:
         """The text that `parse` reads."""
-        return f"{self.runtime}:threads={self.threads},batch={self.batch}"
+        return f"{self.runtime}:threads={self.threads},batch={self.batch}" + ("" if self.host is None else f"@{self.host}")
 
 
 @dataclass(frozen=True, slots=True)

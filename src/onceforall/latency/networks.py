@@ -1,7 +1,7 @@
-"""Networks with made-up weights for timing, and the timing of whole networks."""
+"""Networks with made-up weights, and networks ready to be timed on this machine."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,14 +9,11 @@ from torch import fx
 
 from ..errors import DeviceError, StatisticsError
 from ..nn.static import build
-from ..ops import Shape
 from ..plan import Plan
 from .device import Device
-from .measure import Timing, measure
 from .runtimes import RUNTIMES
-from .runtimes.onnxruntime import load_model
 
-__all__ = ["measure_networks", "measure_onnx", "ready", "stand_in"]
+__all__ = ["ready", "stand_in"]
 
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -57,47 +54,3 @@ def ready(plan: Plan, network: fx.GraphModule, device: Device) -> Callable[[], o
     function = RUNTIMES[device.runtime].load(plan, network, threads=device.threads, batch=device.batch)
     images = np.random.default_rng(0).standard_normal((device.batch, *plan.input_shape), np.float32)
     return function.bind(images)
-
-
-def measure_networks(
-    networks: Sequence[tuple[Plan, fx.GraphModule]],
-    device: Device,
-    *,
-    rounds: int = 40,
-    limit: float = 0.25,
-    baseline_ms: float | None = None,
-) -> list[Timing]:
-    """Latency of whole networks, timed in turns.
-
-    Args:
-        networks: plans with their networks (`stand_in` serves when weights do not matter).
-        device: to measure on.
-        rounds: see `measure`, as for limit.
-        baseline_ms: pass a `LatencyTable.baseline_ms` for times that compare with its estimates.
-
-    Raises:
-        DeviceError: the machine is too noisy, or has fewer threads.
-        MissingExtraError: the runtime's package is not installed.
-    """
-    functions = [ready(plan, network, device) for plan, network in networks]
-    return measure(functions, rounds=rounds, max_rounds=4 * rounds, limit=limit, baseline_ms=baseline_ms)
-
-
-def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, baseline_ms: float | None = None) -> Timing:
-    """Latency of an ONNX file in ONNX Runtime, with the threads and batch size of the device.
-
-    Args:
-        model: the file's content; its input is named as `nn.onnx.to_onnx` does.
-        input_shape: of one image, (channels, height, width).
-        device: to measure on.
-        rounds: see `measure`.
-        baseline_ms: see `measure_networks`.
-
-    Raises:
-        DeviceError: ONNX Runtime cannot run the model, or the machine is too noisy.
-        MissingExtraError: onnxruntime is not installed.
-    """
-    function = load_model(model, threads=device.threads, batch=device.batch)
-    images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
-    (timing,) = measure([function.bind(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
-    return timing

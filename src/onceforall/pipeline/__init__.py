@@ -8,9 +8,10 @@ from .demo import demo
 from .evaluate import evaluate
 from .export_original import export_original
 from .imports import import_original
+from .measure import measure
 from .predict import predict
 from .presets import PRESETS, Preset
-from .profile import profile
+from .profile import imported, kit, profile
 from .report import report
 from .run import Run
 from .search import Budget, search
@@ -27,6 +28,9 @@ __all__ = [
     "evaluate",
     "export_original",
     "import_original",
+    "imported",
+    "kit",
+    "measure",
     "predict",
     "profile",
     "report",

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
-from ..latency import Device, LatencyTable, list_devices, profile_space
+from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_results, list_devices, profile_space
+from ..latency.device import IMPORTED
 from .run import Run
 
-__all__ = ["latency_table", "profile"]
+__all__ = ["imported", "kit", "latency_table", "profile"]
 
 
 def profile(
@@ -20,11 +21,11 @@ def profile(
     seed: int = 0,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> LatencyTable:
-    """Measure a device of this machine and leave its latency table in the run directory. Needs no trained weights.
+    """Measure a device and leave its latency table in the run directory. Needs no trained weights.
 
     Args:
         folder: the run directory; latency/DEVICE/ gets the measurements and table.json. An interrupted profile goes on there.
-        device: such as "cpu" (ONNX Runtime, one thread) or "pytorch:threads=2".
+        device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
         quick: measure less, for a first impression.
         again: measure everything anew instead of using what was measured before.
         seed: of the networks that the table is fitted to and checked on.
@@ -38,12 +39,64 @@ def profile(
     """
     run = Run.open(folder)
     chosen = Device.parse(device)
+    if chosen.imported:
+        raise DeviceError(f"{device}: nothing can be measured on it from here: give its times with --import-results")
     place = run.folder / "latency" / str(chosen)
     with locked(make_folder(place)):
         if again:
             for name in ("profile.json", "measurements.jsonl"):
                 (place / name).unlink(missing_ok=True)
         table = profile_space(run.space, run.num_classes, chosen, folder=place, seed=seed, quick=quick, on_progress=on_progress)
+        table.save(place / "table.json")
+    return table
+
+
+def kit(
+    folder: Path,
+    target: Path,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> int:
+    """Write the models that have to be timed on a device that this program cannot reach; `imported` reads the times.
+
+    Args:
+        folder: the run directory.
+        target: folder to make: ONNX files with made-up weights, manifest.json, and results.csv to fill in.
+        quick: fewer models.
+        seed: of the networks drawn.
+        on_progress: called with files written, files in all and what is written.
+
+    Returns:
+        The number of models.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(folder)
+    effort = QUICK if quick else Effort()
+    return len(export_kit(run.space, run.num_classes, target, effort, seed=seed, on_progress=on_progress))
+
+
+def imported(folder: Path, results: Path, device: str) -> LatencyTable:
+    """Leave the latency table of a device in the run directory, from the times of a kit's models.
+
+    Args:
+        folder: the run directory.
+        results: the kit's results.csv, filled in.
+        device: "imported@NAME", as for the other commands.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(folder)
+    kind, _, name = device.partition("@")
+    if kind != IMPORTED:
+        raise DeviceError(f"{device}: imported times need a name of their own: give --device imported@NAME")
+    table = import_results(run.space, run.num_classes, results, name)
+    place = make_folder(run.folder / "latency" / str(table.device))
+    with locked(place):
         table.save(place / "table.json")
     return table
 
@@ -58,8 +111,11 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     chosen = Device.parse(device)
     path = run.folder / "latency" / str(chosen) / "table.json"
     if not path.exists():
-        raise FileError(f"{run.folder}: {device} was not measured yet: ofa profile {run.folder} --device {device}")
+        how = f"--import-results FILE --device {device}" if chosen.imported else f"--device {device}"
+        raise FileError(f"{run.folder}: {device} was not measured yet: ofa profile {run.folder} {how}")
     table = LatencyTable.load(path, run.space, run.num_classes)
+    if chosen.host is not None:
+        return table
     (here,) = (found for found in list_devices() if found.runtime == chosen.runtime)
     if (table.processor, table.version) != (here.processor, here.version or ""):
         raise DeviceError(

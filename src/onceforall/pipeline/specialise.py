@@ -1,5 +1,6 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -147,12 +148,11 @@ def _take_home(
         model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
         accuracy = onnx_top1(model, batches) if model.exists() else evaluate(ready, batches)
         timing = confirmed
-        if model.exists() and table.device.runtime == "onnxruntime":
+        if model.exists() and table.device.runtime in ("onnxruntime", "openvino"):
             timing = measure_onnx(model.read_bytes(), shape, table.device, rounds=80, baseline_ms=table.baseline_ms)
         found.append((accuracy, timing))
-        method = (
-            f"{table.processor}, {table.device.runtime} {table.version}, lower quartile of {timing.repeats} calls, drift removed"
-        )
+        method = f"{table.processor}, {table.device.runtime} {table.version}, "
+        method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"
         return CardFacts(
             name=f"{data} within {budget} on {table.device.spec}",
             data=data,
@@ -202,7 +202,8 @@ def _name(table: LatencyTable, budget: Budget) -> str:
     parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
     device = table.device
     settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
-    return "-".join([device.runtime, *settings, *(parts or ["best"])]).replace("+", "")
+    where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]
+    return "-".join([device.runtime, *where, *settings, *(parts or ["best"])]).replace("+", "")
 
 
 def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:

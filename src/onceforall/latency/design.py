@@ -1,0 +1,132 @@
+"""What is to be measured for a latency table, and what is made of the times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from .. import genes as gene_ops
+from ..costs import CostTable, SegmentTable, macs_table, segment_table
+from ..errors import DeviceError
+from ..genes import Genes
+from ..ops import Op, Shape
+from ..plan import Plan, Segment
+from ..space import Space
+from .fit import compositions, fit_costs, interpolate
+from .table import LatencyErrors
+
+__all__ = ["QUICK", "Design", "Effort", "key_of"]
+
+LEAST = 5  # networks of a space, for a table
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured.
+
+    Args:
+        resolutions: at most this many at which segments are timed; the others are interpolated.
+        fit: networks to fit to.
+        test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
+        rounds: bursts of each segment and, three times as many, of each network; see `measure`.
+        limit: noise of the networks' times above which the machine is refused; see `measure`.
+    """
+
+    resolutions: int = 5
+    fit: int = 60
+    test: int = 50
+    rounds: int = 15
+    limit: float = 0.25
+
+
+QUICK = Effort(resolutions=3, fit=24, test=16, rounds=8)
+
+
+class Design:
+    """The segments and networks of a space that are timed.
+
+    Args:
+        space: whose networks are to be estimated.
+        num_classes: outputs of the classifier.
+        effort: how many.
+        seed: of the networks drawn to fit and to test.
+
+    Attributes:
+        pieces: plans of single segments.
+        networks: plans of whole networks; those to fit and those to test are mixed.
+
+    Raises:
+        DeviceError: the space has too few networks for a table.
+    """
+
+    def __init__(self, space: Space, num_classes: int, effort: Effort, seed: int) -> None:
+        self._table = segment_table(space, num_classes)
+        self._segments = self._table.distinct()
+        self._chosen = _at_resolutions(self._table, self._segments, effort.resolutions)
+        self._fitted, self._tested = _draw(self._table, effort, seed)
+        genes = np.concatenate([self._fitted, self._tested])
+        self._order = np.random.default_rng(seed).permutation(len(genes))
+        self.pieces = [Plan((self._segments[i],)) for i in self._chosen]
+        self.networks = [space.lower(arch, num_classes) for arch in space.archs(genes[self._order])]
+
+    def fit(self, pieces_ms: Sequence[float], networks_ms: Sequence[float]) -> tuple[CostTable, LatencyErrors]:
+        """The cost of every segment inside a network, and how far off it is on the networks to test.
+
+        Args:
+            pieces_ms: times of `pieces`.
+            networks_ms: times of `networks`.
+        """
+        alone = interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
+        times, count = np.zeros(len(networks_ms)), len(self._fitted)
+        times[self._order] = networks_ms
+        costs = fit_costs(self._segments, alone, compositions(self._table, self._fitted), times[:count])
+        by_signature = {segment.signature: float(cost) for segment, cost in zip(self._segments, costs, strict=True)}
+        in_network = self._table.costs(lambda segment: by_signature[segment.signature])
+        return in_network, LatencyErrors(tuple(in_network.estimate(self._tested).tolist()), tuple(times[count:].tolist()))
+
+
+def key_of(plan: Plan) -> str:
+    """Equal for plans that compute the same on the same shapes."""
+    return sha256(repr([segment.signature for segment in plan.segments]).encode()).hexdigest()[:20]
+
+
+def _at_resolutions(table: SegmentTable, segments: Sequence[Segment], most: int) -> list[int]:
+    """Indices of the segments to time: those at up to `most` resolutions, the smallest and the largest among them."""
+    resolutions = len(table.space.resolutions)
+    picked = np.unique(np.linspace(0, resolutions - 1, min(most, resolutions)).round().astype(int))
+    wanted: set[tuple[Shape, tuple[Op, ...]]] = set()
+    for slot in table.slots:
+        by_resolution = np.array(slot.segments, object).reshape(slot.sizes[0], -1)
+        wanted.update(segment.signature for segment in by_resolution[picked + 1].ravel() if segment is not None)
+    return [i for i, segment in enumerate(segments) if segment.signature in wanted]
+
+
+def _draw(table: SegmentTable, effort: Effort, seed: int) -> tuple[Genes, Genes]:
+    """Networks to fit, the smallest, the largest, and others spread evenly over MACs; and other networks to test.
+
+    Uniform draws are alike in MACs, and a search goes to the ends. So each row draws its genes around a level of its own; of
+    the networks to test every other one is drawn uniformly, as `Space.sample` does.
+    """
+    space, rng = table.space, np.random.default_rng(seed)
+    sizes = np.array([len(column.choices) for column in space.columns])
+    n = 20 * (effort.fit + effort.test)
+    wide = rng.binomial(sizes - 1, rng.random((n, 1))).astype(np.int16)
+    ends = space.genes([space.smallest(), space.largest()])
+    wide = np.unique(np.concatenate([ends, gene_ops.canonical(space.columns, wide)]), axis=0)
+    uniform = gene_ops.sample(space.columns, rng, len(wide))
+    pool = np.unique(np.concatenate([wide, uniform]), axis=0)
+    fit, test = effort.fit, effort.test
+    if len(pool) < fit + test:
+        fit, test = len(pool) * 3 // 5, len(pool) - len(pool) * 3 // 5
+    if len(pool) < LEAST:
+        raise DeviceError(f"this space has {space.count()} networks, a table needs {LEAST}: time each one with measure_networks")
+    order = wide[np.argsort(macs_table(table).estimate(wide), kind="stable")]
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, fit).round().astype(int))]
+    used = {row.tobytes() for row in chosen}
+    others = {row.tobytes(): row for pair in zip(rng.permutation(wide), uniform, strict=True) for row in pair}
+    others |= {row.tobytes(): row for row in pool}
+    rest = [row for key, row in others.items() if key not in used][:test]
+    return chosen, np.array(rest)

@@ -1,0 +1,136 @@
+"""Latency of devices that have neither ssh nor Python: model files to take there, and times that come back in a CSV file."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceError, FileError
+from ..files import make_folder, read_json, read_text, write_bytes, write_json, write_text
+from ..nn.onnx import to_onnx
+from ..space import Space
+from .design import Design, Effort, key_of
+from .device import Device
+from .networks import stand_in
+from .table import LatencyTable, Measured, space_hash
+
+__all__ = ["export_kit", "import_results"]
+
+FORMAT = "onceforall.kit/1"
+MANIFEST, RESULTS = "manifest.json", "results.csv"
+HEADER = ["file", "ms"]
+
+
+def export_kit(
+    space: Space,
+    num_classes: int,
+    folder: Path,
+    effort: Effort,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> list[str]:
+    """Write every model that has to be timed, as ONNX with made-up weights, a manifest, and results.csv to fill in.
+
+    An export that was interrupted goes on where it stopped.
+
+    Args:
+        space: whose networks are to be estimated.
+        num_classes: outputs of the classifier.
+        folder: to make.
+        effort: how many models.
+        seed: of the networks drawn.
+        on_progress: called with files written, files in all and what is written.
+
+    Returns:
+        The files' names, relative to the folder.
+
+    Raises:
+        FileError: the folder holds something else, or cannot be written.
+        MissingExtraError: the package onnx is not installed.
+    """
+    design = Design(space, num_classes, effort, seed)
+    plans = {f"models/{key_of(plan)}.onnx": plan for plan in (*design.pieces, *design.networks)}
+    what = {
+        "format": FORMAT,
+        "space_hash": space_hash(space, num_classes),
+        "effort": {"resolutions": effort.resolutions, "fit": effort.fit, "test": effort.test},
+        "seed": seed,
+        "input": "images",
+        "models": [{"file": name, "input_shape": [1, *plan.input_shape], "macs": plan.macs} for name, plan in plans.items()],
+    }
+    manifest = folder / MANIFEST
+    if folder.exists() and (any(folder.iterdir()) if not manifest.exists() else read_json(manifest) != what):
+        raise FileError(f"{folder}: already there and no kit of this space: choose another folder")
+    make_folder(folder / "models")
+    write_json(manifest, what)
+    for done, (name, plan) in enumerate(plans.items()):
+        on_progress(done, len(plans), "models")
+        if not (folder / name).exists():
+            write_bytes(folder / name, to_onnx(plan, stand_in(plan)))
+    if not (folder / RESULTS).exists():
+        write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
+    on_progress(len(plans), len(plans), "models")
+    return list(plans)
+
+
+def import_results(space: Space, num_classes: int, results: Path, name: str) -> LatencyTable:
+    """The latency table of a device from the times of a kit's models.
+
+    Args:
+        space: of the kit.
+        num_classes: of the kit.
+        results: the kit's results.csv, filled in: milliseconds of one call with one image; manifest.json lies beside it.
+        name: of the device.
+
+    Raises:
+        FileError: a file that cannot be read or is not of a kit.
+        DeviceError: times are missing, double or impossible; or the kit belongs to another space.
+    """
+    device = Device("imported", host=name)
+    manifest: Any = read_json(results.parent / MANIFEST)
+    try:
+        if manifest["format"] != FORMAT:
+            raise ValueError("another format")
+        effort, seed = Effort(**manifest["effort"]), int(manifest["seed"])
+        kit = str(manifest["space_hash"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(
+            f"{results.parent / MANIFEST}: not the manifest of a kit ({error!r}): ofa profile --export-kit makes one"
+        ) from None
+    if kit != space_hash(space, num_classes):
+        raise DeviceError(f"{results.parent}: the kit of another search space or number of classes: export one of this run")
+    design = Design(space, num_classes, effort, seed)
+    times = _read(results)
+    wanted = [f"models/{key_of(plan)}.onnx" for plan in (*design.pieces, *design.networks)]
+    if lost := sorted(set(wanted) - set(times)):
+        raise DeviceError(f"{results}: {len(lost)} of {len(set(wanted))} models have no time, such as {lost[0]}: measure them too")
+    if strange := sorted(set(times) - set(wanted)):
+        raise DeviceError(f"{results}: {strange[0]} is no model of this kit: remove its line")
+    split = len(design.pieces)
+    found = [times[file] for file in wanted]
+    costs, errors = design.fit(found[:split], found[split:])
+    return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, errors))
+
+
+def _read(path: Path) -> dict[str, float]:
+    times: dict[str, float] = {}
+    rows = csv.reader(io.StringIO(read_text(path)))
+    if [cell.strip() for cell in next(rows, [])] != HEADER:
+        raise DeviceError(f"{path}: the first line must be {','.join(HEADER)}")
+    for row in rows:
+        if not row or (len(row) == len(HEADER) and not row[1].strip()):
+            continue  # not measured
+        file, text = row[0].strip().replace("\\", "/"), row[-1].strip()
+        try:
+            ms = float(text)
+        except ValueError:
+            ms = math.nan
+        if len(row) != len(HEADER) or not math.isfinite(ms) or ms <= 0:
+            raise DeviceError(f"{path}: line {rows.line_num}: {text!r} are no milliseconds: give a number above 0 after the file")
+        if file in times:
+            raise DeviceError(f"{path}: line {rows.line_num}: {file} is there twice: keep one line")
+        times[file] = ms
+    return times

@@ -1,0 +1,133 @@
+"""Where networks are timed: `meter_of` gives what times those of a device, here or elsewhere."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch import fx
+
+from ..errors import DeviceError
+from ..ops import Shape
+from ..plan import Plan
+from .device import Device, list_devices
+from .host import Host
+from .measure import Reference, Timing, measure
+from .networks import ready, stand_in
+from .remote import Model, RemoteMeter
+from .runtimes.onnxruntime import load_model
+from .runtimes.openvino import compile_model, read_model
+
+__all__ = ["LocalMeter", "Meter", "measure_networks", "measure_onnx", "meter_of"]
+
+
+class Meter(Protocol):
+    """Times networks with made-up weights."""
+
+    @property
+    def processor(self) -> str:
+        """What is measured."""
+
+    @property
+    def version(self) -> str:
+        """Of the runtime."""
+
+    @property
+    def baseline_ms(self) -> float:
+        """What `measure.Reference` takes there, undisturbed."""
+
+    def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
+        """Time networks in turns; the arguments are those of `latency.measure.measure`.
+
+        Raises:
+            DeviceError: the machine is too noisy, lost, or cannot run a network.
+            MissingExtraError: a package is not installed.
+        """
+
+
+class LocalMeter:
+    """This machine."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        (here,) = (d for d in list_devices() if d.runtime == device.runtime)
+        self.processor, self.version = here.processor, here.version or ""
+        self.baseline_ms = Reference().baseline_ms()
+
+    def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
+        return measure([ready(plan, stand_in(plan), self._device) for plan in plans], **arguments)
+
+
+def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> Meter:
+    """What times networks of the device.
+
+    Args:
+        device: here, or on another machine.
+        on_wait: called with a message when a connection broke and is tried anew.
+
+    Raises:
+        DeviceError: a host that cannot be reached or lacks something; a device whose times were imported.
+    """
+    if device.imported:
+        raise DeviceError(f"the times of {device} were imported, nothing can be measured on it from here")
+    if device.host is None:
+        return LocalMeter(device)
+    return _remote(device, on_wait)
+
+
+def measure_networks(
+    networks: Sequence[tuple[Plan, fx.GraphModule]],
+    device: Device,
+    *,
+    rounds: int = 40,
+    limit: float = 0.25,
+    baseline_ms: float | None = None,
+) -> list[Timing]:
+    """Latency of whole networks, timed in turns; on another machine with made-up weights.
+
+    Args:
+        networks: plans with their networks (`stand_in` serves when weights do not matter).
+        device: to measure on.
+        rounds: see `measure`, as for limit.
+        baseline_ms: pass a `LatencyTable.baseline_ms` for times that compare with its estimates.
+
+    Raises:
+        DeviceError: the machine is too noisy, has fewer threads, or cannot be reached.
+        MissingExtraError: the runtime's package is not installed.
+    """
+    arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit, "baseline_ms": baseline_ms}
+    if device.host is not None:
+        return meter_of(device).time([plan for plan, _ in networks], **arguments)
+    return measure([ready(plan, network, device) for plan, network in networks], **arguments)
+
+
+def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, baseline_ms: float | None = None) -> Timing:
+    """Latency of an ONNX file in ONNX Runtime or OpenVINO, with the threads and batch size of the device.
+
+    Args:
+        model: the file's content, with one input.
+        input_shape: of one image, (channels, height, width).
+        device: to measure on.
+        rounds: see `measure`.
+        baseline_ms: see `measure_networks`.
+
+    Raises:
+        DeviceError: another runtime, one that cannot run the model, or a machine that is too noisy.
+        MissingExtraError: the runtime is not installed.
+    """
+    if device.host is not None:
+        arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "baseline_ms": baseline_ms}
+        return _remote(device).time_models([Model(model, input_shape)], **arguments)[0]
+    if device.runtime == "openvino":
+        function = compile_model(read_model(model), threads=device.threads, batch=device.batch)
+    elif device.runtime == "onnxruntime":
+        function = load_model(model, threads=device.threads, batch=device.batch)
+    else:
+        raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
+    images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
+    (timing,) = measure([function.bind(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
+    return timing
+
+
+def _remote(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> RemoteMeter:
+    assert device.host is not None
+    return RemoteMeter(Host.parse(device.host), device.runtime, threads=device.threads, batch=device.batch, on_wait=on_wait)

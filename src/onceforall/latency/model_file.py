@@ -1,0 +1,50 @@
+"""ONNX files that others made."""
+
+from typing import Any
+
+from ..errors import DeviceError
+from ..ops import Shape
+from .runtimes.common import import_package
+
+__all__ = ["input_shape"]
+
+
+def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Shape:
+    """The shape of one input of a model, without the batch.
+
+    Args:
+        model: the file's content.
+        name: of the file, for messages.
+        given: the shape to use where the model leaves it open.
+        batch: wanted.
+
+    Raises:
+        DeviceError: not a model with one float32 input, an open shape, or one that differs from what is given.
+        MissingExtraError: the package onnx is not installed.
+    """
+    onnx = import_package("onnx", "onnx")
+    try:
+        proto: Any = onnx.load_from_string(model)
+        onnx.checker.check_model(proto)
+    except Exception as error:  # protobuf's and onnx's errors have no common class
+        text = " ".join(str(error).split())[:200]
+        raise DeviceError(f"{name}: not an ONNX model that is complete in itself: {text}") from None
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        raise DeviceError(f"{name}: one float32 input is needed, this model has {', '.join(v.name for v in inputs) or 'none'}")
+    dims = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
+    if not dims:
+        raise DeviceError(f"{name}: the input has no batch dimension")
+    if dims[0] not in (None, batch):
+        raise DeviceError(f"{name}: made for batches of {dims[0]}, not {batch}: use --device RUNTIME:batch={dims[0]}")
+    if given is not None and (len(given) != len(dims) - 1 or any(a not in (None, b) for a, b in zip(dims[1:], given, strict=True))):
+        raise DeviceError(f"{name}: an input of shape {_text(given)} does not fit, the model says {_text(dims[1:])}")
+    found = given or tuple(d for d in dims[1:] if d is not None)
+    if len(found) != len(dims) - 1:
+        raise DeviceError(f"{name}: the input's shape is {_text(dims[1:])}: say which with --shape, such as --shape 3x224x224")
+    return found
+
+
+def _text(dims: Any) -> str:
+    return "x".join("?" if d is None else str(d) for d in dims)

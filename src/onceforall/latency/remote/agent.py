@@ -1,0 +1,166 @@
+"""What runs on the other machine: Python, numpy and a runtime, no torch and nothing else of onceforall than `measure.py`.
+
+    python agent.zip about RUNTIME        what this machine is, as JSON
+    python agent.zip start FOLDER         measure what FOLDER/job.zip describes, in the background
+    python agent.zip result FOLDER S      wait up to S seconds for the result; JSON
+    python agent.zip forget FOLDER        stop measuring and remove the folder
+
+Models come without weights, which would be most of the bytes: all read one file of random numbers, made here. A job that runs does
+not notice when the connection breaks; starting it again leaves it alone.
+"""
+
+import importlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..measure import Reference, measure
+
+__all__ = ["PACKAGES", "WEIGHTS", "main"]
+
+WEIGHTS = "weights.bin"  # name in the models
+PACKAGES = {"onnxruntime": "onnxruntime", "onnxruntime-int8": "onnxruntime", "openvino": "openvino"}
+CHUNK = 1 << 20  # random numbers made at once
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; exit code 0 if the answer is on stdout, 1 if the reason why not is."""
+    commands: dict[str, Callable[..., object]] = {
+        "about": _about, "start": _start, "result": _result, "forget": _forget, "work": _work,
+    }  # fmt: skip
+    try:
+        print(json.dumps(commands[arguments[0]](*arguments[1:])), flush=True)
+    except Exception as error:
+        print(json.dumps({"error": " ".join(str(error).split()) or type(error).__name__}), flush=True)
+        return 1
+    return 0
+
+
+def _about(runtime: str) -> dict[str, Any]:
+    package = importlib.import_module(PACKAGES[runtime])
+    cpus = os.cpu_count() or 1
+    return {
+        "version": str(package.__version__), "processor": _processor(), "cpus": cpus, "python": platform.python_version(),
+        "baseline_ms": Reference().baseline_ms(),
+    }  # fmt: skip
+
+
+def _start(folder: str) -> dict[str, Any]:
+    place = Path(folder)
+    if not (place / "result.json").exists() and not _alive(place):
+        with open(place / "log.txt", "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, sys.argv[0], "work", folder],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        (place / "pid").write_text(str(process.pid))
+    return {}
+
+
+def _result(folder: str, seconds: str) -> dict[str, Any]:
+    place, end = Path(folder), time.monotonic() + float(seconds)
+    while True:
+        alive = _alive(place)  # before the result is looked for: it may end in between
+        if (place / "result.json").exists():
+            found: dict[str, Any] = json.loads((place / "result.json").read_text())
+            return found
+        if not alive:
+            log = (place / "log.txt").read_text(errors="replace") if (place / "log.txt").exists() else "it was never started"
+            return {"error": "measuring ended without a result: " + " ".join(log.split())[-300:]}
+        if time.monotonic() > end:
+            return {"running": True}
+        time.sleep(0.05)
+
+
+def _forget(folder: str) -> dict[str, Any]:
+    place = Path(folder)
+    if _alive(place):
+        os.killpg(int((place / "pid").read_text()), 9)
+    shutil.rmtree(place, ignore_errors=True)
+    return {}
+
+
+def _work(folder: str) -> dict[str, Any]:
+    """Measure; the result, or the reason why there is none, goes to result.json."""
+    place = Path(folder)
+    try:
+        with zipfile.ZipFile(place / "job.zip") as archive:
+            job = json.loads(archive.read("job.json"))
+            models = [archive.read(name) for name in job["models"]]
+        _random_weights(place / WEIGHTS, job["weights_bytes"])
+        functions = []
+        for i, (model, shape) in enumerate(zip(models, job["shapes"], strict=True)):
+            path = place / f"{i}.onnx"
+            path.write_bytes(model)
+            functions.append(_load(job["runtime"], path, job["threads"], shape))
+        timings = measure(functions, **job["measure"])
+        result: dict[str, Any] = {"timings": [asdict(timing) for timing in timings]}
+    except Exception as error:
+        result = {"error": " ".join(str(error).split()) or type(error).__name__}
+    temporary = place / "result.tmp"
+    temporary.write_text(json.dumps(result))
+    os.replace(temporary, place / "result.json")
+    return {}
+
+
+def _load(runtime: str, path: Path, threads: int, shape: Sequence[int]) -> Callable[[], object]:
+    """A model in a runtime, bound to a random input; the settings are those of `latency/runtimes`."""
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
+    if runtime == "openvino":
+        openvino: Any = importlib.import_module("openvino")
+        model = openvino.Core().read_model(path)
+        model.reshape(list(shape))
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads),
+            "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": "NO",
+        }  # fmt: skip
+        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        return partial(request.infer, [images], share_inputs=True, share_outputs=True)
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_free_dimension_override_by_name("batch", shape[0])
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, {session.get_inputs()[0].name: images})
+
+
+def _random_weights(path: Path, size: int) -> None:
+    """`size` bytes of small numbers, none of them denormal in effect: times do not depend on their values otherwise."""
+    rng = np.random.default_rng(0)
+    with open(path, "wb") as file:
+        for start in range(0, size, 4 * CHUNK):
+            file.write((0.1 * rng.random(CHUNK, np.float32) - 0.05).tobytes()[: size - start])
+
+
+def _alive(place: Path) -> bool:
+    """Whether the job's process runs; a process that ended but was not waited for does not."""
+    try:
+        pid = int((place / "pid").read_text())
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat")
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, ValueError):
+        return False
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or platform.machine() or "unknown processor"

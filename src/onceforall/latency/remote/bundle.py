@@ -1,0 +1,120 @@
+"""What is sent: the agent's own code, and jobs."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ...nn.onnx import to_onnx
+from ...ops import Shape
+from ...plan import Plan
+from ..networks import stand_in
+from ..runtimes.common import noise
+from ..runtimes.onnxruntime_int8 import quantise_onnx
+from .agent import WEIGHTS
+
+__all__ = ["Model", "agent_zip", "digest", "job_zip"]
+
+PACKAGE = Path(__file__).parents[2]
+SOURCES = ("errors.py", "latency/measure.py", "latency/remote/agent.py")
+EMPTY = ("__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
+ALIGNMENT = 64
+SMALL = 1024  # bytes of a tensor that stays in the model
+LEAST_PYTHON = (3, 10)
+START = f"""import sys
+if sys.version_info < {LEAST_PYTHON}:
+    print('{{"error": "Python %d.%d is too old, {LEAST_PYTHON[0]}.{LEAST_PYTHON[1]} is needed"}}' % sys.version_info[:2])
+    sys.exit(1)
+try:
+    from onceforall.latency.remote.agent import main
+except ImportError as error:
+    print('{{"error": "%s: pip install numpy there"}}' % str(error).replace('"', "'"))
+    sys.exit(1)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def agent_zip() -> bytes:
+    """The agent as a file that Python runs; the same bytes from the same sources."""
+    files = {f"onceforall/{name}": b"" for name in EMPTY}
+    files |= {f"onceforall/{name}": (PACKAGE / name).read_bytes() for name in SOURCES}
+    return _zipped({**files, "__main__.py": START.encode()})
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An ONNX model, the shape of one input, and how much it reads of a file of weights that is made there."""
+
+    content: bytes
+    shape: Shape
+    weights_bytes: int = 0
+
+    @classmethod
+    def stand_in(cls, plan: Plan, runtime: str) -> "Model":
+        """A model of the plan with made-up weights.
+
+        Raises:
+            MissingExtraError: the package onnx is not installed here.
+        """
+        content = to_onnx(plan, stand_in(plan))
+        if runtime == "onnxruntime-int8":  # weights of another kind: they are sent
+            return cls(quantise_onnx(content, noise(plan.input_shape)), plan.input_shape)
+        light, size = without_weights(content)
+        return cls(light, plan.input_shape, size)
+
+
+def job_zip(models: Sequence[Model], *, runtime: str, threads: int, batch: int, measure: Mapping[str, Any]) -> bytes:
+    """A job for the agent: models, and how to measure them.
+
+    Args:
+        models: to be timed in turns.
+        runtime: name in `agent.PACKAGES`.
+        threads: that compute one network.
+        batch: images per call.
+        measure: arguments of `latency.measure.measure`.
+    """
+    names = [f"models/{i}.onnx" for i in range(len(models))]
+    job = {
+        "runtime": runtime,
+        "threads": threads,
+        "models": names,
+        "shapes": [[batch, *model.shape] for model in models],
+        "weights_bytes": max((model.weights_bytes for model in models), default=0),
+        "measure": dict(measure),
+    }
+    contents = dict(zip(names, (model.content for model in models), strict=True))
+    return _zipped({"job.json": json.dumps(job).encode(), **contents})
+
+
+def without_weights(model: bytes) -> tuple[bytes, int]:
+    """An ONNX model that reads its larger tensors from a file of its own, and how long that must be."""
+    import onnx
+
+    proto, offset = onnx.load_from_string(model), 0
+    for tensor in proto.graph.initializer:
+        size = len(tensor.raw_data)
+        if size <= SMALL:
+            continue
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS), ("offset", str(offset)), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
+        offset += -(-size // ALIGNMENT) * ALIGNMENT
+    return bytes(proto.SerializeToString()), offset
+
+
+def digest(data: bytes) -> str:
+    """A name for these bytes."""
+    return sha256(data).hexdigest()[:16]
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

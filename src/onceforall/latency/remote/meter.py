@@ -1,0 +1,143 @@
+"""`RemoteMeter`: times networks on another machine."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Any
+
+from ...errors import DeviceError
+from ...plan import Plan
+from ..host import Host
+from ..measure import Timing
+from .agent import PACKAGES
+from .bundle import Model, agent_zip, digest, job_zip
+from .ssh import Ssh
+
+__all__ = ["RemoteMeter"]
+
+FOLDER = PurePosixPath(".cache/onceforall")  # in the home there
+WAIT_S = 20.0  # of one question for the result
+
+
+class RemoteMeter:
+    """Copies the agent to a host and has networks timed there; a connection that breaks meanwhile does no harm.
+
+    Args:
+        host: where.
+        runtime: name in `agent.PACKAGES`.
+        threads: that compute one network.
+        batch: images per call.
+        ssh: in place of the usual connection.
+        on_wait: called with a message when the connection broke and is tried anew.
+
+    Attributes:
+        version: of the runtime there.
+        processor: its name.
+        baseline_ms: what the reference kernel takes there.
+
+    Raises:
+        DeviceError: the host cannot be reached, or lacks Python, numpy, the runtime or so many processors.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        runtime: str,
+        *,
+        threads: int = 1,
+        batch: int = 1,
+        ssh: Ssh | None = None,
+        on_wait: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        if runtime not in PACKAGES:
+            raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {', '.join(PACKAGES)}")
+        self.host, self.runtime, self.threads, self.batch = host, runtime, threads, batch
+        self._ssh = ssh or Ssh(host, on_wait=on_wait)
+        agent = agent_zip()
+        self._agent = str(FOLDER / f"agent-{digest(agent)}.zip")
+        self._put(self._agent, agent)
+        about = self._ask("about", runtime)
+        self.version, self.processor = _text(about, "version"), _text(about, "processor")
+        self.baseline_ms = _number(about, "baseline_ms")
+        cpus = int(_number(about, "cpus"))
+        if threads > cpus:
+            raise DeviceError(f"threads is {threads}, {host} has {cpus} processors: ask for at most {cpus} threads")
+
+    def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
+        """Time networks with made-up weights in turns; the arguments are those of `latency.measure.measure`.
+
+        Raises:
+            DeviceError: the host is too noisy, lost, or cannot run a network.
+            MissingExtraError: the package onnx is not installed here.
+        """
+        return self.time_models([Model.stand_in(plan, self.runtime) for plan in plans], **arguments)
+
+    def time_models(self, models: Sequence[Model], **arguments: Any) -> list[Timing]:
+        """Time ONNX models.
+
+        Asked again for the same after this process was killed, it takes up the measurement that runs there.
+
+        Raises:
+            DeviceError: the host is too noisy, lost, or cannot run a network.
+        """
+        job = job_zip(models, runtime=self.runtime, threads=self.threads, batch=self.batch, measure=arguments)
+        folder = str(FOLDER / f"job-{digest(job)}")
+        self._put(f"{folder}/job.zip", job)
+        self._ask("start", folder)
+        try:
+            while (answer := self._ask("result", folder, str(WAIT_S))).get("running") is True:
+                pass
+            timings = answer.get("timings")
+            if not isinstance(timings, list) or len(timings) != len(models):
+                raise DeviceError(f"{self.host}: the agent gave {str(answer)[:200]!r} for {len(models)} networks: try again")
+            return [self._timing(timing) for timing in timings]
+        finally:
+            with suppress(DeviceError):
+                self._ask("forget", folder)
+
+    def _put(self, path: str, data: bytes) -> None:
+        """A file there, whole or not at all; left alone if it is there, for its name tells its content."""
+        parent, temporary = PurePosixPath(path).parent, f"{path}.tmp"
+        there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path}; then echo yes; fi")
+        if there.strip() != "yes":
+            self._ssh.shell(f"cat > {temporary} && mv {temporary} {path}", data)
+
+    def _ask(self, *words: str) -> dict[str, Any]:
+        """What the agent answers.
+
+        Raises:
+            DeviceError: it says what is wrong, or nothing that can be read.
+        """
+        python = self.host.python.removeprefix("~/")
+        said = self._ssh(python, self._agent, *words)
+        try:
+            answer = json.loads(said)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise DeviceError(f"{self.host}: the agent gave no JSON but {said[:200]!r}: is {python} a Python there?")
+        if "error" in answer:
+            raise DeviceError(f"{self.host}: {str(answer['error'])[:300]}")
+        return answer
+
+    def _timing(self, values: object) -> Timing:
+        if not isinstance(values, dict):
+            raise DeviceError(f"{self.host}: the agent gave {str(values)[:100]!r} for a time: try again")
+        ms, low, high, repeats = (_number(values, key) for key in ("ms", "low", "high", "repeats"))
+        timing = Timing(ms, low, high, int(repeats))
+        if not 0 < timing.low <= timing.ms <= timing.high:
+            raise DeviceError(f"{self.host}: the agent gave the impossible time {timing}: try again")
+        return timing
+
+
+def _number(values: Mapping[str, Any], key: str) -> float:
+    value = values.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise DeviceError(f"the agent gave {value!r} for {key}: try again")
+    return float(value)
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    return "".join(c for c in str(values.get(key))[:100] if c.isprintable())

@@ -1,0 +1,99 @@
+"""Times that were measured by another tool."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from onceforall import Space
+from onceforall.errors import DeviceError, FileError
+from onceforall.files import read_json
+from onceforall.latency import Device, Effort, LatencyTable, export_kit, import_results
+from small_spaces import SMALL, SPACES
+
+TINY = Effort(resolutions=2, fit=6, test=4)
+SPACE = SPACES[SMALL[0]]
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kits") / "kit"
+    export_kit(SPACE, 10, folder, TINY)
+    return folder
+
+
+def fill(kit: Path, target: Path, ms: dict[str, float] | None = None) -> Path:
+    """The kit's CSV with times in proportion to MACs, in a folder with the manifest."""
+    target.mkdir()
+    (target / "manifest.json").write_bytes((kit / "manifest.json").read_bytes())
+    times = {m["file"]: 1e-6 * m["macs"] + 0.01 for m in read_json(kit / "manifest.json")["models"]} | (ms or {})
+    with open(target / "results.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["file", "ms"], *times.items()])
+    return target / "results.csv"
+
+
+def test_every_model_runs(kit: Path) -> None:
+    models = read_json(kit / "manifest.json")["models"]
+    lines = (kit / "results.csv").read_text().splitlines()
+    assert [row["file"] for row in csv.DictReader(lines)] == [m["file"] for m in models]
+    for model in models:
+        session = onnxruntime.InferenceSession(str(kit / model["file"]))
+        (logits,) = session.run(None, {"images": np.zeros(model["input_shape"], np.float32)})
+        assert np.isfinite(logits).all()
+
+
+def test_times_that_follow_macs_give_a_table_that_does(kit: Path, tmp_path: Path) -> None:
+    table = import_results(SPACE, 10, fill(kit, tmp_path / "filled"), "phone-7.1")
+    assert table.device == Device("imported", host="phone-7.1") == Device.parse("imported@phone-7.1")
+    assert table.errors.mape < 0.03
+    table.save(tmp_path / "table.json")
+    genes = SPACE.sample_genes(np.random.default_rng(0), 50)
+    assert np.array_equal(LatencyTable.load(tmp_path / "table.json", SPACE, 10).estimate(genes), table.estimate(genes))
+
+
+def test_an_export_goes_on_where_it_stopped(kit: Path, tmp_path: Path) -> None:
+    again = tmp_path / "kit"
+    assert export_kit(SPACE, 10, again, TINY) == export_kit(SPACE, 10, kit, TINY)
+    (again / "results.csv").write_text("mine")
+    removed = next(again.glob("models/*"))
+    before = removed.read_bytes()
+    removed.unlink()
+    export_kit(SPACE, 10, again, TINY)
+    assert removed.read_bytes() == before
+    assert (again / "results.csv").read_text() == "mine"
+    with pytest.raises(FileError, match="no kit of this space"):
+        export_kit(SPACE, 11, again, TINY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("file,ms", "a,b"), "the first line must be file,ms"),
+        (lambda text: "\n".join(text.splitlines()[:-1]), "1 of .* models have no time"),
+        (lambda text: text + "models/x.onnx,1\n", "models/x.onnx is no model of this kit"),
+        (lambda text: text + text.splitlines()[1] + "\n", "is there twice"),
+        (lambda text: text + "models/y.onnx,fast\n", "'fast' are no milliseconds"),
+        (lambda text: text + "models/y.onnx,-1\n", "'-1' are no milliseconds"),
+        (lambda text: text + "models/y.onnx,nan\n", "'nan' are no milliseconds"),
+        (lambda text: "", "the first line must be file,ms"),
+    ],
+)
+def test_wrong_results(kit: Path, tmp_path: Path, change: object, message: str) -> None:
+    path = fill(kit, tmp_path / "filled")
+    path.write_text(change(path.read_text()))  # type: ignore[operator]
+    with pytest.raises(DeviceError, match=message):
+        import_results(SPACE, 10, path, "phone")
+
+
+def test_another_kit(kit: Path, tmp_path: Path) -> None:
+    path = fill(kit, tmp_path / "filled")
+    other: Space = SPACES[SMALL[1]]
+    with pytest.raises(DeviceError, match="another search space or number of classes"):
+        import_results(other, 10, path, "phone")
+    with pytest.raises(DeviceError, match="a device whose times are imported needs a name"):
+        import_results(SPACE, 10, path, "a phone")
+    (path.parent / "manifest.json").write_text("{}")
+    with pytest.raises(FileError, match="not the manifest of a kit"):
+        import_results(SPACE, 10, path, "phone")
