@@ -11,8 +11,18 @@ from torch import Tensor
 
 from onceforall.cli.views import TrainView
 from onceforall.data import TrainBatches
+from onceforall.errors import TrainingError
 from onceforall.pipeline import evaluate, report, train
 from tiny_run import TRAINING
+
+
+def test_a_rate_that_is_far_too_high(tmp_path: Path) -> None:
+    """Three returns, then a diagnosis."""
+    with pytest.raises(TrainingError, match=r"again after 3 returns to a checkpoint .* use a lower --rate") as stopped:
+        train("digits", out=tmp_path / "run", **TRAINING, rate=1e4)
+    assert "\n" not in str(stopped.value)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [r["rate_factor"] for r in records if r["event"] == "rollback"][-1] == 0.125
 
 
 def test_back_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onceforall import Space, Supernet
+from onceforall.calibrate import recalibrate
 from onceforall.errors import CheckpointError, StoppedError, TrainingError
 from onceforall.train import SCHEMES, Phase, Recipe, Schedule, Settings, progressive_shrinking
 from onceforall.train.checkpoint import digest_of, last_good, latest, load_tensors, save_tensors
@@ -201,6 +202,37 @@ def test_what_counts_as_collapse(tmp_path: Path, classes: int, best: float, then
         data=lambda step, r: (batches(step, r)[0], batches(step, r)[1] % classes), validate=reports(lambda call: values[call], []),
     )  # fmt: skip
     assert len(only(events, "rollback")) == collapsed
+
+
+# -- other signs -----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_without_statistics(tmp_path: Path) -> None:
+    """Finite weights whose activations are not: a validation that cannot be made counts as divergence."""
+    events: list[dict[str, Any]] = []
+    calls: list[int] = []
+
+    def validate(net: Supernet, space: Space, phase: Phase) -> Validated:
+        calls.append(len(calls))
+        images = batches(0, 12)[0] * (1e30 if calls[-1] == 2 else 1)
+        recalibrate(net.extract(space.largest()), [images])
+        return [{"subnet": "largest", "top1": 0.5}]
+
+    assert finite(go(tmp_path, PLAN, settings=SETTINGS, events=events, validate=validate))
+    (back,) = only(events, "rollback")
+    assert back["reason"].endswith("is not finite after recalibration: the weights have diverged")
+    assert back["rate_factor"] == 0.5
+
+
+def test_a_loss_far_above_chance(tmp_path: Path) -> None:
+    """Finite, and hopeless."""
+    events: list[dict[str, Any]] = []
+    plan = SCHEMES["single_path"](SPACE, steps=STEPS, rate=1e5, recipe=RECIPE)
+    with pytest.raises(
+        TrainingError, match=r"the (loss rose to \S+, where chance gives 2.77,|.*finite) near step .* use a lower --rate"
+    ):
+        go(tmp_path, plan, settings=SETTINGS, events=events)
+    assert any("the loss rose to" in back["reason"] for back in only(events, "rollback"))
 
 
 # -- the frozen teacher ----------------------------------------------------------------------------------------------------

@@ -145,6 +145,7 @@ def test_texts_that_are_no_schedules(text: str) -> None:
     ("change", "message"),
     [
         ({"steps": 0}, "phase 'a': steps is 0: it must be a whole number of at least 1"),
+        ({"steps": 4, "warmup_steps": 100}, "phase 'a': 100 of its 4 steps are warm-up: it can have at most all of them"),
         ({"steps": True}, "steps is True"),
         ({"rate": 0.0}, "rate is 0.0: it must be a number above 0"),
         ({"rate": math.nan}, "rate is nan"),

@@ -139,6 +139,20 @@ def test_who_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
         World.join()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": -1}, "the seed is -1: it must be a whole number of at least 0"),
+        ({"validate_every": 0}, "validate_every is 0: it must be a whole number of at least 1"),
+        ({"precision": "float8"}, "unknown precision 'float8': choose one of float32, bfloat16"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message) as refused:
+        Settings(**settings)
+    assert "\n" not in str(refused.value)
+
+
 def test_synchronised_norms_need_the_same_networks() -> None:
     with pytest.raises(TrainingError, match="sync_norm normalises the same layers in all processes, so it needs same_archs"):
         Settings(sync_norm=True, same_archs=False)

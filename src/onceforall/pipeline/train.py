@@ -213,23 +213,20 @@ def _follow(
         world.wait()
 
 
-def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008
+def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World) -> list[Event]:
     """Accuracy of the phase's largest, smallest and one fixed random sub-network on held-out images, each recalibrated.
 
-    Of several processes each measures some of them.
+    Of several processes each measures its own of them.
     """
     seed, images = run.info.seed, splits.held_out
     archs = {"largest": space.largest(), "smallest": space.smallest(), "random": space.sample(np.random.default_rng([seed, 7]))}
     if len(images) > VALIDATION_IMAGES:
         images = images.subset(np.sort(np.random.default_rng(seed).permutation(len(images))[:VALIDATION_IMAGES]))
     records = []
-    for number, (name, arch) in enumerate(archs.items()):
-        if number % world.size != world.rank:
-            continue
+    for name, arch in list(archs.items())[world.rank :: world.size]:
         accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy)})
-    measured = {record["subnet"]: record for part in world.gather(records) for record in part}
-    return [measured[name] for name in archs]
+    return records
 
 
 def _preset(name: str, scheme: str | None, batch_size: int | None, rate: float | None) -> Preset:
@@ -269,7 +266,7 @@ def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budge
             preset.recipe,
             lambda steps: preset.schedule(run.space, steps),
             _batch_maker(batches, compute),
-            lambda: _validate(run, supernet, run.space, splits),
+            lambda: _validate(run, supernet, run.space, splits, World()),
             batches_per_epoch=batches.batches_per_epoch,
             compute=compute,
         )

@@ -20,7 +20,8 @@ from ..ops import Add, Norm
 from ..space import Space
 from ..supernet import Supernet
 from . import checkpoint
-from .schedule import Phase, Schedule, learning_rate
+from .guard import collapsed, diverged, validated
+from .schedule import Phase, Schedule, learning_rate, whole
 from .state import State, frozen_teacher
 from .step import PRECISIONS, choose, train_step
 from .strategies import STRATEGIES, at_resolution
@@ -33,7 +34,6 @@ Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> i
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
-COLLAPSE = 0.2  # of what the largest network had learnt beyond chance, below which it counts as collapsed
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Settings:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        whole("the seed", self.seed, 0)
+        whole("validate_every", self.validate_every, 1)
         if self.precision not in PRECISIONS:
             raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
         if self.sync_norm and not self.same_archs:
@@ -79,8 +81,8 @@ def train(
 ) -> None:
     """Train in place, from a checkpoint or from the beginning, to the end of the schedule.
 
-    When the loss or a weight is no longer finite, or the largest network collapses, training goes back to the last good checkpoint
-    with half the learning rate, up to three times.
+    When the loss is far above what chance gives, the loss, a weight or a statistic is no longer finite, or the largest network
+    collapses, training goes back to the last good checkpoint with half the learning rate, up to three times.
 
     Args:
         supernet: fresh, or of the same space as the checkpoint; it is trained on the device that it is on.
@@ -90,8 +92,9 @@ def train(
         folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher.
         start: checkpoint to go on from, such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
         settings: see `Settings`.
-        validate: measures a few sub-networks; called with the phase's space. The record whose "subnet" is "largest" and its
-            "top1" tell whether training has collapsed.
+        validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
+            they return is put together in turns. The first record whose "subnet" is "largest" and its "top1" tell whether
+            training has collapsed.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
             of every sub-network validated ("validation"), and of every return to a checkpoint ("rollback").
         should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
@@ -176,10 +179,10 @@ def train(
         if not settings.same_archs and world.rank > 0:
             rng = np.random.default_rng([settings.seed, state.step, world.rank])
             groups = at_resolution(STRATEGIES[phase.strategy](space, phase.subnets, rng), resolution)
-        images, labels = (tensor.to(device, non_blocking=True) for tensor in batches(state.step, resolution))
+        images, labels = (_onto(tensor, device) for tensor in batches(state.step, resolution))
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
-        with _torch_seed(settings.seed, state.step, world.rank):
+        with _torch_seed(settings.seed, state.step, world.rank, device):
             recent.append(
                 train_step(
                     supernet,
@@ -206,20 +209,20 @@ def train(
         if state.step % LOG_EVERY == 0 or validating or stop or due:
             loss = float(world.mean(torch.stack(recent).mean()))  # read from the device here only
             recent.clear()
-            if not np.isfinite(loss) or not state.finite():
-                go_back(f"the {'weights' if np.isfinite(loss) else 'loss'} stopped being finite")
+            if reason := diverged(loss, state, supernet.num_classes):
+                go_back(reason)
                 continue
             report("train", loss=loss, rate=rate)
         if validating:
-            with state.averaged():
-                records = validate(supernet, space, phase)
-            supernet.train()
+            records, failures = validated(lambda: validate(supernet, space, phase), state, world)  # noqa: B023  # called at once
+            if failures:
+                go_back(failures[0])
+                continue
             for record in records:
                 report("validation", **record)
             top1 = next((float(record["top1"]) for record in records if record["subnet"] == "largest"), None)
-            top1 = world.gather(top1)[0]  # one decision for all
             if top1 is not None:
-                if _collapsed(top1, state.best_top1, 1 / supernet.num_classes):
+                if collapsed(top1, state.best_top1, 1 / supernet.num_classes):
                     go_back(f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1")
                     continue
                 state.best_top1 = max(state.best_top1, top1)
@@ -231,10 +234,11 @@ def train(
     state.finish()
 
 
-def _collapsed(top1: float, best: float, chance: float) -> bool:
-    """Whether a network that had learnt something has lost most of it."""
-    had_learnt = best - chance > min(2 * chance, (1 - chance) / 2)
-    return had_learnt and top1 < chance + COLLAPSE * (best - chance)
+def _onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; from pinned memory, a copy to a GPU does not hold up this process."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _zero_residuals(supernet: Supernet) -> None:
@@ -247,9 +251,14 @@ def _zero_residuals(supernet: Supernet) -> None:
 
 
 @contextmanager
-def _torch_seed(seed: int, step: int, rank: int) -> Iterator[None]:
-    """Torch's own generator, used by dropout, is a function of (seed, step, rank) inside, and untouched outside."""
-    with torch.random.fork_rng(devices=[]):
+def _torch_seed(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators, used by dropout, are functions of (seed, step, rank) inside, and untouched outside."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
         words = [seed, step, 1] if rank == 0 else [seed, step, 1, rank]
-        torch.manual_seed(np.random.default_rng(words).integers(2**62).item())
+        number = np.random.default_rng(words).integers(2**62).item()
+        torch.default_generator.manual_seed(number)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(number)
         yield

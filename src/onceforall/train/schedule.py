@@ -13,7 +13,7 @@ from ..space import Choices
 from .losses import DIVERGENCES
 from .strategies import LARGEST_FIRST, STRATEGIES
 
-__all__ = ["Phase", "Recipe", "Schedule", "learning_rate"]
+__all__ = ["Phase", "Recipe", "Schedule", "learning_rate", "whole"]
 
 FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
@@ -63,11 +63,15 @@ class Phase:
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}: "
         for name, value, least in (("steps", self.steps, 1), ("warmup_steps", self.warmup_steps, 0), ("subnets", self.subnets, 1)):
-            _whole(where + name, value, least)
+            whole(where + name, value, least)
+        if self.warmup_steps > self.steps:
+            raise TrainingError(
+                f"{where}{self.warmup_steps} of its {self.steps} steps are warm-up: it can have at most all of them"
+            )
         _within(where + "rate", self.rate, 0.0, 1e6, "above 0 and at most 1000000", not_low=True)
         _yes_or_no(where + "distil", self.distil)
         if self.sort is not None:
-            _whole(where + "sort", self.sort, 1)
+            whole(where + "sort", self.sort, 1)
         options = {"strategy": STRATEGIES, "teacher": TEACHERS, "labels": LABELS, "divergence": DIVERGENCES}
         for name, allowed in options.items():
             _one_of(where + name, getattr(self, name), allowed)
@@ -86,7 +90,7 @@ class Phase:
             raise TrainingError(f"{where}sorting needs a fresh optimiser, which a phase with cosine {self.cosine} does not have")
         for name, number in self.keep.items():
             _one_of(where + "keep", name, Choices.__dataclass_fields__)
-            _whole(where + name, number, 1)
+            whole(where + name, number, 1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ class Recipe:
         zero_residual: start the last batch norm of every block with a shortcut at zero, so that blocks start as identities.
         clip: largest norm of the step's gradient; 0 does not clip.
         clip_value: largest value of any entry of the step's gradient; 0 does not clip.
-        ema: decay per step of a running mean of the weights, which is what is validated and kept in the end; 0 for none.
+        ema: decay per step of a running mean of the weights, which is what is validated and kept in the end; 0 for none. After t
+            steps it is at most (1 + t) / (10 + t).
     """
 
     batch_size: int = 64
@@ -120,7 +125,7 @@ class Recipe:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        _whole("batch size", self.batch_size, 1)
+        whole("batch size", self.batch_size, 1)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         for name, value in (("label_smoothing", self.label_smoothing), ("momentum", self.momentum), ("dropout", self.dropout)):
             _within(name, value, 0.0, 0.999, "from 0 to 0.999")
@@ -201,7 +206,12 @@ def learning_rate(phase: Phase, step: int) -> float:
     return float(0.5 * phase.rate * (1 + np.cos(np.pi * progress)))
 
 
-def _whole(what: str, value: int, least: int) -> None:
+def whole(what: str, value: int, least: int) -> None:
+    """Do nothing if this is a whole number that is large enough.
+
+    Raises:
+        TrainingError: it is not.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise TrainingError(f"{what} is {value!r}: it must be a whole number of at least {least}")
 
