@@ -98,7 +98,7 @@ class Supernet(nn.Module):
                     if name in self._layers:
                         own = self._layers[name].cut(op)  # type: ignore[arg-type]  # each layer was made for this kind of operation
                         if isinstance(op, Norm):
-                            own["num_batches_tracked"] = torch.zeros((), dtype=torch.long)
+                            own["num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=like.device)
                         network.get_submodule(name).load_state_dict(own)
         return network.train(self.training)
 

@@ -53,10 +53,11 @@ class State:
             group["lr"] = rate
 
     def follow(self) -> None:
-        """Move the running mean towards the present weights."""
+        """Move the running mean towards the present weights; at first faster, so that the initial weights are soon forgotten."""
         if self.ema:
-            for name, p in self.supernet.named_parameters():
-                self.ema[name].lerp_(p.detach(), 1 - self.schedule.recipe.ema)
+            decay = min(self.schedule.recipe.ema, (1 + self.step) / (10 + self.step))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.ema.values()), list(self.supernet.parameters()), 1 - decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

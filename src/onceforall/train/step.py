@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ..arch import Arch
 from ..supernet import Supernet
@@ -102,6 +103,8 @@ def choose(
 ) -> list[Arch]:
     """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice.
 
+    Reads from the device once, and only if there is a choice.
+
     Args:
         supernet: in train mode; nothing is written to it.
         groups: from a strategy.
@@ -111,15 +114,14 @@ def choose(
         precision: see `in_precision`.
         mean: of the losses over processes that must choose alike.
     """
-    chosen = []
-    for group in groups:
-        if len(group) == 1:
-            chosen.append(group[0])
-            continue
-        with torch.no_grad(), in_precision(precision, images.device):
-            losses = [F.cross_entropy(_wide(supernet(images, arch, sync_norm=sync_norm)), labels) for arch in group]
-        chosen.append(group[int(mean(torch.stack(losses)).argmin())])
-    return chosen
+    tried = [group for group in groups if len(group) > 1]
+    if not tried:
+        return [group[0] for group in groups]
+    with torch.no_grad(), in_precision(precision, images.device):
+        found = [F.cross_entropy(_wide(supernet(images, arch, sync_norm=sync_norm)), labels) for group in tried for arch in group]
+    rows = mean(torch.stack(found)).split([len(group) for group in tried])
+    best = iter(pad_sequence(list(rows), batch_first=True, padding_value=torch.inf).argmin(1).tolist())
+    return [group[next(best)] if len(group) > 1 else group[0] for group in groups]
 
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
