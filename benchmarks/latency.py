@@ -1,70 +1,97 @@
-"""How far off latency tables are: held-out sub-networks of two spaces, on both runtimes, one thread, batch 1.
+"""How far off latency tables are: held-out sub-networks of a space on a runtime, one thread, batch 1.
 
-    python benchmarks/latency.py [--quick] [small|half] [onnxruntime|pytorch]
+    python benchmarks/latency.py [--space full] [--runtime onnxruntime] [--quick] [--once]
 
-First line: seconds for the profile, number and range of held-out networks. Then mean absolute percentage error, Kendall tau, and
-shares within 5, 6 and 10 %: on networks timed in turns with those that were fitted; on 30 networks timed afterwards; of MACs times
-the best factor on these 30. Last, how much the times of the 30 change when they are timed once more: no table can do better.
-
-Measured with --quick on 2 cores (AMD EPYC, family 26) WHILE OTHER PROGRAMS KEPT THEM BUSY (load average 10), torch 2.15.0,
-onnxruntime 1.32.0; an idle machine was not to be had. n = 16 in turns, 30 afterwards. One run each; two more of small on
-onnxruntime gave errors of 1.11 and 1.4 % in turns:
-
-    space  runtime      networks, ms    in turns: error, tau, in 6 %   afterwards            MACs           timed again (median)
-    small  onnxruntime  0.087 to 0.327  1.02 %  1.000  100 %           1.01 %  0.991  100 %  12.9 %  0.894  0.38 %
-    small  pytorch      1.034 to 2.740  3.20 %  0.900   94 %           5.87 %  0.899   53 %  24.7 %  0.660  2.05 %
-    half   onnxruntime  0.209 to 1.063  2.44 %  0.983  100 %           4.44 %  0.926   70 %   6.7 %  0.880  5.93 %
-
-The quick profile of small on onnxruntime takes 12 s of processor time.
+For each profile: seconds, measurements, and on the networks kept for testing the mean relative error, Kendall tau and the
+shares within 3, 6 and 10 %; the same of a plain sum of the segments' own times, and of MACs, each times the best factor on the
+networks that the table was fitted to. The profile is made twice, with other networks (`--once` leaves the second out): how much
+its estimates differ, over 1,000 networks. Then how many networks a second are estimated. Results: docs/results/latency.md.
 """
 
-import sys
+import argparse
+import os
+import platform
+import tempfile
 import time
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 import onceforall
-from onceforall.costs import macs_table
-from onceforall.latency import Device, LatencyErrors, measure_networks, profile_space, stand_in
+from onceforall.costs import CostTable, macs_table
+from onceforall.files import read_lines
+from onceforall.latency import QUICK, Device, Effort, LatencyErrors, LatencyTable, profile_space
+from onceforall.latency.design import Design, key_of
 
 SPACES = {
-    "small": onceforall.space(
-        "mobilenet_v3", width=0.5, resolutions=(20, 24, 28, 32), depths=(1, 2), strides=(1, 1, 2, 2, 1, 1, 2)
-    ),
-    "half": onceforall.space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128)),
+    "small": {"width": 0.5, "resolutions": (20, 24, 28, 32), "depths": (1, 2), "strides": (1, 1, 2, 2, 1, 1, 2)},
+    "half": {"width": 0.5, "resolutions": (96, 112, 128)},
+    "full": {"width": 1.0},
 }
-RUNTIMES = ("onnxruntime", "pytorch")
+CLASSES = 10
+COMPARED = 1000
 
 
 def row(name: str, errors: LatencyErrors) -> str:
-    shares = "  ".join(f"{errors.within(fraction):5.0%}" for fraction in (0.05, 0.06, 0.1))
-    return f"  {name:22} {errors.mape:6.2%}  {errors.kendall_tau:.3f}  {shares}"
+    shares = " | ".join(f"{errors.within(fraction):.0%}" for fraction in (0.03, 0.06, 0.1))
+    return f"| {name} | {errors.mape:.2%} | {errors.kendall_tau:.3f} | {shares} |"
 
 
-def main(arguments: Sequence[str]) -> None:
-    quick = "--quick" in arguments
-    for name in [a for a in arguments if a in SPACES] or SPACES:
-        for runtime in [a for a in arguments if a in RUNTIMES] or RUNTIMES:
-            space, started = SPACES[name], time.perf_counter()
-            table = profile_space(space, 10, Device(runtime), quick=quick)
-            seconds = time.perf_counter() - started
-            errors, genes = table.errors, space.sample_genes(np.random.default_rng(1), 30)
-            low, high = min(errors.measured), max(errors.measured)
-            print(
-                f"{name} {runtime} {table.version}, {table.processor}: {seconds:.0f} s, n = {errors.n}, {low:.3f} to {high:.3f} ms"
-            )
-            print(row("table", errors))
-            plans = [space.lower(arch, 10) for arch in space.archs(genes)]
-            pairs = [(plan, stand_in(plan)) for plan in plans]
-            first, second = ([t.ms for t in measure_networks(pairs, table.device, baseline_ms=table.baseline_ms)] for _ in range(2))
-            later = LatencyErrors(tuple(table.estimate(genes).tolist()), tuple(first))
-            print(row("table, later networks", later))
-            macs = macs_table(table.costs.segments).estimate(genes)
-            print(row("MACs × factor", LatencyErrors(tuple((macs * np.median(np.array(first) / macs)).tolist()), tuple(first))))
-            change = np.abs(np.array(second) / np.array(first) - 1)
-            print(f"  timed again: median {np.median(change):.2%}, 95th percentile {np.quantile(change, 0.95):.2%}")
+def scaled(
+    table: CostTable, fitted: tuple[list[onceforall.Arch], list[float]], truth: LatencyErrors, tested: object
+) -> LatencyErrors:
+    """A table's estimates times the factor that suits the fitted networks best."""
+    factor = float(np.median(np.array(fitted[1]) / table.estimate(fitted[0])))
+    return LatencyErrors(tuple((factor * table.estimate(tested)).tolist()), truth.measured)  # type: ignore[arg-type]
+
+
+def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int) -> LatencyTable:
+    with tempfile.TemporaryDirectory() as temporary:
+        started = time.perf_counter()
+        table = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort)
+        seconds = time.perf_counter() - started
+        times = {str(r["key"]): float(r["ms"]) for r in read_lines(Path(temporary) / "measurements.jsonl")}
+    design = Design(space, CLASSES, effort, seed)
+    low, high = min(table.errors.measured), max(table.errors.measured)
+    print(f"\n{seconds:.0f} s, {len(times)} measurements, {table.errors.n} networks of {low:.3f} to {high:.3f} ms to test\n")
+    print("| | mean error | Kendall tau | within 3 % | 6 % | 10 % |\n|---|---|---|---|---|---|")
+    print(row("table", table.errors))
+    fit_genes, test_genes = design.genes
+    plans = [space.lower(arch, CLASSES) for arch in space.archs(fit_genes)]
+    known = [(arch, times[key_of(plan)]) for arch, plan in zip(space.archs(fit_genes), plans, strict=True) if key_of(plan) in times]
+    fitted = ([arch for arch, _ in known], [ms for _, ms in known])
+    pieces = design.sum_of_pieces([times[key_of(plan)] for plan in design.pieces])
+    print(row("sum of segments × factor", scaled(pieces, fitted, table.errors, test_genes)))
+    print(row("MACs × factor", scaled(macs_table(table.costs.segments), fitted, table.errors, test_genes)), flush=True)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", choices=SPACES, default="full")
+    parser.add_argument("--runtime", default="onnxruntime")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--once", action="store_true")
+    arguments = parser.parse_args()
+    space = onceforall.space("mobilenet_v3", **SPACES[arguments.space])
+    device, effort = Device.parse(arguments.runtime), QUICK if arguments.quick else Effort()
+    first = profile(space, device, effort, 0)
+    print(f"\n{arguments.space} space, {device.spec}, version {first.version}, {first.processor}, {os.cpu_count()} cores, ", end="")
+    print(f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+    genes = space.sample_genes(np.random.default_rng(7), 200_000)
+    if not arguments.once:
+        again = profile(space, device, effort, 1)
+        change = np.abs(again.estimate(genes[:COMPARED]) / first.estimate(genes[:COMPARED]) - 1)
+        print(
+            f"\nmade twice: estimates differ by {np.median(change):.2%} (median), {np.quantile(change, 0.95):.2%} (95th percentile)"
+        )
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        first.costs.estimate(genes)
+        seconds.append(time.perf_counter() - started)
+    print(f"{len(genes) / min(seconds) / 1e6:.2f} million estimates a second (best of 5, one core)")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

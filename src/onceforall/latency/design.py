@@ -20,6 +20,8 @@ from .table import LatencyErrors
 __all__ = ["QUICK", "Design", "Effort", "key_of"]
 
 LEAST = 5  # networks of a space, for a table
+FOLDS = 5
+LEAST_TO_STOP = 20  # networks, for a cross-validation that can be trusted
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -33,6 +35,7 @@ class Effort:
         test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
         rounds: bursts of each segment and, three times as many, of each network; see `measure`.
         limit: noise of the networks' times above which the machine is refused; see `measure`.
+        target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is left out.
     """
 
     resolutions: int = 5
@@ -40,6 +43,7 @@ class Effort:
     test: int = 50
     rounds: int = 15
     limit: float = 0.25
+    target: float = 0.01
 
 
 QUICK = Effort(resolutions=3, fit=24, test=16, rounds=8)
@@ -56,7 +60,9 @@ class Design:
 
     Attributes:
         pieces: plans of single segments.
-        networks: plans of whole networks; those to fit and those to test are mixed.
+        first: plans of whole networks: half of those to fit and those to test, mixed.
+        more: plans of the other half of those to fit.
+        genes: rows of the networks to fit, and of those to test.
 
     Raises:
         DeviceError: the space has too few networks for a table.
@@ -66,26 +72,67 @@ class Design:
         self._table = segment_table(space, num_classes)
         self._segments = self._table.distinct()
         self._chosen = _at_resolutions(self._table, self._segments, effort.resolutions)
-        self._fitted, self._tested = _draw(self._table, effort, seed)
-        genes = np.concatenate([self._fitted, self._tested])
+        fitted, self._tested = _draw(self._table, effort, seed)
+        self._fitted = np.concatenate([fitted[::2], fitted[1::2]])  # each half from the smallest to the largest
+        self._half = len(fitted[::2])
+        self.genes = self._fitted, self._tested
+        genes = np.concatenate([fitted[::2], self._tested])
         self._order = np.random.default_rng(seed).permutation(len(genes))
         self.pieces = [Plan((self._segments[i],)) for i in self._chosen]
-        self.networks = [space.lower(arch, num_classes) for arch in space.archs(genes[self._order])]
+        self.first = [space.lower(arch, num_classes) for arch in space.archs(genes[self._order])]
+        self.more = [space.lower(arch, num_classes) for arch in space.archs(fitted[1::2])]
 
-    def fit(self, pieces_ms: Sequence[float], networks_ms: Sequence[float]) -> tuple[CostTable, LatencyErrors]:
+    def sum_of_pieces(self, pieces_ms: Sequence[float]) -> CostTable:
+        """The cost of every segment alone: the plain sum, which knows nothing of whole networks.
+
+        Args:
+            pieces_ms: times of `pieces`.
+        """
+        return self._costs(interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True))))
+
+    def expected_error(self, pieces_ms: Sequence[float], first_ms: Sequence[float]) -> float:
+        """Mean relative error, by cross-validation on the first half of the networks to fit; infinite with fewer than 20.
+
+        Args:
+            pieces_ms: times of `pieces`.
+            first_ms: times of `first`.
+        """
+        if self._half < LEAST_TO_STOP:
+            return float("inf")
+        alone = interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
+        counts, times = compositions(self._table, self._fitted[: self._half]), self._sorted(first_ms)[: self._half]
+        errors = []
+        for fold in range(FOLDS):
+            out = np.arange(self._half) % FOLDS == fold
+            costs = fit_costs(self._segments, alone, counts[~out], times[~out])
+            errors.extend(np.abs(counts[out] @ costs / times[out] - 1))
+        return float(np.mean(errors))
+
+    def fit(
+        self, pieces_ms: Sequence[float], first_ms: Sequence[float], more_ms: Sequence[float] = ()
+    ) -> tuple[CostTable, LatencyErrors]:
         """The cost of every segment inside a network, and how far off it is on the networks to test.
 
         Args:
             pieces_ms: times of `pieces`.
-            networks_ms: times of `networks`.
+            first_ms: times of `first`.
+            more_ms: times of `more`, if they were measured.
         """
         alone = interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
-        times, count = np.zeros(len(networks_ms)), len(self._fitted)
-        times[self._order] = networks_ms
-        costs = fit_costs(self._segments, alone, compositions(self._table, self._fitted), times[:count])
-        by_signature = {segment.signature: float(cost) for segment, cost in zip(self._segments, costs, strict=True)}
-        in_network = self._table.costs(lambda segment: by_signature[segment.signature])
-        return in_network, LatencyErrors(tuple(in_network.estimate(self._tested).tolist()), tuple(times[count:].tolist()))
+        first = self._sorted(first_ms)
+        times = np.concatenate([first[: self._half], np.array(more_ms, float)])
+        costs = self._costs(fit_costs(self._segments, alone, compositions(self._table, self._fitted[: len(times)]), times))
+        return costs, LatencyErrors(tuple(costs.estimate(self._tested).tolist()), tuple(first[self._half :].tolist()))
+
+    def _costs(self, ms: Floats) -> CostTable:
+        by_signature = {segment.signature: float(cost) for segment, cost in zip(self._segments, ms, strict=True)}
+        return self._table.costs(lambda segment: by_signature[segment.signature])
+
+    def _sorted(self, first_ms: Sequence[float]) -> Floats:
+        """Times of the networks to fit, then of those to test."""
+        times = np.zeros(len(first_ms))
+        times[self._order] = first_ms
+        return times
 
 
 def key_of(plan: Plan) -> str:

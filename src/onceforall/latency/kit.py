@@ -52,7 +52,7 @@ def export_kit(
         MissingExtraError: the package onnx is not installed.
     """
     design = Design(space, num_classes, effort, seed)
-    plans = {f"models/{key_of(plan)}.onnx": plan for plan in (*design.pieces, *design.networks)}
+    plans = {f"models/{key_of(plan)}.onnx": plan for plan in (*design.pieces, *design.first, *design.more)}
     what = {
         "format": FORMAT,
         "space_hash": space_hash(space, num_classes),
@@ -104,14 +104,13 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
         raise DeviceError(f"{results.parent}: the kit of another search space or number of classes: export one of this run")
     design = Design(space, num_classes, effort, seed)
     times = _read(results)
-    wanted = [f"models/{key_of(plan)}.onnx" for plan in (*design.pieces, *design.networks)]
+    wanted = [f"models/{key_of(plan)}.onnx" for plan in (*design.pieces, *design.first, *design.more)]
     if lost := sorted(set(wanted) - set(times)):
         raise DeviceError(f"{results}: {len(lost)} of {len(set(wanted))} models have no time, such as {lost[0]}: measure them too")
     if strange := sorted(set(times) - set(wanted)):
         raise DeviceError(f"{results}: {strange[0]} is no model of this kit: remove its line")
-    split = len(design.pieces)
-    found = [times[file] for file in wanted]
-    costs, errors = design.fit(found[:split], found[split:])
+    found, n, m = [times[file] for file in wanted], len(design.pieces), len(design.pieces) + len(design.first)
+    costs, errors = design.fit(found[:n], found[n:m], found[m:])
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, errors))
 
 

@@ -56,9 +56,12 @@ def profile_space(
     """
     effort = effort or (QUICK if quick else Effort())
     design = Design(space, num_classes, effort, seed)
-    log = _Log(space, num_classes, device, folder, on_progress, len(design.pieces) + len(design.networks))
+    log = _Log(space, num_classes, device, folder, on_progress, len(design.pieces) + len(design.first) + len(design.more))
     pieces = log.measure(design.pieces, "segments", effort.rounds, 4 * effort.limit)
-    costs, errors = design.fit(pieces, log.measure(design.networks, "networks", 3 * effort.rounds, effort.limit))
+    first, more = log.measure(design.first, "networks", 3 * effort.rounds, effort.limit), list[float]()
+    if design.expected_error(pieces, first) > effort.target:
+        more = log.measure(design.more, "networks", 3 * effort.rounds, effort.limit)
+    costs, errors = design.fit(pieces, first, more)
     measured = Measured(device, log.meter.version, log.baseline_ms, errors)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
 
