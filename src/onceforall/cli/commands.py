@@ -143,6 +143,7 @@ def profile(
     run: RunFolder,
     device: DeviceText = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="Measure less, for a first impression.")] = False,
+    target: Annotated[float, typer.Option(metavar="X", help="Stop at this error, such as 0.02; 0: measure all.")] = 0.0,
     again: Annotated[bool, typer.Option("--again", help="Measure everything anew.")] = False,
     host: Host = None,
     export_kit: ExportKit = None,
@@ -164,7 +165,7 @@ def profile(
         table = imported(run, import_results, device)
     else:
         with Counter(stderr(), "measuring") as counter:
-            table = call(run, device=on_host(device, host), quick=quick, again=again, seed=seed, on_progress=counter)
+            table = call(run, device=on_host(device, host), quick=quick, target=target, again=again, seed=seed, on_progress=counter)
     if as_json:
         errors = {"mape": table.errors.mape, "kendall_tau": table.errors.kendall_tau, "n": table.errors.n}
         print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))

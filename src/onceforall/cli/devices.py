@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ValueTextError
-from ..readable import milliseconds, percent
+from ..readable import memory, milliseconds, percent
 from .options import DeviceText, Host, Json, on_host
 from .published import app
 
@@ -23,15 +23,19 @@ def measure(
     shape: Annotated[str | None, typer.Option(metavar="CxHxW", help="Of one input, where the file leaves it open.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Time a model file on a device."""
+    """Time a model file on a device, and see what memory it takes."""
     from ..pipeline.measure import measure as call
 
-    timing = call(model, device=on_host(device, host), shape=None if shape is None else _shape(shape))
+    found = call(model, device=on_host(device, host), shape=None if shape is None else _shape(shape))
     if as_json:
-        print(json.dumps(asdict(timing)))
+        print(json.dumps(asdict(found)))
         return
+    timing = found.latency
     between = f"95 % interval {milliseconds(timing.low)} to {milliseconds(timing.high)}"
     print(f"{milliseconds(timing.ms)} per call ({between}, ±{percent(timing.spread)}, {timing.repeats} calls)")
+    peak = "" if found.peak_memory_bytes is None else f", {memory(found.peak_memory_bytes)} of memory at the peak"
+    energy = "" if found.energy_mj is None else f", {found.energy_mj:.3g} mJ per call"
+    print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
 
 
 @app.command(epilog="Example: ofa devices")

@@ -39,11 +39,11 @@ class Effort:
     """
 
     resolutions: int = 5
-    fit: int = 60
+    fit: int = 80
     test: int = 50
     rounds: int = 15
     limit: float = 0.25
-    target: float = 0.01
+    target: float = 0.0
 
 
 QUICK = Effort(resolutions=3, fit=24, test=16, rounds=8)

@@ -14,10 +14,11 @@ from .host import Host
 from .measure import Reference, Timing, measure
 from .networks import ready, stand_in
 from .remote import Model, RemoteMeter
+from .runtimes.common import OnHost
 from .runtimes.onnxruntime import load_model
 from .runtimes.openvino import compile_model, read_model
 
-__all__ = ["LocalMeter", "Meter", "measure_networks", "measure_onnx", "meter_of"]
+__all__ = ["LocalMeter", "Meter", "load_onnx", "measure_networks", "measure_onnx", "meter_of"]
 
 
 class Meter(Protocol):
@@ -117,15 +118,24 @@ def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: in
     if device.host is not None:
         arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "baseline_ms": baseline_ms}
         return _remote(device).time_models([Model(model, input_shape)], **arguments)[0]
-    if device.runtime == "openvino":
-        function = compile_model(read_model(model), threads=device.threads, batch=device.batch)
-    elif device.runtime == "onnxruntime":
-        function = load_model(model, threads=device.threads, batch=device.batch)
-    else:
-        raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
+    function = load_onnx(model, device)
     images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
     (timing,) = measure([function.bind(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
     return timing
+
+
+def load_onnx(model: bytes, device: Device) -> OnHost:
+    """An ONNX model of one input in the device's runtime, on this machine.
+
+    Raises:
+        DeviceError: another runtime, or one that cannot load the model.
+        MissingExtraError: the runtime is not installed.
+    """
+    if device.runtime == "openvino":
+        return compile_model(read_model(model), threads=device.threads, batch=device.batch)
+    if device.runtime == "onnxruntime":
+        return load_model(model, threads=device.threads, batch=device.batch)
+    raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
 
 
 def _remote(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> RemoteMeter:

@@ -6,7 +6,7 @@ from ..errors import DeviceError
 from ..ops import Shape
 from .runtimes.common import import_package
 
-__all__ = ["input_shape"]
+__all__ = ["input_shape", "tiny_model"]
 
 
 def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Shape:
@@ -44,6 +44,20 @@ def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Sha
     if len(found) != len(dims) - 1:
         raise DeviceError(f"{name}: the input's shape is {_text(dims[1:])}: say which with --shape, such as --shape 3x224x224")
     return found
+
+
+def tiny_model() -> bytes:
+    """A model that gives its input (batch, 1, 8, 8) back.
+
+    Raises:
+        MissingExtraError: the package onnx is not installed.
+    """
+    onnx = import_package("onnx", "onnx")
+    helper: Any = onnx.helper
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 1, 8, 8]) for name in ("images", "logits")]
+    graph = helper.make_graph([helper.make_node("Relu", ["images"], ["logits"])], "tiny", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def _text(dims: Any) -> str:

@@ -1,17 +1,40 @@
-"""`ofa measure`: the latency of any ONNX file on a device."""
+"""`ofa measure`: the latency of any ONNX file on a device, the memory it takes, and its energy where that is counted."""
 
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import DeviceError
 from ..files import reading_or_writing, regular_file
 from ..latency import Device, Timing, measure_onnx
-from ..latency.model_file import input_shape
+from ..latency.meters import load_onnx
+from ..latency.model_file import input_shape, tiny_model
+from ..latency.resources import energy_mj, peak_memory_bytes
 
-__all__ = ["measure"]
+__all__ = ["Measurement", "measure"]
 
 
-def measure(model: Path, *, device: str = "cpu", shape: tuple[int, ...] | None = None, rounds: int = 60) -> Timing:
-    """Time one call of a model with random input.
+@dataclass(frozen=True)
+class Measurement:
+    """One model on one device.
+
+    Args:
+        latency: of one call.
+        file_bytes: of the model file.
+        peak_memory_bytes: that loading and running it adds to a process with the runtime; None on another machine.
+        energy_mj: millijoules of a call; None where the processor counts none, or on another machine.
+    """
+
+    latency: Timing
+    file_bytes: int
+    peak_memory_bytes: int | None
+    energy_mj: float | None
+
+
+def measure(model: Path, *, device: str = "cpu", shape: tuple[int, ...] | None = None, rounds: int = 60) -> Measurement:
+    """Time one call of a model with random input, and see what else it takes.
 
     Args:
         model: an ONNX file, complete in itself, with one float32 input whose first dimension is the batch.
@@ -27,8 +50,16 @@ def measure(model: Path, *, device: str = "cpu", shape: tuple[int, ...] | None =
     chosen = Device.parse(device)
     if chosen.imported:
         raise DeviceError(f"{device}: nothing can be measured on it from here")
-    regular_file(model)
+    size = regular_file(model)
     with reading_or_writing(model):
         content = model.read_bytes()
     found = input_shape(content, str(model), shape, chosen.batch)
-    return measure_onnx(content, found, chosen, rounds=rounds)
+    latency = measure_onnx(content, found, chosen, rounds=rounds)
+    if chosen.host is not None:
+        return Measurement(latency, size, None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = Path(folder) / "tiny.onnx"
+        tiny.write_bytes(tiny_model())
+        memory = peak_memory_bytes(model, found, chosen, tiny)
+    images = np.zeros((chosen.batch, *found), np.float32)
+    return Measurement(latency, size, memory, energy_mj(load_onnx(content, chosen).bind(images)))

@@ -1,6 +1,7 @@
 """`ofa profile`: measure a device, to know the latency of every network of a run's space on it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DeviceError, FileError
@@ -17,6 +18,7 @@ def profile(
     *,
     device: str = "cpu",
     quick: bool = False,
+    target: float = 0.0,
     again: bool = False,
     seed: int = 0,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
@@ -27,6 +29,7 @@ def profile(
         folder: the run directory; latency/DEVICE/ gets the measurements and table.json. An interrupted profile goes on there.
         device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
         quick: measure less, for a first impression.
+        target: mean relative error, such as 0.02, at which half of the networks is enough; see `onceforall.latency.Effort`.
         again: measure everything anew instead of using what was measured before.
         seed: of the networks that the table is fitted to and checked on.
         on_progress: called with measurements done, measurements needed and what is measured.
@@ -38,6 +41,8 @@ def profile(
         OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(folder)
+    if not 0 <= target < 1:
+        raise DeviceError(f"--target {target:g}: give a share from 0 to 1, such as 0.02 for 2 %")
     chosen = Device.parse(device)
     if chosen.imported:
         raise DeviceError(f"{device}: nothing can be measured on it from here: give its times with --import-results")
@@ -46,7 +51,8 @@ def profile(
         if again:
             for name in ("profile.json", "measurements.jsonl"):
                 (place / name).unlink(missing_ok=True)
-        table = profile_space(run.space, run.num_classes, chosen, folder=place, seed=seed, quick=quick, on_progress=on_progress)
+        effort = replace(QUICK if quick else Effort(), target=target)
+        table = profile_space(run.space, run.num_classes, chosen, folder=place, seed=seed, effort=effort, on_progress=on_progress)
         table.save(place / "table.json")
     return table
 
