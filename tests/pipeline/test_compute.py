@@ -35,6 +35,12 @@ def test_what_is_not_there(device: str, precision: str | None, message: str) -> 
         choose_compute(device, precision)
 
 
+def test_one_gpu_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="cuda:0: 2 processes of this machine cannot share one GPU: use --device cuda"):
+        choose_compute("cuda:0")
+
+
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
 def test_auto_without_a_gpu() -> None:
     assert choose_compute() == Compute(torch.device("cpu"), "float32")
@@ -67,6 +73,7 @@ def test_on_a_gpu(tmp_path: Path, own_cache: None) -> None:
         run = train("digits", out=tmp_path / device, device=device, precision="float32", **TRAINING)
         losses[device] = [r["loss"] for r in read_lines(run.folder / "metrics.jsonl") if r["event"] == "train"]
         (result,) = evaluate(run.folder, device=device)
+        assert not torch.backends.cudnn.allow_tf32
         assert 0 <= result.accuracy.top1 <= 1
         predict(run.folder, subnets=SUBNETS, device=device)
     assert max(abs(a - b) for a, b in zip(losses["cpu"], losses["cuda"], strict=True)) < 0.05 * losses["cpu"][0]

@@ -27,14 +27,14 @@ class Compute:
 def choose_compute(device: str = "auto", precision: str | None = None) -> Compute:
     """What the arguments of the command line mean on this machine.
 
-    Under torchrun each process takes the GPU of its local rank.
+    Under torchrun each process takes the GPU of its local rank. On a GPU, float32 is float32 from now on, without TensorFloat-32.
 
     Args:
         device: "auto" for a GPU where there is one; "cpu", "cuda" or "cuda:N".
         precision: None for bfloat16 on GPUs that have it, float32 elsewhere; a name in `PRECISIONS`.
 
     Raises:
-        TrainingError: an unknown name, or no such GPU.
+        TrainingError: an unknown name, no such GPU, or one GPU for several processes.
     """
     if precision is not None and precision not in PRECISIONS:
         raise TrainingError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
@@ -46,6 +46,9 @@ def choose_compute(device: str = "auto", precision: str | None = None) -> Comput
         raise TrainingError(f"unknown device {device!r}: choose auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return Compute(torch.device("cpu"), precision or "float32")
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if number and beside > 1:
+        raise TrainingError(f"{device}: {beside} processes of this machine cannot share one GPU: use --device cuda, one for each")
     index = int(number or os.environ.get("LOCAL_RANK", "0"))
     if index >= found:
         raise TrainingError(
@@ -53,4 +56,6 @@ def choose_compute(device: str = "auto", precision: str | None = None) -> Comput
         )
     chosen = torch.device("cuda", index)
     torch.cuda.set_device(chosen)
-    return Compute(chosen, precision or ("bfloat16" if torch.cuda.is_bf16_supported() else "float32"))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Compute(chosen, precision or ("bfloat16" if has_bfloat16 else "float32"))
