@@ -5,6 +5,7 @@ A file is written beside its place, flushed to the disk, then renamed: readers s
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -26,6 +27,7 @@ __all__ = [
     "reading_or_writing",
     "regular_file",
     "replace_file",
+    "sha256",
     "write_bytes",
     "write_json",
     "write_text",
@@ -146,6 +148,12 @@ def regular_file(path: Path, most_bytes: int | None = None) -> int:
         size, most = facts.st_size / 1e6, most_bytes / 1e6
         raise FileError(f"{path}: has {size:,.1f} MB, and a file of this kind at most {most:,.0f} MB: check the path")
     return facts.st_size
+
+
+def sha256(path: Path) -> str:
+    """Of the file's content, in hexadecimal digits."""
+    with reading_or_writing(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:

@@ -1,5 +1,6 @@
 """`ofa train` as a function: the run directory it leaves, whatever interrupts it, and what it refuses."""
 
+import importlib
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ from PIL import Image
 from onceforall.errors import DataError, FileError, OnceForAllError, StoppedError, TrainingError
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Run, train
-from onceforall.train import Schedule
+from onceforall.train import Schedule, Settings
+from onceforall.train import train as follow
 from onceforall.train.checkpoint import digest_of, load_tensors
 from tiny_run import SPACE, TRAINING
 
@@ -175,6 +177,9 @@ def unfinished(trained: Path, tmp_path: Path) -> Path:
         ({"space": {**SPACE, "width": 0.2}}, "started with space"),
         ({"preset": "imagenet-ofa"}, "started with preset None, not imagenet-ofa"),
         ({"holdout": 0.2}, "started with holdout 0.1, not 0.2"),
+        ({"precision": "bfloat16"}, "started with precision float32, not bfloat16: resume without it"),
+        ({"sync_norm": True}, "started with sync_norm False, not True"),
+        ({"independent": True}, "started with independent False, not True"),
     ],
 )
 def test_resume_with_other_arguments(trained: Path, change: dict[str, Any], message: str) -> None:
@@ -193,14 +198,48 @@ def test_resume_on_other_data(trained: Path, tmp_path: Path) -> None:
         train(str(pictures(tmp_path / "data")), out=trained, resume=True)
 
 
+def test_resume_follows_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Precision, batch norm and draws of the processes, without being told again."""
+    seen: list[Settings] = []
+
+    def spy(*args: Any, settings: Settings, **options: Any) -> None:
+        seen.append(settings)
+        follow(*args, settings=settings, **options)
+
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.train"), "follow", spy)
+    for name, given in (("a", {"sync_norm": True}), ("b", {"independent": True, "precision": "bfloat16"})):
+        with pytest.raises(StoppedError):
+            go(tmp_path / name, should_stop=lambda: True, **given)
+        with pytest.raises(StoppedError):
+            train("digits", out=tmp_path / name, resume=True, should_stop=lambda: True)
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3]
+    assert (seen[1].sync_norm, seen[1].same_archs, seen[1].precision) == (True, True, "float32")
+    assert (seen[3].sync_norm, seen[3].same_archs, seen[3].precision) == (False, False, "bfloat16")
+
+
+def test_a_run_of_before_settings_were_kept_follows_what_is_given(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        go(tmp_path / "run", should_stop=lambda: True)
+    edited(tmp_path / "run" / "run.json", lambda d: [d["arguments"].pop(key) for key in ("precision", "sync_norm", "independent")])
+    with pytest.raises(StoppedError):
+        go(tmp_path / "run", resume=True, precision="bfloat16", independent=True, should_stop=lambda: True)
+
+
 def test_resume_with_other_threads_is_noted(trained: Path, tmp_path: Path) -> None:
     out = unfinished(trained, tmp_path)
     info = read_json(out / "run.json")
-    info["environment"]["threads"] = 64
+    assert (info["environment"]["device"], info["environment"]["processes"]) == ("cpu", 1)
+    info["environment"] |= {"threads": 64, "device": "NVIDIA H100", "processes": 8}
     (out / "run.json").write_text(json.dumps(info))
     events: list[dict[str, Any]] = []
     train("digits", out=out, resume=True, on_event=events.append)
-    assert any("begun with 64 threads" in event.get("text", "") for event in events)
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert [note.split(":")[0] for note in notes] == [
+        f"begun with 64 threads, going on with {torch.get_num_threads()}",
+        "begun on NVIDIA H100, going on on cpu",
+        "begun with 8 processes, going on with 1",
+    ]
 
 
 def test_every_checkpoint_damaged(trained: Path, tmp_path: Path) -> None:

@@ -51,6 +51,21 @@ def test_training_learns_from_it_and_resumes(weights: Path, tmp_path: Path) -> N
     assert all(torch.equal(value.nan_to_num(7), resumed[name].nan_to_num(7)) for name, value in taught.items())
 
 
+def test_another_file_of_the_same_name_is_refused(weights: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.pth"
+    own.write_bytes(weights.read_bytes())
+    space = {**TRAINING["space"], "resolutions": (32,)}
+    with pytest.raises(TrainingError, match="stopped"):
+        train(
+            "digits", out=tmp_path / "run", **{**TRAINING, "space": space}, scheme="sandwich",
+            teacher=f"torchvision:squeezenet1_1:{own}", should_stop=lambda: True,
+        )  # fmt: skip
+    torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), own)
+    with pytest.raises(TrainingError, match="the file is not the one that the run was started with: restore it") as refused:
+        train("digits", out=tmp_path / "run", resume=True)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from ..errors import TrainingError
+from ..train import Settings
+from .compute import Compute
 from .images import lasting
 from .run import Run
 
-__all__ = ["check_numbers", "require_same", "require_same_threads"]
+__all__ = ["check_numbers", "compute_of", "note_differences", "require_same", "settings_of"]
 
 
 def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
@@ -42,18 +44,45 @@ def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     source = run.require_images().source
     if source not in (data, lasting(data)):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
-    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1}
+    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1, "sync_norm": False, "independent": False}
     for name, value in json.loads(json.dumps(given)).items():
-        if first and value not in (None, own.get(name), first.get(name)):
+        if name in first and value not in (None, own.get(name), first[name]):
             raise TrainingError(
-                f"{run.folder} was started with {name} {first.get(name)}, not {value}: resume without it, or choose another --out"
+                f"{run.folder} was started with {name} {first[name]}, not {value}: resume without it, or choose another --out"
             )
 
 
-def require_same_threads(run: Run, on_event: Callable[[dict[str, Any]], None]) -> None:
-    """Sums of floating-point numbers depend on how they are split over threads."""
-    before, now = run.info.environment["threads"], torch.get_num_threads()
-    if before != now:
-        on_event(
-            {"event": "note", "text": f"begun with {before} threads, going on with {now}: weights may differ in the last digits"}
-        )
+def compute_of(run: Run, given: dict[str, Any], compute: Compute) -> Compute:
+    """Where this process computes, in the precision of the run's first start.
+
+    Runs from before this was written down follow what is given now.
+    """
+    precision = run.info.arguments.get("precision") or given["precision"] or compute.precision
+    return Compute(compute.device, precision)
+
+
+def settings_of(run: Run, given: dict[str, Any], precision: str) -> Settings:
+    """The settings of the run's first start."""
+    first = {**given, **run.info.arguments}
+    return Settings(run.info.seed, sync_norm=first["sync_norm"], same_archs=not first["independent"], precision=precision)
+
+
+def note_differences(run: Run, compute: Compute, processes: int, on_event: Callable[[dict[str, Any]], None]) -> None:
+    """Say what differs from the first start and has an influence on the weights.
+
+    Sums of floating-point numbers depend on how they are split over threads; what batch norm sees, on the number of processes.
+    """
+    first = run.info.environment
+    for what, before, now, effect in (
+        ("threads", first["threads"], torch.get_num_threads(), "weights may differ in the last digits"),
+        ("device", first.get("device"), compute.name, "weights may differ in the last digits"),
+        (
+            "processes",
+            first.get("processes"),
+            processes,
+            "weights may differ: without --sync-norm, batch norm sees other parts of each batch",
+        ),
+    ):
+        if before not in (None, now):
+            begun = f"on {before}, going on on {now}" if what == "device" else f"with {before} {what}, going on with {now}"
+            on_event({"event": "note", "text": f"begun {begun}: {effect}"})

@@ -1,14 +1,20 @@
-"""How many epochs of a schedule fit into a time: a few steps and a validation are timed."""
+"""How many epochs of a schedule fit into a time: a few steps of each phase and a validation are timed."""
 
+import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..costs import macs_table, segment_table
 from ..errors import TrainingError
 from ..supernet import Supernet
-from ..train import Recipe, Schedule, train_step, work_per_step
+from ..train import STRATEGIES, Schedule, train_step, work_per_step
+from ..train.state import State
+from ..train.step import choose
+from ..train.work import work_of_draws
 from .compute import Compute
 
 __all__ = ["VALIDATIONS", "epochs_within", "validate_every"]
@@ -16,7 +22,7 @@ __all__ = ["VALIDATIONS", "epochs_within", "validate_every"]
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
 VALIDATIONS = 12  # besides those at the ends of phases, in short schedules
 VALIDATION_EPOCHS = 8  # between them in long ones
-TRIALS = 3
+TRIALS = 5  # steps of each phase, after one that warms up
 RESERVE = 0.05  # of the time, for checkpoints and what the estimate misses
 
 
@@ -26,55 +32,38 @@ def validate_every(steps: int, batches_per_epoch: int) -> int:
 
 
 def epochs_within(
-    budget_s: float, supernet: Supernet, recipe: Recipe, schedule: Callable[[int], Schedule], batches: Batches,
-    validate: Callable[[], object], *, batches_per_epoch: int, compute: Compute,
-) -> float:  # fmt: skip
+    budget_s: float,
+    supernet: Supernet,
+    schedule: Callable[[int], Schedule],
+    batches: Batches,
+    validate: Callable[[], object],
+    *,
+    batches_per_epoch: int,
+    compute: Compute,
+    teacher: nn.Module | None = None,
+) -> float:
     """Epochs of the schedule, with its validations, that take `budget_s` seconds on this machine as it is now.
-
-    Steps of the largest and the smallest network are timed; a step costs something per multiply-accumulate and something per
-    sub-network.
 
     Args:
         budget_s: seconds.
-        supernet: its weights are not changed.
-        recipe: of the steps.
+        supernet: where it is trained; its weights are not changed.
         schedule: by number of steps.
-        batches: of the training images, by step and resolution.
-        validate: does one validation.
+        batches: of this process's training images, by step and resolution.
+        validate: does this process's part of one validation.
         batches_per_epoch: how many `batches` gives before an image comes again.
         compute: where the supernet is.
+        teacher: for phases with an external one.
 
     Raises:
         TrainingError: not enough for one step per phase.
     """
-    space, num_classes = supernet.space, supernet.num_classes
-    middle = space.resolutions[len(space.resolutions) // 2]
-    supernet.train()
-    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
-    teacher = supernet.extract(space.largest()).train()
-    teacher_macs = space.lower(space.largest(middle), num_classes).macs
-    points = []
-    for arch in (space.smallest(middle), space.largest(middle)):
-        seconds = []
-        for trial in range(1 + TRIALS):
-            started = time.monotonic()
-            images, labels = batches(trial, middle)
-            images, labels = images.to(compute.device), labels.to(compute.device)
-            float(train_step(supernet, [arch], images, labels, optimizer, recipe, teacher, precision=compute.precision))
-            seconds.append(time.monotonic() - started)
-        macs = (3 * space.lower(arch, num_classes).macs + teacher_macs) * recipe.batch_size
-        points.append((macs, sorted(seconds[1:])[TRIALS // 2]))
-    (least, fast), (most, slow) = points
-    per_mac = max(0.0, slow - fast) / (most - least) if most > least else slow / most
-    per_subnet = max(0.0, fast - per_mac * least)
-    started = time.monotonic()
-    validate()
-    validation = time.monotonic() - started
-
     sample = schedule(100 * batches_per_epoch)
-    work = work_per_step(sample, space, num_classes)
-    steps = zip(work, sample.phases, strict=True)
-    per_epoch = sum((per_mac * macs + per_subnet * phase.subnets) * phase.steps for macs, phase in steps) / 100
+    with torch.random.fork_rng(devices=[]):
+        steps = seconds_per_step(supernet, sample, batches, compute, teacher)
+        started = time.monotonic()
+        validate()
+        validation = time.monotonic() - started
+    per_epoch = sum(seconds * phase.steps for seconds, phase in zip(steps, sample.phases, strict=True)) / 100
     left = (1 - RESERVE) * budget_s - validation * len(sample.phases)
     epochs = min((left - validation * VALIDATIONS) / per_epoch, left / (per_epoch + validation / VALIDATION_EPOCHS))
     if epochs * batches_per_epoch < len(sample.phases):
@@ -83,3 +72,52 @@ def epochs_within(
             f"{validation:.1f} s each take longer; allow more time, or use a smaller space or fewer images"
         )
     return epochs
+
+
+def seconds_per_step(
+    supernet: Supernet, schedule: Schedule, batches: Batches, compute: Compute, teacher: nn.Module | None
+) -> list[float]:
+    """Seconds of a step of each phase in this process: batch, teacher, sub-networks, optimiser; exchanges are left out.
+
+    The median of a few steps like those of the training, at a rate of zero. Where the networks that were drawn have more or fewer
+    multiply-accumulates than the phase has on average, the time is scaled by that.
+    """
+    space = supernet.space
+    table = macs_table(segment_table(space, supernet.num_classes))
+    supernet.train()
+    state = State(supernet, schedule)
+    state.set_rate(0.0)
+    frozen = supernet.extract(space.largest()).train()  # as large as the teacher is going to be
+    found = []
+    for number, (phase, expected) in enumerate(
+        zip(schedule.phases, work_per_step(schedule, space, supernet.num_classes), strict=True)
+    ):
+        kept = space.keep_largest(**phase.keep)
+        guide = {"frozen": frozen, "largest": None, "external": teacher}[phase.teacher] if phase.distil else None
+        times = []
+        for trial in range(1 + TRIALS):
+            groups = STRATEGIES[phase.strategy](kept, phase.subnets, np.random.default_rng([number, trial]))
+            started = time.monotonic()
+            images, labels = (tensor.to(compute.device) for tensor in batches(trial, groups[0][0].resolution))
+            chosen = choose(supernet, groups, images, labels, precision=compute.precision)
+            loss = train_step(
+                supernet,
+                chosen,
+                images,
+                labels,
+                state.optimizer,
+                schedule.recipe,
+                guide,
+                in_place=phase.distil and phase.teacher == "largest",
+                only_largest_has_labels=phase.labels == "largest",
+                divergence=phase.divergence,
+                precision=compute.precision,
+            )
+            state.follow()
+            float(loss)  # until the device has done it all
+            if compute.device.type == "cuda":
+                torch.cuda.synchronize(compute.device)
+            macs = work_of_draws(phase, table, [groups]) * schedule.recipe.batch_size
+            times.append((time.monotonic() - started) * expected / macs)
+        found.append(statistics.median(times[1:]))
+    return found

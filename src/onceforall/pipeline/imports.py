@@ -1,6 +1,5 @@
 """`ofa import`: from weights that the Once-for-All authors published to a run directory, without training."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 from ..accuracy import AccuracyPredictor
 from ..data import PREPROCESSING
 from ..errors import DataError
-from ..files import locked, make_folder, reading_or_writing
+from ..files import locked, make_folder, reading_or_writing, sha256
 from ..published import load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
@@ -63,7 +62,7 @@ def import_original(
             raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
     _require_free(out)
     supernet = load_supernet(path, name)
-    imported = Imported(path.name, _sha256(path), name)
+    imported = Imported(path.name, sha256(path), name)
     published = None if predictor is None else AccuracyPredictor.from_published(predictor, space)
     on_event({"event": "note", "text": f"weights: {name}, {supernet.num_classes:,} classes"})
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
@@ -125,8 +124,3 @@ def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path
             f"{data} has {len(names):,} classes, the weights in {path} tell {supernet.num_classes:,} apart: give images of those, "
             "in their order; training a classifier for others is not there yet (without --data, what needs no images works)"
         )
-
-
-def _sha256(path: Path) -> str:
-    with reading_or_writing(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError, MissingExtraError, TrainingError
+from ..files import sha256
 from ..nn.tensor_files import read_tensors
 from ..train import Schedule
 
-__all__ = ["load_teacher", "taught_by_another"]
+__all__ = ["load_teacher", "require_same_teacher", "taught_by_another", "teacher_digest"]
 
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
@@ -28,10 +29,7 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> n
         CheckpointError: weights that are damaged or do not fit.
         MissingExtraError: timm is not installed.
     """
-    library, _, rest = text.partition(":")
-    name, _, file = rest.partition(":")
-    if library not in ("torchvision", "timm") or not name or not file:
-        raise TrainingError(f"teacher {text!r}: {FORM}")
+    library, name, file = _parts(text)
     tensors = read_tensors(Path(file).expanduser())
     try:
         model = _make(library, name, num_classes)
@@ -53,6 +51,38 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> n
         if shape != (2, num_classes):
             raise TrainingError(f"teacher {text!r} gives logits of shape {shape} for 2 images, (2, {num_classes}) is needed")
     return model
+
+
+def teacher_digest(text: str) -> str:
+    """The sha256 of the file that the text names.
+
+    Raises:
+        TrainingError: the text is not of that form.
+        FileError: there is no such file.
+    """
+    return sha256(Path(_parts(text)[2]).expanduser())
+
+
+def require_same_teacher(text: str, digest: str | None) -> None:
+    """Do nothing if the teacher's file is that of the first start, as far as its digest is known.
+
+    Raises:
+        TrainingError: it is another.
+        FileError: it is gone.
+    """
+    if digest is not None and teacher_digest(text) != digest:
+        raise TrainingError(
+            f"teacher {text!r}: the file is not the one that the run was started with: restore it, or choose another --out"
+        )
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Library, model and file."""
+    library, _, rest = text.partition(":")
+    name, _, file = rest.partition(":")
+    if library not in ("torchvision", "timm") or not name or not file:
+        raise TrainingError(f"teacher {text!r}: {FORM}")
+    return library, name, file
 
 
 def _make(library: str, name: str, num_classes: int) -> nn.Module:

@@ -20,7 +20,7 @@ from ..supernet import Supernet
 from ..train import SCHEMES, Recipe, Schedule, Settings, World
 from ..train import train as follow
 from ..train.checkpoint import latest
-from .arguments import check_numbers, require_same, require_same_threads
+from .arguments import check_numbers, compute_of, note_differences, require_same, settings_of
 from .budget import epochs_within, validate_every
 from .compute import Compute, choose_compute
 from .environment import environment
@@ -30,7 +30,7 @@ from .info import RunInfo
 from .metrics import forget_after, metrics_writer
 from .presets import PRESETS, Preset
 from .run import Run
-from .teacher import load_teacher, taught_by_another
+from .teacher import load_teacher, require_same_teacher, taught_by_another, teacher_digest
 
 __all__ = ["train"]
 
@@ -102,6 +102,7 @@ def train(
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "teacher": teacher,
         "epochs": epochs, "budget_s": budget_s,
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
+        "sync_norm": sync_norm, "independent": independent, "precision": precision,
     }  # fmt: skip
 
     out = Path(out)
@@ -110,34 +111,43 @@ def train(
         require_same(run, data, given)
         return run
     compute = choose_compute(device, precision)
-    settings = Settings(seed, sync_norm=sync_norm, same_archs=not independent, precision=compute.precision)
+    Settings(seed, sync_norm=sync_norm, same_archs=not independent, precision=compute.precision)  # refused before anything is done
     with World.joined(compute.device.type) as world:
         tell = on_event if world.leads else lambda event: None
         if world.leads:
             run, splits = (
-                _open(out, data, given, tell)
+                _open(out, data, given, world, compute, tell)
                 if resume and (out / "run.json").exists()
-                else _begin(out, data, given, cache_gb, compute, tell)
+                else _begin(out, data, given, cache_gb, world, compute, tell)
             )
         world.wait()
         if not world.leads:
             run = Run.open(out)
             splits = run.splits()
-        _follow(run, splits, world, settings, compute, tell, should_stop)
+        compute = compute_of(run, given, compute)
+        _follow(run, splits, world, settings_of(run, given, compute.precision), compute, tell, should_stop)
     return run
 
 
-def _open(out: Path, data: str, given: dict[str, Any], on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
+def _open(
+    out: Path, data: str, given: dict[str, Any], world: World, compute: Compute, on_event: Callable[[Event], None]
+) -> tuple[Run, Splits]:
     """A run that was begun before, and its images."""
     run = Run.open(out)
     require_same(run, data, given)
     splits = run.splits(lambda done, total: on_event({"event": "decode", "done": done, "total": total}))
-    require_same_threads(run, on_event)
+    note_differences(run, compute, world.size, on_event)
     return run, splits
 
 
 def _begin(
-    out: Path, data: str, given: dict[str, Any], cache_gb: float, compute: Compute, on_event: Callable[[Event], None]
+    out: Path,
+    data: str,
+    given: dict[str, Any],
+    cache_gb: float,
+    world: World,
+    compute: Compute,
+    on_event: Callable[[Event], None],
 ) -> tuple[Run, Splits]:
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
@@ -159,16 +169,34 @@ def _begin(
         crop_share=chosen.crop_share,
         seed=seed,
         preset=name,
-        environment={**environment(), "device": compute.name, "precision": compute.precision},
-        arguments=given,
+        environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
+        arguments={**given, "precision": compute.precision},
     )
+    teacher = None
+    if given["teacher"] is not None:
+        teacher = load_teacher(given["teacher"], len(splits.classes), made.resolutions).to(compute.device)
+        info = replace(info, arguments={**info.arguments, "teacher_sha256": teacher_digest(given["teacher"])})
+
+    def schedule(steps: int) -> Schedule:
+        own = chosen.schedule(made, steps)
+        return own if teacher is None else taught_by_another(own)
+
     run = Run(out, info)  # on the disk when everything about it is known
-    if given["teacher"] is not None:
-        load_teacher(given["teacher"], len(splits.classes), made.resolutions)
-    schedule = chosen.schedule(made, _steps(run, chosen, splits, epochs, budget_s, compute))
-    if given["teacher"] is not None:
-        schedule = taught_by_another(schedule)
-    return Run.create(out, info, schedule=schedule, problems=splits.problems), splits
+    batches = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size)
+    if budget_s is not None:
+        supernet = _fresh(run).to(compute.device)
+        epochs = epochs_within(
+            budget_s,
+            supernet,
+            schedule,
+            _batch_maker(batches, compute),
+            lambda: _validate(run, supernet, run.space, splits, world),
+            batches_per_epoch=batches.batches_per_epoch,
+            compute=compute,
+            teacher=teacher,
+        )
+    steps = round((chosen.epochs if epochs is None else epochs) * batches.batches_per_epoch)
+    return Run.create(out, info, schedule=schedule(steps), problems=splits.problems), splits
 
 
 def _follow(
@@ -185,7 +213,10 @@ def _follow(
     schedule = Schedule.from_json(read_text(out / "schedule.json"))
     batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
     named = run.info.arguments.get("teacher")
-    teacher = None if named is None else load_teacher(named, run.num_classes, run.space.resolutions).to(compute.device)
+    teacher = None
+    if named is not None:
+        require_same_teacher(named, run.info.arguments.get("teacher_sha256"))
+        teacher = load_teacher(named, run.num_classes, run.space.resolutions).to(compute.device)
     with locked(out) if world.leads else nullcontext():
         saved = latest(out / "checkpoints")
         start = saved.step if saved else 0
@@ -201,7 +232,7 @@ def _follow(
             _batch_maker(batches, compute),
             folder=out,
             start=saved,
-            settings=replace(settings, seed=run.info.seed, validate_every=every),
+            settings=replace(settings, validate_every=every),
             validate=lambda net, kept, phase: _validate(run, net, kept, splits, world),
             on_event=on_event,
             should_stop=should_stop,
@@ -253,21 +284,3 @@ def _batch_maker(batches: TrainBatches, compute: Compute) -> Callable[[int, int]
     if compute.device.type == "cuda" and DeviceBatches.fits(batches, compute.device):
         return DeviceBatches(batches, compute.device).batch
     return batches.batch
-
-
-def _steps(run: Run, preset: Preset, splits: Splits, epochs: float | None, budget_s: float | None, compute: Compute) -> int:
-    """Optimiser steps that were asked for; a few steps are timed if there is a budget."""
-    batches = run.train_batches(splits, preset.recipe.batch_size)
-    if budget_s is not None:
-        supernet = _fresh(run).to(compute.device)
-        epochs = epochs_within(
-            budget_s,
-            supernet,
-            preset.recipe,
-            lambda steps: preset.schedule(run.space, steps),
-            _batch_maker(batches, compute),
-            lambda: _validate(run, supernet, run.space, splits, World()),
-            batches_per_epoch=batches.batches_per_epoch,
-            compute=compute,
-        )
-    return round((preset.epochs if epochs is None else epochs) * batches.batches_per_epoch)

@@ -119,7 +119,7 @@ def choose(
         return [group[0] for group in groups]
     with torch.no_grad(), in_precision(precision, images.device):
         found = [F.cross_entropy(_wide(supernet(images, arch, sync_norm=sync_norm)), labels) for group in tried for arch in group]
-    rows = mean(torch.stack(found)).split([len(group) for group in tried])
+    rows = torch.split(mean(torch.stack(found)), [len(group) for group in tried])
     best = iter(pad_sequence(list(rows), batch_first=True, padding_value=torch.inf).argmin(1).tolist())
     return [group[next(best)] if len(group) > 1 else group[0] for group in groups]
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..costs import macs_table, segment_table
+from ..costs import CostTable, macs_table, segment_table
 from ..space import Space
-from .schedule import Schedule
-from .strategies import STRATEGIES
+from .schedule import Phase, Schedule
+from .strategies import STRATEGIES, Groups
 
-__all__ = ["work_per_step"]
+__all__ = ["work_of_draws", "work_per_step"]
 
 DRAWS = 64
 
@@ -22,12 +22,18 @@ def work_per_step(schedule: Schedule, space: Space, num_classes: int) -> list[fl
     work = []
     for phase in schedule.phases:
         kept = space.keep_largest(**phase.keep)
-        groups = [group for _ in range(DRAWS) for group in STRATEGIES[phase.strategy](kept, phase.subnets, rng)]
-        macs = 3 * table.estimate([group[0] for group in groups]).sum()
-        if tried := [arch for group in groups if len(group) > 1 for arch in group]:
-            macs += table.estimate(tried).sum()
-        if phase.distil and phase.teacher == "frozen":
-            resolutions = [group[0].resolution for group in groups[:: len(groups) // DRAWS]]
-            macs += table.estimate([space.largest(resolution) for resolution in resolutions]).sum()
-        work.append(float(macs) / DRAWS * schedule.recipe.batch_size)
+        draws = [STRATEGIES[phase.strategy](kept, phase.subnets, rng) for _ in range(DRAWS)]
+        work.append(work_of_draws(phase, table, draws) / DRAWS * schedule.recipe.batch_size)
     return work
+
+
+def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
+    """Multiply-accumulates of steps that train these groups, for one image; `table` holds those of the whole space's networks."""
+    groups = [group for draw in draws for group in draw]
+    macs = 3 * table.estimate([group[0] for group in groups]).sum()
+    if tried := [arch for group in groups if len(group) > 1 for arch in group]:
+        macs += table.estimate(tried).sum()
+    if phase.distil and phase.teacher == "frozen":
+        space = table.segments.space
+        macs += table.estimate([space.largest(draw[0][0].resolution) for draw in draws]).sum()
+    return float(macs)
