@@ -261,3 +261,19 @@ def test_the_reports_page_needs_nothing_else(measured: Path, tmp_path: Path) -> 
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script src" not in page
     assert json.dumps(str(measured))[1:-1] in page
+
+
+def test_limits_of_size_need_no_profile(run_copy: Path) -> None:
+    shutil.rmtree(run_copy / "latency")
+    run = Run.open(run_copy)
+    largest = run.space.lower(run.space.largest(), run.num_classes)
+    budget = Budget(macs=0.7 * largest.macs, params=0.9 * largest.params, memory_bytes=largest.peak_memory_bytes)
+    best = search(run_copy, budget, finalists=2)[0]
+    assert run.space.lower(best.arch, run.num_classes).macs <= 0.7 * largest.macs
+    assert best.predicted_ms is None
+    assert best.timing.ms > 0
+    (network,) = specialise(run_copy, [budget], finalists=1, export=["safetensors"])
+    assert network.chosen.predicted_ms is None
+    assert report(run_copy).exists()
+    with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
+        search(run_copy, Budget(latency_ms=100.0))

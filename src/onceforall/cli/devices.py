@@ -23,7 +23,7 @@ def measure(
     shape: Annotated[str | None, typer.Option(metavar="CxHxW", help="Of one input, where the file leaves it open.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Time a model file on a device, and see what memory it takes."""
+    """Time a model file, and see what memory it takes."""
     from ..pipeline.measure import measure as call
 
     found = call(model, device=on_host(device, host), shape=None if shape is None else _shape(shape))

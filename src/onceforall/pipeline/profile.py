@@ -10,7 +10,7 @@ from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_re
 from ..latency.device import IMPORTED
 from .run import Run
 
-__all__ = ["imported", "kit", "latency_table", "profile"]
+__all__ = ["imported", "kit", "latency_table", "profile", "profiled"]
 
 
 def profile(
@@ -105,6 +105,11 @@ def imported(folder: Path, results: Path, device: str) -> LatencyTable:
     with locked(place):
         table.save(place / "table.json")
     return table
+
+
+def profiled(run: Run, device: str) -> bool:
+    """Whether there is a latency table of the device."""
+    return (run.folder / "latency" / str(Device.parse(device)) / "table.json").exists()
 
 
 def latency_table(run: Run, device: str) -> LatencyTable:

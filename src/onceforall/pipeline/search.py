@@ -1,6 +1,6 @@
 """`ofa search`: the most accurate network within limits; the best candidates are measured before one is chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,18 +8,17 @@ from typing import Any, cast
 import numpy as np
 from torch.fx import GraphModule
 
-from ..accuracy import AccuracyPredictor
 from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
-from ..costs import SegmentTable, macs_table, memory_table, params_table, segment_table
+from ..costs import macs_table, memory_table, params_table, segment_table
 from ..errors import InfeasibleError
 from ..files import append_line
-from ..latency import LatencyTable, Timing, measure_networks, stand_in
+from ..latency import Device, Timing, list_devices, measure_networks, stand_in
 from ..readable import amount, memory, milliseconds
 from ..search import maximise
 from .evaluate import calibrated
 from .predict import load_predictor
-from .profile import latency_table
+from .profile import latency_table, profiled
 from .run import Run
 
 __all__ = ["Budget", "Candidate", "Searcher", "search"]
@@ -59,7 +58,7 @@ class Candidate:
     arch: Arch
     predicted_top1: float
     predicted_std: float
-    predicted_ms: float
+    predicted_ms: float | None
     accuracy: Accuracy
     timing: Timing
 
@@ -86,7 +85,7 @@ def search(
     Args:
         folder: the run directory.
         budget: what the network may cost.
-        device: that was profiled.
+        device: that was profiled; without a latency limit it need not be.
         finalists: best predicted networks that are measured.
         seed: of the search.
         on_step: called with what is being done.
@@ -100,15 +99,18 @@ def search(
     """
     run = Run.open(folder)
     run.require_images()
-    searcher = Searcher(run, latency_table(run, device), load_predictor(run), segment_table(run.space, run.num_classes))
+    searcher = Searcher(run, device, [budget])
     return searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
 
 
 class Searcher:
     """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next."""
 
-    def __init__(self, run: Run, table: LatencyTable, predictor: AccuracyPredictor, segments: SegmentTable) -> None:
-        self.run, self.table, self.predictor = run, table, predictor
+    def __init__(self, run: Run, device: str, budgets: Sequence[Budget]) -> None:
+        self.run, self.device, self.predictor = run, Device.parse(device), load_predictor(run)
+        limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
+        self.table = latency_table(run, device) if limited or profiled(run, device) else None
+        segments = segment_table(run.space, run.num_classes)
         self.costs = {"macs": macs_table(segments), "params": params_table(segments), "memory_bytes": memory_table(segments)}
         self.supernet, self.splits = run.supernet(), run.splits()
         self.measured: dict[Arch, Candidate] = {}
@@ -119,7 +121,7 @@ class Searcher:
         limits = {name: (self.costs[name].estimate, value) for name, value in given.items() if name in self.costs}
         aim, fastest = budget.latency_ms, 0.0
         for _ in range(ROUNDS):
-            if aim is not None:
+            if aim is not None and self.table is not None:
                 limits["latency_ms"] = (self.table.estimate, aim)
             on_step(f"searching {amount(self.run.space.count())} networks for {budget}")
             try:
@@ -168,12 +170,13 @@ class Searcher:
         plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
         pairs = [(plan, cast(GraphModule, ready.network)) for plan, ready in zip(plans, networks, strict=True)]
         genes = self.run.space.genes(archs)
-        if self.table.device.imported:
-            timings = [self._estimated(ms) for ms in self.table.estimate(genes).tolist()]
+        expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
+        if self.device.imported:
+            timings = [self._estimated(ms) for ms in expected]
         else:
-            timings = measure_networks(pairs, self.table.device, baseline_ms=self.table.baseline_ms)
+            timings = measure_networks(pairs, self.device, baseline_ms=self._baseline_ms)
         mean, std = self.predictor.predict_with_error(genes)
-        predicted = zip(mean.tolist(), std.tolist(), self.table.estimate(genes).tolist(), strict=True)
+        predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
             Candidate(arch, *numbers, accuracy, timing)
             for arch, numbers, accuracy, timing in zip(archs, predicted, accuracies, timings, strict=True)
@@ -181,22 +184,36 @@ class Searcher:
 
     def time(self, arch: Arch) -> Timing:
         """Latency of one network, alone."""
-        if self.table.device.imported:
+        if self.device.imported and self.table is not None:
             return self._estimated(float(self.table.estimate([arch])[0]))
         plan = self.run.space.lower(arch, self.run.num_classes)
-        (timing,) = measure_networks([(plan, stand_in(plan))], self.table.device, rounds=80, baseline_ms=self.table.baseline_ms)
+        (timing,) = measure_networks([(plan, stand_in(plan))], self.device, rounds=80, baseline_ms=self._baseline_ms)
         return timing
 
     def _estimated(self, ms: float) -> Timing:
         """In place of a time where nothing can be measured: the estimate, and how far off nine tenths of the estimates are."""
+        assert self.table is not None  # imported devices have one
         errors = self.table.errors
         off = float(np.quantile(np.abs(np.array(errors.predicted) / np.array(errors.measured) - 1), 0.9))
         return Timing(ms, ms * (1 - off), ms * (1 + off), 0)
 
+    @property
+    def hardware(self) -> str:
+        """The processor and the runtime, in words."""
+        if self.table is not None:
+            return f"{self.table.processor}, {self.device.runtime} {self.table.version}".rstrip()
+        (here,) = (found for found in list_devices() if found.runtime == self.device.runtime)
+        where = here.processor if self.device.host is None else self.device.host
+        return f"{where}, {self.device.runtime} {here.version}"
+
+    @property
+    def _baseline_ms(self) -> float | None:
+        return None if self.table is None else self.table.baseline_ms
+
     def _note(self, budget: Budget, candidate: Candidate) -> None:
         record = {
             "budget": asdict(budget),
-            "device": str(self.table.device),
+            "device": str(self.device),
             "arch": candidate.arch.to_json(),
             "predicted_top1": candidate.predicted_top1,
             "held_out_top1": candidate.accuracy.top1,

@@ -10,15 +10,12 @@ from torch import Tensor
 
 from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
-from ..costs import segment_table
 from ..data import Splits
 from ..errors import DeviceError, FileError, InfeasibleError, VerificationError
 from ..export import FORMATS, CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
 from ..files import make_folder, write_json
-from ..latency import LatencyTable, Timing, measure_onnx
+from ..latency import Device, LatencyTable, Timing, measure_onnx
 from .evaluate import calibrated
-from .predict import load_predictor
-from .profile import latency_table
 from .run import Run
 from .search import Budget, Candidate, Searcher
 
@@ -58,7 +55,7 @@ def specialise(
     Args:
         folder: the run directory.
         budgets: what each network may cost.
-        device: that was profiled.
+        device: that was profiled; without latency limits it need not be.
         export: formats, see `onceforall.export.FORMATS`.
         out: where the folders of the networks go; None for specialised/ in the run directory.
         finalists: best predicted networks that are measured before one is chosen.
@@ -76,11 +73,10 @@ def specialise(
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     run = Run.open(folder)
     run.require_images()
-    table = latency_table(run, device)
+    searcher = Searcher(run, device, budgets)
     make_folder(run.folder / "specialised")
     place = make_folder(Path(out) if out else run.folder / "specialised")
-    searcher = Searcher(run, table, load_predictor(run), segment_table(run.space, run.num_classes))
-    names = [_name(table, budget) for budget in budgets]
+    names = [_name(searcher.device, budget) for budget in budgets]
     if len(set(names)) < len(names):
         raise FileError(f"two of the budgets are so alike that their networks would have one folder, {max(names, key=names.count)}")
     results = []
@@ -136,7 +132,7 @@ def _confirmed(
 def _take_home(
     run: Run, searcher: Searcher, budget: Budget, chosen: Candidate, confirmed: Timing, target: Path, export: Sequence[str]
 ) -> Specialised:
-    table = searcher.table
+    table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
     data = Path(run.require_images().source).name
     ready = calibrated(run, searcher.supernet, arch, splits)
@@ -148,23 +144,23 @@ def _take_home(
         model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
         accuracy = onnx_top1(model, batches) if model.exists() else evaluate(ready, batches)
         timing = confirmed
-        if model.exists() and table.device.runtime in ("onnxruntime", "openvino"):
-            timing = measure_onnx(model.read_bytes(), shape, table.device, rounds=80, baseline_ms=table.baseline_ms)
+        if model.exists() and device.runtime in ("onnxruntime", "openvino"):
+            timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, baseline_ms=table.baseline_ms if table else None)
         found.append((accuracy, timing))
-        method = f"{table.processor}, {table.device.runtime} {table.version}, "
+        method = f"{searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"
         return CardFacts(
-            name=f"{data} within {budget} on {table.device.spec}",
+            name=f"{data} within {budget} on {device.spec}",
             data=data,
             top1=accuracy.top1,
             top5=accuracy.top5 if run.num_classes > 5 else None,
             test_images=accuracy.images,
-            latency=[LatencyRow(table.device.spec, method, timing.ms, timing.low, timing.high)],
+            latency=[LatencyRow(device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
             notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
         )
 
-    shares = _shares(table, arch)
+    shares = {} if table is None else _shares(table, arch)
     export_network(
         target,
         space=run.space,
@@ -183,7 +179,7 @@ def _take_home(
         {
             "folder": str(target),
             "arch": arch.to_json(),
-            "device": str(table.device),
+            "device": str(device),
             "budget": asdict(budget),
             "shares": shares,
             "predicted_top1": chosen.predicted_top1,
@@ -196,11 +192,10 @@ def _take_home(
     return Specialised(target, budget, chosen, accuracy, timing)
 
 
-def _name(table: LatencyTable, budget: Budget) -> str:
+def _name(device: Device, budget: Budget) -> str:
     """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
     units = {"latency_ms": "ms", "macs": "macs", "params": "params", "memory_bytes": "bytes"}
     parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
-    device = table.device
     settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
     where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]
     return "-".join([device.runtime, *where, *settings, *(parts or ["best"])]).replace("+", "")
