@@ -1,6 +1,7 @@
 """Batches made by matrix products are those of `TrainBatches`, to one level of 255."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import MakeFolder
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from onceforall.data import PREPROCESSING, Augment, DeviceBatches, Images, TrainBatches, open_data
 from onceforall.data.on_device import resize_weights
@@ -35,6 +37,29 @@ def test_same_as_on_the_cpu(images: Images, colour: float, levels: float, resolu
             difference = (x - z).abs() * 255 * torch.tensor(PREPROCESSING.std)[:, None, None]
             assert difference.max() < levels
             assert difference.mean() < 0.5
+
+
+class Largest(TorchDispatchMode):
+    """The most bytes that any tensor takes that is made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        own = [t for t in args if isinstance(t, torch.Tensor)]
+        if isinstance(out, torch.Tensor) and all(out.data_ptr() != t.data_ptr() for t in own):
+            self.bytes = max(self.bytes, out.untyped_storage().nbytes())
+        return out
+
+
+def test_memory_is_that_of_a_few_batches(images: Images) -> None:
+    """Not that of the weights for every row."""
+    made = DeviceBatches(TrainBatches(images, 8, 3, Augment(colour=1.0)), CPU)
+    with Largest() as largest:
+        x, _ = made.batch(0, 48)
+    assert largest.bytes <= 2 * x.numel() * x.element_size()
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 5))

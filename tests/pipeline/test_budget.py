@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from onceforall import Space, Supernet
+from onceforall.data import DeviceBatches, TrainBatches
 from onceforall.errors import TrainingError
+from onceforall.pipeline import Run
 from onceforall.pipeline.budget import RESERVE, epochs_within, seconds_per_step
 from onceforall.pipeline.compute import Compute
 from onceforall.pipeline.teacher import taught_by_another
@@ -93,6 +95,30 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
     with pytest.raises(Exception, match="the batch size is 32, which 3 processes cannot share evenly"):
         pipeline._begin(tmp_path / "run", "digits", given, 1.0, World(0, 3), CPU, lambda event: None)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("fits", "said"), [(True, "are copied to the GPU"), (False, "do not fit into the memory of the GPU")])
+def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.MonkeyPatch, fits: bool, said: str) -> None:
+    """Without a GPU, by a device that says that it is one."""
+    pipeline = importlib.import_module("onceforall.pipeline.train")
+    run = Run.open(trained)
+    own = run.train_batches(run.splits(), 16)
+
+    class OnTheCpu(DeviceBatches):
+        def __init__(self, batches: TrainBatches, device: torch.device) -> None:
+            super().__init__(batches, torch.device("cpu"))
+
+        @staticmethod
+        def fits(batches: TrainBatches, device: torch.device) -> bool:
+            return fits
+
+    monkeypatch.setattr(pipeline, "DeviceBatches", OnTheCpu)
+    events: list[dict[str, Any]] = []
+    make = pipeline._batch_maker(own, Compute(torch.device("cuda", 0), "float32"), events.append)
+    assert torch.equal(make(0, 16)[1], own.batch(0, 16)[1])
+    (event,) = events
+    assert event["event"] == "note"
+    assert said in event["text"]
 
 
 def test_too_little() -> None:

@@ -6,10 +6,11 @@ such a matrix holds the weights with which one pixel of the result takes the pix
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import BRIGHTNESS, GREY, SATURATION, TrainBatches
+from .batches import BRIGHTNESS, GREY, SATURATION, Draw, TrainBatches
 
 __all__ = ["DeviceBatches"]
 
@@ -30,6 +31,9 @@ class DeviceBatches:
     device: torch.device
     _pixels: Tensor = field(init=False)  # (all pixels of all images, 3) uint8
     _labels: Tensor = field(init=False)
+    _scale: Tensor = field(init=False)  # with _shift: from [0, 255] to the network's input
+    _shift: Tensor = field(init=False)
+    _grey: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         pixels = self.batches.images.store.pixels
@@ -39,39 +43,47 @@ class DeviceBatches:
             on_device[start : start + len(part)].copy_(torch.from_numpy(part))
         object.__setattr__(self, "_pixels", on_device.view(-1, 3))
         object.__setattr__(self, "_labels", torch.from_numpy(self.batches.images.labels).to(self.device))
+        moments = (self.batches.preprocessing.mean, self.batches.preprocessing.std)
+        mean, std = (torch.tensor(values, device=self.device) for values in moments)
+        object.__setattr__(self, "_scale", 1 / (255 * std))
+        object.__setattr__(self, "_shift", mean / std)
+        object.__setattr__(self, "_grey", torch.tensor(GREY, device=self.device))
 
     @staticmethod
     def fits(batches: TrainBatches, device: torch.device) -> bool:
         """Whether a CUDA device has the memory."""
         free, _ = torch.cuda.mem_get_info(device)
-        return len(batches.images.store.pixels) <= SHARE * free
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps what was freed
+        return len(batches.images.store.pixels) <= SHARE * (free + unused)
 
     def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
         """Images (n, 3, resolution, resolution) float32, channels-last, and labels (n,) int64, of batch `step`, on the device."""
-        draw, images = self.batches.draw(step), self.batches.images
-        widths = images.shapes[draw.chosen, 1]
-        starts = images.store.index[images.rows[draw.chosen], 1] // 3
-        top, left, height, width = (self._put(column) for column in draw.boxes.T)
-        tall, wide = draw.boxes[:, 2:].max(0).tolist()
+        draw = self.batches.draw(step)
+        n, (tall, wide) = len(draw.chosen), draw.boxes[:, 2:].max(0).tolist()
+        drawn = self._put(draw)
+        chosen, starts, widths, flips, top, left, height, width = drawn[:8].long()
         rows = (top[:, None] + torch.arange(tall, device=self.device)).minimum((top + height - 1)[:, None])
         columns = (left[:, None] + torch.arange(wide, device=self.device)).minimum((left + width - 1)[:, None])
-        where = (self._put(starts)[:, None] + rows * self._put(widths)[:, None])[:, :, None] + columns[:, None]
-        crops = self._pixels[where.reshape(-1)].view(len(where), tall, 3 * wide).float()
+        where = (starts[:, None] + rows * widths[:, None])[:, :, None] + columns[:, None]
+        crops = self._pixels[where.reshape(-1)].view(n, tall, 3 * wide).float()
         across = resize_weights(width, wide, resolution)
-        across = torch.where(self._put(draw.flips)[:, None, None], across.flip(1), across)
-        x = torch.bmm(resize_weights(height, tall, resolution), crops).view(-1, resolution, wide, 3)
-        x = torch.matmul(across[:, None], x).round_()
+        across = torch.where(flips.bool()[:, None, None], across.flip(1), across)
+        x = torch.bmm(resize_weights(height, tall, resolution), crops).view(n, resolution, wide, 3)
+        # the columns of all rows and colours at once: multiplied row by row, torch would copy the weights for each row
+        x = torch.bmm(across, x.permute(0, 2, 1, 3).reshape(n, wide, resolution * 3))
+        x = x.view(n, resolution, resolution, 3).permute(0, 2, 1, 3).contiguous().round_()
         if self.batches.augment.colour:
-            x = jitter(x, self._put(draw.colour))
-        mean, std = (torch.tensor(values, device=self.device) for values in self._moments())
-        x = x.mul_(1 / (255 * std)).sub_(mean / std)
-        return x.permute(0, 3, 1, 2), self._labels[self._put(draw.chosen)]
+            x = jitter(x, drawn[8:].float()[:, :, None, None, None], self._grey)
+        x = x.mul_(self._scale).sub_(self._shift)
+        return x.permute(0, 3, 1, 2), self._labels[chosen]
 
-    def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return self.batches.preprocessing.mean, self.batches.preprocessing.std
-
-    def _put(self, values: object) -> Tensor:
-        return torch.as_tensor(values).to(self.device, non_blocking=True)
+    def _put(self, draw: Draw) -> Tensor:
+        """All that was drawn, and where the images lie, in one copy: (10, n) float64, exact for whole numbers below 2^53."""
+        images = self.batches.images
+        starts, widths = images.store.index[images.rows[draw.chosen], 1] // 3, images.shapes[draw.chosen, 1]
+        colour = draw.colour.reshape(2, -1)
+        packed = torch.from_numpy(np.stack([draw.chosen, starts, widths, draw.flips, *draw.boxes.T, *colour]).astype(np.float64))
+        return (packed.pin_memory() if self.device.type == "cuda" else packed).to(self.device, non_blocking=True)
 
 
 def resize_weights(sizes: Tensor, span: int, resolution: int) -> Tensor:
@@ -93,8 +105,8 @@ def resize_weights(sizes: Tensor, span: int, resolution: int) -> Tensor:
     return weights / weights.sum(2, keepdim=True)
 
 
-def jitter(pixels: Tensor, spread: Tensor) -> Tensor:
-    """Change brightness and saturation image by image; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1)."""
+def jitter(pixels: Tensor, spread: Tensor, grey_of: Tensor) -> Tensor:
+    """Change brightness and saturation image by image; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1), grey_of (3,)."""
     light, colour = (1 + BRIGHTNESS * spread[0]).clamp(min=0), (1 + SATURATION * spread[1]).clamp(min=0)
-    grey = (pixels @ torch.tensor(GREY, device=pixels.device))[..., None]
+    grey = (pixels @ grey_of)[..., None]
     return (pixels * (light * colour) + grey * (light * (1 - colour))).clamp_(0, 255)

@@ -220,6 +220,7 @@ def _follow(
     with locked(out) if world.leads else nullcontext():
         saved = latest(out / "checkpoints")
         start = saved.step if saved else 0
+        make = _batch_maker(batches, compute, on_event)
         if world.leads:
             forget_after(out / "metrics.jsonl", start)
             on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
@@ -229,7 +230,7 @@ def _follow(
         follow(
             supernet,
             schedule,
-            _batch_maker(batches, compute),
+            make,
             folder=out,
             start=saved,
             settings=replace(settings, validate_every=every),
@@ -279,8 +280,15 @@ def _fresh(run: Run) -> Supernet:
         return Supernet(run.space, run.num_classes)
 
 
-def _batch_maker(batches: TrainBatches, compute: Compute) -> Callable[[int, int], tuple[Tensor, Tensor]]:
+def _batch_maker(
+    batches: TrainBatches, compute: Compute, on_event: Callable[[Event], None] = lambda event: None
+) -> Callable[[int, int], tuple[Tensor, Tensor]]:
     """Batches by step and resolution, made on the GPU where it has room for the images."""
-    if compute.device.type == "cuda" and DeviceBatches.fits(batches, compute.device):
-        return DeviceBatches(batches, compute.device).batch
-    return batches.batch
+    if compute.device.type != "cuda":
+        return batches.batch
+    size = f"the training images ({len(batches.images.store.pixels) / 1e9:.2g} GB)"
+    if not DeviceBatches.fits(batches, compute.device):
+        on_event({"event": "note", "text": f"{size} do not fit into the memory of the GPU: batches are made on the CPU"})
+        return batches.batch
+    on_event({"event": "note", "text": f"{size} are copied to the GPU: batches are made there"})
+    return DeviceBatches(batches, compute.device).batch
