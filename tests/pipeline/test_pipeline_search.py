@@ -212,7 +212,7 @@ def test_specialise_refuses_at_once(run_copy: Path, tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="unknown export format 'onx': choose from pytorch, onnx"):
         specialise(run_copy, [Budget()], export=["onx"])
     with pytest.raises(FileError, match=r"pytorch was not measured yet: ofa profile .* --device pytorch"):
-        specialise(run_copy, [Budget()], device="pytorch")
+        specialise(run_copy, [Budget(latency_ms=5.0)], device="pytorch")
     with pytest.raises(DeviceError, match="unknown runtime 'tpu'"):
         specialise(run_copy, [Budget()], device="tpu")
     (tmp_path / "file").write_text("mine")
@@ -223,7 +223,7 @@ def test_specialise_refuses_at_once(run_copy: Path, tmp_path: Path) -> None:
 def test_what_comes_first(trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
-        search(run, Budget())
+        search(run, Budget(latency_ms=5.0))
     with pytest.raises(DeviceError, match="unknown device setting 'cores'"):
         profile(run, device="cpu:cores=2")
 
@@ -272,7 +272,7 @@ def test_limits_of_size_need_no_profile(run_copy: Path) -> None:
     assert run.space.lower(best.arch, run.num_classes).macs <= 0.7 * largest.macs
     assert best.predicted_ms is None
     assert best.timing.ms > 0
-    (network,) = specialise(run_copy, [budget], finalists=1, export=["safetensors"])
+    (network,) = specialise(run_copy, [budget], finalists=1, export=["pytorch"])
     assert network.chosen.predicted_ms is None
     assert report(run_copy).exists()
     with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):

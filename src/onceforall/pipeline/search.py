@@ -107,9 +107,10 @@ class Searcher:
     """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next."""
 
     def __init__(self, run: Run, device: str, budgets: Sequence[Budget]) -> None:
-        self.run, self.device, self.predictor = run, Device.parse(device), load_predictor(run)
+        self.run, self.device = run, Device.parse(device)
         limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
         self.table = latency_table(run, device) if limited or profiled(run, device) else None
+        self.predictor = load_predictor(run)
         segments = segment_table(run.space, run.num_classes)
         self.costs = {"macs": macs_table(segments), "params": params_table(segments), "memory_bytes": memory_table(segments)}
         self.supernet, self.splits = run.supernet(), run.splits()
