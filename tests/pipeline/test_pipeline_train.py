@@ -179,7 +179,7 @@ def unfinished(trained: Path, tmp_path: Path) -> Path:
         ({"holdout": 0.2}, "started with holdout 0.1, not 0.2"),
         ({"precision": "bfloat16"}, "started with precision float32, not bfloat16: resume without it"),
         ({"sync_norm": True}, "started with sync_norm False, not True"),
-        ({"independent": True}, "started with independent False, not True"),
+        ({"same_networks": True}, "started with same_networks False, not True"),
     ],
 )
 def test_resume_with_other_arguments(trained: Path, change: dict[str, Any], message: str) -> None:
@@ -207,7 +207,7 @@ def test_resume_follows_the_first_start(tmp_path: Path, monkeypatch: pytest.Monk
         follow(*args, settings=settings, **options)
 
     monkeypatch.setattr(importlib.import_module("onceforall.pipeline.train"), "follow", spy)
-    for name, given in (("a", {"sync_norm": True}), ("b", {"independent": True, "precision": "bfloat16"})):
+    for name, given in (("a", {"sync_norm": True}), ("b", {"same_networks": False, "precision": "bfloat16"})):
         with pytest.raises(StoppedError):
             go(tmp_path / name, should_stop=lambda: True, **given)
         with pytest.raises(StoppedError):
@@ -221,9 +221,11 @@ def test_resume_follows_the_first_start(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_run_of_before_settings_were_kept_follows_what_is_given(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         go(tmp_path / "run", should_stop=lambda: True)
-    edited(tmp_path / "run" / "run.json", lambda d: [d["arguments"].pop(key) for key in ("precision", "sync_norm", "independent")])
+    edited(
+        tmp_path / "run" / "run.json", lambda d: [d["arguments"].pop(key) for key in ("precision", "sync_norm", "same_networks")]
+    )
     with pytest.raises(StoppedError):
-        go(tmp_path / "run", resume=True, precision="bfloat16", independent=True, should_stop=lambda: True)
+        go(tmp_path / "run", resume=True, precision="bfloat16", same_networks=True, should_stop=lambda: True)
 
 
 def test_resume_with_other_threads_is_noted(trained: Path, tmp_path: Path) -> None:

@@ -42,13 +42,14 @@ def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None
 
 def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None:
     two, alone = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("two", "alone"))
-    ended = torchrun("evaluate", str(two), "--arch", "random:3", "--json")
+    ended = torchrun("evaluate", str(two), "--arch", "random:3", "--split", "test", "--json")
     assert ended.returncode == 0, ended.stderr
-    one = evaluate(alone, arch="random:3")
+    one = evaluate(alone, arch="random:3", split="test")
     found = json.loads(ended.stdout)
     assert [row["name"] for row in found] == ["random 1", "random 2", "random 3"]
     assert [row["top1"] for row in found] == [result.accuracy.top1 for result in one]
     assert len((two / "evaluations.jsonl").read_text().splitlines()) == 3
+    assert len((two / "test_openings.jsonl").read_text().splitlines()) == 1, "one opening is written down once"
 
 
 def test_train_and_what_cannot_be_shared(tmp_path: Path) -> None:

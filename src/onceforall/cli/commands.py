@@ -74,8 +74,8 @@ def train(
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     sync_norm: Annotated[bool, typer.Option("--sync-norm", help="Under torchrun: batch norm over all processes.")] = False,
-    independent: Annotated[
-        bool, typer.Option("--independent", help="Under torchrun: each process draws its own sub-networks.")
+    same_networks: Annotated[
+        bool, typer.Option("--same-networks", help="Under torchrun: all train the same sub-networks.")
     ] = False,
     device: TorchDevice = "auto",
     precision: Annotated[
@@ -103,7 +103,7 @@ def train(
             limit=limit,
             resume=resume,
             sync_norm=sync_norm,
-            independent=independent,
+            same_networks=same_networks,
             device=device,
             precision=precision,
             cache_gb=cache_gb,

@@ -44,7 +44,7 @@ def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     source = run.require_images().source
     if source not in (data, lasting(data)):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
-    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1, "sync_norm": False, "independent": False}
+    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False}
     for name, value in json.loads(json.dumps(given)).items():
         if name in first and value not in (None, own.get(name), first[name]):
             raise TrainingError(
@@ -64,7 +64,9 @@ def compute_of(run: Run, given: dict[str, Any], compute: Compute) -> Compute:
 def settings_of(run: Run, given: dict[str, Any], precision: str) -> Settings:
     """The settings of the run's first start."""
     first = {**given, **run.info.arguments}
-    return Settings(run.info.seed, sync_norm=first["sync_norm"], same_archs=not first["independent"], precision=precision)
+    return Settings(
+        run.info.seed, sync_norm=first["sync_norm"], same_archs=first["sync_norm"] or first["same_networks"], precision=precision
+    )
 
 
 def note_differences(run: Run, compute: Compute, processes: int, on_event: Callable[[dict[str, Any]], None]) -> None:

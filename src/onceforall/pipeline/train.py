@@ -56,7 +56,7 @@ def train(
     limit: int | None = None,
     resume: bool = False,
     sync_norm: bool = False,
-    independent: bool = False,
+    same_networks: bool = False,
     device: str = "auto",
     precision: str | None = None,
     cache_gb: float = CACHE_GB,
@@ -84,7 +84,8 @@ def train(
         limit: use only so many images of each part.
         resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: of several processes, take batch norm's statistics over all of them.
-        independent: of several processes, each draws its own sub-networks.
+        same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
+            its own.
         device: to train on, "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
         precision: "float32" or "bfloat16"; None for what suits the device.
         cache_gb: most that the decoded images may take on the disk, and, mapped, in memory.
@@ -102,7 +103,7 @@ def train(
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "teacher": teacher,
         "epochs": epochs, "budget_s": budget_s,
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
-        "sync_norm": sync_norm, "independent": independent, "precision": precision,
+        "sync_norm": sync_norm, "same_networks": same_networks, "precision": precision,
     }  # fmt: skip
 
     out = Path(out)
@@ -111,7 +112,6 @@ def train(
         require_same(run, data, given)
         return run
     compute = choose_compute(device, precision)
-    Settings(seed, sync_norm=sync_norm, same_archs=not independent, precision=compute.precision)  # refused before anything is done
     with World.joined(compute.device.type) as world:
         tell = on_event if world.leads else lambda event: None
         if world.leads:
