@@ -62,8 +62,12 @@ def evaluate(
     compute = choose_compute(device)
     supernet = run.supernet().to(compute.device)
     splits = run.splits()
-    images = splits.held_out if split == "held-out" else run.open_test(splits, f"ofa evaluate --arch {arch}")
     with World.joined(compute.device.type) as world:
+        if split == "held-out":
+            images = splits.held_out
+        else:  # one of several processes writes it down
+            purpose = f"ofa evaluate --arch {arch}"
+            images = run.open_test(splits, purpose) if world.leads else splits.open_test(purpose)
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))
