@@ -1,10 +1,11 @@
 """Forward and backward of `supernet(x, arch)` against the plain extracted network with the same weights, in turns.
 
     python benchmarks/train_step.py [--family mobilenet_v3] [--width 1.0] [--resolution 128] [--batch 32] [--device cpu]
-        [--precision float32]
+        [--precision float32] [--only largest middle]
 
-Both are in channels-last format and in train mode, with cross-entropy. Gradients are dropped before each pass. Printed is, for
-each sub-network, the median over the rounds of (supernet / extracted); the aim is 1.05 as the median and 1.10 for any.
+Both are in channels-last format and in train mode, with cross-entropy; neither keeps running statistics. Gradients are dropped
+before each pass. Printed is, for each sub-network, the median over the rounds of (supernet / extracted); the aim is 1.05 as the
+median and 1.10 for any. With one thread on the CPU it is processor time that is compared, which other processes disturb less.
 """
 
 import argparse
@@ -40,6 +41,15 @@ def choose(space: Space, resolution: int) -> dict[str, Arch]:
     }
 
 
+def without_statistics(network: torch.nn.Module) -> torch.nn.Module:
+    """The supernet's batch norms keep no running statistics in training, so the plain network's must not either."""
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    return network
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", default="mobilenet_v3")
@@ -50,6 +60,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the sub-networks that are printed without it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -59,25 +70,29 @@ def main() -> None:
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(arguments.batch, device=device) % 10
 
+    clock = time.process_time if device.type == "cpu" and arguments.threads == 1 else time.perf_counter
+
     def seconds(call: torch.nn.Module, *more: Arch) -> float:
         for parameter in call.parameters():
             parameter.grad = None
         if device.type == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
+            torch.cuda.synchronize(device)
+        started = clock()
         with in_precision(arguments.precision, device):
             logits = call(images, *more)
         F.cross_entropy(logits.float(), labels).backward()
         if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
+            torch.cuda.synchronize(device)
+        return clock() - started
 
     shape = f"{arguments.resolution} px, batch {arguments.batch}, {arguments.threads} threads, {arguments.precision}"
     print(f"{space.family}, width {arguments.width}, {shape}")
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {arguments.rounds} rounds")
     ratios = {}
     for name, arch in choose(space, arguments.resolution).items():
-        plain = supernet.extract(arch)
+        if arguments.only and name not in arguments.only:
+            continue
+        plain = without_statistics(supernet.extract(arch))
         pairs = []
         for number in range(arguments.rounds + 2):
             both = [lambda plain=plain: seconds(plain), lambda arch=arch: seconds(supernet, arch)]
