@@ -12,8 +12,19 @@ from onceforall.pipeline import predict, profile, train
 
 SPACE = {"width": 0.1, "resolutions": (16, 24), "depths": (1, 2), "kernels": (3, 5), "expand_ratios": (2, 3)}
 SPACE_TEXT = "width=0.1,resolutions=16/24,depths=1/2,kernels=3/5,expand_ratios=2/3"
-TRAINING: dict[str, Any] = {"space": SPACE, "epochs": 4.0, "limit": 120, "batch_size": 32}
-TRAINING_TEXT = ["--space", SPACE_TEXT, "--epochs", "4", "--limit", "120", "--batch-size", "32"]
+TRAINING: dict[str, Any] = {"space": SPACE, "scheme": "progressive_shrinking", "epochs": 4.0, "limit": 120, "batch_size": 32}
+TRAINING_TEXT = [
+    "--space",
+    SPACE_TEXT,
+    "--scheme",
+    "progressive_shrinking",
+    "--epochs",
+    "4",
+    "--limit",
+    "120",
+    "--batch-size",
+    "32",
+]
 SUBNETS = 16
 
 

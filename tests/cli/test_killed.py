@@ -15,7 +15,10 @@ from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE_TEXT
 
 # paper: SGD; digits: AdamW
-RECIPES = {"digits": ["--preset", "digits"], "paper": ["--preset", "imagenet-ofa", "--rate", "0.05"]}
+RECIPES = {
+    "digits": ["--preset", "digits", "--scheme", "progressive_shrinking"],
+    "paper": ["--preset", "imagenet-ofa", "--rate", "0.05"],
+}
 ARGUMENTS = ["--space", SPACE_TEXT + ",strides=1/1/2/2/2/1/1", "--epochs", "6", "--limit", "120", "--batch-size", "32"]
 
 

@@ -36,7 +36,7 @@ def test_it_is_the_librarys_network(weights: Path) -> None:
 def test_training_learns_from_it_and_resumes(weights: Path, tmp_path: Path) -> None:
     text = f"torchvision:squeezenet1_1:{weights}"
     space = {**TRAINING["space"], "resolutions": (32,)}
-    run = train("digits", out=tmp_path / "a", **{**TRAINING, "space": space}, scheme="sandwich", teacher=text)
+    run = train("digits", out=tmp_path / "a", **{**TRAINING, "space": space, "scheme": "sandwich"}, teacher=text)
     schedule = Schedule.from_json(read_text(tmp_path / "a" / "schedule.json"))
     assert [phase.teacher for phase in schedule.phases] == ["external"]
     taught = run.supernet().state_dict()
@@ -44,7 +44,7 @@ def test_training_learns_from_it_and_resumes(weights: Path, tmp_path: Path) -> N
     stops = iter([False, False, True])
     with pytest.raises(TrainingError, match="stopped"):
         train(
-            "digits", out=tmp_path / "b", **{**TRAINING, "space": space}, scheme="sandwich", teacher=text,
+            "digits", out=tmp_path / "b", **{**TRAINING, "space": space, "scheme": "sandwich"}, teacher=text,
             should_stop=lambda: next(stops),
         )  # fmt: skip
     resumed = train("digits", out=tmp_path / "b", resume=True).supernet().state_dict()
@@ -57,7 +57,7 @@ def test_another_file_of_the_same_name_is_refused(weights: Path, tmp_path: Path)
     space = {**TRAINING["space"], "resolutions": (32,)}
     with pytest.raises(TrainingError, match="stopped"):
         train(
-            "digits", out=tmp_path / "run", **{**TRAINING, "space": space}, scheme="sandwich",
+            "digits", out=tmp_path / "run", **{**TRAINING, "space": space, "scheme": "sandwich"},
             teacher=f"torchvision:squeezenet1_1:{own}", should_stop=lambda: True,
         )  # fmt: skip
     torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), own)
@@ -88,14 +88,12 @@ def test_images_that_are_too_small(weights: Path) -> None:
         load_teacher(f"torchvision:squeezenet1_1:{weights}", 10, (8, 32))
 
 
-def test_a_scheme_without_a_teacher(weights: Path, tmp_path: Path) -> None:
+def test_a_scheme_from_labels_alone_gets_one(weights: Path, tmp_path: Path) -> None:
     space = {**TRAINING["space"], "resolutions": (32,)}
-    with pytest.raises(TrainingError, match="learns from labels alone"):
-        train(
-            "digits",
-            out=tmp_path / "a",
-            **{**TRAINING, "space": space},
-            scheme="single_path",
-            teacher=f"torchvision:squeezenet1_1:{weights}",
-        )
-    assert not (tmp_path / "a" / "run.json").exists()
+    runs = {}
+    for name, teacher in (("labels", None), ("taught", f"torchvision:squeezenet1_1:{weights}")):
+        given = {**TRAINING, "space": space, "scheme": None}
+        runs[name] = train("digits", out=tmp_path / name, **given, teacher=teacher)
+    phases = [Schedule.from_json(read_text(run.folder / "schedule.json")).phases for run in runs.values()]
+    assert [[(p.distil, p.teacher) for p in own] for own in phases] == [[(False, "frozen")], [(True, "external")]]
+    assert runs["labels"].weights_hash() != runs["taught"].weights_hash()

@@ -25,7 +25,7 @@ class Preset:
         recipe: see `Recipe`.
         augment: see `Augment`.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`.
-        options: arguments of the scheme.
+        options: arguments of schemes, by their names.
         crop_share: what the centre crop keeps of an image's short side in evaluation.
     """
 
@@ -37,7 +37,7 @@ class Preset:
     recipe: Recipe
     augment: Augment
     scheme: str = "progressive_shrinking"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
     crop_share: float = 0.875
 
     def space(self, changes: Mapping[str, Any]) -> Space:
@@ -56,7 +56,7 @@ class Preset:
         Raises:
             TrainingError: fewer steps than phases.
         """
-        return SCHEMES[self.scheme](space, steps=steps, rate=self.rate, recipe=self.recipe, **self.options)
+        return SCHEMES[self.scheme](space, steps=steps, rate=self.rate, recipe=self.recipe, **self.options.get(self.scheme, {}))
 
 
 SHORT_RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}
@@ -74,16 +74,19 @@ PRESETS: dict[str, Preset] = {
             "strides": (1, 1, 2, 2, 2, 1, 1),
             "depths": (1, 2, 3),
         },
-        epochs=52,
+        epochs=154,
         rate=0.004,
         recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.02, dropout=0.0),
         augment=Augment(crop_scale=(0.6, 1.0), flip=False),
+        scheme="single_path",
         options={
-            "epochs": {"largest": 12.0, "kernel": 3.0, "depth": 12.0, "expand": 25.0},
-            "rates": {"largest": 1.0, "kernel": 0.4, "first": 0.3, "depth": 0.5, "expand": 0.6},
-            "warmups": SHORT_WARMUPS,
-            "subnets": SHORT_SUBNETS,
-            "strategy": "ends",
+            "progressive_shrinking": {
+                "epochs": {"largest": 12.0, "kernel": 3.0, "depth": 12.0, "expand": 25.0},
+                "rates": {"largest": 1.0, "kernel": 0.4, "first": 0.3, "depth": 0.5, "expand": 0.6},
+                "warmups": SHORT_WARMUPS,
+                "subnets": SHORT_SUBNETS,
+                "strategy": "ends",
+            }
         },
         crop_share=1.0,
     ),
@@ -91,16 +94,19 @@ PRESETS: dict[str, Preset] = {
         what="about 10,000 photographs, 96 to 128 px; an hour on 2 cores",
         family="mobilenet_v3",
         arguments={"width": 0.5, "resolutions": (96, 112, 128)},
-        epochs=37,
-        rate=0.003,
+        epochs=100,
+        rate=0.002,
         recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.05, dropout=0.1),
         augment=Augment(crop_scale=(0.35, 1.0)),
+        scheme="single_path",
         options={
-            "epochs": SHORT_EPOCHS,
-            "rates": SHORT_RATES,
-            "warmups": SHORT_WARMUPS,
-            "subnets": SHORT_SUBNETS,
-            "strategy": "ends",
+            "progressive_shrinking": {
+                "epochs": SHORT_EPOCHS,
+                "rates": SHORT_RATES,
+                "warmups": SHORT_WARMUPS,
+                "subnets": SHORT_SUBNETS,
+                "strategy": "ends",
+            }
         },
     ),
     "cifar10-gpu": Preset(
@@ -142,6 +148,6 @@ PRESETS: dict[str, Preset] = {
         recipe=Recipe(batch_size=2048, weight_decay=1e-5, dropout=0.2, clip_value=1.0, zero_residual=True),
         augment=Augment(colour=1.0),
         scheme="alphanet",
-        options={"warmup": 5 / 360},
+        options={"alphanet": {"warmup": 5 / 360}},
     ),
 }

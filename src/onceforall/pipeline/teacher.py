@@ -100,12 +100,9 @@ def _make(library: str, name: str, num_classes: int) -> nn.Module:
 
 
 def taught_by_another(schedule: Schedule) -> Schedule:
-    """The schedule with an external teacher wherever it has one.
-
-    Raises:
-        TrainingError: it learns from no teacher.
-    """
-    if not any(phase.distil for phase in schedule.phases):
-        raise TrainingError("this scheme learns from labels alone: choose another --scheme, or leave out --teacher")
-    phases = tuple(replace(phase, teacher="external") if phase.distil else phase for phase in schedule.phases)
+    """The schedule with an external teacher wherever it has one; in all phases, if it has none."""
+    everywhere = not any(phase.distil for phase in schedule.phases)
+    phases = tuple(
+        replace(phase, teacher="external", distil=True) if everywhere or phase.distil else phase for phase in schedule.phases
+    )
     return replace(schedule, phases=phases)

@@ -268,7 +268,7 @@ def _preset(name: str, scheme: str | None, batch_size: int | None, rate: float |
     if scheme is not None and scheme != preset.scheme:
         if scheme not in SCHEMES:
             raise TrainingError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
-        preset = replace(preset, scheme=scheme, options={})
+        preset = replace(preset, scheme=scheme)
     recipe: Recipe = preset.recipe if batch_size is None else replace(preset.recipe, batch_size=batch_size)
     return replace(preset, recipe=recipe, rate=preset.rate if rate is None else rate)
 
