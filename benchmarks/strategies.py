@@ -12,7 +12,8 @@ With `--batch` other than 64 the learning rate goes with the square root of the 
 scheme of several networks a step takes as many steps as one of a single network when its batch is smaller.
 
 Every finished training leaves FOLDER/NAME.json; a second call goes on where the first stopped, also within a training. `--report`
-prints the table from what is there and draws FOLDER/strategies.svg. Results: docs/results/strategies.md.
+prints the table from what is there, best on the held-out images first, and draws FOLDER/strategies.svg. Results:
+docs/results/strategies.md.
 """
 
 import argparse
@@ -31,6 +32,11 @@ from onceforall.calibrate import evaluate, recalibrate
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
 from onceforall.files import read_json, write_json
+from onceforall.pipeline.presets import SHORT_EPOCHS, SHORT_RATES
+from onceforall.report.charts import line_chart
+from onceforall.report.drawing import STYLE as CHARTS
+from onceforall.report.drawing import Axis, Series
+from onceforall.report.style import STYLE
 from onceforall.space import Choices
 from onceforall.statistics import kendall_tau
 from onceforall.train import SCHEMES, Recipe, Schedule, Settings, train, work_per_step
@@ -51,9 +57,7 @@ RECIPE = Recipe(batch_size=64, optimizer="adamw", weight_decay=0.03, dropout=0.0
 RATE = 0.002  # at a batch of 64
 SUBNETS = 16
 ALONE = (0, 5, 10, 15)
-RATES = {"largest": 1.0, "kernel": 0.3, "first": 0.2, "depth": 0.35, "expand": 0.4}  # of progressive shrinking in short schedules
-EPOCHS = {"largest": 20.0, "kernel": 3.0, "depth": 6.0, "expand": 10.0}
-WARMUPS = dict.fromkeys(RATES, 0.05)
+WARMUPS = dict.fromkeys(SHORT_RATES, 0.05)  # of progressive shrinking, as the presets for short schedules otherwise
 
 
 def fixed_networks(space: Space, num_classes: int) -> list[Arch]:
@@ -89,7 +93,7 @@ def scheme(name: str, space: Space, steps: int, batch: int = RECIPE.batch_size) 
     rate = RATE * (batch / RECIPE.batch_size) ** 0.5
     if name == "progressive_shrinking":
         made = progressive_shrinking(
-            space, steps=steps, rate=rate, recipe=recipe, epochs=EPOCHS, rates=RATES, warmups=WARMUPS,
+            space, steps=steps, rate=rate, recipe=recipe, epochs=SHORT_EPOCHS, rates=SHORT_RATES, warmups=WARMUPS,
             subnets={"kernel": 1, "depth": 2, "expand": 2},
         )  # fmt: skip
         return made
@@ -111,8 +115,8 @@ def spent(schedule: Schedule, space: Space, num_classes: int) -> float:
 def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dict[str, Any], archs: list[Arch], out: Path) -> None:
     if (out / f"{name}.json").exists():
         return
-    steps = Preprocessing(crop_share=preset["crop_share"])
-    batches = TrainBatches(splits.train, schedule.recipe.batch_size, 0, preset["augment"], steps)
+    pixels = Preprocessing(crop_share=preset["crop_share"])
+    batches = TrainBatches(splits.train, schedule.recipe.batch_size, 0, preset["augment"], pixels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         supernet = Supernet(space, len(splits.classes))
@@ -131,9 +135,9 @@ def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dic
     rows = []
     test = splits.open_test(f"benchmarks/strategies.py {name}")
     for arch in archs:
-        ready = recalibrate(supernet.extract(arch), calibration_batches(splits.train, arch.resolution, 1000, 125, 0, steps))
+        ready = recalibrate(supernet.extract(arch), calibration_batches(splits.train, arch.resolution, 1000, 125, 0, pixels))
         accuracies = {
-            split: evaluate(ready, eval_batches(images, arch.resolution, 250, steps)).top1
+            split: evaluate(ready, eval_batches(images, arch.resolution, 250, pixels)).top1
             for split, images in (("held_out", splits.held_out), ("test", test))
         }
         rows.append({"macs": space.lower(arch, len(splits.classes)).macs, **accuracies})
@@ -147,27 +151,49 @@ def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dic
 
 def report(out: Path) -> None:
     found = {path.stem: read_json(path) for path in sorted(out.glob("*.json"))}
-    alone = {i: found[f"alone-{i}"]["rows"][0]["test"] for i in ALONE if f"alone-{i}" in found}
-    columns = ["trained by", "steps", "MACs spent, 10^12", "mean of 16, %", "worst, %", "smallest, %", "largest, %"]
-    columns += ["better than alone, points", "tau with alone"]
+    alone = {i: found[f"alone-{i}"]["rows"][0] for i in ALONE if f"alone-{i}" in found}
+    columns = [
+        "trained by",
+        "steps",
+        "MACs spent, 10^12",
+        "held-out mean of 16, %",
+        "test mean of 16, %",
+        "worst, %",
+        "smallest, %",
+    ]
+    columns += ["largest, %", "better than alone, points", "worst of these", "tau with alone"]
     print("| " + " | ".join(columns) + " |")
     print("|---" * len(columns) + "|")
-    for name, facts in found.items():
-        if name.startswith("alone"):
-            continue
-        top1 = [100 * row["test"] for row in facts["rows"]]
-        if name == "largest-alone":
-            print(f"| {name} | {facts['steps']:,} | {facts['macs'] / 1e12:.1f} | | | | {top1[-1]:.1f} | | |")
-            continue
-        gaps = [top1[i] - 100 * value for i, value in alone.items()]
-        tau = kendall_tau(np.array([top1[i] for i in alone]), np.array(list(alone.values()))) if len(alone) > 1 else float("nan")
-        gap = f"{np.mean(gaps):+.1f}" if gaps else ""
+    shared = {name: facts for name, facts in found.items() if not name.startswith("alone") and name != "largest-alone"}
+    for name, facts in sorted(shared.items(), key=lambda item: -sum(row["held_out"] for row in item[1]["rows"])):
+        held_out, top1 = ([100 * row[split] for row in facts["rows"]] for split in ("held_out", "test"))
+        gaps = [top1[i] - 100 * row["test"] for i, row in alone.items()]
+        tau = kendall_tau(np.array([top1[i] for i in alone]), np.array([row["test"] for row in alone.values()])) if gaps else 0.0
+        compared = f"{np.mean(gaps):+.1f} | {min(gaps):+.1f} | {tau:.2f}" if gaps else "| |"
         print(
-            f"| {name} | {facts['steps']:,} | {facts['macs'] / 1e12:.1f} | {np.mean(top1):.2f} | {min(top1):.1f} | {top1[0]:.1f} | "
-            f"{top1[-1]:.1f} | {gap} | {tau:.2f} |"
+            f"| `{name}` | {facts['steps']:,} | {facts['macs'] / 1e12:.1f} | {np.mean(held_out):.1f} | {np.mean(top1):.1f} | "
+            f"{min(top1):.1f} | {top1[0]:.1f} | {top1[-1]:.1f} | {compared} |"
         )
-    for i, value in alone.items():
-        print(f"alone: network {i} of 16, {found[f'alone-{i}']['rows'][0]['macs'] / 1e6:.1f} M MACs: {100 * value:.1f} %")
+    if "largest-alone" in found:
+        facts = found["largest-alone"]
+        top1 = 100 * facts["rows"][0]["test"]
+        print(f"| largest, alone | {facts['steps']:,} | {facts['macs'] / 1e12:.1f} | | | | | {top1:.1f} | | | |")
+    for i, row in alone.items():
+        steps = found[f"alone-{i}"]["steps"]
+        print(f"alone, {steps:,} steps: network {i + 1} of {SUBNETS}, {row['macs'] / 1e6:.1f} M MACs: {100 * row['test']:.1f} %")
+    draw(out / "strategies.svg", shared, list(alone.values()))
+
+
+def draw(path: Path, shared: dict[str, Any], alone: list[dict[str, float]]) -> None:
+    """Test accuracy against MACs, a line for each way to train; light colours only, for a document."""
+    rows = {name: facts["rows"] for name, facts in shared.items()} | ({"each alone": alone} if alone else {})
+    lines = [Series(name, [r["macs"] / 1e6 for r in own], [100 * r["test"] for r in own]) for name, own in rows.items()]
+    chart = line_chart(
+        lines, Axis("multiply-accumulates of the sub-network", "millions"), Axis("test top-1", "%"), name="strategies"
+    )
+    style = STYLE.partition("@media")[0] + CHARTS
+    head = '<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff" '
+    path.write_text(chart.replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n")
 
 
 def main() -> None:
