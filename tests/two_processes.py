@@ -225,6 +225,7 @@ SCENARIOS: dict[str, Callable[[World, Path], Any]] = {
 if __name__ == "__main__":
     warnings.simplefilter("error")
     here = World.join()
+    here.wait()  # until both are connected to each other
     for name in sys.argv[2:]:
         at = Path(sys.argv[1]) / name
         at.mkdir(exist_ok=True)

@@ -74,7 +74,7 @@ def check_interrupted(code: int, err: str) -> None:
 
 def test_ctrl_c_while_measuring(run_copy: Path) -> None:
     measurements = run_copy / "latency" / "pytorch-threads1-batch1" / "measurements.jsonl"
-    process = start(["profile", str(run_copy), "--device", "pytorch", "--quick"])
+    process = start(["profile", str(run_copy), "--device", "pytorch"])
     wait_for(process, measurements, 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)

@@ -143,7 +143,7 @@ def test_search_and_specialise_with_the_predictor(imported_copy: Path) -> None:
     (network,) = quietly(lambda: specialise(imported_copy, [limit], finalists=1))
     assert network.test.images == IMAGES["test"]
     card = (network.folder / "README.md").read_text()
-    assert f"# photos0 within {limit}" in card
+    assert f" within {limit} on " in card
     assert "The supernet's weights were imported: ofa" in card
     page = report(imported_copy).read_text()
     assert network.folder.name in page

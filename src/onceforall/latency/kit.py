@@ -90,6 +90,8 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
         DeviceError: times are missing, double or impossible; or the kit belongs to another space.
     """
     device = Device("imported", host=name)
+    if not (results.parent / MANIFEST).exists():
+        raise FileError(f"{results}: must lie in the kit's folder, beside {MANIFEST}, which is not there")
     manifest: Any = read_json(results.parent / MANIFEST)
     try:
         if manifest["format"] != FORMAT:
@@ -116,7 +118,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
 
 def _read(path: Path) -> dict[str, float]:
     times: dict[str, float] = {}
-    rows = csv.reader(io.StringIO(read_text(path)))
+    rows = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff")))
     if [cell.strip() for cell in next(rows, [])] != HEADER:
         raise DeviceError(f"{path}: the first line must be {','.join(HEADER)}")
     for row in rows:

@@ -22,7 +22,11 @@ def diverged(loss: float, state: State, num_classes: int) -> str:
     if not state.finite():
         return "the weights stopped being finite"
     chance = math.log(max(2, num_classes)) * (1 + state.schedule.recipe.distil_weight)
-    return f"the loss rose to {loss:.3g}, where chance gives {chance:.3g}," if loss > HIGH_LOSS * chance else ""
+    return (
+        f"the loss rose to {loss:.3g}, far above the {chance:.3g} of a network that has learnt nothing"
+        if loss > HIGH_LOSS * chance
+        else ""
+    )
 
 
 def validated(validate: Callable[[], list[Event]], state: State, world: World) -> tuple[list[Event], list[str]]:
