@@ -109,6 +109,17 @@ PRESETS: dict[str, Preset] = {
             }
         },
     ),
+    "cifar10-30m": Preset(
+        what="CIFAR-10 and the like, 24 to 32 px; half an hour on 2 cores",
+        family="mobilenet_v3",
+        arguments={"width": 0.25, "resolutions": (24, 28, 32), "strides": (1, 1, 2, 2, 2, 1, 1), "depths": (1, 2, 3)},
+        epochs=16,
+        rate=0.002,
+        recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.03, dropout=0.0),
+        augment=Augment(crop_scale=(0.5, 1.0)),
+        scheme="single_path",
+        crop_share=1.0,
+    ),
     "cifar10-gpu": Preset(
         what="CIFAR-10 on one GPU with --budget 20m; never run on one yet",
         family="mobilenet_v3",

@@ -1,0 +1,100 @@
+"""What a function of networks is made of, where that is simple: a sum of terms of a few choices each.
+
+A search proves with it how far its result is from the optimum. An object whose method is searched (as score or as an estimate
+of a limit) may say so by a method `structure`, see `Structured`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from .genes import Genes
+from .space import Space
+
+__all__ = ["Factor", "Quadratic", "Structured", "Terms"]
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One term: a number for every combination of the values of some gene columns.
+
+    Args:
+        columns: of the gene matrix.
+        values: one axis for each column, of its choices plus one; index 0 means that the block is absent, 1 the first choice.
+    """
+
+    columns: tuple[int, ...]
+    values: Floats
+
+    def __call__(self, genes: Genes) -> Floats:
+        """The term of each row (n,)."""
+        result: Floats = self.values[tuple(genes[:, c] + 1 for c in self.columns)]
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """constant + the sum (or, for memory, the largest) of the factors' terms."""
+
+    factors: tuple[Factor, ...]
+    constant: float = 0.0
+    largest: bool = False
+
+    def __call__(self, genes: Genes) -> Floats:
+        """The value of each row (n,)."""
+        terms = np.array([factor(genes) for factor in self.factors]).reshape(len(self.factors), len(genes))
+        return self.constant + (terms.max(0) if self.largest else terms.sum(0))
+
+
+@runtime_checkable
+class Structured(Protocol):
+    """An object that knows what its estimates are made of."""
+
+    def structure(self) -> "Terms | Quadratic | None":
+        """Terms that give the same numbers as its estimates, up to rounding; None if they are not made of such."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Quadratic:
+    """constant + x · linear + x · pairs · x / 2, where x are the one-hot choices of a network (`Space.encode`).
+
+    Args:
+        space: the choices.
+        constant: of all networks.
+        linear: a number for each choice of the columns that have more than one (f,).
+        pairs: symmetric (f, f), or None. What stands between two choices of one column counts only on the diagonal.
+    """
+
+    space: Space
+    constant: float
+    linear: Floats
+    pairs: Floats | None = None
+
+    def __call__(self, genes: Genes) -> Floats:
+        """The value of each row (n,)."""
+        x = self.space.encode(genes).astype(np.float64)
+        result: Floats = self.constant + x @ self.linear
+        return result if self.pairs is None else result + 0.5 * ((x @ self.pairs) * x).sum(1)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The same as one factor for each column, and one for each pair of columns."""
+        at, begin = {}, 0
+        for c, column in enumerate(self.space.columns):
+            if len(column.choices) > 1:
+                at[c] = slice(begin, begin + len(column.choices))
+                begin += len(column.choices)
+        own = self.linear if self.pairs is None else self.linear + 0.5 * np.diag(self.pairs)
+        factors = [Factor((c,), np.concatenate([[0.0], own[part]])) for c, part in at.items()]
+        if self.pairs is not None:
+            for c, d in combinations(at, 2):
+                between = self.pairs[at[c], at[d]]
+                if between.any():
+                    factors.append(Factor((c, d), np.pad(between, ((1, 0), (1, 0)))))
+        return Terms(tuple(factors), self.constant)
