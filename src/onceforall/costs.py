@@ -17,7 +17,17 @@ from .genes import Genes
 from .plan import Segment
 from .space import Space
 
-__all__ = ["CostTable", "SegmentTable", "Slot", "macs_table", "memory_table", "params_table", "segment_table"]
+__all__ = [
+    "CostTable",
+    "SegmentTable",
+    "Slot",
+    "flash_table",
+    "macs_table",
+    "memory_table",
+    "params_table",
+    "ram_table",
+    "segment_table",
+]
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -102,6 +112,16 @@ def params_table(segments: SegmentTable) -> CostTable:
 def memory_table(segments: SegmentTable) -> CostTable:
     """Peak float32 activation memory in bytes for one image, as `Plan.peak_memory_bytes`."""
     return segments.costs(lambda segment: 4 * segment.peak_activations, "max")
+
+
+def flash_table(segments: SegmentTable) -> CostTable:
+    """Bytes of the weights in int8, as `Segment.int8_bytes`: what a microcontroller keeps in flash memory beside its program."""
+    return segments.costs(lambda segment: segment.int8_bytes)
+
+
+def ram_table(segments: SegmentTable) -> CostTable:
+    """Peak int8 activation memory in bytes for one image: a quarter of `memory_table`."""
+    return segments.costs(lambda segment: segment.peak_activations, "max")
 
 
 def segment_table(space: Space, num_classes: int) -> SegmentTable:

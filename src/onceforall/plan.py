@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from .ops import Activation, Conv, Dropout, Flatten, Norm, Op, Shape
+from .ops import Activation, Conv, Dropout, Flatten, Linear, Norm, Op, Shape
 
 __all__ = ["Plan", "Segment"]
 
@@ -41,6 +41,14 @@ class Segment:
     @property
     def params(self) -> int:
         return sum(op.params for op in self.ops)
+
+    @property
+    def int8_bytes(self) -> int:
+        """What the weights take in int8, batch norms folded: a byte each, and a 32-bit bias and scale for each output channel."""
+        layers = [op for op in self.ops if isinstance(op, Conv | Linear)]
+        channels = sum(op.shape[0] for op in layers)
+        biases = sum(op.shape[0] for op in layers if isinstance(op, Linear) or op.bias)
+        return sum(op.params for op in layers) - biases + 8 * channels
 
     @cached_property
     def read_once(self) -> frozenset[str]:

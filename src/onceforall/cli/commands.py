@@ -11,26 +11,25 @@ import typer
 from ..readable import milliseconds, percent
 from .options import (
     DeviceText,
-    ExportKit,
     Finalists,
+    Flash,
     Holdout,
-    Host,
-    ImportResults,
     Json,
     Latency,
     Limit,
     Macs,
     Memory,
     Params,
+    Ram,
     RunFolder,
     Seed,
     TorchDevice,
     budgets_of,
-    on_host,
     stderr,
     stopping,
     tell,
 )
+from .profile import profile
 from .values import duration_s, space_arguments
 from .views import Counter, TrainView
 
@@ -138,41 +137,7 @@ def evaluate(
         print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {top} ({r.accuracy.images} {split} images)")
 
 
-@app.command(epilog="Example: ofa profile run --device onnxruntime:threads=2")
-def profile(
-    run: RunFolder,
-    device: DeviceText = "cpu",
-    quick: Annotated[bool, typer.Option("--quick", help="Measure less, for a first impression.")] = False,
-    target: Annotated[float, typer.Option(metavar="X", help="Stop at this error, such as 0.02; 0: measure all.")] = 0.0,
-    again: Annotated[bool, typer.Option("--again", help="Measure everything anew.")] = False,
-    host: Host = None,
-    export_kit: ExportKit = None,
-    import_results: ImportResults = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Measure a device, to predict latencies."""
-    from ..pipeline.profile import imported, kit
-    from ..pipeline.profile import profile as call
-
-    if export_kit is not None:
-        with Counter(stderr(), "writing") as counter:
-            count = kit(run, export_kit, quick=quick, seed=seed, on_progress=counter)
-        print(f"{count} models to measure: {export_kit}/models; then fill in {export_kit}/results.csv and")
-        print(f"ofa profile {run} --import-results {export_kit}/results.csv --device imported@NAME")
-        return
-    if import_results is not None:
-        table = imported(run, import_results, device)
-    else:
-        with Counter(stderr(), "measuring") as counter:
-            table = call(run, device=on_host(device, host), quick=quick, target=target, again=again, seed=seed, on_progress=counter)
-    if as_json:
-        errors = {"mape": table.errors.mape, "kendall_tau": table.errors.kendall_tau, "n": table.errors.n}
-        print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))
-        return
-    ends = table.estimate([table.costs.segments.space.smallest(), table.costs.segments.space.largest()])
-    print(f"{table.device.spec} on {table.processor}: {milliseconds(ends[0])} (smallest) to {milliseconds(ends[1])} (largest)")
-    print(f"estimates: {table.errors}")
+app.command(epilog="Example: ofa profile run --device onnxruntime:threads=2")(profile)
 
 
 @app.command(epilog="Example: ofa predict run --subnets 200")
@@ -203,6 +168,8 @@ def search(
     macs: Macs = None,
     params: Params = None,
     memory: Memory = None,
+    flash: Flash = None,
+    ram: Ram = None,
     device: DeviceText = "cpu",
     finalists: Finalists = 5,
     seed: Seed = 0,
@@ -211,7 +178,7 @@ def search(
     """Find the most accurate sub-networks within limits."""
     from ..pipeline.search import search as call
 
-    for budget in budgets_of(latency, macs, params, memory):
+    for budget in budgets_of(latency, macs, params, memory, flash, ram):
         found = call(run, budget, device=device, finalists=finalists, seed=seed, on_step=tell)
         if as_json:
             rows = [{"top1": c.accuracy.top1, "latency_ms": c.timing.ms, "arch": json.loads(c.arch.to_json())} for c in found]
@@ -231,6 +198,8 @@ def specialise(
     macs: Macs = None,
     params: Params = None,
     memory: Memory = None,
+    flash: Flash = None,
+    ram: Ram = None,
     device: DeviceText = "cpu",
     export: Annotated[str, typer.Option(metavar="FORMATS", help="onnx, pytorch or both: onnx,pytorch.")] = "onnx",
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
@@ -241,7 +210,7 @@ def specialise(
     """Export the best network for each budget, with proof."""
     from ..pipeline.specialise import specialise as call
 
-    budgets = budgets_of(latency, macs, params, memory)
+    budgets = budgets_of(latency, macs, params, memory, flash, ram)
     results = call(
         run,
         budgets,

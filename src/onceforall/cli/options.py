@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .values import amount, latencies_ms, memory_bytes
+from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, say
 
 __all__ = [
     "DeviceText",
     "ExportKit",
     "Finalists",
+    "Flash",
     "Holdout",
     "Host",
     "ImportResults",
@@ -26,17 +27,21 @@ __all__ = [
     "Macs",
     "Memory",
     "Params",
+    "Ram",
     "RunFolder",
+    "RunOrSpace",
     "Seed",
     "TorchDevice",
     "budgets_of",
     "on_host",
+    "run_or_space",
     "stderr",
     "stopping",
     "tell",
 ]
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.")]
+RunOrSpace = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or a space: mobilenet_v3:width=1.0.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
 DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
 TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
@@ -50,10 +55,14 @@ Latency = Annotated[str | None, typer.Option(metavar="TIME", help="Longest, e.g.
 Macs = Annotated[str | None, typer.Option(metavar="N", help="Most multiply-accumulates, e.g. 300M.")]
 Params = Annotated[str | None, typer.Option(metavar="N", help="Most parameters, e.g. 4M.")]
 Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Most activation memory of one image, e.g. 2MB.")]
+Flash = Annotated[str | None, typer.Option(metavar="SIZE", help="Microcontrollers: most int8 weights, e.g. 1MB.")]
+Ram = Annotated[str | None, typer.Option(metavar="SIZE", help="Microcontrollers: most int8 activations, e.g. 256kB.")]
 Finalists = Annotated[int, typer.Option(metavar="N", help="Best predicted networks to measure.", min=1)]
 
 
-def budgets_of(latency: str | None, macs: str | None, params: str | None, memory: str | None) -> list[Any]:
+def budgets_of(
+    latency: str | None, macs: str | None, params: str | None, memory: str | None, flash: str | None, ram: str | None
+) -> list[Any]:
     """The budgets that the options mean, one for each latency."""
     from ..pipeline.search import Budget
 
@@ -61,6 +70,8 @@ def budgets_of(latency: str | None, macs: str | None, params: str | None, memory
         "macs": None if macs is None else amount(macs),
         "params": None if params is None else amount(params),
         "memory_bytes": None if memory is None else memory_bytes(memory),
+        "flash_bytes": None if flash is None else memory_bytes(flash),
+        "ram_bytes": None if ram is None else memory_bytes(ram),
     }
     return [Budget(latency_ms=ms, **others) for ms in ([None] if latency is None else latencies_ms(latency))]
 
@@ -68,6 +79,16 @@ def budgets_of(latency: str | None, macs: str | None, params: str | None, memory
 def on_host(device: str, host: str | None) -> str:
     """The device's text with another machine."""
     return device if host is None else f"{device}@{host}"
+
+
+def run_or_space(text: str) -> Any:
+    """A path, or the space that is meant: a family's name, alone or with arguments after a colon."""
+    from ..spaces import FAMILIES, space
+
+    family, colon, _ = text.partition(":")
+    if Path(text).exists() or not (colon or family in FAMILIES):
+        return Path(text)
+    return space(**space_arguments(text if colon else f"{text}:"))
 
 
 def stderr() -> Console:

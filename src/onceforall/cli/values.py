@@ -46,10 +46,10 @@ def space_arguments(text: str) -> dict[str, Any]:
             continue
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or not name or not value:
-            raise ValueTextError(f"--space: {pair!r} is not of the form name=value, such as width=0.5 or resolutions=96/112/128")
+            raise ValueTextError(f"space: {pair!r} is not of the form name=value, such as width=0.5 or resolutions=96/112/128")
         numbers = [_plain(part, pair) for part in value.split("/")]
         if name in arguments:
-            raise ValueTextError(f"--space: {name} is given twice: give it once, several values separated by slashes")
+            raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
         arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
     return arguments
 
@@ -58,7 +58,7 @@ def _plain(text: str, pair: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ValueTextError(f"--space: {text!r} in {pair!r} is not a number") from None
+        raise ValueTextError(f"space: {text!r} in {pair!r} is not a number") from None
     return int(number) if number.is_integer() and "." not in text else number
 
 

@@ -1,5 +1,7 @@
 """What a person sees while a command works: a live bar on a terminal, plain lines elsewhere. All on standard error."""
 
+import math
+import time
 from types import TracebackType
 from typing import Any
 
@@ -9,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..readable import duration, percent
 
 __all__ = ["Counter", "TrainView", "say"]
+
+SILENCE_S = 15.0  # between lines where there is no terminal
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
@@ -91,9 +95,10 @@ class TrainView:
 
 
 class Counter:
-    """A bar that counts to a total; call it with (done, total) or (done, total, note)."""
+    """A bar that counts to a total; call it with (done, total) or (done, total, note). Where there is no terminal, lines."""
 
     def __init__(self, console: Console, what: str) -> None:
+        self.console, self.what, self.said = console, what, -math.inf
         self.bar = Progress(
             TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
             console=console, disable=not console.is_terminal,
@@ -109,3 +114,6 @@ class Counter:
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         self.bar.update(self.task, completed=done, total=total, note=note)
+        if not self.console.is_terminal and time.monotonic() > self.said + SILENCE_S:
+            say(self.console, f"{self.what}: {done} of {total} {note}".rstrip())
+            self.said = time.monotonic()

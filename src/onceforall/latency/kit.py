@@ -3,13 +3,17 @@
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import DeviceError, FileError
-from ..files import make_folder, read_json, read_text, write_bytes, write_json, write_text
+from ..files import make_folder, read_json, read_text, reading_or_writing, write_bytes, write_json, write_text
 from ..nn.onnx import to_onnx
+from ..plan import Plan
+from ..readable import amount, milliseconds
 from ..space import Space
 from .design import Design, Effort, key_of
 from .device import Device
@@ -21,6 +25,12 @@ __all__ = ["export_kit", "import_results"]
 FORMAT = "onceforall.kit/1"
 MANIFEST, RESULTS = "manifest.json", "results.csv"
 HEADER = ["file", "ms"]
+# Bounds of what can be true of a time, wide enough for a microcontroller and for a data-centre's GPU
+RATES = 1e4, 1e14  # MACs a second
+ALIKE = 10.0  # times per MAC of whole networks of a space, as factors of their median
+FASTER = 100.0  # a segment alone, likewise
+SLOWER = 3.0  # a segment alone, in times of the slowest network
+MOST_ERROR = 0.5  # mean, of the table: whatever was timed then, it was not these models
 
 
 def export_kit(
@@ -61,15 +71,17 @@ def export_kit(
         "input": "images",
         "models": [{"file": name, "input_shape": [1, *plan.input_shape], "macs": plan.macs} for name, plan in plans.items()],
     }
-    manifest = folder / MANIFEST
-    if folder.exists() and (any(folder.iterdir()) if not manifest.exists() else read_json(manifest) != what):
+    manifest = make_folder(folder) / MANIFEST
+    with reading_or_writing(folder):
+        others = [path for path in folder.iterdir() if path.suffix != ".tmp"]
+    if read_json(manifest) != what if manifest.exists() else others:
         raise FileError(f"{folder}: already there and no kit of this space: choose another folder")
-    make_folder(folder / "models")
     write_json(manifest, what)
+    make_folder(folder / "models")
     for done, (name, plan) in enumerate(plans.items()):
         on_progress(done, len(plans), "models")
         if not (folder / name).exists():
-            write_bytes(folder / name, to_onnx(plan, stand_in(plan)))
+            write_bytes(folder / name, to_onnx(plan, stand_in(plan), batch=1))
     if not (folder / RESULTS).exists():
         write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
     on_progress(len(plans), len(plans), "models")
@@ -87,7 +99,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
 
     Raises:
         FileError: a file that cannot be read or is not of a kit.
-        DeviceError: times are missing, double or impossible; or the kit belongs to another space.
+        DeviceError: times are missing, double, impossible or not those of these models; or the kit belongs to another space.
     """
     device = Device("imported", host=name)
     if not (results.parent / MANIFEST).exists():
@@ -106,14 +118,38 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
         raise DeviceError(f"{results.parent}: the kit of another search space or number of classes: export one of this run")
     design = Design(space, num_classes, effort, seed)
     times = _read(results)
-    wanted = [f"models/{key_of(plan)}.onnx" for plan in (*design.pieces, *design.first, *design.more)]
+    plans = [*design.pieces, *design.first, *design.more]
+    wanted = [f"models/{key_of(plan)}.onnx" for plan in plans]
     if lost := sorted(set(wanted) - set(times)):
         raise DeviceError(f"{results}: {len(lost)} of {len(set(wanted))} models have no time, such as {lost[0]}: measure them too")
     if strange := sorted(set(times) - set(wanted)):
         raise DeviceError(f"{results}: {strange[0]} is no model of this kit: remove its line")
+    _check_sense(results, times, dict(zip(wanted, plans, strict=True)))
     found, n, m = [times[file] for file in wanted], len(design.pieces), len(design.pieces) + len(design.first)
     costs, errors = design.fit(found[:n], found[n:m], found[m:])
+    if errors.mape > MOST_ERROR:
+        raise DeviceError(
+            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure anew"
+        )
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, errors))
+
+
+def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Plan]) -> None:
+    """Raise a `DeviceError` that names a time which cannot be right: a wrong unit, a wrong line, a disturbed measurement."""
+    whole = [file for file, plan in plans.items() if len(plan.segments) > 1]
+    usual = float(np.median([times[file] / plans[file].macs for file in whole]))
+    slowest = max(times[file] for file in whole)
+    for file, plan in plans.items():
+        ms, macs = times[file], plan.macs
+        if len(plan.segments) > 1:
+            low, high = macs * usual / ALIKE, macs * usual * ALIKE
+        else:
+            low, high = macs * usual / FASTER, SLOWER * slowest
+        if not max(low, 1e3 * macs / RATES[1]) <= ms <= high or (len(plan.segments) > 1 and ms > 1e3 * macs / RATES[0]):
+            raise DeviceError(
+                f"{path}: {file}: {ms:g} ms for {amount(macs)} MACs cannot be right, the networks of this kit take "
+                f"{milliseconds(1e6 * usual)} for 1 M: milliseconds of one call are needed, measure it again"
+            )
 
 
 def _read(path: Path) -> dict[str, float]:

@@ -8,12 +8,16 @@
 What is measured is appended to files in a folder at once, so a profile that was interrupted goes on where it stopped.
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..errors import DeviceError
+from ..errors import DeviceError, FileError
 from ..files import append_line, make_folder, read_json, read_lines, write_json
 from ..plan import Plan
+from ..readable import duration
 from ..space import Space
 from .design import QUICK, Design, Effort, key_of
 from .device import Device
@@ -23,6 +27,7 @@ from .table import LatencyTable, Measured, space_hash
 __all__ = ["profile_space"]
 
 Progress = Callable[[int, int, str], None]
+NETWORK_WORK = 2  # of a segment inside a network, in segments alone
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
 
@@ -35,9 +40,10 @@ def profile_space(
     seed: int = 0,
     quick: bool = False,
     effort: Effort | None = None,
+    again: bool = False,
     on_progress: Progress | None = None,
 ) -> LatencyTable:
-    """The latency table of a space on a device of this machine.
+    """The latency table of a space on a device.
 
     Args:
         space: whose networks are to be estimated.
@@ -47,20 +53,24 @@ def profile_space(
         seed: of the networks drawn to fit and to test.
         quick: less of everything, for a first impression: some 20 s for networks of 0.2 ms instead of minutes.
         effort: in place of `quick`, how much exactly.
-        on_progress: called with measurements done, measurements needed, and what is being measured.
+        again: forget the measurements in the folder, once the device answers.
+        on_progress: called with measurements done, measurements needed, and what is being measured with about how long it takes.
 
     Raises:
         DeviceError: the machine is too noisy; more threads than it has; a folder that holds the profile of something else.
         MissingExtraError: the runtime's package is not installed.
-        FileError: the folder cannot be written.
+        FileError: the folder cannot be written, or holds a damaged profile.
     """
     effort = effort or (QUICK if quick else Effort())
     design = Design(space, num_classes, effort, seed)
-    log = _Log(space, num_classes, device, folder, on_progress, len(design.pieces) + len(design.first) + len(design.more))
+    log = _Log(space, num_classes, device, folder, again, on_progress)
+    log.plan([*design.pieces, *design.first, *design.more])
     pieces = log.measure(design.pieces, "segments", effort.rounds, 4 * effort.limit)
     first, more = log.measure(design.first, "networks", 3 * effort.rounds, effort.limit), list[float]()
     if design.expected_error(pieces, first) > effort.target:
         more = log.measure(design.more, "networks", 3 * effort.rounds, effort.limit)
+    else:
+        log.plan([*design.pieces, *design.first])
     costs, errors = design.fit(pieces, first, more)
     measured = Measured(device, log.meter.version, log.baseline_ms, errors)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
@@ -70,34 +80,40 @@ class _Log:
     """Measurements kept in a folder, and progress over all that are needed."""
 
     def __init__(
-        self, space: Space, num_classes: int, device: Device, folder: Path | None, on_progress: Progress | None, needed: int
+        self, space: Space, num_classes: int, device: Device, folder: Path | None, again: bool, on_progress: Progress | None
     ) -> None:
-        self.on_progress, self.done, self.needed = on_progress, 0, needed
-        self.meter = meter_of(device, lambda text: self._report(0, text))
-        self.path = None if folder is None else make_folder(folder) / "measurements.jsonl"
+        self.on_progress = on_progress
+        self.needed: dict[str, int] = {}  # key -> how much work
         self.known: dict[str, float] = {}
-        self.baseline_ms = 0.0
+        self.worked, self.seconds = 0, 0.0
+        self.meter = meter_of(device, self._report)
+        self.path = None if folder is None else make_folder(folder) / "measurements.jsonl"
+        self.baseline_ms = self.meter.baseline_ms
+        if folder is None or self.path is None:
+            return
         what = {"format": "onceforall.profile/1", "space_hash": space_hash(space, num_classes), "device": device.spec}
-        if folder is not None and (folder / "profile.json").exists():
-            before = read_json(folder / "profile.json")
-            if not isinstance(before, dict) or {key: before.get(key) for key in what} != what:
-                raise DeviceError(f"{folder}: holds the profile of another space or device: choose another folder or delete it")
-            self.baseline_ms = float(before["baseline_ms"])
-            self.known = {
-                str(r["key"]): float(r["ms"]) for r in read_lines(folder / "measurements.jsonl") if {"key", "ms"} <= set(r)
-            }
+        machine = {"processor": self.meter.processor, "version": self.meter.version}
+        head = folder / "profile.json"
+        if again:
+            for path in (self.path, head):
+                path.unlink(missing_ok=True)
+        if head.exists():
+            self.baseline_ms = _baseline_before(head, what, machine)
+            self.known = {r["key"]: r["ms"] for r in read_lines(self.path) if _is_measurement(r)}
         else:
-            self.baseline_ms = self.meter.baseline_ms
-            if folder is not None:
-                write_json(folder / "profile.json", {**what, "baseline_ms": self.baseline_ms})
+            write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms})
+
+    def plan(self, plans: Sequence[Plan]) -> None:
+        """What is needed in all. A segment alone is less work than one of a network, whose bursts are more and longer."""
+        self.needed = {key_of(plan): 1 if len(plan.segments) == 1 else NETWORK_WORK * len(plan.segments) for plan in plans}
 
     def measure(self, plans: Sequence[Plan], what: str, rounds: int, limit: float) -> list[float]:
         """Times in ms; groups of plans are timed in turns."""
         keys = [key_of(plan) for plan in plans]
         missing = {key: plan for key, plan in zip(keys, plans, strict=True) if key not in self.known}
-        self._report(len(plans) - len(missing), what)
+        self._report(what)
         while missing:
-            group = _group(missing)
+            group, started = _group(missing), time.monotonic()
             timings = self.meter.time(
                 list(group.values()), rounds=rounds, max_rounds=2 * rounds, limit=limit, baseline_ms=self.baseline_ms
             )
@@ -107,13 +123,41 @@ class _Log:
                 if self.path is not None:
                     record = {"key": key, "what": what, "ms": timing.ms, "low": timing.low, "high": timing.high}
                     append_line(self.path, {**record, "repeats": timing.repeats})
-            self._report(len(group), what)
+            self.worked += sum(self.needed[key] for key in group)
+            self.seconds += time.monotonic() - started
+            self._report(what)
         return [self.known[key] for key in keys]
 
-    def _report(self, more: int, what: str) -> None:
-        self.done += more
+    def _report(self, what: str) -> None:
         if self.on_progress:
-            self.on_progress(self.done, self.needed, what)
+            left = sum(work for key, work in self.needed.items() if key not in self.known)
+            about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
+            self.on_progress(sum(key in self.known for key in self.needed), len(self.needed), what + about)
+
+
+def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) -> float:
+    """What the reference kernel took when a profile was begun, which must be of the same space and device.
+
+    Raises:
+        DeviceError: it is another profile.
+        FileError: damaged.
+    """
+    before: Any = read_json(path)
+    if not isinstance(before, dict) or {key: before.get(key) for key in what} != what:
+        raise DeviceError(f"{path.parent}: holds the profile of another space or device: choose another folder or delete it")
+    for key, now in machine.items():
+        if (then := before.get(key, now)) != now:
+            raise DeviceError(f"{path.parent}: measured with {key} {then}, which is now {now}: measure all with --again")
+    baseline = before.get("baseline_ms")
+    if not isinstance(baseline, float) or not 0 < baseline < math.inf:
+        raise FileError(f"{path}: damaged: measure all with --again")
+    return baseline
+
+
+def _is_measurement(record: dict[str, Any]) -> bool:
+    """Whether a line can be used; `read_lines` has left out those that a crash tore."""
+    ms = record.get("ms")
+    return isinstance(record.get("key"), str) and isinstance(ms, float) and 0 < ms < math.inf
 
 
 def _group(missing: dict[str, Plan]) -> dict[str, Plan]:

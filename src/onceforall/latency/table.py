@@ -1,7 +1,7 @@
 """`LatencyTable`: the latency of every network of a space on one device, estimated by look-up, and how far off that is."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from .published import Place, missing_entry, published_costs
 __all__ = ["LatencyErrors", "LatencyTable", "Measured", "space_hash"]
 
 FORMAT = "onceforall.latency/1"
+DRAWS = 1000  # of the bootstrap
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
@@ -51,11 +52,27 @@ class LatencyErrors:
         """Share of networks whose estimate is off by at most this fraction of the measured time."""
         return float((self._relative <= fraction).mean())
 
+    def bound(self, share: float = 0.95) -> float:
+        """The error that this share of the networks keeps, as a fraction of the measured time."""
+        return float(np.quantile(self._relative, share))
+
+    def interval(self, statistic: Callable[["LatencyErrors"], float]) -> tuple[float, float]:
+        """95 % bootstrap interval of one of the numbers above: how far other networks would have moved it.
+
+        Args:
+            statistic: such as `lambda errors: errors.mape`.
+        """
+        predicted, measured = np.array(self.predicted), np.array(self.measured)
+        draws = np.random.default_rng(0).integers(self.n, size=(DRAWS, self.n))
+        values = [statistic(LatencyErrors(tuple(predicted[draw]), tuple(measured[draw]))) for draw in draws]
+        return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
+
     def __str__(self) -> str:
         """For people: one line."""
+        mape, tau = self.interval(lambda errors: errors.mape), self.interval(lambda errors: errors.kendall_tau)
         return (
-            f"mean error {self.mape:.1%}, Kendall tau {self.kendall_tau:.3f}, within ±5 %: {self.within(0.05):.0%}, "
-            f"within ±10 %: {self.within(0.1):.0%} (n = {self.n} networks not used to make the table)"
+            f"mean error {self.mape:.1%} ({mape[0]:.1%} to {mape[1]:.1%}), Kendall tau {self.kendall_tau:.3f} ({tau[0]:.3f} to "
+            f"{tau[1]:.3f}), 95 % of them within ±{self.bound():.1%} (n = {self.n} networks not used to make the table)"
         )
 
     @property

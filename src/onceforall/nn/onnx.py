@@ -1,6 +1,6 @@
 """An ONNX file from a plan and its weights, without tracing and without torch's exporters (0.6 s a block).
 
-Every batch norm is folded, in float64, into the convolution before it. The batch dimension is free.
+Every batch norm is folded, in float64, into the convolution before it. The batch dimension is free unless it is given.
 """
 
 from collections import Counter
@@ -22,14 +22,17 @@ OPSET, IR = 17, 8  # of May 2022: read by every runtime in use
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def to_onnx(plan: Plan, network: nn.Module | Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> bytes:
+def to_onnx(
+    plan: Plan, network: nn.Module | Mapping[str, Tensor], *, batch: int | None = None, metadata: Mapping[str, str] | None = None
+) -> bytes:
     """The network in eval mode as an ONNX model, checked by onnx's own checker.
 
-    Input "images" (batch, *plan.input_shape) float32, output "logits" (batch, *plan.output_shape) float32; batch is free.
+    Input "images" (batch, *plan.input_shape) float32, output "logits" (batch, *plan.output_shape) float32.
 
     Args:
         plan: a whole network or a piece of one (`Plan.piece`), whose input is then a feature map.
         network: the plain network of that plan (`nn.static.build`, `Supernet.extract`), or its state dict.
+        batch: images per call; None leaves it free.
         metadata: text to store in the model, by key.
 
     Raises:
@@ -43,13 +46,13 @@ def to_onnx(plan: Plan, network: nn.Module | Mapping[str, Tensor], *, metadata: 
     for segment in plan.segments:
         last = graph.add(segment, last)
     graph.node("Identity", [last], OUTPUT)
-    tensor = onnx.helper.make_tensor_value_info
+    tensor, first = onnx.helper.make_tensor_value_info, batch or "batch"
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "onceforall",
-            [tensor(INPUT, onnx.TensorProto.FLOAT, ["batch", *plan.input_shape])],
-            [tensor(OUTPUT, onnx.TensorProto.FLOAT, ["batch", *plan.output_shape])],
+            [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])],
+            [tensor(OUTPUT, onnx.TensorProto.FLOAT, [first, *plan.output_shape])],
             graph.constants,
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],

@@ -24,7 +24,7 @@ class Measurement:
         latency: of one call.
         file_bytes: of the model file.
         peak_memory_bytes: that loading and running it adds to a process with the runtime; None on another machine.
-        energy_mj: millijoules of a call; None where the processor counts none, or on another machine.
+        energy_mj: millijoules of a call; None where the processor counts none, this user may not read them, or on another machine.
     """
 
     latency: Timing

@@ -1,6 +1,7 @@
 """`ofa profile`: measure a device, to know the latency of every network of a run's space on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,31 +9,39 @@ from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_results, list_devices, profile_space
 from ..latency.device import IMPORTED
+from ..space import Space
 from .run import Run
+
+CLASSES = 1000  # of a space without a run: ImageNet's
 
 __all__ = ["imported", "kit", "latency_table", "profile", "profiled"]
 
 
 def profile(
-    folder: Path,
+    source: Path | Space,
     *,
     device: str = "cpu",
+    out: Path | None = None,
+    classes: int | None = None,
     quick: bool = False,
     target: float = 0.0,
     again: bool = False,
     seed: int = 0,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> LatencyTable:
-    """Measure a device and leave its latency table in the run directory. Needs no trained weights.
+    """Measure a device and leave its latency table in the run directory, or in `out`. Needs no trained weights.
 
     Args:
-        folder: the run directory; latency/DEVICE/ gets the measurements and table.json. An interrupted profile goes on there.
+        source: the run directory, or a space without one.
         device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
+        out: folder for the measurements and table.json; None for latency/DEVICE/ in the run directory. An interrupted profile
+            goes on there.
+        classes: outputs of the classifiers of a space's networks, 1000 if None; a run has its own.
         quick: measure less, for a first impression.
         target: mean relative error, such as 0.02, at which half of the networks is enough; see `onceforall.latency.Effort`.
         again: measure everything anew instead of using what was measured before.
         seed: of the networks that the table is fitted to and checked on.
-        on_progress: called with measurements done, measurements needed and what is measured.
+        on_progress: called with measurements done, measurements needed, and what is measured with about how long it takes.
 
     Returns:
         The table; `table.errors` compares it with networks that were not used to make it.
@@ -40,27 +49,26 @@ def profile(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    space, num_classes = _networks(source, classes)
     if not 0 <= target < 1:
         raise DeviceError(f"--target {target:g}: give a share from 0 to 1, such as 0.02 for 2 %")
     chosen = Device.parse(device)
     if chosen.imported:
         raise DeviceError(f"{device}: nothing can be measured on it from here: give its times with --import-results")
-    place = run.folder / "latency" / str(chosen)
-    with locked(make_folder(place)):
-        if again:
-            for name in ("profile.json", "measurements.jsonl"):
-                (place / name).unlink(missing_ok=True)
-        effort = replace(QUICK if quick else Effort(), target=target)
-        table = profile_space(run.space, run.num_classes, chosen, folder=place, seed=seed, effort=effort, on_progress=on_progress)
+    effort = replace(QUICK if quick else Effort(), target=target)
+    with _own(_place(source, out, chosen)) as place:
+        table = profile_space(
+            space, num_classes, chosen, folder=place, seed=seed, effort=effort, again=again, on_progress=on_progress
+        )
         table.save(place / "table.json")
     return table
 
 
 def kit(
-    folder: Path,
+    source: Path | Space,
     target: Path,
     *,
+    classes: int | None = None,
     quick: bool = False,
     seed: int = 0,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
@@ -68,8 +76,9 @@ def kit(
     """Write the models that have to be timed on a device that this program cannot reach; `imported` reads the times.
 
     Args:
-        folder: the run directory.
+        source: the run directory, or a space without one.
         target: folder to make: ONNX files with made-up weights, manifest.json, and results.csv to fill in.
+        classes: see `profile`.
         quick: fewer models.
         seed: of the networks drawn.
         on_progress: called with files written, files in all and what is written.
@@ -80,29 +89,30 @@ def kit(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
-    effort = QUICK if quick else Effort()
-    return len(export_kit(run.space, run.num_classes, target, effort, seed=seed, on_progress=on_progress))
+    space, num_classes = _networks(source, classes)
+    return len(export_kit(space, num_classes, target, QUICK if quick else Effort(), seed=seed, on_progress=on_progress))
 
 
-def imported(folder: Path, results: Path, device: str) -> LatencyTable:
-    """Leave the latency table of a device in the run directory, from the times of a kit's models.
+def imported(
+    source: Path | Space, results: Path, device: str, *, out: Path | None = None, classes: int | None = None
+) -> LatencyTable:
+    """Leave the latency table of a device in the run directory, or in `out`, from the times of a kit's models.
 
     Args:
-        folder: the run directory.
+        source: the run directory, or a space without one.
         results: the kit's results.csv, filled in.
         device: "imported@NAME", as for the other commands.
+        out: see `profile`, as for classes.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    space, num_classes = _networks(source, classes)
     kind, _, name = device.partition("@")
     if kind != IMPORTED:
         raise DeviceError(f"{device}: imported times need a name of their own: give --device imported@NAME")
-    table = import_results(run.space, run.num_classes, results, name)
-    place = make_folder(run.folder / "latency" / str(table.device))
-    with locked(place):
+    table = import_results(space, num_classes, results, name)
+    with _own(_place(source, out, table.device)) as place:
         table.save(place / "table.json")
     return table
 
@@ -134,3 +144,41 @@ def latency_table(run: Run, device: str) -> LatencyTable:
             f"{here.version}: ofa profile {run.folder} --device {device} --again"
         )
     return table
+
+
+def _networks(source: Path | Space, classes: int | None) -> tuple[Space, int]:
+    """A space and the outputs of its networks' classifiers."""
+    if isinstance(source, Space):
+        if classes is not None and classes < 1:
+            raise DeviceError(f"--classes {classes}: give at least 1")
+        return source, CLASSES if classes is None else classes
+    run = Run.open(source)
+    if classes not in (None, run.num_classes):
+        raise DeviceError(f"--classes {classes}: {source} has {run.num_classes} classes: leave this out")
+    return run.space, run.num_classes
+
+
+def _place(source: Path | Space, out: Path | None, device: Device) -> Path:
+    """Where a table goes."""
+    if out is not None:
+        return Path(out)
+    if isinstance(source, Space):
+        raise FileError("a space has no folder of its own: give --out FOLDER for the table, or a run directory")
+    return Path(source) / "latency" / str(device)
+
+
+@contextmanager
+def _own(place: Path) -> Iterator[Path]:
+    """A folder, made and locked. If nothing comes of it, what was made is gone again."""
+    made = [folder for folder in (place, *place.parents) if not folder.exists()]
+    with locked(make_folder(place)):
+        try:
+            yield place
+        except BaseException:
+            if made and not (place / "measurements.jsonl").exists():
+                for name in ("profile.json", ".lock"):
+                    (place / name).unlink(missing_ok=True)
+                with suppress(OSError):  # not empty
+                    for folder in made:
+                        folder.rmdir()
+            raise

@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
-from ..costs import macs_table, memory_table, params_table, segment_table
+from ..costs import flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import InfeasibleError
 from ..files import append_line
 from ..latency import Device, Timing, list_devices, measure_networks, stand_in
@@ -28,12 +28,17 @@ ROUNDS = 3  # of tightening the latency limit when the measured finalists miss i
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one search; None is no limit. Latency is that of the device; memory is of activations, float32, one image."""
+    """Limits of one search; None is no limit. Latency is that of the device; memory is of activations, float32, one image.
+
+    Flash and RAM are a microcontroller's: of weights and of activations in int8.
+    """
 
     latency_ms: float | None = None
     macs: float | None = None
     params: float | None = None
     memory_bytes: float | None = None
+    flash_bytes: float | None = None
+    ram_bytes: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -47,6 +52,8 @@ class Budget:
             "macs": f"{amount(self.macs)} MACs",
             "params": f"{amount(self.params)} parameters",
             "memory_bytes": f"{memory(self.memory_bytes)} of activations",
+            "flash_bytes": f"{memory(self.flash_bytes)} of flash",
+            "ram_bytes": f"{memory(self.ram_bytes)} of RAM",
         }
         return ", ".join(parts[name] for name, value in asdict(self).items() if value is not None) or "no limit"
 
@@ -112,7 +119,13 @@ class Searcher:
         self.table = latency_table(run, device) if limited or profiled(run, device) else None
         self.predictor = load_predictor(run)
         segments = segment_table(run.space, run.num_classes)
-        self.costs = {"macs": macs_table(segments), "params": params_table(segments), "memory_bytes": memory_table(segments)}
+        self.costs = {
+            "macs": macs_table(segments),
+            "params": params_table(segments),
+            "memory_bytes": memory_table(segments),
+            "flash_bytes": flash_table(segments),
+            "ram_bytes": ram_table(segments),
+        }
         self.supernet, self.splits = run.supernet(), run.splits()
         self.measured: dict[Arch, Candidate] = {}
 

@@ -194,7 +194,14 @@ def _take_home(
 
 def _name(device: Device, budget: Budget) -> str:
     """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
-    units = {"latency_ms": "ms", "macs": "macs", "params": "params", "memory_bytes": "bytes"}
+    units = {
+        "latency_ms": "ms",
+        "macs": "macs",
+        "params": "params",
+        "memory_bytes": "bytes",
+        "flash_bytes": "flash",
+        "ram_bytes": "ram",
+    }
     parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
     settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
     where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]

@@ -49,7 +49,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _about(runtime: str) -> dict[str, Any]:
-    package = importlib.import_module(PACKAGES[runtime])
+    try:
+        package = importlib.import_module(PACKAGES[runtime])
+    except ImportError as error:
+        raise RuntimeError(f"{error}: pip install {PACKAGES[runtime]} there") from None
     cpus = os.cpu_count() or 1
     return {
         "version": str(package.__version__), "processor": _processor(), "cpus": cpus, "python": platform.python_version(),
@@ -149,12 +152,13 @@ def _random_weights(path: Path, size: int) -> None:
 
 
 def _alive(place: Path) -> bool:
-    """Whether the job's process runs; a process that ended but was not waited for does not."""
+    """Whether the job's process runs. Another one may have its number after the machine was started anew; and a process that has
+    ended but was not waited for keeps its number and loses its command line."""
     try:
         pid = int((place / "pid").read_text())
         os.kill(pid, 0)
-        stat = Path(f"/proc/{pid}/stat")
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+        command = Path(f"/proc/{pid}/cmdline")
+        return not command.exists() or str(place).encode() in command.read_bytes().split(b"\0")
     except (OSError, ValueError):
         return False
 

@@ -1,7 +1,7 @@
 """`RemoteMeter`: times networks on another machine."""
 
 import json
-import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -13,12 +13,13 @@ from ..host import Host
 from ..measure import Timing
 from .agent import PACKAGES
 from .bundle import Model, agent_zip, digest, job_zip
-from .ssh import Ssh
+from .ssh import Ssh, printable
 
 __all__ = ["RemoteMeter"]
 
 FOLDER = PurePosixPath(".cache/onceforall")  # in the home there
 WAIT_S = 20.0  # of one question for the result
+LIMIT_S = 120.0  # of any question
 
 
 class RemoteMeter:
@@ -94,32 +95,35 @@ class RemoteMeter:
                 raise DeviceError(f"{self.host}: the agent gave {str(answer)[:200]!r} for {len(models)} networks: try again")
             return [self._timing(timing) for timing in timings]
         finally:
-            with suppress(DeviceError):
-                self._ask("forget", folder)
+            with suppress(DeviceError):  # after a connection that did not come back: the result waits for the next try
+                self._ask("forget", folder, patience_s=0)
 
     def _put(self, path: str, data: bytes) -> None:
-        """A file there, whole or not at all; left alone if it is there, for its name tells its content."""
-        parent, temporary = PurePosixPath(path).parent, f"{path}.tmp"
-        there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path}; then echo yes; fi")
-        if there.strip() != "yes":
-            self._ssh.shell(f"cat > {temporary} && mv {temporary} {path}", data)
+        """A file there, whole or not at all; left alone if it is there, for its name tells its content.
 
-    def _ask(self, *words: str) -> dict[str, Any]:
+        What reads an upload sees the end of a connection as the end of the file, so the size is looked at before it gets its name.
+        """
+        parent, temporary = PurePosixPath(path).parent, f"{path}.{os.getpid()}.tmp"
+        there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path} && {_has_size(path, data)}; then echo yes; fi")
+        if there.strip() != "yes":
+            self._ssh.shell(f"cat > {temporary} && {_has_size(temporary, data)} && mv {temporary} {path}", data)
+
+    def _ask(self, *words: str, patience_s: float | None = None) -> dict[str, Any]:
         """What the agent answers.
 
         Raises:
             DeviceError: it says what is wrong, or nothing that can be read.
         """
         python = self.host.python.removeprefix("~/")
-        said = self._ssh(python, self._agent, *words)
+        said = self._ssh(python, self._agent, *words, limit_s=LIMIT_S, patience_s=patience_s)
         try:
             answer = json.loads(said)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise DeviceError(f"{self.host}: the agent gave no JSON but {said[:200]!r}: is {python} a Python there?")
         if "error" in answer:
-            raise DeviceError(f"{self.host}: {str(answer['error'])[:300]}")
+            raise DeviceError(f"{self.host}: {printable(str(answer['error'])[:300])}")
         return answer
 
     def _timing(self, values: object) -> Timing:
@@ -134,10 +138,15 @@ class RemoteMeter:
 
 def _number(values: Mapping[str, Any], key: str) -> float:
     value = values.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise DeviceError(f"the agent gave {value!r} for {key}: try again")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e12:
+        raise DeviceError(f"the agent gave {repr(value)[:50]} for {key}: try again")
     return float(value)
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:
-    return "".join(c for c in str(values.get(key))[:100] if c.isprintable())
+    return printable(str(values.get(key))[:100])
+
+
+def _has_size(path: str, data: bytes) -> str:
+    """A condition of the shell: the file is as long as the data."""
+    return f"test $(wc -c < {path}) -eq {len(data)}"

@@ -3,16 +3,24 @@
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from threading import Thread
+from typing import IO
 
 from ...errors import DeviceError
 from ..host import Host
 
-__all__ = ["Ssh"]
+__all__ = ["Ssh", "printable"]
 
 BROKEN = 255  # ssh's exit code when the connection fails
-OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
+MOST_BYTES = 10_000_000  # of an answer
+SETTINGS = (
+    "BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=10", "ServerAliveCountMax=3",
+    "ForwardAgent=no", "ForwardX11=no", "RequestTTY=no",  # whatever the user's own settings are
+    "ControlMaster=no",  # one in the background would keep the streams open that are read here
+)  # fmt: skip
 
 
 class Ssh:
@@ -38,38 +46,82 @@ class Ssh:
         self.host, self.patience_s, self.on_wait = host, patience_s, on_wait
         port = () if host.port is None else ("-p", str(host.port))
         address = host.name.strip("[]") if host.user is None else f"{host.user}@{host.name.strip('[]')}"
-        self._command = ["ssh", *OPTIONS, *options, *port, "--", address]
+        settings = [word for setting in SETTINGS for word in ("-o", setting)]
+        self._command = ["ssh", *settings, *options, *port, "--", address]
         self._connected = False
 
-    def __call__(self, *words: str, stdin: bytes = b"") -> str:
+    def __call__(self, *words: str, limit_s: float | None = None, patience_s: float | None = None) -> str:
         """Run a command there; its output. Words are quoted. A broken connection is tried anew, so it must be safe to do twice.
 
-        Raises:
-            DeviceError: the host cannot be reached, or the command fails.
-        """
-        return self.shell(shlex.join(words), stdin)
-
-    def shell(self, line: str, stdin: bytes = b"") -> str:
-        """As `__call__`, for a line of the shell there.
+        Args:
+            words: of the command.
+            limit_s: without an answer for so long, the connection counts as broken. None: as long as it takes.
+            patience_s: instead of this object's.
 
         Raises:
             DeviceError: the host cannot be reached, or the command fails.
         """
-        end, pause = time.monotonic() + self.patience_s, 0.5
+        return self.shell(shlex.join(words), limit_s=limit_s, patience_s=patience_s)
+
+    def shell(self, line: str, stdin: bytes = b"", *, limit_s: float | None = None, patience_s: float | None = None) -> str:
+        """As `__call__`, for a line of the shell there, which reads `stdin`.
+
+        Raises:
+            DeviceError: the host cannot be reached, or the command fails.
+        """
+        patience_s = self.patience_s if patience_s is None else patience_s
+        end, pause = time.monotonic() + patience_s, 0.5
         while True:
-            done = subprocess.run([*self._command, line], input=stdin, capture_output=True, check=False)
-            said = " ".join((done.stderr or done.stdout).decode(errors="replace").split())[-300:]
-            if done.returncode != BROKEN:
+            code, out, err = _run([*self._command, line], stdin, limit_s)
+            said = printable(" ".join((err or out).decode(errors="replace").split())[-300:])
+            if len(out) >= MOST_BYTES:
+                raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB and more, which is no answer: is it this host?")
+            if code != BROKEN:
                 self._connected = True
-                if done.returncode != 0 and not done.stdout.startswith(b"{"):
-                    raise DeviceError(f"{self.host}: {line.split()[0]} failed there: {said or f'exit code {done.returncode}'}")
-                return done.stdout.decode(errors="replace")
+                if code != 0 and not out.startswith(b"{"):
+                    raise DeviceError(f"{self.host}: {line.split()[0]} failed there: {said or f'exit code {code}'}")
+                return out.decode(errors="replace")
             if not self._connected:
                 raise DeviceError(
                     f"{self.host} cannot be reached: {said}: try ssh {self._command[-1]} by hand; keys only, no passwords"
                 )
             if time.monotonic() + pause > end:
-                raise DeviceError(f"{self.host}: the connection broke and did not come back in {self.patience_s:.0f} s: {said}")
+                raise DeviceError(f"{self.host}: the connection broke and did not come back in {patience_s:.0f} s: {said}")
             self.on_wait(f"{self.host}: connection lost, trying again")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
+
+
+def printable(text: str) -> str:
+    """Without what would change the terminal that it is printed on."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _run(command: Sequence[str], stdin: bytes, limit_s: float | None) -> tuple[int, bytes, bytes]:
+    """Exit code, output and errors of a command, of each at most `MOST_BYTES`; it is ended when it says more."""
+    said: dict[str, bytes] = {}
+
+    def read(name: str, stream: IO[bytes]) -> None:
+        said[name] = stream.read(MOST_BYTES)
+        if len(said[name]) == MOST_BYTES:
+            process.kill()
+
+    with tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        with subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            readers = [Thread(target=read, args=pair) for pair in (("out", process.stdout), ("err", process.stderr))]
+            for reader in readers:
+                reader.start()
+            late = b""
+            try:
+                process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                late = f"no answer in {limit_s:.0f} s".encode()
+            finally:
+                process.kill()  # does nothing to a process that has ended
+                for reader in readers:
+                    reader.join()
+    return (BROKEN, b"", late) if late else (process.returncode, said["out"], said["err"])
