@@ -1,5 +1,6 @@
 """Real processes: killed at random moments and resumed, interrupted by Ctrl-C."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def test_ctrl_c_while_measuring(run_copy: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    (line,) = err.splitlines()
+    first, *_, line = err.splitlines()
+    assert re.fullmatch(r"measuring: 0 of \d+ segments", first)
     assert line.startswith("ofa: interrupted; what was finished is kept")
     assert len(read_lines(measurements)) >= 2
     assert (run_copy / "latency" / "onnxruntime-threads1-batch1" / "table.json").exists()

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -77,6 +78,8 @@ def test_an_export_goes_on_where_it_stopped(kit: Path, tmp_path: Path) -> None:
         (lambda text: text + "models/y.onnx,fast\n", "'fast' are no milliseconds"),
         (lambda text: text + "models/y.onnx,-1\n", "'-1' are no milliseconds"),
         (lambda text: text + "models/y.onnx,nan\n", "'nan' are no milliseconds"),
+        (lambda text: text + "models/y.onnx,0\n", "'0' are no milliseconds"),
+        (lambda text: text + "models/y.onnx,inf\n", "'inf' are no milliseconds"),
         (lambda text: "", "the first line must be file,ms"),
     ],
 )
@@ -85,6 +88,47 @@ def test_wrong_results(kit: Path, tmp_path: Path, change: object, message: str) 
     path.write_text(change(path.read_text()))  # type: ignore[operator]
     with pytest.raises(DeviceError, match=message):
         import_results(SPACE, 10, path, "phone")
+
+
+@pytest.mark.parametrize(("which", "factor"), [(0, 1e-3), (0, 1e3), (-1, 1 / 30), (-1, 30)])
+def test_one_time_that_cannot_be_right(kit: Path, tmp_path: Path, which: int, factor: float) -> None:
+    """The first model is a segment, the last one a network."""
+    model = read_json(kit / "manifest.json")["models"][which]
+    path = fill(kit, tmp_path / "filled", {model["file"]: factor * (1e-6 * model["macs"] + 0.01)})
+    with pytest.raises(DeviceError, match=f"{model['file']}: .* ms for .* MACs cannot be right, .* measure it again"):
+        import_results(SPACE, 10, path, "phone")
+
+
+def test_times_that_cannot_be_right(kit: Path, tmp_path: Path) -> None:
+    models = read_json(kit / "manifest.json")["models"]
+    times = {m["file"]: 1e-6 * m["macs"] + 0.01 for m in models}
+    for name, factor in (("fast", 1e-7), ("slow", 1e9)):  # of all, as with a wrong unit
+        with pytest.raises(DeviceError, match="cannot be right"):
+            import_results(SPACE, 10, fill(kit, tmp_path / name, {file: factor * ms for file, ms in times.items()}), "phone")
+    whole = [m["file"] for m in models if m["input_shape"][1] == 3 and m["macs"] > 2 * models[0]["macs"]]
+    mixed = dict(zip(whole, [3.0 * times[file] if i % 2 else times[file] / 3 for i, file in enumerate(whole)], strict=True))
+    with pytest.raises(DeviceError, match=r"these times are not those of these models, a table of them is off by \d+%"):
+        import_results(SPACE, 10, fill(kit, tmp_path / "mixed", mixed), "phone")
+
+
+def test_models_are_for_one_image(kit: Path) -> None:
+    """As their manifest says; tools for devices refuse inputs without a size."""
+    for model in read_json(kit / "manifest.json")["models"]:
+        graph = onnx.load(kit / model["file"]).graph
+        assert [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim] == model["input_shape"]
+        assert graph.output[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
+def test_an_export_that_was_killed_at_once(tmp_path: Path) -> None:
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit" / ".manifest.json.1.tmp").write_text("{")
+    assert export_kit(SPACE, 10, tmp_path / "kit", TINY)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine").write_text("")
+    with pytest.raises(FileError, match="already there and no kit"):
+        export_kit(SPACE, 10, tmp_path / "other", TINY)
+    with pytest.raises(FileError, match=r"mine: .*another folder"):
+        export_kit(SPACE, 10, tmp_path / "other" / "mine", TINY)
 
 
 def test_another_kit(kit: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from runtime_contract import SLOW, runtime_here
 
 import onceforall
-from onceforall.errors import DeviceError
+from onceforall.errors import DeviceError, FileError
 from onceforall.latency import Device, Effort, LatencyTable, measure_networks, profile_space, stand_in
 from onceforall.latency.runtimes import RUNTIMES
 
@@ -33,7 +33,9 @@ def test_profile_is_kept_and_used_again(runtime: str, tmp_path: Path) -> None:
     table = profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, on_progress=lambda *call: calls.append(call))
     assert calls[0][0] == 0
     assert calls[-1][0] == calls[-1][1]
-    assert {what for _, _, what in calls} == {"segments", "networks"}
+    assert {what.split(",")[0] for _, _, what in calls} == {"segments", "networks"}
+    assert any(" left" in what for _, _, what in calls)
+    assert " left" not in calls[0][2] + calls[-1][2]  # nothing is known, nothing is left
 
     genes = SPACE.sample_genes(np.random.default_rng(0), 50)
     estimate = table.estimate(genes)
@@ -58,6 +60,42 @@ def test_profile_is_kept_and_used_again(runtime: str, tmp_path: Path) -> None:
 
     table.save(tmp_path / "latency.json")
     assert LatencyTable.load(tmp_path / "latency.json", SPACE, 3).errors == table.errors
+
+
+def test_another_version_or_a_damaged_profile(tmp_path: Path) -> None:
+    """What was measured with another version of the runtime is not mixed with what is measured now."""
+    device, head = Device("onnxruntime"), tmp_path / "profile.json"
+    profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY)
+    before, lines = json.loads(head.read_text()), (tmp_path / "measurements.jsonl").read_text()
+    head.write_text(json.dumps({**before, "version": "0.1"}))
+    with pytest.raises(DeviceError, match=rf"measured with version 0.1, which is now {before['version']}: .* --again"):
+        profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY)
+    head.write_text(json.dumps({**before, "baseline_ms": 0}))
+    with pytest.raises(FileError, match="damaged: measure all with --again"):
+        profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY)
+    assert (tmp_path / "measurements.jsonl").read_text() == lines
+    table = profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, again=True)
+    assert table.baseline_ms == json.loads(head.read_text())["baseline_ms"]
+    assert len((tmp_path / "measurements.jsonl").read_text().splitlines()) == len(lines.splitlines())
+
+
+def test_measurements_that_cannot_be_are_made_anew(tmp_path: Path) -> None:
+    profile_space(SPACE, 3, Device("onnxruntime"), folder=tmp_path, effort=TINY)
+    log = tmp_path / "measurements.jsonl"
+    lines = log.read_text().splitlines()
+    for i, ms in enumerate(("NaN", "-1.0", "0.0", '"fast"', "null")):
+        lines[i] = json.dumps({**json.loads(lines[i]), "ms": 0}).replace('"ms": 0', f'"ms": {ms}')
+    log.write_text("\n".join(lines) + "\n")
+    profile_space(SPACE, 3, Device("onnxruntime"), folder=tmp_path, effort=TINY)
+    assert len(log.read_text().splitlines()) == len(lines) + 5
+
+
+def test_half_of_the_networks_is_enough_for_a_generous_target(tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    effort = replace(TINY, fit=40, target=10.0)
+    space = replace(SPACE, resolutions=tuple(range(10, 30)))
+    profile_space(space, 3, Device("onnxruntime"), folder=tmp_path, effort=effort, on_progress=lambda *call: calls.append(call))
+    assert calls[-1][0] == calls[-1][1] == calls[0][1] - 20
 
 
 def test_folder_of_another_profile_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from onceforall.errors import DeviceError
 from onceforall.latency import Device, Effort, profile_space
 from onceforall.latency.host import Host
 from onceforall.latency.remote import Model, RemoteMeter, Ssh
+from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import SOURCES, agent_zip
+from onceforall.latency.remote.meter import has_size
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 HAVE_SSH = all(shutil.which(name) for name in ("ssh", "ssh-keygen")) and os.path.exists(SSHD)
@@ -161,8 +163,11 @@ def test_what_the_host_lacks(server: Server, space: Space) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "hello", "[1]", "{}", '{"version": 1}', '{"version": "1", "baseline_ms": NaN, "cpus": 1}', "x" * 10**6, "\\033]0;"],
-)
+    [
+        "", "hello", "[1]", "{}", '{"version": 1}', '{"version": "1", "baseline_ms": NaN, "cpus": 1}', "x" * 10**6, "\033]0;",
+        "[" * 100_000, '{"error": "\\u001b]0;owned\\u0007"}', '{"version": "1", "baseline_ms": 1' + 400 * "0" + "}",
+    ],
+)  # fmt: skip
 @needs_ssh
 def test_a_host_that_talks_nonsense(server: Server, tmp_path: Path, answer: str) -> None:
     (tmp_path / "answer").write_text(answer)
@@ -171,8 +176,72 @@ def test_a_host_that_talks_nonsense(server: Server, tmp_path: Path, answer: str)
     liar.chmod(0o755)
     with pytest.raises(DeviceError) as caught:
         RemoteMeter(Host("127.0.0.1", port=server.host.port, python=str(liar)), "onnxruntime", ssh=server.ssh())
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
+
+
+@needs_ssh
+def test_a_host_that_does_not_stop_talking(server: Server) -> None:
+    with pytest.raises(DeviceError, match="it sent 10 MB and more, which is no answer"):
+        server.ssh()("yes")
+    with pytest.raises(DeviceError, match="cannot be reached: no answer in 0 s"):
+        server.ssh()("sleep", "60", limit_s=0.3)
+
+
+@needs_ssh
+def test_an_upload_that_breaks_off(server: Server) -> None:
+    """A connection that ends looks to the host like the end of the file."""
+    meter = RemoteMeter(server.host, "onnxruntime", ssh=server.ssh())
+    with pytest.raises(DeviceError, match="cat failed there"):
+        server.ssh().shell(f"cat > cut.tmp && {has_size('cut.tmp', b'whole')} && mv cut.tmp cut", b"who")
+    assert not (server.home / "cut").exists()
+    agent = server.home / meter._agent
+    whole = agent.read_bytes()
+    agent.write_bytes(whole[:100])
+    RemoteMeter(server.host, "onnxruntime", ssh=server.ssh())
+    assert agent.read_bytes() == whole
+
+
+@needs_ssh
+def test_a_connection_that_does_not_come_back_leaves_the_result(server: Server, space: Space, tmp_path: Path) -> None:
+    """The same command started anew fetches it."""
+    lost = tmp_path / "ssh"
+    lost.write_text(f'#!/bin/sh\ntest -e {tmp_path}/gone && exit 255\nexec {shutil.which("ssh")} "$@"\n')
+    lost.chmod(0o755)
+    plans = [space.lower(space.largest(), 10)]
+    arguments = {"rounds": 600, "max_rounds": 600, "limit": float("inf")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        meter = RemoteMeter(server.host, "onnxruntime", ssh=server.ssh(patience_s=1.0))
+        place = server.home / ".cache/onceforall"
+
+        def cut_when_it_measures() -> None:
+            while not list(place.glob("job-*/pid")):
+                time.sleep(0.05)
+            (tmp_path / "gone").touch()
+            server.cut()
+
+        cutter = threading.Thread(target=cut_when_it_measures)
+        cutter.start()
+        with pytest.raises(DeviceError, match="the connection broke and did not come back in 1 s"):
+            meter.time(plans, **arguments)
+        cutter.join()
+        (pid,) = place.glob("job-*/pid")
+        begun = pid.stat().st_mtime_ns
+        (tmp_path / "gone").unlink()
+        while not (pid.parent / "result.json").exists():
+            assert pid.stat().st_mtime_ns == begun  # it goes on measuring
+            time.sleep(0.05)
+        assert len(meter.time(plans, **arguments)) == 1
+    assert not pid.parent.exists()
+
+
+def test_the_number_of_another_process(tmp_path: Path) -> None:
+    """After a restart of the machine, a job's process number may be another's, which is neither waited for nor ended."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (tmp_path / "pid").write_text(str(other.pid))
+        assert not _alive(tmp_path) or not Path("/proc/self/cmdline").exists()
+        other.kill()
 
 
 def test_the_agent_needs_python_and_numpy_only() -> None:

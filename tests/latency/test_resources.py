@@ -46,9 +46,8 @@ def test_energy_is_what_the_counters_say(tmp_path: Path) -> None:
             (path / "energy_uj").write_text(str(value % 1_000_000))
 
     assert energy_mj(call, seconds=0, counters=tmp_path) == pytest.approx(200)
-    (counters[0] / "max_energy_range_uj").unlink()
-    with pytest.raises(DeviceError, match="energy counters cannot be read"):
-        energy_mj(call, counters=tmp_path)
+    (counters[0] / "max_energy_range_uj").unlink()  # as good as a file that only root may read
+    assert energy_mj(call, counters=tmp_path) is None
 
 
 @pytest.mark.parametrize(

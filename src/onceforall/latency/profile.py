@@ -71,6 +71,7 @@ def profile_space(
         more = log.measure(design.more, "networks", 3 * effort.rounds, effort.limit)
     else:
         log.plan([*design.pieces, *design.first])
+        log.report("networks")
     costs, errors = design.fit(pieces, first, more)
     measured = Measured(device, log.meter.version, log.baseline_ms, errors)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
@@ -86,7 +87,7 @@ class _Log:
         self.needed: dict[str, int] = {}  # key -> how much work
         self.known: dict[str, float] = {}
         self.worked, self.seconds = 0, 0.0
-        self.meter = meter_of(device, self._report)
+        self.meter = meter_of(device, self.report)
         self.path = None if folder is None else make_folder(folder) / "measurements.jsonl"
         self.baseline_ms = self.meter.baseline_ms
         if folder is None or self.path is None:
@@ -111,7 +112,7 @@ class _Log:
         """Times in ms; groups of plans are timed in turns."""
         keys = [key_of(plan) for plan in plans]
         missing = {key: plan for key, plan in zip(keys, plans, strict=True) if key not in self.known}
-        self._report(what)
+        self.report(what)
         while missing:
             group, started = _group(missing), time.monotonic()
             timings = self.meter.time(
@@ -125,10 +126,11 @@ class _Log:
                     append_line(self.path, {**record, "repeats": timing.repeats})
             self.worked += sum(self.needed[key] for key in group)
             self.seconds += time.monotonic() - started
-            self._report(what)
+            self.report(what)
         return [self.known[key] for key in keys]
 
-    def _report(self, what: str) -> None:
+    def report(self, what: str) -> None:
+        """Tell how far it is."""
         if self.on_progress:
             left = sum(work for key, work in self.needed.items() if key not in self.known)
             about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""

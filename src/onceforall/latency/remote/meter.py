@@ -15,7 +15,7 @@ from .agent import PACKAGES
 from .bundle import Model, agent_zip, digest, job_zip
 from .ssh import Ssh, printable
 
-__all__ = ["RemoteMeter"]
+__all__ = ["RemoteMeter", "has_size"]
 
 FOLDER = PurePosixPath(".cache/onceforall")  # in the home there
 WAIT_S = 20.0  # of one question for the result
@@ -104,9 +104,9 @@ class RemoteMeter:
         What reads an upload sees the end of a connection as the end of the file, so the size is looked at before it gets its name.
         """
         parent, temporary = PurePosixPath(path).parent, f"{path}.{os.getpid()}.tmp"
-        there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path} && {_has_size(path, data)}; then echo yes; fi")
+        there = self._ssh.shell(f"mkdir -p {parent} && if test -f {path} && {has_size(path, data)}; then echo yes; fi")
         if there.strip() != "yes":
-            self._ssh.shell(f"cat > {temporary} && {_has_size(temporary, data)} && mv {temporary} {path}", data)
+            self._ssh.shell(f"cat > {temporary} && {has_size(temporary, data)} && mv {temporary} {path}", data)
 
     def _ask(self, *words: str, patience_s: float | None = None) -> dict[str, Any]:
         """What the agent answers.
@@ -147,6 +147,6 @@ def _text(values: Mapping[str, Any], key: str) -> str:
     return printable(str(values.get(key))[:100])
 
 
-def _has_size(path: str, data: bytes) -> str:
+def has_size(path: str, data: bytes) -> str:
     """A condition of the shell: the file is as long as the data."""
     return f"test $(wc -c < {path}) -eq {len(data)}"
