@@ -5,7 +5,7 @@ import pytest
 
 import onceforall
 from onceforall import Space
-from onceforall.costs import SegmentTable, macs_table, memory_table, params_table, segment_table
+from onceforall.costs import SegmentTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from onceforall.errors import ArchError
 from small_spaces import SPACES
 
@@ -29,6 +29,8 @@ def test_tables_equal_plans(tables: dict[str, SegmentTable], name: str) -> None:
     assert macs_table(table).estimate(archs).tolist() == [plan.macs for plan in plans]
     assert params_table(table).estimate(archs).tolist() == [plan.params for plan in plans]
     assert memory_table(table).estimate(archs).tolist() == [plan.peak_memory_bytes for plan in plans]
+    assert ram_table(table).estimate(archs).tolist() == [plan.peak_memory_bytes / 4 for plan in plans]
+    assert flash_table(table).estimate(archs).tolist() == [sum(s.int8_bytes for s in plan.segments) for plan in plans]
 
 
 @pytest.mark.parametrize("name", ["half", "gaps"])

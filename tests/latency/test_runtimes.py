@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime_here, small_plan, trained
@@ -20,6 +21,8 @@ from onceforall.latency.runtimes.onnxruntime import load_model
 from onceforall.latency.runtimes.onnxruntime_int8 import OnnxRuntimeInt8, quantise_onnx
 from onceforall.latency.runtimes.openvino import compile_model, read_model
 from onceforall.latency.runtimes.openvino_int8 import OpenVinoInt8
+from onceforall.nn.onnx import to_onnx
+from onceforall.plan import Plan
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 27), strides=(1, 1, 2, 2, 1, 1, 2))
 PLAN = SPACE.lower(SPACE.largest(), 7)
@@ -130,6 +133,17 @@ def test_openvino_refuses_what_is_no_model() -> None:
         read_model(b"no model")
     with pytest.raises(DeviceError, match=r"^OpenVINO cannot compile the model: .*$"):
         compile_model("no model", threads=1, batch=1)
+
+
+@pytest.mark.parametrize("plan", [PLAN, small_plan()])
+def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
+    """Of weights and biases as onnxruntime's tool writes them, and one scale for each channel."""
+    runtime_here("onnxruntime-int8")
+    model = onnx.load_from_string(quantise_onnx(to_onnx(plan, stand_in(plan)), np.zeros((1, *plan.input_shape), np.float32)))
+    tensors = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    weights = sum(t.size for t in tensors if t.dtype == np.int8 and t.ndim > 1)
+    channels = sum(t.size for t in tensors if t.dtype == np.int32 and t.any())  # biases; zero points are 0
+    assert sum(segment.int8_bytes for segment in plan.segments) == weights + 8 * channels
 
 
 @pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])

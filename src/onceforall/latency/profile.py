@@ -27,7 +27,7 @@ from .table import LatencyTable, Measured, space_hash
 __all__ = ["profile_space"]
 
 Progress = Callable[[int, int, str], None]
-NETWORK_WORK = 2  # of a segment inside a network, in segments alone
+NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
 
@@ -84,9 +84,9 @@ class _Log:
         self, space: Space, num_classes: int, device: Device, folder: Path | None, again: bool, on_progress: Progress | None
     ) -> None:
         self.on_progress = on_progress
-        self.needed: dict[str, int] = {}  # key -> how much work
+        self.needed: dict[str, float] = {}  # key -> how much work
         self.known: dict[str, float] = {}
-        self.worked, self.seconds = 0, 0.0
+        self.worked, self.seconds = 0.0, 0.0
         self.meter = meter_of(device, self.report)
         self.path = None if folder is None else make_folder(folder) / "measurements.jsonl"
         self.baseline_ms = self.meter.baseline_ms
@@ -105,8 +105,8 @@ class _Log:
             write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms})
 
     def plan(self, plans: Sequence[Plan]) -> None:
-        """What is needed in all. A segment alone is less work than one of a network, whose bursts are more and longer."""
-        self.needed = {key_of(plan): 1 if len(plan.segments) == 1 else NETWORK_WORK * len(plan.segments) for plan in plans}
+        """What is needed in all. A network takes longer than a segment alone: it has more of them, and more bursts."""
+        self.needed = {key_of(plan): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in plans}
 
     def measure(self, plans: Sequence[Plan], what: str, rounds: int, limit: float) -> list[float]:
         """Times in ms; groups of plans are timed in turns."""
