@@ -13,10 +13,11 @@ from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime
 
 import onceforall
 from onceforall.errors import DeviceError, MissingExtraError, OnceForAllError, StatisticsError
-from onceforall.latency import Device, stand_in
+from onceforall.latency import Device, measure_networks, stand_in
 from onceforall.latency.networks import ready
 from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
 from onceforall.latency.runtimes.common import import_package
+from onceforall.latency.runtimes.cuda import GpuReference
 from onceforall.latency.runtimes.onnxruntime import load_model
 from onceforall.latency.runtimes.onnxruntime_int8 import OnnxRuntimeInt8, quantise_onnx
 from onceforall.latency.runtimes.openvino import compile_model, read_model
@@ -197,3 +198,15 @@ def test_gpus(name: str, message: str) -> None:
         with pytest.raises(DeviceError, match=message) as caught:
             RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=1, batch=1)
         assert "\n" not in str(caught.value)
+
+
+def test_reference_of_a_gpu() -> None:
+    """On the processor here: it computes what it says, the same in each call."""
+    kernel = GpuReference("cpu")
+    for _ in range(2):
+        kernel()
+        assert torch.allclose(kernel._b, torch.full((512, 512), 1 / 512))
+    if not torch.cuda.is_available():
+        plan = small_plan()
+        with pytest.raises(DeviceError, match="needs an NVIDIA GPU"):
+            measure_networks([(plan, stand_in(plan))], Device("cuda"))

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..errors import DeviceError
 
-__all__ = ["Reference", "Timing", "measure"]
+__all__ = ["Reference", "Timing", "least_disturbed_ms", "measure"]
 
 QUANTILE = 0.25
 REFERENCE_EVERY_MS = 4.0  # drift is not followed on a finer scale
@@ -63,7 +63,12 @@ class Reference:
 
     def baseline_ms(self) -> float:
         """What one call takes when the machine is least disturbed, about a fifth of a second's worth of trying."""
-        return float(np.quantile([_burst(self, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
+        return least_disturbed_ms(self)
+
+
+def least_disturbed_ms(kernel: Callable[[], object]) -> float:
+    """The lower tenth of 300 bursts of a reference kernel."""
+    return float(np.quantile([_burst(kernel, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
 
 
 def measure(

@@ -11,10 +11,12 @@ from ..ops import Shape
 from ..plan import Plan
 from .device import Device, list_devices
 from .host import Host
-from .measure import Reference, Timing, measure
+from .measure import Reference, Timing, least_disturbed_ms, measure
 from .networks import ready, stand_in
 from .remote import Model, RemoteMeter
+from .runtimes import RUNTIMES
 from .runtimes.common import OnHost
+from .runtimes.cuda import GpuReference
 from .runtimes.onnxruntime import load_model
 from .runtimes.openvino import compile_model, read_model
 
@@ -45,6 +47,9 @@ class Meter(Protocol):
         """
 
 
+GPUS = ("cuda", "tensorrt")
+
+
 class LocalMeter:
     """This machine."""
 
@@ -52,10 +57,13 @@ class LocalMeter:
         self._device = device
         (here,) = (d for d in list_devices() if d.runtime == device.runtime)
         self.processor, self.version = here.processor, here.version or ""
-        self.baseline_ms = Reference().baseline_ms()
+        if here.lacks is not None:  # a package, a compiler, a GPU: said as a runtime says it, before anything is measured
+            RUNTIMES[device.runtime].hardware()
+        self._reference = _reference(device)
+        self.baseline_ms = least_disturbed_ms(self._reference)
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        return measure([ready(plan, stand_in(plan), self._device) for plan in plans], **arguments)
+        return measure([ready(plan, stand_in(plan), self._device) for plan in plans], reference=self._reference, **arguments)
 
 
 def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> Meter:
@@ -98,7 +106,8 @@ def measure_networks(
     arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit, "baseline_ms": baseline_ms}
     if device.host is not None:
         return meter_of(device).time([plan for plan, _ in networks], **arguments)
-    return measure([ready(plan, network, device) for plan, network in networks], **arguments)
+    functions = [ready(plan, network, device) for plan, network in networks]
+    return measure(functions, reference=_reference(device), **arguments)
 
 
 def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, baseline_ms: float | None = None) -> Timing:
@@ -136,6 +145,11 @@ def load_onnx(model: bytes, device: Device) -> OnHost:
     if device.runtime == "onnxruntime":
         return load_model(model, threads=device.threads, batch=device.batch)
     raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
+
+
+def _reference(device: Device) -> Callable[[], object]:
+    """What is timed in between, on what the networks are timed on."""
+    return GpuReference() if device.runtime in GPUS else Reference()
 
 
 def _remote(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> RemoteMeter:

@@ -13,7 +13,7 @@ from ...errors import DeviceError
 from ...plan import Plan
 from .common import FLOAT, Hardware, Images, one_line, own_copy
 
-__all__ = ["Cuda", "OnGpu", "gpu"]
+__all__ = ["Cuda", "GpuReference", "OnGpu", "gpu"]
 
 WARM_UP = 3  # calls before the capture, in which cuDNN chooses its algorithms
 
@@ -45,6 +45,26 @@ class OnGpu:
             torch.cuda.synchronize()
 
         return run
+
+
+class GpuReference:
+    """The reference kernel of `latency.measure` for networks on a GPU, whose clock has nothing to do with the processor's: a matrix
+    product, and a sum over 256 MB, beyond the second cache.
+
+    Args:
+        device: of torch.
+    """
+
+    def __init__(self, device: str = "cuda") -> None:
+        self._a = torch.full((512, 512), 1 / 512, device=device)
+        self._b = self._a.clone()
+        self._big = torch.ones(1 << 26, device=device)
+
+    def __call__(self) -> None:
+        torch.mm(self._a, self._a, out=self._b)
+        self._big.sum()
+        if self._big.is_cuda:
+            torch.cuda.synchronize()
 
 
 class Cuda:
