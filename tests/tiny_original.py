@@ -95,7 +95,7 @@ def profiled(run: Run) -> None:
     (here,) = (found for found in list_devices() if found.runtime == device.runtime)
     macs = macs_table(segment_table(run.space, run.num_classes))
     costs = replace(macs, values=tuple(MS_PER_MAC * values for values in macs.values))
-    measured = Measured(device, here.version or "", 1.0, LatencyErrors((1.0, 2.0), (1.1, 2.1)))
+    measured = Measured(device, here.version or "", 1.0, 1.0, LatencyErrors((1.0, 2.0), (1.1, 2.1)))
     place = run.folder / "latency" / str(device)
     place.mkdir(parents=True)
     LatencyTable(costs, run.num_classes, here.processor, measured).save(place / "table.json")

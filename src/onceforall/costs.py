@@ -16,6 +16,7 @@ from .arch import Arch, Block, Stage
 from .genes import Genes
 from .plan import Segment
 from .space import Space
+from .structure import Factor, Terms
 
 __all__ = [
     "CostTable",
@@ -97,6 +98,13 @@ class CostTable:
         for slot, values in zip(self.segments.slots, self.values, strict=True):
             add(total, values[slot.codes(genes)], out=total)
         return total
+
+    def structure(self) -> Terms:
+        """One term for each place in the network."""
+        factors = [
+            Factor(slot.columns, values.reshape(slot.sizes)) for slot, values in zip(self.segments.slots, self.values, strict=True)
+        ]
+        return Terms(tuple(factors), largest=self.fold == "max")
 
 
 def macs_table(segments: SegmentTable) -> CostTable:

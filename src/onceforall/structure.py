@@ -48,7 +48,8 @@ class Terms:
     def __call__(self, genes: Genes) -> Floats:
         """The value of each row (n,)."""
         terms = np.array([factor(genes) for factor in self.factors]).reshape(len(self.factors), len(genes))
-        return self.constant + (terms.max(0) if self.largest else terms.sum(0))
+        total: Floats = self.constant + (terms.max(0) if self.largest else terms.sum(0))
+        return total
 
 
 @runtime_checkable

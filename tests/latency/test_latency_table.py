@@ -17,7 +17,7 @@ ERRORS = LatencyErrors((1.0, 2.2, 2.9), (1.0, 2.0, 3.0))
 @pytest.fixture
 def table() -> LatencyTable:
     costs = segment_table(SPACE, 10).costs(lambda segment: 1e-6 * segment.macs + 0.01)
-    return LatencyTable(costs, 10, "a processor", Measured(Device("pytorch"), "1.0", 0.1, ERRORS))
+    return LatencyTable(costs, 10, "a processor", Measured(Device("pytorch"), "1.0", 0.1, 2.0, ERRORS))
 
 
 def test_estimate_is_the_sum_over_segments(table: LatencyTable) -> None:
@@ -56,7 +56,7 @@ def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         LatencyTable.load(path, SPACE, 10)
     path.write_text("[]")
-    with pytest.raises(FileError, match=r"not a latency table of format 'onceforall.latency/1'"):
+    with pytest.raises(FileError, match=r"not a latency table of format 'onceforall.latency/2'"):
         LatencyTable.load(path, SPACE, 10)
     table.save(path)
     data = json.loads(path.read_text())
@@ -66,6 +66,7 @@ def test_damaged_files_are_refused(table: LatencyTable, tmp_path: Path) -> None:
         {"slots": [{"ms": [1]}] * len(data["slots"])},
         {"baseline_ms": "x"},
         {"baseline_ms": -1},
+        {"anchor_ms": -1},
         {"errors": {"predicted": [1.0], "measured": [float("inf")]}},
     ):
         path.write_text(json.dumps({**data, **broken}))

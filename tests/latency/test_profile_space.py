@@ -47,7 +47,7 @@ def test_profile_is_kept_and_used_again(runtime: str, tmp_path: Path) -> None:
 
     lines = (tmp_path / "measurements.jsonl").read_text().splitlines()
     assert len(lines) == calls[-1][1]
-    assert {"key", "what", "ms", "low", "high", "repeats"} == set(json.loads(lines[0]))
+    assert {"key", "what", "ms", "low", "high", "repeats", "anchor_ms"} == set(json.loads(lines[0]))
     again = profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY)
     assert again.estimate(genes).tolist() == estimate.tolist()
     assert again.baseline_ms == table.baseline_ms

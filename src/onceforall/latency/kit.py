@@ -131,7 +131,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
         raise DeviceError(
             f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure anew"
         )
-    return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, errors))
+    return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, 1.0, errors))
 
 
 def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Plan]) -> None:

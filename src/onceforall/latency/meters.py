@@ -89,7 +89,7 @@ def measure_networks(
     *,
     rounds: int = 40,
     limit: float = 0.25,
-    baseline_ms: float | None = None,
+    anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
     """Latency of whole networks, timed in turns; on another machine with made-up weights.
 
@@ -97,20 +97,25 @@ def measure_networks(
         networks: plans with their networks (`stand_in` serves when weights do not matter).
         device: to measure on.
         rounds: see `measure`, as for limit.
-        baseline_ms: pass a `LatencyTable.baseline_ms` for times that compare with its estimates.
+        anchor: a `LatencyTable.anchor`, for times that compare with its estimates: it is timed too.
 
     Raises:
         DeviceError: the machine is too noisy, has fewer threads, or cannot be reached.
         MissingExtraError: the runtime's package is not installed.
     """
-    arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit, "baseline_ms": baseline_ms}
+    arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit}
+    networks = list(networks) if anchor is None else [*networks, (anchor[0], stand_in(anchor[0]))]
     if device.host is not None:
-        return meter_of(device).time([plan for plan, _ in networks], **arguments)
-    functions = [ready(plan, network, device) for plan, network in networks]
-    return measure(functions, reference=_reference(device), **arguments)
+        timings = meter_of(device).time([plan for plan, _ in networks], **arguments)
+    else:
+        functions = [ready(plan, network, device) for plan, network in networks]
+        timings = measure(functions, reference=_reference(device), **arguments)
+    return timings if anchor is None else _scaled(timings, anchor[1])
 
 
-def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, baseline_ms: float | None = None) -> Timing:
+def measure_onnx(
+    model: bytes, input_shape: Shape, device: Device, *, rounds: int = 40, anchor: tuple[Plan, float] | None = None
+) -> Timing:
     """Latency of an ONNX file in ONNX Runtime or OpenVINO, with the threads and batch size of the device.
 
     Args:
@@ -118,19 +123,27 @@ def measure_onnx(model: bytes, input_shape: Shape, device: Device, *, rounds: in
         input_shape: of one image, (channels, height, width).
         device: to measure on.
         rounds: see `measure`.
-        baseline_ms: see `measure_networks`.
+        anchor: see `measure_networks`.
 
     Raises:
         DeviceError: another runtime, one that cannot run the model, or a machine that is too noisy.
         MissingExtraError: the runtime is not installed.
     """
     if device.host is not None:
-        arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "baseline_ms": baseline_ms}
-        return _remote(device).time_models([Model(model, input_shape)], **arguments)[0]
-    function = load_onnx(model, device)
-    images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
-    (timing,) = measure([function.bind(images)], rounds=rounds, max_rounds=4 * rounds, baseline_ms=baseline_ms)
-    return timing
+        models = [Model(model, input_shape)] + ([] if anchor is None else [Model.stand_in(anchor[0], device.runtime)])
+        timings = _remote(device).time_models(models, rounds=rounds, max_rounds=4 * rounds)
+    else:
+        images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
+        functions: list[Callable[[], object]] = [load_onnx(model, device).bind(images)]
+        functions += [] if anchor is None else [ready(anchor[0], stand_in(anchor[0]), device)]
+        timings = measure(functions, rounds=rounds, max_rounds=4 * rounds)
+    return (timings if anchor is None else _scaled(timings, anchor[1]))[0]
+
+
+def _scaled(timings: Sequence[Timing], anchor_ms: float) -> list[Timing]:
+    """All but the last, as they are when the last takes `anchor_ms`."""
+    factor = anchor_ms / timings[-1].ms
+    return [Timing(factor * t.ms, factor * t.low, factor * t.high, t.repeats) for t in timings[:-1]]
 
 
 def load_onnx(model: bytes, device: Device) -> OnHost:

@@ -7,13 +7,24 @@ import numpy as np
 import torch
 from torch import fx
 
+from ..arch import Arch, Block, Stage
 from ..errors import DeviceError, StatisticsError
 from ..nn.static import build
 from ..plan import Plan
+from ..space import Space
 from .device import Device
 from .runtimes import RUNTIMES
 
-__all__ = ["ready", "stand_in"]
+__all__ = ["middle", "ready", "stand_in"]
+
+
+def middle(space: Space) -> Arch:
+    """The network with the middle choice everywhere, the larger one of two."""
+    stages = []
+    for c in space.stages:
+        block = Block(c.kernels[len(c.kernels) // 2], c.expand_ratios[len(c.expand_ratios) // 2])
+        stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
+    return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:

@@ -2,8 +2,10 @@
 
 1. Time each distinct segment of the space alone, at a few resolutions; interpolate the others.
 2. Time whole networks, from the smallest to the largest, and fit each segment's cost inside a network to both (`fit.py`).
-3. Compare with networks that were not used. All networks are timed in turns, so the error is the table's own; how much a busy
-   machine changes from one minute to the next comes on top of it.
+3. Compare with networks that were not used.
+
+Not all networks fit into memory at once, and the machine changes from one group of them to the next. So one network of middle
+size, the anchor, is timed in each group, `ANCHORS` times; a group's times are scaled to an anchor as fast as in the median group.
 
 What is measured is appended to files in a folder at once, so a profile that was interrupted goes on where it stopped.
 """
@@ -11,8 +13,11 @@ What is measured is appended to files in a folder at once, so a profile that was
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import DeviceError, FileError
 from ..files import append_line, make_folder, read_json, read_lines, write_json
@@ -22,12 +27,14 @@ from ..space import Space
 from .design import QUICK, Design, Effort, key_of
 from .device import Device
 from .meters import meter_of
+from .networks import middle
 from .table import LatencyTable, Measured, space_hash
 
 __all__ = ["profile_space"]
 
 Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
+ANCHORS = 3
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
 
@@ -72,8 +79,9 @@ def profile_space(
     else:
         log.plan([*design.pieces, *design.first])
         log.report("networks")
-    costs, errors = design.fit(pieces, first, more)
-    measured = Measured(device, log.meter.version, log.baseline_ms, errors)
+    anchor_ms = log.anchor_ms
+    costs, errors = design.fit(*([anchor_ms * ms for ms in times] for times in (pieces, first, more)))
+    measured = Measured(device, log.meter.version, log.baseline_ms, anchor_ms, errors)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
 
 
@@ -85,14 +93,15 @@ class _Log:
     ) -> None:
         self.on_progress = on_progress
         self.needed: dict[str, float] = {}  # key -> how much work
-        self.known: dict[str, float] = {}
+        self.known: dict[str, float] = {}  # key -> time in units of the anchor's
+        self.anchor, self.anchors = space.lower(middle(space), num_classes), list[float]()
         self.worked, self.seconds = 0.0, 0.0
         self.meter = meter_of(device, self.report)
         self.path = None if folder is None else make_folder(folder) / "measurements.jsonl"
         self.baseline_ms = self.meter.baseline_ms
         if folder is None or self.path is None:
             return
-        what = {"format": "onceforall.profile/1", "space_hash": space_hash(space, num_classes), "device": device.spec}
+        what = {"format": "onceforall.profile/2", "space_hash": space_hash(space, num_classes), "device": device.spec}
         machine = {"processor": self.meter.processor, "version": self.meter.version}
         head = folder / "profile.json"
         if again:
@@ -100,7 +109,10 @@ class _Log:
                 path.unlink(missing_ok=True)
         if head.exists():
             self.baseline_ms = _baseline_before(head, what, machine)
-            self.known = {r["key"]: r["ms"] for r in read_lines(self.path) if _is_measurement(r)}
+            for r in read_lines(self.path):
+                if _is_measurement(r):
+                    self.known[r["key"]] = r["ms"] / r["anchor_ms"]
+                    self.anchors.append(r["anchor_ms"])
         else:
             write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms})
 
@@ -109,25 +121,45 @@ class _Log:
         self.needed = {key_of(plan): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in plans}
 
     def measure(self, plans: Sequence[Plan], what: str, rounds: int, limit: float) -> list[float]:
-        """Times in ms; groups of plans are timed in turns."""
+        """Times in units of the anchor's; groups of plans are timed in turns."""
         keys = [key_of(plan) for plan in plans]
         missing = {key: plan for key, plan in zip(keys, plans, strict=True) if key not in self.known}
         self.report(what)
         while missing:
             group, started = _group(missing), time.monotonic()
+            parts = np.linspace(0, len(group), ANCHORS).round().astype(int).tolist()
+            plans_and_anchors = [self.anchor]
+            for start, end in pairwise(parts):
+                plans_and_anchors += [*list(group.values())[start:end], self.anchor]
             timings = self.meter.time(
-                list(group.values()), rounds=rounds, max_rounds=2 * rounds, limit=limit, baseline_ms=self.baseline_ms
+                plans_and_anchors, rounds=rounds, max_rounds=2 * rounds, limit=limit, baseline_ms=self.baseline_ms
             )
+            timed = list(zip(timings, plans_and_anchors, strict=True))
+            anchor_ms = float(np.median([timing.ms for timing, plan in timed if plan is self.anchor]))
+            timings = [timing for timing, plan in timed if plan is not self.anchor]
             for key, timing in zip(group, timings, strict=True):
-                self.known[key] = timing.ms
+                self.known[key] = timing.ms / anchor_ms
+                self.anchors.append(anchor_ms)
                 del missing[key]
                 if self.path is not None:
-                    record = {"key": key, "what": what, "ms": timing.ms, "low": timing.low, "high": timing.high}
+                    record = {
+                        "key": key,
+                        "what": what,
+                        "ms": timing.ms,
+                        "low": timing.low,
+                        "high": timing.high,
+                        "anchor_ms": anchor_ms,
+                    }
                     append_line(self.path, {**record, "repeats": timing.repeats})
             self.worked += sum(self.needed[key] for key in group)
             self.seconds += time.monotonic() - started
             self.report(what)
         return [self.known[key] for key in keys]
+
+    @property
+    def anchor_ms(self) -> float:
+        """What the anchor takes in the median of all measurements."""
+        return float(np.median(self.anchors))
 
     def report(self, what: str) -> None:
         """Tell how far it is."""
@@ -158,8 +190,8 @@ def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) 
 
 def _is_measurement(record: dict[str, Any]) -> bool:
     """Whether a line can be used; `read_lines` has left out those that a crash tore."""
-    ms = record.get("ms")
-    return isinstance(record.get("key"), str) and isinstance(ms, float) and 0 < ms < math.inf
+    times = [record.get("ms"), record.get("anchor_ms")]
+    return isinstance(record.get("key"), str) and all(isinstance(ms, float) and 0 < ms < math.inf for ms in times)
 
 
 def _group(missing: dict[str, Plan]) -> dict[str, Plan]:

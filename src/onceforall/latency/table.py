@@ -14,15 +14,18 @@ from ..costs import CostTable, segment_table
 from ..errors import DeviceError, FileError
 from ..files import read_json, write_json
 from ..genes import Genes
+from ..plan import Plan
 from ..space import Space
 from ..statistics import kendall_tau
+from ..structure import Terms
 from .device import Device
 from .lookup_file import read_lookup_files
+from .networks import middle
 from .published import Place, missing_entry, published_costs
 
 __all__ = ["LatencyErrors", "LatencyTable", "Measured", "space_hash"]
 
-FORMAT = "onceforall.latency/1"
+FORMAT = "onceforall.latency/2"
 DRAWS = 1000  # of the bootstrap
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -87,13 +90,15 @@ class Measured:
     Args:
         device: that was measured.
         version: of the runtime.
-        baseline_ms: what the reference kernel took; pass it to `measure_networks` for times that compare with estimates.
+        baseline_ms: what the reference kernel took.
+        anchor_ms: what the network took that every group of networks was compared with.
         errors: on networks not used to make the table.
     """
 
     device: Device
     version: str
     baseline_ms: float
+    anchor_ms: float
     errors: LatencyErrors
 
 
@@ -147,6 +152,10 @@ class LatencyTable:
             raise DeviceError(f"{self.processor}: {missing_entry(segments, self.missing, row)}")
         return total
 
+    def structure(self) -> Terms:
+        """One term for each place in the network, NaN where a published table has no entry."""
+        return self.costs.structure()
+
     @property
     def device(self) -> Device:
         """That was measured. This and the next three raise `DeviceError` for a published table."""
@@ -155,6 +164,11 @@ class LatencyTable:
     @property
     def version(self) -> str:
         return self._measured.version
+
+    @property
+    def anchor(self) -> tuple[Plan, float]:
+        """A network and its ms: give it to `measure_networks` for times that compare with the estimates."""
+        return self.costs.segments.space.lower(middle(self.costs.segments.space), self.num_classes), self._measured.anchor_ms
 
     @property
     def baseline_ms(self) -> float:
@@ -213,7 +227,8 @@ class LatencyTable:
             measured = None
             if data["device"] is not None:
                 errors = LatencyErrors(*(tuple(map(float, data["errors"][key])) for key in ("predicted", "measured")))
-                measured = Measured(Device(**data["device"]), str(data["version"]), float(data["baseline_ms"]), errors)
+                baseline_ms, anchor_ms = float(data["baseline_ms"]), float(data["anchor_ms"])
+                measured = Measured(Device(**data["device"]), str(data["version"]), baseline_ms, anchor_ms, errors)
             table = cls(CostTable(segments, values), num_classes, str(data["processor"]), measured, missing)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: a damaged latency table ({error!r}): make it anew with ofa profile") from None
@@ -221,7 +236,7 @@ class LatencyTable:
             raise FileError(f"{path}: a damaged latency table (slots of another size): make it anew with ofa profile")
         known = [v[~np.isnan(v)] for v in values]
         if measured is not None:
-            known += [np.array([measured.baseline_ms, *measured.errors.predicted, *measured.errors.measured])]
+            known += [np.array([measured.baseline_ms, measured.anchor_ms, *measured.errors.predicted, *measured.errors.measured])]
         if not all((np.isfinite(v) & (v >= 0)).all() for v in known):
             raise FileError(f"{path}: a damaged latency table (a time is below 0 or not finite): make it anew with ofa profile")
         unknown = {(s, int(code)) for s, v in enumerate(values) for code in np.flatnonzero(np.isnan(v))}

@@ -14,6 +14,7 @@ from ..costs import flash_table, macs_table, memory_table, params_table, ram_tab
 from ..errors import InfeasibleError
 from ..files import append_line
 from ..latency import Device, Timing, list_devices, measure_networks, stand_in
+from ..plan import Plan
 from ..readable import amount, memory, milliseconds
 from ..search import maximise
 from .evaluate import calibrated
@@ -188,7 +189,7 @@ class Searcher:
         if self.device.imported:
             timings = [self._estimated(ms) for ms in expected]
         else:
-            timings = measure_networks(pairs, self.device, baseline_ms=self._baseline_ms)
+            timings = measure_networks(pairs, self.device, anchor=self.anchor)
         mean, std = self.predictor.predict_with_error(genes)
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
@@ -201,7 +202,7 @@ class Searcher:
         if self.device.imported and self.table is not None:
             return self._estimated(float(self.table.estimate([arch])[0]))
         plan = self.run.space.lower(arch, self.run.num_classes)
-        (timing,) = measure_networks([(plan, stand_in(plan))], self.device, rounds=80, baseline_ms=self._baseline_ms)
+        (timing,) = measure_networks([(plan, stand_in(plan))], self.device, rounds=80, anchor=self.anchor)
         return timing
 
     def _estimated(self, ms: float) -> Timing:
@@ -221,8 +222,9 @@ class Searcher:
         return f"{where}, {self.device.runtime} {here.version}"
 
     @property
-    def _baseline_ms(self) -> float | None:
-        return None if self.table is None else self.table.baseline_ms
+    def anchor(self) -> tuple[Plan, float] | None:
+        """What makes times compare with the table's estimates."""
+        return None if self.table is None else self.table.anchor
 
     def _note(self, budget: Budget, candidate: Candidate) -> None:
         record = {

@@ -145,7 +145,7 @@ def _take_home(
         accuracy = onnx_top1(model, batches) if model.exists() else evaluate(ready, batches)
         timing = confirmed
         if model.exists() and device.runtime in ("onnxruntime", "openvino"):
-            timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, baseline_ms=table.baseline_ms if table else None)
+            timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, anchor=searcher.anchor)
         found.append((accuracy, timing))
         method = f"{searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"

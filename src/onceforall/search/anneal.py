@@ -1,0 +1,154 @@
+"""Chains that walk between networks under prices of the limits.
+
+A limit makes nearly every single change either useless or forbidden. So limits are replaced by prices: a chain follows changes
+whose gain of score is worth more than their price, and each price rises while its limit is broken and falls while it is not.
+Chains come to hover around the limits, where every network that keeps them counts. Noise on what changes are worth lets them leave
+local optima; it falls to nothing. Which changes are tried is decided by what they were worth when last tried.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .changes import Changes, changes_of
+from .evaluator import Evaluated, Evaluator
+from .moves import settle
+
+__all__ = ["anneal"]
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+PROMISING = 20  # changes tried in each round of each chain, those that seemed to be worth most
+RANDOM = 10  # and others
+MOST = 6  # changes made at once at most
+CULLS = (0.4, 0.6, 0.8)  # of the way: when the worse half of the chains goes on from where the better half is
+SPEED = 6.0  # of prices: change of the logarithm for a limit broken by its whole
+HEAT = 0.5  # noise at the start, in units of a typical gain
+
+
+def anneal(evaluator: Evaluator, start: Evaluated, *, evaluations: int, rng: np.random.Generator) -> Evaluated:
+    """Walk from each row of `start`, all chains at once; `evaluator` keeps what was found on the way.
+
+    Args:
+        evaluator: of the problem.
+        start: where chains begin (chains,).
+        evaluations: that may be used, about.
+        rng: of noise and choices.
+
+    Returns:
+        Where the chains ended; they need not keep the limits.
+    """
+    changes, space = changes_of(evaluator.problem.space), evaluator.problem.space
+    bounds = np.array([limit.bound for limit in evaluator.problem.limits])
+    at, tries = start, 0
+    view = _View.of(changes, at, bounds)
+    heat = 0.0
+    culls = list(CULLS)
+    while (progress := tries / evaluations) < 1 and not evaluator.spent:
+        tried = view.tried(changes.possible(at.genes), heat * (1 - progress), rng)
+        who, which = np.nonzero(tried)
+        if not len(who):
+            break
+        tries += len(who)
+        near = evaluator(changes.apply(at.genes[who], which))
+        view.learn(who, which, near.scores - at.scores[who], near.costs - at.costs[who])
+        if not heat:
+            heat = HEAT * _typical(view.gains)
+            view.price(bounds)
+        worth = view.worth(who, which) + heat * (1 - progress) * rng.gumbel(size=len(who))
+        rows = at.genes.copy()
+        for c in range(len(at)):
+            first, last = np.searchsorted(who, [c, c + 1])
+            picked = first + _picked(worth[first:last], changes.groups[which[first:last]], 1 + int(rng.integers(MOST)))
+            rows[c] += (near.genes[picked] - at.genes[c]).sum(0, dtype=np.int16)
+            view.move(c, which[picked])
+        at = evaluator(settle(space, rows))
+        view.prices = np.clip(view.prices * np.exp(np.clip(SPEED * (at.costs / bounds - 1), -0.5, 0.5)), 1e-12, 1e12)
+        if culls and progress > culls[0]:
+            del culls[0]
+            merit = at.scores - (view.prices * np.maximum(at.costs - bounds, 0)).sum(1)
+            order = np.argsort(-merit, kind="stable")
+            kept = np.arange(len(at))
+            kept[order[len(at) - len(at) // 2 :]] = order[: len(at) // 2]
+            at = at.rows(kept)
+            view.keep(kept)
+    return at
+
+
+@dataclass
+class _View:
+    """What each chain knows of its changes: gains (chains, changes), rises (chains, changes, limits), and its prices."""
+
+    changes: Changes
+    gains: Matrix
+    rises: Floats
+    prices: Matrix
+    unknown: Bools
+
+    @classmethod
+    def of(cls, changes: Changes, at: Evaluated, bounds: Floats) -> "_View":
+        n, m, k = len(at), len(changes), len(bounds)
+        return cls(changes, np.zeros((n, m)), np.zeros((n, m, k)), np.zeros((n, k)), np.ones((n, m), np.bool_))
+
+    def worth(self, who: Ints, which: Ints) -> Floats:
+        """Gain less price."""
+        result: Floats = self.gains[who, which] - (self.rises[who, which] * self.prices[who]).sum(1)
+        return result
+
+    def tried(self, possible: Bools, heat: float, rng: np.random.Generator) -> Bools:
+        """The changes that a round evaluates: the most promising, some others, and those about which nothing is known."""
+        worth = self.gains - (self.rises * self.prices[:, None]).sum(2) + heat * rng.gumbel(size=self.gains.shape)
+        worth[~possible] = -np.inf
+        most = min(PROMISING, worth.shape[1] - 1)
+        cut = -np.partition(-worth, most, 1)[:, most : most + 1]
+        chosen: Bools = possible & ((worth >= cut) | self.unknown | (rng.random(worth.shape) < RANDOM / worth.shape[1]))
+        return chosen
+
+    def learn(self, who: Ints, which: Ints, gains: Floats, rises: Matrix) -> None:
+        self.gains[who, which], self.rises[who, which], self.unknown[who, which] = gains, rises, False
+
+    def price(self, bounds: Floats) -> None:
+        """Prices at which half of the useful changes are worth their rise."""
+        for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
+            for k, bound in enumerate(bounds):
+                up = (gains > 0) & (rises[:, k] > 0)
+                price = np.median(gains[up] / rises[up, k]) if up.any() else 1e-3 * _typical(gains) / bound
+                self.prices[c, k] = price / len(bounds)
+
+    def keep(self, chains: Ints) -> None:
+        """Go on with these chains; some may occur twice."""
+        self.gains, self.rises = self.gains[chains], self.rises[chains]
+        self.prices, self.unknown = self.prices[chains], self.unknown[chains]
+
+    def move(self, chain: int, made: Ints) -> None:
+        """Take the chain's changes as made: the others of their groups are seen from there; what is new is unknown."""
+        groups, columns = self.changes.groups, self.changes.space.columns
+        for m in made:
+            same = groups == groups[m]
+            self.gains[chain, same] -= self.gains[chain, m]
+            self.rises[chain, same] -= self.rises[chain, m]
+            if self.changes.steps[m]:
+                stage = columns[groups[m]].stage
+                self.unknown[chain, same] = True
+                self.unknown[chain] |= np.array([columns[g].stage == stage and columns[g].kind == "kernel" for g in groups])
+
+
+def _picked(worth: Floats, groups: Ints, most: int) -> Ints:
+    """The changes that are worth most, more than nothing, one of a group; a change of the resolution only alone."""
+    picked: list[int] = []
+    for i in np.argsort(-worth, kind="stable"):
+        if worth[i] <= 0 or len(picked) == most:
+            break
+        if groups[i] not in groups[picked] and (groups[i] != 0 or not picked):
+            picked.append(int(i))
+            if groups[i] == 0:
+                break
+    return np.array(picked, np.int64)
+
+
+def _typical(gains: Floats) -> float:
+    size = np.abs(gains[gains != 0])
+    return float(np.median(size)) if len(size) else 1e-12

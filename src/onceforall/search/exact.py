@@ -1,0 +1,206 @@
+"""How much better than the best network found can any network be? An answer where score and limits are sums of terms.
+
+For each resolution the search is an integer program: one binary variable for each choice, one variable for each combination of
+choices that a term depends on, tied together by sums ("marginals"). HiGHS (in SciPy) solves it, or bounds it if time runs out.
+Limits of which nothing is known are left out, which keeps the bound a bound.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from ..genes import Genes, canonical, sample
+from ..space import Space
+from ..structure import Factor, Quadratic, Structured, Terms
+from .problem import Floats, Function, Limit, Problem
+
+__all__ = ["Bound", "upper_bound"]
+
+CHECKED = 500  # random networks on which declared terms must give what the function gives
+RTOL = 1e-5  # predictors compute in float32
+
+
+@dataclass(frozen=True)
+class Bound:
+    """No network that keeps the limits scores more than `value`; `genes` are networks (n, columns) that may attain it."""
+
+    value: float
+    genes: Genes
+
+
+def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | None:
+    """An upper bound of the score among networks that keep the limits; None where the score is not known to be made of terms.
+
+    Args:
+        problem: what is searched.
+        reached: a score that is attained; what cannot be better is not looked at.
+        seconds: to spend at most, about; the bound is looser if they do not suffice.
+    """
+    space, deadline = problem.space, time.monotonic() + seconds
+    if problem.score.takes_archs or (score := _terms(space, problem.score.function)) is None:
+        return None
+    known = [(limit, terms) for limit in problem.limits if (terms := _terms(space, limit.measure.function)) is not None]
+    slack = _deviation(space, problem.score.function, score) + 1e-9 * abs(reached)
+    programs = []
+    for r in range(len(space.resolutions)):
+        program = _Program(space, r, score[0], [(limit, terms[0]) for limit, terms in known])
+        relaxed, _ = program.solve(integer=False, seconds=max(0.1, deadline - time.monotonic()))
+        programs.append((relaxed, program))
+    value, rows = reached, [np.zeros((0, len(space.columns)), np.int16)]
+    for relaxed, program in sorted(programs, key=lambda pair: -pair[0]):
+        if relaxed <= value:
+            break
+        left = deadline - time.monotonic()
+        bound, row = program.solve(integer=True, seconds=left) if left > 0.05 else (relaxed, None)
+        value = max(value, min(bound, relaxed))
+        rows += [] if row is None else [row]
+    return Bound(value + slack, np.concatenate(rows)) if math.isfinite(value) else None
+
+
+def _terms(space: Space, function: Function) -> tuple[Terms, Floats, Genes] | None:
+    """What an object that declares its structure is made of, if its method gives the same numbers; with samples of both."""
+    if not inspect.ismethod(function) or not isinstance(function.__self__, Structured):
+        return None
+    declared = function.__self__.structure()
+    terms = declared.terms if isinstance(declared, Quadratic) else declared
+    if terms is None or not all(np.isfinite(factor.values).all() for factor in terms.factors):
+        return None
+    genes = _some(space)
+    values = np.asarray(function(genes), np.float64)
+    return (terms, values, genes) if np.allclose(terms(genes), values, rtol=RTOL, atol=1e-9) else None
+
+
+def _some(space: Space) -> Genes:
+    ends = space.genes([arch for r in space.resolutions for arch in (space.smallest(r), space.largest(r))])
+    return np.concatenate([ends, sample(space.columns, np.random.default_rng(0), CHECKED)])
+
+
+def _deviation(space: Space, function: Function, score: tuple[Terms, Floats, Genes]) -> float:
+    """Twice the largest difference seen between the function and its terms: rounding, which a bound must allow for."""
+    terms, values, genes = score
+    return 2 * float(np.abs(terms(genes) - values).max())
+
+
+@dataclass
+class _Program:
+    """The integer program of one resolution: maximise the score's terms subject to the limits' terms.
+
+    Args:
+        space: the choices.
+        resolution: index of the resolution.
+        score: what is maximised.
+        limits: limits and what they are made of.
+    """
+
+    space: Space
+    resolution: int
+    score: Terms
+    limits: list[tuple[Limit, Terms]]
+    states: dict[int, list[int]] = field(default_factory=dict)  # by column, the genes that it can have
+    at: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)  # variable of (columns, their genes)
+    rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)  # constraints: coefficients, least, most
+    highs: dict[int, float] = field(default_factory=dict)  # upper bounds of variables that are forbidden
+
+    def __post_init__(self) -> None:
+        for c, column in enumerate(self.space.columns):
+            choices = list(range(len(column.choices)))
+            least = self.space.stages[column.stage].depths[0] if column.block >= 0 else 0
+            self.states[c] = (
+                [self.resolution] if c == 0 else ([-1] if column.block >= least and column.block >= 0 else []) + choices
+            )
+        for c in self.states:
+            self.rows.append(({self._variable((c,), (gene,)): 1.0 for gene in self.states[c]}, 1.0, 1.0))
+        for c, column in enumerate(self.space.columns):
+            if column.block >= 0 and -1 in self.states[c]:
+                depth = c - 2 * column.block - (1 if column.kind == "kernel" else 2)
+                depths = self.space.columns[depth].choices
+                absent = {self._variable((depth,), (i,)): -1.0 for i, d in enumerate(depths) if d <= column.block}
+                self.rows.append(({self._variable((c,), (-1,)): 1.0, **absent}, 0.0, 0.0))
+        self.objective = self._weights(self.score)
+        for limit, terms in self.limits:
+            most = limit.bound + 2e-9 * abs(limit.bound) - terms.constant
+            if not terms.largest:
+                self.rows.append((self._weights(terms), -math.inf, most))
+                continue
+            for factor in terms.factors:
+                for variable, value in self._values(factor):
+                    if value > most:
+                        self.highs[variable] = 0.0
+
+    def solve(self, *, integer: bool, seconds: float) -> tuple[float, Genes | None]:
+        """An upper bound, -inf if no network keeps the limits, and the best network found, if one was."""
+        n = len(self.at)
+        cost, high, whole = np.zeros(n), np.ones(n), np.zeros(n)
+        for variable, weight in self.objective.items():
+            cost[variable] = -weight
+        for variable, most in self.highs.items():
+            high[variable] = most
+        for (columns, _), variable in self.at.items():
+            whole[variable] = integer and len(columns) == 1
+        data = [(i, v, w) for i, (weights, _, _) in enumerate(self.rows) for v, w in weights.items()]
+        index = np.array([(i, v) for i, v, _ in data]).T
+        matrix = csr_array((np.array([w for _, _, w in data]), (index[0], index[1])), shape=(len(self.rows), n))
+        found = milp(
+            cost,
+            integrality=whole,
+            bounds=Bounds(np.zeros(n), high),
+            constraints=LinearConstraint(matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]),
+            options={"time_limit": seconds, "mip_rel_gap": 0.0},
+        )
+        if found.status == 2:
+            return -math.inf, None
+        bound = found.mip_dual_bound if integer else (found.fun if found.status == 0 else None)
+        row = self._row(found.x) if integer and found.x is not None else None
+        return (math.inf if bound is None or not math.isfinite(bound) else self.score.constant - float(bound)), row
+
+    def _variable(self, columns: tuple[int, ...], genes: tuple[int, ...]) -> int:
+        return self.at.setdefault((columns, genes), len(self.at))
+
+    def _weights(self, terms: Terms) -> dict[int, float]:
+        weights: dict[int, float] = {}
+        for factor in terms.factors:
+            for variable, value in self._values(factor):
+                weights[variable] = weights.get(variable, 0.0) + value
+        return weights
+
+    def _values(self, factor: Factor) -> Iterator[tuple[int, float]]:
+        """The variables of a factor, made where they are missing, and its values."""
+        free = tuple(c for c in factor.columns if len(self.states[c]) > 1)
+        new = len(free) > 1 and (free, tuple(self.states[c][-1] for c in free)) not in self.at
+        for genes in product(*(self.states[c] for c in factor.columns)):
+            if self._possible(factor.columns, genes):
+                kept = tuple(gene for c, gene in zip(factor.columns, genes, strict=True) if c in free)
+                own = (free, kept) if free else ((0,), (self.resolution,))  # a constant hangs on the resolution, which is 1
+                yield self._variable(*own), float(factor.values[tuple(gene + 1 for gene in genes)])
+        if new:
+            self._tie(free)
+
+    def _possible(self, columns: tuple[int, ...], genes: tuple[int, ...]) -> bool:
+        """Whether kernel and ratio of each block are both there or both absent."""
+        absent: dict[tuple[int, int], bool] = {}
+        for c, gene in zip(columns, genes, strict=True):
+            column = self.space.columns[c]
+            if column.block >= 0 and absent.setdefault((column.stage, column.block), gene < 0) != (gene < 0):
+                return False
+        return True
+
+    def _tie(self, columns: tuple[int, ...]) -> None:
+        """The combinations of some columns add up to each choice of each of them."""
+        combinations = [(genes, v) for (of, genes), v in self.at.items() if of == columns]
+        for i, c in enumerate(columns):
+            for gene in self.states[c]:
+                parts = {v: 1.0 for genes, v in combinations if genes[i] == gene}
+                self.rows.append(({**parts, self._variable((c,), (gene,)): -1.0}, 0.0, 0.0))
+
+    def _row(self, x: Floats) -> Genes:
+        row = np.zeros((1, len(self.space.columns)), np.int16)
+        for c, genes in self.states.items():
+            row[0, c] = max(genes, key=lambda gene: x[self._variable((c,), (gene,))])
+        return canonical(self.space.columns, row)
