@@ -6,6 +6,7 @@ Chains come to hover around the limits, where every network that keeps them coun
 local optima; it falls to nothing. Which changes are tried is decided by what they were worth when last tried.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,29 +25,36 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 PROMISING = 20  # changes tried in each round of each chain, those that seemed to be worth most
 RANDOM = 10  # and others
 MOST = 6  # changes made at once at most
-CULLS = (0.4, 0.6, 0.8)  # of the way: when the worse half of the chains goes on from where the better half is
+RESTARTS = (0.4, 0.6, 0.8)  # of the way
 SPEED = 6.0  # of prices: change of the logarithm for a limit broken by its whole
 HEAT = 0.5  # noise at the start, in units of a typical gain
 
 
-def anneal(evaluator: Evaluator, start: Evaluated, *, evaluations: int, rng: np.random.Generator) -> Evaluated:
+def anneal(
+    evaluator: Evaluator,
+    start: Evaluated,
+    bounds: Floats,
+    *,
+    evaluations: int,
+    rng: np.random.Generator,
+    restart: Callable[[Evaluated, Matrix], Evaluated],
+) -> Evaluated:
     """Walk from each row of `start`, all chains at once; `evaluator` keeps what was found on the way.
 
     Args:
         evaluator: of the problem.
         start: where chains begin (chains,).
+        bounds: of each chain's limits (chains, limits).
         evaluations: that may be used, about.
         rng: of noise and choices.
+        restart: at `RESTARTS` of the way, from where the chains are and their prices (chains, limits), where they go on.
 
     Returns:
         Where the chains ended; they need not keep the limits.
     """
     changes, space = changes_of(evaluator.problem.space), evaluator.problem.space
-    bounds = np.array([limit.bound for limit in evaluator.problem.limits])
-    at, tries = start, 0
-    view = _View.of(changes, at, bounds)
-    heat = 0.0
-    culls = list(CULLS)
+    at, tries, heat, restarts = start, 0, 0.0, list(RESTARTS)
+    view = _View.of(changes, at)
     while (progress := tries / evaluations) < 1 and not evaluator.spent:
         tried = view.tried(changes.possible(at.genes), heat * (1 - progress), rng)
         who, which = np.nonzero(tried)
@@ -67,14 +75,10 @@ def anneal(evaluator: Evaluator, start: Evaluated, *, evaluations: int, rng: np.
             view.move(c, which[picked])
         at = evaluator(settle(space, rows))
         view.prices = np.clip(view.prices * np.exp(np.clip(SPEED * (at.costs / bounds - 1), -0.5, 0.5)), 1e-12, 1e12)
-        if culls and progress > culls[0]:
-            del culls[0]
-            merit = at.scores - (view.prices * np.maximum(at.costs - bounds, 0)).sum(1)
-            order = np.argsort(-merit, kind="stable")
-            kept = np.arange(len(at))
-            kept[order[len(at) - len(at) // 2 :]] = order[: len(at) // 2]
-            at = at.rows(kept)
-            view.keep(kept)
+        if restarts and progress > restarts[0]:
+            del restarts[0]
+            before, at = at, restart(at, view.prices)
+            view.unknown |= (before.genes != at.genes).any(1)[:, None]
     return at
 
 
@@ -89,8 +93,8 @@ class _View:
     unknown: Bools
 
     @classmethod
-    def of(cls, changes: Changes, at: Evaluated, bounds: Floats) -> "_View":
-        n, m, k = len(at), len(changes), len(bounds)
+    def of(cls, changes: Changes, at: Evaluated) -> "_View":
+        n, m, k = len(at), len(changes), at.costs.shape[1]
         return cls(changes, np.zeros((n, m)), np.zeros((n, m, k)), np.zeros((n, k)), np.ones((n, m), np.bool_))
 
     def worth(self, who: Ints, which: Ints) -> Floats:
@@ -110,18 +114,13 @@ class _View:
     def learn(self, who: Ints, which: Ints, gains: Floats, rises: Matrix) -> None:
         self.gains[who, which], self.rises[who, which], self.unknown[who, which] = gains, rises, False
 
-    def price(self, bounds: Floats) -> None:
+    def price(self, bounds: Matrix) -> None:
         """Prices at which half of the useful changes are worth their rise."""
         for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
-            for k, bound in enumerate(bounds):
+            for k, bound in enumerate(bounds[c]):
                 up = (gains > 0) & (rises[:, k] > 0)
                 price = np.median(gains[up] / rises[up, k]) if up.any() else 1e-3 * _typical(gains) / bound
-                self.prices[c, k] = price / len(bounds)
-
-    def keep(self, chains: Ints) -> None:
-        """Go on with these chains; some may occur twice."""
-        self.gains, self.rises = self.gains[chains], self.rises[chains]
-        self.prices, self.unknown = self.prices[chains], self.unknown[chains]
+                self.prices[c, k] = price / bounds.shape[1]
 
     def move(self, chain: int, made: Ints) -> None:
         """Take the chain's changes as made: the others of their groups are seen from there; what is new is unknown."""

@@ -1,25 +1,29 @@
-"""The best network within limits: evolution for the start, local search to the end."""
+"""The best network within limits: evolution for the start, priced chains for the way, local search and a proof at the end."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ..arch import Arch
 from ..genes import Genes, cross, mutate, sample
 from ..space import Space
+from .anneal import anneal
 from .climb import climb, two_step_optimum
 from .evaluator import Evaluated, Evaluator
+from .exact import upper_bound
 from .feasible import feasible_row
 from .moves import every
-from .problem import Function, Limits, Problem, limits_of, measure
+from .problem import Floats, Function, Limits, Problem, limits_of, measure
 
 __all__ = ["Finalist", "SearchResult", "maximise"]
 
 POPULATION = 256
-ELITE = 8
-FAST_EVALUATIONS = 80_000  # about a second with a predictor of 3 × 400 hidden units
+CHAINS = 24
+EVALUATIONS_PER_CHAIN = 3000  # at least; a chain tries every change of its first network
+FAST_EVALUATIONS = 100_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
 
 
@@ -38,7 +42,8 @@ class SearchResult:
 
     Args:
         finalists: the best different networks that keep the limits, best first.
-        gap: what a better network could score more at most, 0 where every network was tried; None where no bound is known.
+        gap: what a better network could score more at most: 0 where every network was tried, some 1e-7 where an exact solver found
+            nothing better (rounding of the score), more where it ran out of time; None where no bound is known.
         optimal_within: no network that keeps the limits and differs from the best in so many choices scores higher.
         evaluations: networks scored.
         seconds: wall-clock time.
@@ -82,6 +87,7 @@ def maximise(
     time_s: float | None = None,
     start: Sequence[Arch] = (),
     finalists: int = 64,
+    proof_s: float = 10.0,
 ) -> SearchResult:
     """The network with the highest score among those that keep every limit.
 
@@ -96,6 +102,8 @@ def maximise(
         time_s: end after so many seconds; what was found until then is the result.
         start: networks to start from, such as the result for another limit.
         finalists: number of networks that `SearchResult.top` can give.
+        proof_s: seconds at most for `SearchResult.gap`, where score and limits are methods of objects that know what they are
+            made of (`onceforall.structure`): latency and cost tables, linear and pairwise predictors.
 
     Raises:
         InfeasibleError: no network keeps the limits; names for each limit the smallest reachable value and who attains it.
@@ -111,12 +119,21 @@ def maximise(
     deadline = None if time_s is None else began + time_s
     evaluator = Evaluator(problem, evaluations, deadline, keep=max(finalists, 64))
     seeds = np.concatenate([feasible_row(problem), space.genes(start)])
+    gap = None
     exhaustive = space.count() <= min(evaluations, 20_000)
     if exhaustive:
         evaluator(every(space), only_feasible=True)
-        optimal_within = len(space.columns)
+        optimal_within, gap = len(space.columns), 0.0
     else:
-        optimal_within = _search(evaluator, seeds, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        optimal_within = _search(evaluator, seeds, rng)
+        if bound := upper_bound(problem, reached=_found(evaluator).scores[0], seconds=_left(proof_s, deadline)):
+            before = _found(evaluator).scores[0]
+            evaluator(bound.genes, only_feasible=True)
+            if _found(evaluator).scores[0] > before:
+                evaluator.budget += evaluations
+                _, optimal_within = two_step_optimum(evaluator, _found(evaluator).best(1), rng=rng)
+            gap = max(0.0, bound.value - _found(evaluator).scores[0])
     found = _found(evaluator).best(finalists)
     names = [limit.measure.name for limit in problem.limits]
     return SearchResult(
@@ -124,7 +141,7 @@ def maximise(
             Finalist(arch, float(value), dict(zip(names, costs.tolist(), strict=True)))
             for arch, value, costs in zip(space.archs(found.genes), found.scores, found.costs, strict=True)
         ),
-        0.0 if exhaustive else None,
+        gap,
         optimal_within,
         evaluator.evaluations,
         time.monotonic() - began,
@@ -132,21 +149,33 @@ def maximise(
 
 
 def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator) -> int:
-    """Evolve; climb from the best network of every resolution; cross and climb again; prove the best."""
-    population = _evolve(evaluator, _first(evaluator, seeds, rng), rng)
-    tops = population.rows(np.arange(0))
-    for resolution in np.unique(population.genes[:, 0]):
-        best = population.rows(population.genes[:, 0] == resolution).best(1)
-        tops = tops.joined(climb(evaluator, best, rng=rng))
+    """Evolve; let chains walk from there; climb from the best and from where the chains ended; prove the best."""
     budget = evaluator.budget
-    evaluator.budget = int(budget * 0.85)  # the rest is for the proof
-    for _ in range(16 + budget // 400):  # ends also where all there is to find is known
-        if evaluator.spent:
-            break
-        tops = tops.joined(climb(evaluator, _kick(evaluator, tops, rng), rng=rng)).best(64)
+    population = _evolve(evaluator, _first(evaluator, seeds, rng), rng)
+    chains = int(np.clip(budget // EVALUATIONS_PER_CHAIN, 1, CHAINS))
+    start = population.rows(rng.permutation(min(len(population), 4 * CHAINS))[:chains])
+    bounds = np.tile([limit.bound for limit in evaluator.problem.limits], (len(start), 1))
+    evaluator.budget = int(budget * 0.9)  # the rest is for the proof
+    ends = anneal(evaluator, start, bounds, evaluations=int(budget * 0.85), rng=rng, restart=partial(_better_half, bounds))
+    for from_here in (_found(evaluator).best(1), *(ends.rows(np.array([i])) for i in range(len(ends)))):
+        if not evaluator.spent:
+            climb(evaluator, from_here, rng=rng)
     evaluator.budget = budget
     _, proof = two_step_optimum(evaluator, _found(evaluator).best(1), rng=rng)
     return proof
+
+
+def _better_half(bounds: Floats, at: Evaluated, prices: Floats) -> Evaluated:
+    """The worse half of the chains goes on from where the better half is."""
+    merit = at.scores - (prices * np.maximum(at.costs - bounds, 0)).sum(1)
+    order, half = np.argsort(-merit, kind="stable"), len(at) // 2
+    kept = np.arange(len(at))
+    kept[order[len(at) - half :]] = order[:half]
+    return at.rows(kept)
+
+
+def _left(seconds: float, deadline: float | None) -> float:
+    return seconds if deadline is None else min(seconds, deadline - time.monotonic())
 
 
 def _first(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator) -> Evaluated:
@@ -161,7 +190,7 @@ def _first(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator) -> Eval
 
 def _evolve(evaluator: Evaluator, population: Evaluated, rng: np.random.Generator) -> Evaluated:
     for _ in range(24):
-        if evaluator.evaluations > evaluator.budget // 8 or evaluator.spent:
+        if evaluator.evaluations > evaluator.budget // 16 or evaluator.spent:
             break
         children = _offspring(evaluator, population.best(POPULATION // 4), rng, POPULATION, 0.06)
         population = population.joined(children).best(POPULATION)
@@ -176,28 +205,6 @@ def _offspring(evaluator: Evaluator, parents: Evaluated, rng: np.random.Generato
     crossed = cross(columns, parents.genes[first[n:]], parents.genes[second[n:]], rng)
     crossed = mutate(columns, crossed, rng, probability / 3)
     return evaluator(np.concatenate([mutants, crossed]), only_feasible=True)
-
-
-def _kick(evaluator: Evaluator, tops: Evaluated, rng: np.random.Generator) -> Evaluated:
-    """One network to climb from, which may break the limits: one of the best at another resolution, or a child of two."""
-    columns = evaluator.problem.space.columns
-    elite = _elite(tops)
-    first, second = rng.integers(len(elite), size=(2, 1))
-    genes = elite.genes[first]
-    if rng.random() < 0.25:
-        genes = genes.copy()
-        genes[:, 0] = np.clip(genes[:, 0] + rng.choice([-1, 1]), 0, len(columns[0].choices) - 1)
-        return evaluator(mutate(columns, genes, rng, 0.03))
-    child = cross(columns, genes, elite.genes[second], rng)
-    return evaluator(mutate(columns, child, rng, rng.choice([0.05, 0.1, 0.2])))
-
-
-def _elite(tops: Evaluated) -> Evaluated:
-    """The best of all, and the best of each resolution that is not far behind."""
-    best = tops.best(ELITE)
-    for resolution in np.unique(tops.genes[:, 0]):
-        best = best.joined(tops.rows(tops.genes[:, 0] == resolution).best(2))
-    return best.best(2 * ELITE)
 
 
 def _found(evaluator: Evaluator) -> Evaluated:
