@@ -6,7 +6,8 @@ Every function returns canonical rows: equal networks have equal rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from .errors import ArchError
 __all__ = ["Column", "Genes", "canonical", "check", "cross", "mutate", "neighbours", "one_hot", "sample"]
 
 Genes = np.ndarray[tuple[int, int], np.dtype[np.int16]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 CHUNK = 4096  # rows checked at a time: they stay in the cache
 Kind = Literal["resolution", "width", "depth", "kernel", "expand_ratio"]
 
@@ -73,10 +75,10 @@ def neighbours(columns: Sequence[Column], row: np.ndarray[tuple[int], np.dtype[n
 
 def canonical(columns: Sequence[Column], genes: Genes) -> Genes:
     """The same rows with -1 in the choices of every absent block."""
+    blocks, depths, values, order = _places(tuple(columns))
+    present = values[np.arange(len(values)), genes[:, depths]][:, order[0]] > order[1]
     genes = genes.copy()
-    for block, depth in _depth_of(columns).items():
-        depths = np.array(columns[depth].choices)[genes[:, depth]]
-        genes[depths <= columns[block].block, block] = -1
+    genes[:, blocks] = np.where(present, genes[:, blocks], np.int16(-1))
     return genes
 
 
@@ -133,6 +135,20 @@ def _depth_of(columns: Sequence[Column]) -> dict[int, int]:
     """For each block column, the column of its stage's depth."""
     depth_at = {column.stage: c for c, column in enumerate(columns) if column.kind == "depth"}
     return {c: depth_at[column.stage] for c, column in enumerate(columns) if column.block >= 0}
+
+
+@lru_cache(maxsize=16)
+def _places(columns: tuple[Column, ...]) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
+    """Columns of blocks; columns of depths and, row by row, the depths to choose from; for each block column which of these and
+    the block's number."""
+    depth_of = _depth_of(columns)
+    depths = sorted(set(depth_of.values()))
+    values = np.zeros((len(depths), max((len(columns[d].choices) for d in depths), default=0)), np.int64)
+    for row, d in zip(values, depths, strict=True):
+        row[: len(columns[d].choices)] = columns[d].choices
+    stages = np.array([depths.index(d) for d in depth_of.values()], np.int64)
+    numbers = np.array([columns[block].block for block in depth_of], np.int64)
+    return np.array(list(depth_of), np.int64), np.array(depths, np.int64), values, (stages, numbers)
 
 
 def _changed(row: np.ndarray[tuple[int], np.dtype[np.int16]], values: dict[int, int]) -> np.ndarray[tuple[int], np.dtype[np.int16]]:

@@ -55,7 +55,7 @@ def anneal(
     changes, space = changes_of(evaluator.problem.space), evaluator.problem.space
     at, tries, heat, restarts = start, 0, 0.0, list(RESTARTS)
     view = _View.of(changes, at)
-    while (progress := tries / evaluations) < 1 and not evaluator.spent:
+    while (progress := tries / max(1, evaluations)) < 1 and not evaluator.spent:
         tried = view.tried(changes.possible(at.genes), heat * (1 - progress), rng)
         who, which = np.nonzero(tried)
         if not len(who):

@@ -47,7 +47,6 @@ def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | 
     if problem.score.takes_archs or (score := _terms(space, problem.score.function)) is None:
         return None
     known = [(limit, terms) for limit in problem.limits if (terms := _terms(space, limit.measure.function)) is not None]
-    slack = _deviation(space, problem.score.function, score) + 1e-9 * abs(reached)
     programs = []
     for r in range(len(space.resolutions)):
         program = _Program(space, r, score[0], [(limit, terms[0]) for limit, terms in known])
@@ -61,6 +60,7 @@ def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | 
         bound, row = program.solve(integer=True, seconds=left) if left > 0.05 else (relaxed, None)
         value = max(value, min(bound, relaxed))
         rows += [] if row is None else [row]
+    slack = 2 * float(np.abs(score[0](score[2]) - score[1]).max()) + 1e-9 * abs(value)  # rounding
     return Bound(value + slack, np.concatenate(rows)) if math.isfinite(value) else None
 
 
@@ -80,12 +80,6 @@ def _terms(space: Space, function: Function) -> tuple[Terms, Floats, Genes] | No
 def _some(space: Space) -> Genes:
     ends = space.genes([arch for r in space.resolutions for arch in (space.smallest(r), space.largest(r))])
     return np.concatenate([ends, sample(space.columns, np.random.default_rng(0), CHECKED)])
-
-
-def _deviation(space: Space, function: Function, score: tuple[Terms, Floats, Genes]) -> float:
-    """Twice the largest difference seen between the function and its terms: rounding, which a bound must allow for."""
-    terms, values, genes = score
-    return 2 * float(np.abs(terms(genes) - values).max())
 
 
 @dataclass

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..genes import Genes
+from .moves import keys
 
 __all__ = ["Front", "crowding", "nondominated"]
 
@@ -42,7 +43,7 @@ class Front:
 
 def nondominated(values: Values, genes: Genes) -> Ints:
     """Indices of the rows that no other row dominates, by the first objective; of rows with equal values one, by genes."""
-    order = np.lexsort((*genes.T[::-1], *(-values).T[::-1]))
+    order = np.lexsort((keys(genes), *(-values).T[::-1]))
     ranked = values[order]
     repeated = np.concatenate([[False], (ranked[1:] == ranked[:-1]).all(1)])
     order, ranked = order[~repeated], ranked[~repeated]

@@ -96,7 +96,14 @@ class Problem:
 
     def costs(self, genes: Genes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         """Every limited measure: (n, limits)."""
-        return np.stack([limit.measure(genes) for limit in self.limits], 1) if self.limits else np.zeros((len(genes), 0))
+        known: dict[Function, Floats] = {}  # an objective may be limited as well
+        columns = []
+        for limit in self.limits:
+            function = limit.measure.function
+            if function not in known:
+                known[function] = limit.measure(genes)
+            columns.append(known[function])
+        return np.stack(columns, 1) if columns else np.zeros((len(genes), 0))
 
     def excess(self, costs: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Floats:
         """Sum over the limits of how far each is broken; 0 where all are kept."""
