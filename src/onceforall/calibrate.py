@@ -81,8 +81,8 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
                     norm.momentum = momentum
                 network(batch.to(device))
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, before in zip(norms, momenta, strict=True):
+            norm.momentum = before
         network.eval()
     require_finite(network)
     return Calibrated(network, images, shape, _version(network))

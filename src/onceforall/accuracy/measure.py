@@ -126,7 +126,7 @@ def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
 
 
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
-    """Images (n, 3, height, width), or what the step before computed, through all steps that follow; logits (n, classes) at ends."""
+    """Images (n, 3, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
     for step in steps:
         y = step.enter()(x)
         if step.archs:

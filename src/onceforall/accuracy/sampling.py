@@ -21,7 +21,7 @@ __all__ = ["Cost", "beginnings", "spread", "tree"]
 POOL = 1024  # networks that show what segments cost on average
 CANDIDATES = 64  # drawn per network chosen
 STIFFNESS = 4.0  # how alike the choices of one candidate are: all small, all middling, all large
-SAVING = 6.0  # one by one, the networks of a tree would take about so many times as long
+SAVING = 4.0  # one by one, the networks of a tree would take about so many times as long
 LEAST = 0.5  # of the independent networks that would cost as much: so many different beginnings at least
 NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is taken
 
@@ -146,8 +146,9 @@ def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int 
 def _others(genes: Genes, known: Genes) -> Genes:
     """Different rows of `genes` that are not among `known`."""
     taken = {row.tobytes() for row in known}
-    different = np.unique(genes, axis=0)
-    return different[[row.tobytes() not in taken for row in different]]
+    different: Genes = np.unique(genes, axis=0)
+    new: Genes = different[[row.tobytes() not in taken for row in different]]
+    return new
 
 
 def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
@@ -205,7 +206,8 @@ def _fork(
         free &= beginning != beginning[best]
         if forks[parent[best]] >= -(-number // len(parents)):
             free &= parent != parent[best]
-    return np.concatenate([rows, genes[chosen]])
+    more: Genes = np.concatenate([rows, genes[chosen]])
+    return more
 
 
 def _before(space: Space, stage: int, block: int) -> tuple[Array, int]:

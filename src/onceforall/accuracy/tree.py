@@ -7,7 +7,7 @@ from math import prod
 from ..arch import Arch
 from ..plan import Plan, Segment
 
-__all__ = ["Node", "grow", "leaves", "units", "work"]
+__all__ = ["Node", "grow", "leaves", "share_out", "units", "work"]
 
 TRAFFIC = 60  # multiply-accumulates in the time that one number of an operation's output takes: benchmarks/accuracy_data.py
 
@@ -37,14 +37,14 @@ def grow(plans: Mapping[Arch, Plan]) -> list[Node]:
     roots: list[Node] = []
     known: dict[tuple[int, Segment], Node] = {}  # by the node before and the segment
     for arch, plan in plans.items():
-        level, before = roots, 0
+        level, before, end = roots, 0, list[Arch]()
         for segment in plan.segments:
-            node = known.get((before, segment))
-            if node is None:
-                node = known[before, segment] = Node(segment)
-                level.append(node)
-            level, before = node.children, id(node)
-        node.archs.append(arch)
+            if (before, segment) not in known:
+                known[before, segment] = Node(segment)
+                level.append(known[before, segment])
+            node = known[before, segment]
+            level, before, end = node.children, id(node), node.archs
+        end.append(arch)
     return roots
 
 
@@ -65,6 +65,17 @@ def units(nodes: Sequence[Node], most: int) -> list[list[Arch]]:
             else:
                 groups.append(part)
     return groups
+
+
+def share_out(works: Sequence[float], workers: int) -> list[list[int]]:
+    """Which units each worker does, so that all are done at about the same time: the largest first, each to who has least."""
+    shares: list[list[int]] = [[] for _ in range(workers)]
+    load = [0.0] * workers
+    for unit in sorted(range(len(works)), key=lambda i: -works[i]):
+        least = load.index(min(load))
+        shares[least].append(unit)
+        load[least] += works[unit]
+    return [sorted(share) for share in shares]
 
 
 def work(segment: Segment) -> float:
