@@ -11,7 +11,22 @@ import onceforall
 ROOT = Path(onceforall.__file__).parent
 LAYERS = {
     **dict.fromkeys(
-        ["errors", "arch", "genes", "ops", "plan", "space", "spaces", "costs", "files", "picture", "readable", "statistics", "structure"], 0
+        [
+            "errors",
+            "arch",
+            "genes",
+            "ops",
+            "plan",
+            "space",
+            "spaces",
+            "costs",
+            "files",
+            "picture",
+            "readable",
+            "statistics",
+            "structure",
+        ],
+        0,
     ),
     **dict.fromkeys(["nn", "supernet", "calibrate"], 1),
     **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "published"], 2),

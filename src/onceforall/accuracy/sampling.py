@@ -82,9 +82,10 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
         rows = _ladder(space, pool, resolution, min(share, 1), macs)
         if (ends[:, 0] == resolution).any():
             rows = ends[ends[:, 0] == resolution][:share]
-        costs = [float(values[slot.codes(pool)].mean()) for slot, values in zip(segments.slots, works.values, strict=True)]
+        found = [values[slot.codes(pool)] for slot, values in zip(segments.slots, works.values, strict=True)]
         inner = [at for at, slot in enumerate(segments.slots) if slot.name.startswith("stages.")]
-        numbers = beginnings([costs[at] for at in inner], costs[-1], share, saving)
+        costs, present = [found[at].mean() for at in inner], [(found[at] > 0).mean() for at in inner]
+        numbers = beginnings(costs, present, found[-1].mean(), share, saving)
         for at, number in zip(inner, numbers, strict=True):
             rows = _fork(space, rng, rows, number - len(rows), segments.slots[: at + 1], macs, usual)
         for at in reversed(inner):  # what could not be forked there
@@ -96,29 +97,36 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
     return space.archs(chosen)
 
 
-def beginnings(costs: Sequence[float], last: float, n: int, saving: float) -> list[int]:
+def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
     """How many different beginnings n networks should have, up to each segment.
 
     Args:
         costs: of the segments that have choices, from input to output, each the mean over networks.
+        present: share of the networks that have the segment.
         last: cost of what follows them, which every network has for itself.
         n: networks.
         saving: the total cost should be so many times less than n times the sum of all.
 
     The error of a segment's mean effects goes with 1 / beginnings. The sum of these errors is least, for a total cost, where the
     number of beginnings goes with the square root of 1 / cost; where that would decrease from input to output, neighbouring
-    segments share one number.
+    segments share one number. Of the networks forked at a segment, those that do not have it are forked at the one before.
     """
     each = np.maximum(np.asarray(costs, np.float64), 1e-9)
     shape = np.sqrt(isotonic_regression(1 / each, sample_weight=each))
-    budget = n * (each.sum() + last) / saving - n * last - n * each[-1]
     low, high = 0.0, n / shape.min()
     for _ in range(60):
         scale = (low + high) / 2
-        spent = float((np.clip(scale * shape, n * LEAST / saving, n) * each)[:-1].sum())
-        low, high = (scale, high) if spent < budget else (low, scale)
-    wanted = np.clip(low * shape, n * LEAST / saving, n)
-    return [*np.maximum(1, np.rint(wanted)).astype(int).tolist()[:-1], n]
+        spent = float(_numbers(scale * shape, present, n, saving) @ each)
+        low, high = (scale, high) if spent < n * (each.sum() + last) / saving - n * last else (low, scale)
+    return np.maximum(1, np.rint(_numbers(low * shape, present, n, saving))).astype(int).tolist()
+
+
+def _numbers(wanted: Array, present: Sequence[float], n: int, saving: float) -> Array:
+    numbers: Array = np.clip(wanted, n * LEAST / saving, n)
+    numbers[-1] = n
+    for at in range(len(numbers) - 1, 0, -1):
+        numbers[at - 1] += (1 - present[at]) * (numbers[at] - numbers[at - 1])
+    return numbers
 
 
 def _check(space: Space, n: int) -> None:
@@ -138,7 +146,7 @@ def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int 
     mean = rng.random((n, 1))
     choice = rng.beta(STIFFNESS * mean + 0.2, STIFFNESS * (1 - mean) + 0.2, (n, len(space.columns)))
     sizes = np.array([len(column.choices) for column in space.columns])
-    genes = np.minimum((choice * sizes).astype(np.int16), sizes - 1).astype(np.int16)
+    genes: Genes = np.minimum((choice * sizes).astype(np.int16), sizes - 1).astype(np.int16)
     genes[:, 0] = np.arange(n) % len(space.resolutions) if resolution is None else resolution
     return genes
 
@@ -192,14 +200,14 @@ def _fork(
     known, beginning = beginning[: len(rows)], beginning[len(rows) :]
     free, forks = ~np.isin(beginning, known), np.zeros(len(rows), int)
     logs, drawn, chosen = np.log(macs.estimate(genes)), np.flatnonzero(~kept), list[int]()
+    weights = 1 / np.arange(1, len(drawn) + 1)  # what stands further behind will be forked again
     for target in rng.permutation(_targets(space, int(rows[0, 0]), number, macs)).tolist():
         open_ = np.flatnonzero(free)
         if not len(open_):
             break
         near = open_[np.argsort(np.abs(logs[open_] - target), kind="stable")[:NEAR]]
         own = genes[near][:, drawn]
-        rarity = np.where(own < 0, 0, usual[drawn, own]).sum(1)
-        best = int(near[rarity.argmin()])
+        best = int(near[(weights * np.where(own < 0, 0, usual[drawn, own])).sum(1).argmin()])
         chosen.append(best)
         usual[drawn, genes[best, drawn]] += genes[best, drawn] >= 0
         forks[parent[best]] += 1
