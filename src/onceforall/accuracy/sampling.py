@@ -118,7 +118,7 @@ def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n:
         scale = (low + high) / 2
         spent = float(_numbers(scale * shape, present, n, saving) @ each)
         low, high = (scale, high) if spent < n * (each.sum() + last) / saving - n * last else (low, scale)
-    return np.maximum(1, np.rint(_numbers(low * shape, present, n, saving))).astype(int).tolist()
+    return [max(1, round(number)) for number in _numbers(low * shape, present, n, saving).tolist()]
 
 
 def _numbers(wanted: Array, present: Sequence[float], n: int, saving: float) -> Array:

@@ -9,7 +9,7 @@ from ..plan import Plan, Segment
 
 __all__ = ["Node", "grow", "leaves", "share_out", "units", "work"]
 
-TRAFFIC = 60  # multiply-accumulates in the time that one number of an operation's output takes: benchmarks/accuracy_data.py
+TRAFFIC = 60  # multiply-accumulates in the time that writing a number takes: 10 to 190, by space (benchmarks/accuracy_data.py)
 
 
 @dataclass(eq=False)

@@ -2,8 +2,10 @@
 
 import importlib
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +13,7 @@ from ..errors import DeviceError, MissingExtraError, OnceForAllError
 
 __all__ = ["Cluster", "joined_cluster"]
 
+PATIENCE_S = 10.0  # for the head to answer
 RETRIES = 5  # of a task whose worker was killed
 
 Task = TypeVar("Task")
@@ -63,21 +66,44 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[Cluster]:
         DeviceError: no cluster answers there, or it has no such workers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # of a cluster that starts here; 15, the default, stands still beside other work
     try:
         ray = importlib.import_module("ray")
     except ImportError:
         raise MissingExtraError("ray", "cluster") from None
+    _require_answer(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    local = {"num_cpus": os.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    local = {"num_cpus": os.cpu_count(), "include_dashboard": False}
     try:
         ray.init(address=address, **quiet, **(local if address == "local" else {}))
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DeviceError(f"--ray {address}: no Ray cluster there: give host:port of its head, auto, or local ({text})") from None
+        raise DeviceError(f"--ray {address}: no Ray cluster: give host:port of its head, auto, or local ({text})") from None
     try:
         workers = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
         if not workers:
             raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'processor to give'}")
-        yield Cluster(workers, gpus, ray)
+        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+            yield Cluster(workers, gpus, ray)
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for seven minutes.
+
+    Raises:
+        DeviceError: nothing listens there.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise DeviceError(f"--ray {address}: give host:port of a cluster's head, auto, or local")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    except OSError as error:
+        advice = "start a cluster with ray start, or use local"
+        raise DeviceError(f"--ray {address}: nothing answers there ({error}): {advice}") from None
