@@ -4,7 +4,7 @@ A sub-network's statistics differ from the supernet's, so evaluating is always: 
 `evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,17 @@ from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
 
-__all__ = ["Accuracy", "Calibrated", "evaluate", "recalibrate", "tally"]
+__all__ = [
+    "Accuracy",
+    "Calibrated",
+    "Tally",
+    "evaluate",
+    "recalibrate",
+    "require_finite",
+    "same_shape",
+    "tally",
+    "with_momentum",
+]
 
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
 
@@ -58,32 +68,54 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
     momenta = [norm.momentum for norm in norms]
     network.eval()
     device = _device(network)
-    images, shapes = 0, set[tuple[int, ...]]()
+    images, shape = 0, tuple[int, ...]()
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
         with torch.no_grad():
-            for batch in batches:
-                if len(batch) < 2:
-                    raise StatisticsError("recalibration was given a batch of 1 image: batch statistics need at least 2")
+            for batch, momentum in with_momentum(batches):
                 images += len(batch)
-                shapes.add(tuple(batch.shape[1:]))
+                shape = tuple(batch.shape[1:])
                 for norm in norms:
-                    norm.momentum = len(batch) / images  # makes the running average that of all images so far
+                    norm.momentum = momentum
                 network(batch.to(device))
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, before in zip(norms, momenta, strict=True):
+            norm.momentum = before
         network.eval()
+    require_finite(network)
+    return Calibrated(network, images, shape, _version(network))
+
+
+def with_momentum(batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, float]]:
+    """Each batch with the momentum that makes BatchNorm's running average that of all images so far.
+
+    Raises:
+        StatisticsError: no batch, a batch of one image, or images of several resolutions.
+    """
+    images, shapes = 0, set[tuple[int, ...]]()
+    for batch in batches:
+        if len(batch) < 2:
+            raise StatisticsError("recalibration was given a batch of 1 image: batch statistics need at least 2")
+        images += len(batch)
+        shapes.add(tuple(batch.shape[1:]))
+        if len(shapes) > 1:
+            raise StatisticsError(f"recalibration was given images of shapes {sorted(shapes)}: statistics hold for one resolution")
+        yield batch, len(batch) / images
     if images == 0:
         raise StatisticsError("recalibration needs at least one batch of training images, it was given none")
-    if len(shapes) > 1:
-        raise StatisticsError(f"recalibration was given images of shapes {sorted(shapes)}: statistics hold for one resolution")
+
+
+def require_finite(network: nn.Module) -> None:
+    """Do nothing if all weights and statistics are numbers.
+
+    Raises:
+        StatisticsError: names the first one that is not.
+    """
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if not tensor.isfinite().all():
             raise StatisticsError(f"{name} is not finite after recalibration: the weights have diverged")
-    return Calibrated(network, images, shapes.pop(), _version(network))
 
 
 def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
@@ -103,7 +135,7 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
         raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
     device = _device(network)
     with torch.no_grad():
-        return tally((network(_same_shape(x, calibrated.shape).to(device)), labels.to(device)) for x, labels in batches)
+        return tally((network(same_shape(x, calibrated.shape).to(device)), labels.to(device)) for x, labels in batches)
 
 
 def tally(batches: Iterable[Batch]) -> Accuracy:
@@ -112,23 +144,48 @@ def tally(batches: Iterable[Batch]) -> Accuracy:
     Raises:
         DataError: no images.
     """
-    images, hits1, hits5, loss = 0, 0, 0, 0.0
+    counted = Tally()
     for logits, labels in batches:
+        counted.add(logits, labels)
+    return counted.accuracy()
+
+
+class Tally:
+    """`tally` for several networks at once: what was counted so far of one of them."""
+
+    def __init__(self) -> None:
+        self.images, self.hits1, self.hits5, self.loss = 0, 0, 0, 0.0
+
+    def add(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Count a batch: logits (n, classes), labels (n,); return which are right, bool (n,)."""
         ranked = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
-        hits1 += int(ranked[:, 0].sum())
-        hits5 += int(ranked.any(1).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        images += len(labels)
-    if not images:
-        raise DataError("there are no images to evaluate on")
-    return Accuracy(hits1 / images, hits5 / images, loss / images, images)
+        self.hits1 += int(ranked[:, 0].sum())
+        self.hits5 += int(ranked.any(1).sum())
+        self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        self.images += len(labels)
+        return ranked[:, 0]
+
+    def accuracy(self) -> Accuracy:
+        """Of all batches.
+
+        Raises:
+            DataError: no images.
+        """
+        if not self.images:
+            raise DataError("there are no images to evaluate on")
+        return Accuracy(self.hits1 / self.images, self.hits5 / self.images, self.loss / self.images, self.images)
 
 
 def _device(network: nn.Module) -> torch.device:
     return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
 
 
-def _same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+def same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The images, if they have the shape that the statistics were measured at.
+
+    Raises:
+        StatisticsError: another resolution.
+    """
     if tuple(images.shape[1:]) != shape:
         raise StatisticsError(
             f"the images have shape {tuple(images.shape[1:])}, the BatchNorm statistics were measured at {shape}: recalibrate at "

@@ -15,7 +15,7 @@ from .errors import StatisticsError
 from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm
 from .nn.static import build, put
 from .ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Pool, Scale
-from .plan import Segment
+from .plan import Plan, Segment
 from .space import Space
 
 __all__ = ["Supernet"]
@@ -86,7 +86,10 @@ class Supernet(nn.Module):
         Raises:
             ArchError: the architecture lies outside the space.
         """
-        plan = self.space.lower(arch, self.num_classes)
+        return self.cut(self.space.lower(arch, self.num_classes), dropout=dropout)
+
+    def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
+        """As `extract`, of a plan that the space lowers to or a piece of one: segments can be run, and shared, on their own."""
         like = next(self.parameters())
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
             network = build(plan, dropout=dropout)

@@ -1,6 +1,8 @@
-"""Which sub-networks are measured, that they are measured right, and that the rows survive."""
+"""Sub-networks are measured right, together as one by one, and the rows survive."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,105 +11,127 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import fx
 
-from onceforall import Supernet, space
-from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread
-from onceforall.accuracy.measure import measure_accuracy
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall import Arch, Plan, Space, Supernet, space
+from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tree
+from onceforall.accuracy.measure import measure_accuracy, measure_together
+from onceforall.accuracy.tree import grow, leaves, work
+from onceforall.calibrate import Accuracy, evaluate, recalibrate
 from onceforall.costs import macs_table, segment_table
-from onceforall.errors import ArchError, DataError, FileError, SpaceError
+from onceforall.errors import ArchError, DataError, FileError, StatisticsError
 
 TINY = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(3, 5), expand_ratios=(3,), resolutions=(32, 48))
-FEW = TINY.restrict(kernels=(3,), resolutions=(32,))  # 2^5 networks
-MACS = macs_table(segment_table(TINY, 5))
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.integers(2, 60))
-def test_spread_covers_sizes_and_resolutions(seed: int, n: int) -> None:
-    archs = spread(TINY, np.random.default_rng(seed), n, MACS)
-    assert len(archs) == len(set(archs)) == n
-    assert TINY.smallest() in archs
-    assert TINY.largest() in archs
-    assert archs == spread(TINY, np.random.default_rng(seed), n, MACS)
-    count = np.array([sum(arch.resolution == r for arch in archs) for r in TINY.resolutions])
-    assert abs(count[0] - count[1]) <= 2
-    if n >= 40:
-        logs = np.log(MACS.estimate(archs))
-        filled = np.histogram(logs, 6)[0]
-        assert (filled >= n / 6 / 4).all()
-
-
-def test_spread_gives_every_network_of_a_small_space() -> None:
-    assert len(set(spread(FEW, np.random.default_rng(0), 32, macs_table(segment_table(FEW, 5))))) == 32
-
-
-@pytest.mark.parametrize("n", [1, 0, -3, 33])
-def test_spread_refuses(n: int) -> None:
-    with pytest.raises(SpaceError, match="give a number from 2 to 32"):
-        spread(FEW, np.random.default_rng(0), n, MACS)
+SEGMENTS = segment_table(TINY, 5)
+MACS = macs_table(SEGMENTS)
 
 
 def batches(resolution: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(resolution)
-    return [(torch.randn(8, 3, resolution, resolution, generator=generator), torch.arange(8) % 5) for _ in range(2)]
+    return [(torch.randn(n, 3, resolution, resolution, generator=generator), torch.arange(n) % 5) for n in (8, 5, 8)]
 
 
 def images(resolution: int) -> list[torch.Tensor]:
     return [x for x, _ in batches(resolution)]
 
 
-def test_measures_each_network_like_one_by_one() -> None:
-    supernet = Supernet(TINY, num_classes=5)
+def alone(supernet: Supernet, arch: Arch) -> tuple[Accuracy, float]:
+    """One by one; and top-1 of every second image, by numpy."""
+    network = recalibrate(supernet.extract(arch), images(arch.resolution))
+    with torch.no_grad():
+        right = [(network.network(x).argmax(1) == labels).numpy() for x, labels in batches(arch.resolution)]
+    return evaluate(network, batches(arch.resolution)), float(np.concatenate(right)[::2].mean())
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=st.integers(0, 10**6), at_once=st.sampled_from([1, 3, 100]))
+def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once: int) -> None:
+    """Networks that share much, that share nothing, and one given twice, in groups of every size."""
+    rng = np.random.default_rng(seed)
+    supernet = Supernet(small_space, num_classes=5)
     supernet.forget_statistics()
-    archs = [TINY.sample(np.random.default_rng(i)) for i in range(4)]
-    asked: list[int] = []
-
-    def held_out(resolution: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        asked.append(resolution)
-        return batches(resolution)
-
-    seen: list[AccuracyRow] = []
-    rows = measure_accuracy(supernet, [*archs, archs[0]], images, held_out, on_row=seen.append, done=archs[3:])
-    assert seen == rows
-    assert {row.arch for row in rows} == set(archs[:3])
-    assert len(rows) == 3
-    assert asked == [arch.resolution for arch in archs[:3]]
+    archs = [small_space.sample(rng), small_space.largest()]
+    archs += [small_space.mutate(archs[0], rng, 0.1) for _ in range(3)] + archs[:1]
+    kept: list[AccuracyRow] = []
+    rows = measure_accuracy(supernet, archs, images, batches, on_rows=kept.extend, at_once=at_once)
+    assert rows == kept
+    assert sorted(row.arch.to_json() for row in rows) == sorted({arch.to_json() for arch in archs})
     for row in rows:
-        alone = evaluate(recalibrate(supernet.extract(row.arch), images(row.arch.resolution)), batches(row.arch.resolution))
-        assert (row.top1, row.loss, row.images) == (alone.top1, alone.loss, 16)
+        found, half = alone(supernet, row.arch)
+        assert (row.top1, row.images, row.top1_half) == (found.top1, 21, pytest.approx(half))
+        assert row.loss == pytest.approx(found.loss, rel=1e-6)
         assert row.seconds > 0
 
 
-def test_rows_measured_before_an_interruption_are_reported() -> None:
-    supernet = Supernet(TINY, num_classes=5)
-    rows: list[AccuracyRow] = []
+def test_networks_that_compute_the_same_end_together() -> None:
+    """Ratios 2 and 2.1 round to one middle width."""
+    same = space("mobilenet_v3", width=0.25, depths=(1,), kernels=(3,), expand_ratios=(2, 2.1), resolutions=(32,))
+    archs = [same.smallest(), same.largest()]
+    (root,) = grow({arch: same.lower(arch, 5) for arch in archs})
+    assert leaves([root]) == archs
+    while root.children:
+        (root,) = root.children
+    assert root.archs == archs
+    rows = measure_accuracy(Supernet(same, 5), archs, images, batches)
+    assert rows[0].loss == rows[1].loss
 
-    def stop_after_two(row: AccuracyRow) -> None:
-        rows.append(row)
-        if len(rows) == 2:
-            raise KeyboardInterrupt
 
-    archs = [TINY.smallest(), TINY.largest(), TINY.largest(32), TINY.smallest(48)]
-    with pytest.raises(KeyboardInterrupt):
-        measure_accuracy(supernet, archs, images, batches, on_row=stop_after_two)
-    rest = measure_accuracy(supernet, archs, images, batches, done=[row.arch for row in rows])
-    assert {row.arch for row in rows + rest} == set(archs)
-    assert len(rest) == 2
+def test_what_is_shared_is_run_once() -> None:
+    archs = tree(TINY, np.random.default_rng(0), 24, SEGMENTS)
+    plans = {arch: TINY.lower(arch, 5) for arch in archs}
+    beginnings_ = {plan.segments[: i + 1] for plan in plans.values() for i in range(len(plan.segments))}
+    assert sum(node.work for node in grow(plans)) == pytest.approx(sum(work(path[-1]) for path in beginnings_))
+    runs = 0
+    supernet = Supernet(TINY, 5)
+    cut = supernet.cut
+
+    def counting(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
+        network = cut(plan, dropout=dropout)
+
+        def count(*_: object) -> None:
+            nonlocal runs
+            runs += 1
+
+        network.register_forward_hook(count)
+        return network
+
+    supernet.cut = counting  # type: ignore[method-assign]
+    measure_together(supernet, archs, images, batches)
+    assert runs == 6 * len(beginnings_), "3 batches to calibrate on and 3 to evaluate"
+
+
+@pytest.mark.parametrize(
+    ("calibration", "evaluation", "message"),
+    [
+        (lambda r: [], batches, "needs at least one batch of training images"),
+        (lambda r: [torch.randn(1, 3, r, r)], batches, "a batch of 1 image"),
+        (lambda r: [torch.randn(2, 3, r, r), torch.randn(2, 3, r, r + 1)], batches, "statistics hold for one resolution"),
+        (lambda r: [torch.full((2, 3, r, r), torch.nan)], batches, "the weights have diverged"),
+        (images, lambda r: [(torch.randn(2, 3, r + 1, r), torch.zeros(2, dtype=torch.long))], "were measured at"),
+    ],
+)
+def test_statistics_that_cannot_be(calibration: Any, evaluation: Any, message: str) -> None:
+    with pytest.raises(StatisticsError, match=message):
+        measure_accuracy(Supernet(TINY, 5), [TINY.smallest()], calibration, evaluation)
+
+
+def test_no_images() -> None:
+    with pytest.raises(DataError, match="no images to evaluate on"):
+        measure_accuracy(Supernet(TINY, 5), [TINY.smallest()], images, lambda r: [])
 
 
 def test_an_architecture_of_another_space_is_refused_before_measuring() -> None:
     rows: list[AccuracyRow] = []
     with pytest.raises(ArchError):
         measure_accuracy(
-            Supernet(TINY, 5), [TINY.smallest(), space("mobilenet_v3").smallest()], images, batches, on_row=rows.append
+            Supernet(TINY, 5), [TINY.smallest(), space("mobilenet_v3").smallest()], images, batches, on_rows=rows.extend
         )
     assert rows == []
 
 
 def some_rows(n: int, seed: int = 0) -> list[AccuracyRow]:
     rng = np.random.default_rng(seed)
-    return [AccuracyRow(arch, float(rng.random()), 1.5, 100, 0.1) for arch in spread(TINY, rng, n, MACS)]
+    return [AccuracyRow(arch, float(rng.random()), 1.5, 100, 0.1, float(rng.random())) for arch in spread(TINY, rng, n, MACS)]
 
 
 def test_rows_come_back_in_order_each_once(tmp_path: Path) -> None:
@@ -117,8 +141,22 @@ def test_rows_come_back_in_order_each_once(tmp_path: Path) -> None:
         append_rows(tmp_path / "accuracy", TINY, part, weights_hash="abc")
     assert read_rows(tmp_path / "accuracy", TINY, weights_hash="abc") == rows
     table = pq.read_table(tmp_path / "accuracy" / "part-00000.parquet")
-    assert table.column_names == ["arch", "genes", "resolution", "top1", "loss", "images", "seconds"]
+    assert table.column_names == ["arch", "genes", "resolution", "top1", "loss", "images", "seconds", "top1_half"]
     assert table["genes"].to_pylist() == TINY.genes([row.arch for row in rows[:4]]).tolist()
+
+
+def test_files_of_before_are_read(tmp_path: Path) -> None:
+    rows = some_rows(4)
+    append_rows(tmp_path, TINY, rows, weights_hash="abc")
+    path = tmp_path / "part-00000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["top1_half"]), path)
+    assert read_rows(tmp_path, TINY, weights_hash="abc") == [replace(row, top1_half=None) for row in rows]
+
+
+def test_interpolated_rows_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="rows that were interpolated are not written"):
+        append_rows(tmp_path / "new", TINY, [replace(some_rows(2)[0], interpolated=True)], weights_hash="abc")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_write_that_was_killed_leaves_no_trace(tmp_path: Path) -> None:

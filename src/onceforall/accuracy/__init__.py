@@ -3,8 +3,20 @@
 `measure_accuracy` is in `onceforall.accuracy.measure`, because it loads torch; the rest does without.
 """
 
+from .interpolation import interpolate, measured_resolutions
 from .predictor import AccuracyPredictor, PredictorErrors, assess
 from .rows import AccuracyRow, append_rows, read_rows
-from .sampling import spread
+from .sampling import spread, tree
 
-__all__ = ["AccuracyPredictor", "AccuracyRow", "PredictorErrors", "append_rows", "assess", "read_rows", "spread"]
+__all__ = [
+    "AccuracyPredictor",
+    "AccuracyRow",
+    "PredictorErrors",
+    "append_rows",
+    "assess",
+    "interpolate",
+    "measured_resolutions",
+    "read_rows",
+    "spread",
+    "tree",
+]

@@ -1,54 +1,165 @@
-"""Measure sub-networks of a trained supernet: extract, recalibrate, evaluate."""
+"""Measure sub-networks of a trained supernet, many at once: what they begin with alike is computed once.
+
+The result is that of extract, recalibrate, evaluate for each: the layers are the same, run on the same batches, with statistics of
+their own for each place in the tree. One batch at a time goes through the whole tree, depth first, so that memory holds the
+activations of one path only.
+"""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..arch import Arch
-from ..calibrate import evaluate, recalibrate
+from ..calibrate import Tally, require_finite, same_shape, with_momentum
+from ..plan import Plan, Segment
 from ..supernet import Supernet
 from .rows import AccuracyRow
+from .tree import Node, grow, units
 
-__all__ = ["measure_accuracy"]
+__all__ = ["AT_ONCE", "measure_accuracy", "measure_together"]
+
+AT_ONCE = 32  # networks; more share more, but a crash loses more
+
+Calibration = Callable[[int], Iterable[Tensor]]
+Evaluation = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
 def measure_accuracy(
     supernet: Supernet,
     archs: Sequence[Arch],
-    calibration: Callable[[int], Iterable[Tensor]],
-    evaluation: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    calibration: Calibration,
+    evaluation: Evaluation,
     *,
-    on_row: Callable[[AccuracyRow], None] = lambda row: None,
-    done: Collection[Arch] = (),
+    on_rows: Callable[[list[AccuracyRow]], None] = lambda rows: None,
+    at_once: int = AT_ONCE,
 ) -> list[AccuracyRow]:
     """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
-
-    Batches are asked for anew for each network, so memory does not grow with the number of images.
 
     Args:
         supernet: the shared weights.
         archs: what to measure; an architecture that occurs twice is measured once.
-        calibration: by resolution, training images (n, 3, height, width), preprocessed, on the supernet's device.
-        evaluation: by resolution, held-out images and labels, never test images.
-        on_row: called with each row as soon as it is measured, so that nothing is lost on an interruption.
-        done: architectures to leave out because they were measured before.
+        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked anew for every group of networks.
+        evaluation: by resolution, held-out images and labels, never test images. Asked anew as well.
+        on_rows: called with the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
+        at_once: networks of a group at most.
 
     Returns:
-        The new rows, in the order of measuring.
+        The rows in the order of measuring.
 
     Raises:
         ArchError: an architecture outside the supernet's space; before anything is measured.
+        StatisticsError: as `onceforall.calibrate.recalibrate`.
+        DataError: no images.
     """
-    for arch in archs:
-        supernet.space.check(arch)
     rows = []
-    for arch in dict.fromkeys(archs):
-        if arch in done:
-            continue
-        began = time.perf_counter()
-        found = evaluate(recalibrate(supernet.extract(arch), calibration(arch.resolution)), evaluation(arch.resolution))
-        row = AccuracyRow(arch, found.top1, found.loss, found.images, time.perf_counter() - began)
-        rows.append(row)
-        on_row(row)
+    for group in units(grow({arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs}), at_once):
+        found = measure_together(supernet, group, calibration, evaluation)
+        rows += found
+        on_rows(found)
     return rows
+
+
+def measure_together(
+    supernet: Supernet, archs: Sequence[Arch], calibration: Calibration, evaluation: Evaluation
+) -> list[AccuracyRow]:
+    """As `measure_accuracy`, all networks at once for each resolution."""
+    rows = []
+    for resolution in dict.fromkeys(arch.resolution for arch in archs):
+        began = time.perf_counter()
+        plans = {arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs if arch.resolution == resolution}
+        layers: dict[Segment, _Layers] = {}
+        steps = [_step(node, supernet, layers) for node in grow(plans)]
+        with torch.no_grad():
+            shape = _calibrate(steps, layers.values(), calibration(resolution))
+            _evaluate(steps, shape, evaluation(resolution))
+        seconds = (time.perf_counter() - began) / len(plans)
+        for step in _all(steps):
+            for arch in step.archs:
+                found = step.tally.accuracy()
+                half = step.hits_half / -(-found.images // 2)
+                rows.append(AccuracyRow(arch, found.top1, found.loss, found.images, seconds, half))
+    return rows
+
+
+@dataclass(eq=False)
+class _Layers:
+    """A segment's layers, which all places in the tree with this segment use, and their batch norms."""
+
+    network: nn.Module
+    norms: list[nn.BatchNorm2d]
+
+
+@dataclass(eq=False)
+class _Step:
+    """A node of the tree: its layers, and running statistics (mean, variance) of its own for each batch norm of them."""
+
+    layers: _Layers
+    statistics: list[tuple[Tensor, Tensor]]
+    following: list["_Step"]
+    archs: list[Arch]
+    tally: Tally
+    hits_half: int = 0
+
+    def enter(self) -> nn.Module:
+        """The layers with this place's statistics."""
+        for norm, (mean, var) in zip(self.layers.norms, self.statistics, strict=True):
+            norm.running_mean, norm.running_var = mean, var
+        return self.layers.network
+
+
+def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _Step:
+    if node.segment not in layers:
+        network = supernet.cut(Plan((node.segment,))).eval()
+        layers[node.segment] = _Layers(network, [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)])
+    own = layers[node.segment]
+    statistics = [(torch.zeros_like(norm.weight), torch.ones_like(norm.weight)) for norm in own.norms]
+    return _Step(own, statistics, [_step(child, supernet, layers) for child in node.children], node.archs, Tally())
+
+
+def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
+    for step in steps:
+        yield step
+        yield from _all(step.following)
+
+
+def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
+    """Images (n, 3, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
+    for step in steps:
+        y = step.enter()(x)
+        if step.archs:
+            at_end(step, y)
+        _run(step.following, y, at_end)
+
+
+def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor]) -> tuple[int, ...]:
+    """Measure all statistics; return the shape of an image."""
+    norms = [norm for own in layers for norm in own.norms]
+    for norm in norms:
+        norm.train()
+    shape = tuple[int, ...]()
+    for batch, momentum in with_momentum(batches):
+        shape = tuple(batch.shape[1:])
+        for norm in norms:
+            norm.momentum = momentum
+        _run(steps, batch.to(norms[0].weight.device), lambda step, logits: None)
+    for norm in norms:
+        norm.eval()
+    for step in _all(steps):
+        require_finite(step.enter())
+    return shape
+
+
+def _evaluate(steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Count what every network gets right."""
+    seen, device = 0, next(next(_all(steps)).layers.network.parameters()).device
+    for images, labels in batches:
+        wanted, first = labels.to(device), seen % 2  # of every second image
+
+        def count(step: _Step, logits: Tensor, wanted: Tensor = wanted, first: int = first) -> None:
+            step.hits_half += int(step.tally.add(logits, wanted)[first::2].sum())
+
+        _run(steps, same_shape(images, shape).to(device), count)
+        seen += len(labels)

@@ -1,7 +1,7 @@
 """Measured sub-networks on disk: a folder of Parquet files, one per flush, each written whole or not at all.
 
-Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds. The hash of the supernet's weights
-stands in the metadata of every file, so that measurements of different weights never mix.
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, top1_half (not in files of before). The hash of
+the supernet's weights stands in the metadata of every file, so that measurements of different weights never mix.
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,33 @@ SCHEMA = pa.schema(
         ("loss", pa.float64()),
         ("images", pa.int64()),
         ("seconds", pa.float64()),
+        ("top1_half", pa.float64()),
     ]
 )
+OLDER = pa.schema([field for field in SCHEMA if field.name != "top1_half"])
 
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """One measured sub-network: top1 in [0, 1], loss in nats, number of images, seconds it took."""
+    """One sub-network, measured or, if it says so, interpolated between measured ones.
+
+    Args:
+        arch: which.
+        top1: fraction of the images in [0, 1].
+        loss: mean cross-entropy in nats.
+        images: how many.
+        seconds: that it took, its share of what was computed for several at once.
+        top1_half: top1 on every second image (the first, third, …), which tells how noisy top1 is; None if not known.
+        interpolated: estimated from two resolutions (`onceforall.accuracy.interpolate`); such rows are never written.
+    """
 
     arch: Arch
     top1: float
     loss: float
     images: int
     seconds: float
+    top1_half: float | None = None
+    interpolated: bool = False
 
 
 def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str, writer: int = 0) -> None:
@@ -48,10 +62,13 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
     Processes that write at once have different numbers as `writer`, so that none writes over another's file.
 
     Raises:
+        DataError: rows that were not measured.
         FileError: it cannot be written; the rows that are there stay.
     """
     if not rows:
         return
+    if any(row.interpolated for row in rows):
+        raise DataError(f"{folder}: rows that were interpolated are not written: interpolate again after reading")
     make_folder(folder)
     genes = space.genes([row.arch for row in rows])
     table = pa.table(
@@ -63,6 +80,7 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
             "loss": [row.loss for row in rows],
             "images": [row.images for row in rows],
             "seconds": [row.seconds for row in rows],
+            "top1_half": [row.top1_half for row in rows],
         },
         schema=SCHEMA.with_metadata({"weights_hash": weights_hash}),
     )
@@ -92,7 +110,7 @@ def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) ->
                 table = pq.read_table(path)
             except pa.ArrowInvalid as error:
                 raise FileError(f"{path}: not a Parquet file, or damaged: delete it and measure again ({error})") from None
-        if not table.schema.equals(SCHEMA):
+        if not table.schema.equals(SCHEMA) and not table.schema.equals(OLDER):
             raise FileError(f"{path}: not a table of measured sub-networks: its columns are {', '.join(table.column_names)}")
         made_for = (table.schema.metadata or {}).get(b"weights_hash", b"").decode()
         if weights_hash is not None and made_for != weights_hash:
@@ -103,7 +121,8 @@ def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) ->
         for record in table.to_pylist():
             arch = Arch.from_json(record["arch"])
             space.check(arch)
-            rows.setdefault(arch, AccuracyRow(arch, record["top1"], record["loss"], record["images"], record["seconds"]))
+            values = (record["top1"], record["loss"], record["images"], record["seconds"], record.get("top1_half"))
+            rows.setdefault(arch, AccuracyRow(arch, *values))
     return list(rows.values())
 
 

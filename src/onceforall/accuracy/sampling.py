@@ -1,24 +1,37 @@
-"""Which sub-networks to measure: spread evenly over resolutions and sizes, because uniform choices crowd in the middle."""
+"""Which sub-networks to measure: spread evenly over resolutions and sizes, because uniform choices crowd in the middle.
 
+`spread` draws them independently. `tree` lets many begin with the same segments, so that measuring them costs a fraction.
+"""
+
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from sklearn.isotonic import isotonic_regression
 
 from ..arch import Arch
+from ..costs import CostTable, SegmentTable, Slot, macs_table
 from ..errors import SpaceError
 from ..genes import Genes, canonical
 from ..space import Space
+from .tree import work
 
-__all__ = ["Cost", "spread"]
+__all__ = ["Cost", "beginnings", "spread", "tree"]
 
+POOL = 1024  # networks that show what segments cost on average
 CANDIDATES = 64  # drawn per network chosen
 STIFFNESS = 4.0  # how alike the choices of one candidate are: all small, all middling, all large
+SAVING = 4.0  # one by one, the networks of a tree would take about so many times as long
+LEAST = 0.5  # of the independent networks that would cost as much: so many different beginnings at least
+NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is taken
+
+Array = np.ndarray[Any, Any]
 
 
 class Cost(Protocol):
     """Something that estimates a cost, such as `onceforall.costs.CostTable`."""
 
-    def estimate(self, archs: Genes) -> np.ndarray[Any, Any]:
+    def estimate(self, archs: Genes) -> Array:
         """One positive number for each row."""
         ...
 
@@ -31,38 +44,186 @@ def spread(space: Space, rng: np.random.Generator, n: int, cost: Cost) -> list[A
     Raises:
         SpaceError: n is below 2 or above the number of architectures in the space.
     """
-    if not 2 <= n <= space.count():
-        raise SpaceError(f"{n} different architectures were asked for: give a number from 2 to {space.count()}, the space's count")
-    chosen = space.genes(list(dict.fromkeys([space.smallest(), space.largest()])))
+    _check(space, n)
+    chosen = _ends(space)
     while len(chosen) < n:
-        drawn = np.unique(_candidates(space, rng, CANDIDATES * n), axis=0)
-        known = {row.tobytes() for row in chosen}
-        drawn = drawn[[row.tobytes() not in known for row in drawn]]
+        drawn = _others(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
         share = -(-(n - len(chosen)) // len(space.resolutions))
         rungs = [_ladder(space, drawn[drawn[:, 0] == r], r, share, cost) for r in rng.permutation(len(space.resolutions)).tolist()]
         chosen = np.concatenate([chosen, *rungs])[:n]
     return space.archs(chosen)
 
 
-def _candidates(space: Space, rng: np.random.Generator, n: int) -> Genes:
-    """Rows from all sizes: each has a mean size of its own, its choices scatter around that. Resolutions in turn."""
+def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable, *, saving: float = SAVING) -> list[Arch]:
+    """n different architectures, spread over resolutions and sizes as by `spread`, of which many begin with the same segments.
+
+    A tree grows at each resolution, from input to output: at each segment some networks are forked, which means that all behind it
+    is drawn anew (`beginnings` says how many). The forks at a segment are spread evenly over sizes, and over the networks that
+    they fork from; of the candidates of about the right size the one with the rarest choices is taken.
+
+    Args:
+        space: the choices.
+        rng: makes the draws.
+        n: how many.
+        segments: of the space.
+        saving: about so many times as long they would take without sharing. Small spaces and few networks save less.
+
+    Raises:
+        SpaceError: as `spread`.
+    """
+    _check(space, n)
+    macs, works = macs_table(segments), segments.costs(work)
+    usual = np.zeros((len(space.columns), max(len(column.choices) for column in space.columns)))
+    chosen, ends = np.zeros((0, len(space.columns)), np.int16), _ends(space)
+    order = rng.permutation(len(space.resolutions)).tolist()
+    for done, resolution in enumerate(order):
+        share = -(-(n - len(chosen)) // (len(order) - done))
+        pool = canonical(space.columns, _candidates(space, rng, POOL, resolution))
+        rows = _ladder(space, pool, resolution, min(share, 1), macs)
+        if (ends[:, 0] == resolution).any():
+            rows = ends[ends[:, 0] == resolution][:share]
+        found = [values[slot.codes(pool)] for slot, values in zip(segments.slots, works.values, strict=True)]
+        inner = [at for at, slot in enumerate(segments.slots) if slot.name.startswith("stages.")]
+        costs, present = [found[at].mean() for at in inner], [(found[at] > 0).mean() for at in inner]
+        numbers = beginnings(costs, present, found[-1].mean(), share, saving)
+        for at, number in zip(inner, numbers, strict=True):
+            rows = _fork(space, rng, rows, number - len(rows), segments.slots[: at + 1], macs, usual)
+        for at in reversed(inner):  # what could not be forked there
+            rows = _fork(space, rng, rows, share - len(rows), segments.slots[: at + 1], macs, usual)
+        chosen = np.concatenate([chosen, rows])
+    while len(chosen) < n:  # a small space, where a resolution has fewer networks than its share
+        drawn = _others(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
+        chosen = np.concatenate([chosen, rng.permutation(drawn)[: n - len(chosen)]])
+    return space.archs(chosen)
+
+
+def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
+    """How many different beginnings n networks should have, up to each segment.
+
+    Args:
+        costs: of the segments that have choices, from input to output, each the mean over networks.
+        present: share of the networks that have the segment.
+        last: cost of what follows them, which every network has for itself.
+        n: networks.
+        saving: the total cost should be so many times less than n times the sum of all.
+
+    The error of a segment's mean effects goes with 1 / beginnings. The sum of these errors is least, for a total cost, where the
+    number of beginnings goes with the square root of 1 / cost; where that would decrease from input to output, neighbouring
+    segments share one number. Of the networks forked at a segment, those that do not have it are forked at the one before.
+    """
+    each = np.maximum(np.asarray(costs, np.float64), 1e-9)
+    shape = np.sqrt(isotonic_regression(1 / each, sample_weight=each))
+    low, high = 0.0, n / shape.min()
+    for _ in range(60):
+        scale = (low + high) / 2
+        spent = float(_numbers(scale * shape, present, n, saving) @ each)
+        low, high = (scale, high) if spent < n * (each.sum() + last) / saving - n * last else (low, scale)
+    return [max(1, round(number)) for number in _numbers(low * shape, present, n, saving).tolist()]
+
+
+def _numbers(wanted: Array, present: Sequence[float], n: int, saving: float) -> Array:
+    numbers: Array = np.clip(wanted, n * LEAST / saving, n)
+    numbers[-1] = n
+    for at in range(len(numbers) - 1, 0, -1):
+        numbers[at - 1] += (1 - present[at]) * (numbers[at] - numbers[at - 1])
+    return numbers
+
+
+def _check(space: Space, n: int) -> None:
+    if not 2 <= n <= space.count():
+        raise SpaceError(f"{n} different architectures were asked for: give a number from 2 to {space.count()}, the space's count")
+
+
+def _ends(space: Space) -> Genes:
+    return space.genes(list(dict.fromkeys([space.smallest(), space.largest()])))
+
+
+def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int | None = None) -> Genes:
+    """Rows from all sizes, choices of absent blocks included: each row has a mean size of its own, its choices scatter around that.
+
+    At one resolution (its index), or all in turn.
+    """
     mean = rng.random((n, 1))
     choice = rng.beta(STIFFNESS * mean + 0.2, STIFFNESS * (1 - mean) + 0.2, (n, len(space.columns)))
     sizes = np.array([len(column.choices) for column in space.columns])
-    genes = np.minimum((choice * sizes).astype(np.int16), sizes - 1).astype(np.int16)
-    genes[:, 0] = np.arange(n) % len(space.resolutions)
-    return canonical(space.columns, genes)
+    genes: Genes = np.minimum((choice * sizes).astype(np.int16), sizes - 1).astype(np.int16)
+    genes[:, 0] = np.arange(n) % len(space.resolutions) if resolution is None else resolution
+    return genes
+
+
+def _others(genes: Genes, known: Genes) -> Genes:
+    """Different rows of `genes` that are not among `known`."""
+    taken = {row.tobytes() for row in known}
+    different: Genes = np.unique(genes, axis=0)
+    new: Genes = different[[row.tobytes() not in taken for row in different]]
+    return new
 
 
 def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
     """For each step from the smallest to the largest cost at a resolution, the row that is nearest; each row once."""
-    pixels = space.resolutions[resolution]
-    ends = np.log(cost.estimate(space.genes([space.smallest(pixels), space.largest(pixels)])))
-    logs = np.log(cost.estimate(genes))
+    logs, targets = np.log(cost.estimate(genes)), _targets(space, resolution, steps, cost)
     taken: list[int] = []
-    for target in ends[0] + (np.arange(steps) + 0.5) / steps * (ends[1] - ends[0]):
+    for target in targets:
         distance = np.abs(logs - target)
         distance[taken] = np.inf
         if len(taken) < len(genes):
             taken.append(int(distance.argmin()))
     return genes[taken]
+
+
+def _targets(space: Space, resolution: int, steps: int, cost: Cost) -> Array:
+    """The middles of equal steps of the logarithm of the cost, from the smallest to the largest network at a resolution."""
+    pixels = space.resolutions[resolution]
+    ends = np.log(cost.estimate(space.genes([space.smallest(pixels), space.largest(pixels)])))
+    targets: Array = ends[0] + (np.arange(steps) + 0.5) / steps * (ends[1] - ends[0])
+    return targets
+
+
+def _fork(
+    space: Space, rng: np.random.Generator, rows: Genes, number: int, slots: Sequence[Slot], macs: CostTable, usual: Array
+) -> Genes:
+    """With so many rows more, or as many as there are: each has the segments of one of the rows up to the last slot, not included.
+
+    Up to the last slot, included, all differ. `usual` counts how often each choice was drawn, (columns, choices).
+    """
+    stage, block = map(int, slots[-1].name.split(".")[1:])
+    kept, depth = _before(space, stage, block)
+    parents = np.flatnonzero(np.array(space.columns[depth].choices)[rows[:, depth]] >= block)
+    if number <= 0 or not len(parents):
+        return rows
+    fresh = _candidates(space, rng, CANDIDATES * number)
+    fresh[:, depth] = np.maximum(fresh[:, depth], np.searchsorted(space.columns[depth].choices, block))
+    parent = rng.permutation(np.resize(parents, len(fresh)))
+    genes = canonical(space.columns, np.where(kept, rows[parent], fresh))
+    codes = np.stack([slot.codes(np.concatenate([rows, genes])) for slot in slots], 1)
+    beginning = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+    known, beginning = beginning[: len(rows)], beginning[len(rows) :]
+    free, forks = ~np.isin(beginning, known), np.zeros(len(rows), int)
+    logs, drawn, chosen = np.log(macs.estimate(genes)), np.flatnonzero(~kept), list[int]()
+    weights = 1 / np.arange(1, len(drawn) + 1)  # what stands further behind will be forked again
+    for target in rng.permutation(_targets(space, int(rows[0, 0]), number, macs)).tolist():
+        open_ = np.flatnonzero(free)
+        if not len(open_):
+            break
+        near = open_[np.argsort(np.abs(logs[open_] - target), kind="stable")[:NEAR]]
+        own = genes[near][:, drawn]
+        best = int(near[(weights * np.where(own < 0, 0, usual[drawn, own])).sum(1).argmin()])
+        chosen.append(best)
+        usual[drawn, genes[best, drawn]] += genes[best, drawn] >= 0
+        forks[parent[best]] += 1
+        free &= beginning != beginning[best]
+        if forks[parent[best]] >= -(-number // len(parents)):
+            free &= parent != parent[best]
+    more: Genes = np.concatenate([rows, genes[chosen]])
+    return more
+
+
+def _before(space: Space, stage: int, block: int) -> tuple[Array, int]:
+    """Which columns say what comes before a block, bool (columns,); and the column of its stage's depth."""
+    kept, depth = np.zeros(len(space.columns), bool), 0
+    for c, column in enumerate(space.columns):
+        inside = column.stage == stage and block > 0 and (column.kind == "width" or 0 <= column.block < block)
+        kept[c] = column.stage < stage or inside
+        if column.stage == stage and column.kind == "depth":
+            depth = c
+    return kept, depth

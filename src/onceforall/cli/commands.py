@@ -21,6 +21,7 @@ from .options import (
     Memory,
     Params,
     Ram,
+    Ray,
     RunFolder,
     Seed,
     TorchDevice,
@@ -144,6 +145,7 @@ app.command(epilog="Example: ofa profile run --device onnxruntime:threads=2")(pr
 def predict(
     run: RunFolder,
     subnets: Annotated[int, typer.Option(metavar="N", help="To measure; a quarter checks the predictor.")] = 80,
+    ray: Ray = None,
     device: TorchDevice = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -152,7 +154,7 @@ def predict(
     from ..pipeline.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
-        found = call(run, subnets=subnets, seed=seed, device=device, on_progress=counter)
+        found = call(run, subnets=subnets, seed=seed, device=device, ray=ray, on_progress=counter)
     if as_json:
         print(json.dumps({**asdict(found.errors), "fitted_on": len(found.fitted), "kind": found.predictor.kind}))
         return

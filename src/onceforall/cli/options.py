@@ -28,6 +28,7 @@ __all__ = [
     "Memory",
     "Params",
     "Ram",
+    "Ray",
     "RunFolder",
     "RunOrSpace",
     "Seed",
@@ -45,6 +46,7 @@ RunOrSpace = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, o
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
 DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
 TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over a Ray cluster: host:port, auto, local.")]
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]
 ImportResults = Annotated[Path | None, typer.Option(metavar="CSV", help="Read their times, --device imported@NAME.")]

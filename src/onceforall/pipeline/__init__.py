@@ -9,6 +9,7 @@ from .evaluate import evaluate
 from .export_original import export_original
 from .imports import import_original
 from .measure import measure
+from .measure_accuracy import measure_accuracy
 from .predict import predict
 from .presets import PRESETS, Preset
 from .profile import imported, kit, profile
@@ -31,6 +32,7 @@ __all__ = [
     "imported",
     "kit",
     "measure",
+    "measure_accuracy",
     "predict",
     "profile",
     "report",

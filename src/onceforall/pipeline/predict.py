@@ -1,25 +1,22 @@
 """`ofa predict`: measure the accuracy of some sub-networks and fit a predictor of all others."""
 
+import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..accuracy import AccuracyPredictor, AccuracyRow, PredictorErrors, append_rows, assess, read_rows, spread
-from ..accuracy.measure import measure_accuracy
+from ..accuracy import AccuracyPredictor, AccuracyRow, PredictorErrors, assess, read_rows, spread, tree
 from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
-from ..files import locked, make_folder, read_json, write_json
-from ..train import World
-from .compute import Compute, choose_compute
+from ..files import read_json, write_json
+from .measure_accuracy import measure_accuracy
 from .run import Run
 
 __all__ = ["Prediction", "load_predictor", "predict"]
 
-ROWS_PER_FILE = 10
 TEST_SHARE = 0.25
 
 
@@ -39,6 +36,7 @@ def predict(
     subnets: int = 80,
     seed: int = 0,
     device: str = "auto",
+    ray: str | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
@@ -47,9 +45,10 @@ def predict(
 
     Args:
         folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
-        subnets: to measure; a quarter of them is kept from the fit, to check the predictor.
+        subnets: to measure; a quarter of them checks the predictor: drawn independently, the others as a tree.
         seed: of the sub-networks drawn.
         device: to run them on, see `choose_compute`.
+        ray: see `measure_accuracy`.
         on_progress: called with sub-networks measured, sub-networks needed and a note.
 
     Raises:
@@ -59,24 +58,17 @@ def predict(
         raise DataError(f"--subnets {subnets}: at least 16 are needed, 12 to fit and 4 to check")
     run = Run.open(folder)
     run.require_images()
-    place = run.folder / "accuracy"
-    compute = choose_compute(device)
-    weights = run.weights_hash()
-    archs = spread(run.space, np.random.default_rng([seed, 5]), subnets, macs_table(segment_table(run.space, run.num_classes)))
-    with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
-        tell = on_progress if world.leads else _silent
-        _measure(run, archs[world.rank :: world.size], place, weights, world.rank, compute, tell)
-        world.wait()
-        rows = read_rows(place, run.space, weights_hash=weights)
-        world.wait()
-    by_arch = {row.arch: row for row in rows}
-    checked = [by_arch[arch] for arch in _kept_aside(archs, seed)]
+    place, weights = run.folder / "accuracy", run.weights_hash()
+    fit, check = _drawn(run, subnets, seed)
+    measured = measure_accuracy(folder, archs=[*fit, *check], device=device, ray=ray, on_progress=on_progress)
+    checked = [row for row in measured if row.arch in check]
+    rows = read_rows(place, run.space, weights_hash=weights)
     fitted = [row for row in rows if row not in checked]
     predictor = AccuracyPredictor.fit(
         run.space, [row.arch for row in fitted], [row.top1 for row in fitted], seed=seed, weights_hash=weights
     )
     errors = assess(predictor, [row.arch for row in checked], [row.top1 for row in checked])
-    if not world.leads:
+    if os.environ.get("RANK", "0") != "0":  # torchrun's others
         return Prediction(predictor, errors, fitted, checked)
     predictor.save(place / "predictor.safetensors")
     write_json(
@@ -91,48 +83,15 @@ def predict(
     return Prediction(predictor, errors, fitted, checked)
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    """For the processes that do not lead."""
-
-
-def _measure(
-    run: Run,
-    archs: list[Arch],
-    place: Path,
-    weights: str,
-    writer: int,
-    compute: Compute,
-    on_progress: Callable[[int, int, str], None],
-) -> None:
-    """Measure what was not measured before; rows are written every few and at the end."""
-    known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
-    done, pending = sum(arch in known for arch in archs), list[AccuracyRow]()
-    supernet, splits = run.supernet().to(compute.device), run.splits()
-
-    def keep() -> None:
-        append_rows(place, run.space, pending, weights_hash=weights, writer=writer)
-        pending.clear()
-
-    def on_row(row: AccuracyRow) -> None:
-        nonlocal done
-        done += 1
-        pending.append(row)
-        on_progress(done, len(archs), f"top-1 {row.top1:.3f}")
-        if len(pending) == ROWS_PER_FILE:
-            keep()
-
-    on_progress(done, len(archs), "")
-    try:
-        measure_accuracy(
-            supernet,
-            archs,
-            lambda resolution: run.calibration_batches(splits, resolution),
-            lambda resolution: run.eval_batches(splits.held_out, resolution),
-            on_row=on_row,
-            done=known,
-        )
-    finally:
-        keep()
+def _drawn(run: Run, subnets: int, seed: int) -> tuple[list[Arch], list[Arch]]:
+    """To fit, a tree; and to check, independent of it, since networks of one tree are too much alike."""
+    segments = segment_table(run.space, run.num_classes)
+    number = round(TEST_SHARE * subnets)
+    ends = {run.space.smallest(), run.space.largest()}  # the fit needs them
+    alone = spread(run.space, np.random.default_rng([seed, 6]), number + len(ends), macs_table(segments))
+    check = [arch for arch in alone if arch not in ends]
+    together = tree(run.space, np.random.default_rng([seed, 5]), subnets - number, segments)
+    return [arch for arch in together if arch not in set(check)], check
 
 
 def load_predictor(run: Run) -> AccuracyPredictor:
@@ -157,9 +116,3 @@ def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
     wanted = set(errors.pop("checked"))
     rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
     return errors, rows
-
-
-def _kept_aside(archs: list[Arch], seed: int) -> list[Arch]:
-    """A random quarter; never the smallest and largest, which come first and which the fit needs."""
-    order = np.random.default_rng([seed, 6]).permutation(np.arange(2, len(archs)))
-    return [archs[i] for i in sorted(order[: round(TEST_SHARE * len(archs))].tolist())]

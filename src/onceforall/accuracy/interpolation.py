@@ -1,0 +1,54 @@
+"""Accuracy at resolutions between two measured ones, linear in MACs (the first version of the Once-for-All paper, section 3.4)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from ..arch import Stage
+from ..errors import SpaceError
+from ..space import Space
+from .rows import AccuracyRow
+from .sampling import Cost
+
+__all__ = ["interpolate", "measured_resolutions"]
+
+
+def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[AccuracyRow]:
+    """Rows, marked as interpolated, of every network that was measured at two resolutions, at those of the space between them.
+
+    Between neighbouring measured resolutions l and h, top1 and loss at r are those at l plus their differences times
+    (F(r) - F(l)) / (F(h) - F(l)), with F the MACs at a resolution. Nothing is interpolated where a measurement is.
+    """
+    measured: dict[tuple[Stage, ...], dict[int, AccuracyRow]] = defaultdict(dict)
+    for row in rows:
+        if not row.interpolated:
+            measured[row.arch.stages][row.arch.resolution] = row
+    found = []
+    for known in measured.values():
+        for low, high in pairwise(sorted(known)):
+            between = [r for r in space.resolutions if low < r < high]
+            if not between:
+                continue
+            a, b = known[low], known[high]
+            archs = [replace(a.arch, resolution=r) for r in between]
+            first, last, *costs = macs.estimate(space.genes([a.arch, b.arch, *archs])).tolist()
+            for arch, cost in zip(archs, costs, strict=True):
+                t = (cost - first) / (last - first)
+                top1, loss = a.top1 + t * (b.top1 - a.top1), a.loss + t * (b.loss - a.loss)
+                found.append(AccuracyRow(arch, top1, loss, min(a.images, b.images), 0.0, interpolated=True))
+    return found
+
+
+def measured_resolutions(space: Space, every: int) -> tuple[int, ...]:
+    """The space's resolutions `every` pixels apart, from the smallest, and the largest.
+
+    Raises:
+        SpaceError: `every` leaves nothing out, or the space has fewer than 3 resolutions.
+    """
+    low, high = space.resolutions[0], space.resolutions[-1]
+    kept = tuple(r for r in space.resolutions if (r - low) % every == 0 or r == high) if every > 0 else ()
+    if not 2 <= len(kept) < len(space.resolutions):
+        listed = ", ".join(map(str, space.resolutions))
+        raise SpaceError(f"measuring every {every} pixels leaves no resolution out of {listed}: give a step that does")
+    return kept
