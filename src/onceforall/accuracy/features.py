@@ -1,48 +1,98 @@
-"""What a predictor sees of a network: every choice, and a summary (size, resolution, what each stage adds up to)."""
+"""What a predictor sees of a network: its choices, sums of them by stage, and its size. The first two are linear in the choices."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..costs import CostTable, macs_table, params_table, segment_table
-from ..genes import Genes
+from ..genes import Genes, one_hot
 from ..space import Space
 
 __all__ = ["Features", "Matrix"]
 
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+SAMPLE = 2000  # random networks that tell how large networks are
+RIDGE = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
-    """Features of gene rows; the summary comes first, `summary_size` columns, then one-hot choices."""
+    """Features of gene rows. Made by `of`, or from the arrays of another one.
+
+    Args:
+        space: of the rows.
+        sizes: (f, 2) that maps one-hot choices to about log(MACs) and log(parameters), standardised.
+        summary_center: (3,) mean of log(MACs), log(parameters) and log(resolution) over random networks.
+        summary_scale: (3,) their standard deviations.
+    """
 
     space: Space
+    sizes: Matrix
+    summary_center: np.ndarray[Any, np.dtype[np.float64]]
+    summary_scale: np.ndarray[Any, np.dtype[np.float64]]
+
+    @classmethod
+    def of(cls, space: Space) -> "Features":
+        """For a space, from random networks of it, always the same ones."""
+        blank = cls(space, np.zeros((0, 2)), np.zeros(3), np.ones(3))
+        genes = space.sample_genes(np.random.default_rng(0), SAMPLE)
+        logs = blank.summary(genes)
+        center, scale = logs.mean(0), np.maximum(logs.std(0), 1e-6)
+        x = blank.choices(genes)
+        sizes = np.linalg.solve(x.T @ x + RIDGE * SAMPLE * np.eye(x.shape[1]), x.T @ ((logs - center) / scale)[:, :2])
+        return cls(space, sizes, center, scale)
+
+    def arrays(self) -> dict[str, Any]:
+        """All but the space."""
+        return {"sizes": self.sizes, "summary_center": self.summary_center, "summary_scale": self.summary_scale}
+
+    @cached_property
+    def center(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """(f,): how often uniform random networks have each choice."""
+        center: list[float] = []
+        for column in self.space.columns:
+            if len(column.choices) > 1:
+                depths = self.space.stages[column.stage].depths if column.block >= 0 else (0,)
+                present = sum(depth > column.block for depth in depths) / len(depths)
+                center += [present / len(column.choices)] * len(column.choices)
+        return np.array(center)
+
+    def choices(self, genes: Genes) -> Matrix:
+        """(n, f) one-hot choices, about 0 on average."""
+        return one_hot(self.space.columns, genes) - self.center
+
+    def summary(self, genes: Genes) -> Matrix:
+        """(n, 3) log(MACs), log(parameters) and log(resolution), standardised."""
+        resolution = np.array(self.space.resolutions, np.float64)[genes[:, 0]]
+        logs = np.log(np.stack([*(table.estimate(genes) for table in self._costs), resolution], 1))
+        return np.asarray((logs - self.summary_center) / self.summary_scale)
+
+    @cached_property
+    def maps(self) -> Mapping[str, Matrix]:
+        """By name, a matrix (f, d) that makes d features of the choices: each kind of choice alone; the values of the columns;
+        their sums in each stage; the size; and all choices."""
+        columns = [(column, value) for column in self.space.columns for value in column.choices if len(column.choices) > 1]
+        eye = np.eye(len(columns))
+        found: dict[str, Matrix] = {
+            kind: eye[:, [c.kind == kind for c, _ in columns]] for kind in dict.fromkeys(c.kind for c, _ in columns)
+        }
+        found["value"] = _grouped([((c.kind, c.stage, c.block), 2 * v / (c.choices[0] + c.choices[-1]) - 1) for c, v in columns])
+        found["sums"] = _grouped([((c.kind, c.stage), v / c.choices[-1]) for c, v in columns])
+        return {**found, "size": self.sizes, "choices": eye}
 
     @cached_property
     def _costs(self) -> tuple[CostTable, CostTable]:
         table = segment_table(self.space, num_classes=10)
         return macs_table(table), params_table(table)
 
-    @cached_property
-    def _sums(self) -> Matrix:
-        """(2 × columns × choices + …, sums): what each stage's present blocks add up to, as a matrix on the one-hot choices."""
-        rows = []
-        stages = [(kind, s) for s in range(len(self.space.stages)) for kind in ("depth", "kernel", "expand_ratio")]
-        for column in self.space.columns:
-            if len(column.choices) > 1:
-                for value in column.choices:
-                    rows.append([value if (column.kind, column.stage) == which else 0.0 for which in stages])
-        return np.array(rows, np.float32).reshape(len(rows), len(stages))
 
-    @property
-    def summary_size(self) -> int:
-        return 3 + self._sums.shape[1]
-
-    def __call__(self, genes: Genes) -> Matrix:
-        """(n, features) float32."""
-        choices = self.space.encode(genes)
-        macs, params = (np.log(table.estimate(genes))[:, None] for table in self._costs)
-        resolution = np.log(np.array(self.space.resolutions, np.float64))[genes[:, :1]]
-        return np.concatenate([macs, params, resolution, choices @ self._sums, choices], 1, dtype=np.float32, casting="same_kind")
+def _grouped(entries: list[tuple[tuple[Any, ...], float]]) -> Matrix:
+    """(entries, different keys): each entry's value in the column of its key."""
+    keys = list(dict.fromkeys(key for key, _ in entries))
+    matrix = np.zeros((len(entries), len(keys)))
+    for row, (key, value) in zip(matrix, entries, strict=True):
+        row[keys.index(key)] = value
+    return matrix

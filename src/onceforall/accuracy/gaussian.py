@@ -1,176 +1,90 @@
-"""Gaussian processes on a few hundred points, in numpy: kernels, fitting, and exact leave-one-out errors.
+"""Gaussian processes on a few dozen to a few thousand points: a covariance that is a sum of parts, weighed by the data.
 
-Rasmussen & Williams, Gaussian Processes for Machine Learning, sections 2.2, 2.3 and 5.4.2.
+Weights and noise maximise the marginal likelihood of the data times a weak prior. Rasmussen & Williams, Gaussian Processes for
+Machine Learning, sections 2.2, 2.3 and 5.4.
 """
 
-from dataclasses import dataclass, replace
-from itertools import product
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.optimize import minimize
 
-__all__ = ["KINDS", "Kernel", "Process", "fit_process"]
+__all__ = ["Solved", "solve", "weigh"]
 
-Array = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
-Kind = Literal["linear", "pairwise", "smooth", "smooth-summary"]
-KINDS: tuple[Kind, ...] = ("linear", "pairwise", "smooth", "smooth-summary")
-
-MIXTURES = (0.03, 0.1, 0.3, 0.7)  # share of the curved part of the kernel
-LENGTHS = (0.7, 1.5, 3.0)  # of the smooth kernels, in root mean square distance of the features
-SUMMARY_SHARES = (0.2, 0.5, 0.8)  # weight of the summary among the features, the rest is the choices
-NOISES = np.geomspace(1e-4, 10, 26)  # variance of the measurement noise over that of the accuracies
-TIE = 0.01  # nats per network, less than such data can tell
-LEAST_VARIANCE = 1e-12  # where all accuracies are equal
-MOST_POINTS = 800  # hyperparameters are chosen on at most so many
+Array = np.ndarray[Any, np.dtype[np.float64]]
+WEIGHT, NOISE = np.log(0.02), np.log(0.2)  # middle of the prior of each weight and of the noise, in variances of the data
+SPREAD = 2.0  # nats, standard deviation of that prior
+LEAST, MOST = -14.0, 5.0  # logarithms of a weight
+NOISES = (-9.0, 2.0)  # of the noise
+STEPS = 60
+TOLERATED = 0.01  # part of the variance at the points that directions left out may add
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """Covariance of two networks. Features come standardised, the first `summary` of them describe the whole network.
+def weigh(parts: Array, y: Array) -> tuple[Array, float]:
+    """Weights of the parts and the variance of the noise.
 
     Args:
-        kind: "linear" in the features; plus every product of two features ("pairwise"); plus a smooth function of all
-            features ("smooth") or of the summary ("smooth-summary").
-        summary: number of summary features.
-        share: weight of the summary features in the linear part.
-        mixture: share of the part that is not linear.
-        length: of the smooth part.
+        parts: (parts, n, n) covariances, each about 1 on the diagonal.
+        y: (n,) values, about 0 and 1 in mean and standard deviation.
     """
+    middle = np.array([*[WEIGHT] * len(parts), NOISE])
+    eye = np.eye(len(y))
 
-    kind: Kind
-    summary: int
-    share: float
-    mixture: float = 0.0
-    length: float = 1.0
+    def loss(logs: Array) -> tuple[float, Array]:
+        weights = np.exp(logs)
+        factor = cho_factor(np.tensordot(weights[:-1], parts, 1) + weights[-1] * eye + 1, lower=True, check_finite=False)
+        solved, inverse = cho_solve(factor, y), cho_solve(factor, eye)
+        change = inverse - np.outer(solved, solved)
+        slopes = [*(parts.reshape(len(parts), -1) @ change.ravel()), np.trace(change)]
+        away = logs - middle
+        value = 0.5 * y @ solved + np.log(np.diag(factor[0])).sum() + 0.5 * (away**2).sum() / SPREAD**2
+        return float(value), 0.5 * weights * np.array(slopes) + away / SPREAD**2
 
-    def scaled(self, x: Array) -> Array:
-        """Features such that the linear kernel is their dot product: about 1 for a network with itself, plus 1 for the mean."""
-        n, m = self.summary, x.shape[1] - self.summary
-        one = np.ones((len(x), 1), x.dtype)
-        return np.concatenate([x[:, :n] * np.sqrt(self.share / n), x[:, n:] * np.sqrt((1 - self.share) / max(m, 1)), one], 1)
-
-    def __call__(self, a: Array, b: Array) -> Array:
-        """(n, m) covariances of scaled features a (n, features) and b (m, features)."""
-        linear = a @ b.T
-        if self.kind == "linear":
-            return linear
-        if self.kind == "pairwise":
-            return linear * (1 - self.mixture + self.mixture * linear)
-        if self.kind == "smooth-summary":
-            a, b = a[:, : self.summary] / np.sqrt(self.share), b[:, : self.summary] / np.sqrt(self.share)
-            inner = a @ b.T
-        else:
-            inner = linear.copy()
-        inner *= 2
-        inner -= (a * a).sum(1)[:, None]
-        inner -= (b * b).sum(1)
-        inner *= 0.5 / self.length**2
-        np.exp(inner, out=inner)
-        inner *= self.mixture
-        linear *= 1 - self.mixture
-        linear += inner
-        return linear
+    start = middle + np.array([*[1.5] * len(parts), 0.0])
+    bounds = [*[(LEAST, MOST)] * len(parts), NOISES]
+    found = np.exp(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS}).x)
+    return found[:-1], float(found[-1])
 
 
 @dataclass(frozen=True, eq=False)
-class Process:
-    """A fitted process.
+class Solved:
+    """A process with known covariance, conditioned on values.
 
     Args:
-        points: scaled features of the measured networks (n, features).
-        weights: mean(x) = mean + kernel(x, points) @ weights.
-        root: lower triangle with root @ root.T = (kernel(points, points) + noise)^-1.
-        mean: of the measured accuracies.
-        noise: variance of the measurement noise in units of `variance`.
-        variance: scale of the process.
-        criterion: mean negative log density of each measured accuracy given the others (less is better).
-        rmse: root mean square error of each measured accuracy predicted from the others.
+        weights: (n,) that make the mean: covariances with the points @ weights.
+        root: (n, rank): the squares of covariances @ root add up to the variance that the points explain.
+        held_mean: (n,) mean at each point from the points of other folds.
+        held_std: (n,) its standard deviation, without noise.
     """
 
-    kernel: Kernel
-    points: Array
     weights: Array
     root: Array
-    mean: float
-    noise: float
-    variance: float
-    criterion: float
-    rmse: float
+    held_mean: Array
+    held_std: Array
 
 
-def fit_process(x: Array, y: Array, *, kinds: tuple[Kind, ...], summary: int, rng: np.random.Generator) -> list[Process]:
-    """For each kind of kernel the process with the best leave-one-out density; first the one to use.
-
-    That is the first of `kinds`, which go from simple to complicated, that is as good as the best up to `TIE`.
+def solve(covariance: Array, noise: float, labels: Array, folds: np.ndarray[Any, np.dtype[np.int64]]) -> Solved:
+    """Condition on the labels.
 
     Args:
-        x: standardised features (n, features).
-        y: accuracies (n,).
-        kinds: kernels to compare.
-        summary: how many of the first features are summary features.
-        rng: picks the points for choosing hyperparameters where there are very many.
+        covariance: (n, n) of the points, without noise.
+        noise: its variance.
+        labels: (n, folds + 1): column k is what a model without fold k may know, the last one is for the model of all.
+        folds: (n,) from 0.
     """
-    few = np.sort(rng.permutation(len(y))[:MOST_POINTS])
-    best: dict[Kind, tuple[float, Kernel, float]] = {}
-    for kernel in _candidates(kinds, summary):
-        features = kernel.scaled(x[few]).astype(np.float64)
-        values, vectors = np.linalg.eigh(kernel(features, features))
-        criteria, _, _ = _leave_one_out(values, vectors, y[few], NOISES)
-        at = int(criteria.argmin())
-        if kernel.kind not in best or criteria[at] < best[kernel.kind][0]:
-            best[kernel.kind] = (float(criteria[at]), kernel, float(NOISES[at]))
-    found = [_solve(kernel, noise, x, y) for _, kernel, noise in best.values()]
-    least = min(process.criterion for process in found)
-    return sorted(found, key=lambda process: process.criterion > least + TIE)
-
-
-def _candidates(kinds: tuple[Kind, ...], summary: int) -> list[Kernel]:
-    kernels = []
-    for kind, share in product(kinds, SUMMARY_SHARES):
-        plain = Kernel(kind, summary, share)
-        if kind == "linear":
-            kernels.append(plain)
-        elif kind == "pairwise":
-            kernels += [replace(plain, mixture=m) for m in MIXTURES]
-        else:
-            kernels += [replace(plain, mixture=m, length=length) for m, length in product(MIXTURES, LENGTHS)]
-    return kernels
-
-
-def _leave_one_out(values: Array, vectors: Array, y: Array, noises: Array) -> tuple[Array, Array, Array]:
-    """For each noise: criterion, error (rmse) and variance of predicting each value from the others.
-
-    Args:
-        values: eigenvalues of the kernel matrix of the points.
-        vectors: its eigenvectors.
-        y: values (n,).
-        noises: (m,).
-    """
-    inverse = 1 / (np.maximum(values, 0)[:, None] + noises)  # (n, m)
-    solved = vectors @ (inverse * (vectors.T @ (y - y.mean()))[:, None])
-    diagonal = vectors**2 @ inverse
-    errors = solved / diagonal
-    variance = np.mean(errors**2 * diagonal, 0)  # makes the standardised errors 1 on average
-    spread = np.maximum(variance / diagonal, LEAST_VARIANCE)
-    criterion = np.mean(0.5 * np.log(spread) + 0.5 * errors**2 / spread, 0)
-    return criterion, np.sqrt(np.mean(errors**2, 0)), variance
-
-
-def _solve(kernel: Kernel, noise: float, x: Array, y: Array) -> Process:
-    points = kernel.scaled(x).astype(np.float64)
-    values, vectors = np.linalg.eigh(kernel(points, points))
-    criterion, rmse, variance = (float(x[0]) for x in _leave_one_out(values, vectors, y, np.array([noise])))
-    inverse = 1 / (np.maximum(values, 0) + noise)
-    weights = vectors @ (inverse * (vectors.T @ (y - y.mean())))
-    root = vectors * np.sqrt(inverse)
-    return Process(
-        kernel,
-        points.astype(np.float32),
-        weights.astype(np.float32),
-        root.astype(np.float32),
-        float(y.mean()),
-        noise,
-        max(variance, LEAST_VARIANCE),
-        criterion,
-        rmse,
-    )
+    values, vectors = eigh(covariance, check_finite=False, driver="evd")
+    values = np.maximum(values, 0)
+    inverse = (vectors / (values + noise)) @ vectors.T
+    solved = inverse @ labels
+    mean, variance = np.zeros(len(folds)), np.zeros(len(folds))
+    for fold in np.unique(folds):
+        at = folds == fold
+        left_out = np.linalg.inv(inverse[np.ix_(at, at)])  # covariance of the fold given the others, with noise
+        mean[at] = labels[at, fold] - left_out @ solved[at, fold]
+        variance[at] = np.diag(left_out) - noise
+    left = values * noise / (values + noise)  # variance that stays at the points, by direction
+    dropped = np.cumsum(values**2 / (values + noise)) <= TOLERATED * left.sum()  # smallest first
+    root = vectors[:, ~dropped] / np.sqrt(values[~dropped] + noise)
+    return Solved(solved[:, -1], root, mean, np.sqrt(np.maximum(variance, 0)))

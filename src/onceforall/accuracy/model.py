@@ -1,12 +1,14 @@
 """What every kind of accuracy model does, so that `AccuracyPredictor` can hold any of them."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..genes import Genes
+from ..structure import Quadratic
 
-__all__ = ["Array", "Floats", "Model"]
+__all__ = ["Array", "Floats", "Learnt", "Model"]
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -33,13 +35,32 @@ class Model(Protocol):
         ...
 
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
-        """Predicted accuracies and the standard deviations of what a measurement would give around them, each (n,)."""
+        """Predicted accuracies and how far off they may be (standard deviations, not calibrated), each (n,)."""
+        ...
+
+    def structure(self) -> Quadratic | None:
+        """The same as `mean`, where that is a quadratic function of one-hot choices."""
         ...
 
     def description(self) -> dict[str, Any]:
         """JSON values that, with the arrays, are enough to make it again. "model" is its name in `MODELS`."""
         ...
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Any]:
         """Its arrays by name."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """A fitted model, and what models without each fold say about the networks of that fold.
+
+    Args:
+        model: fitted to all networks.
+        mean: (n,) predicted without the network's fold.
+        std: (n,) standard deviations of these, not calibrated.
+    """
+
+    model: Model
+    mean: Floats
+    std: Floats

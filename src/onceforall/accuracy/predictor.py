@@ -1,12 +1,12 @@
 """`AccuracyPredictor`: accuracy of every network of a space.
 
-Fitted to a few dozen to a few thousand measured networks, by a Gaussian process whose kernel (linear, pairwise, smooth) is the one
-that predicts each measured network best from all others; or a published one. Prediction is numpy only and vectorised.
+Fitted to a few dozen to a few thousand measured networks, by the kind of model that predicts measured networks best from others
+(`choose.py`); or a published one. Prediction is numpy only and vectorised.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,23 @@ from ..files import reading_or_writing, regular_file, write_bytes
 from ..genes import Genes
 from ..space import Space
 from ..statistics import kendall_tau
+from ..structure import Quadratic
+from .choose import LEARNERS, NORMAL_90, Calibration, choose
 from .model import Floats, Model
+from .perceptrons import PerceptronsModel
 from .process_model import ProcessModel
 from .published import PublishedModel
+from .trees import TreesModel
 
 __all__ = ["AccuracyPredictor", "PredictorErrors", "assess"]
 
-FORMAT = "onceforall.predictor/1"
+FORMAT = "onceforall.predictor/2"
 LEAST = 8  # measured networks
-NORMAL_90 = 1.6448536  # 90 % of a normal distribution lie within so many standard deviations
 
 MODELS: dict[str, Callable[[Space, Mapping[str, Any], Mapping[str, Any]], Model]] = {
     "process": ProcessModel.read,
+    "trees": TreesModel.read,
+    "perceptrons": PerceptronsModel.read,
     "published": PublishedModel.read,
 }
 
@@ -61,11 +66,15 @@ class AccuracyPredictor:
         space: the networks that it knows; gene matrices must be of this space.
         weights_hash: of the supernet whose sub-networks were measured.
         model: what predicts.
+        calibration: of its error bars.
+        candidates: cross-validated root mean square error of each kind of model that was tried, against measurements.
     """
 
     space: Space
     weights_hash: str
     model: Model
+    calibration: Calibration = field(default_factory=Calibration)
+    candidates: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -74,20 +83,46 @@ class AccuracyPredictor:
         archs: Sequence[Arch] | Genes,
         accuracies: Sequence[float] | Floats,
         *,
+        losses: Sequence[float] | Floats | None = None,
+        groups: Sequence[int] | np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None,
+        noise: float | None = None,
+        kinds: Sequence[str] | None = None,
         weights_hash: str = "",
         seed: int = 0,
     ) -> "AccuracyPredictor":
         """Fit to measured networks: a list of `Arch` or a gene matrix, and their accuracies in [0, 1].
 
+        Args:
+            space: of the networks.
+            archs: measured networks.
+            accuracies: measured top-1.
+            losses: mean loss of each on the same images; used if cross-validation says that they help.
+            groups: equal numbers for networks that are alike (branches of a tree), which stay together in cross-validation.
+            noise: standard deviation of one measurement, if known; the error of the prediction itself is then told apart better.
+            kinds: of models to try, some of "linear", "pairwise", "smooth", "trees", "perceptrons"; by default all, the last two
+                from 100 networks on.
+            weights_hash: of the supernet.
+            seed: same seed, same predictor.
+
         Raises:
-            DataError: fewer than 8 networks, another number of accuracies, or one outside [0, 1] (a percentage?).
+            DataError: fewer than 8 networks or 2 groups, another number of accuracies, losses or groups, an accuracy outside
+                [0, 1] (a percentage?), a loss that is no finite number, or an unknown kind.
             ArchError: a network lies outside the space.
         """
         genes, y = space.rows(archs), np.asarray(accuracies, np.float64)
         _check_accuracies(genes, y)
         if len(y) < LEAST:
             raise DataError(f"{len(y)} measured networks are too few for a predictor: measure at least {LEAST}")
-        return cls(space, weights_hash, ProcessModel.fit(space, genes, y, seed=seed))
+        loss = None if losses is None else np.asarray(losses, np.float64)
+        if loss is not None and (loss.shape != y.shape or not np.isfinite(loss).all()):
+            raise DataError(f"{len(genes)} networks need {len(genes)} losses, all of them finite numbers")
+        alike = np.arange(len(y)) if groups is None else np.asarray(groups)
+        if alike.shape != y.shape or len(np.unique(alike)) < 2:
+            raise DataError(f"{len(genes)} networks need {len(genes)} group numbers, at least 2 different ones")
+        if kinds is not None and (not kinds or not set(kinds) <= set(LEARNERS)):
+            raise DataError(f"kinds of models {', '.join(kinds) or '(none)'}: choose from {', '.join(LEARNERS)}")
+        found = choose(space, genes, y, losses=loss, groups=alike, noise=noise, kinds=kinds, seed=seed)
+        return cls(space, weights_hash, found.model, found.calibration, found.candidates)
 
     @classmethod
     def from_published(cls, path: Path | str, space: Space, *, weights_hash: str = "") -> "AccuracyPredictor":
@@ -130,14 +165,23 @@ class AccuracyPredictor:
         """
         return self.model.mean(self.space.rows(archs))
 
-    def predict_with_error(self, archs: Sequence[Arch] | Genes) -> tuple[Floats, Floats]:
-        """Accuracies and the standard deviations of what a measurement would give around them, each float64 (n,).
+    def predict_with_error(self, archs: Sequence[Arch] | Genes, *, measured: bool = True) -> tuple[Floats, Floats]:
+        """Accuracies and standard deviations, each float64 (n,).
+
+        Args:
+            archs: networks.
+            measured: standard deviations of what a measurement would give around the prediction; else of the prediction
+                itself, without the chance of measuring, for lower confidence bounds.
 
         Raises:
             ArchError: as `predict`.
         """
         mean, std = self.model.mean_and_std(self.space.rows(archs))
-        return np.clip(mean, 0, 1), std
+        return np.clip(mean, 0, 1), self.calibration(std, measured=measured)
+
+    def structure(self) -> Quadratic | None:
+        """What gives the same as `score`, where that is a quadratic function of one-hot choices: searches prove optima with it."""
+        return self.model.structure()
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file; the description is JSON in its metadata.
@@ -145,7 +189,13 @@ class AccuracyPredictor:
         Raises:
             FileError: the file cannot be written.
         """
-        described = {"format": FORMAT, "space": _signature(self.space), "weights_hash": self.weights_hash}
+        described = {
+            "format": FORMAT,
+            "space": _signature(self.space),
+            "weights_hash": self.weights_hash,
+            "calibration": asdict(self.calibration),
+            "candidates": dict(self.candidates),
+        }
         metadata = {"onceforall": json.dumps(described | self.model.description())}
         contiguous = {name: np.ascontiguousarray(array) for name, array in self.model.arrays().items()}
         write_bytes(Path(path), safetensors.numpy.save(contiguous, metadata))  # its save_file makes files for their owner only
@@ -165,7 +215,9 @@ class AccuracyPredictor:
         """
         description, arrays = _read(Path(path))
         if description.get("format") != FORMAT:
-            raise CheckpointError(f"{path}: unknown predictor format {description.get('format')!r}, this version reads {FORMAT!r}")
+            raise CheckpointError(
+                f"{path}: unknown predictor format {description.get('format')!r}, not {FORMAT!r}: fit or import it anew"
+            )
         if description.get("space") != _signature(space):
             raise CheckpointError(f"{path}: this predictor was made for another space: measure and fit one for this space")
         made_for = str(description.get("weights_hash", ""))
@@ -175,10 +227,12 @@ class AccuracyPredictor:
                 "measure sub-networks of this supernet and fit anew"
             )
         try:
-            model = MODELS[description.get("model", "process")](space, description, arrays)  # the first files had no "model"
+            model = MODELS[description["model"]](space, description, arrays)
+            calibration = Calibration(**{name: _finite(value) for name, value in description["calibration"].items()})
+            candidates = {str(kind): _finite(rmse) for kind, rmse in description["candidates"].items()}
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             raise CheckpointError(f"{path}: damaged: fit or import the predictor anew") from None
-        return cls(space, made_for, model)
+        return cls(space, made_for, model, calibration, candidates)
 
 
 def assess(predictor: AccuracyPredictor, archs: Sequence[Arch] | Genes, accuracies: Sequence[float] | Floats) -> PredictorErrors:
@@ -202,6 +256,12 @@ def _check_accuracies(genes: Genes, y: Floats) -> None:
     wrong = ~((y >= 0) & (y <= 1))
     if wrong.any():
         raise DataError(f"accuracy {y[wrong][0]:g} is not in [0, 1]: give fractions, not percentages")
+
+
+def _finite(value: float) -> float:
+    if not 0 <= value < np.inf:
+        raise ValueError(f"{value} is no size of an error")
+    return float(value)
 
 
 def _signature(space: Space) -> dict[str, Any]:

@@ -1,48 +1,120 @@
-"""The Gaussian process on features of networks, fitted to measured ones."""
+"""Gaussian processes on networks. Three kinds, each with all parts of the one before it.
+
+linear: every choice has an effect of its own. pairwise: and every two choices together. smooth: and any smooth function of the
+choices, or of MACs, parameters and resolution. The first two are quadratic functions of one-hot choices, which a search can
+maximise with proof.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ..genes import Genes
+from ..genes import Genes, canonical
 from ..space import Space
-from .features import Features
-from .gaussian import KINDS, Kernel, Process, fit_process
-from .model import Array, Floats
+from ..structure import Quadratic
+from .features import Features, Matrix
+from .gaussian import solve, weigh
+from .model import Floats, Learnt
 
-__all__ = ["ProcessModel"]
+__all__ = ["KINDS", "Kind", "Part", "ProcessModel"]
 
-CHUNK = 8192  # rows predicted at a time: the kernel matrix stays in the cache
+Kind = Literal["linear", "pairwise", "smooth"]
+Form = Literal["product", "square", "bell"]
+CHUNK = 4096  # rows predicted at a time: the covariances stay in the cache
+MOST_POINTS = 500  # on which weights are chosen
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the covariance of two networks: their features' product, its square, or a bell curve of their distance.
+
+    Args:
+        features: name in `Features.maps`, or "summary".
+        form: which of the three.
+    """
+
+    features: str
+    form: Form
+
+    def __call__(self, a: Matrix, b: Matrix) -> Matrix:
+        """(n, m) covariances of features a (n, d) and b (m, d)."""
+        inner: Matrix = a @ b.T
+        if self.form == "square":
+            inner *= inner
+        elif self.form == "bell":
+            inner *= 2
+            inner -= (a * a).sum(1)[:, None]
+            inner -= (b * b).sum(1)
+            inner *= 0.5
+            np.exp(inner, out=inner)
+        return inner
+
+    def diagonal(self, a: Matrix) -> Floats:
+        """(n,) of each network with itself."""
+        if self.form == "bell":
+            return np.ones(len(a))
+        inner: Floats = (a * a).sum(1)
+        return inner * inner if self.form == "square" else inner
+
+
+_LINEAR = [Part(name, "product") for name in ("resolution", "width", "depth", "kernel", "expand_ratio", "value", "sums", "size")]
+_PAIRWISE = [*_LINEAR, *(Part(name, "square") for name in ("size", "sums", "choices"))]
+KINDS: dict[Kind, list[Part]] = {
+    "linear": _LINEAR,
+    "pairwise": _PAIRWISE,
+    "smooth": [*_PAIRWISE, *(Part(name, "bell") for name in ("summary", "choices"))],
+}
 
 
 @dataclass(frozen=True, eq=False)
 class ProcessModel:
-    """Made by `fit` or `read`.
+    """Made by `learn` or `read`.
 
     Args:
-        space: the networks that it knows.
-        process: the fitted process.
-        center: mean of each feature over the measured networks.
-        scale: their standard deviation.
+        kind: which parts.
+        features: of networks.
+        scales: (parts,) by which each part's features are multiplied.
+        weights: (parts,) variance of each part, in units of `spread` squared.
+        noise: variance of the measurement noise in the same units.
+        middle: mean of the measured accuracies.
+        spread: their standard deviation.
+        points: gene rows of the measured networks (n, columns).
+        solved: (n,) that make the mean.
+        root: (n, rank) that makes the variance, see `gaussian.Solved`.
     """
 
-    space: Space
-    process: Process
-    center: Array
-    scale: Array
+    kind: Kind
+    features: Features
+    scales: Floats
+    weights: Floats
+    noise: float
+    middle: float
+    spread: float
+    points: Genes
+    solved: Floats
+    root: Matrix
 
     @classmethod
-    def fit(cls, space: Space, genes: Genes, accuracies: Floats, *, seed: int) -> "ProcessModel":
-        """Fit to measured gene rows; `seed` picks the points for choosing hyperparameters where there are very many."""
-        features = Features(space)
-        raw = features(genes).astype(np.float64)
-        center, scale = raw.mean(0), np.maximum(raw.std(0), 1e-2)
-        standard = (raw - center) / scale
-        found = fit_process(standard, accuracies, kinds=KINDS, summary=features.summary_size, rng=np.random.default_rng(seed))
-        return cls(space, found[0], center.astype(np.float32), scale.astype(np.float32))
+    def learn(cls, kind: Kind, features: Features, genes: Genes, labels: Matrix, folds: Any, rng: np.random.Generator) -> Learnt:
+        """Fit to measured gene rows; see `choose.LEARNERS` for the arguments."""
+        middle, spread = float(labels[:, -1].mean()), max(float(labels[:, -1].std()), 1e-6)
+        standard = (labels - middle) / spread
+        parts = KINDS[kind]
+        choices = features.choices(genes)
+        inputs = [_inputs(features, part, genes, choices) for part in parts]
+        scales = np.array([1 / max(np.sqrt((a * a).sum(1).mean()), 1e-9) if a.size else 0.0 for a in inputs])
+        inputs = [a * scale for a, scale in zip(inputs, scales, strict=True)]
+        few = np.sort(rng.permutation(len(genes))[:MOST_POINTS])
+        weights, noise = weigh(np.stack([part(a[few], a[few]) for part, a in zip(parts, inputs, strict=True)]), standard[few, -1])
+        covariance = np.ones((len(genes), len(genes)))
+        for part, weight, a in zip(parts, weights, inputs, strict=True):
+            covariance += weight * part(a, a)
+        found = solve(covariance, noise, standard, folds)
+        model = cls(kind, features, scales, weights, noise, middle, spread, genes, found.weights, found.root.astype(np.float32))
+        return Learnt(model, middle + spread * found.held_mean, spread * found.held_std)
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "ProcessModel":
@@ -51,80 +123,119 @@ class ProcessModel:
         Raises:
             ArithmeticError, AttributeError, LookupError, TypeError, ValueError: they do not belong together.
         """
-        numbers = {name: float(value) for name, value in description["numbers"].items()}
-        own = {name: array for name, array in arrays.items() if name not in ("center", "scale")}
-        process = Process(kernel=Kernel(**description["kernel"]), **own, **numbers)  # type: ignore[arg-type]
-        model = cls(space, process, arrays["center"], arrays["scale"])
+        numbers: dict[str, Any] = {name: float(description[name]) for name in ("noise", "middle", "spread")}
+        own = dict(arrays)
+        features = Features(space, *(own.pop(name) for name in ("sizes", "summary_center", "summary_scale")))
+        model = cls(kind=description["kind"], features=features, **numbers, **own)
+        columns, parts = len(space.columns), len(KINDS[model.kind])
+        shapes = model.points.shape, model.scales.shape, model.weights.shape, model.solved.shape, model.root.shape[:1]
+        if shapes != ((model.n, columns), (parts,), (parts,), (model.n,), (model.n,)) or not model.spread > 0 or not model.n:
+            raise ValueError("arrays that do not belong together")
+        if not np.array_equal(model.points, canonical(space.columns, model.points)):
+            raise ValueError("points that are no networks")
         with np.errstate(all="ignore"):
-            tried = model.mean_and_std(space.genes([space.smallest(), space.largest()]))
-        if process.kernel.kind not in KINDS or process.root.shape != (model.n, model.n) or not np.isfinite(tried).all():
-            raise ValueError("it cannot predict")
+            if not np.isfinite(model.mean_and_std(space.genes([space.smallest(), space.largest()]))).all():
+                raise ValueError("it cannot predict")
         return model
-
-    @property
-    def kind(self) -> str:
-        """Which kernel predicted best: "linear", "pairwise", "smooth" or "smooth-summary"."""
-        return self.process.kernel.kind
 
     @property
     def n(self) -> int:
         """Number of measured networks."""
-        return len(self.process.points)
+        return len(self.points)
 
     def mean(self, genes: Genes) -> Floats:
         """Predicted accuracies (n,)."""
-        result = np.zeros(len(genes))
-        for at in range(0, len(genes), CHUNK):
-            points = self._scaled(genes[at : at + CHUNK])
-            if self._slope is not None:
-                result[at : at + CHUNK] = points @ self._slope
-            else:
-                result[at : at + CHUNK] = self.process.kernel(points, self.process.points) @ self.process.weights
-        return result + self.process.mean
+        result = self._quadratic(genes)
+        bells = [(part, a, weight) for part, a, weight in self._known if part.form == "bell"]
+        for at in range(0, len(genes) if bells else 0, CHUNK):
+            rows = genes[at : at + CHUNK]
+            for part, known, weight in bells:
+                scale = self.scales[KINDS[self.kind].index(part)]
+                new = (_inputs(self.features, part, rows) * scale).astype(np.float32)
+                result[at : at + CHUNK] += self.spread * (part(new, known) @ (weight * self.solved))
+        return result
 
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
-        """Predicted accuracies and the standard deviations of what a measurement would give around them, each (n,)."""
-        process, mean, std = self.process, np.zeros(len(genes)), np.zeros(len(genes))
+        """Predicted accuracies and their posterior standard deviations, each (n,)."""
+        std = np.zeros(len(genes))
         for at in range(0, len(genes), CHUNK):
-            points = self._scaled(genes[at : at + CHUNK])
-            covariance = process.kernel(points, process.points)
-            mean[at : at + CHUNK] = covariance @ process.weights
-            explained = ((covariance @ process.root) ** 2).sum(1)
-            prior = _diagonal(process.kernel, points)
-            std[at : at + CHUNK] = np.sqrt(process.variance * (np.maximum(prior - explained, 0) + process.noise))
-        return mean + process.mean, std
+            rows = genes[at : at + CHUNK]
+            choices = self.features.choices(rows)
+            explained, prior = choices.astype(np.float32) @ self._products + self._constants, np.ones(len(rows))
+            covariance = np.zeros((len(rows), self.n), np.float32)
+            for (part, known, weight), scale in zip(self._known, self.scales, strict=True):
+                new = _inputs(self.features, part, rows, choices) * scale
+                prior += weight * part.diagonal(new)
+                if part.form != "product":
+                    covariance += np.float32(weight) * part(new.astype(np.float32), known)
+            if self.kind != "linear":
+                explained += covariance @ self.root
+            left = prior - (explained * explained).sum(1)
+            std[at : at + CHUNK] = self.spread * np.sqrt(np.maximum(left, 1e-6 * prior))
+        return self.mean(genes), std
+
+    def structure(self) -> Quadratic | None:
+        """Its mean, unless it is smooth."""
+        return None if self.kind == "smooth" else self._quadratic
 
     def description(self) -> dict[str, Any]:
-        """The kernel and the numbers of the process."""
-        numbers = {name: value for name, value in vars(self.process).items() if isinstance(value, float)}
-        return {"model": "process", "kernel": asdict(self.process.kernel), "numbers": numbers}
+        """The kind and the numbers."""
+        return {"model": "process", "kind": self.kind, "noise": self.noise, "middle": self.middle, "spread": self.spread}
 
-    def arrays(self) -> dict[str, Array]:
-        """The arrays of the process and of the features' standardisation."""
-        own = {name: value for name, value in vars(self.process).items() if isinstance(value, np.ndarray)}
-        return {**own, "center": self.center, "scale": self.scale}
-
-    @cached_property
-    def _features(self) -> Features:
-        return Features(self.space)
-
-    def _scaled(self, genes: Genes) -> Array:
-        return self.process.kernel.scaled((self._features(genes) - self.center) / self.scale)
+    def arrays(self) -> dict[str, Any]:
+        """The measured networks, what makes mean and variance of them, and what the features need."""
+        own = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return {**own, **self.features.arrays()}
 
     @cached_property
-    def _slope(self) -> Floats | None:
-        """Weight of each feature where the model is linear, which is quicker than going over the measured networks."""
-        if self.process.kernel.kind != "linear":
-            return None
-        slope: Floats = self.process.points.T.astype(np.float64) @ self.process.weights
-        return slope
+    def _known(self) -> list[tuple[Part, Matrix, float]]:
+        """Each part, its scaled features of the measured networks, and its weight."""
+        return [
+            (part, (_inputs(self.features, part, self.points) * scale).astype(np.float32), float(weight))
+            for part, scale, weight in zip(KINDS[self.kind], self.scales, self.weights, strict=True)
+        ]
+
+    @cached_property
+    def _products(self) -> Matrix:
+        """(f, rank): choices @ this is the covariance of all products @ root, without going over the measured networks."""
+        total: Matrix = np.zeros((len(self.features.center), self.root.shape[1]))
+        for (part, known, weight), scale in zip(self._known, self.scales, strict=True):
+            if part.form == "product" and known.size:
+                total += weight * scale * (self.features.maps[part.features] @ (known.T @ self.root))
+        return total.astype(np.float32)
+
+    @cached_property
+    def _constants(self) -> Floats:
+        """(rank,): covariance of what all networks have in common @ root."""
+        constants: Floats = self.root.sum(0)
+        return constants
+
+    @cached_property
+    def _quadratic(self) -> Quadratic:
+        """The sum of all parts without bell curves."""
+        size = len(self.features.center)
+        linear, square, points = np.zeros(size), np.zeros((size, size)), self.features.choices(self.points)
+        for part, scale, weight in zip(KINDS[self.kind], self.scales, self.weights, strict=True):
+            if part.form == "bell" or part.features not in self.features.maps:
+                continue
+            to = self.features.maps[part.features] * scale
+            known = points @ to
+            if part.form == "product":
+                linear += weight * (to @ (known.T @ self.solved))
+            else:
+                square += weight * (to @ ((known.T * self.solved) @ known) @ to.T)
+        center = self.features.center  # from functions of choices - center to functions of choices
+        constant = self.solved.sum() - linear @ center + center @ square @ center
+        linear = linear - 2 * square @ center
+        scaled = self.spread * constant + self.middle, self.spread * linear
+        return Quadratic(self.features.space, float(scaled[0]), scaled[1], 2 * self.spread * square if square.any() else None)
 
 
-def _diagonal(kernel: Kernel, points: Array) -> Floats:
-    """kernel(x, x) of each row."""
-    linear: Floats = (points * points).sum(1).astype(np.float64)
-    if kernel.kind == "linear":
-        return linear
-    curved: Floats = linear * linear if kernel.kind == "pairwise" else np.ones_like(linear)
-    total: Floats = (1 - kernel.mixture) * linear + kernel.mixture * curved
-    return total
+def _inputs(features: Features, part: Part, genes: Genes, choices: Matrix | None = None) -> Matrix:
+    """(n, d), d = 0 where the space has no such choice; `choices` are those of the features, if known."""
+    if part.features == "summary":
+        return features.summary(genes)
+    if part.features not in features.maps:
+        return np.zeros((len(genes), 0))
+    choices = features.choices(genes) if choices is None else choices
+    return choices if part.features == "choices" else choices @ features.maps[part.features]

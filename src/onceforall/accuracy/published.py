@@ -214,6 +214,9 @@ class PublishedModel:
         """Predicted accuracies, and for each the error that the paper reports, each (n,)."""
         return self.mean(genes), np.full(len(genes), RMSE)
 
+    def structure(self) -> None:
+        """None: a perceptron is no quadratic function."""
+
     def description(self) -> dict[str, Any]:
         """Which of the published ones."""
         return {"model": "published", "layout": self.name}

@@ -1,0 +1,42 @@
+"""Folds of measured networks, and ensembles that have one member without each fold."""
+
+from typing import Any
+
+import numpy as np
+
+from .features import Matrix
+from .model import Learnt, Model
+
+__all__ = ["FOLDS", "Folds", "across_folds", "deal"]
+
+Folds = np.ndarray[Any, np.dtype[np.int64]]
+FOLDS = 10
+
+
+def deal(groups: Folds, rng: np.random.Generator) -> Folds:
+    """A fold for each network; networks of one group come into one fold, folds are about equal.
+
+    Args:
+        groups: (n,) equal numbers for networks that are alike, such as branches of one tree.
+        rng: deals groups of one size in its order.
+    """
+    names, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    number = min(FOLDS, len(names))
+    filled, fold = np.zeros(number), np.zeros(len(names), np.int64)
+    order = rng.permutation(len(names))
+    for name in order[np.argsort(-sizes[order], kind="stable")]:
+        fold[name] = filled.argmin()
+        filled[fold[name]] += sizes[name]
+    return np.asarray(fold[of], np.int64)
+
+
+def across_folds(model: Model, members: Matrix, folds: Folds) -> Learnt:
+    """What a model of several members learnt: each network is predicted by the member that was made without its fold.
+
+    Args:
+        model: whose mean is that of its members.
+        members: (folds, n) what each member predicts for the measured networks.
+        folds: (n,).
+    """
+    std = np.sqrt(len(members) - 1) * members.std(0)
+    return Learnt(model, members[folds, np.arange(len(folds))], std)
