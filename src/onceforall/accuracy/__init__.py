@@ -3,6 +3,8 @@
 `measure_accuracy` is in `onceforall.accuracy.measure`, because it loads torch; the rest does without.
 """
 
+from .active import suggest
+from .chance import kendall_ceiling, measurement_noise
 from .interpolation import interpolate, measured_resolutions
 from .predictor import AccuracyPredictor, PredictorErrors, assess
 from .rows import AccuracyRow, append_rows, read_rows
@@ -15,8 +17,11 @@ __all__ = [
     "append_rows",
     "assess",
     "interpolate",
+    "kendall_ceiling",
     "measured_resolutions",
+    "measurement_noise",
     "read_rows",
     "spread",
+    "suggest",
     "tree",
 ]

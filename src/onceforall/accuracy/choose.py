@@ -14,7 +14,7 @@ import numpy as np
 from ..genes import Genes
 from ..space import Space
 from .features import Features, Matrix
-from .folds import Folds, deal
+from .folds import Folds, deal, families
 from .labels import denoised, plain
 from .model import Floats, Learnt, Model
 from .perceptrons import PerceptronsModel
@@ -80,13 +80,12 @@ def choose(
     accuracies: Floats,
     *,
     losses: Floats | None,
-    groups: Folds,
     noise: float | None,
     kinds: Sequence[str] | None,
     seed: int,
 ) -> Choice:
     """Fit the best kind of model; see `AccuracyPredictor.fit` for the arguments."""
-    features = Features.of(space)
+    features, groups = Features.of(space), families(space, genes)
     names = list(kinds or (LEARNERS if len(genes) >= MANY else KINDS))
     few = np.sort(np.random.default_rng([seed, 0]).permutation(len(genes))[:MOST_COMPARED])
     folds = deal(groups[few], np.random.default_rng([seed, 1]))

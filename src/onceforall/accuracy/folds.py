@@ -4,13 +4,25 @@ from typing import Any
 
 import numpy as np
 
+from ..genes import Genes
+from ..space import Space
 from .features import Matrix
 from .model import Learnt, Model
 
-__all__ = ["FOLDS", "Folds", "across_folds", "deal"]
+__all__ = ["FOLDS", "Folds", "across_folds", "deal", "families"]
 
 Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
+
+
+def families(space: Space, genes: Genes) -> Folds:
+    """(n,) equal numbers for networks that are alike in their resolution and the first half of their stages.
+
+    Networks that were drawn as a tree have near relatives in it. What is predicted for a network by a model that knows these is no
+    sign of how others are predicted, so relatives stay together in cross-validation.
+    """
+    first = [c for c, column in enumerate(space.columns) if column.stage < len(space.stages) // 2]
+    return np.asarray(np.unique(genes[:, first], axis=0, return_inverse=True)[1]).reshape(-1)
 
 
 def deal(groups: Folds, rng: np.random.Generator) -> Folds:

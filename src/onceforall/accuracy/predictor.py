@@ -84,7 +84,6 @@ class AccuracyPredictor:
         accuracies: Sequence[float] | Floats,
         *,
         losses: Sequence[float] | Floats | None = None,
-        groups: Sequence[int] | np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None,
         noise: float | None = None,
         kinds: Sequence[str] | None = None,
         weights_hash: str = "",
@@ -97,7 +96,6 @@ class AccuracyPredictor:
             archs: measured networks.
             accuracies: measured top-1.
             losses: mean loss of each on the same images; used if cross-validation says that they help.
-            groups: equal numbers for networks that are alike (branches of a tree), which stay together in cross-validation.
             noise: standard deviation of one measurement, if known; the error of the prediction itself is then told apart better.
             kinds: of models to try, some of "linear", "pairwise", "smooth", "trees", "perceptrons"; by default all, the last two
                 from 100 networks on.
@@ -105,8 +103,8 @@ class AccuracyPredictor:
             seed: same seed, same predictor.
 
         Raises:
-            DataError: fewer than 8 networks or 2 groups, another number of accuracies, losses or groups, an accuracy outside
-                [0, 1] (a percentage?), a loss that is no finite number, or an unknown kind.
+            DataError: fewer than 8 networks, another number of accuracies or losses, an accuracy outside [0, 1] (a percentage?), a
+                loss that is no finite number, or an unknown kind.
             ArchError: a network lies outside the space.
         """
         genes, y = space.rows(archs), np.asarray(accuracies, np.float64)
@@ -116,12 +114,9 @@ class AccuracyPredictor:
         loss = None if losses is None else np.asarray(losses, np.float64)
         if loss is not None and (loss.shape != y.shape or not np.isfinite(loss).all()):
             raise DataError(f"{len(genes)} networks need {len(genes)} losses, all of them finite numbers")
-        alike = np.arange(len(y)) if groups is None else np.asarray(groups)
-        if alike.shape != y.shape or len(np.unique(alike)) < 2:
-            raise DataError(f"{len(genes)} networks need {len(genes)} group numbers, at least 2 different ones")
         if kinds is not None and (not kinds or not set(kinds) <= set(LEARNERS)):
             raise DataError(f"kinds of models {', '.join(kinds) or '(none)'}: choose from {', '.join(LEARNERS)}")
-        found = choose(space, genes, y, losses=loss, groups=alike, noise=noise, kinds=kinds, seed=seed)
+        found = choose(space, genes, y, losses=loss, noise=noise, kinds=kinds, seed=seed)
         return cls(space, weights_hash, found.model, found.calibration, found.candidates)
 
     @classmethod

@@ -9,8 +9,8 @@ import typer
 
 from ..errors import ValueTextError
 from ..readable import memory, milliseconds, percent
-from .accuracy import app
 from .options import DeviceText, Host, Json, on_host
+from .predictor import app
 
 __all__ = ["app", "devices", "measure"]
 

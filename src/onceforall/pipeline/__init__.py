@@ -11,6 +11,7 @@ from .imports import import_original
 from .measure import measure
 from .measure_accuracy import measure_accuracy
 from .predict import predict
+from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
 from .presets import PRESETS, Preset
 from .profile import imported, kit, profile
 from .report import report
@@ -24,19 +25,23 @@ __all__ = [
     "Budget",
     "Preset",
     "Run",
+    "compare_predictors",
     "demo",
     "devices",
     "evaluate",
     "export_original",
+    "fit_predictor",
     "import_original",
     "imported",
     "kit",
     "measure",
     "measure_accuracy",
+    "next_subnets",
     "predict",
     "profile",
     "report",
     "search",
+    "show_predictor",
     "specialise",
     "train",
 ]

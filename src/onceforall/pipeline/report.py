@@ -25,7 +25,7 @@ from ..report import (
 )
 from ..search import pareto
 from ..train import Schedule
-from .predict import checks, load_predictor
+from .predictor import checks, load_predictor
 from .run import Run
 from .search import Budget
 

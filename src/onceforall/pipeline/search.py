@@ -18,7 +18,7 @@ from ..plan import Plan
 from ..readable import amount, memory, milliseconds
 from ..search import maximise
 from .evaluate import calibrated
-from .predict import load_predictor
+from .predictor import load_predictor
 from .profile import latency_table, profiled
 from .run import Run
 

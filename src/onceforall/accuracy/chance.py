@@ -1,0 +1,50 @@
+"""How much chance is in a measured accuracy, and what that leaves for a predictor to reach."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..statistics import kendall_tau
+from .model import Floats
+from .rows import AccuracyRow
+
+__all__ = ["kendall_ceiling", "measurement_noise"]
+
+DRAWS = 50
+
+
+def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
+    """Standard deviation of a measured top-1 around that on infinitely many images, without what all networks have in common.
+
+    From top-1 on two halves of the images: what the networks' differences between them scatter. Networks see the same images, so
+    this is less than the binomial standard deviation of one network. None where a row has no `top1_half`, or there are fewer than
+    8 rows.
+    """
+    halves = [(row.top1, row.top1_half, row.images) for row in rows if row.top1_half is not None and row.images > 1]
+    if len(halves) < max(len(rows), 8):
+        return None
+    top1, first, images = np.array(halves).T
+    in_first = np.ceil(images / 2)
+    in_second = images - in_first
+    second = (images * top1 - in_first * first) / in_second
+    share = float(np.mean(in_first * in_second / images**2))
+    return float(np.sqrt(share * np.var(first - second, ddof=1)))
+
+
+def kendall_ceiling(predicted: Floats, measured: Floats, noise: float, seed: int = 0) -> float:
+    """Kendall tau that a predictor would reach which knew each network's accuracy on infinitely many images.
+
+    These accuracies are not known: they are taken to be distributed as the predicted ones, with the variance of the measured ones
+    less that of the noise.
+
+    Args:
+        predicted: accuracies (n,).
+        measured: of the same networks.
+        noise: standard deviation of a measurement.
+        seed: of the noise drawn.
+    """
+    rng, spread = np.random.default_rng(seed), float(np.std(predicted))
+    true = np.zeros(len(predicted))
+    if spread > 0:
+        true = (predicted - predicted.mean()) / spread * np.sqrt(max(float(np.var(measured)) - noise**2, 0.0))
+    return float(np.mean([kendall_tau(true, true + noise * rng.standard_normal(len(true))) for _ in range(DRAWS)]))

@@ -1,0 +1,111 @@
+"""The commands about the accuracy predictor; `ofa predict` measures and fits in one."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ValueTextError
+from ..files import write_text
+from ..readable import percent
+from .accuracy import app
+from .options import Json, RunFolder, Seed, tell
+
+__all__ = ["app", "group"]
+
+group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Fit, compare, show or ask the accuracy predictor.")
+app.add_typer(group, name="predictor", epilog="Example: ofa predictor fit run")
+
+Kinds = Annotated[str | None, typer.Option(metavar="KINDS", help="Such as linear,pairwise; all by default.")]
+
+
+@group.command(epilog="Example: ofa predictor fit run")
+def fit(run: RunFolder, kinds: Kinds = None, seed: Seed = 0, as_json: Json = False) -> None:
+    """Fit to all sub-networks measured, choosing the kind."""
+    from ..pipeline.predictor import fit_predictor as call
+
+    found = call(run, kinds=None if kinds is None else kinds.split(","), seed=seed)
+    if as_json:
+        print(
+            json.dumps(
+                {**asdict(found.errors), "ceiling": found.ceiling, "fitted_on": len(found.fitted), "kind": found.predictor.kind}
+            )
+        )
+        return
+    e = found.errors
+    print(f"fitted on {len(found.fitted)} sub-networks ({found.predictor.kind}); on {e.n} others:")
+    most = "" if found.ceiling is None else f" (noise allows {found.ceiling:.3f})"
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+
+
+@group.command(epilog="Example: ofa predictor compare run --samples 100,300,1000")
+def compare(
+    run: RunFolder,
+    samples: Annotated[str, typer.Option(metavar="N,N", help="Sub-networks to fit to.")] = "100,300,1000,3000",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare kinds of models by what they were not fitted to."""
+    from ..pipeline.predictor import compare_predictors as call
+
+    def line(r: Any) -> None:
+        e, star = r.errors, "*" if r.chosen else ""
+        print(
+            f"{r.samples:>6}  {r.kind + star:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {percent(e.coverage90, 0):>8}",
+            flush=True,
+        )
+
+    numbers = _numbers(samples)
+    if not as_json:
+        print("fitted  kind             RMSE    tau  90 % bars")
+    found = call(run, samples=numbers, seed=seed, on_result=(lambda r: None) if as_json else line)
+    if as_json:
+        print(json.dumps([asdict(r) for r in found]))
+        return
+    print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
+
+
+@group.command(epilog="Example: ofa predictor show run")
+def show(run: RunFolder, as_json: Json = False) -> None:
+    """Tell what the predictor is and how wrong it is."""
+    from ..pipeline.predictor import show_predictor as call
+
+    found = call(run)
+    if as_json:
+        print(json.dumps(found))
+        return
+    proof = "searches can prove optima" if found["provable"] else "searches cannot prove optima"
+    print(f"{found['kind']}, fitted on {found['fitted_on'] or 'unknown'} sub-networks of weights {found['weights'][:12]}; {proof}")
+    for kind, rmse in found["cross_validated_rmse"].items():
+        print(f"  {kind}: cross-validated RMSE {percent(rmse, 2)}")
+    if e := found["errors"]:
+        bars = f"90 % error bars hold {percent(e['coverage90'], 0)}"
+        print(f"on {e['n']} others: RMSE {percent(e['rmse'], 2)}, Kendall tau {e['kendall_tau']:.3f}, {bars}")
+    print(f"standard deviation of a measurement: {percent(found['calibration']['noise'], 2)}")
+
+
+@group.command("next", epilog="Example: ofa predictor next run --out next.jsonl")
+def following(
+    run: RunFolder,
+    subnets: Annotated[int, typer.Option(metavar="N", help="How many.", min=1)] = 50,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="For ofa measure-accuracy --archs.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """List sub-networks worth measuring next."""
+    from ..pipeline.predictor import next_subnets as call
+
+    text = "".join(f"{arch.to_json()}\n" for arch in call(run, subnets=subnets, seed=seed))
+    if out is None:
+        print(text, end="")
+        return
+    write_text(out, text)
+    tell(f"{out}; next: ofa measure-accuracy {run} --archs {out} && ofa predictor fit {run}")
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueTextError(f"--samples {text}: give whole numbers with commas between them, such as 100,300")
+    return [int(part) for part in parts]
