@@ -16,6 +16,7 @@ __all__ = ["Features", "Matrix"]
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 SAMPLE = 2000  # random networks that tell how large networks are
 RIDGE = 1e-3
+NAMES = ("sizes", "summary_center", "summary_scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,22 @@ class Features:
         sizes = np.linalg.solve(x.T @ x + RIDGE * SAMPLE * np.eye(x.shape[1]), x.T @ ((logs - center) / scale)[:, :2])
         return cls(space, sizes, center, scale)
 
+    @classmethod
+    def read(cls, space: Space, arrays: Mapping[str, Any]) -> "Features":
+        """From what `arrays` gave, among others.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is not there, or not for this space.
+        """
+        features = cls(space, *(arrays[name] for name in NAMES))
+        shapes = features.sizes.shape, features.summary_center.shape, features.summary_scale.shape
+        if shapes != ((len(features.center), 2), (3,), (3,)) or not (features.summary_scale > 0).all():
+            raise ValueError("not the features of this space")
+        return features
+
     def arrays(self) -> dict[str, Any]:
         """All but the space."""
-        return {"sizes": self.sizes, "summary_center": self.summary_center, "summary_scale": self.summary_scale}
+        return {name: getattr(self, name) for name in NAMES}
 
     @cached_property
     def center(self) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -7,12 +7,13 @@ import numpy as np
 from ..genes import Genes
 from ..space import Space
 from .features import Matrix
-from .model import Learnt, Model
+from .model import Floats, Learnt, Model
 
-__all__ = ["FOLDS", "Folds", "across_folds", "deal", "families"]
+__all__ = ["FOLDS", "OTHERS", "Folds", "across_folds", "deal", "families", "jackknife"]
 
 Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
+OTHERS = 300  # random networks at which members are compared
 
 
 def families(space: Space, genes: Genes) -> Folds:
@@ -42,13 +43,22 @@ def deal(groups: Folds, rng: np.random.Generator) -> Folds:
     return np.asarray(fold[of], np.int64)
 
 
-def across_folds(model: Model, members: Matrix, folds: Folds) -> Learnt:
+def across_folds(model: Model, members: Matrix, folds: Folds, others: Genes) -> Learnt:
     """What a model of several members learnt: each network is predicted by the member that was made without its fold.
+
+    How far apart members are is seen at other networks. At the measured ones it would tell whether they know the measurement.
 
     Args:
         model: whose mean is that of its members.
         members: (folds, n) what each member predicts for the measured networks.
         folds: (n,).
+        others: networks that were not measured.
     """
-    std = np.sqrt(len(members) - 1) * members.std(0)
-    return Learnt(model, members[folds, np.arange(len(folds))], std)
+    apart = float(np.sqrt(np.mean(model.mean_and_std(others)[1] ** 2)))
+    return Learnt(model, members[folds, np.arange(len(folds))], np.full(len(folds), apart))
+
+
+def jackknife(members: Matrix) -> Floats:
+    """Standard deviation of the mean of members of which each was made without one fold (folds, n)."""
+    std: Floats = np.sqrt(len(members) - 1) * members.std(0)
+    return std

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
-__all__ = ["Solved", "solve", "weigh"]
+__all__ = ["Single", "Solved", "solve", "weigh"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Single = np.ndarray[Any, np.dtype[np.float32]]
 WEIGHT, NOISE = np.log(0.02), np.log(0.2)  # middle of the prior of each weight and of the noise, in variances of the data
 SPREAD = 2.0  # nats, standard deviation of that prior
 LEAST, MOST = -14.0, 5.0  # logarithms of a weight
@@ -60,7 +61,7 @@ class Solved:
     """
 
     weights: Array
-    root: Array
+    root: Single
     held_mean: Array
     held_std: Array
 
@@ -86,5 +87,5 @@ def solve(covariance: Array, noise: float, labels: Array, folds: np.ndarray[Any,
         variance[at] = np.diag(left_out) - noise
     left = values * noise / (values + noise)  # variance that stays at the points, by direction
     dropped = np.cumsum(values**2 / (values + noise)) <= TOLERATED * left.sum()  # smallest first
-    root = vectors[:, ~dropped] / np.sqrt(values[~dropped] + noise)
+    root = np.ascontiguousarray(vectors[:, ~dropped] / np.sqrt(values[~dropped] + noise), np.float32)
     return Solved(solved[:, -1], root, mean, np.sqrt(np.maximum(variance, 0)))

@@ -13,7 +13,7 @@ import numpy as np
 from ..genes import Genes
 from ..space import Space
 from .features import Features, Matrix
-from .folds import across_folds
+from .folds import OTHERS, across_folds, jackknife
 from .model import Floats, Learnt
 from .perceptron import Perceptron
 
@@ -51,7 +51,7 @@ class PerceptronsModel:
         middle, spread = float(labels[:, -1].mean()), max(float(labels[:, -1].std()), 1e-6)
         members = _train(_inputs(features, genes), (labels[:, :-1] - middle) / spread, folds, rng)
         model = cls(features, len(genes), middle, spread, members)
-        return across_folds(model, model._predictions(genes), folds)
+        return across_folds(model, model._predictions(genes), folds, features.space.sample_genes(rng, OTHERS))
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "PerceptronsModel":
@@ -60,7 +60,7 @@ class PerceptronsModel:
         Raises:
             LookupError, TypeError, ValueError: they do not belong together.
         """
-        features = Features(space, *(arrays[name] for name in ("sizes", "summary_center", "summary_scale")))
+        features = Features.read(space, arrays)
         members = tuple(
             Perceptron.of(*([arrays[f"{m}.{i}.{what}"] for i in range(3)] for what in ("weight", "bias")))
             for m in range(int(description["members"]))
@@ -82,7 +82,7 @@ class PerceptronsModel:
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
         """Predicted accuracies and their jackknife standard deviations, each (n,)."""
         members = self._predictions(genes)
-        return members.mean(0), np.sqrt(len(members) - 1) * members.std(0)
+        return members.mean(0), jackknife(members)
 
     def structure(self) -> None:
         """None: perceptrons are no quadratic function."""

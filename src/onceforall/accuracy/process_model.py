@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..genes import Genes, canonical
+from ..genes import Genes
 from ..space import Space
 from ..structure import Quadratic
 from .features import Features, Matrix
-from .gaussian import solve, weigh
+from .gaussian import Single, solve, weigh
 from .model import Floats, Learnt
 
 __all__ = ["KINDS", "Kind", "Part", "ProcessModel"]
@@ -24,6 +24,7 @@ __all__ = ["KINDS", "Kind", "Part", "ProcessModel"]
 Kind = Literal["linear", "pairwise", "smooth"]
 Form = Literal["product", "square", "bell"]
 CHUNK = 4096  # rows predicted at a time: the covariances stay in the cache
+NAMES = ("scales", "weights", "points", "solved", "root")
 MOST_POINTS = 500  # on which weights are chosen
 
 
@@ -78,7 +79,6 @@ class ProcessModel:
         features: of networks.
         scales: (parts,) by which each part's features are multiplied.
         weights: (parts,) variance of each part, in units of `spread` squared.
-        noise: variance of the measurement noise in the same units.
         middle: mean of the measured accuracies.
         spread: their standard deviation.
         points: gene rows of the measured networks (n, columns).
@@ -90,12 +90,11 @@ class ProcessModel:
     features: Features
     scales: Floats
     weights: Floats
-    noise: float
     middle: float
     spread: float
     points: Genes
     solved: Floats
-    root: Matrix
+    root: Single
 
     @classmethod
     def learn(cls, kind: Kind, features: Features, genes: Genes, labels: Matrix, folds: Any, rng: np.random.Generator) -> Learnt:
@@ -113,7 +112,7 @@ class ProcessModel:
         for part, weight, a in zip(parts, weights, inputs, strict=True):
             covariance += weight * part(a, a)
         found = solve(covariance, noise, standard, folds)
-        model = cls(kind, features, scales, weights, noise, middle, spread, genes, found.weights, found.root.astype(np.float32))
+        model = cls(kind, features, scales, weights, middle, spread, genes, found.weights, found.root)
         return Learnt(model, middle + spread * found.held_mean, spread * found.held_std)
 
     @classmethod
@@ -123,16 +122,13 @@ class ProcessModel:
         Raises:
             ArithmeticError, AttributeError, LookupError, TypeError, ValueError: they do not belong together.
         """
-        numbers: dict[str, Any] = {name: float(description[name]) for name in ("noise", "middle", "spread")}
-        own = dict(arrays)
-        features = Features(space, *(own.pop(name) for name in ("sizes", "summary_center", "summary_scale")))
-        model = cls(kind=description["kind"], features=features, **numbers, **own)
-        columns, parts = len(space.columns), len(KINDS[model.kind])
-        shapes = model.points.shape, model.scales.shape, model.weights.shape, model.solved.shape, model.root.shape[:1]
-        if shapes != ((model.n, columns), (parts,), (parts,), (model.n,), (model.n,)) or not model.spread > 0 or not model.n:
+        numbers: dict[str, Any] = {name: float(description[name]) for name in ("middle", "spread")}
+        model = cls(description["kind"], Features.read(space, arrays), **numbers, **{name: arrays[name] for name in NAMES})
+        n, parts, rank = model.n, len(KINDS[model.kind]), description["rank"]
+        shapes = model.points.shape, model.scales.shape, model.weights.shape, model.solved.shape, model.root.shape
+        if shapes != ((n, len(space.columns)), (parts,), (parts,), (n,), (n, rank)) or not model.spread > 0 or not n:
             raise ValueError("arrays that do not belong together")
-        if not np.array_equal(model.points, canonical(space.columns, model.points)):
-            raise ValueError("points that are no networks")
+        space.rows(model.points)  # an ArchError is a ValueError
         with np.errstate(all="ignore"):
             if not np.isfinite(model.mean_and_std(space.genes([space.smallest(), space.largest()]))).all():
                 raise ValueError("it cannot predict")
@@ -180,12 +176,12 @@ class ProcessModel:
 
     def description(self) -> dict[str, Any]:
         """The kind and the numbers."""
-        return {"model": "process", "kind": self.kind, "noise": self.noise, "middle": self.middle, "spread": self.spread}
+        numbers = {"middle": self.middle, "spread": self.spread, "rank": self.root.shape[1]}
+        return {"model": "process", "kind": self.kind, **numbers}
 
     def arrays(self) -> dict[str, Any]:
         """The measured networks, what makes mean and variance of them, and what the features need."""
-        own = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-        return {**own, **self.features.arrays()}
+        return {**{name: getattr(self, name) for name in NAMES}, **self.features.arrays()}
 
     @cached_property
     def _known(self) -> list[tuple[Part, Matrix, float]]:

@@ -9,13 +9,14 @@ import numpy as np
 from ..genes import Genes
 from ..space import Space
 from .features import Features, Matrix
-from .folds import across_folds
+from .folds import OTHERS, across_folds, jackknife
 from .model import Floats, Learnt
 
 __all__ = ["TreesModel"]
 
 DEPTH = 3
 SETTINGS = {"n_estimators": 100, "learning_rate": 0.05, "max_depth": DEPTH, "subsample": 0.5, "max_features": 0.3}
+NAMES = ("columns", "thresholds", "leaves", "starts")
 CHUNK = 2048  # rows predicted at a time
 
 
@@ -56,7 +57,7 @@ class TreesModel:
         columns, thresholds, leaves = (np.stack(arrays) for arrays in zip(*members, strict=True))
         leaves = (SETTINGS["learning_rate"] * leaves).astype(np.float32)
         model = cls(features, len(genes), columns, thresholds, leaves, np.array(starts))
-        return across_folds(model, model._members(genes), folds)
+        return across_folds(model, model._members(genes), folds, features.space.sample_genes(rng, OTHERS))
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "TreesModel":
@@ -65,9 +66,7 @@ class TreesModel:
         Raises:
             LookupError, TypeError, ValueError: they do not belong together.
         """
-        own = dict(arrays)
-        features = Features(space, *(own.pop(name) for name in ("sizes", "summary_center", "summary_scale")))
-        model = cls(features, int(description["n"]), **own)
+        model = cls(Features.read(space, arrays), int(description["n"]), *(arrays[name] for name in NAMES))
         members, trees, leaves = model.leaves.shape
         nodes = members, trees, 2**DEPTH - 1
         shapes = model.columns.shape, model.thresholds.shape, model.starts.shape
@@ -89,7 +88,7 @@ class TreesModel:
     def mean_and_std(self, genes: Genes) -> tuple[Floats, Floats]:
         """Predicted accuracies and their jackknife standard deviations, each (n,)."""
         members = self._members(genes)
-        return members.mean(0), np.sqrt(len(members) - 1) * members.std(0)
+        return members.mean(0), jackknife(members)
 
     def structure(self) -> None:
         """None: trees are no quadratic function."""
@@ -100,8 +99,7 @@ class TreesModel:
 
     def arrays(self) -> dict[str, Any]:
         """All trees, and what the features need."""
-        own = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-        return {**own, **self.features.arrays()}
+        return {**{name: getattr(self, name) for name in NAMES}, **self.features.arrays()}
 
     def _members(self, genes: Genes) -> Matrix:
         """(members, n) what each member predicts."""

@@ -29,6 +29,7 @@ from .options import (
     stderr,
     stopping,
     tell,
+    tell_prediction,
 )
 from .profile import profile
 from .values import duration_s, space_arguments
@@ -155,12 +156,7 @@ def predict(
 
     with Counter(stderr(), "measuring") as counter:
         found = call(run, subnets=subnets, seed=seed, device=device, ray=ray, on_progress=counter)
-    if as_json:
-        print(json.dumps({**asdict(found.errors), "fitted_on": len(found.fitted), "kind": found.predictor.kind}))
-        return
-    e = found.errors
-    print(f"fitted on {len(found.fitted)} sub-networks ({found.predictor.kind}); on {e.n} others:")
-    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    tell_prediction(found, as_json)
 
 
 @app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")

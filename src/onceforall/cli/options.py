@@ -1,8 +1,10 @@
 """What several commands share: options, messages, and what Ctrl-C does."""
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..readable import percent
 from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, say
 
@@ -39,6 +42,7 @@ __all__ = [
     "stderr",
     "stopping",
     "tell",
+    "tell_prediction",
 ]
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.")]
@@ -101,6 +105,17 @@ def stderr() -> Console:
 def tell(text: str) -> None:
     """Print one line there."""
     say(stderr(), text)
+
+
+def tell_prediction(found: Any, as_json: bool) -> None:
+    """Print what a `pipeline.predictor.Prediction` is, and its errors."""
+    e, kind, fitted = found.errors, found.predictor.kind, len(found.fitted)
+    if as_json:
+        print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))
+        return
+    most = "" if found.ceiling is None else f" (chance in measuring allows {found.ceiling:.3f})"
+    print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from ..errors import ValueTextError
 from ..files import write_text
 from ..readable import percent
 from .accuracy import app
-from .options import Json, RunFolder, Seed, tell
+from .options import Json, RunFolder, Seed, tell, tell_prediction
 
 __all__ = ["app", "group"]
 
@@ -27,17 +27,7 @@ def fit(run: RunFolder, kinds: Kinds = None, seed: Seed = 0, as_json: Json = Fal
     from ..pipeline.predictor import fit_predictor as call
 
     found = call(run, kinds=None if kinds is None else kinds.split(","), seed=seed)
-    if as_json:
-        print(
-            json.dumps(
-                {**asdict(found.errors), "ceiling": found.ceiling, "fitted_on": len(found.fitted), "kind": found.predictor.kind}
-            )
-        )
-        return
-    e = found.errors
-    print(f"fitted on {len(found.fitted)} sub-networks ({found.predictor.kind}); on {e.n} others:")
-    most = "" if found.ceiling is None else f" (noise allows {found.ceiling:.3f})"
-    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    tell_prediction(found, as_json)
 
 
 @group.command(epilog="Example: ofa predictor compare run --samples 100,300,1000")
@@ -51,11 +41,9 @@ def compare(
     from ..pipeline.predictor import compare_predictors as call
 
     def line(r: Any) -> None:
-        e, star = r.errors, "*" if r.chosen else ""
-        print(
-            f"{r.samples:>6}  {r.kind + star:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {percent(e.coverage90, 0):>8}",
-            flush=True,
-        )
+        e, kind = r.errors, f"{r.kind}*" if r.chosen else r.kind
+        bars = percent(e.coverage90, 0)
+        print(f"{r.samples:>6}  {kind:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {bars:>8}", flush=True)
 
     numbers = _numbers(samples)
     if not as_json:
