@@ -213,7 +213,7 @@ def test_descriptions_and_numbers_that_are_none(predictor: AccuracyPredictor, tm
         ("kind", "smooth"),
         ("kind", []),
         ("calibration", {"scale": -1.0, "misfit": 0.0, "noise": 0.0}),
-        ("calibration", {"scale": 1.0}),
+        ("calibration", {"width": 1.0}),
         ("calibration", []),
         ("candidates", None),
         ("weights_hash", []),
