@@ -1,0 +1,98 @@
+"""Fitting anew, comparing, showing and asking the predictor of a run, as functions and as commands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from onceforall.accuracy import read_rows
+from onceforall.arch import Arch
+from onceforall.cli import run as ofa
+from onceforall.errors import CheckpointError, DataError, FileError
+from onceforall.pipeline import Run, compare_predictors, fit_predictor, next_subnets, predict, show_predictor
+from onceforall.pipeline.predictor import load_predictor
+from tiny_run import SUBNETS
+
+
+def test_fit_uses_what_was_measured_and_keeps_what_was_set_aside(run_copy: Path) -> None:
+    before = json.loads((run_copy / "accuracy" / "errors.json").read_text())
+    (run_copy / "accuracy" / "predictor.safetensors").unlink()
+    found = fit_predictor(run_copy, seed=1)
+    assert {row.arch.to_json() for row in found.checked} == set(before["checked"])
+    assert len(found.fitted) + len(found.checked) == SUBNETS
+    after = json.loads((run_copy / "accuracy" / "errors.json").read_text())
+    assert after["rmse"] == found.errors.rmse
+    assert after["ceiling"] == found.ceiling
+    assert 0 <= (found.ceiling or 0) <= 1
+    assert load_predictor(Run.open(run_copy)).predict([row.arch for row in found.checked]).tolist() == (
+        found.predictor.predict([row.arch for row in found.checked]).tolist()
+    )
+    only = fit_predictor(run_copy, kinds=["smooth"])
+    assert only.predictor.kind == "smooth"
+    with pytest.raises(DataError, match="choose from linear"):
+        fit_predictor(run_copy, kinds=["forest"])
+
+
+def test_fit_sets_a_quarter_aside_where_none_is(run_copy: Path) -> None:
+    (run_copy / "accuracy" / "errors.json").unlink()
+    found = fit_predictor(run_copy)
+    assert (len(found.fitted), len(found.checked)) == (12, 4)
+    assert {row.arch for row in fit_predictor(run_copy, seed=5).checked} == {row.arch for row in found.checked}  # from now on
+
+
+def test_too_few_rows(trained: Path, run_copy: Path) -> None:
+    with pytest.raises(DataError, match="0 sub-networks are measured, at least 16 are needed: ofa measure-accuracy"):
+        fit_predictor(trained)
+    with pytest.raises(DataError, match="--samples 100: give numbers from 12 to 12, the sub-networks"):
+        compare_predictors(run_copy, samples=[100])
+    with pytest.raises(FileError, match="no accuracy predictor yet: ofa predict"):
+        next_subnets(trained)
+    with pytest.raises(FileError, match="no accuracy predictor yet: ofa predict"):
+        show_predictor(trained)
+
+
+def test_another_supernet(run_copy: Path) -> None:
+    run = Run.open(run_copy)
+    weights = run_copy / "supernet.safetensors"
+    weights.write_bytes((run_copy / "teacher.safetensors").read_bytes())
+    assert run.weights_hash() != ""
+    with pytest.raises(DataError, match="the supernet was trained since"):
+        fit_predictor(run_copy)
+    with pytest.raises(CheckpointError, match="this predictor was made for the supernet with weights"):
+        next_subnets(run_copy)
+
+
+def test_commands(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def out(*arguments: str, code: int = 0) -> str:
+        assert ofa(["predictor", *arguments]) == code
+        return capsys.readouterr()[0 if code == 0 else 1]
+
+    assert "fitted on 12 sub-networks" in out("fit", str(run_copy), "--kinds", "linear,pairwise")
+    assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 12
+    lines = out("compare", str(run_copy), "--samples", "12").splitlines()
+    assert len(lines) == 7
+    assert [line.split()[1].rstrip("*") for line in lines[1:6]] == ["linear", "pairwise", "smooth", "trees", "perceptrons"]
+    assert sum("*" in line for line in lines[1:6]) == 1
+    assert len(json.loads(out("compare", str(run_copy), "--samples", "12", "--json"))) == 5
+    assert "fitted on 12 sub-networks" in out("show", str(run_copy))
+    shown = json.loads(out("show", str(run_copy), "--json"))
+    assert shown["errors"]["n"] == 4
+    assert set(shown["calibration"]) == {"scale", "misfit", "noise"}
+    run = Run.open(run_copy)
+    known = {row.arch for row in read_rows(run_copy / "accuracy", run.space)}
+    listed = [Arch.from_json(line) for line in out("next", str(run_copy), "--subnets", "5").splitlines()]
+    assert len(set(listed) - known) == 5
+    file = tmp_path / "next.jsonl"
+    assert out("next", str(run_copy), "--subnets", "5", "--out", str(file)) == ""
+    assert [Arch.from_json(line) for line in file.read_text().splitlines()] == listed
+    assert ofa(["measure-accuracy", str(run_copy), "--archs", str(file)]) == 0
+    capsys.readouterr()
+    assert json.loads(out("fit", str(run_copy), "--json"))["fitted_on"] == 17
+    assert "--samples 1,x: give whole numbers with commas between them" in out("compare", str(run_copy), "--samples", "1,x", code=2)
+    assert "no run directory" in out("show", str(tmp_path), code=1)
+
+
+def test_predict_uses_what_else_was_measured(run_copy: Path) -> None:
+    found = predict(run_copy, subnets=SUBNETS)
+    assert len(found.fitted) == 12
+    assert found.ceiling is None or 0 <= found.ceiling <= 1
