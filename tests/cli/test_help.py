@@ -34,10 +34,12 @@ def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return out.splitlines()
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize(
+    "command", ["", *COMMANDS, *(f"predictor {name}".strip() for name in ("", "fit", "compare", "show", "next"))]
+)
 def test_help_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    lines = help_of(capsys, monkeypatch, *filter(None, [command]))
-    assert len(lines) <= {"train": 32, "": 25}.get(command, 24) + 1  # the last one is empty
+    lines = help_of(capsys, monkeypatch, *command.split())
+    assert len(lines) <= {"train": 32, "": 27}.get(command, 24) + 1  # the last one is empty
     assert all(len(line) <= 80 for line in lines)
     text = "\n".join(lines)
     assert re.search(rf"Example: ofa {command or 'demo'}", text)
