@@ -4,14 +4,15 @@
     OMP_NUM_THREADS=1 python benchmarks/predictor.py active acc_predictor.pth [SEEDS]
     OMP_NUM_THREADS=1 python benchmarks/predictor.py rows RUN [SEEDS]
 
-`published` takes the ImageNet predictor of the Once-for-All authors (w1.2, 160 to 224 pixels) as the truth, and measures it with the
-chance of counting 10,000 images. Fitted to networks of `spread`, checked on 1,000 others. "tau" is against what was measured, which
-chance limits to "ceiling"; "true tau" and "true RMSE" are against the truth.
+`published` takes the ImageNet predictor of the Once-for-All authors (w1.2, 160 to 224 pixels) as the truth, and measures it with
+the chance of counting 10,000 images. Fitted to networks of `spread`, checked on 1,000 others. "tau" is against what was measured,
+which chance limits to "ceiling"; "true tau" and "true RMSE" are against the truth.
 
-`active` starts with 100 networks of `spread` and adds 50 at a time, of `spread` or of `suggest`. After each, the best network within
-each of six limits on MACs is searched by the predictor; the mean of their true accuracies is what counts.
+`active` starts with 100 networks of `spread` and adds 50 at a time, of `spread` or of `suggest`. After each, the best network
+within each of six limits on MACs is searched by the predictor; the mean of their true accuracies is what counts.
 
-`rows` takes what `ofa measure-accuracy` left in a run: the networks that `ofa predict` set aside check, random others are fitted to.
+`rows` takes what `ofa measure-accuracy` left in a run: the networks that `ofa predict` set aside check, random others are fitted
+to.
 """
 
 import sys

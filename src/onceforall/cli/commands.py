@@ -32,6 +32,7 @@ from .options import (
     tell_prediction,
 )
 from .profile import profile
+from .search import search
 from .values import duration_s, space_arguments
 from .views import Counter, TrainView
 
@@ -159,34 +160,7 @@ def predict(
     tell_prediction(found, as_json)
 
 
-@app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")
-def search(
-    run: RunFolder,
-    latency: Latency = None,
-    macs: Macs = None,
-    params: Params = None,
-    memory: Memory = None,
-    flash: Flash = None,
-    ram: Ram = None,
-    device: DeviceText = "cpu",
-    finalists: Finalists = 5,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Find the most accurate sub-networks within limits."""
-    from ..pipeline.search import search as call
-
-    for budget in budgets_of(latency, macs, params, memory, flash, ram):
-        found = call(run, budget, device=device, finalists=finalists, seed=seed, on_step=tell)
-        if as_json:
-            rows = [{"top1": c.accuracy.top1, "latency_ms": c.timing.ms, "arch": json.loads(c.arch.to_json())} for c in found]
-            print(json.dumps({"budget": asdict(budget), "finalists": rows}))
-            continue
-        print(f"{budget}:")
-        for c in found:
-            accuracy = f"held-out top-1 {percent(c.accuracy.top1)} (predicted {percent(c.predicted_top1)})"
-            speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
-            print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}")
+app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")(search)
 
 
 @app.command(epilog="Example: ofa specialise run --device cpu --latency 2ms,5ms --export onnx")

@@ -7,6 +7,7 @@ from ..latency import list_devices as devices
 from .demo import demo
 from .evaluate import evaluate
 from .export_original import export_original
+from .front import front
 from .imports import import_original
 from .measure import measure
 from .measure_accuracy import measure_accuracy
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "export_original",
     "fit_predictor",
+    "front",
     "import_original",
     "imported",
     "kit",

@@ -23,7 +23,7 @@ from ..report import (
     RunFacts,
     write_report,
 )
-from ..search import pareto
+from ..search import Objectives, pareto
 from ..train import Schedule
 from .predictor import checks, load_predictor
 from .run import Run
@@ -31,6 +31,7 @@ from .search import Budget
 
 __all__ = ["report"]
 
+FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
 
 
@@ -174,7 +175,8 @@ def _fronts(run: Run, tables: list[LatencyTable], seed: int) -> list[FrontFacts]
     cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
     fronts = []
     for table in tables:
-        found = pareto(run.space, {"top1": (predictor.score, "max"), "latency_ms": (table.estimate, "min")}, seed=seed)
+        objectives: Objectives = {"top1": (predictor.score, "max"), "latency_ms": (table.estimate, "min")}
+        found = pareto(run.space, objectives, seed=seed, size=100, evaluations=FRONT_EVALUATIONS)
         random = zip(table.estimate(cloud).tolist(), predictor.predict(cloud).tolist(), strict=True)
         fronts.append(
             FrontFacts(table.device.spec, list(random), [(p.values["latency_ms"], p.values["top1"]) for p in found.points])

@@ -1,5 +1,6 @@
 """`ofa search`: the most accurate network within limits; the best candidates are measured before one is chosen."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from torch.fx import GraphModule
 
 from ..arch import Arch
 from ..calibrate import Accuracy, evaluate
-from ..costs import flash_table, macs_table, memory_table, params_table, ram_table, segment_table
-from ..errors import InfeasibleError
+from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
+from ..errors import DataError, InfeasibleError
 from ..files import append_line
-from ..latency import Device, Timing, list_devices, measure_networks, stand_in
+from ..genes import Genes
+from ..latency import Device, LatencyTable, Timing, list_devices, measure_networks, stand_in
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds
 from ..search import maximise
@@ -22,8 +24,11 @@ from .predictor import load_predictor
 from .profile import latency_table, profiled
 from .run import Run
 
-__all__ = ["Budget", "Candidate", "Searcher", "search"]
+__all__ = ["CAUTION", "Budget", "Candidate", "Searcher", "search"]
 
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+CAUTION = 1.0
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
 
 
@@ -85,6 +90,7 @@ def search(
     *,
     device: str = "cpu",
     finalists: int = 5,
+    caution: float = CAUTION,
     seed: int = 0,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> list[Candidate]:
@@ -95,6 +101,8 @@ def search(
         budget: what the network may cost.
         device: that was profiled; without a latency limit it need not be.
         finalists: best predicted networks that are measured.
+        caution: standard deviations of the prediction that are taken off it: the best of very many predictions is one that is too
+            high. 0 maximises the prediction itself, and says how far from the optimum the result can be where that is known.
         seed: of the search.
         on_step: called with what is being done.
 
@@ -107,14 +115,17 @@ def search(
     """
     run = Run.open(folder)
     run.require_images()
-    searcher = Searcher(run, device, [budget])
+    searcher = Searcher(run, device, [budget], caution=caution)
     return searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
 
 
 class Searcher:
     """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next."""
 
-    def __init__(self, run: Run, device: str, budgets: Sequence[Budget]) -> None:
+    def __init__(self, run: Run, device: str, budgets: Sequence[Budget], *, caution: float = CAUTION) -> None:
+        if not 0 <= caution < math.inf:
+            raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
+        self.caution = caution
         self.run, self.device = run, Device.parse(device)
         limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
         self.table = latency_table(run, device) if limited or profiled(run, device) else None
@@ -130,22 +141,39 @@ class Searcher:
         self.supernet, self.splits = run.supernet(), run.splits()
         self.measured: dict[Arch, Candidate] = {}
 
+    def limits(self, budget: Budget) -> dict[str, tuple[Any, float]]:
+        """The budget as limits of a search."""
+        tables: dict[str, CostTable | LatencyTable] = dict(self.costs)
+        if self.table is not None:
+            tables["latency_ms"] = self.table
+        return {name: (tables[name].estimate, value) for name, value in asdict(budget).items() if value is not None}
+
+    @property
+    def score(self) -> Callable[[Genes], Floats]:
+        """What searches maximise: the prediction less its error, `caution` times."""
+        return self._cautious if self.caution else self.predictor.score
+
+    def _cautious(self, genes: Genes) -> Floats:
+        mean, std = self.predictor.predict_with_error(genes, measured=False)
+        result: Floats = mean - self.caution * std
+        return result
+
     def find(self, budget: Budget, *, finalists: int, seed: int, on_step: Callable[[str], None]) -> list[Candidate]:
         """See `search`."""
-        given = {name: value for name, value in asdict(budget).items() if value is not None}
-        limits = {name: (self.costs[name].estimate, value) for name, value in given.items() if name in self.costs}
+        limits = self.limits(budget)
         aim, fastest = budget.latency_ms, 0.0
         for _ in range(ROUNDS):
             if aim is not None and self.table is not None:
                 limits["latency_ms"] = (self.table.estimate, aim)
             on_step(f"searching {amount(self.run.space.count())} networks for {budget}")
             try:
-                found = maximise(self.run.space, self.predictor.score, limits, seed=seed)
+                found = maximise(self.run.space, self.score, limits, seed=seed)
             except InfeasibleError:
                 if not fastest:
                     raise
                 break  # the limit was tightened beyond what the space can do
-            on_step(f"measuring the best {finalists} of {found.evaluations:,} scored")
+            proof = "" if found.gap is None else f"; no network is predicted to be {100 * found.gap:.4f} points better"
+            on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
             self.measured |= {candidate.arch: candidate for candidate in candidates}
             if kept := self._within(budget, limits):
@@ -190,7 +218,7 @@ class Searcher:
             timings = [self._estimated(ms) for ms in expected]
         else:
             timings = measure_networks(pairs, self.device, anchor=self.anchor)
-        mean, std = self.predictor.predict_with_error(genes)
+        mean, std = self.predictor.predict_with_error(genes, measured=False)
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
             Candidate(arch, *numbers, accuracy, timing)

@@ -4,7 +4,7 @@ Both work on gene matrices and know nothing of training: scores, costs and laten
 """
 
 from .maximise import Finalist, SearchResult, maximise
-from .pareto import ParetoPoint, ParetoResult, pareto
+from .pareto import Objectives, ParetoPoint, ParetoResult, pareto
 from .problem import NothingFeasibleError
 
-__all__ = ["Finalist", "NothingFeasibleError", "ParetoPoint", "ParetoResult", "SearchResult", "maximise", "pareto"]
+__all__ = ["Finalist", "NothingFeasibleError", "Objectives", "ParetoPoint", "ParetoResult", "SearchResult", "maximise", "pareto"]

@@ -20,7 +20,7 @@ from .front import Front, Values, crowding
 from .moves import every
 from .problem import Function, Limit, Limits, Measure, Problem, limits_of, measure
 
-__all__ = ["ParetoPoint", "ParetoResult", "pareto"]
+__all__ = ["Objectives", "ParetoPoint", "ParetoResult", "pareto"]
 
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 

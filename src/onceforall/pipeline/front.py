@@ -1,0 +1,89 @@
+"""`ofa search --front`: networks along the whole trade-off between accuracy and latency, predicted and measured."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import write_json
+from ..readable import amount
+from ..search import Objectives, pareto
+from .run import Run
+from .search import CAUTION, Budget, Candidate, Searcher
+
+__all__ = ["FrontPoint", "front"]
+
+EVALUATIONS = 300_000
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A network of the predicted front, measured. `stands`: no other measured one is both as accurate and as fast, or better."""
+
+    candidate: Candidate
+    stands: bool
+
+
+def front(
+    folder: Path,
+    *,
+    points: int = 8,
+    budget: Budget | None = None,
+    device: str = "cpu",
+    caution: float = CAUTION,
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> list[FrontPoint]:
+    """Networks from the fastest to the most accurate, on a run with a profile and a predictor.
+
+    Args:
+        folder: the run directory; front.json there gets the result.
+        points: networks to measure, at equal steps of the logarithm of the predicted latency.
+        budget: limits that all of them keep, latency as predicted.
+        device: that was profiled; if it was not, MACs stand in for latency in the search.
+        caution: as for `search`.
+        seed: of the search.
+        on_step: called with what is being done.
+
+    Returns:
+        The networks by measured latency.
+
+    Raises:
+        InfeasibleError: nothing in the space keeps the budget.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    if points < 2:
+        raise DataError(f"--front {points}: a front needs at least 2 networks")
+    run = Run.open(folder)
+    run.require_images()
+    searcher = Searcher(run, device, [budget or Budget()], caution=caution)
+    cost = searcher.costs["macs"] if searcher.table is None else searcher.table
+    objectives: Objectives = {"score": (searcher.score, "max"), "cost": (cost.estimate, "min")}
+    on_step(f"searching {amount(run.space.count())} networks for the front")
+    found = pareto(run.space, objectives, searcher.limits(budget or Budget()), seed=seed, evaluations=EVALUATIONS).points
+    costs = np.array([point.values["cost"] for point in found])
+    steps = np.geomspace(costs.min(), costs.max(), points)
+    chosen = sorted({int(np.searchsorted(np.sort(costs), step * (1 + 1e-9), "right")) - 1 for step in steps})
+    by_cost = np.argsort(costs, kind="stable")
+    on_step(f"measuring {len(chosen)} of the {len(found)} networks of the front")
+    measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: c.timing.ms)
+    result, best = [], 0.0
+    for candidate in measured:
+        result.append(FrontPoint(candidate, candidate.accuracy.top1 > best))
+        best = max(best, candidate.accuracy.top1)
+    records = [{"stands": p.stands, **_record(p.candidate)} for p in result]
+    write_json(run.folder / "front.json", {"device": str(searcher.device), "points": records})
+    return result
+
+
+def _record(candidate: Candidate) -> dict[str, object]:
+    return {
+        "arch": candidate.arch.to_json(),
+        "predicted_top1": candidate.predicted_top1,
+        "predicted_std": candidate.predicted_std,
+        "predicted_ms": candidate.predicted_ms,
+        "held_out": asdict(candidate.accuracy),
+        "measured_ms": candidate.timing.ms,
+    }
