@@ -21,6 +21,7 @@ COMMANDS = [
     "demo",
     "import",
     "export-original",
+    "measure-accuracy",
     "measure",
     "devices",
 ]

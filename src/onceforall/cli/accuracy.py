@@ -29,7 +29,7 @@ def measure_accuracy(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracies of many sub-networks, shared parts once."""
+    """Measure many sub-networks at the price of few."""
     from ..pipeline.measure_accuracy import measure_accuracy as call
 
     given = None if archs is None else _read(archs)
