@@ -4,16 +4,18 @@
 2. Time whole networks, from the smallest to the largest, and fit each segment's cost inside a network to both (`fit.py`).
 3. Compare with networks that were not used.
 
-Not all networks fit into memory at once, and the machine changes from one group of them to the next. So one network of middle
-size, the anchor, is timed in each group, `ANCHORS` times; a group's times are scaled to an anchor as fast as in the median group.
+Not all networks fit into memory at once, the machine changes from one group of them to the next, and a network that is loaded
+again may be a few per cent faster or slower. So every network is timed in several groups, mixed and loaded anew each time, and
+times are split into the network's and the group's part (`_levelled`). One network of middle size, the anchor,
+is in every group.
 
 What is measured is appended to files in a folder at once, so a profile that was interrupted goes on where it stopped.
 """
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,12 @@ from .table import LatencyTable, Measured, space_hash
 
 __all__ = ["profile_space"]
 
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
-ANCHORS = 3
+SWEEPS = 50
+PASSES = 3  # over the networks
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
 
@@ -71,16 +76,19 @@ def profile_space(
     effort = effort or (QUICK if quick else Effort())
     design = Design(space, num_classes, effort, seed)
     log = _Log(space, num_classes, device, folder, again, on_progress)
-    log.plan([*design.pieces, *design.first, *design.more])
-    pieces = log.measure(design.pieces, "segments", effort.rounds, 4 * effort.limit)
-    first, more = log.measure(design.first, "networks", 3 * effort.rounds, effort.limit), list[float]()
+    log.plan(design.pieces, [*design.first, *design.more])
+    log.measure(design.pieces, "segments", 1, effort.rounds, 4 * effort.limit)
+    log.measure(design.first, "networks", PASSES, effort.rounds, effort.limit)
+    more = list[float]()
+    pieces, first = log.times(design.pieces), log.times(design.first)
     if design.expected_error(pieces, first) > effort.target:
-        more = log.measure(design.more, "networks", 3 * effort.rounds, effort.limit)
+        log.measure(design.more, "networks", PASSES, effort.rounds, effort.limit)
+        pieces, first, more = log.times(design.pieces), log.times(design.first), log.times(design.more)
     else:
-        log.plan([*design.pieces, *design.first])
+        log.plan(design.pieces, design.first)
         log.report("networks")
-    anchor_ms = log.anchor_ms
-    costs, errors = design.fit(*([anchor_ms * ms for ms in times] for times in (pieces, first, more)))
+    costs, errors = design.fit(pieces, first, more)
+    (anchor_ms,) = log.times([log.anchor])
     measured = Measured(device, log.meter.version, log.baseline_ms, anchor_ms, errors)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
 
@@ -92,16 +100,17 @@ class _Log:
         self, space: Space, num_classes: int, device: Device, folder: Path | None, again: bool, on_progress: Progress | None
     ) -> None:
         self.on_progress = on_progress
-        self.needed: dict[str, float] = {}  # key -> how much work
-        self.known: dict[str, float] = {}  # key -> time in units of the anchor's
-        self.anchor, self.anchors = space.lower(middle(space), num_classes), list[float]()
+        self.needed: dict[tuple[str, int], float] = {}  # key and pass -> how much work
+        self.records: list[tuple[str, int, float]] = []  # key, group, ms
+        self.done: Counter[str] = Counter()  # passes of each key
+        self.anchor = space.lower(middle(space), num_classes)
         self.worked, self.seconds = 0.0, 0.0
         self.meter = meter_of(device, self.report)
         self.path = None if folder is None else make_folder(folder) / "measurements.jsonl"
         self.baseline_ms = self.meter.baseline_ms
         if folder is None or self.path is None:
             return
-        what = {"format": "onceforall.profile/2", "space_hash": space_hash(space, num_classes), "device": device.spec}
+        what = {"format": "onceforall.profile/3", "space_hash": space_hash(space, num_classes), "device": device.spec}
         machine = {"processor": self.meter.processor, "version": self.meter.version}
         head = folder / "profile.json"
         if again:
@@ -109,64 +118,72 @@ class _Log:
                 path.unlink(missing_ok=True)
         if head.exists():
             self.baseline_ms = _baseline_before(head, what, machine)
-            for r in read_lines(self.path):
-                if _is_measurement(r):
-                    self.known[r["key"]] = r["ms"] / r["anchor_ms"]
-                    self.anchors.append(r["anchor_ms"])
+            for r in filter(_is_measurement, read_lines(self.path)):
+                self._add(r["key"], r["group"], r["ms"])
         else:
             write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms})
 
-    def plan(self, plans: Sequence[Plan]) -> None:
-        """What is needed in all. A network takes longer than a segment alone: it has more of them, and more bursts."""
-        self.needed = {key_of(plan): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in plans}
+    def plan(self, pieces: Sequence[Plan], networks: Sequence[Plan]) -> None:
+        """What is needed in all. A network takes longer than a segment alone: it has more of them."""
+        self.needed = {(key_of(plan), 0): 1.0 for plan in pieces}
+        self.needed |= {(key_of(plan), p): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in networks for p in range(PASSES)}
 
-    def measure(self, plans: Sequence[Plan], what: str, rounds: int, limit: float) -> list[float]:
-        """Times in units of the anchor's; groups of plans are timed in turns."""
-        keys = [key_of(plan) for plan in plans]
-        missing = {key: plan for key, plan in zip(keys, plans, strict=True) if key not in self.known}
+    def measure(self, plans: Sequence[Plan], what: str, passes: int, rounds: int, limit: float) -> None:
+        """Time plans in groups, in turns, each plan so many times in another group."""
         self.report(what)
-        while missing:
-            group, started = _group(missing), time.monotonic()
-            parts = np.linspace(0, len(group), ANCHORS).round().astype(int).tolist()
-            plans_and_anchors = [self.anchor]
-            for start, end in pairwise(parts):
-                plans_and_anchors += [*list(group.values())[start:end], self.anchor]
-            timings = self.meter.time(
-                plans_and_anchors, rounds=rounds, max_rounds=2 * rounds, limit=limit, baseline_ms=self.baseline_ms
-            )
-            timed = list(zip(timings, plans_and_anchors, strict=True))
-            anchor_ms = float(np.median([timing.ms for timing, plan in timed if plan is self.anchor]))
-            timings = [timing for timing, plan in timed if plan is not self.anchor]
-            for key, timing in zip(group, timings, strict=True):
-                self.known[key] = timing.ms / anchor_ms
-                self.anchors.append(anchor_ms)
-                del missing[key]
-                if self.path is not None:
-                    record = {
-                        "key": key,
-                        "what": what,
-                        "ms": timing.ms,
-                        "low": timing.low,
-                        "high": timing.high,
-                        "anchor_ms": anchor_ms,
-                    }
-                    append_line(self.path, {**record, "repeats": timing.repeats})
-            self.worked += sum(self.needed[key] for key in group)
-            self.seconds += time.monotonic() - started
-            self.report(what)
-        return [self.known[key] for key in keys]
+        for number in range(passes):
+            order = np.random.default_rng(number).permutation(len(plans))
+            missing = {key_of(plans[i]): plans[i] for i in order}
+            missing = {key: plan for key, plan in missing.items() if self.done[key] <= number}
+            while missing:
+                group, started = _group(missing), time.monotonic()
+                timings = self.meter.time(
+                    [*group.values(), self.anchor], rounds=rounds, max_rounds=2 * rounds, limit=limit, baseline_ms=self.baseline_ms
+                )
+                where = 1 + max((group for _, group, _ in self.records), default=0)
+                for key, timing in zip([*group, key_of(self.anchor)], timings, strict=True):
+                    self._add(key, where, timing.ms)
+                    missing.pop(key, None)
+                    if self.path is not None:
+                        kind = what if key in group else "anchor"
+                        record = {"key": key, "what": kind, "group": where, "ms": timing.ms, "low": timing.low, "high": timing.high}
+                        append_line(self.path, {**record, "repeats": timing.repeats})
+                self.worked += sum(self.needed[key, number] for key in group)
+                self.seconds += time.monotonic() - started
+                self.report(what)
 
-    @property
-    def anchor_ms(self) -> float:
-        """What the anchor takes in the median of all measurements."""
-        return float(np.median(self.anchors))
+    def times(self, plans: Sequence[Plan]) -> list[float]:
+        """Milliseconds of each plan, without what its groups had in common."""
+        keys = {key: i for i, key in enumerate(dict.fromkeys(key for key, _, _ in self.records))}
+        own, groups = np.array([keys[key] for key, _, _ in self.records]), np.array([group for _, group, _ in self.records])
+        found = np.exp(_levelled(own, np.unique(groups, return_inverse=True)[1], np.log([ms for _, _, ms in self.records])))
+        return [float(found[keys[key_of(plan)]]) for plan in plans]
 
     def report(self, what: str) -> None:
         """Tell how far it is."""
         if self.on_progress:
-            left = sum(work for key, work in self.needed.items() if key not in self.known)
+            left = sum(work for (key, number), work in self.needed.items() if self.done[key] <= number)
             about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
-            self.on_progress(sum(key in self.known for key in self.needed), len(self.needed), what + about)
+            self.on_progress(sum(self.done[key] > number for key, number in self.needed), len(self.needed), what + about)
+
+    def _add(self, key: str, group: int, ms: float) -> None:
+        self.records.append((key, group, ms))
+        self.done[key] += 1
+
+
+def _levelled(own: Ints, groups: Ints, logs: Floats) -> Floats:
+    """Logarithms of the plans' times, from those of measurements: each is the sum of its plan's and its group's. Medians, in turns,
+    which a measurement that went wrong cannot move far; groups are 0 in the median."""
+    level = np.zeros(groups.max() + 1)
+    plans = np.zeros(own.max() + 1)
+    by_plan = [np.flatnonzero(own == i) for i in range(len(plans))]
+    tells = np.bincount(own)[own] > 1  # what was timed once says nothing about its group
+    by_group = [np.flatnonzero((groups == g) & tells) for g in range(len(level))]
+    for _ in range(SWEEPS):
+        plans = np.array([np.median(logs[at] - level[groups[at]]) for at in by_plan])
+        level = np.array([np.median(logs[at] - plans[own[at]]) for at in by_group])
+        level -= np.median(level)
+    return plans
 
 
 def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) -> float:
@@ -190,8 +207,9 @@ def _baseline_before(path: Path, what: dict[str, str], machine: dict[str, str]) 
 
 def _is_measurement(record: dict[str, Any]) -> bool:
     """Whether a line can be used; `read_lines` has left out those that a crash tore."""
-    times = [record.get("ms"), record.get("anchor_ms")]
-    return isinstance(record.get("key"), str) and all(isinstance(ms, float) and 0 < ms < math.inf for ms in times)
+    ms = record.get("ms")
+    known = isinstance(record.get("key"), str) and isinstance(record.get("group"), int)
+    return known and isinstance(ms, float) and 0 < ms < math.inf
 
 
 def _group(missing: dict[str, Plan]) -> dict[str, Plan]:

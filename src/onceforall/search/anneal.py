@@ -25,9 +25,9 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 PROMISING = 20  # changes tried in each round of each chain, those that seemed to be worth most
 RANDOM = 10  # and others
 MOST = 6  # changes made at once at most
-RESTARTS = (0.4, 0.6, 0.8)  # of the way
+RESTARTS = (0.3, 0.5, 0.7, 0.85)  # of the way
 SPEED = 6.0  # of prices: change of the logarithm for a limit broken by its whole
-HEAT = 0.5  # noise at the start, in units of a typical gain
+HEAT = 0.6  # noise at the start, in units of a typical gain
 
 
 def anneal(
