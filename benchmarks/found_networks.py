@@ -4,8 +4,8 @@
 
 RUN has a trained supernet, a profile of `cpu` and a predictor. For each of some budgets, evenly spaced in the logarithm of latency,
 the network that `ofa search` chooses; random networks (drawn as a tree from small to large, so that they are measured together);
-and networks that are alike everywhere (one depth, kernel and ratio at one resolution), of which each budget gets the slowest that it
-allows. All are recalibrated and measured on the test images, which nothing was chosen by. Latency is measured for those found,
+and networks that are alike everywhere (one depth, kernel and ratio at one resolution), of which each budget gets the slowest that
+it allows. All are recalibrated and measured on the test images, which nothing was chosen by. Latency is measured for those found,
 estimated for the others.
 
 What is measured is kept in FOLDER/rows.jsonl and not measured again. Prints the table of docs/results/search.md and draws
