@@ -21,8 +21,8 @@ __all__ = ["Cost", "beginnings", "spread", "tree"]
 POOL = 1024  # networks that show what segments cost on average
 CANDIDATES = 64  # drawn per network chosen
 STIFFNESS = 4.0  # how alike the choices of one candidate are: all small, all middling, all large
-SAVING = 4.0  # one by one, the networks of a tree would take about so many times as long
-LEAST = 0.5  # of the independent networks that would cost as much: so many different beginnings at least
+SAVING = 3.5  # one by one, the networks of a tree would take about so many times as long
+LEAST = 0.75  # of the independent networks that would cost as much: so many different beginnings at least
 NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is taken
 
 Array = np.ndarray[Any, Any]
@@ -66,7 +66,7 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
         rng: makes the draws.
         n: how many.
         segments: of the space.
-        saving: about so many times as long they would take without sharing. Small spaces and few networks save less.
+        saving: at least so many times as long they would take without sharing. Small spaces and few networks save less.
 
     Raises:
         SpaceError: as `spread`.
