@@ -154,7 +154,10 @@ def same_cost(bench: Bench, subnets: int, seeds: int, tests: int) -> None:
         for name, (what, value) in product(names, VALUES.items()):
             tested = {row.arch for row in test}
             rows = [row for row in bench.rows(name) if row.arch not in tested]
-            predictor = AccuracyPredictor.fit(space, [row.arch for row in rows], [value(row) for row in rows], seed=seed)
+            losses = [row.loss for row in rows] if what == "top-1" else None
+            predictor = AccuracyPredictor.fit(
+                space, [row.arch for row in rows], [value(row) for row in rows], losses=losses, seed=seed
+            )
             e = assess(predictor, [row.arch for row in test], [value(row) for row in test])
             seconds = sum(row.seconds for row in rows)
             print(
