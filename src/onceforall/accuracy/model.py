@@ -59,8 +59,10 @@ class Learnt:
         model: fitted to all networks.
         mean: (n,) predicted without the network's fold.
         std: (n,) standard deviations of these, not calibrated.
+        chosen: numbers, such as weights of parts, that were chosen on all networks, those of the fold included.
     """
 
     model: Model
     mean: Floats
     std: Floats
+    chosen: int = 0

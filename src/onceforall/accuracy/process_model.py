@@ -113,7 +113,7 @@ class ProcessModel:
             covariance += weight * part(a, a)
         found = solve(covariance, noise, standard, folds)
         model = cls(kind, features, scales, weights, middle, spread, genes, found.weights, found.root)
-        return Learnt(model, middle + spread * found.held_mean, spread * found.held_std)
+        return Learnt(model, middle + spread * found.held_mean, spread * found.held_std, len(parts) + 1)
 
     @classmethod
     def read(cls, space: Space, description: Mapping[str, Any], arrays: Mapping[str, Any]) -> "ProcessModel":
