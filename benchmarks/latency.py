@@ -50,10 +50,15 @@ def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int) 
         started = time.perf_counter()
         table = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort)
         seconds = time.perf_counter() - started
-        times = {str(r["key"]): float(r["ms"]) for r in read_lines(Path(temporary) / "measurements.jsonl")}
+        measured: dict[str, list[float]] = {}
+        for record in read_lines(Path(temporary) / "measurements.jsonl"):
+            measured.setdefault(str(record["key"]), []).append(float(record["ms"]))
+        times = {key: float(np.median(values)) for key, values in measured.items()}
     design = Design(space, CLASSES, effort, seed)
     low, high = min(table.errors.measured), max(table.errors.measured)
-    print(f"\n{seconds:.0f} s, {len(times)} measurements, {table.errors.n} networks of {low:.3f} to {high:.3f} ms to test\n")
+    print(
+        f"\n{seconds:.0f} s, {sum(map(len, measured.values()))} measurements, {table.errors.n} networks of {low:.3f} to {high:.3f} ms to test\n"
+    )
     print("| | mean error | Kendall tau | within 3 % | 6 % | 10 % |\n|---|---|---|---|---|---|")
     print(row("table", table.errors))
     fit_genes, test_genes = design.genes
