@@ -56,9 +56,8 @@ def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int) 
         times = {key: float(np.median(values)) for key, values in measured.items()}
     design = Design(space, CLASSES, effort, seed)
     low, high = min(table.errors.measured), max(table.errors.measured)
-    print(
-        f"\n{seconds:.0f} s, {sum(map(len, measured.values()))} measurements, {table.errors.n} networks of {low:.3f} to {high:.3f} ms to test\n"
-    )
+    count = sum(map(len, measured.values()))
+    print(f"\n{seconds:.0f} s, {count} measurements, {table.errors.n} networks of {low:.3f} to {high:.3f} ms to test\n")
     print("| | mean error | Kendall tau | within 3 % | 6 % | 10 % |\n|---|---|---|---|---|---|")
     print(row("table", table.errors))
     fit_genes, test_genes = design.genes
