@@ -13,7 +13,8 @@ from onceforall.accuracy import read_rows
 from onceforall.arch import Arch
 from onceforall.errors import ArchError, CheckpointError, DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.files import read_json, read_lines
-from onceforall.pipeline import Budget, Run, evaluate, predict, profile, report, search, specialise
+from onceforall.pipeline import Budget, Run, evaluate, front, predict, profile, report, search, specialise
+from onceforall.pipeline.search import Searcher
 from tiny_run import SUBNETS
 
 NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
@@ -173,6 +174,35 @@ def test_search_keeps_the_limits(run_copy: Path) -> None:
     written = read_lines(run_copy / "searches.jsonl")
     assert [Arch.from_json(record["arch"]) for record in written] == [candidate.arch for candidate in found]
     assert openings(run_copy) == []
+
+
+def test_caution_takes_off_errors(run_copy: Path) -> None:
+    run = Run.open(run_copy)
+    cautious, bold = (Searcher(run, "cpu", [Budget()], caution=caution) for caution in (2.0, 0.0))
+    genes = run.space.sample_genes(np.random.default_rng(0), 20)
+    mean, std = bold.predictor.predict_with_error(genes, measured=False)
+    np.testing.assert_allclose(bold.score(genes), mean, atol=1e-6)
+    np.testing.assert_allclose(cautious.score(genes), mean - 2 * std, atol=1e-6)
+    with pytest.raises(DataError, match="--caution -1: give a number of standard deviations"):
+        search(run_copy, Budget(), caution=-1)
+
+
+def test_front_is_measured(run_copy: Path) -> None:
+    limit = middle_macs(run_copy)
+    points = front(run_copy, points=3, budget=Budget(macs=limit))
+    assert 1 <= len(points) <= 3
+    run = Run.open(run_copy)
+    assert all(run.space.lower(p.candidate.arch, 10).macs <= limit for p in points)
+    ms = [p.candidate.timing.ms for p in points]
+    assert ms == sorted(ms)
+    for i, point in enumerate(points):
+        faster = [p.candidate.accuracy.top1 for p in points[:i]]
+        assert point.stands == all(point.candidate.accuracy.top1 > top1 for top1 in faster)
+    written = read_json(run_copy / "front.json")
+    assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.candidate.arch for p in points]
+    assert openings(run_copy) == []
+    with pytest.raises(DataError, match="at least 2"):
+        front(run_copy, points=1)
 
 
 def test_nothing_keeps_the_limits(run_copy: Path) -> None:
