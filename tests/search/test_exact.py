@@ -130,3 +130,49 @@ def test_structures_give_what_the_tables_give(space: Space) -> None:
         np.testing.assert_allclose(terms(genes), table.estimate(genes), rtol=1e-12)
     score = Score(space, 0, pairs=0.1)
     np.testing.assert_allclose(score.quadratic.terms(genes), score(genes), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-5, 1e6])
+def test_bounds_hold_at_every_scale(scale: float) -> None:
+    """HiGHS's tolerances are absolute: scores of 1e-7 were "bounded" below their optimum."""
+    score = Score(DEPTHS, 5)
+    score.quadratic = Quadratic(DEPTHS, 0.0, scale * score.quadratic.linear)
+    searched = problem(DEPTHS, score.score, {"macs": 0.3, "params": 0.5})
+    truth, bound = optimum(searched), upper_bound(searched, reached=-1e300, seconds=30)
+    assert bound is not None
+    assert -1e-9 * scale <= bound.value - truth <= 1e-6 * scale + 1e-8 * abs(truth)
+
+
+def test_a_largest_term_is_no_sum() -> None:
+    class Largest(Score):
+        def score(self, genes: Genes) -> Floats:
+            return self.structure()(genes)
+
+        def structure(self) -> Terms:  # type: ignore[override]
+            return Terms(self.quadratic.terms.factors, largest=True)
+
+    assert upper_bound(problem(DEPTHS, Largest(DEPTHS, 0).score, {}), reached=-1e9, seconds=5) is None
+
+
+def test_limits_in_float32_and_of_archs() -> None:
+    class Table:
+        def __init__(self, archs: bool) -> None:
+            self.costs, self.archs = macs_table(segment_table(DEPTHS, 10)), archs
+
+        def estimate(self, of: object) -> Floats:
+            if self.archs and isinstance(of, np.ndarray):
+                raise TypeError("a list of Arch, please")
+            return self.costs.estimate(of).astype(np.float32)  # type: ignore[arg-type]
+
+        def structure(self) -> Terms:
+            return self.costs.structure()
+
+    for archs in (False, True):
+        table = Table(archs)
+        bound_at = float(table.costs.estimate(DEPTHS.sample_genes(np.random.default_rng(0), 9)).mean())
+        searched = Problem(
+            DEPTHS, measure(DEPTHS, "score", Score(DEPTHS, 6).score), limits_of(DEPTHS, {"macs": (table.estimate, bound_at)})
+        )
+        bound = upper_bound(searched, reached=-1e9, seconds=30)
+        assert bound is not None
+        assert bound.value >= optimum(searched) - 1e-9

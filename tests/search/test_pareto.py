@@ -135,3 +135,23 @@ def test_a_front_that_is_found_ends_the_search() -> None:
     )
     assert len(found.points) > 2
     assert found.evaluations < 40_000
+
+
+def test_objectives_in_either_order_and_costs_of_zero() -> None:
+    macs, _, _ = tables(SMALL)
+    low = float(macs.estimate([SMALL.smallest()])[0])
+    first = {"score": (score, "max"), "macs": (lambda genes: macs.estimate(genes) - low, "min")}
+    budgets = np.linspace(*(macs.estimate([SMALL.smallest(), SMALL.largest()]) - low), 20)[1:]
+    reached = []
+    for objectives in (first, dict(reversed(first.items()))):
+        points = pareto(SMALL, objectives, evaluations=6000).points
+        values = np.array([(p.values["macs"], p.values["score"]) for p in points])
+        reached.append(np.mean([values[values[:, 0] <= b, 1].max() for b in budgets]))
+    assert abs(reached[0] - reached[1]) < 0.03  # chance: 6,000 networks are few
+
+
+@pytest.mark.parametrize("evaluations", [1, 100, 1000])
+def test_budget_is_kept(evaluations: int) -> None:
+    macs, _, _ = tables(SMALL)
+    found = pareto(SMALL, {"score": (score, "max"), "macs": (macs.estimate, "min")}, evaluations=evaluations)
+    assert found.evaluations <= evaluations + 2500  # it may end a batch

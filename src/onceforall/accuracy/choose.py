@@ -127,7 +127,8 @@ def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibr
     rank = min(int(np.ceil(0.9 * (len(errors) + 1))), len(errors))  # of the error that so many must not exceed
     scale = float(np.sort(np.abs(errors) / total)[rank - 1]) / NORMAL_90
     scale *= float(np.sqrt(len(errors) / max(len(errors) - learnt.chosen, len(errors) / 2)))  # errors are too small by so much
-    return Calibration(scale, scale * float(np.sqrt(left - known)), scale * float(np.sqrt(known)))
+    known = min(known, scale**2 * left)
+    return Calibration(scale, float(np.sqrt(max(scale**2 * left - known, 0.0))), float(np.sqrt(known)))
 
 
 def _rmse(learnt: Learnt, accuracies: Floats) -> float:

@@ -33,6 +33,8 @@ def deal(groups: Folds, rng: np.random.Generator) -> Folds:
         groups: (n,) equal numbers for networks that are alike, such as branches of one tree.
         rng: deals groups of one size in its order.
     """
+    if len(groups) and (groups == groups[0]).all():
+        groups = np.arange(len(groups))
     names, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     number = min(FOLDS, len(names))
     filled, fold = np.zeros(number), np.zeros(len(names), np.int64)

@@ -38,7 +38,8 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
-SWEEPS = 50
+SWEEPS = 100
+USUAL = 0.02  # relative difference between two measurements of a network
 PASSES = 3  # over the networks
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
@@ -172,17 +173,15 @@ class _Log:
 
 
 def _levelled(own: Ints, groups: Ints, logs: Floats) -> Floats:
-    """Logarithms of the plans' times, from those of measurements: each is the sum of its plan's and its group's. Medians, in turns,
-    which a measurement that went wrong cannot move far; groups are 0 in the median."""
-    level = np.zeros(groups.max() + 1)
-    plans = np.zeros(own.max() + 1)
-    by_plan = [np.flatnonzero(own == i) for i in range(len(plans))]
-    tells = np.bincount(own)[own] > 1  # what was timed once says nothing about its group
-    by_group = [np.flatnonzero((groups == g) & tells) for g in range(len(level))]
+    """Logarithms of the plans' times, from those of measurements: each is the sum of its plan's and its group's, which are 0 in the
+    mean. Least squares, plans and groups in turns; a measurement counts less the further off it is, in units of `USUAL`."""
+    level, weights = np.zeros(groups.max() + 1), np.ones(len(logs))
+    tells = np.where(np.bincount(own)[own] > 1, 1.0, 1e-9)  # what was timed once says nothing about its group
     for _ in range(SWEEPS):
-        plans = np.array([np.median(logs[at] - level[groups[at]]) for at in by_plan])
-        level = np.array([np.median(logs[at] - plans[own[at]]) for at in by_group])
-        level -= np.median(level)
+        plans = np.bincount(own, weights * (logs - level[groups])) / np.bincount(own, weights)
+        level = np.bincount(groups, weights * tells * (logs - plans[own])) / np.bincount(groups, weights * tells)
+        level -= level.mean()
+        weights = 1 / (1 + ((logs - plans[own] - level[groups]) / USUAL) ** 2)
     return plans
 
 

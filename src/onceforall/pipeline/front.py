@@ -68,8 +68,8 @@ def front(
     chosen = sorted({int(np.searchsorted(np.sort(costs), step * (1 + 1e-9), "right")) - 1 for step in steps})
     by_cost = np.argsort(costs, kind="stable")
     on_step(f"measuring {len(chosen)} of the {len(found)} networks of the front")
-    measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: c.timing.ms)
-    result, best = [], 0.0
+    measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: (c.timing.ms, -c.accuracy.top1))
+    result, best = [], -1.0
     for candidate in measured:
         result.append(FrontPoint(candidate, candidate.accuracy.top1 > best))
         best = max(best, candidate.accuracy.top1)

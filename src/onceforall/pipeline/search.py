@@ -74,12 +74,14 @@ class Candidate:
     predicted_ms: float | None
     accuracy: Accuracy
     timing: Timing
+    noise: float = 0.0  # standard deviation of a measurement between networks, where it is known; less than the binomial one
 
     @property
     def expected_top1(self) -> float:
         """Prediction and measurement, weighed by their variances. The luckiest measurement alone would promise too much."""
         top1, images = self.accuracy.top1, self.accuracy.images
-        chance = max(top1 * (1 - top1), 1 / images) / images  # variance of a share counted on so many images
+        binomial = max(top1 * (1 - top1), 1 / images) / images  # variance of a share counted on so many images
+        chance = self.noise**2 or binomial
         weight = self.predicted_std**2 / (self.predicted_std**2 + chance)
         return weight * top1 + (1 - weight) * self.predicted_top1
 
@@ -138,6 +140,7 @@ class Searcher:
             "flash_bytes": flash_table(segments),
             "ram_bytes": ram_table(segments),
         }
+        self.noise = self.predictor.calibration.noise
         self.supernet, self.splits = run.supernet(), run.splits()
         self.measured: dict[Arch, Candidate] = {}
 
@@ -193,7 +196,7 @@ class Searcher:
         keeps = np.array([budget.latency_ms is None or c.timing.ms <= budget.latency_ms for c in known])
         for name, (estimate, most) in limits.items():
             if name != "latency_ms":
-                keeps &= estimate([c.arch for c in known]) <= most
+                keeps &= estimate([c.arch for c in known]) <= most * (1 + 1e-9)  # as the search, which allows for rounding
         return [candidate for candidate, keep in zip(known, keeps, strict=True) if keep]
 
     def _ranked(self, budget: Budget, candidates: list[Candidate]) -> list[Candidate]:
@@ -221,7 +224,7 @@ class Searcher:
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
-            Candidate(arch, *numbers, accuracy, timing)
+            Candidate(arch, *numbers, accuracy, timing, self.noise)
             for arch, numbers, accuracy, timing in zip(archs, predicted, accuracies, timings, strict=True)
         ]
 

@@ -27,6 +27,7 @@ RANDOM = 10  # and others
 MOST = 6  # changes made at once at most
 RESTARTS = (0.3, 0.5, 0.7, 0.85)  # of the way
 SPEED = 6.0  # of prices: change of the logarithm for a limit broken by its whole
+HUGE = 1e12
 HEAT = 0.6  # noise at the start, in units of a typical gain
 
 
@@ -55,6 +56,7 @@ def anneal(
     changes, space = changes_of(evaluator.problem.space), evaluator.problem.space
     at, tries, heat, restarts = start, 0, 0.0, list(RESTARTS)
     view = _View.of(changes, at)
+    size = np.where(bounds == 0, 1.0, np.abs(bounds))
     while (progress := tries / max(1, evaluations)) < 1 and not evaluator.spent:
         tried = view.tried(changes.possible(at.genes), heat * (1 - progress), rng)
         who, which = np.nonzero(tried)
@@ -62,7 +64,8 @@ def anneal(
             break
         tries += len(who)
         near = evaluator(changes.apply(at.genes[who], which))
-        view.learn(who, which, near.scores - at.scores[who], near.costs - at.costs[who])
+        with np.errstate(invalid="ignore"):  # infinite less infinite
+            view.learn(who, which, near.scores - at.scores[who], near.costs - at.costs[who])
         if not heat:
             heat = HEAT * _typical(view.gains)
             view.price(bounds)
@@ -74,7 +77,7 @@ def anneal(
             rows[c] += (near.genes[picked] - at.genes[c]).sum(0, dtype=np.int16)
             view.move(c, which[picked])
         at = evaluator(settle(space, rows))
-        view.prices = np.clip(view.prices * np.exp(np.clip(SPEED * (at.costs / bounds - 1), -0.5, 0.5)), 1e-12, 1e12)
+        view.prices = np.clip(view.prices * np.exp(np.clip(SPEED * (at.costs - bounds) / size, -0.5, 0.5)), 1e-12, 1e12)
         if restarts and progress > restarts[0]:
             del restarts[0]
             before, at = at, restart(at, view.prices)
@@ -112,14 +115,17 @@ class _View:
         return chosen
 
     def learn(self, who: Ints, which: Ints, gains: Floats, rises: Matrix) -> None:
-        self.gains[who, which], self.rises[who, which], self.unknown[who, which] = gains, rises, False
+        """What changes do; infinities become numbers that can be reckoned with."""
+        self.gains[who, which] = np.nan_to_num(gains, nan=0.0, posinf=HUGE, neginf=-HUGE)
+        self.rises[who, which] = np.nan_to_num(rises, nan=0.0, posinf=HUGE, neginf=-HUGE)
+        self.unknown[who, which] = False
 
     def price(self, bounds: Matrix) -> None:
         """Prices at which half of the useful changes are worth their rise."""
         for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
             for k, bound in enumerate(bounds[c]):
                 up = (gains > 0) & (rises[:, k] > 0)
-                price = np.median(gains[up] / rises[up, k]) if up.any() else 1e-3 * _typical(gains) / bound
+                price = np.median(gains[up] / rises[up, k]) if up.any() else 1e-3 * _typical(gains) / (abs(bound) or 1.0)
                 self.prices[c, k] = price / bounds.shape[1]
 
     def move(self, chain: int, made: Ints) -> None:

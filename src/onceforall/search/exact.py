@@ -19,11 +19,12 @@ from scipy.sparse import csr_array
 from ..genes import Genes, canonical, sample
 from ..space import Space
 from ..structure import Factor, Quadratic, Structured, Terms
-from .problem import Floats, Function, Limit, Problem
+from .problem import Floats, Limit, Measure, Problem
 
 __all__ = ["Bound", "upper_bound"]
 
 CHECKED = 500  # random networks on which declared terms must give what the function gives
+TOLERANCE = 2e-6  # of HiGHS, absolute
 RTOL = 1e-5  # predictors compute in float32
 
 
@@ -44,13 +45,19 @@ def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | 
         seconds: to spend at most, about; the bound is looser if they do not suffice.
     """
     space, deadline = problem.space, time.monotonic() + seconds
-    if problem.score.takes_archs or (score := _terms(space, problem.score.function)) is None:
+    if seconds <= 0:
         return None
-    known = [(limit, terms) for limit in problem.limits if (terms := _terms(space, limit.measure.function)) is not None]
+    if problem.score.takes_archs or (score := _terms(space, problem.score)) is None or score[0].largest:
+        return None
+    known = [(limit, terms) for limit in problem.limits if (terms := _terms(space, limit.measure)) is not None]
     programs = []
     for r in range(len(space.resolutions)):
-        program = _Program(space, r, score[0], [(limit, terms[0]) for limit, terms in known])
+        if time.monotonic() > deadline:
+            return None
+        program = _Program(space, r, score[0], [(limit, terms[0], _rounding(terms)) for limit, terms in known])
         relaxed, _ = program.solve(integer=False, seconds=max(0.1, deadline - time.monotonic()))
+        if relaxed == math.inf:
+            return None  # out of time: without a bound at one resolution there is none
         programs.append((relaxed, program))
     value, rows = reached, [np.zeros((0, len(space.columns)), np.int16)]
     for relaxed, program in sorted(programs, key=lambda pair: -pair[0]):
@@ -60,12 +67,16 @@ def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | 
         bound, row = program.solve(integer=True, seconds=left) if left > 0.05 else (relaxed, None)
         value = max(value, min(bound, relaxed))
         rows += [] if row is None else [row]
-    slack = 2 * float(np.abs(score[0](score[2]) - score[1]).max()) + 1e-9 * abs(value)  # rounding
+    slack = _rounding(score) + 1e-9 * abs(value)
     return Bound(value + slack, np.concatenate(rows)) if math.isfinite(value) else None
 
 
-def _terms(space: Space, function: Function) -> tuple[Terms, Floats, Genes] | None:
+Known = tuple[Terms, Floats, Genes]
+
+
+def _terms(space: Space, measured: Measure) -> Known | None:
     """What an object that declares its structure is made of, if its method gives the same numbers; with samples of both."""
+    function = measured.function
     if not inspect.ismethod(function) or not isinstance(function.__self__, Structured):
         return None
     declared = function.__self__.structure()
@@ -73,8 +84,14 @@ def _terms(space: Space, function: Function) -> tuple[Terms, Floats, Genes] | No
     if terms is None or not all(np.isfinite(factor.values).all() for factor in terms.factors):
         return None
     genes = _some(space)
-    values = np.asarray(function(genes), np.float64)
+    values = measured(genes)
     return (terms, values, genes) if np.allclose(terms(genes), values, rtol=RTOL, atol=1e-9) else None
+
+
+def _rounding(known: Known) -> float:
+    """Twice the largest difference seen between a function and its terms."""
+    terms, values, genes = known
+    return 2 * float(np.abs(terms(genes) - values).max())
 
 
 def _some(space: Space) -> Genes:
@@ -90,13 +107,13 @@ class _Program:
         space: the choices.
         resolution: index of the resolution.
         score: what is maximised.
-        limits: limits and what they are made of.
+        limits: limits, what they are made of, and how far that may be off.
     """
 
     space: Space
     resolution: int
     score: Terms
-    limits: list[tuple[Limit, Terms]]
+    limits: list[tuple[Limit, Terms, float]]
     states: dict[int, list[int]] = field(default_factory=dict)  # by column, the genes that it can have
     at: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(default_factory=dict)  # variable of (columns, their genes)
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)  # constraints: coefficients, least, most
@@ -118,10 +135,11 @@ class _Program:
                 absent = {self._variable((depth,), (i,)): -1.0 for i, d in enumerate(depths) if d <= column.block}
                 self.rows.append(({self._variable((c,), (-1,)): 1.0, **absent}, 0.0, 0.0))
         self.objective = self._weights(self.score)
-        for limit, terms in self.limits:
-            most = limit.bound + 2e-9 * abs(limit.bound) - terms.constant
+        for limit, terms, rounding in self.limits:
+            most = limit.bound + 2e-9 * abs(limit.bound) + rounding - terms.constant
             if not terms.largest:
-                self.rows.append((self._weights(terms), -math.inf, most))
+                size = abs(most) or 1.0
+                self.rows.append(({v: w / size for v, w in self._weights(terms).items()}, -math.inf, most / size))
                 continue
             for factor in terms.factors:
                 for variable, value in self._values(factor):
@@ -134,6 +152,7 @@ class _Program:
         cost, high, whole = np.zeros(n), np.ones(n), np.zeros(n)
         for variable, weight in self.objective.items():
             cost[variable] = -weight
+        unit = 1e-4 * float(np.abs(cost).max()) or 1.0  # HiGHS's tolerances are absolute, a score may be of any size
         for variable, most in self.highs.items():
             high[variable] = most
         for (columns, _), variable in self.at.items():
@@ -142,7 +161,7 @@ class _Program:
         index = np.array([(i, v) for i, v, _ in data]).T
         matrix = csr_array((np.array([w for _, _, w in data]), (index[0], index[1])), shape=(len(self.rows), n))
         found = milp(
-            cost,
+            cost / unit,
             integrality=whole,
             bounds=Bounds(np.zeros(n), high),
             constraints=LinearConstraint(matrix, [row[1] for row in self.rows], [row[2] for row in self.rows]),
@@ -151,8 +170,11 @@ class _Program:
         if found.status == 2:
             return -math.inf, None
         bound = found.mip_dual_bound if integer else (found.fun if found.status == 0 else None)
-        row = self._row(found.x) if integer and found.x is not None else None
-        return (math.inf if bound is None or not math.isfinite(bound) else self.score.constant - float(bound)), row
+        solved = integer and found.status == 0  # what it holds when time is up would depend on the machine
+        row = self._row(found.x) if solved else None
+        if bound is None or not math.isfinite(bound):
+            return math.inf, row
+        return self.score.constant - unit * (float(bound) - TOLERANCE), row
 
     def _variable(self, columns: tuple[int, ...], genes: tuple[int, ...]) -> int:
         return self.at.setdefault((columns, genes), len(self.at))

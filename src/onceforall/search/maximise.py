@@ -97,7 +97,7 @@ def maximise(
         score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers. Which one it takes is tried out once.
         limits: by name, an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
-        seed: same seed and arguments, same result (unless `time_s` ends the search).
+        seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
         evaluations: networks scored at most, about; the default takes about a second with a fast score. A space of fewer
             networks is tried out entirely.
         time_s: end after so many seconds; what was found until then is the result.
@@ -132,10 +132,10 @@ def maximise(
             before = _found(evaluator).scores[0]
             evaluator(bound.genes, only_feasible=True)
             if _found(evaluator).scores[0] > before:
-                evaluator.budget += evaluations
+                evaluator.budget += evaluations // 10
                 _, optimal_within = two_step_optimum(evaluator, _found(evaluator).best(1), rng=rng)
             gap = max(0.0, bound.value - _found(evaluator).scores[0])
-            if gap < EXACT * max(1.0, abs(_found(evaluator).scores[0])):
+            if gap < EXACT * abs(_found(evaluator).scores[0]):
                 optimal_within = len(space.columns)
     found = _found(evaluator).best(finalists)
     names = [limit.measure.name for limit in problem.limits]
@@ -198,7 +198,8 @@ def _first(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator) -> Eval
     small = seeds[rng.integers(len(seeds), size=len(rows))]
     for _ in range(4):
         rows = np.concatenate([rows, cross(space.columns, rows[-4 * POPULATION :], small, rng)])
-    return evaluator(np.concatenate([seeds, rows]), only_feasible=True).best(POPULATION)
+    most = max(1, min(len(rows), evaluator.budget // 8))
+    return evaluator(np.concatenate([seeds, rng.permutation(rows)[:most]]), only_feasible=True).best(POPULATION)
 
 
 def _evolve(evaluator: Evaluator, population: Evaluated, rng: np.random.Generator) -> Evaluated:

@@ -153,7 +153,8 @@ def _search(evaluator: Evaluator, archive: _Archive, seeds: Genes, rng: np.rando
     columns = evaluator.problem.space.columns
     rows = sample(columns, rng, 2 * POPULATION)
     near = cross(columns, rows, seeds[rng.integers(len(seeds), size=len(rows))], rng)
-    evaluator(np.concatenate([seeds, rows, near]), only_feasible=True)
+    most = max(1, evaluator.budget // 8)
+    evaluator(np.concatenate([seeds, rng.permutation(np.concatenate([rows, near]))[:most]]), only_feasible=True)
     budget, generations = evaluator.budget, 0
     while not evaluator.spent and evaluator.evaluations < budget // 8 and generations < 200:
         evaluator(_offspring(evaluator, archive.front, POPULATION, rng), only_feasible=True)
