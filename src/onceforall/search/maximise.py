@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..arch import Arch
 from ..genes import Genes, cross, mutate, sample
@@ -78,6 +79,7 @@ class SearchResult:
         return self.finalists[:k]
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]  # batches are small: two threads take twice as long
 def maximise(
     space: Space,
     score: Function,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..arch import Arch
 from ..genes import Genes, cross, mutate, sample
@@ -71,6 +72,7 @@ class _Archive:
         self.front = self.front.merged(rows.genes, values, ARCHIVE)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def pareto(
     space: Space,
     objectives: Objectives,
