@@ -11,7 +11,7 @@ from runtime_contract import SLOW, runtime_here
 import onceforall
 from onceforall.errors import DeviceError, FileError
 from onceforall.latency import Device, Effort, LatencyTable, measure_networks, profile_space, stand_in
-from onceforall.latency.profile import PASSES, _levelled
+from onceforall.latency.profile import _levelled
 from onceforall.latency.runtimes import RUNTIMES
 
 SPACE = onceforall.space(
@@ -23,7 +23,7 @@ SPACE = onceforall.space(
     kernels=(3,),
     expand_ratios=(2, 3),
 )
-TINY = Effort(resolutions=2, fit=6, test=4, rounds=2, limit=float("inf"))
+TINY = Effort(resolutions=2, fit=6, test=4, passes=3, rounds=2, limit=float("inf"))
 
 
 def wanted(folder: Path) -> list[str]:
@@ -103,7 +103,7 @@ def test_half_of_the_networks_is_enough_for_a_generous_target(tmp_path: Path) ->
     effort = replace(TINY, fit=40, target=10.0)
     space = replace(SPACE, resolutions=tuple(range(10, 30)))
     profile_space(space, 3, Device("onnxruntime"), folder=tmp_path, effort=effort, on_progress=lambda *call: calls.append(call))
-    assert calls[-1][0] == calls[-1][1] == calls[0][1] - 20 * PASSES
+    assert calls[-1][0] == calls[-1][1] == calls[0][1] - 20 * effort.passes
 
 
 def test_folder_of_another_profile_is_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from onceforall.latency.remote.meter import has_size
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 HAVE_SSH = all(shutil.which(name) for name in ("ssh", "ssh-keygen")) and os.path.exists(SSHD)
 needs_ssh = pytest.mark.skipif(not HAVE_SSH, reason="needs OpenSSH's client and server")
-TINY = Effort(resolutions=1, fit=6, test=4, rounds=2, limit=float("inf"))
+TINY = Effort(resolutions=1, fit=6, test=4, passes=2, rounds=2, limit=float("inf"))
 
 
 @dataclass

@@ -33,7 +33,8 @@ class Effort:
         resolutions: at most this many at which segments are timed; the others are interpolated.
         fit: networks to fit to.
         test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
-        rounds: bursts of each segment and, three times as many, of each network; see `measure`.
+        passes: groups in which each network is timed, loaded anew: it may then be a few per cent faster or slower.
+        rounds: bursts in each group; see `measure`.
         limit: noise of the networks' times above which the machine is refused; see `measure`.
         target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is left out.
     """
@@ -41,12 +42,13 @@ class Effort:
     resolutions: int = 5
     fit: int = 80
     test: int = 50
-    rounds: int = 15
+    passes: int = 5
+    rounds: int = 10
     limit: float = 0.25
     target: float = 0.0
 
 
-QUICK = Effort(resolutions=3, fit=24, test=16, rounds=8)
+QUICK = Effort(resolutions=3, fit=24, test=16, passes=3, rounds=8)
 
 
 class Design:

@@ -40,7 +40,6 @@ Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
 SWEEPS = 100
 USUAL = 0.02  # relative difference between two measurements of a network
-PASSES = 3  # over the networks
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
 
@@ -76,14 +75,14 @@ def profile_space(
     """
     effort = effort or (QUICK if quick else Effort())
     design = Design(space, num_classes, effort, seed)
-    log = _Log(space, num_classes, device, folder, again, on_progress)
+    log = _Log(space, num_classes, device, effort.passes, folder, again, on_progress)
     log.plan(design.pieces, [*design.first, *design.more])
     log.measure(design.pieces, "segments", 1, effort.rounds, 4 * effort.limit)
-    log.measure(design.first, "networks", PASSES, effort.rounds, effort.limit)
+    log.measure(design.first, "networks", effort.passes, effort.rounds, effort.limit)
     more = list[float]()
     pieces, first = log.times(design.pieces), log.times(design.first)
     if design.expected_error(pieces, first) > effort.target:
-        log.measure(design.more, "networks", PASSES, effort.rounds, effort.limit)
+        log.measure(design.more, "networks", effort.passes, effort.rounds, effort.limit)
         pieces, first, more = log.times(design.pieces), log.times(design.first), log.times(design.more)
     else:
         log.plan(design.pieces, design.first)
@@ -98,9 +97,16 @@ class _Log:
     """Measurements kept in a folder, and progress over all that are needed."""
 
     def __init__(
-        self, space: Space, num_classes: int, device: Device, folder: Path | None, again: bool, on_progress: Progress | None
+        self,
+        space: Space,
+        num_classes: int,
+        device: Device,
+        passes: int,
+        folder: Path | None,
+        again: bool,
+        on_progress: Progress | None,
     ) -> None:
-        self.on_progress = on_progress
+        self.passes, self.on_progress = passes, on_progress
         self.needed: dict[tuple[str, int], float] = {}  # key and pass -> how much work
         self.records: list[tuple[str, int, float]] = []  # key, group, ms
         self.done: Counter[str] = Counter()  # passes of each key
@@ -127,7 +133,8 @@ class _Log:
     def plan(self, pieces: Sequence[Plan], networks: Sequence[Plan]) -> None:
         """What is needed in all. A network takes longer than a segment alone: it has more of them."""
         self.needed = {(key_of(plan), 0): 1.0 for plan in pieces}
-        self.needed |= {(key_of(plan), p): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in networks for p in range(PASSES)}
+        work = {key_of(plan): max(1.0, NETWORK_WORK * len(plan.segments)) for plan in networks}
+        self.needed |= {(key, number): work[key] for key in work for number in range(self.passes)}
 
     def measure(self, plans: Sequence[Plan], what: str, passes: int, rounds: int, limit: float) -> None:
         """Time plans in groups, in turns, each plan so many times in another group."""
