@@ -173,7 +173,10 @@ def specialise(
     flash: Flash = None,
     ram: Ram = None,
     device: DeviceText = "cpu",
-    export: Annotated[str, typer.Option(metavar="FORMATS", help="onnx, pytorch or both: onnx,pytorch.")] = "onnx",
+    export: Annotated[
+        str, typer.Option(metavar="FORMATS", help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, executorch, pytorch.")
+    ] = "onnx",
+    max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     finalists: Finalists = 5,
     seed: Seed = 0,
@@ -191,11 +194,15 @@ def specialise(
         out=out,
         finalists=finalists,
         seed=seed,
+        max_drop=max_drop,
         on_step=tell,
         on_result=lambda result: None if as_json else print(_line(result), flush=True),
     )
     if as_json:
-        rows = [{"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing)} for r in results]
+        rows = [
+            {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": [asdict(f) for f in r.files]}
+            for r in results
+        ]
         print(json.dumps(rows))
 
 
