@@ -175,7 +175,7 @@ def test_model_py_needs_torch_only(sample, job, tmp_path):
 def test_the_card_s_programs_run(sample, tmp_path, monkeypatch, capsys):
     """Executed as a user would, in the folder, on a photograph; compared with the network on the same pixels."""
     folder = tmp_path / "net"
-    formats = [name for name in HERE if name != "executorch"]
+    formats = [name for name in HERE if name != "pytorch"]
     export_network(folder, **sample.arguments(formats=formats, calibration=sample.images))
     size = sample.arch.resolution
     short = -(-size * 8 // 7)
@@ -186,10 +186,10 @@ def test_the_card_s_programs_run(sample, tmp_path, monkeypatch, capsys):
     x = torch.from_numpy((crop / 255 - 0.3) / 0.4).float().permute(2, 0, 1)[None]
     expected = logits_of(sample.network, x)
     prepare, *programs = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
-    assert len(programs) == len(formats) + 1  # the last is onceforall's own
+    assert len(programs) == len(formats) + 2  # the first is model.py's, the last is onceforall's own
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    for name, program in zip(formats, programs, strict=False):
+    for name, program in zip(["pytorch", *formats], programs, strict=False):
         scope = {}
         exec(prepare + program, scope)
         bound = (0.5 if FORMATS[name].int8 else 1e-4) * float(expected.abs().max())

@@ -174,7 +174,7 @@ def specialise(
     ram: Ram = None,
     device: DeviceText = "cpu",
     export: Annotated[
-        str, typer.Option(metavar="FORMATS", help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, executorch, pytorch.")
+        str, typer.Option(metavar="FORMATS", help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, pytorch.")
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,

@@ -24,7 +24,7 @@ config = json.loads(Path("config.json").read_text(encoding="utf-8"))
 image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR, bleed={bleed:.5f})  # resize and centre crop
 x = (np.asarray(image) / 255 - config["preprocessing"]["mean"]) / config["preprocessing"]["std"]
-x = x.transpose(2, 0, 1)[None].astype(np.float32)
+x = np.ascontiguousarray(x.transpose(2, 0, 1)[None], dtype=np.float32)
 ```"""
 
 RUN = """{name}:

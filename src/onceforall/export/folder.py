@@ -24,7 +24,8 @@ from .weights import read_weights
 
 __all__ = ["Exported", "export_network", "load"]
 
-OURS = {"README.md", "arch.json", "config.json", "network.svg", *(name for format in FORMATS.values() for name in format.files)}
+OURS = {"README.md", "arch.json", "config.json", "network.svg", *(name for each in FORMATS.values() for name in each.files)}
+OURS.add("__pycache__")  # left by who imported model.py
 
 
 @dataclass(frozen=True)

@@ -119,11 +119,11 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[str, str]]
     arguments = dict[str, list[int]]()
     texts = dict[Number, str]()
     for (op_name, field), values in columns.items():
-        kind = "size" if field in ("kernel", "stride") else "channels"
-        same = [other for other, known in arguments.items() if known == values and (kind == "size") == _is_size(other)]
+        end = (field,) if field in ("kernel", "stride") else ("channels", "features")  # what is merged must mean the same
+        same = [other for other, known in arguments.items() if known == values and other.endswith(end)]
         if len(set(values)) == 1:
             texts[op_name, field] = str(values[0])
-        elif same and (kind == "channels" or same[0].endswith(field)):
+        elif same:
             texts[op_name, field] = same[0]
         else:
             argument = field if field not in arguments and field != "channels" else f"{_word(op_name)}_{field}"
@@ -134,8 +134,7 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[str, str]]
         if layer := _layer(op, {field: texts[op.name, field] for field in _numbers(op)}):
             _put(tree, op.name.split("."), layer)
     signature = f"self, *, {', '.join(f'{argument}: int' for argument in arguments)}" if arguments else "self"
-    where = ", ".join(segment.name for segment in segments)
-    lines = [f"class {name}(nn.Module):", f'    """{where}: {segments[0].name} makes {_shapes(segments[0])}."""', ""]
+    lines = [f"class {name}(nn.Module):", f'    """{_places(segments)}."""', ""]
     lines += [f"    def __init__({signature}) -> None:", "        super().__init__()"]
     for key, value in tree.items():
         lines += _assigned(f"        self.{key} = ", value)
@@ -147,16 +146,14 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[str, str]]
     return "\n".join(lines) + "\n", calls
 
 
-def _is_size(argument: str) -> bool:
-    return argument.endswith(("kernel", "stride"))
-
-
 def _word(op_name: str) -> str:
     return op_name.removesuffix(".conv").removesuffix(".norm").replace(".", "_")
 
 
-def _shapes(segment: Segment) -> str:
-    return " → ".join("×".join(map(str, shape)) for shape in (segment.in_shape, segment.out_shape))
+def _places(segments: Sequence[Segment]) -> str:
+    """Names and shapes of segments, for a docstring."""
+    shapes = [" → ".join("×".join(map(str, shape)) for shape in (segment.in_shape, segment.out_shape)) for segment in segments]
+    return f"{segments[0].name}: {shapes[0]}" if len(segments) == 1 else ", ".join(segment.name for segment in segments)
 
 
 def _layer(op: Op, n: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from ..export import FORMATS, FileRow
 from ..latency import Device, Timing, measure
 from .run import Run
 
-__all__ = ["SLACK", "measure_files"]
+__all__ = ["SLACK", "measure_files", "require_same", "require_small_drop"]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 
@@ -63,7 +63,7 @@ def measure_files(
                 after = tally((through(x), labels) for x, labels in run.eval_batches(held_out, arch.resolution))
                 require_small_drop(name, before, after, max_drop)
             else:
-                _require_same(name, own, accuracies[name])
+                require_same(name, own, accuracies[name])
         timings: list[Timing | None] = [None] * len(loaded)
         if device.host is None and not device.imported:
             shape = (device.batch, 3, arch.resolution, arch.resolution)
@@ -91,12 +91,17 @@ def require_small_drop(name: str, before: Accuracy, after: Accuracy, max_drop: f
         )
 
 
-def _require_same(name: str, own: Accuracy, found: Accuracy) -> None:
+def require_same(name: str, own: Accuracy, found: Accuracy) -> None:
+    """Do nothing if a file has the network's top-1, but for `SLACK`.
+
+    Raises:
+        VerificationError: it has another.
+    """
     images = round(abs(own.top1 - found.top1) * own.images)
     if images > max(1, SLACK * own.images):
         raise VerificationError(
             f"{FORMATS[name].files[0]}: test top-1 through the file is {100 * found.top1:.2f} %, the network's is "
-            f"{100 * own.top1:.2f} %, which is {images} of {own.images:,} images: the file does not compute what the network computes"
+            f"{100 * own.top1:.2f} %, which is {images} of {own.images:,} images: it does not compute what the network does"
         )
 
 

@@ -1,7 +1,6 @@
 """The files that an export can hold. A new format is one file here and one line in `FORMATS`; all get the same proof."""
 
 from .common import Format, Job, Run
-from .executorch import EXECUTORCH
 from .onnx import ONNX
 from .onnx_int8 import ONNX_INT8
 from .openvino import OPENVINO
@@ -18,5 +17,4 @@ FORMATS: dict[str, Format] = {
     "torch-export": TORCH_EXPORT,
     "openvino": OPENVINO,
     "openvino-int8": OPENVINO_INT8,
-    "executorch": EXECUTORCH,
 }

@@ -33,7 +33,7 @@ def _write(folder: Path, job: Job) -> None:
 
 def _save(exported: torch.export.ExportedProgram, path: Path) -> None:
     with open(path, "wb") as file:  # torch wants the ending .pt2 of a path
-        torch.export.save(exported, file)  # type: ignore[arg-type]  # any binary file serves
+        torch.export.save(exported, file)
 
 
 def _load(folder: Path, threads: int) -> Run:
