@@ -14,6 +14,7 @@ from .predictor import compare, fit, following, show
 from .profile import profile
 from .published import export_original, import_original
 from .search import search
+from .status import status
 
 __all__ = ["COMMANDS", "PREDICTOR", "ofa"]
 
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "search": (search, "ofa search run --latency 5ms --macs 100M"),
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
     "report": (report, "ofa report run && open run/report.html"),
+    "status": (status, "ofa status run"),
     "demo": (demo, "ofa demo --out demo-run"),
     "devices": (devices, "ofa devices"),
     "measure": (measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
