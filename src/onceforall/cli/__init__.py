@@ -11,9 +11,9 @@ from typing import cast
 import typer
 
 from ..errors import OnceForAllError
-from .devices import app  # with the commands of all files
+from .program import ofa
 
-__all__ = ["app", "main"]
+__all__ = ["main", "run"]
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
@@ -37,7 +37,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        code = int(app(arguments, prog_name="ofa", standalone_mode=False) or 0)
+        code = int(ofa(arguments, prog_name="ofa", standalone_mode=False) or 0)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C; older versions make it Abort
             raise KeyboardInterrupt
         return code

@@ -39,6 +39,7 @@ __all__ = [
     "budgets_of",
     "on_host",
     "run_or_space",
+    "run_record",
     "stderr",
     "stopping",
     "tell",
@@ -95,6 +96,17 @@ def run_or_space(text: str) -> Any:
     if Path(text).exists() or not (colon or family in FAMILIES):
         return Path(text)
     return space(**space_arguments(text if colon else f"{text}:"))
+
+
+def run_record(run: Any) -> dict[str, Any]:
+    """What a new run directory is, as JSON values."""
+    return {
+        "folder": str(run.folder),
+        "weights": run.weights_hash(),
+        "space": run.info.space,
+        "classes": list(run.info.classes),
+        "images": run.info.images,
+    }
 
 
 def stderr() -> Console:
