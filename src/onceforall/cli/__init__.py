@@ -11,7 +11,6 @@ from typing import cast
 import typer
 
 from ..errors import OnceForAllError
-from .program import ofa
 
 __all__ = ["main", "run"]
 
@@ -31,12 +30,17 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # results went to a full disk
+        code = _fail(f"standard output: {error.strerror}", 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
+        from .program import ofa  # here, so that Ctrl-C while it loads is one line too
+
         code = int(ofa(arguments, prog_name="ofa", standalone_mode=False) or 0)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C; older versions make it Abort
             raise KeyboardInterrupt

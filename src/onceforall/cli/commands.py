@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..readable import milliseconds, percent
+from .completion import one_of, several_of
 from .options import (
     DeviceText,
     Finalists,
@@ -40,9 +41,15 @@ __all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.", autocompletion=one_of("preset")),
+    ] = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
-    scheme: Annotated[str | None, typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.")] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.", autocompletion=one_of("scheme")),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(metavar="NET", help="To learn from: torchvision:MODEL:FILE, timm:MODEL:FILE.")
     ] = None,
@@ -60,7 +67,12 @@ def train(
     ] = False,
     device: TorchDevice = "auto",
     precision: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="float32 or bfloat16; left out: what suits the device.")
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="float32 or bfloat16; left out: what suits the device.",
+            autocompletion=one_of("precision"),
+        ),
     ] = None,
     cache_gb: Annotated[float, typer.Option(metavar="N", help="Most for the decoded images.", min=0.001)] = 8.0,
     as_json: Json = False,
@@ -100,8 +112,13 @@ def train(
 
 def evaluate(
     run: RunFolder,
-    arch: Annotated[str, typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.")] = "largest",
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.")] = "held-out",
+    arch: Annotated[
+        str,
+        typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.", autocompletion=one_of("arch")),
+    ] = "largest",
+    split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.", autocompletion=one_of("split"))
+    ] = "held-out",
     device: TorchDevice = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -148,7 +165,12 @@ def specialise(
     ram: Ram = None,
     device: DeviceText = "cpu",
     export: Annotated[
-        str, typer.Option(metavar="FORMATS", help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, pytorch.")
+        str,
+        typer.Option(
+            metavar="FORMATS",
+            help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, pytorch.",
+            autocompletion=several_of("format"),
+        ),
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,

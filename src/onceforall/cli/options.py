@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from ..readable import percent
+from .completion import devices, one_of, run_folders
 from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, say
 
@@ -46,11 +47,20 @@ __all__ = [
     "tell_prediction",
 ]
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.")]
-RunOrSpace = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or a space: mobilenet_v3:width=1.0.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.", autocompletion=run_folders)
+]
+RunOrSpace = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run directory, or a space: mobilenet_v3:width=1.0.", autocompletion=run_folders)
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
-DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
-TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+DeviceText = Annotated[
+    str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.", autocompletion=devices)
+]
+TorchDevice = Annotated[
+    str,
+    typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.", autocompletion=one_of("compute")),
+]
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over a Ray cluster: host:port, auto, local.")]
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]

@@ -10,11 +10,15 @@ import typer
 from ..errors import ValueTextError
 from ..files import write_text
 from ..readable import percent
+from .completion import several_of
 from .options import Json, RunFolder, Seed, tell, tell_prediction
 
 __all__ = ["compare", "fit", "following", "show"]
 
-Kinds = Annotated[str | None, typer.Option(metavar="KINDS", help="Such as linear,pairwise; all by default.")]
+Kinds = Annotated[
+    str | None,
+    typer.Option(metavar="KINDS", help="Such as linear,pairwise; all by default.", autocompletion=several_of("kind")),
+]
 
 
 def fit(run: RunFolder, kinds: Kinds = None, seed: Seed = 0, as_json: Json = False) -> None:

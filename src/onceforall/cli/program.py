@@ -1,5 +1,6 @@
 """`ofa` itself: its commands in the order of use, each with an example."""
 
+import inspect
 from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated, Any, cast
@@ -43,24 +44,48 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "measure": (measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
     "export-original": (export_original, "ofa export-original run --out ofa_net.pth"),
 }
+GROUPS = {"predictor": "Fit, compare, show or ask the accuracy predictor."}
 
-app = typer.Typer(
-    help="Train one elastic network, then get one for any device.",
-    epilog="Example: ofa demo",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_help_option=False)
+
+
+def _help(context: typer.Context, wanted: bool) -> None:
+    """Typer's own page would take more than one screen."""
+    if not wanted or context.resilient_parsing:
+        return
+    lines = [f"  {name:16} {_what(name)}" for name in COMMANDS]
+    print("Usage: ofa COMMAND [OPTIONS]")
+    print("Train one elastic network, then get one for any device. Example: ofa demo")
+    print("\nCommands, in the order of use; ofa COMMAND --help has options and an example:")
+    print("\n".join(lines))
+    print("\nOptions: --help, --version, --install-completion, --show-completion")
+    raise typer.Exit
+
+
+def _version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        print(metadata.version("onceforall"))
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def _start(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+    context: typer.Context,
+    help_: Annotated[
+        bool, typer.Option("--help", callback=_help, is_eager=True, help="Show the commands in the order of use and leave.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
-    if version:
-        print(metadata.version("onceforall"))
-        raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        _help(context, True)
+
+
+def _what(name: str) -> str:
+    """What a command does, in a sentence."""
+    command, _ = COMMANDS[name]
+    return GROUPS[name] if isinstance(command, dict) else (inspect.getdoc(command) or "").partition("\n")[0]
 
 
 def _made() -> Command:
@@ -68,7 +93,7 @@ def _made() -> Command:
         if not isinstance(command, dict):
             app.command(name, epilog=f"Example: {example}")(command)
             continue
-        group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Fit, compare, show or ask the accuracy predictor.")
+        group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=GROUPS[name])
         for below, (function, example_below) in command.items():
             group.command(below, epilog=f"Example: {example_below}")(function)
         app.add_typer(group, name=name, epilog=f"Example: {example}")

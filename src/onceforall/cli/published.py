@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .completion import one_of
 from .options import Holdout, Json, Limit, RunFolder, Seed, run_record, stderr, tell
 from .views import TrainView
 
@@ -14,7 +15,10 @@ __all__ = ["export_original", "import_original"]
 
 def import_original(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint of the Once-for-All authors, .pth.")],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Of its network, e.g. ofa_mbv3_d234_e346_k357_w1_0.")],
+    name: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of its network, e.g. ofa_mbv3_d234_e346_k357_w1_0.", autocompletion=one_of("original")),
+    ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Images, as in ofa train; needed to evaluate.")] = None,
     predictor: Annotated[Path | None, typer.Option(metavar="FILE", help="Accuracy predictor of the authors.")] = None,

@@ -153,9 +153,9 @@ def _profile(run: Run, folder: Path) -> Part:
     command = f"ofa profile {_quoted(run)} --device"
     if not (folder / "table.json").exists():
         head = folder / "profile.json"
-        device = str(read_json(head)["device"]) if head.exists() else folder.name
+        spec = str(read_json(head)["device"]) if head.exists() else folder.name
         state: State = "going on" if busy(folder) else "unfinished"
-        return Part("profile", state, f"{device}: begun", f"{command} {shlex.quote(device)}" if head.exists() else None)
+        return Part("profile", state, f"{spec}: begun", f"{command} {shlex.quote(spec)}" if head.exists() else None)
     table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
     device, errors = table.device, table.errors
     text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
@@ -190,8 +190,8 @@ def _predictor(run: Run) -> Iterator[Part]:
         return
     predictor = AccuracyPredictor.load(path, run.space)
     if predictor.weights_hash != run.weights_hash():
-        text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent} and measure anew"
-        yield Part("predictor", "stale", text, command)
+        text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent}, then {command}"
+        yield Part("predictor", "stale", text)
         return
     errors, rows = checks(run)
     if not rows:
@@ -202,7 +202,7 @@ def _predictor(run: Run) -> Iterator[Part]:
     text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars hold {percent(errors['coverage90'], 0)}"
     new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
     if new > 0:
-        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", f"ofa predictor fit {_quoted(run)}")
+        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", _fit(run))
     else:
         yield Part("predictor", "done", text)
 
@@ -271,7 +271,7 @@ def _next(run: Run, parts: list[Part]) -> Iterator[str]:
         if part.name == name and part.command and part.state != "going on" and (usable or name in always)
     ]
     yield from (command for command in commands if "ofa report" not in command)
-    if usable and any(part.name == "predictor" and part.state in ("done", "stale") for part in parts):
+    if usable and any(part.name == "predictor" and (part.state == "done" or part.command == _fit(run)) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
                 limits = f"--device {shlex.quote(str(part.device))} --latency {_middle(run, str(part.device)):.2g}ms"
@@ -284,6 +284,10 @@ def _middle(run: Run, device: str) -> float:
     path = run.folder / "latency" / str(Device.parse(device)) / "table.json"
     ends = LatencyTable.load(path, run.space, run.num_classes).estimate([run.space.smallest(), run.space.largest()])
     return float(np.sqrt(ends.prod()))
+
+
+def _fit(run: Run) -> str:
+    return f"ofa predictor fit {_quoted(run)}"
 
 
 def _quoted(run: Run) -> str:
