@@ -124,6 +124,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy of sub-networks."""
+    from ..pipeline import Run
     from ..pipeline.evaluate import evaluate as call
 
     results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"))
@@ -134,8 +135,10 @@ def evaluate(
             )
         )
         return
+    many = Run.open(run).num_classes > 5  # else top-5 says nothing
     for r in results:
-        top = f"top-1 {percent(r.accuracy.top1, 2)}, top-5 {percent(r.accuracy.top5, 2)}, loss {r.accuracy.loss:.3f}"
+        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if many else ""
+        top = f"top-1 {percent(r.accuracy.top1, 2)}{top5}, loss {r.accuracy.loss:.3f}"
         print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {top} ({r.accuracy.images} {split} images)")
 
 

@@ -47,6 +47,8 @@ __all__ = [
     "tell_prediction",
 ]
 
+DOUBTFUL_TAU = 0.3  # that chance in measuring allows
+
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.", autocompletion=run_folders)
 ]
@@ -138,6 +140,11 @@ def tell_prediction(found: Any, as_json: bool) -> None:
     most = "" if found.ceiling is None else f" (chance in measuring allows {found.ceiling:.3f})"
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
+        tell(
+            f"{found.checked[0].images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
+            "more images, or hold out more of them (ofa train --holdout 0.3)"
+        )
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def _training(run: Run) -> Iterator[Part]:
 def _evaluations(run: Run) -> Iterator[Part]:
     records = read_lines(run.folder / "evaluations.jsonl")
     opened = len(read_lines(run.folder / "test_openings.jsonl"))
-    test = f"; the test images were opened {opened} times (test_openings.jsonl)" if opened else ""
+    test = f"; the test images were opened {opened} time{'s' if opened > 1 else ''} (test_openings.jsonl)" if opened else ""
     if not records:
         yield Part("evaluations", "missing", f"no sub-network evaluated yet{test}", f"ofa evaluate {_quoted(run)} --arch random:16")
         return
