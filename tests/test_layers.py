@@ -21,6 +21,7 @@ LAYERS = {
             "spaces",
             "costs",
             "files",
+            "packages",
             "picture",
             "readable",
             "statistics",

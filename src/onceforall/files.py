@@ -18,6 +18,7 @@ from .errors import FileError
 
 __all__ = [
     "append_line",
+    "busy",
     "locked",
     "make_folder",
     "one_at_a_time",
@@ -76,6 +77,22 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def busy(folder: Path) -> bool:
+    """Whether a command holds the folder's lock now."""
+    with reading_or_writing(folder):
+        try:
+            handle = os.open(folder / ".lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+    return False
 
 
 @contextmanager

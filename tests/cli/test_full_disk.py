@@ -46,3 +46,13 @@ def test_a_training_stops_and_goes_on_when_there_is_room(tmp_path: Path) -> None
     assert errors[0].endswith(": the disk is full: free some space and run the command again")
     assert run(["train", "digits", "--out", str(tmp_path / "whole"), *TRAINING_TEXT]) == 0
     assert digest_of(kept) == digest_of(tmp_path / "whole" / "supernet.safetensors")
+
+
+@pytest.mark.parametrize("arguments", [["devices"], ["--version"]])
+def test_results_to_a_full_disk(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert found.returncode == 1
+    assert [line.startswith("ofa: ") for line in found.stderr.splitlines()] == [True]
+    assert found.stderr.endswith(": No space left on device\n")

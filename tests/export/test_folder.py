@@ -2,18 +2,16 @@ import json
 import re
 from xml.etree import ElementTree
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from PIL import Image
 
 from onceforall.arch import Arch
 from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, export_network, load
 from onceforall.files import write_json
 
-ALL = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
+ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
 
 
 def names(folder):
@@ -25,7 +23,8 @@ def test_the_folder_is_whole(sample, tmp_path):
     assert names(exported.folder) == ALL
     assert names(tmp_path / "deep") == {"net"}
     assert list(exported.proofs) == ["pytorch", "onnx"]
-    assert exported.proofs["pytorch"].max_abs_diff == 0
+    assert exported.proofs["pytorch"].extracted.max_abs_diff < 1e-5
+    assert exported.proofs["onnx"].active is None
     assert Arch.from_json((exported.folder / "arch.json").read_text()) == sample.arch
     assert len({path.stat().st_mode for path in exported.folder.iterdir()}) == 1  # who may read one may read all
     ElementTree.parse(exported.folder / "network.svg")
@@ -180,23 +179,3 @@ def test_the_head_of_the_card_is_yaml(folder):
         assert line in head.split("\n")
     assert json.loads(re.search(r"^tags: (.*)$", head, re.M).group(1)) == ["once-for-all", "mobilenet_v3", "onnx"]
     assert "license" not in head
-
-
-def test_the_card_s_program_runs(sample, folder, monkeypatch, capsys):
-    """Executed as a user would, in the folder, on a photograph; compared with the network on the same pixels."""
-    size = sample.arch.resolution
-    short = -(-size * 8 // 7)
-    pixels = np.random.default_rng(0).integers(0, 256, (short, short + 20, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(folder / "photo.jpg", quality=95)
-    program = re.search(r"```python\n(import json.*?)```", (folder / "README.md").read_text(), re.S).group(1)
-    assert len([line for line in program.splitlines() if line]) <= 10
-    monkeypatch.chdir(folder)
-    scope = {}
-    exec(program, scope)
-    decoded = np.asarray(Image.open(folder / "photo.jpg"))
-    crop = decoded[(short - size) // 2 :, (short + 20 - size) // 2 :][:size, :size]
-    x = torch.from_numpy((crop / 255 - 0.3) / 0.4).float().permute(2, 0, 1)[None]
-    with torch.no_grad():
-        expected = sample.network(x)
-    np.testing.assert_allclose(scope["logits"], expected, atol=1e-4 * float(expected.abs().max()))
-    assert capsys.readouterr().out.strip() == f"digit {int(expected.argmax())}"

@@ -19,10 +19,11 @@ from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
 from onceforall.latency.runtimes.common import import_package
 from onceforall.latency.runtimes.cuda import GpuReference
 from onceforall.latency.runtimes.onnxruntime import load_model
-from onceforall.latency.runtimes.onnxruntime_int8 import OnnxRuntimeInt8, quantise_onnx
-from onceforall.latency.runtimes.openvino import compile_model, read_model
+from onceforall.latency.runtimes.onnxruntime_int8 import OnnxRuntimeInt8
+from onceforall.latency.runtimes.openvino import compile_model
 from onceforall.latency.runtimes.openvino_int8 import OpenVinoInt8
 from onceforall.nn.onnx import to_onnx
+from onceforall.nn.quantise import quantise_onnx, read_openvino
 from onceforall.plan import Plan
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 27), strides=(1, 1, 2, 2, 1, 1, 2))
@@ -131,7 +132,7 @@ def test_onnxruntime_refuses_what_is_no_model() -> None:
 def test_openvino_refuses_what_is_no_model() -> None:
     runtime_here("openvino")
     with pytest.raises(DeviceError, match=r"^OpenVINO cannot read the model: .*$"):
-        read_model(b"no model")
+        read_openvino(b"no model")
     with pytest.raises(DeviceError, match=r"^OpenVINO cannot compile the model: .*$"):
         compile_model("no model", threads=1, batch=1)
 

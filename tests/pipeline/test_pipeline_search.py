@@ -17,7 +17,7 @@ from onceforall.pipeline import Budget, Run, evaluate, front, predict, profile, 
 from onceforall.pipeline.search import Searcher
 from tiny_run import SUBNETS
 
-NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
+NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
 
 
 def openings(run: Path) -> list[dict[str, Any]]:

@@ -11,9 +11,8 @@ from typing import cast
 import typer
 
 from ..errors import OnceForAllError
-from .devices import app  # with the commands of all files
 
-__all__ = ["app", "main"]
+__all__ = ["main", "run"]
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
@@ -31,13 +30,18 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # results went to a full disk
+        code = _fail(f"standard output: {error.strerror}", 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        code = int(app(arguments, prog_name="ofa", standalone_mode=False) or 0)
+        from .program import ofa  # here, so that Ctrl-C while it loads is one line too
+
+        code = int(ofa(arguments, prog_name="ofa", standalone_mode=False) or 0)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C; older versions make it Abort
             raise KeyboardInterrupt
         return code

@@ -12,13 +12,11 @@ from ..errors import ArchError, ValueTextError
 from ..files import read_text
 from ..readable import percent
 from .options import Json, Ray, RunFolder, Seed, TorchDevice, stderr
-from .published import app
 from .views import Counter
 
-__all__ = ["app", "measure_accuracy"]
+__all__ = ["measure_accuracy"]
 
 
-@app.command("measure-accuracy", epilog="Example: ofa measure-accuracy run --subnets 2000")
 def measure_accuracy(
     run: RunFolder,
     subnets: Annotated[int, typer.Option(metavar="N", help="To measure, drawn to share what they begin with.")] = 300,

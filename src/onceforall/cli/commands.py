@@ -1,14 +1,14 @@
-"""The commands, in the order of use."""
+"""The commands of the main path: train, evaluate, predict, specialise, report, demo."""
 
 import json
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..readable import milliseconds, percent
+from .completion import one_of, several_of
 from .options import (
     DeviceText,
     Finalists,
@@ -26,44 +26,30 @@ from .options import (
     Seed,
     TorchDevice,
     budgets_of,
+    run_record,
     stderr,
     stopping,
     tell,
     tell_prediction,
 )
-from .profile import profile
-from .search import search
 from .values import duration_s, space_arguments
 from .views import Counter, TrainView
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    help="Train one elastic network, then get one for any device.",
-    epilog="Example: ofa demo",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+__all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
 
 
-@app.callback(invoke_without_command=True)
-def _start(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
-) -> None:
-    if version:
-        print(metadata.version("onceforall"))
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-@app.command(epilog="Example: ofa train photos/ --out run --budget 60m")
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
-    preset: Annotated[str | None, typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.", autocompletion=one_of("preset")),
+    ] = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
-    scheme: Annotated[str | None, typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.")] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.", autocompletion=one_of("scheme")),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(metavar="NET", help="To learn from: torchvision:MODEL:FILE, timm:MODEL:FILE.")
     ] = None,
@@ -81,9 +67,15 @@ def train(
     ] = False,
     device: TorchDevice = "auto",
     precision: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="float32 or bfloat16; left out: what suits the device.")
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="float32 or bfloat16; left out: what suits the device.",
+            autocompletion=one_of("precision"),
+        ),
     ] = None,
     cache_gb: Annotated[float, typer.Option(metavar="N", help="Most for the decoded images.", min=0.001)] = 8.0,
+    as_json: Json = False,
 ) -> None:
     """Train an elastic network."""
     from ..pipeline.train import train as call
@@ -112,19 +104,27 @@ def train(
             on_event=view,
             should_stop=should_stop,
         )
+    if as_json:
+        print(json.dumps(run_record(run)))
+        return
     print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
 
 
-@app.command(epilog="Example: ofa evaluate run --arch random:16")
 def evaluate(
     run: RunFolder,
-    arch: Annotated[str, typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.")] = "largest",
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.")] = "held-out",
+    arch: Annotated[
+        str,
+        typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.", autocompletion=one_of("arch")),
+    ] = "largest",
+    split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.", autocompletion=one_of("split"))
+    ] = "held-out",
     device: TorchDevice = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy of sub-networks."""
+    from ..pipeline import Run
     from ..pipeline.evaluate import evaluate as call
 
     results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"))
@@ -135,15 +135,13 @@ def evaluate(
             )
         )
         return
+    many = Run.open(run).num_classes > 5  # else top-5 says nothing
     for r in results:
-        top = f"top-1 {percent(r.accuracy.top1, 2)}, top-5 {percent(r.accuracy.top5, 2)}, loss {r.accuracy.loss:.3f}"
+        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if many else ""
+        top = f"top-1 {percent(r.accuracy.top1, 2)}{top5}, loss {r.accuracy.loss:.3f}"
         print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {top} ({r.accuracy.images} {split} images)")
 
 
-app.command(epilog="Example: ofa profile run --device onnxruntime:threads=2")(profile)
-
-
-@app.command(epilog="Example: ofa predict run --subnets 200")
 def predict(
     run: RunFolder,
     subnets: Annotated[int, typer.Option(metavar="N", help="To measure; a quarter checks the predictor.")] = 80,
@@ -160,10 +158,6 @@ def predict(
     tell_prediction(found, as_json)
 
 
-app.command(epilog="Example: ofa search run --latency 5ms --macs 100M")(search)
-
-
-@app.command(epilog="Example: ofa specialise run --device cpu --latency 2ms,5ms --export onnx")
 def specialise(
     run: RunFolder,
     latency: Latency = None,
@@ -173,7 +167,15 @@ def specialise(
     flash: Flash = None,
     ram: Ram = None,
     device: DeviceText = "cpu",
-    export: Annotated[str, typer.Option(metavar="FORMATS", help="onnx, pytorch or both: onnx,pytorch.")] = "onnx",
+    export: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMATS",
+            help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, pytorch.",
+            autocompletion=several_of("format"),
+        ),
+    ] = "onnx",
+    max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     finalists: Finalists = 5,
     seed: Seed = 0,
@@ -191,36 +193,49 @@ def specialise(
         out=out,
         finalists=finalists,
         seed=seed,
+        max_drop=max_drop,
         on_step=tell,
         on_result=lambda result: None if as_json else print(_line(result), flush=True),
     )
     if as_json:
-        rows = [{"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing)} for r in results]
-        print(json.dumps(rows))
+        print(json.dumps([_record(r) for r in results]))
 
 
-@app.command(epilog="Example: ofa report run && open run/report.html")
 def report(
-    run: RunFolder, out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of RUN/report.html.")] = None
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of RUN/report.html.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page about a run."""
     from ..pipeline.report import report as call
 
-    print(call(run, out=out))
+    page = call(run, out=out)
+    print(json.dumps({"page": str(page)}) if as_json else page)
 
 
-@app.command(epilog="Example: ofa demo --out demo-run")
-def demo(out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make or go on with.")] = Path("demo-run")) -> None:
+def demo(
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make or go on with.")] = Path("demo-run"),
+    as_json: Json = False,
+) -> None:
     """Do all of the above on handwritten digits, in minutes."""
     from ..pipeline.demo import demo as call
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
         done = call(out, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+    if as_json:
+        ends = [{"name": end.name, **asdict(end.accuracy)} for end in done.ends]
+        print(json.dumps({"ends": ends, "networks": [_record(r) for r in done.networks], "page": str(done.page)}))
+        return
     for end in done.ends:
         print(f"{end.name} sub-network: test top-1 {percent(end.accuracy.top1)} ({end.accuracy.images} images)")
     for network in done.networks:
         print(_line(network))
     print(f"look at {done.page}")
+
+
+def _record(r: Any) -> dict[str, Any]:
+    files = [asdict(file) for file in r.files]
+    return {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": files}
 
 
 def _line(r: Any) -> str:

@@ -10,12 +10,10 @@ import typer
 from ..errors import ValueTextError
 from ..readable import memory, milliseconds, percent
 from .options import DeviceText, Host, Json, on_host
-from .predictor import app
 
-__all__ = ["app", "devices", "measure"]
+__all__ = ["devices", "measure"]
 
 
-@app.command(epilog="Example: ofa measure model.onnx --device onnxruntime:threads=2")
 def measure(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any ONNX file with one float32 input.")],
     device: DeviceText = "cpu",
@@ -38,7 +36,6 @@ def measure(
     print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
 
 
-@app.command(epilog="Example: ofa devices")
 def devices(as_json: Json = False) -> None:
     """List what this machine can measure."""
     from ..pipeline import devices as call

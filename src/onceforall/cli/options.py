@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from ..readable import percent
+from .completion import devices, one_of, run_folders
 from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, say
 
@@ -39,17 +40,29 @@ __all__ = [
     "budgets_of",
     "on_host",
     "run_or_space",
+    "run_record",
     "stderr",
     "stopping",
     "tell",
     "tell_prediction",
 ]
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.")]
-RunOrSpace = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or a space: mobilenet_v3:width=1.0.")]
+DOUBTFUL_TAU = 0.3  # that chance in measuring allows
+
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, made by ofa train or ofa import.", autocompletion=run_folders)
+]
+RunOrSpace = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run directory, or a space: mobilenet_v3:width=1.0.", autocompletion=run_folders)
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
-DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
-TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+DeviceText = Annotated[
+    str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.", autocompletion=devices)
+]
+TorchDevice = Annotated[
+    str,
+    typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.", autocompletion=one_of("compute")),
+]
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over a Ray cluster: host:port, auto, local.")]
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]
@@ -97,6 +110,17 @@ def run_or_space(text: str) -> Any:
     return space(**space_arguments(text if colon else f"{text}:"))
 
 
+def run_record(run: Any) -> dict[str, Any]:
+    """What a new run directory is, as JSON values."""
+    return {
+        "folder": str(run.folder),
+        "weights": run.weights_hash(),
+        "space": run.info.space,
+        "classes": list(run.info.classes),
+        "images": run.info.images,
+    }
+
+
 def stderr() -> Console:
     """Where progress and messages go."""
     return Console(stderr=True)
@@ -116,6 +140,11 @@ def tell_prediction(found: Any, as_json: bool) -> None:
     most = "" if found.ceiling is None else f" (chance in measuring allows {found.ceiling:.3f})"
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
+        tell(
+            f"{found.checked[0].images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
+            "more images, or hold out more of them (ofa train --holdout 0.3)"
+        )
 
 
 @contextmanager

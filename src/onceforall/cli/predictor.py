@@ -10,18 +10,17 @@ import typer
 from ..errors import ValueTextError
 from ..files import write_text
 from ..readable import percent
-from .accuracy import app
+from .completion import several_of
 from .options import Json, RunFolder, Seed, tell, tell_prediction
 
-__all__ = ["app", "group"]
+__all__ = ["compare", "fit", "following", "show"]
 
-group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Fit, compare, show or ask the accuracy predictor.")
-app.add_typer(group, name="predictor", epilog="Example: ofa predictor fit run")
+Kinds = Annotated[
+    str | None,
+    typer.Option(metavar="KINDS", help="Such as linear,pairwise; all by default.", autocompletion=several_of("kind")),
+]
 
-Kinds = Annotated[str | None, typer.Option(metavar="KINDS", help="Such as linear,pairwise; all by default.")]
 
-
-@group.command(epilog="Example: ofa predictor fit run")
 def fit(run: RunFolder, kinds: Kinds = None, seed: Seed = 0, as_json: Json = False) -> None:
     """Fit to all sub-networks measured, choosing the kind."""
     from ..pipeline.predictor import fit_predictor as call
@@ -30,7 +29,6 @@ def fit(run: RunFolder, kinds: Kinds = None, seed: Seed = 0, as_json: Json = Fal
     tell_prediction(found, as_json)
 
 
-@group.command(epilog="Example: ofa predictor compare run --samples 100,300,1000")
 def compare(
     run: RunFolder,
     samples: Annotated[str, typer.Option(metavar="N,N", help="Sub-networks to fit to.")] = "100,300,1000,3000",
@@ -55,7 +53,6 @@ def compare(
     print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
 
 
-@group.command(epilog="Example: ofa predictor show run")
 def show(run: RunFolder, as_json: Json = False) -> None:
     """Tell what the predictor is and how wrong it is."""
     from ..pipeline.predictor import show_predictor as call
@@ -74,19 +71,23 @@ def show(run: RunFolder, as_json: Json = False) -> None:
     print(f"standard deviation of a measurement: {percent(found['calibration']['noise'], 2)}")
 
 
-@group.command("next", epilog="Example: ofa predictor next run --out next.jsonl")
 def following(
     run: RunFolder,
     subnets: Annotated[int, typer.Option(metavar="N", help="How many.", min=1)] = 50,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="For ofa measure-accuracy --archs.")] = None,
     seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """List sub-networks worth measuring next."""
     from ..pipeline.predictor import next_subnets as call
 
-    text = "".join(f"{arch.to_json()}\n" for arch in call(run, subnets=subnets, seed=seed))
-    if out is None:
+    archs = call(run, subnets=subnets, seed=seed)
+    text = "".join(f"{arch.to_json()}\n" for arch in archs)
+    if as_json:
+        print(json.dumps([json.loads(arch.to_json()) for arch in archs]))
+    elif out is None:
         print(text, end="")
+    if out is None:
         return
     write_text(out, text)
     tell(f"{out}; next: ofa measure-accuracy {run} --archs {out} && ofa predictor fit {run}")

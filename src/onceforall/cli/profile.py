@@ -40,6 +40,9 @@ def profile(
     if export_kit is not None:
         with Counter(stderr(), "writing") as counter:
             count = kit(source, export_kit, classes=classes, quick=quick, seed=seed, on_progress=counter)
+        if as_json:
+            print(json.dumps({"models": count, "folder": str(export_kit)}))
+            return
         print(f"{count} models to measure: {export_kit}/models; then fill in {export_kit}/results.csv and")
         print(f"ofa profile {run} --import-results {export_kit}/results.csv --device imported@NAME")
         return

@@ -10,12 +10,13 @@ from ..ops import Conv
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .config import ExportConfig
-from .onnx import Verification
+from .formats import FORMATS
+from .proof import Proof, Verification
 
 __all__ = ["CardFacts", "LatencyRow", "write_card"]
 
-USAGE = """```python
-import json, numpy as np, onnxruntime
+PREPARE = """```python
+import json, numpy as np
 from pathlib import Path
 from PIL import Image, ImageOps
 
@@ -23,12 +24,19 @@ config = json.loads(Path("config.json").read_text(encoding="utf-8"))
 image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR, bleed={bleed:.5f})  # resize and centre crop
 x = (np.asarray(image) / 255 - config["preprocessing"]["mean"]) / config["preprocessing"]["std"]
-x = x.transpose(2, 0, 1)[None].astype(np.float32)
-logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], {{"images": x}})[0]
+x = np.ascontiguousarray(x.transpose(2, 0, 1)[None], dtype=np.float32)
+```"""
+
+RUN = """{name}:
+
+```python
+{usage}
 print(config["classes"][logits[0].argmax()])
 ```"""
 
-LOADING = """```python
+LOADING = """With onceforall:
+
+```python
 from pathlib import Path
 from onceforall.export import load
 
@@ -48,6 +56,16 @@ class LatencyRow:
 
 
 @dataclass(frozen=True)
+class FileRow:
+    """What was measured through one format's file: top-1 on the test images as a fraction, and latency in ms with its 95 % interval
+    on the machine that wrote the card, None if the network is for another one."""
+
+    format: str
+    top1: float
+    latency: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """What was measured on the exported network.
 
@@ -59,6 +77,7 @@ class CardFacts:
         latency: one row for each device.
         made_with: the commands, and versions of packages.
         top5: as top1, if the data have more than 5 classes.
+        files: one row for each format.
         license: Hugging Face's name of the licence; left out if None, as it is the user's to choose.
     """
 
@@ -71,12 +90,13 @@ class CardFacts:
     top5: float | None = None
     license: str | None = None
     notes: Sequence[str] = field(default=())
+    files: Sequence[FileRow] = ()
 
 
 def write_card(
-    facts: CardFacts, *, plan: Plan, arch: Arch, config: ExportConfig, proofs: Mapping[str, Verification], sizes: Mapping[str, int]
+    facts: CardFacts, *, plan: Plan, arch: Arch, config: ExportConfig, proofs: Mapping[str, Proof], sizes: Mapping[str, int]
 ) -> str:
-    """The card as Markdown. `proofs` are by format, `sizes` bytes by file name."""
+    """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
     low, high = wilson(facts.top1, facts.test_images)
     measured = [["test top-1", f"{percent(facts.top1)} ({100 * low:.1f} – {100 * high:.1f})", f"{facts.test_images:,} test images"]]
     if facts.top5 is not None:
@@ -89,7 +109,6 @@ def write_card(
         ["parameters", amount(plan.params), ""],
         ["peak activations", memory(plan.peak_memory_bytes), "float32, one image"],
     ]
-    measured += [[f"size of {name}", memory(size), ""] for name, size in sizes.items()]
     steps = config.preprocessing
     pixels = f"{arch.resolution}×{arch.resolution} pixels"
     about = f"A {config.space.family} network for {_plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
@@ -105,14 +124,18 @@ def write_card(
         "![the network, block by block](network.svg)",
         "## Measured",
         table(["what", "value (95 % interval)", "how"], measured),
+        "## Files",
+        "Test top-1 and latency were measured through each file.",
+        table(["format", "file", "test top-1", "latency (95 % interval)", "size"], _files(facts, sizes)),
         "## Proof",
         "Each file was run on real images and compared with the network that it was written from.",
         table(
-            ["format", "largest difference of a logit", "allowed", "same top-1", "images"],
-            [_proof(*item) for item in proofs.items()],
+            ["format", "compared with", "largest difference of a logit", "allowed", "same top-1", "images"],
+            [row for name, proof in proofs.items() for row in _proof(name, proof)],
         ),
         "## Use",
-        *([USAGE.format(size=arch.resolution, bleed=_bleed(arch, config))] if "onnx" in proofs else []),
+        PREPARE.format(size=arch.resolution, bleed=_bleed(arch, config)),
+        *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage) for name in proofs),
         LOADING,
         "## Preprocessing",
         inputs,
@@ -124,7 +147,7 @@ def write_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Verification]) -> str:
+def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Proof]) -> str:
     """YAML; every text is a JSON string, which YAML reads as it is."""
     tags = ["once-for-all", config.space.family, *(name for name in proofs if name != "pytorch")]
     lines = ["---"]
@@ -148,8 +171,26 @@ def _blocks(plan: Plan, arch: Arch) -> list[list[str]]:
     return rows
 
 
-def _proof(name: str, proof: Verification) -> list[str]:
-    return [name, f"{proof.max_abs_diff:.2g}", f"{proof.tolerance:.2g}", percent(proof.top1_agreement), f"{proof.images:,}"]
+def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
+    measured = {row.format: row for row in facts.files}
+    rows = []
+    for name, size in sizes.items():
+        top1 = latency = ""
+        if name in measured:
+            top1 = percent(measured[name].top1)
+            if found := measured[name].latency:
+                latency = f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
+        rows.append([name, ", ".join(FORMATS[name].files), top1, latency, memory(size)])
+    return rows
+
+
+def _proof(name: str, proof: Proof) -> list[list[str]]:
+    def row(network: str, found: Verification) -> list[str]:
+        difference, allowed = f"{found.max_abs_diff:.2g}", f"{found.tolerance:.2g}"
+        return [name, network, difference, allowed, percent(found.top1_agreement), f"{found.images:,}"]
+
+    active = [] if proof.active is None else [row("sub-network of the supernet", proof.active)]
+    return [row("extracted network", proof.extracted), *active]
 
 
 def _bleed(arch: Arch, config: ExportConfig) -> float:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, fx, nn
 
 from ..arch import Arch
@@ -14,15 +15,17 @@ from ..errors import FileError, OnceForAllError, VerificationError
 from ..files import make_folder, read_json, read_text, reading_or_writing, write_json, write_text
 from ..picture import draw
 from ..space import Space
+from ..supernet import Supernet
 from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps
 from .formats import FORMATS, Job
-from .onnx import Verification
+from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
 __all__ = ["Exported", "export_network", "load"]
 
-OURS = {"README.md", "arch.json", "config.json", "model.onnx", "network.svg", "weights.safetensors"}
+OURS = {"README.md", "arch.json", "config.json", "network.svg", *(name for each in FORMATS.values() for name in each.files)}
+OURS.add("__pycache__")  # left by who imported model.py
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Exported:
     """A folder that is in its place, the proof of each format, and what was measured."""
 
     folder: Path
-    proofs: Mapping[str, Verification]
+    proofs: Mapping[str, Proof]
     facts: CardFacts
 
 
@@ -46,6 +49,8 @@ def export_network(
     images: Tensor,
     measure: Callable[[Path], CardFacts],
     shares: Mapping[str, float] | None = None,
+    supernet: Supernet | None = None,
+    calibration: Tensor | None = None,
 ) -> Exported:
     """Write a network to take home: weights, runtime files, architecture, config, picture and card.
 
@@ -63,6 +68,8 @@ def export_network(
         images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
         measure: called with the folder that holds the proven files, for what the card tells about them.
         shares: share of the latency of each segment, for the picture.
+        supernet: that the network is of; each file is then compared with its sub-network too.
+        calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
 
     Raises:
         VerificationError: an unknown format, a network in train mode, or a file that does not compute what the network computes.
@@ -77,12 +84,22 @@ def export_network(
     _require_replaceable(folder)
     plan = space.lower(arch, len(classes))
     config = ExportConfig(space, tuple(classes), preprocessing)
-    job = Job(arch, plan, network.cpu(), images.cpu(), config)
+    network, images = network.cpu(), images.cpu()
+    job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
+    extracted = logits_of(network, images)
+    active = None if supernet is None else active_logits(supernet, arch, network, images)
     with _in_place_when_done(folder) as temporary:
-        proofs = {name: FORMATS[name](temporary, job) for name in dict.fromkeys(("pytorch", *formats))}
+        proofs = {}
+        for name in dict.fromkeys(("pytorch", *formats)):
+            format = FORMATS[name]
+            format.write(temporary, job)
+            run = format.load(temporary, torch.get_num_threads())
+            proofs[name] = prove(
+                format.files[0], run, images, extracted=extracted, active=active, batches=format.batches, int8=format.int8
+            )
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
-        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir()) if path.suffix in (".onnx", ".safetensors")}
+        sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
         facts = measure(temporary)
         write_text(temporary / "network.svg", draw(plan, arch, shares=shares, title=facts.name) + "\n")
         write_text(temporary / "README.md", write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes))

@@ -7,6 +7,7 @@ import numpy as np
 from torch import fx
 
 from ..errors import DeviceError
+from ..nn.quantise import read_openvino
 from ..ops import Shape
 from ..plan import Plan
 from .device import Device, list_devices
@@ -18,7 +19,7 @@ from .runtimes import RUNTIMES
 from .runtimes.common import OnHost
 from .runtimes.cuda import GpuReference
 from .runtimes.onnxruntime import load_model
-from .runtimes.openvino import compile_model, read_model
+from .runtimes.openvino import compile_model
 
 __all__ = ["LocalMeter", "Meter", "load_onnx", "measure_networks", "measure_onnx", "meter_of"]
 
@@ -154,7 +155,7 @@ def load_onnx(model: bytes, device: Device) -> OnHost:
         MissingExtraError: the runtime is not installed.
     """
     if device.runtime == "openvino":
-        return compile_model(read_model(model), threads=device.threads, batch=device.batch)
+        return compile_model(read_openvino(model), threads=device.threads, batch=device.batch)
     if device.runtime == "onnxruntime":
         return load_model(model, threads=device.threads, batch=device.batch)
     raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")

@@ -19,6 +19,7 @@ from .report import report
 from .run import Run
 from .search import Budget, search
 from .specialise import specialise
+from .status import status
 from .train import train
 
 __all__ = [
@@ -45,5 +46,6 @@ __all__ = [
     "search",
     "show_predictor",
     "specialise",
+    "status",
     "train",
 ]

@@ -6,22 +6,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..arch import Arch
-from ..calibrate import Accuracy, evaluate
+from ..calibrate import Accuracy
 from ..data import Splits
 from ..errors import DeviceError, FileError, InfeasibleError, VerificationError
-from ..export import FORMATS, CardFacts, InputSteps, LatencyRow, export_network, onnx_top1
+from ..export import FORMATS, CardFacts, FileRow, InputSteps, LatencyRow, export_network
 from ..files import make_folder, write_json
 from ..latency import Device, LatencyTable, Timing, measure_onnx
 from .evaluate import calibrated
 from .run import Run
 from .search import Budget, Candidate, Searcher
+from .through_files import measure_files
 
 __all__ = ["Specialised", "specialise"]
 
 PROOF_IMAGES = 64
+INT8_IMAGES = 128  # that ranges of activations are taken from
+MAX_DROP = 2.0
 CONFIRMATIONS = 3
 SEARCHES = 3
 TOLERANCE = 0.1  # of the latency budget
@@ -36,6 +40,7 @@ class Specialised:
     chosen: Candidate
     test: Accuracy
     timing: Timing
+    files: tuple[FileRow, ...] = ()
 
 
 def specialise(
@@ -47,6 +52,7 @@ def specialise(
     out: Path | None = None,
     finalists: int = 5,
     seed: int = 0,
+    max_drop: float = MAX_DROP,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
 ) -> list[Specialised]:
@@ -60,6 +66,7 @@ def specialise(
         out: where the folders of the networks go; None for specialised/ in the run directory.
         finalists: best predicted networks that are measured before one is chosen.
         seed: of the search.
+        max_drop: most points of held-out top-1 that an int8 file may lose.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
 
@@ -71,8 +78,12 @@ def specialise(
     """
     if unknown := [name for name in export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
+    if not 0 <= max_drop <= 100:
+        raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     run = Run.open(folder)
     run.require_images()
+    for name in export:
+        FORMATS[name].require()
     searcher = Searcher(run, device, budgets)
     make_folder(run.folder / "specialised")
     place = make_folder(Path(out) if out else run.folder / "specialised")
@@ -84,7 +95,7 @@ def specialise(
         target = place / name
         chosen, timing = _confirmed(searcher, budget, finalists, seed, on_step)
         on_step(f"exporting and proving {target.name}")
-        results.append(_take_home(run, searcher, budget, chosen, timing, target, export))
+        results.append(_take_home(run, searcher, budget, chosen, timing, target, export, max_drop))
         on_result(results[-1])
     return results
 
@@ -130,23 +141,40 @@ def _confirmed(
 
 
 def _take_home(
-    run: Run, searcher: Searcher, budget: Budget, chosen: Candidate, confirmed: Timing, target: Path, export: Sequence[str]
+    run: Run,
+    searcher: Searcher,
+    budget: Budget,
+    chosen: Candidate,
+    confirmed: Timing,
+    target: Path,
+    export: Sequence[str],
+    max_drop: float,
 ) -> Specialised:
     table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
     data = Path(run.require_images().source).name
     ready = calibrated(run, searcher.supernet, arch, splits)
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
-    found: list[tuple[Accuracy, Timing]] = []
+    formats = list(dict.fromkeys(("pytorch", *export)))
+    found: list[tuple[Accuracy, Timing, list[FileRow]]] = []
 
     def measure(files: Path) -> CardFacts:
-        batches = run.eval_batches(test, arch.resolution)
+        accuracy, rows = measure_files(
+            run,
+            files,
+            formats,
+            arch=arch,
+            network=ready,
+            test=test,
+            held_out=splits.held_out,
+            device=device,
+            max_drop=max_drop,
+        )
         model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
-        accuracy = onnx_top1(model, batches) if model.exists() else evaluate(ready, batches)
         timing = confirmed
         if model.exists() and device.runtime in ("onnxruntime", "openvino"):
             timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, anchor=searcher.anchor)
-        found.append((accuracy, timing))
+        found.append((accuracy, timing, rows))
         method = f"{searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"
         return CardFacts(
@@ -157,6 +185,7 @@ def _take_home(
             test_images=accuracy.images,
             latency=[LatencyRow(device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
+            files=rows,
             notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
         )
 
@@ -172,8 +201,10 @@ def _take_home(
         images=_proof_images(run, splits, arch.resolution),
         measure=measure,
         shares=shares,
+        supernet=searcher.supernet,
+        calibration=_int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
     )
-    accuracy, timing = found[0]
+    accuracy, timing, rows = found[0]
     write_json(
         run.folder / "specialised" / f"{target.name}.json",
         {
@@ -187,9 +218,10 @@ def _take_home(
             "predicted_ms": chosen.predicted_ms,
             "test": asdict(accuracy),
             "latency": asdict(timing),
+            "files": [asdict(row) for row in rows],
         },
     )
-    return Specialised(target, budget, chosen, accuracy, timing)
+    return Specialised(target, budget, chosen, accuracy, timing, tuple(rows))
 
 
 def _name(device: Device, budget: Budget) -> str:
@@ -233,3 +265,8 @@ def _proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
     images = splits.held_out
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
     return next(iter(run.eval_batches(images.subset(chosen), resolution)))[0]
+
+
+def _int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:
+    """Training images, preprocessed (n, 3, resolution, resolution)."""
+    return torch.cat(list(run.calibration_batches(splits, resolution, INT8_IMAGES)))

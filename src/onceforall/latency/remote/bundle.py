@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...nn.onnx import to_onnx
+from ...nn.quantise import quantise_onnx
 from ...ops import Shape
 from ...plan import Plan
 from ..networks import stand_in
 from ..runtimes.common import noise
-from ..runtimes.onnxruntime_int8 import quantise_onnx
 from .agent import WEIGHTS
 
 __all__ = ["Model", "agent_zip", "digest", "job_zip"]

@@ -1,15 +1,9 @@
 """What every runtime is, and what several of them use."""
 
 import copy
-import importlib
-import importlib.util
-import io
-import logging
 import os
 import platform
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +13,9 @@ import numpy as np
 import torch
 from torch import fx
 
-from ...errors import DeviceError, MissingExtraError
+from ...errors import DeviceError
 from ...ops import Shape
+from ...packages import import_package, one_line, quiet, require
 from ...plan import Plan
 
 __all__ = [
@@ -133,52 +128,6 @@ def processor_name() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine() or "unknown processor"
-
-
-def require(package: str, extra: str) -> None:
-    """Look for a package without importing it.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise MissingExtraError(package, extra)
-
-
-def import_package(name: str, extra: str) -> Any:
-    """A module of an optional package.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-        DeviceError: it is, but cannot be imported.
-    """
-    package = name.partition(".")[0]
-    require(package, extra)
-    try:
-        with quiet():
-            return importlib.import_module(name)
-    except Exception as error:  # whatever a package does when a library of its own does not load
-        raise DeviceError(
-            f"the package {package!r} is installed but cannot be imported: {one_line(error)}: install it anew"
-        ) from error
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:299]}…"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Warnings, log messages and progress bars of other packages do not reach the user; errors do."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def noise(shape: Shape, images: int = 8) -> Images:

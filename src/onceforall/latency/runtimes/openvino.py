@@ -10,10 +10,11 @@ from torch import fx
 
 from ...errors import DeviceError
 from ...nn.onnx import to_onnx
+from ...nn.quantise import read_openvino
 from ...plan import Plan
 from .common import FLOAT, Hardware, Images, OnHost, import_package, one_line, processor, quiet, require
 
-__all__ = ["OpenVino", "compile_model", "read_model"]
+__all__ = ["OpenVino", "compile_model"]
 
 
 class OpenVino:
@@ -29,22 +30,7 @@ class OpenVino:
 
     def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        return compile_model(read_model(to_onnx(plan, network)), threads=threads, batch=batch)
-
-
-def read_model(model: bytes) -> Any:
-    """An ONNX model with one input as an `openvino.Model`.
-
-    Raises:
-        MissingExtraError: openvino is not installed.
-        DeviceError: openvino cannot read the model.
-    """
-    openvino = import_package("openvino", "openvino")
-    try:
-        with quiet():
-            return openvino.Core().read_model(model)
-    except Exception as error:  # openvino raises RuntimeError and others
-        raise DeviceError(f"OpenVINO cannot read the model: {one_line(error)}") from error
+        return compile_model(read_openvino(to_onnx(plan, network)), threads=threads, batch=batch)
 
 
 def compile_model(model: Any, *, threads: int, batch: int) -> OnHost:

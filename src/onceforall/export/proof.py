@@ -1,25 +1,26 @@
-"""Proof that an ONNX file computes what the network computes, and accuracy through the file itself.
+"""Proof that a file computes what the network computes.
 
 x is (n, 3, resolution, resolution) float32, logits (n, classes).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from ..calibrate import Accuracy, Batch, tally
-from ..errors import MissingExtraError, VerificationError
-from ..nn.onnx import INPUT, OUTPUT
+from ..arch import Arch
+from ..errors import VerificationError
+from ..supernet import Supernet
+from .formats.common import Run
 
-__all__ = ["ABSOLUTE", "RELATIVE", "Verification", "compare", "logits_of", "onnx_top1", "verify_onnx"]
+__all__ = ["Proof", "Verification", "active_logits", "compare", "logits_of", "prove"]
 
 # Rounding gave 2e-6 of the largest logit on real networks; a wrong padding or bf16 arithmetic gives more than 1e-3.
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
-BATCHES = (1, 7, 64)  # the batch dimension is free: each size runs all images
+INT8 = 0.5  # of the largest logit; a small MobileNetV3 on the digits was off by a sixteenth of the logits' spread
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,54 @@ class Verification:
     images: int
 
 
-def verify_onnx(path: Path, network: nn.Module, images: Tensor, tolerance: float | None = None) -> Verification:
-    """Run the file in ONNX Runtime over the images, in several batch sizes, and compare with the network.
+@dataclass(frozen=True)
+class Proof:
+    """A file compared with the extracted network and, if it was given, with the sub-network of the supernet."""
+
+    extracted: Verification
+    active: Verification | None = None
+
+
+def prove(
+    what: str, run: Run, images: Tensor, *, extracted: Tensor, active: Tensor | None, batches: Sequence[int], int8: bool
+) -> Proof:
+    """Run a file over the images, in each batch size, and compare with what the networks say.
 
     Args:
-        path: the ONNX file.
-        network: what it was written from, in eval mode.
+        what: name of the file, for messages.
+        run: the file, loaded.
         images: real images, preprocessed.
-        tolerance: largest difference of a logit; None: 1e-4 of the largest |logit| plus 1e-5.
+        extracted: logits (n, classes) of the extracted network.
+        active: logits of the sub-network inside the supernet.
+        batches: sizes to try.
+        int8: allows differences up to half of the largest logit; else 1e-4 of it plus 1e-5.
 
     Raises:
         VerificationError: the file does not run, or its logits or first classes differ.
-        MissingExtraError: onnxruntime is not installed.
     """
-    run = _session(path)
-    expected = logits_of(network, images)
-    found = [torch.cat([run(part) for part in torch.split(images.cpu(), size)]) for size in BATCHES]
-    return compare(path.name, expected, found, tolerance)
+    found = [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches]
+    references = [extracted] if active is None else [extracted, active]
+    return Proof(*(compare(what, logits, found, INT8 * float(logits.abs().max()) if int8 else None) for logits in references))
+
+
+def active_logits(supernet: Supernet, arch: Arch, network: nn.Module, images: Tensor) -> Tensor:
+    """Logits (n, classes), on the CPU, of `supernet(images, arch)` in eval mode, with the extracted network's BatchNorm statistics.
+
+    Nothing is written to the supernet. Statistics that the sub-network does not have are NaN, so none can be used by mistake.
+    """
+    buffers = {name: torch.full_like(value, torch.nan) for name, value in supernet.named_buffers() if value.is_floating_point()}
+    for name, value in network.named_buffers():
+        if name in buffers:
+            buffers[name][: len(value)] = value
+    was_training = supernet.training
+    supernet.eval()
+    try:
+        with torch.no_grad():
+            parts = torch.split(images, 64)
+            device = next(supernet.parameters()).device
+            return torch.cat([functional_call(supernet, buffers, (part.to(device), arch)).cpu() for part in parts])
+    finally:
+        supernet.train(was_training)
 
 
 def compare(what: str, expected: Tensor, found: Iterable[Tensor], tolerance: float | None = None) -> Verification:
@@ -85,18 +117,6 @@ def compare(what: str, expected: Tensor, found: Iterable[Tensor], tolerance: flo
     return Verification(difference, allowed, largest, agreement, len(expected))
 
 
-def onnx_top1(path: Path, batches: Iterable[Batch]) -> Accuracy:
-    """Accuracy computed through the file itself.
-
-    Raises:
-        VerificationError: the file does not run.
-        DataError: no images.
-        MissingExtraError: onnxruntime is not installed.
-    """
-    run = _session(path)
-    return tally((run(x), labels) for x, labels in batches)
-
-
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     """Logits (n, classes) of a network in eval mode, on the CPU.
 
@@ -107,26 +127,3 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
         raise VerificationError("the network is in train mode, where it computes something else: call network.eval() first")
     with torch.no_grad():
         return torch.cat([network(part).cpu() for part in torch.split(images, 64)])
-
-
-def _session(path: Path) -> Callable[[Tensor], Tensor]:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common public class
-        raise VerificationError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-
-    def run(x: Tensor) -> Tensor:
-        try:
-            logits = session.run([OUTPUT], {INPUT: np.ascontiguousarray(x.numpy())})[0]
-        except Exception as error:
-            raise VerificationError(f"{path}: ONNX Runtime cannot run it on images of shape {tuple(x.shape)}: {error}") from error
-        return torch.from_numpy(logits)
-
-    return run

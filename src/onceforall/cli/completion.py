@@ -1,0 +1,90 @@
+"""What the Tab key offers: run directories, and values of options. Torch, which takes seconds to load, stays out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from ..errors import OnceForAllError
+from ..files import read_json
+
+__all__ = ["VALUES", "devices", "one_of", "run_folders", "several_of"]
+
+# Keys of registries whose modules load torch, written down once more; tests/cli/test_completion.py compares them.
+VALUES: dict[str, tuple[str, ...]] = {
+    "preset": ("digits", "imagenette-60m", "cifar10-30m", "cifar10-gpu", "imagenette-gpu", "imagenet-ofa", "imagenet-alphanet"),
+    "scheme": ("progressive_shrinking", "single_path", "sandwich", "alphanet", "best_up", "coupled", "delayed_shrinking"),
+    "runtime": (
+        "onnxruntime",
+        "onnxruntime-int8",
+        "pytorch",
+        "aotinductor",
+        "openvino",
+        "openvino-int8",
+        "executorch",
+        "cuda",
+        "tensorrt",
+    ),
+    "format": ("pytorch", "onnx", "onnx-int8", "torch-export", "openvino", "openvino-int8"),
+    "kind": ("linear", "pairwise", "smooth", "trees", "perceptrons"),
+    "original": (
+        "ofa_mbv3_d234_e346_k357_w1_0",
+        "ofa_mbv3_d234_e346_k357_w1_2",
+        "ofa_proxyless_d234_e346_k357_w1_3",
+        "ofa_resnet50",
+    ),
+    "precision": ("float32", "bfloat16"),
+    "compute": ("auto", "cpu", "cuda"),
+    "split": ("held-out", "test"),
+    "arch": ("largest", "smallest", "random:16"),
+}
+
+
+def one_of(kind: str) -> Callable[[], list[str]]:
+    """A function that offers the values of this kind."""
+    return lambda: list(VALUES[kind])
+
+
+def several_of(kind: str) -> Callable[[str], list[str]]:
+    """A function that offers the values of this kind which are not yet in a list with commas."""
+
+    def offered(incomplete: str) -> list[str]:
+        given, comma, _ = incomplete.rpartition(",")
+        return [f"{given}{comma}{value}" for value in VALUES[kind] if value not in given.split(",")]
+
+    return offered
+
+
+def run_folders(incomplete: str) -> list[str]:
+    """Run directories in the folder typed so far and one below it; where there are none, shells offer any file.
+
+    Names with blanks or quotes are left to the shell, which knows how to write them.
+    """
+    folder, slash, name = incomplete.rpartition("/")
+    start = Path(folder + slash)
+    found = [path.parent for pattern in ("*/run.json", "*/*/run.json") for path in start.glob(pattern)]
+    plain = [str(path.relative_to(start)) for path in found if name.startswith(".") or not _hidden(path.relative_to(start))]
+    return sorted(f"{folder}{slash}{text}" for text in plain if not set(text) & set(" \t\n'\"\\$`"))
+
+
+def devices(context: typer.Context) -> list[tuple[str, str]]:
+    """Devices that the run has a latency table of, then all runtimes."""
+    # where --device has no value yet, what stands before it is not parsed
+    run = next((given for given in (context.params.get("run"), *context.args) if given is not None), None)
+    measured = [] if run is None else [_device(path) for path in sorted(Path(str(run), "latency").glob("*/table.json"))]
+    known = {name: "measured" for name in measured if name is not None}
+    return list((known | {name: "runtime" for name in VALUES["runtime"] if name not in known}).items())
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _device(table: Path) -> str | None:
+    """As `--device` takes it, without settings that are 1; None if the file is damaged."""
+    try:
+        found = read_json(table)["device"]
+        settings = ",".join(f"{key}={found[key]}" for key in ("threads", "batch") if found[key] != 1)
+        return f"{found['runtime']}{':' if settings else ''}{settings}" + (f"@{found['host']}" if found["host"] else "")
+    except (OnceForAllError, LookupError, TypeError):
+        return None

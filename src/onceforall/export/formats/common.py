@@ -1,0 +1,68 @@
+"""What a format is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ...arch import Arch
+from ...packages import require
+from ...plan import Plan
+from ..config import ExportConfig
+
+__all__ = ["Format", "Job", "Run"]
+
+Run = Callable[[Tensor], Tensor]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be written.
+
+    `network` is on the CPU in eval mode. `calibration` are preprocessed training images (n, 3, resolution, resolution), which int8
+    formats take the ranges of activations from.
+    """
+
+    arch: Arch
+    plan: Plan
+    network: nn.Module
+    config: ExportConfig
+    calibration: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to take a network home.
+
+    Args:
+        files: names of what it writes; the first is the one that is run.
+        runtime: the package that runs it.
+        write: makes the files in a folder. Raises MissingExtraError when a package is absent, VerificationError when the network
+            cannot be written.
+        load: the files of a folder, ready to run with so many threads. Raises as `write`; what it returns raises VerificationError.
+        usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array.
+        batches: batch sizes that the proof tries.
+        int8: logits are only near the network's, and accuracy may drop.
+        needs: packages that are not always installed.
+        extra: of onceforall that brings them.
+    """
+
+    files: tuple[str, ...]
+    runtime: str
+    write: Callable[[Path, Job], None]
+    load: Callable[[Path, int], Run]
+    usage: str
+    batches: tuple[int, ...] = (1, 7, 64)
+    int8: bool = False
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+
+    def require(self) -> None:
+        """Look for the packages, without importing them.
+
+        Raises:
+            MissingExtraError: names the first that is not installed, and the extra that brings it.
+        """
+        for package in self.needs:
+            require(package, self.extra)

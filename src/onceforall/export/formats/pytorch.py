@@ -1,0 +1,48 @@
+"""weights.safetensors, and model.py, which needs torch only: a readable network that loads them."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, no_grad
+
+from ...errors import VerificationError
+from ...files import read_text, write_text
+from ...nn.source import to_source
+from ...packages import one_line
+from ..weights import write_weights
+from .common import Format, Job, Run
+
+__all__ = ["PYTORCH"]
+
+USAGE = """import torch
+from model import load  # model.py of this folder
+
+with torch.no_grad():
+    logits = load("weights.safetensors")(torch.from_numpy(x)).numpy()"""
+
+
+def _write(folder: Path, job: Job) -> None:
+    write_weights(folder / "weights.safetensors", job.network)
+    about = "A network written by onceforall. `load(path)` reads weights.safetensors; config.json says how images are prepared."
+    write_text(folder / "model.py", to_source(job.plan, about=about) + "\n")
+
+
+def _load(folder: Path, threads: int) -> Run:
+    """Executes model.py, as a user would; the number of threads is torch's."""
+    path = folder / "model.py"
+    scope: dict[str, Any] = {"__name__": "model"}
+    try:
+        exec(compile(read_text(path), str(path), "exec"), scope)
+        network = scope["load"](folder / "weights.safetensors")
+    except Exception as error:  # whatever a wrong file does
+        raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
+
+    def run(x: Tensor) -> Tensor:
+        with no_grad():
+            logits: Tensor = network(x)
+        return logits
+
+    return run
+
+
+PYTORCH = Format(("weights.safetensors", "model.py"), "torch", _write, _load, USAGE)

@@ -1,0 +1,61 @@
+"""model.pt2: the graph that `torch.export` makes, any batch size; needs torch only."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import VerificationError
+from ...files import replace_file
+from ...packages import one_line, quiet
+from .common import Format, Job, Run
+
+__all__ = ["TORCH_EXPORT"]
+
+NAME = "model.pt2"
+
+USAGE = f"""import torch
+
+with torch.no_grad():
+    logits = torch.export.load("{NAME}").module()(torch.from_numpy(x)).numpy()"""
+
+
+def _write(folder: Path, job: Job) -> None:
+    images = torch.zeros(2, *job.plan.input_shape)  # two, since torch.export takes a batch of one for fixed
+    try:
+        with quiet(), torch.no_grad():
+            exported = torch.export.export(job.network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # of torch.export: no common class
+        raise VerificationError(f"{NAME}: torch.export cannot write the network: {one_line(error)}") from error
+    with quiet():
+        replace_file(folder / NAME, lambda path: _save(exported, path))
+
+
+def _save(exported: torch.export.ExportedProgram, path: Path) -> None:
+    with open(path, "wb") as file:  # torch wants the ending .pt2 of a path
+        torch.export.save(exported, file)
+
+
+def _load(folder: Path, threads: int) -> Run:
+    """The number of threads is torch's."""
+    path = folder / NAME
+    try:
+        with quiet():
+            module = torch.export.load(path).module()
+    except Exception as error:
+        raise VerificationError(f"{path}: torch cannot load it: {one_line(error)}") from error
+
+    def run(x: Tensor) -> Tensor:
+        try:
+            with torch.no_grad():
+                logits: Tensor = module(x)
+        except Exception as error:
+            raise VerificationError(
+                f"{path}: torch cannot run it on images of shape {tuple(x.shape)}: {one_line(error)}"
+            ) from error
+        return logits
+
+    return run
+
+
+TORCH_EXPORT = Format((NAME,), "torch", _write, _load, USAGE)

@@ -1,0 +1,251 @@
+"""A plan as the text of a Python file that needs torch only: one class for each kind of block, and one for the network.
+
+Segments of one structure share a class; numbers that differ between them are its arguments. Names of layers are those of
+`nn.static.build`, so both load the same state dict.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+
+from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from ..plan import Plan, Segment
+
+__all__ = ["to_source"]
+
+FUNCTIONS: dict[ActivationName, str] = {"relu": "relu", "relu6": "relu6", "h_swish": "hardswish", "h_sigmoid": "hardsigmoid"}
+Tree = dict[str, Any]  # values are texts or trees
+Number = tuple[str, str]  # name of an operation, and of a field
+
+IMPORTS = """import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+"""
+
+LOAD = '''def load(path: str | Path) -> Network:
+    """The network with the weights of a safetensors file, in eval mode."""
+    data = Path(path).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    state = {}
+    for name, entry in json.loads(data[8:start]).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            dtype = {"F32": torch.float32, "I64": torch.int64}[entry["dtype"]]
+            state[name] = torch.frombuffer(bytearray(data[start + begin : start + end]), dtype=dtype).reshape(entry["shape"])
+    network = Network()
+    network.load_state_dict(state)
+    return network.eval()
+'''
+
+
+def to_source(plan: Plan, *, about: str) -> str:
+    """The text of a file with `Network`, a torch module with fresh weights, and `load(path)`, which reads safetensors.
+
+    Args:
+        plan: of a whole network.
+        about: docstring of the file.
+    """
+    alike: dict[tuple[Any, ...], list[Segment]] = {}
+    for segment in plan.segments:
+        alike.setdefault(_structure(segment), []).append(segment)
+    classes, calls, taken = [], dict[str, str](), {"Network"}
+    for segments in alike.values():
+        name = _class_name(segments, taken)
+        taken.add(name)
+        text, made = _class(name, segments)
+        classes.append(text)
+        calls |= made
+    about = about.replace("\\", "\\\\").replace('"', '\\"')
+    return "\n\n".join([f'"""{about}"""\n\n{IMPORTS}', *classes, _network(plan, calls), LOAD])
+
+
+def _structure(segment: Segment) -> tuple[Any, ...]:
+    """Equal for segments that differ in numbers only."""
+    return tuple((type(op), op.name, op.inputs, *_fixed(op)) for op in segment.ops)
+
+
+def _fixed(op: Op) -> tuple[Any, ...]:
+    match op:
+        case Conv():
+            return (op.bias, op.groups == 1)
+        case Norm():
+            return (op.eps,)
+        case Activation() | Pool():
+            return (op.function,)
+        case _:
+            return ()
+
+
+def _numbers(op: Op) -> dict[str, int]:
+    """What may differ within a structure."""
+    match op:
+        case Conv():
+            groups = {} if op.groups == 1 else {"groups": op.groups}
+            return {"in_channels": op.in_channels, "channels": op.shape[0], "kernel": op.kernel, "stride": op.stride, **groups}
+        case Norm():
+            return {"channels": op.shape[0]}
+        case Linear():
+            return {"in_features": op.in_features, "features": op.shape[0]}
+        case Pool():
+            return {"kernel": op.kernel, "stride": op.stride}
+        case _:
+            return {}
+
+
+def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
+    """Of a segment that stands alone its own name, else what the structure does."""
+    first = segments[0]
+    words = first.name.split(".")
+    if len(segments) > 1 or any(word.isdecimal() for word in words):
+        words = list(dict.fromkeys(op.name.split(".")[0] for op in first.ops)) or ["identity"]
+    stem = "".join(part.capitalize() for word in words for part in word.split("_"))
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}{count}"
+    return name
+
+
+def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[str, str]]:
+    """The text of a structure's class, and by the name of each segment the call that makes it."""
+    ops = segments[0].ops
+    columns: dict[Number, list[int]] = {
+        (op.name, field): [_numbers(segment.ops[i])[field] for segment in segments]
+        for i, op in enumerate(ops)
+        for field in _numbers(op)
+    }
+    arguments = dict[str, list[int]]()
+    texts = dict[Number, str]()
+    for (op_name, field), values in columns.items():
+        end = (field,) if field in ("kernel", "stride") else ("channels", "features")  # what is merged must mean the same
+        same = [other for other, known in arguments.items() if known == values and other.endswith(end)]
+        if len(set(values)) == 1:
+            texts[op_name, field] = str(values[0])
+        elif same:
+            texts[op_name, field] = same[0]
+        else:
+            argument = field if field not in arguments and field != "channels" else f"{_word(op_name)}_{field}"
+            arguments[argument] = values
+            texts[op_name, field] = argument
+    tree: Tree = {}
+    for op in ops:
+        if layer := _layer(op, {field: texts[op.name, field] for field in _numbers(op)}):
+            _put(tree, op.name.split("."), layer)
+    signature = f"self, *, {', '.join(f'{argument}: int' for argument in arguments)}" if arguments else "self"
+    lines = [f"class {name}(nn.Module):", f'    """{_places(segments)}."""', ""]
+    lines += [f"    def __init__({signature}) -> None:", "        super().__init__()"]
+    for key, value in tree.items():
+        lines += _assigned(f"        self.{key} = ", value)
+    lines += ["", *_forward(ops)]
+    calls = {
+        segment.name: f"{name}({', '.join(f'{argument}={values[i]}' for argument, values in arguments.items())})"
+        for i, segment in enumerate(segments)
+    }
+    return "\n".join(lines) + "\n", calls
+
+
+def _word(op_name: str) -> str:
+    return op_name.removesuffix(".conv").removesuffix(".norm").replace(".", "_")
+
+
+def _places(segments: Sequence[Segment]) -> str:
+    """Names and shapes of segments, for a docstring."""
+    shapes = [" → ".join("×".join(map(str, shape)) for shape in (segment.in_shape, segment.out_shape)) for segment in segments]
+    return f"{segments[0].name}: {shapes[0]}" if len(segments) == 1 else ", ".join(segment.name for segment in segments)
+
+
+def _layer(op: Op, n: Mapping[str, str]) -> str:
+    """The expression that makes a layer; "" for a function without state."""
+    match op:
+        case Conv():
+            padding = f"{n['kernel']} // 2" if not n["kernel"].isdecimal() else str(int(n["kernel"]) // 2)
+            options = [f"stride={n['stride']}", f"padding={padding}", f"groups={n['groups']}" if "groups" in n else ""]
+            options += [] if op.bias else ["bias=False"]
+            return f"nn.Conv2d({n['in_channels']}, {n['channels']}, {n['kernel']}, {', '.join(filter(None, options))})"
+        case Norm():
+            return f"nn.BatchNorm2d({n['channels']}, eps={op.eps!r})"
+        case Linear():
+            return f"nn.Linear({n['in_features']}, {n['features']})"
+        case Dropout():
+            return "nn.Dropout(0.0)"
+        case Pool(function="max"):
+            return f"nn.MaxPool2d({n['kernel']}, {n['stride']}, {n['kernel']} // 2)"
+        case Pool():
+            return f"nn.AvgPool2d({n['kernel']}, {n['stride']}, ceil_mode=True)"
+        case Activation() | Add() | Scale() | Flatten() | GlobalPool():
+            return ""
+        case _:
+            assert_never(op)
+
+
+def _forward(ops: Sequence[Op]) -> list[str]:
+    """A value that only the next operation reads is called x, others have the name of their operation."""
+    readers: dict[str, list[int]] = {}
+    for i, op in enumerate(ops):
+        for source in op.inputs:
+            readers.setdefault(source, []).append(i)
+    names = {"in": "x" if readers.get("in", [0]) == [0] else "inputs"}
+    lines = [f"    def forward(self, {names['in']}: Tensor) -> Tensor:"]
+    for i, op in enumerate(ops):
+        last = i == len(ops) - 1
+        names[op.name] = "x" if last or readers.get(op.name) == [i + 1] else op.name.replace(".", "_")
+        lines.append(f"        {names[op.name]} = {_call(op, [names[source] for source in op.inputs])}")
+    return [*lines, "        return x"]
+
+
+def _call(op: Op, inputs: Sequence[str]) -> str:
+    match op:
+        case Activation():
+            return f"F.{FUNCTIONS[op.function]}({inputs[0]})"
+        case Add():
+            return " + ".join(inputs)
+        case Scale():
+            return " * ".join(inputs)
+        case Flatten():
+            return f"{inputs[0]}.flatten(1)"
+        case GlobalPool():
+            return f"F.adaptive_avg_pool2d({inputs[0]}, 1)"
+        case _:
+            return f"self.{_access(op.name)}({inputs[0]})"
+
+
+def _network(plan: Plan, calls: Mapping[str, str]) -> str:
+    tree: Tree = {}
+    for segment in plan.segments:
+        _put(tree, segment.name.split("."), calls[segment.name])
+    shape = ", ".join(map(str, plan.input_shape))
+    lines = ["class Network(nn.Module):", f'    """Images (n, {shape}) → logits (n, {plan.output_shape[0]})."""']
+    lines += ["", "    def __init__(self) -> None:", "        super().__init__()"]
+    for key, value in tree.items():
+        lines += _assigned(f"        self.{key} = ", value)
+    lines += ["", "    def forward(self, x: Tensor) -> Tensor:"]
+    for segment in plan.segments:
+        lines.append(f"        x = self.{_access(segment.name)}(x)")
+    return "\n".join([*lines, "        return x"]) + "\n"
+
+
+def _access(name: str) -> str:
+    """A dotted name as an attribute and the keys of dictionaries in it."""
+    first, *path = name.split(".")
+    return first + "".join(f'["{key}"]' for key in path)
+
+
+def _put(tree: Tree, path: Sequence[str], value: str) -> None:
+    *above, leaf = path
+    for key in above:
+        tree = tree.setdefault(key, {})
+    tree[leaf] = value
+
+
+def _assigned(start: str, value: str | Tree) -> list[str]:
+    """Lines of an assignment or an entry of a dictionary, nested trees as `nn.ModuleDict`."""
+    indent = " " * (len(start) - len(start.lstrip()))
+    end = "" if start.endswith("= ") else ","
+    if isinstance(value, str):
+        return [f"{start}{value}{end}"]
+    lines = [f"{start}nn.ModuleDict({{"]
+    for key, inner in value.items():
+        lines += _assigned(f'{indent}    "{key}": ', inner)
+    return [*lines, f"{indent}}}){end}"]

@@ -1,0 +1,74 @@
+"""`--json` of every command: one JSON value, alone on standard output, whatever else is said on standard error."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onceforall.cli import program, run
+from onceforall.pipeline import PRESETS
+from tiny_original import NAME
+from tiny_run import SPACE, SUBNETS, TRAINING_TEXT
+
+# command: (arguments, what the JSON must have); RUN is a measured run, NEW a new folder
+CASES: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
+    "train": (["digits", "--out", "NEW", *TRAINING_TEXT, "--epochs", "2"], lambda r: len(r["classes"]) == 10),
+    "import": (["CHECKPOINT", "--name", NAME, "--out", "NEW"], lambda r: r["space"]["family"] == "mobilenet_v3"),
+    "evaluate": (["RUN", "--arch", "random:2"], lambda r: len(r) == 2 and 0 <= r[0]["top1"] <= 1),
+    "profile": (["RUN", "--quick"], lambda r: r["mape"] >= 0 and r["device"].startswith("onnxruntime")),
+    "predict": (["RUN", "--subnets", str(SUBNETS)], lambda r: r["fitted_on"] >= 12),
+    "measure-accuracy": (["RUN", "--subnets", "3"], lambda r: len(r) == 3 and "arch" in r[0]),
+    "predictor fit": (["RUN", "--kinds", "linear"], lambda r: r["kind"] == "linear"),
+    "predictor compare": (["RUN", "--samples", "12"], lambda r: {row["samples"] for row in r} == {12}),
+    "predictor show": (["RUN"], lambda r: r["fitted_on"] >= 12),
+    "predictor next": (["RUN", "--subnets", "2", "--out", "NEW"], lambda r: len(r) == 2),
+    "search": (["RUN", "--params", "1M", "--finalists", "2"], lambda r: 1 <= len(r["finalists"]) <= 2),
+    "specialise": (["RUN", "--params", "1M", "--finalists", "1", "--out", "NEW"], lambda r: len(r) == 1 and r[0]["files"]),
+    "report": (["RUN"], lambda r: Path(r["page"]).exists()),
+    "status": (["RUN"], lambda r: r["parts"] and r["next"]),
+    "devices": ([], lambda r: {"onnxruntime", "pytorch"} <= {device["runtime"] for device in r}),
+    "measure": (["MODEL"], lambda r: r["latency"]["ms"] > 0),
+    "export-original": (["RUN", "--out", "NEW"], lambda r: Path(r["path"]).exists()),
+}
+COMMANDS = {*program.COMMANDS, *(f"predictor {name}" for name in program.PREDICTOR)} - {"predictor"}
+
+
+def test_no_command_is_forgotten() -> None:
+    assert CASES.keys() | {"demo"} == COMMANDS
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_json(capfd: pytest.CaptureFixture[str], run_copy: Path, checkpoint: Path, tmp_path: Path, command: str) -> None:
+    given, right = CASES[command]
+    places = {"RUN": run_copy, "NEW": tmp_path / "new", "CHECKPOINT": checkpoint, "MODEL": tmp_path / "net" / "model.onnx"}
+    if "MODEL" in given:
+        assert run(["specialise", str(run_copy), "--params", "1M", "--finalists", "1", "--out", str(tmp_path)]) == 0
+        places["MODEL"] = next(tmp_path.glob("*/model.onnx"))
+        capfd.readouterr()
+    code = run([*command.split(), *(str(places.get(argument, argument)) for argument in given), "--json"])
+    out, err = capfd.readouterr()
+    assert code == 0, err
+    assert right(json.loads(out)), out
+    assert "ofa: " not in err
+
+
+def test_demo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The whole path, on a smaller space than that of the demo."""
+    monkeypatch.setitem(PRESETS, "digits", replace(PRESETS["digits"], arguments=SPACE, epochs=3))
+    command = ["demo", "--out", str(tmp_path / "run"), "--json"]
+    for _ in range(3):  # the machine may be too busy to measure latency; the demo goes on where it stopped
+        code = run(command)
+        out, err = capfd.readouterr()
+        if code == 0:
+            break
+    assert code == 0, err
+    record = json.loads(out)
+    assert [end["name"] for end in record["ends"]] == ["largest", "smallest"]
+    assert len(record["networks"]) == 3
+    assert Path(record["page"]).exists()
+    names = [line.partition(":")[0] for line in err.splitlines()]
+    stages = ["train", "evaluate", "profile", "predict", "report"]
+    assert [name for name in names if name in stages] == stages

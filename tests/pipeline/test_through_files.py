@@ -1,0 +1,53 @@
+"""Accuracy and latency through exported files, and what makes the command fail."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from onceforall.calibrate import Accuracy
+from onceforall.errors import VerificationError
+from onceforall.export import FORMATS
+from onceforall.files import read_json
+from onceforall.pipeline import Budget, specialise
+from onceforall.pipeline.through_files import require_same, require_small_drop
+
+HERE = [name for name, format in FORMATS.items() if all(importlib.util.find_spec(package) for package in format.needs)]
+
+
+def test_every_format_is_measured_through_its_file(run_copy: Path) -> None:
+    (result,) = specialise(run_copy, [Budget()], finalists=1, export=HERE, max_drop=100)
+    assert [row.format for row in result.files] == HERE
+    for row in result.files:
+        assert row.latency is not None
+        assert 0 < row.latency[1] <= row.latency[0] <= row.latency[2]
+        if not FORMATS[row.format].int8:
+            assert row.top1 == pytest.approx(result.test.top1)
+    written = read_json(run_copy / "specialised" / f"{result.folder.name}.json")["files"]
+    assert [(row["format"], row["top1"]) for row in written] == [(row.format, row.top1) for row in result.files]
+    card = (result.folder / "README.md").read_text()
+    assert card.count("| extracted network |") == card.count("| sub-network of the supernet |") == len(HERE)
+
+
+@pytest.mark.parametrize("value", [-1.0, 101.0, float("nan")])
+def test_max_drop_is_in_points(run_copy: Path, value: float) -> None:
+    with pytest.raises(VerificationError, match=r"--max-drop .*: give points of top-1, from 0 to 100"):
+        specialise(run_copy, [Budget()], max_drop=value)
+
+
+def test_int8_that_loses_too_much_is_refused() -> None:
+    before, after = Accuracy(0.9, 1.0, 0.1, 200), Accuracy(0.87, 1.0, 0.1, 200)
+    require_small_drop("onnx-int8", before, after, 3.0)
+    require_small_drop("onnx-int8", after, before, 0.0)
+    with pytest.raises(
+        VerificationError,
+        match=r"model\.int8\.onnx: int8 loses 3\.0 points .* 200 held-out images \(90\.0 to 87\.0 %\), allowed are 2\.9",
+    ):
+        require_small_drop("onnx-int8", before, after, 2.9)
+
+
+def test_another_accuracy_through_the_file_is_refused() -> None:
+    own = Accuracy(0.9, 1.0, 0.1, 200)
+    require_same("onnx", own, Accuracy(0.905, 1.0, 0.1, 200))  # one image
+    with pytest.raises(VerificationError, match=r"model\.onnx: test top-1 through the file is 91\.00 %.* 2 of 200 images"):
+        require_same("onnx", own, Accuracy(0.91, 1.0, 0.1, 200))
