@@ -1,11 +1,11 @@
-"""Charts as inline SVG: lines, predicted against measured, Pareto front. No script; tooltips are <title> elements.
+"""Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No script; tooltips are <title> elements.
 
 Put `STYLE` once into the page; it reads the CSS variables --ink, --paper and --c0 … --c6 that the page sets. Series differ in
 colour (Okabe-Ito), dash and marker. Points that are not finite are left out and break a line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from math import isfinite
@@ -27,14 +27,17 @@ from .drawing import (
     key_line,
     key_marker,
     line,
+    marker,
     nothing,
     shorten,
+    style_of,
     svg,
 )
 
-__all__ = ["STYLE", "Axis", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
+__all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
 
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
+SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,28 @@ class Mark:
     x: float
 
 
-def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = ()) -> str:
+@dataclass(frozen=True)
+class Group:
+    """Points of one kind."""
+
+    name: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class FrontSeries:
+    """What one run gives to a chart of fronts. `name` is "" if there is one run only."""
+
+    name: str
+    random: Sequence[tuple[float, float]] = ()
+    front: Sequence[tuple[float, float]] = ()
+    measured: Sequence[Point] = ()
+    elsewhere: Sequence[Point] = ()
+    published: Sequence[Point] = ()
+    chosen: Sequence[Point] = ()
+
+
+def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = "") -> str:
     """Lines over a common axis, e.g. curves of training; `marks` are where phases begin."""
     lines = [_thin(one) for one in series]
     points = [(a, b) for one in lines for a, b in zip(one.xs, one.ys, strict=True) if isfinite(a) and isfinite(b)]
@@ -61,65 +85,122 @@ def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, name: str, marks: 
         )
     for index, one in enumerate(lines):
         parts += line(frame, one, index, x, y)
-    return svg(parts, name, [(one.name, key_line(i)) for i, one in enumerate(lines)])
+    legend = []
+    for index, one in enumerate(lines):
+        colour, dash = style_of(one, index)
+        legend.append((one.name, key_line(dash, colour=colour)))
+    return svg(parts, name, legend, description=description)
 
 
-def scatter_chart(points: Sequence[Point], x: Axis, y: Axis, *, name: str) -> str:
-    """Predicted (x) against measured (y) with the diagonal of equality; both axes have one scale."""
-    shown = [point for point in points if point.finite]
-    if not shown:
+def scatter_chart(
+    groups: Sequence[Group], x: Axis, y: Axis, *, name: str, equal: str = "", band: float | None = None, description: str = ""
+) -> str:
+    """Points of several groups.
+
+    Args:
+        groups: in the order of their colours and markers.
+        x: axis.
+        y: axis.
+        name: of the chart.
+        equal: draw the diagonal of equality and call it so; both axes then have one scale.
+        band: draw lines of y = x · (1 ± band) too.
+        description: for screen readers.
+    """
+    shown = [Group(group.name, [point for point in group.points if point.finite]) for group in groups]
+    points = [point for group in shown for point in group.points]
+    if not points:
         return nothing(name)
-    both = [v for p in shown for v in (p.x, p.y, *finite(p.y_interval), *finite(p.x_interval))]
-    frame = frame_of(both, both)
-    low, high = frame.x_ticks[0], frame.x_ticks[-1]
+    xs = [v for p in points for v in (p.x, *finite(p.x_interval))]
+    ys = [v for p in points for v in (p.y, *finite(p.y_interval))]
+    frame = frame_of(xs + ys, xs + ys) if equal else frame_of(xs, ys)
+    legend = [(group.name, key_marker(index)) for index, group in enumerate(shown) if group.name and group.points]
     parts = axes(frame, x, y)
-    parts.append(f'<path class="dash" d="M{frame.x(low):.1f} {frame.y(low):.1f}L{frame.x(high):.1f} {frame.y(high):.1f}"/>')
-    for point in shown:
-        parts.append(dot(frame, point, 0, x, y))
-    legend = [("network not used for fitting", key_marker(0)), ("predicted = measured", '<path class="dash" d="M0 -4H20"/>')]
-    if any(point.y_interval for point in shown):
-        legend.append(("95 % interval", '<path class="line s0" style="stroke-width:1.4" d="M10 -10V2M7 -10h6M7 2h6"/>'))
-    return svg(parts, name, legend)
+    if equal:
+        low, high = frame.x_ticks[0], frame.x_ticks[-1]
+        parts.append(f'<path class="dash" d="{_segment(frame, low, high, 1.0)}"/>')
+        legend.append((equal, '<path class="dash" d="M0 -4H20"/>'))
+        if band is not None and isfinite(band) and low >= 0:
+            parts += [f'<path class="grid" d="{_segment(frame, low, high, slope)}"/>' for slope in (1 / (1 + band), 1 + band)]
+            legend.append((f"± {100 * band:.2g} %", '<path class="grid" d="M0 -6H20M0 -2H20"/>'))
+    parts += [dot(frame, point, index, x, y) for index, group in enumerate(shown) for point in group.points]
+    return svg(parts, name, legend, description=description)
 
 
 def front_chart(
-    random: Sequence[tuple[float, float]],
-    front: Sequence[tuple[float, float]],
-    chosen: Sequence[Point],
-    x: Axis,
-    y: Axis,
-    *,
-    name: str,
-    marks: Sequence[Mark] = (),
+    series: Sequence[FrontSeries], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = ""
 ) -> str:
-    """Random networks as a cloud, the Pareto front as a line of points, chosen networks as labelled diamonds."""
-    cloud = [pair for pair in random if all(map(isfinite, pair))]
-    edge = sorted(pair for pair in front if all(map(isfinite, pair)))
-    picked = [point for point in chosen if point.finite]
-    spots = cloud + edge + [(p.x, p.y) for p in picked]
-    if not spots:
+    """Random networks as a cloud, other networks as marks, the Pareto front as a line, chosen networks as labelled diamonds."""
+    shown = [_finite(one) for one in series]
+    pairs = [pair for one in shown for pair in (*one.random, *one.front)]
+    named = [point for one in shown for kind in SHAPES for point in _points(one, kind)]
+    picked = [point for one in shown for point in one.chosen]
+    if not pairs and not named:
         return nothing(name)
     frame = frame_of(
-        [s[0] for s in spots] + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
-        [s[1] for s in spots] + [v for p in picked for v in finite(p.y_interval)],
+        [a for a, _ in pairs] + [p.x for p in named] + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
+        [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
     )
-    parts, legend = axes(frame, x, y), []
+    parts, legend = axes(frame, x, y), list[tuple[str, str]]()
     for mark in marks:
         at = frame.x(mark.x)
         parts.append(f'<path class="dash" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
         parts.append(f'<text class="soft m" x="{at:.1f}" y="{TOP - 8}">{escape(shorten(mark.name, 14))}</text>')
-    if cloud:
-        dots = "".join(f"M{frame.x(a):.1f} {frame.y(b):.1f}h0" for a, b in cloud)
-        parts.append(f'<path class="dots" d="{dots}"/>')
-        legend.append((f"random networks, predicted, n = {len(cloud):,}", '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'))
-    if edge:
-        parts += line(frame, Series("Pareto front", [e[0] for e in edge], [e[1] for e in edge]), 0, x, y)
-        legend.append(("Pareto front, predicted", key_line(0)))
-    if picked:
-        parts += [dot(frame, point, 1, x, y, size=6.5) for point in picked]
-        parts += _labels(frame, picked)
-        legend.append(("chosen, measured, 95 % interval", key_marker(1)))
-    return svg(parts, name, legend)
+    for index, one in enumerate(shown):
+        if one.random:
+            cloud, key = _cloud(frame, one, index)
+            parts.append(cloud)
+            legend.append((_said(one, f"random networks, predicted, n = {len(one.random):,}"), key))
+    for index, one in enumerate(shown):
+        if one.front:
+            xs, ys = zip(*sorted(one.front), strict=True)
+            parts += line(frame, Series(f"{one.name} front".strip(), xs, ys), index, x, y)
+            legend.append((_said(one, "Pareto front, predicted"), key_line(index)))
+    words = {
+        "published": "other networks, as published",
+        "elsewhere": "architectures published for other devices, predicted",
+        "measured": "found and measured, held-out images",
+        "chosen": "chosen, measured, test images, 95 % intervals",
+    }
+    for kind, (shape, colour) in SHAPES.items():
+        for index, one in enumerate(shown):
+            if points := _points(one, kind):
+                hollow, own = kind != "chosen", index if one.name else colour
+                size = 4.4 if hollow else 6.5
+                parts += [dot(frame, point, shape, x, y, size=size, colour=own, hollow=hollow) for point in points]
+                legend.append((_said(one, words[kind]), key_marker(shape, colour=own, hollow=hollow)))
+    parts += _labels(frame, picked)
+    return svg(parts, name, legend, description=description)
+
+
+def _points(one: FrontSeries, kind: str) -> Sequence[Point]:
+    return {"published": one.published, "elsewhere": one.elsewhere, "measured": one.measured, "chosen": one.chosen}[kind]
+
+
+def _finite(one: FrontSeries) -> FrontSeries:
+    random, front = ([pair for pair in pairs if all(map(isfinite, pair))] for pairs in (one.random, one.front))
+    kept = {kind: [point for point in _points(one, kind) if point.finite] for kind in SHAPES}
+    return replace(one, random=random, front=front, **kept)
+
+
+def _said(one: FrontSeries, words: str) -> str:
+    return f"{one.name}: {words}" if one.name else words
+
+
+def _cloud(frame: Frame, one: FrontSeries, index: int) -> tuple[str, str]:
+    """Random networks and their sign in the legend: grey dots of one run, small markers in the colours of several."""
+    places = [(frame.x(a), frame.y(b)) for a, b in one.random]
+    if not one.name:
+        dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)
+        return f'<path class="dots" d="{dots}"/>', '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'
+    signs = ("".join(marker(index, a, b, 1.7) for a, b in spots) for spots in (places, [(5.0, -4.0), (10.0, -7.0), (15.0, -2.0)]))
+    cloud, key = (f'<path class="wash f{index % 7}" d="{sign}"/>' for sign in signs)
+    return cloud, key
+
+
+def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
+    """The line y = slope · x as far as the frame shows it."""
+    left, right = (max(low, low / slope), min(high, high / slope))
+    return f"M{frame.x(left):.1f} {frame.y(slope * left):.1f}L{frame.x(right):.1f} {frame.y(slope * right):.1f}"
 
 
 def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
@@ -143,6 +224,5 @@ def _thin(series: Series) -> Series:
         return series
     cuts = [round(i * n / MOST_POINTS) for i in range(MOST_POINTS + 1)]
     pairs = [(series.xs[a:b], [v for v in series.ys[a:b] if isfinite(v)]) for a, b in pairwise(cuts)]
-    return Series(
-        series.name, [sum(xs) / len(xs) for xs, _ in pairs], [sum(ys) / len(ys) if ys else float("nan") for _, ys in pairs]
-    )
+    xs, ys = [sum(xs) / len(xs) for xs, _ in pairs], [sum(ys) / len(ys) if ys else float("nan") for _, ys in pairs]
+    return replace(series, xs=xs, ys=ys)
