@@ -28,12 +28,13 @@ def checked_networks(table: LatencyTable, folder: Path) -> list[tuple[Arch, tupl
     bounds: dict[str, tuple[float, float]] = {}
     for record in read_lines(folder / "measurements.jsonl"):
         key, numbers = record.get("key"), [record.get(name) for name in ("ms", "low", "high")]
-        if isinstance(key, str) and all(isinstance(n, float) and 0 < n < np.inf for n in numbers):
-            ms, low, high = numbers
+        known = [n for n in numbers if isinstance(n, float) and 0 < n < np.inf]
+        if isinstance(key, str) and len(known) == len(numbers):
+            ms, low, high = known
             before = bounds.get(key, (1.0, 1.0))
             bounds[key] = min(before[0], low / ms), max(before[1], high / ms)
-    for effort in (Effort(), QUICK):
-        genes = Design(space, table.num_classes, effort, 0).genes[1] if bounds else np.zeros((0, 0))
+    for effort in (Effort(), QUICK) if bounds else ():
+        genes = Design(space, table.num_classes, effort, 0).genes[1]
         if len(genes) != errors.n or not np.allclose(table.estimate(genes), errors.predicted, rtol=1e-9):
             continue
         archs = space.archs(genes)

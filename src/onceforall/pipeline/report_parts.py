@@ -18,7 +18,7 @@ from ..ops import Conv
 from ..picture import draw
 from ..plan import Plan
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
-from ..readable import percent, wilson
+from ..readable import wilson
 from ..report import (
     AccuracyFacts,
     BlockFacts,
@@ -87,7 +87,7 @@ def accuracy_facts(run: Run) -> AccuracyFacts | None:
                 mean,
                 row.top1,
                 wilson(row.top1, row.images),
-                (mean - NORMAL_90 * std, mean + NORMAL_90 * std),
+                (max(0.0, mean - NORMAL_90 * std), min(1.0, mean + NORMAL_90 * std)),
             )
             for i, (row, mean, std) in enumerate(zip(rows, means.tolist(), stds.tolist(), strict=True))
         ]
@@ -211,7 +211,7 @@ def chosen_facts(run: Run, tables: list[LatencyTable]) -> list[ChosenFacts]:
                     macs=plan.macs,
                     params=plan.params,
                     peak_memory_bytes=plan.peak_memory_bytes,
-                    picture=draw(plan, arch, shares=data["shares"] or None, title=path.stem),
+                    picture=draw(plan, arch, shares=data["shares"] or None),
                     folder=data["folder"],
                     blocks=_blocks(plan, arch, data["shares"]),
                     files=files,

@@ -37,15 +37,18 @@ from .drawing import (
 __all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
 
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
+ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
+GREY = 6  # number of a colour
 SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled vertical line."""
+    """A labelled vertical line, in the colour of a series if it has the number of one. Then, the name is a tooltip only."""
 
     name: str
     x: float
+    colour: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,27 +72,36 @@ class FrontSeries:
     chosen: Sequence[Point] = ()
 
 
-def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = "") -> str:
-    """Lines over a common axis, e.g. curves of training; `marks` are where phases begin."""
+def line_chart(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    name: str,
+    marks: Sequence[Mark] = (),
+    legend: Sequence[tuple[str, str]] | None = None,
+    description: str = "",
+) -> str:
+    """Lines over a common axis, e.g. curves of training.
+
+    Args:
+        series: the lines.
+        x: axis.
+        y: axis.
+        name: of the chart.
+        marks: such as where phases begin.
+        legend: texts and signs, in place of one for each line.
+        description: for screen readers.
+    """
     lines = [_thin(one) for one in series]
     points = [(a, b) for one in lines for a, b in zip(one.xs, one.ys, strict=True) if isfinite(a) and isfinite(b)]
     if not points:
         return nothing(name)
     frame = frame_of([p[0] for p in points] + [m.x for m in marks], [p[1] for p in points], tight_x=True)
-    parts = axes(frame, x, y)
-    for index, mark in enumerate(marks):
-        at = frame.x(mark.x)
-        parts.append(f'<path class="dash" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
-        parts.append(
-            f'<text class="soft" x="{at + 4:.1f}" y="{TOP - 8 + 12 * (index % 2):.1f}">{escape(shorten(mark.name, 18))}</text>'
-        )
+    parts = axes(frame, x, y) + _marks(frame, marks, ROOM_OF_PHASE, centred=False)
     for index, one in enumerate(lines):
         parts += line(frame, one, index, x, y)
-    legend = []
-    for index, one in enumerate(lines):
-        colour, dash = style_of(one, index)
-        legend.append((one.name, key_line(dash, colour=colour)))
-    return svg(parts, name, legend, description=description)
+    return svg(parts, name, _line_legend(lines) if legend is None else legend, description=description)
 
 
 def scatter_chart(
@@ -141,20 +153,17 @@ def front_chart(
         [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
     )
     parts, legend = axes(frame, x, y), list[tuple[str, str]]()
-    for mark in marks:
-        at = frame.x(mark.x)
-        parts.append(f'<path class="dash" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
-        parts.append(f'<text class="soft m" x="{at:.1f}" y="{TOP - 8}">{escape(shorten(mark.name, 14))}</text>')
+    parts += _marks(frame, marks, ROOM_OF_BUDGET, centred=True)
     for index, one in enumerate(shown):
         if one.random:
-            cloud, key = _cloud(frame, one, index)
-            parts.append(cloud)
-            legend.append((_said(one, f"random networks, predicted, n = {len(one.random):,}"), key))
+            parts.append(_cloud(frame, one, index))
     for index, one in enumerate(shown):
         if one.front:
             xs, ys = zip(*sorted(one.front), strict=True)
             parts += line(frame, Series(f"{one.name} front".strip(), xs, ys), index, x, y)
-            legend.append((_said(one, "Pareto front, predicted"), key_line(index)))
+            legend.append((one.name or "Pareto front, predicted", key_line(index)))
+    if number := sum(len(one.random) for one in shown):
+        legend.append((f"random networks, predicted, n = {number:,}", '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'))
     words = {
         "published": "other networks, as published",
         "elsewhere": "architectures published for other devices, predicted",
@@ -162,12 +171,14 @@ def front_chart(
         "chosen": "chosen, measured, test images, 95 % intervals",
     }
     for kind, (shape, colour) in SHAPES.items():
+        if any(_points(one, kind) for one in shown):
+            neutral = any(one.name for one in shown)
+            legend.append((words[kind], key_marker(shape, colour=GREY if neutral else colour, hollow=kind != "chosen")))
         for index, one in enumerate(shown):
             if points := _points(one, kind):
                 hollow, own = kind != "chosen", index if one.name else colour
                 size = 4.4 if hollow else 6.5
                 parts += [dot(frame, point, shape, x, y, size=size, colour=own, hollow=hollow) for point in points]
-                legend.append((_said(one, words[kind]), key_marker(shape, colour=own, hollow=hollow)))
     parts += _labels(frame, picked)
     return svg(parts, name, legend, description=description)
 
@@ -178,23 +189,36 @@ def _points(one: FrontSeries, kind: str) -> Sequence[Point]:
 
 def _finite(one: FrontSeries) -> FrontSeries:
     random, front = ([pair for pair in pairs if all(map(isfinite, pair))] for pairs in (one.random, one.front))
-    kept = {kind: [point for point in _points(one, kind) if point.finite] for kind in SHAPES}
-    return replace(one, random=random, front=front, **kept)
+    published, elsewhere, measured, chosen = ([p for p in _points(one, kind) if p.finite] for kind in SHAPES)
+    return FrontSeries(one.name, random, front, measured, elsewhere, published, chosen)
 
 
-def _said(one: FrontSeries, words: str) -> str:
-    return f"{one.name}: {words}" if one.name else words
+def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centred: bool) -> list[str]:
+    """Vertical lines, with their names where the one before leaves room."""
+    parts, free = list[str](), 0.0
+    for mark in sorted(marks, key=lambda mark: mark.x):
+        at = frame.x(mark.x)
+        look = "dash" if mark.colour is None else f"dash s{mark.colour}"
+        parts.append(f'<path class="{look}" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
+        if mark.colour is None and at >= free:
+            text, where = escape(shorten(mark.name, 18)), f'm" x="{at:.1f}' if centred else f'" x="{at + 4:.1f}'
+            parts.append(f'<text class="soft {where}" y="{TOP - 8}">{text}</text>')
+            free = at + max(room, 7.2 * len(mark.name[:18]) + 6)
+    return parts
 
 
-def _cloud(frame: Frame, one: FrontSeries, index: int) -> tuple[str, str]:
-    """Random networks and their sign in the legend: grey dots of one run, small markers in the colours of several."""
+def _line_legend(lines: Sequence[Series]) -> list[tuple[str, str]]:
+    styles = [style_of(one, index) for index, one in enumerate(lines)]
+    return [(one.name, key_line(dash, colour=colour)) for one, (colour, dash) in zip(lines, styles, strict=True)]
+
+
+def _cloud(frame: Frame, one: FrontSeries, index: int) -> str:
+    """Random networks: grey dots of one run, small markers in the colours of several."""
     places = [(frame.x(a), frame.y(b)) for a, b in one.random]
     if not one.name:
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)
-        return f'<path class="dots" d="{dots}"/>', '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'
-    signs = ("".join(marker(index, a, b, 1.7) for a, b in spots) for spots in (places, [(5.0, -4.0), (10.0, -7.0), (15.0, -2.0)]))
-    cloud, key = (f'<path class="wash f{index % 7}" d="{sign}"/>' for sign in signs)
-    return cloud, key
+        return f'<path class="dots" d="{dots}"/>'
+    return f'<path class="wash f{index}" d="{"".join(marker(index, a, b, 2.1) for a, b in places)}"/>'
 
 
 def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
@@ -209,7 +233,7 @@ def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
     taken: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: -p.y):
         at, up = frame.x(point.x), frame.y(point.y)
-        left = at - LEFT > 7 * len(point.name) + 16
+        left = at - LEFT > 8 * min(28, len(point.name)) + 16
         x, y = (at - 11 if left else at + 11), max(TOP + 12, up - 9)
         while any(abs(x - a) < 90 and abs(y - b) < 14 for a, b in taken):
             y += 15

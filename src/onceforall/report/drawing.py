@@ -49,7 +49,7 @@ STYLE = """
 .chart .line{fill:none;stroke-width:2;stroke-linejoin:round}
 .chart .bar{fill:none;stroke-width:1.2;stroke-opacity:.42}
 .chart .open{fill:var(--paper);stroke-width:1.6}
-.chart .wash{fill-opacity:.55;stroke:none}
+.chart .wash{fill-opacity:.6;stroke:none}
 .chart .hit{fill:transparent;stroke:none}
 .chart g.p:hover .mark{stroke:currentColor;stroke-width:2}
 """ + "".join(
@@ -189,7 +189,7 @@ def style_of(series: Series, index: int) -> tuple[int, int]:
 def dot(
     frame: Frame, point: Point, index: int, x: Axis, y: Axis, *, size: float = 4.2, colour: int | None = None, hollow: bool = False
 ) -> str:
-    """One marker with its tooltip and, where they are known, error bars. Its shape is number `index`, and so its colour if not given."""
+    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its colour if none is given."""
     at, up, colour = frame.x(point.x), frame.y(point.y), (index if colour is None else colour) % COLOURS
     bars = ""
     if len(finite(point.y_interval)) == 2:
@@ -237,7 +237,7 @@ def key_marker(index: int, *, colour: int | None = None, hollow: bool = False) -
 
 
 def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, description: str = "") -> str:
-    """The chart with its legend in rows below; widths are estimated at 6.7 units a letter. The description is for screen readers."""
+    """The chart with its legend in rows below; widths are estimated at 6.7 units a letter. Screen readers get the description."""
     keys, x, y = [], float(LEFT), HEIGHT + 12
     for text, symbol in legend:
         text = shorten(text, 60)

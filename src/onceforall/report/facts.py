@@ -192,7 +192,7 @@ class FrontFacts:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """A part of a network. `kernel` is that of its spatial convolution, None if it has none; so is `ratio`, outside of the stages."""
+    """A part of a network. `kernel`: of its spatial convolution, if any; `ratio`: of a block of the stages, else None."""
 
     name: str
     kernel: int | None

@@ -18,11 +18,11 @@ def empty(facts: ReportFacts, words: str, command: str, *, images: bool = True) 
     return f'<p class="empty">{escape(words)} Do it with <code>{escape(text)}</code></p>'
 
 
-def figure(caption: str, chart: str, numbers: str = "", *, wide: bool = False) -> str:
+def figure(caption: str, chart: str, numbers: str = "") -> str:
     """A chart with its caption, and a table of its numbers to unfold."""
     words = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     below = f"<details><summary>Numbers of this chart</summary>{numbers}</details>" if numbers else ""
-    return f'<figure{" class=wide" if wide else ""}>{words}<div class="chart-box">{chart}</div>{below}</figure>'
+    return f"<figure>{words}{chart}{below}</figure>"
 
 
 def numbers(pairs: Sequence[tuple[str, str]]) -> str:

@@ -16,6 +16,11 @@ __all__ = ["render", "write_report"]
 # Nothing is loaded and no script runs, even if a text got through unescaped.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
+FOOTER = (
+    "<footer>Hover or tap a mark for its numbers; the same numbers are in the tables below the charts. Intervals are 95 % where "
+    "nothing else is said. The page is one file and works offline.</footer>"
+)
+
 
 def write_report(path: Path, runs: Sequence[ReportFacts]) -> None:
     """Write the page.
@@ -50,8 +55,7 @@ def render(runs: Sequence[ReportFacts]) -> str:
             f'<section id="{key}" aria-label="{escape(title)}"><h2>{escape(title)}</h2>{body}</section>'
             for key, title, body in sections
         ),
-        "<footer>Hover or tap a mark for its numbers; the same numbers are in the tables below the charts. Intervals are 95 % "
-        "where nothing else is said. The page is one file and works offline.</footer>",
+        FOOTER,
         "</main></body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -79,7 +83,7 @@ def _headline(facts: ReportFacts) -> dict[str, str]:
     run = facts.run
     found = {"networks in the space": amount(run.networks), "classes": f"{len(run.classes):,}"}
     if run.seconds is not None:
-        found["of training"] = duration(run.seconds)
+        found["training time"] = duration(run.seconds)
     if run.images_seen is not None:
         found["images seen"] = amount(run.images_seen)
     last = [curve.values[-1] for curve in facts.top1 if curve.values]

@@ -11,7 +11,7 @@ from .drawing import BOTTOM, COLOURS, HEIGHT, Axis, Frame, axes, frame_of, key_m
 __all__ = ["quartiles", "spread_chart"]
 
 Values = Mapping[float, Sequence[float]]  # class -> values
-DOT = 1.9
+DOT = 2.2
 ROOM = 0.8  # of a class, for its boxes
 
 
@@ -41,7 +41,7 @@ def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name
             if values := own.get(key):
                 middle = place - ROOM / 2 + wide * (index + 0.5)
                 parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {key:g} {x.unit}".strip(), y))
-    legend = [(label, key_marker(index)) for index, (label, _) in enumerate(finite) if label]
+    legend = [(label, key_marker(index)) for index, (label, own) in enumerate(finite) if label and any(own.values())]
     legend.append(("box: middle half, line: median", '<path class="axis" d="M2 -10h16v11h-16ZM2 -5h16"/>'))
     return svg(parts, name, legend, description=description)
 

@@ -29,9 +29,7 @@ section p.soft{max-width:90ch}
 .tile b{display:block;white-space:nowrap;font-size:19px;line-height:1.3;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:13px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:22px}
-.pair figure{margin:0;min-width:0}
-figure{margin:0}figcaption{font-weight:600;margin:0 0 6px}
-.wide{max-width:760px}
+figure{margin:0;min-width:0;max-width:640px}figcaption{font-weight:600;margin:0 0 6px}
 .scroll{overflow-x:auto}
 .scroll:focus-visible,summary:focus-visible,a:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 .chart.sign{display:inline-block;width:24px;height:14px;vertical-align:-2px}
@@ -42,7 +40,9 @@ details .scroll{max-height:420px;overflow:auto;margin-top:6px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:4px 0 14px}
 th,td{text-align:right;padding:7px 10px;border-bottom:1px solid var(--edge);white-space:nowrap}
 thead th{font-weight:600;color:var(--soft);font-size:13px}
-details thead th{position:sticky;top:0;background:var(--paper)}tbody th{font-weight:400;color:inherit}th:first-child,td:first-child,.left{text-align:left}
+details thead th{position:sticky;top:0;background:var(--paper)}
+tbody th{font-weight:400;color:inherit}
+th:first-child,td:first-child,.left{text-align:left}
 td small,th small{color:var(--soft);display:block;font-size:12px}
 .words{white-space:normal;min-width:220px}
 .numbers{display:flex;flex-wrap:wrap;gap:4px 26px;margin:0 0 10px}
@@ -64,9 +64,10 @@ section{padding:16px 14px}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
 @media print{:root{--page:#fff;--paper:#fff;--ink:#000;--soft:#444;--edge:#bbb}
 body{font-size:11px}main{max-width:none;padding:0}nav{display:none}section,.tile{border-radius:0;break-inside:auto}
-figure,article,tr,.tile{break-inside:avoid}.pair{grid-template-columns:1fr 1fr}.scroll{overflow:visible}.scroll .ofa-net{min-width:0;max-width:100%}
+figure,article,tr,.tile{break-inside:avoid}
+.pair{grid-template-columns:1fr 1fr}.scroll{overflow:visible}.scroll .ofa-net{min-width:0;max-width:100%}
 details:not([open]){display:none}
-.wide{max-width:480px}h2,h3,section>p,figcaption{break-after:avoid}
+figure{max-width:480px}h2,h3,section>p,figcaption{break-after:avoid}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
     + CHARTS

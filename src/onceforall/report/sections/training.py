@@ -6,6 +6,7 @@ from math import isfinite
 
 from ...readable import duration, percent
 from ..charts import Axis, Mark, Series, line_chart
+from ..drawing import key_line
 from ..facts import Curve, ReportFacts
 from ..markup import empty, figure, label, table
 
@@ -14,16 +15,19 @@ __all__ = ["training"]
 TOP1 = Axis("top-1", "%")
 STEP = Axis("training step")
 MOST_ROWS = 40
-SHORT = 25  # phases of which one is drawn with its name at least this share of the axis apart, 1 / SHORT
+GREY = 6
 
 
 def training(runs: Sequence[ReportFacts]) -> str:
     """Curves over the whole schedule, and the schedule."""
-    trained = [facts for facts in runs if facts.phases]
     notes = "".join(_note(runs, facts) for facts in runs)
-    if not trained:
+    if not any(facts.phases for facts in runs):
         return notes
-    marks = _marks(trained[0]) if len(runs) == 1 else []
+    marks = [
+        Mark(label(runs, facts, phase.name), phase.first_step, None if len(runs) == 1 else index)
+        for index, facts in enumerate(runs)
+        for phase in facts.phases
+    ]
     words = "Held-out top-1 of each phase's largest, smallest, and one random sub-network"
     figures = [
         _curves(runs, words, lambda facts: facts.top1, TOP1, 100.0, percent_of, marks),
@@ -52,16 +56,6 @@ def _note(runs: Sequence[ReportFacts], facts: ReportFacts) -> str:
     return empty(facts, label(runs, facts, "Nothing was trained yet."), "train DATA --out {run}")
 
 
-def _marks(facts: ReportFacts) -> list[Mark]:
-    """Where phases begin; names of short ones are left to the table."""
-    marks, free, end = list[Mark](), 0.0, sum(phase.steps for phase in facts.phases)
-    for phase in facts.phases:
-        room = phase.first_step >= free
-        marks.append(Mark(phase.name if room else "", phase.first_step))
-        free = phase.first_step + end / SHORT if room else free
-    return marks
-
-
 def _curves(
     runs: Sequence[ReportFacts],
     caption: str,
@@ -79,13 +73,25 @@ def _curves(
             name = label(runs, facts, curve.name if len(runs) == 1 or len(curves(facts)) > 1 else "")
             series.append(Series(name, curve.steps, [scale * v for v in curve.values], colour, dash))
     told = f"{axis.title} over training steps, for {', '.join(one.name for one in series)}."
-    chart = line_chart(series, STEP, axis, name=caption, marks=marks, description=told)
+    chart = line_chart(series, STEP, axis, name=caption, marks=marks, legend=_legend(runs, curves), description=told)
     steps = sorted({step for one in series for step in one.xs})
     if len(steps) > MOST_ROWS:
         steps = [steps[round(i * (len(steps) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
     values = [dict(zip(one.xs, one.ys, strict=True)) for one in series]
     rows = [[f"{step:,.0f}", *(_value(own.get(step), shown) for own in values)] for step in steps]
     return figure(caption, chart, table(caption, ["step", *(one.name for one in series)], rows))
+
+
+def _legend(runs: Sequence[ReportFacts], curves: Callable[[ReportFacts], Sequence[Curve]]) -> list[tuple[str, str]] | None:
+    """Of several runs: a sign for each run and, if they have several curves, one for each of those."""
+    if len(runs) == 1:
+        return None
+    kinds = list(dict.fromkeys(curve.name for facts in runs for curve in curves(facts)))
+    shown = [(index, facts.run.name) for index, facts in enumerate(runs) if curves(facts)]
+    if len(kinds) == 1:
+        return [(name, key_line(index)) for index, name in shown]
+    colours = [(name, key_line(0, colour=index, marked=False)) for index, name in shown]
+    return colours + [(kind, key_line(dash, colour=GREY)) for dash, kind in enumerate(kinds)]
 
 
 def _value(value: float | None, shown: Callable[[float], str]) -> str:
