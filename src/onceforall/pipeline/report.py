@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ..errors import FileError
+from ..errors import FileError, TrainingError
 from ..files import read_lines, read_text, reading_or_writing
 from ..latency import LatencyTable
 from ..report import Curve, PhaseFacts, ReportFacts, RunFacts, write_report
@@ -52,8 +52,7 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
 
 def _facts(run: Run, name: str, seed: int) -> ReportFacts:
     folder = run.folder
-    planned = folder / "schedule.json"
-    schedule = Schedule.from_json(read_text(planned)) if planned.exists() else None
+    schedule = _schedule(folder / "schedule.json")
     with whole(folder / "metrics.jsonl"):
         records = read_lines(folder / "metrics.jsonl")
         training = [r for r in records if r["event"] == "train"]
@@ -61,7 +60,7 @@ def _facts(run: Run, name: str, seed: int) -> ReportFacts:
         losses, rates = (Curve("training", *_points(training, key)) for key in ("loss", "rate"))
     files = sorted((folder / "latency").glob("*/table.json"))
     tables = {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
-    measured = subnets(run)
+    measured, chosen = subnets(run), chosen_facts(run, list(tables.values()))
     with whole(folder / "problems.jsonl"):
         problems = [f"{p['name']} was left out: {p['reason']}" for p in read_lines(folder / "problems.jsonl")]
     return ReportFacts(
@@ -74,10 +73,19 @@ def _facts(run: Run, name: str, seed: int) -> ReportFacts:
         accuracy=accuracy_facts(run),
         latency=[latency_facts(table, place) for place, table in tables.items()],
         fronts=front_facts(run, list(tables.values()), seed),
-        chosen=chosen_facts(run, list(tables.values())),
+        chosen=chosen,
         costs=cost_facts(run, about, tables),
         problems=problems,
     )
+
+
+def _schedule(path: Path) -> Schedule | None:
+    if not path.exists():
+        return None
+    try:
+        return Schedule.from_json(read_text(path))
+    except TrainingError as error:
+        raise FileError(f"{path}: {error}: see ofa status {path.parent}") from None
 
 
 def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Schedule | None) -> RunFacts:
