@@ -61,7 +61,7 @@ footer{color:var(--soft);font-size:13px}
 @media (max-width:640px){
 main{padding:18px 10px 40px}
 section{padding:16px 14px}
-dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
+dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.words{min-width:110px}}
 @media print{:root{--page:#fff;--paper:#fff;--ink:#000;--soft:#444;--edge:#bbb}
 body{font-size:11px}main{max-width:none;padding:0}nav{display:none}section,.tile{border-radius:0;break-inside:auto}
 figure,article,tr,.tile{break-inside:avoid}

@@ -13,7 +13,7 @@ __all__ = ["chosen"]
 def chosen(runs: Sequence[ReportFacts]) -> str:
     """Table and pictures of the networks that were written out."""
     lacking = "".join(
-        empty(facts, label(runs, facts, "No network was specialised yet."), "specialise {run} --latency 5ms --export onnx")
+        empty(facts, label(runs, facts, "No network was specialised yet."), f"specialise {{run}} --latency {_middle(facts)}")
         for facts in runs
         if not facts.chosen
     )
@@ -24,6 +24,12 @@ def chosen(runs: Sequence[ReportFacts]) -> str:
     words = "Measured on the exported files: latency on the device, top-1 on test images that nothing was chosen with."
     drawn = "".join(_drawn(label(runs, facts, one.name), one) for facts in runs for one in facts.chosen)
     return f'<p class="soft">{words}</p>' + table("Chosen networks", header, rows, left=2) + drawn + lacking
+
+
+def _middle(facts: ReportFacts) -> str:
+    """A latency that is worth asking for: the middle of the first device's front."""
+    costs = sorted(cost for front in facts.fronts[:1] if front.device is not None for cost, _ in front.front)
+    return f"{costs[len(costs) // 2]:.2g}ms" if costs else "5ms"
 
 
 def _row(runs: Sequence[ReportFacts], facts: ReportFacts, one: ChosenFacts) -> list[str]:

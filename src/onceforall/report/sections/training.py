@@ -15,7 +15,8 @@ __all__ = ["training"]
 TOP1 = Axis("top-1", "%")
 STEP = Axis("training step")
 MOST_ROWS = 40
-GREY = 6
+GREY = 6  # number of a colour
+SMALL = 0.05  # learning rates below are shown in thousandths, so that the axis has room
 
 
 def training(runs: Sequence[ReportFacts]) -> str:
@@ -29,17 +30,14 @@ def training(runs: Sequence[ReportFacts]) -> str:
         for phase in facts.phases
     ]
     words = "Held-out top-1 of each phase's largest, smallest, and one random sub-network"
+    peak = max((v for facts in runs for curve in facts.rates for v in curve.values if isfinite(v)), default=1.0)
+    rate, scale = (Axis("learning rate", "× 10⁻³"), 1e3) if peak < SMALL else (Axis("learning rate"), 1.0)
     figures = [
-        _curves(runs, words, lambda facts: facts.top1, TOP1, 100.0, percent_of, marks),
+        _curves(runs, words, lambda facts: facts.top1, TOP1, 100.0, percent, marks),
         _curves(runs, "Training loss", lambda facts: facts.losses, Axis("training loss", "nats"), 1.0, "{:.3f}".format, marks),
-        _curves(runs, "Learning rate", lambda facts: facts.rates, Axis("learning rate"), 1.0, "{:.3g}".format, marks),
+        _curves(runs, "Learning rate", lambda facts: facts.rates, rate, scale, "{:.3g}".format, marks),
     ]
     return notes + f'<div class="pair">{"".join(figures)}</div>' + _schedule(runs)
-
-
-def percent_of(value: float) -> str:
-    """For a value in per cent."""
-    return percent(value / 100)
 
 
 def _note(runs: Sequence[ReportFacts], facts: ReportFacts) -> str:
@@ -78,7 +76,7 @@ def _curves(
     if len(steps) > MOST_ROWS:
         steps = [steps[round(i * (len(steps) - 1) / (MOST_ROWS - 1))] for i in range(MOST_ROWS)]
     values = [dict(zip(one.xs, one.ys, strict=True)) for one in series]
-    rows = [[f"{step:,.0f}", *(_value(own.get(step), shown) for own in values)] for step in steps]
+    rows = [[f"{step:,.0f}", *(_value(own.get(step), scale, shown) for own in values)] for step in steps]
     return figure(caption, chart, table(caption, ["step", *(one.name for one in series)], rows))
 
 
@@ -94,8 +92,8 @@ def _legend(runs: Sequence[ReportFacts], curves: Callable[[ReportFacts], Sequenc
     return colours + [(kind, key_line(dash, colour=GREY)) for dash, kind in enumerate(kinds)]
 
 
-def _value(value: float | None, shown: Callable[[float], str]) -> str:
-    return "–" if value is None or not isfinite(value) else shown(value)
+def _value(value: float | None, scale: float, shown: Callable[[float], str]) -> str:
+    return "–" if value is None or not isfinite(value) else shown(value / scale)
 
 
 def _schedule(runs: Sequence[ReportFacts]) -> str:
