@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from onceforall.latency import LatencyTable, checked_networks
 from onceforall.pipeline import Run, report
 from onceforall.pipeline.predictor import load_predictor
 from onceforall.pipeline.report_parts import accuracy_facts, cost_facts, front_facts, latency_facts, subnets
-from onceforall.published import OFA_NETWORKS
+from onceforall.published import KNOWN_NETWORKS, OFA_NETWORKS
 from onceforall.report import RunFacts
 
 VOID = {"meta", "br"}
@@ -133,6 +134,16 @@ def test_fronts(measured: Path) -> None:
             assert arch is not None
             assert spot.cost == pytest.approx(float(cost.estimate([arch])[0]))  # type: ignore[attr-defined]
             assert spot.top1 == pytest.approx(float(predictor.predict([arch])[0]))
+
+
+def test_published_accuracies_stand_beside_those_of_imagenet_only(measured: Path) -> None:
+    run = Run.open(measured)
+    names = [f"n{i:08}" for i in range(1000)]
+    shown = Run(measured, replace(run.info, classes=tuple(names)))
+    (by_macs,) = front_facts(shown, [], 0)
+    assert [(spot.cost, spot.top1) for spot in by_macs.published] == [(n.macs, n.top1) for n in (*OFA_NETWORKS, *KNOWN_NETWORKS)]
+    others = Run(measured, replace(run.info, classes=(*names[:-1], "cat")))
+    assert not front_facts(others, [], 0)[0].published
 
 
 def test_costs(measured: Path) -> None:

@@ -64,7 +64,7 @@ section{padding:16px 14px}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.words{min-width:110px}}
 @media print{:root{--page:#fff;--paper:#fff;--ink:#000;--soft:#444;--edge:#bbb}
 body{font-size:11px}main{max-width:none;padding:0}nav{display:none}section,.tile{border-radius:0;break-inside:auto}
-figure,article,tr,.tile{break-inside:avoid}
+figure,article,tr,.tile,p{break-inside:avoid}
 .pair{grid-template-columns:1fr 1fr}.scroll{overflow:visible}.scroll .ofa-net{min-width:0;max-width:100%}
 details:not([open]){display:none}
 figure{max-width:480px}h2,h3,section>p,figcaption{break-after:avoid}
