@@ -177,7 +177,7 @@ def specialise(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Run directories; several are compared.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directory; several are compared.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of report.html in RUN.")] = None,
     as_json: Json = False,
 ) -> None:
