@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from onceforall.accuracy import read_rows
+from onceforall.accuracy import AccuracyPredictor, read_rows
 from onceforall.cli import run as ofa
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import FileError, OnceForAllError
@@ -19,7 +20,7 @@ from onceforall.files import read_json, read_lines
 from onceforall.latency import LatencyTable, checked_networks
 from onceforall.pipeline import Run, report
 from onceforall.pipeline.predictor import load_predictor
-from onceforall.pipeline.report_parts import accuracy_facts, cost_facts, front_facts, latency_facts, subnets
+from onceforall.pipeline.report_parts import accuracy_facts, cost_facts, front_facts, latency_facts, predictor_doubts, subnets
 from onceforall.published import KNOWN_NETWORKS, OFA_NETWORKS
 from onceforall.report import RunFacts
 
@@ -144,6 +145,25 @@ def test_published_accuracies_stand_beside_those_of_imagenet_only(measured: Path
     assert [(spot.cost, spot.top1) for spot in by_macs.published] == [(n.macs, n.top1) for n in (*OFA_NETWORKS, *KNOWN_NETWORKS)]
     others = Run(measured, replace(run.info, classes=(*names[:-1], "cat")))
     assert not front_facts(others, [], 0)[0].published
+
+
+def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_copy: Path, predictor: Path, tmp_path: Path) -> None:
+    run = Run.open(imported_copy)
+    tensors = torch.load(predictor, weights_only=True)
+    for tensor in tensors.values():
+        tensor[:] = 0
+    tensors["0.weight"][0, 123] = tensors["2.weight"][0, 0] = tensors["4.weight"][0, 0] = 1  # unit 0 tells 160 pixels
+    tensors["6.weight"][0, 0], tensors["6.bias"][0] = -0.03, 0.8
+    torch.save(tensors, tmp_path / "acc_predictor.pth")
+    made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())
+    made.save(imported_copy / "accuracy" / "predictor.safetensors")
+    (doubt,) = predictor_doubts(run, 0)
+    assert "networks 3.0 points less at 160 than at 156 pixels" in doubt
+    tensors["6.weight"][0, 0] = -0.003  # less than what is worth a word
+    torch.save(tensors, tmp_path / "acc_predictor.pth")
+    made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())
+    made.save(imported_copy / "accuracy" / "predictor.safetensors")
+    assert predictor_doubts(run, 0) == []
 
 
 def test_costs(measured: Path) -> None:

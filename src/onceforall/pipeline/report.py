@@ -12,7 +12,7 @@ from ..latency import LatencyTable
 from ..report import Curve, PhaseFacts, ReportFacts, RunFacts, write_report
 from ..train import Schedule
 from .predictor import load_predictor
-from .report_parts import accuracy_facts, chosen_facts, cost_facts, front_facts, latency_facts, subnets, whole
+from .report_parts import accuracy_facts, chosen_facts, cost_facts, front_facts, latency_facts, predictor_doubts, subnets, whole
 from .run import Run
 
 __all__ = ["report"]
@@ -75,7 +75,7 @@ def _facts(run: Run, name: str, seed: int) -> ReportFacts:
         fronts=front_facts(run, list(tables.values()), seed),
         chosen=chosen,
         costs=cost_facts(run, about, tables),
-        problems=problems,
+        problems=problems + predictor_doubts(run, seed),
     )
 
 

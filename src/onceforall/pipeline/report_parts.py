@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,12 @@ from .predictor import checks, load_predictor
 from .run import Run
 from .search import Budget
 
-__all__ = ["accuracy_facts", "chosen_facts", "cost_facts", "front_facts", "latency_facts", "subnets", "whole"]
+__all__ = ["accuracy_facts", "chosen_facts", "cost_facts", "front_facts", "latency_facts", "predictor_doubts", "subnets", "whole"]
 
 FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
 IMAGENET_CLASSES = 1000
+DOUBTFUL = 0.005  # a fall in accuracy from one resolution to the next larger one
 
 
 @contextmanager
@@ -159,6 +161,27 @@ def _front(
         elsewhere=list(archs.values()),
         published=published,
     )
+
+
+def predictor_doubts(run: Run, seed: int) -> list[str]:
+    """What an imported predictor, which was not checked here, says that cannot be: that networks lose by larger images."""
+    if not (run.folder / "accuracy" / "predictor.safetensors").exists():
+        return []
+    predictor = load_predictor(run)
+    if predictor.kind != "published":
+        return []
+    genes, means = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD), list[float]()
+    for place in range(len(run.space.resolutions)):
+        genes[:, 0] = place
+        means.append(float(predictor.predict(genes).mean()))
+    falls = [(a - b, *at) for a, b, at in zip(means, means[1:], pairwise(run.space.resolutions), strict=False)]
+    fall, before, after = max(falls, default=(0.0, 0, 0))
+    if fall < DOUBTFUL:
+        return []
+    text = (
+        f"The imported predictor gives the same {CLOUD} networks {100 * fall:.1f} points less at {after} than at {before} pixels: "
+    )
+    return [text + f"it was probably not fitted to {before} pixels and less, so the fronts are not to be trusted there"]
 
 
 def _found(run: Run) -> dict[Arch, tuple[str, str, float, float]]:

@@ -16,6 +16,7 @@ from .drawing import (
     LEFT,
     STYLE,
     TOP,
+    WIDTH,
     Axis,
     Frame,
     Point,
@@ -202,8 +203,10 @@ def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centred: bool) -
         parts.append(f'<path class="{look}" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
         if mark.colour is None and at >= free:
             text, where = escape(shorten(mark.name, 18)), f'm" x="{at:.1f}' if centred else f'" x="{at + 4:.1f}'
-            parts.append(f'<text class="soft {where}" y="{TOP - 8}">{text}</text>')
-            free = at + max(room, 7.2 * len(mark.name[:18]) + 6)
+            wide = 7.2 * len(mark.name[:18])
+            if at + (wide / 2 if centred else wide + 4) <= WIDTH:
+                parts.append(f'<text class="soft {where}" y="{TOP - 8}">{text}</text>')
+            free = at + max(room, wide + 6)
     return parts
 
 

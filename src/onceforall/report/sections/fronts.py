@@ -52,6 +52,11 @@ def _words(runs: Sequence[ReportFacts]) -> str:
         )
     if any(front.published for facts in runs for front in facts.fronts):
         words += " Squares: top-1 on ImageNet as published, from other trainings."
+        if others:
+            words += (
+                " The authors' predictor was fitted to images held out of ImageNet's training images, on which accuracies are "
+                "higher, so what it predicts does not compare with the squares."
+            )
     else:
         words += " Published accuracies are not shown: they are of ImageNet, and no run here is."
     return f'<p class="soft">{words}</p>'
