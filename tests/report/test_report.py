@@ -210,6 +210,12 @@ def test_published_accuracies_are_shown_with_their_data_only(facts):
     assert "as published" not in section.replace("that the Once-for-All authors published", "")
 
 
+def test_a_training_from_other_weights_says_so(facts):
+    started = replace(facts, run=replace(facts.run, origin="runs/<first>"))
+    assert "<dt>started from</dt><dd>runs/&lt;first&gt;</dd>" in body(render([started]), "run")
+    assert "started from" not in body(render([facts]), "run")
+
+
 def test_a_training_that_has_not_finished(facts):
     run = replace(facts.run, steps=700, resume="ofa train photos --out runs/imagenette --resume")
     section = body(render([replace(facts, run=run)]), "training")

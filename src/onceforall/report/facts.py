@@ -46,6 +46,7 @@ class RunFacts:
         resume: the command that goes on with a training that has not finished.
         weights: where the weights come from, if they were not trained in this run.
         predictor: what predicts accuracy, if it was not fitted in this run.
+        origin: the run whose weights the training started from, if not random ones.
     """
 
     folder: str
@@ -65,6 +66,7 @@ class RunFacts:
     resume: str | None = None
     weights: str | None = None
     predictor: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)

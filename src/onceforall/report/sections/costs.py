@@ -57,5 +57,7 @@ def _described(facts: ReportFacts) -> dict[str, str]:
     }
     if own.weights is not None:
         return {**rows, "weights": escape(own.weights)}
+    if own.origin is not None:
+        rows["started from"] = escape(own.origin)
     seen = f"{own.images_seen:,}" if own.images_seen is not None else "–"
     return {**rows, "training": duration(own.seconds), "images seen": seen}
