@@ -220,6 +220,19 @@ def test_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """So that root does not lose devices, as `--out /dev/full` once did."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(FileError, match="this is a pipe or device, a file is needed: check the path"):
+            write_text(path, "x")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_locked_folder_is_refused_to_others_until_released(tmp_path: Path) -> None:
     with locked(tmp_path):
         code = f"from pathlib import Path; from onceforall.files import locked\nwith locked(Path({str(tmp_path)!r})): pass"

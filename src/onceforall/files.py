@@ -121,10 +121,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` with a temporary path beside `path`, flush what it wrote, and rename it to `path`.
 
     Raises:
-        FileError: the file cannot be written; `path` is as it was.
+        FileError: the file cannot be written, or is a pipe or device, which a file must not replace; `path` is as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with reading_or_writing(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise FileError(f"{path}: this is a pipe or device, a file is needed: check the path")
         try:
             write(temporary)
             _flush(temporary)

@@ -7,25 +7,31 @@ import onceforall
 from onceforall.picture import draw
 from onceforall.report import (
     AccuracyFacts,
+    BlockFacts,
     Check,
     ChosenFacts,
+    CostFacts,
     Curve,
+    FileFacts,
     FrontFacts,
     LatencyFacts,
     PhaseFacts,
     ReportFacts,
     RunFacts,
+    Spot,
+    Subnet,
 )
 
 SPACE = onceforall.space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128))
 PHASES = ("largest", "kernel", "depth 1", "depth 2", "expand 1", "expand 2")
 
 
-def example(hostile: str = "") -> ReportFacts:
+def example(hostile: str = "", name: str = "imagenette") -> ReportFacts:
     """Facts of every kind; `hostile` is put into every text."""
     rng = np.random.default_rng(0)
     run = RunFacts(
-        folder=f"runs/imagenette{hostile}",
+        folder=f"runs/{name}{hostile}",
+        name=f"{name}{hostile}",
         command=f"ofa train imagenette --preset small --out runs/imagenette{hostile}",
         data=f"Imagenette, 160 px{hostile}",
         classes=[f"{name}{hostile}" for name in ("tench", "English springer", "cassette player", "chain saw", "church")],
@@ -56,10 +62,12 @@ def example(hostile: str = "") -> ReportFacts:
     measured = rng.uniform(0.68, 0.82, 40)
     checks = []
     for i, value in enumerate(measured):
-        checks.append(Check(f"random {i}{hostile}", float(value + rng.normal(0, 0.007)), float(value), value - 0.02, value + 0.02))
+        predicted = float(value + rng.normal(0, 0.007))
+        interval, bars = (float(value) - 0.02, float(value) + 0.02), (predicted - 0.012, predicted + 0.012)
+        checks.append(Check(f"random {i}{hostile}", predicted, float(value), interval, bars))
     ms = rng.uniform(1.5, 9, 30)
     latency_checks = [
-        Check(f"net {i}{hostile}", float(v * rng.normal(1, 0.03)), float(v), v * 0.98, v * 1.02) for i, v in enumerate(ms)
+        Check(f"net {i}{hostile}", float(v * rng.normal(1, 0.03)), float(v), (v * 0.98, v * 1.02)) for i, v in enumerate(ms)
     ]
     cloud_ms = rng.uniform(1.8, 9.5, 800)
     cloud = [(float(v), float(0.86 - 0.2 / v - abs(rng.normal(0, 0.015)) - 0.02)) for v in cloud_ms]
@@ -86,23 +94,54 @@ def example(hostile: str = "") -> ReportFacts:
                 peak_memory_bytes=plan.peak_memory_bytes,
                 picture=draw(plan, found, shares=shares),
                 folder=f"runs/imagenette/networks/{budget:g}ms{hostile}",
+                blocks=[
+                    BlockFacts(f"stages.0.0{hostile}", 5, 4, 24, 56, 1_234_567, 0.125),
+                    BlockFacts("head", None, None, 10, None, 9, None),
+                ],
+                files=[FileFacts(f"onnx{hostile}", 0.8123, (1.23, 1.21, 1.26)), FileFacts("pytorch", 0.8123, None)],
             )
         )
     device = f"onnxruntime, 1 thread{hostile}"
+    cores = "2 cores" + hostile
+    spots = [Spot(f"note10@16ms{hostile}", 4.5, 0.801, f"published at 160 px{hostile}"), Spot("cpu@10ms", 3.1, 0.794)]
+    subnets = [Subnet(96 + 16 * (i % 3), 10 + i % 11, 10_000_000 + 100_000 * i, 0.7 + 0.001 * i) for i in range(60)]
     return ReportFacts(
         run=run,
         phases=phases,
         losses=losses,
         top1=[Curve(f"{name}{hostile}", *both) for name, both in top1.items()],
-        accuracy=AccuracyFacts(260, 1000, checks, 0.0071, 0.891),
+        rates=[Curve("training", [0, 100, 200], [0.0, 0.08, 0.04])],
+        subnets=subnets,
+        accuracy=AccuracyFacts(f"smooth{hostile}", 260, 1000, checks, 0.0071, 0.891, 0.9, 0.93),
         latency=[
-            LatencyFacts(device, f"ONNX Runtime 1.32, float32, batch 1, median of 60{hostile}", latency_checks, 0.031, 0.962),
             LatencyFacts(
-                f"pytorch, 2 threads{hostile}", "PyTorch 2.15 eager, channels-last, batch 1", latency_checks[:9], 0.044, 0.93
+                device,
+                f"ONNX Runtime 1.32, float32, batch 1, median of 60{hostile}",
+                latency_checks,
+                (0.031, 0.02, 0.04),
+                (0.962, 0.95, 0.97),
+                0.06,
+            ),
+            LatencyFacts(
+                f"pytorch, 2 threads{hostile}",
+                "PyTorch 2.15 eager, channels-last, batch 1",
+                latency_checks[:9],
+                (0.044, 0.03, 0.05),
+                (0.93, 0.9, 0.95),
+                0.09,
             ),
         ],
-        fronts=[FrontFacts(device, cloud, front)],
+        fronts=[
+            FrontFacts(device, cores, cloud, front, spots[:1], spots),
+            FrontFacts(
+                None, "", [(1e7 * ms, top1) for ms, top1 in cloud], [(1e7 * ms, top1) for ms, top1 in front], published=spots
+            ),
+        ],
         chosen=chosen,
+        costs=[
+            CostFacts(f"training{hostile}", 3290.0, f"3,320 steps{hostile}"),
+            CostFacts("searches", None, "8 finalists measured"),
+        ],
         problems=[f"The device was busy while it was measured: 3 of 60 passes were left out.{hostile}"],
     )
 
@@ -110,6 +149,11 @@ def example(hostile: str = "") -> ReportFacts:
 @pytest.fixture
 def facts() -> ReportFacts:
     return example()
+
+
+@pytest.fixture
+def other() -> ReportFacts:
+    return example(name="other")
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceforall.report.charts import Axis, Mark, Point, Series, front_chart, line_chart, scatter_chart
+from onceforall.report.charts import Axis, FrontSeries, Group, Mark, Point, Series, front_chart, line_chart, scatter_chart
 from onceforall.report.drawing import HEIGHT, WIDTH, ticks
+from onceforall.report.spread import quartiles, spread_chart
 
 X, Y = Axis("latency", "ms"), Axis("top-1", "%")
 ANY = st.floats(allow_nan=True, allow_infinity=True, width=32)
@@ -44,22 +45,25 @@ def test_any_points_give_a_chart_with_finite_numbers(pairs):
     usable = sum(isfinite(x) and isfinite(y) for x, y in pairs)
     charts = [
         line_chart([Series("a", xs, ys), Series("empty", [], [])], X, Y, name="lines"),
-        scatter_chart(points, X, Y, name="scatter"),
-        front_chart(pairs, pairs[:5], points[:3], X, Y, name="front"),
+        scatter_chart([Group("", points)], X, Y, name="scatter", equal="same", band=0.1),
+        scatter_chart([Group("a", points), Group("b", [])], X, Y, name="scatter"),
+        front_chart([FrontSeries("", pairs, pairs[:5], chosen=points[:3])], X, Y, name="front"),
+        front_chart([FrontSeries("a", pairs), FrontSeries("b", elsewhere=points)], X, Y, name="front"),
+        spread_chart([("a", {1: ys, 2: []}), ("b", {3: xs})], X, Y, name="spread"),
     ]
     for svg in charts:
         for node in ElementTree.fromstring(svg).iter():
             places = [node.get(name, "") for name in ("d", "x", "y", "cx", "cy", "transform")]
             assert not re.search("nan|inf", " ".join(places))
-        if not usable:
+        if not usable and "spread" not in svg:
             assert "no values yet" in svg
 
 
 def test_one_point_is_drawn_inside():
     for svg in (
         line_chart([Series("a", [5], [0.0])], X, Y, name="one"),
-        scatter_chart([Point("a", 3.0, 3.0)], X, Y, name="one"),
-        front_chart([], [], [Point("a", 3.0, 70.0)], X, Y, name="one"),
+        scatter_chart([Group("", [Point("a", 3.0, 3.0)])], X, Y, name="one", equal="same"),
+        front_chart([FrontSeries("", chosen=[Point("a", 3.0, 70.0)])], X, Y, name="one"),
     ):
         (hit,) = by_class(svg, "hit")
         assert 0 < float(hit.get("cx")) < WIDTH
@@ -86,19 +90,22 @@ def test_series_differ_in_more_than_colour():
 
 
 def test_error_bars_tooltips_diagonal_and_legend_of_a_scatter_chart():
-    svg = scatter_chart([Point("net <1>", 4.0, 5.0, None, (4.5, 5.5)), Point("net 2", 6.0, 6.0)], X, Y, name="s")
+    points = [Point("net <1>", 4.0, 5.0, None, (4.5, 5.5)), Point("net 2", 6.0, 6.0)]
+    svg = scatter_chart([Group("network", points)], X, Y, name="s", equal="predicted = measured", description="two <networks>")
     root = ElementTree.fromstring(svg)
     titles = [node.text for node in root.iter() if node.tag.endswith("title")]
     assert titles[0] == "net <1>\nlatency: 4 ms\ntop-1: 5 (4.5 to 5.5) %"
     assert len(by_class(svg, "dash")) == 2  # the diagonal and its key
-    assert "95 % interval" in svg
-    assert "95 % interval" not in scatter_chart([Point("net", 6.0, 6.0)], X, Y, name="s")
+    (bar,) = by_class(svg, "bar")
+    assert bar.get("d").count("M") == 3  # the bar and its two ends
+    (told,) = [node.text for node in root.iter() if node.tag.endswith("desc")]
+    assert told == "two <networks>"
+    assert not by_class(scatter_chart([Group("network", points)], X, Y, name="s"), "dash")
 
 
 def test_the_front_is_sorted_and_chosen_networks_are_named():
-    svg = front_chart(
-        [(3.0, 60.0)], [(4.0, 80.0), (2.0, 70.0)], [Point("mine", 3.0, 75.0)], X, Y, name="f", marks=[Mark("3 ms", 3.0)]
-    )
+    one = FrontSeries("", [(3.0, 60.0)], [(4.0, 80.0), (2.0, 70.0)], chosen=[Point("mine", 3.0, 75.0)])
+    svg = front_chart([one], X, Y, name="f", marks=[Mark("3 ms", 3.0)])
     numbers = [float(pair.split()[0]) for pair in by_class(svg, "line")[0].get("d")[1:].split("L")]
     assert numbers == sorted(numbers)
     assert [node.text for node in by_class(svg, "halo")] == ["mine"]
@@ -107,6 +114,39 @@ def test_the_front_is_sorted_and_chosen_networks_are_named():
 
 def test_labels_of_neighbours_do_not_cover_each_other():
     points = [Point(f"network {i}", 5.0 + i / 100, 75.0) for i in range(4)]
-    svg = front_chart([(1.0, 60.0)], [], points, X, Y, name="f")
+    svg = front_chart([FrontSeries("", [(1.0, 60.0)], chosen=points)], X, Y, name="f")
     heights = sorted(float(node.get("y")) for node in by_class(svg, "halo"))
     assert all(b - a >= 14 for a, b in pairwise(heights))
+
+
+def test_names_of_marks_do_not_cover_each_other():
+    marks = [Mark(f"phase {i}", x) for i, x in enumerate((0, 10, 12, 900))]
+    svg = line_chart([Series("a", [0, 1000], [0, 1])], X, Y, name="m", marks=marks)
+    named = [node for node in by_class(svg, "soft") if (node.text or "").startswith("phase")]
+    assert [node.text for node in named] == ["phase 0", "phase 3"]
+    lines = [node for node in by_class(svg, "dash") if node.tag.endswith("path")]
+    assert [line[0].text for line in lines] == ["phase 0", "phase 1", "phase 2", "phase 3"]
+
+
+def test_fronts_of_several_runs_differ_in_dash_and_keep_their_colours():
+    runs = [
+        FrontSeries("a", front=[(1.0, 50.0), (2.0, 60.0)]),
+        FrontSeries("b"),
+        FrontSeries("c", front=[(1.0, 55.0), (2.0, 65.0)]),
+    ]
+    svg = front_chart(runs, X, Y, name="f")
+    drawn = [node for node in by_class(svg, "line") if len(node)]
+    assert ["s0" in node.get("class") for node in drawn] == [True, False]
+    assert ["s2" in node.get("class") for node in drawn] == [False, True]
+    assert len({node.get("stroke-dasharray") for node in drawn}) == 2
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=30))
+def test_boxes_are_at_the_quartiles(values):
+    low, q1, median, q3, high = quartiles(values)
+    assert low == min(values) <= q1 <= median <= q3 <= high == max(values)
+    assert sum(v <= median for v in values) * 2 >= len(values) <= sum(v >= median for v in values) * 2
+    svg = spread_chart([("", {96: values})], X, Y, name="spread")
+    title = next(node.text for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("title"))
+    assert f"n = {len(values)}" in title
+    assert f"median {median:.4g} %" in title

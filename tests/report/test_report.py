@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 
 from onceforall.errors import FileError
-from onceforall.report import Check, Curve, write_report
+from onceforall.report import Check, Curve, Spot, Subnet, write_report
 from onceforall.report.page import render
 from onceforall.report.sections import SECTIONS
 
@@ -38,7 +38,7 @@ class Checked(HTMLParser):
 
 
 def body(page, key):
-    return re.search(rf'<section id="{key}">(.*?)</section>', page, re.S).group(1)
+    return re.search(rf'<section id="{key}"[^>]*>(.*?)</section>', page, re.S).group(1)
 
 
 def texts(value):
@@ -57,14 +57,14 @@ def texts(value):
 
 
 def test_the_page_is_well_formed_and_has_every_section(facts):
-    page = Checked(render(facts))
+    page = Checked(render([facts]))
     assert [key for key in page.ids if key != "problems"] == list(SECTIONS)
     assert "problems" in page.ids
     assert len(page.ids) == len(set(page.ids))
 
 
 def test_nothing_is_loaded_and_no_script_runs(facts):
-    text = render(facts)
+    text = render([facts])
     page = Checked(text)
     assert not page.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
     for _, name, value in page.attributes:
@@ -78,24 +78,25 @@ def test_nothing_is_loaded_and_no_script_runs(facts):
 def test_every_text_is_escaped(facts, hostile):
     marker = "</style><script>"
     assert sum(marker in text for text in texts(hostile)) > 30  # the fixture is hostile everywhere
-    page = render(hostile)
+    page = render([hostile])
     assert "<script" not in page
-    assert Checked(page).tags == Checked(render(facts)).tags
+    assert Checked(page).tags == Checked(render([facts])).tags
     assert page.count("</style>") == 1 + len(hostile.chosen)
 
 
 def test_numbers_of_a_chosen_network_are_on_the_page(facts):
     one = facts.chosen[1]
-    section = body(render(facts), "chosen")
+    section = body(render([facts]), "chosen")
     for expected in (one.name, one.limits, one.folder, "97 % of budget", "n = 3,925", f"{100 * one.top1:.1f} %", one.picture):
         assert expected in section
 
 
 def test_quality_of_the_predictors_is_on_the_page(facts):
-    page = render(facts)
+    page = render([facts])
     assert "0.71 points" in body(page, "accuracy")
     assert "0.891" in body(page, "accuracy")
     assert "3.1 %" in body(page, "latency")
+    assert "3.1 % (2.0 to 4.0 %)" in body(page, "latency")
     assert body(page, "latency").count("<figure") == 2  # one for each device
 
 
@@ -103,6 +104,7 @@ def test_quality_of_the_predictors_is_on_the_page(facts):
     ("key", "command"),
     [
         ("training", "ofa train DATA --out runs/imagenette"),
+        ("subnets", "ofa predict runs/imagenette"),
         ("chosen", "ofa specialise runs/imagenette --latency 5ms"),
         ("front", "ofa predict runs/imagenette"),
         ("accuracy", "ofa predict runs/imagenette"),
@@ -110,14 +112,14 @@ def test_quality_of_the_predictors_is_on_the_page(facts):
     ],
 )
 def test_a_section_without_data_names_the_command(empty, key, command):
-    page = render(empty)
+    page = render([empty])
     Checked(page)
     assert command in body(page, key)
     assert 'id="problems"' not in page
 
 
 def test_a_folder_with_spaces_is_quoted_in_commands(empty):
-    page = render(replace(empty, run=replace(empty.run, folder="my run")))
+    page = render([replace(empty, run=replace(empty.run, folder="my run"))])
     assert "ofa predict &#x27;my run&#x27;" in page
 
 
@@ -126,12 +128,13 @@ def test_values_that_are_not_finite_do_not_break_the_page(facts):
         facts,
         losses=[Curve("loss", [0, 1, 2], [nan, inf, 1.0]), Curve("none", [], [])],
         top1=[Curve("largest", [1], [nan])],
-        accuracy=replace(facts.accuracy, checks=[Check("a", nan, 0.5), Check("b", 0.5, 0.4, nan, 0.6)], rmse=nan),
+        accuracy=replace(facts.accuracy, checks=[Check("a", nan, 0.5), Check("b", 0.5, 0.4, (nan, 0.6), (0.1, inf))], rmse=nan),
         latency=[replace(facts.latency[0], checks=[])],
-        fronts=[replace(facts.fronts[0], random=[(nan, 1.0)], front=[])],
+        fronts=[replace(facts.fronts[0], random=[(nan, 1.0)], front=[], elsewhere=[Spot("a", nan, 0.5), Spot("b", 1.0, inf)])],
+        subnets=[Subnet(96, 10, 5, nan), Subnet(96, 10, 5, 0.5)],
         chosen=[replace(facts.chosen[0], latency_low_ms=nan, latency_high_ms=nan)],
     )
-    page = render(broken)
+    page = render([broken])
     Checked(page)
     drawn = " ".join(re.findall(r' (?:d|x|y|cx|cy|transform)="([^"]*)"', page))
     assert "nan" not in drawn
@@ -140,9 +143,81 @@ def test_values_that_are_not_finite_do_not_break_the_page(facts):
 
 def test_write_report_is_whole_or_not_at_all(facts, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, facts)
-    assert path.read_text(encoding="utf-8") == render(facts)
+    write_report(path, [facts])
+    assert path.read_text(encoding="utf-8") == render([facts])
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    assert path.stat().st_size < 400_000
+    assert path.stat().st_size < 500_000
     with pytest.raises(FileError, match="no such file or folder"):
-        write_report(tmp_path / "missing" / "report.html", facts)
+        write_report(tmp_path / "missing" / "report.html", [facts])
+
+
+def test_every_chart_has_a_name_a_description_and_a_table(facts):
+    page = render([facts])
+    charts = re.findall(r"<figure>.*?</figure>", page, re.S)
+    assert len(charts) == 2 + 3 + 3 + 1 + 2
+    for chart in charts:
+        assert re.search(r'<svg class="chart"[^>]* role="img" aria-label="[^"]+"', chart)
+        assert re.search(r"<desc>[^<]+</desc>", chart)
+        assert "<summary>" in chart
+        assert '<th scope="col"' in chart
+
+
+def test_numbers_in_the_tables_are_those_of_the_facts(facts):
+    page = render([facts])
+    for check in facts.accuracy.checks:
+        assert f"{100 * check.predicted:.1f} %<small>" in body(page, "accuracy")
+        assert f"{100 * check.measured:.1f} %<small>" in body(page, "accuracy")
+    front = body(page, "front")
+    for cost, top1 in facts.fronts[0].front:
+        assert f"{100 * top1:.1f} %" in front
+        assert f"{float(f'{cost:.3g}'):g}"[:3] in front
+    for spot in (*facts.fronts[0].elsewhere, *facts.fronts[1].published):
+        assert spot.name in front
+    for one in facts.chosen:
+        assert f"{100 * one.blocks[0].share:.1f} %" in body(page, "chosen")
+        assert one.files[0].format in body(page, "chosen")
+    assert "55 min<small>3,320 steps</small>" in body(page, "costs")
+
+
+def test_several_runs_stand_side_by_side(facts, other, empty):
+    bare = replace(empty, run=replace(empty.run, name="bare", folder="runs/bare"))
+    page = render([facts, other, bare])
+    assert len(Checked(page).ids) == len(set(Checked(page).ids))
+    for key in ("front", "training", "subnets", "accuracy", "latency", "costs", "run"):
+        assert "imagenette" in body(page, key)
+        assert "other" in body(page, key)
+    assert body(page, "front").count("<svg") == 2  # fronts of one device are in one chart
+    assert body(page, "training").count("<svg") == 3
+    assert "bare: No device was measured yet." in body(page, "latency")
+    assert "ofa profile runs/bare" in body(page, "latency")
+    assert "their accuracies do not compare" not in page
+    strange = replace(other, run=replace(other.run, data="CIFAR-10"))
+    assert "their accuracies do not compare" in render([facts, strange])
+
+
+def test_devices_with_another_processor_have_a_chart_of_their_own(facts, other):
+    moved = replace(other, fronts=[replace(front, hardware=front.hardware and "phone") for front in other.fronts])
+    section = body(render([facts, moved]), "front")
+    assert section.count("<svg") == 3
+    assert "(phone)" in section
+
+
+def test_published_accuracies_are_shown_with_their_data_only(facts):
+    assert "Squares: top-1 on ImageNet as published" in body(render([facts]), "front")
+    others = replace(facts, fronts=facts.fronts[:1])
+    section = body(render([others]), "front")
+    assert "Published accuracies are not shown: they are of ImageNet" in section
+    assert "as published" not in section.replace("that the Once-for-All authors published", "")
+
+
+def test_a_training_from_other_weights_says_so(facts):
+    started = replace(facts, run=replace(facts.run, origin="runs/<first>"))
+    assert "<dt>started from</dt><dd>runs/&lt;first&gt;</dd>" in body(render([started]), "run")
+    assert "started from" not in body(render([facts]), "run")
+
+
+def test_a_training_that_has_not_finished(facts):
+    run = replace(facts.run, steps=700, resume="ofa train photos --out runs/imagenette --resume")
+    section = body(render([replace(facts, run=run)]), "training")
+    assert f"step 700 of {sum(phase.steps for phase in facts.phases):,}" in section
+    assert "ofa train photos --out runs/imagenette --resume" in section

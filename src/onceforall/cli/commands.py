@@ -202,14 +202,14 @@ def specialise(
 
 
 def report(
-    run: RunFolder,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of RUN/report.html.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directory; several are compared.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of report.html in RUN.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a self-contained HTML page about a run."""
+    """Write a self-contained HTML page about runs."""
     from ..pipeline.report import report as call
 
-    page = call(run, out=out)
+    page = call(*runs, out=out)
     print(json.dumps({"page": str(page)}) if as_json else page)
 
 

@@ -1,5 +1,6 @@
 """Latency: measured on this machine, estimated for every network of a space."""
 
+from .checked import checked_networks
 from .design import QUICK, Effort
 from .device import Available, Device, list_devices
 from .kit import export_kit, import_results
@@ -18,6 +19,7 @@ __all__ = [
     "LatencyTable",
     "Measured",
     "Timing",
+    "checked_networks",
     "export_kit",
     "import_results",
     "list_devices",

@@ -1,46 +1,31 @@
-"""`ofa report`: one self-contained page about a run, from what its directory holds."""
+"""`ofa report`: one self-contained page about a run, or several side by side, from what their directories hold."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-import numpy as np
-
-from ..arch import Arch
-from ..files import read_json, read_lines, read_text
+from ..errors import FileError, TrainingError
+from ..files import read_lines, read_text, reading_or_writing
 from ..latency import LatencyTable
-from ..picture import draw
-from ..readable import wilson
-from ..report import (
-    AccuracyFacts,
-    Check,
-    ChosenFacts,
-    Curve,
-    FrontFacts,
-    LatencyFacts,
-    PhaseFacts,
-    ReportFacts,
-    RunFacts,
-    write_report,
-)
-from ..search import Objectives, pareto
+from ..report import Curve, PhaseFacts, ReportFacts, RunFacts, write_report
 from ..train import Schedule
-from .predictor import checks, load_predictor
+from .predictor import load_predictor
+from .report_parts import accuracy_facts, chosen_facts, cost_facts, front_facts, latency_facts, predictor_doubts, subnets, whole
 from .run import Run
-from .search import Budget
 
 __all__ = ["report"]
 
-FRONT_EVALUATIONS = 150_000
-CLOUD = 400  # random networks behind the front
+MOST_RUNS = 6  # that colours and markers keep apart
 
 
-def report(folder: Path, *, out: Path | None = None, seed: int = 0) -> Path:
+def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
     """Write the page; sections whose command was not run yet say so.
 
     Args:
-        folder: the run directory.
-        out: the HTML file, None for report.html in the run directory.
+        folders: the run directories, up to six.
+        out: the HTML file; None for report.html in the run directory, or comparison.html in the first of several.
         seed: of the random networks shown.
 
     Returns:
@@ -49,38 +34,73 @@ def report(folder: Path, *, out: Path | None = None, seed: int = 0) -> Path:
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
-    folder = run.folder
-    records = read_lines(folder / "metrics.jsonl")
-    path = out or folder / "report.html"
-    planned = folder / "schedule.json"
-    schedule = Schedule.from_json(read_text(planned)) if planned.exists() else None
-    tables = [LatencyTable.load(file, run.space, run.num_classes) for file in sorted((folder / "latency").glob("*/table.json"))]
-    facts = ReportFacts(
-        run=_run_facts(run, records, schedule),
-        phases=_phases(run, records, schedule),
-        losses=[Curve("training", *_points([r for r in records if r["event"] == "train"], "loss"))],
-        top1=_top1_curves(records),
-        accuracy=_accuracy(run),
-        latency=[_latency(table) for table in tables],
-        fronts=_fronts(run, tables, seed),
-        chosen=_chosen(run, tables),
-        problems=[f"{p['name']} was left out: {p['reason']}" for p in read_lines(folder / "problems.jsonl")],
-    )
-    write_report(path, facts)
+    places = [Path(folder) for folder in folders]
+    if not 1 <= len(places) <= MOST_RUNS:
+        raise FileError(f"{len(places)} run directories: give 1 to {MOST_RUNS}, so that they can be told apart on one page")
+    runs = [Run.open(place) for place in places]
+    with reading_or_writing(places[0]):
+        real = [place.resolve() for place in places]
+    for place, count in Counter(real).items():
+        if count > 1:
+            raise FileError(f"{place}: given {count} times: give each run directory once")
+    short = Counter(place.name for place in real)
+    names = [path.name if short[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
+    path = out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html")
+    write_report(path, [_facts(run, name, seed) for run, name in zip(runs, names, strict=True)])
     return path
 
 
-def _run_facts(run: Run, records: list[dict[str, Any]], schedule: Schedule | None) -> RunFacts:
+def _facts(run: Run, name: str, seed: int) -> ReportFacts:
+    folder = run.folder
+    schedule = _schedule(folder / "schedule.json")
+    with whole(folder / "metrics.jsonl"):
+        records = read_lines(folder / "metrics.jsonl")
+        training = [r for r in records if r["event"] == "train"]
+        about, phases, top1 = _run_facts(run, name, records, schedule), _phases(run, records, schedule), _top1_curves(records)
+        losses, rates = (Curve("training", *_points(training, key)) for key in ("loss", "rate"))
+    files = sorted((folder / "latency").glob("*/table.json"))
+    tables = {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
+    measured, chosen = subnets(run), chosen_facts(run, list(tables.values()))
+    with whole(folder / "problems.jsonl"):
+        problems = [f"{p['name']} was left out: {p['reason']}" for p in read_lines(folder / "problems.jsonl")]
+    return ReportFacts(
+        run=about,
+        phases=phases,
+        losses=[losses],
+        rates=[rates],
+        top1=top1,
+        subnets=measured,
+        accuracy=accuracy_facts(run),
+        latency=[latency_facts(table, place) for place, table in tables.items()],
+        fronts=front_facts(run, list(tables.values()), seed),
+        chosen=chosen,
+        costs=cost_facts(run, about, tables),
+        problems=problems + predictor_doubts(run, seed),
+    )
+
+
+def _schedule(path: Path) -> Schedule | None:
+    if not path.exists():
+        return None
+    try:
+        return Schedule.from_json(read_text(path))
+    except TrainingError as error:
+        raise FileError(f"{path}: {error}: see ofa status {path.parent}") from None
+
+
+def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Schedule | None) -> RunFacts:
     environment, data = run.info.environment, run.info.data
-    arguments = ", ".join(f"{name}={_short(value)}" for name, value in run.info.space["arguments"].items())
-    steps = max((r["step"] for r in records), default=0)
-    seen = 0
+    arguments = ", ".join(f"{key}={_short(value)}" for key, value in run.info.space["arguments"].items())
+    steps = max((int(r["step"]) for r in records), default=0)
+    seen, resume = 0, None
     if schedule is not None:
         for step_count, phase in zip(_steps_done(schedule, steps), schedule.phases, strict=True):
             seen += step_count * phase.subnets * schedule.recipe.batch_size
+        if data is not None and not (run.folder / "supernet.safetensors").exists():
+            resume = f"ofa train {quote(data.source)} --out {quote(str(run.folder))} --resume"
     return RunFacts(
         folder=str(run.folder),
+        name=name,
         command=str(environment["command"]),
         data=None if data is None else data.source,
         classes=run.info.classes,
@@ -90,8 +110,10 @@ def _run_facts(run: Run, records: list[dict[str, Any]], schedule: Schedule | Non
         seed=run.info.seed,
         hardware=f"{environment['processor']}, {environment['cores']} cores, {environment['threads']} threads",
         versions={"python": environment["python"], **environment["packages"]},
-        seconds=max((r["seconds"] for r in records), default=None),
+        steps=steps,
+        seconds=max((float(r["seconds"]) for r in records), default=None),
         images_seen=seen or None,
+        resume=resume,
         weights=None if run.info.imported is None else str(run.info.imported),
         predictor=_unchecked(run),
     )
@@ -146,74 +168,7 @@ def _top1_curves(records: list[dict[str, Any]]) -> list[Curve]:
 
 
 def _points(records: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    return [r["step"] for r in records], [r[key] for r in records]
-
-
-def _accuracy(run: Run) -> AccuracyFacts | None:
-    errors, rows = checks(run)
-    if not rows:
-        return None
-    predicted = load_predictor(run).predict([row.arch for row in rows])
-    points = [
-        Check(f"network {i + 1}", float(p), row.top1, *wilson(row.top1, row.images))
-        for i, (row, p) in enumerate(zip(rows, predicted, strict=True))
-    ]
-    return AccuracyFacts(int(errors["fitted_on"]), int(errors["images"]), points, errors["rmse"], errors["kendall_tau"])
-
-
-def _latency(table: LatencyTable) -> LatencyFacts:
-    errors = table.errors
-    points = [Check(f"network {i + 1}", p, m) for i, (p, m) in enumerate(zip(errors.predicted, errors.measured, strict=True))]
-    method = f"{table.processor}, {table.device.runtime} {table.version}"
-    return LatencyFacts(table.device.spec, method, points, errors.mape, errors.kendall_tau)
-
-
-def _fronts(run: Run, tables: list[LatencyTable], seed: int) -> list[FrontFacts]:
-    if not (run.folder / "accuracy" / "predictor.safetensors").exists():
-        return []
-    predictor = load_predictor(run)
-    cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
-    fronts = []
-    for table in tables:
-        objectives: Objectives = {"top1": (predictor.score, "max"), "latency_ms": (table.estimate, "min")}
-        found = pareto(run.space, objectives, seed=seed, size=100, evaluations=FRONT_EVALUATIONS)
-        random = zip(table.estimate(cloud).tolist(), predictor.predict(cloud).tolist(), strict=True)
-        fronts.append(
-            FrontFacts(table.device.spec, list(random), [(p.values["latency_ms"], p.values["top1"]) for p in found.points])
-        )
-    return fronts
-
-
-def _chosen(run: Run, tables: list[LatencyTable]) -> list[ChosenFacts]:
-    by_name = {str(table.device): table for table in tables}
-    chosen = []
-    for path in sorted((run.folder / "specialised").glob("*.json")):
-        data = read_json(path)
-        arch = Arch.from_json(data["arch"])
-        plan = run.space.lower(arch, run.num_classes)
-        table = by_name.get(data["device"])
-        test, latency, budget = data["test"], data["latency"], data["budget"]
-        chosen.append(
-            ChosenFacts(
-                name=path.stem,
-                device=table.device.spec if table else data["device"],
-                limits=str(Budget(**budget)),
-                budget_ms=budget["latency_ms"],
-                latency_ms=latency["ms"],
-                latency_low_ms=latency["low"],
-                latency_high_ms=latency["high"],
-                predicted_latency_ms=data["predicted_ms"],
-                top1=test["top1"],
-                images=test["images"],
-                predicted_top1=data["predicted_top1"],
-                macs=plan.macs,
-                params=plan.params,
-                peak_memory_bytes=plan.peak_memory_bytes,
-                picture=draw(plan, arch, shares=data["shares"], title=path.stem),
-                folder=data["folder"],
-            )
-        )
-    return sorted(chosen, key=lambda c: c.latency_ms)
+    return [float(r["step"]) for r in records], [float(r[key]) for r in records]
 
 
 def _short(value: Any) -> str:

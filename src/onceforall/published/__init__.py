@@ -4,6 +4,7 @@ Its latency tables and accuracy predictors are read by `onceforall.latency.Laten
 `onceforall.accuracy.AccuracyPredictor.from_published`.
 """
 
+from .networks import KNOWN_NETWORKS, OFA_NETWORKS, KnownNetwork, PublishedNetwork
 from .read_config import plan_from_config
 from .settings import arch, settings
 from .specialized import Specialized, recognise, save_specialized, specialized
@@ -11,7 +12,11 @@ from .weights import NAMES, load_supernet, original_state_dict, published_space,
 from .write_config import net_config
 
 __all__ = [
+    "KNOWN_NETWORKS",
     "NAMES",
+    "OFA_NETWORKS",
+    "KnownNetwork",
+    "PublishedNetwork",
     "Specialized",
     "arch",
     "load_supernet",

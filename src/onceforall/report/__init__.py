@@ -1,17 +1,38 @@
-"""One self-contained HTML page about a run: no script, nothing loaded from elsewhere, for print, dark mode and phones too."""
+"""One self-contained HTML page about a run, or several side by side: no script, nothing loaded from elsewhere, for print, dark mode
+and phones too."""
 
-from .facts import AccuracyFacts, Check, ChosenFacts, Curve, FrontFacts, LatencyFacts, PhaseFacts, ReportFacts, RunFacts
+from .facts import (
+    AccuracyFacts,
+    BlockFacts,
+    Check,
+    ChosenFacts,
+    CostFacts,
+    Curve,
+    FileFacts,
+    FrontFacts,
+    LatencyFacts,
+    PhaseFacts,
+    ReportFacts,
+    RunFacts,
+    Spot,
+    Subnet,
+)
 from .page import write_report
 
 __all__ = [
     "AccuracyFacts",
+    "BlockFacts",
     "Check",
     "ChosenFacts",
+    "CostFacts",
     "Curve",
+    "FileFacts",
     "FrontFacts",
     "LatencyFacts",
     "PhaseFacts",
     "ReportFacts",
     "RunFacts",
+    "Spot",
+    "Subnet",
     "write_report",
 ]

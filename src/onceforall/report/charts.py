@@ -1,11 +1,11 @@
-"""Charts as inline SVG: lines, predicted against measured, Pareto front. No script; tooltips are <title> elements.
+"""Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No script; tooltips are <title> elements.
 
 Put `STYLE` once into the page; it reads the CSS variables --ink, --paper and --c0 … --c6 that the page sets. Series differ in
 colour (Okabe-Ito), dash and marker. Points that are not finite are left out and break a line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from math import isfinite
@@ -16,6 +16,7 @@ from .drawing import (
     LEFT,
     STYLE,
     TOP,
+    WIDTH,
     Axis,
     Frame,
     Point,
@@ -27,99 +28,206 @@ from .drawing import (
     key_line,
     key_marker,
     line,
+    marker,
     nothing,
     shorten,
+    style_of,
     svg,
 )
 
-__all__ = ["STYLE", "Axis", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
+__all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
 
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
+ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
+GREY = 6  # number of a colour
+SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled vertical line."""
+    """A labelled vertical line, in the colour of a series if it has the number of one. Then, the name is a tooltip only."""
 
     name: str
     x: float
+    colour: int | None = None
 
 
-def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = ()) -> str:
-    """Lines over a common axis, e.g. curves of training; `marks` are where phases begin."""
-    lines = [_thin(one) for one in series]
-    points = [(a, b) for one in lines for a, b in zip(one.xs, one.ys, strict=True) if isfinite(a) and isfinite(b)]
-    if not points:
-        return nothing(name)
-    frame = frame_of([p[0] for p in points] + [m.x for m in marks], [p[1] for p in points], tight_x=True)
-    parts = axes(frame, x, y)
-    for index, mark in enumerate(marks):
-        at = frame.x(mark.x)
-        parts.append(f'<path class="dash" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
-        parts.append(
-            f'<text class="soft" x="{at + 4:.1f}" y="{TOP - 8 + 12 * (index % 2):.1f}">{escape(shorten(mark.name, 18))}</text>'
-        )
-    for index, one in enumerate(lines):
-        parts += line(frame, one, index, x, y)
-    return svg(parts, name, [(one.name, key_line(i)) for i, one in enumerate(lines)])
+@dataclass(frozen=True)
+class Group:
+    """Points of one kind."""
+
+    name: str
+    points: Sequence[Point]
 
 
-def scatter_chart(points: Sequence[Point], x: Axis, y: Axis, *, name: str) -> str:
-    """Predicted (x) against measured (y) with the diagonal of equality; both axes have one scale."""
-    shown = [point for point in points if point.finite]
-    if not shown:
-        return nothing(name)
-    both = [v for p in shown for v in (p.x, p.y, *finite(p.y_interval), *finite(p.x_interval))]
-    frame = frame_of(both, both)
-    low, high = frame.x_ticks[0], frame.x_ticks[-1]
-    parts = axes(frame, x, y)
-    parts.append(f'<path class="dash" d="M{frame.x(low):.1f} {frame.y(low):.1f}L{frame.x(high):.1f} {frame.y(high):.1f}"/>')
-    for point in shown:
-        parts.append(dot(frame, point, 0, x, y))
-    legend = [("network not used for fitting", key_marker(0)), ("predicted = measured", '<path class="dash" d="M0 -4H20"/>')]
-    if any(point.y_interval for point in shown):
-        legend.append(("95 % interval", '<path class="line s0" style="stroke-width:1.4" d="M10 -10V2M7 -10h6M7 2h6"/>'))
-    return svg(parts, name, legend)
+@dataclass(frozen=True)
+class FrontSeries:
+    """What one run gives to a chart of fronts. `name` is "" if there is one run only."""
+
+    name: str
+    random: Sequence[tuple[float, float]] = ()
+    front: Sequence[tuple[float, float]] = ()
+    measured: Sequence[Point] = ()
+    elsewhere: Sequence[Point] = ()
+    published: Sequence[Point] = ()
+    chosen: Sequence[Point] = ()
 
 
-def front_chart(
-    random: Sequence[tuple[float, float]],
-    front: Sequence[tuple[float, float]],
-    chosen: Sequence[Point],
+def line_chart(
+    series: Sequence[Series],
     x: Axis,
     y: Axis,
     *,
     name: str,
     marks: Sequence[Mark] = (),
+    legend: Sequence[tuple[str, str]] | None = None,
+    description: str = "",
 ) -> str:
-    """Random networks as a cloud, the Pareto front as a line of points, chosen networks as labelled diamonds."""
-    cloud = [pair for pair in random if all(map(isfinite, pair))]
-    edge = sorted(pair for pair in front if all(map(isfinite, pair)))
-    picked = [point for point in chosen if point.finite]
-    spots = cloud + edge + [(p.x, p.y) for p in picked]
-    if not spots:
+    """Lines over a common axis, e.g. curves of training.
+
+    Args:
+        series: the lines.
+        x: axis.
+        y: axis.
+        name: of the chart.
+        marks: such as where phases begin.
+        legend: texts and signs, in place of one for each line.
+        description: for screen readers.
+    """
+    lines = [_thin(one) for one in series]
+    points = [(a, b) for one in lines for a, b in zip(one.xs, one.ys, strict=True) if isfinite(a) and isfinite(b)]
+    if not points:
+        return nothing(name)
+    frame = frame_of([p[0] for p in points] + [m.x for m in marks], [p[1] for p in points], tight_x=True)
+    parts = axes(frame, x, y) + _marks(frame, marks, ROOM_OF_PHASE, centred=False)
+    for index, one in enumerate(lines):
+        parts += line(frame, one, index, x, y)
+    return svg(parts, name, _line_legend(lines) if legend is None else legend, description=description)
+
+
+def scatter_chart(
+    groups: Sequence[Group], x: Axis, y: Axis, *, name: str, equal: str = "", band: float | None = None, description: str = ""
+) -> str:
+    """Points of several groups.
+
+    Args:
+        groups: in the order of their colours and markers.
+        x: axis.
+        y: axis.
+        name: of the chart.
+        equal: draw the diagonal of equality and call it so; both axes then have one scale.
+        band: draw lines of y = x · (1 ± band) too.
+        description: for screen readers.
+    """
+    shown = [Group(group.name, [point for point in group.points if point.finite]) for group in groups]
+    points = [point for group in shown for point in group.points]
+    if not points:
+        return nothing(name)
+    xs = [v for p in points for v in (p.x, *finite(p.x_interval))]
+    ys = [v for p in points for v in (p.y, *finite(p.y_interval))]
+    frame = frame_of(xs + ys, xs + ys) if equal else frame_of(xs, ys)
+    legend = [(group.name, key_marker(index)) for index, group in enumerate(shown) if group.name and group.points]
+    parts = axes(frame, x, y)
+    if equal:
+        low, high = frame.x_ticks[0], frame.x_ticks[-1]
+        parts.append(f'<path class="dash" d="{_segment(frame, low, high, 1.0)}"/>')
+        legend.append((equal, '<path class="dash" d="M0 -4H20"/>'))
+        if band is not None and isfinite(band) and low >= 0:
+            parts += [f'<path class="grid" d="{_segment(frame, low, high, slope)}"/>' for slope in (1 / (1 + band), 1 + band)]
+            legend.append((f"± {100 * band:.2g} %", '<path class="grid" d="M0 -6H20M0 -2H20"/>'))
+    parts += [dot(frame, point, index, x, y) for index, group in enumerate(shown) for point in group.points]
+    return svg(parts, name, legend, description=description)
+
+
+def front_chart(
+    series: Sequence[FrontSeries], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = ""
+) -> str:
+    """Random networks as a cloud, other networks as marks, the Pareto front as a line, chosen networks as labelled diamonds."""
+    shown = [_finite(one) for one in series]
+    pairs = [pair for one in shown for pair in (*one.random, *one.front)]
+    named = [point for one in shown for kind in SHAPES for point in _points(one, kind)]
+    picked = [point for one in shown for point in one.chosen]
+    if not pairs and not named:
         return nothing(name)
     frame = frame_of(
-        [s[0] for s in spots] + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
-        [s[1] for s in spots] + [v for p in picked for v in finite(p.y_interval)],
+        [a for a, _ in pairs] + [p.x for p in named] + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
+        [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
     )
-    parts, legend = axes(frame, x, y), []
-    for mark in marks:
+    parts, legend = axes(frame, x, y), list[tuple[str, str]]()
+    parts += _marks(frame, marks, ROOM_OF_BUDGET, centred=True)
+    for index, one in enumerate(shown):
+        if one.random:
+            parts.append(_cloud(frame, one, index))
+    for index, one in enumerate(shown):
+        if one.front:
+            xs, ys = zip(*sorted(one.front), strict=True)
+            parts += line(frame, Series(f"{one.name} front".strip(), xs, ys), index, x, y)
+            legend.append((one.name or "Pareto front, predicted", key_line(index)))
+    if number := sum(len(one.random) for one in shown):
+        legend.append((f"random networks, predicted, n = {number:,}", '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'))
+    words = {
+        "published": "other networks, as published",
+        "elsewhere": "architectures published for other devices, predicted",
+        "measured": "found and measured, held-out images",
+        "chosen": "chosen, measured, test images, 95 % intervals",
+    }
+    for kind, (shape, colour) in SHAPES.items():
+        if any(_points(one, kind) for one in shown):
+            neutral = any(one.name for one in shown)
+            legend.append((words[kind], key_marker(shape, colour=GREY if neutral else colour, hollow=kind != "chosen")))
+        for index, one in enumerate(shown):
+            if points := _points(one, kind):
+                hollow, own = kind != "chosen", index if one.name else colour
+                size = 4.4 if hollow else 6.5
+                parts += [dot(frame, point, shape, x, y, size=size, colour=own, hollow=hollow) for point in points]
+    parts += _labels(frame, picked)
+    return svg(parts, name, legend, description=description)
+
+
+def _points(one: FrontSeries, kind: str) -> Sequence[Point]:
+    return {"published": one.published, "elsewhere": one.elsewhere, "measured": one.measured, "chosen": one.chosen}[kind]
+
+
+def _finite(one: FrontSeries) -> FrontSeries:
+    random, front = ([pair for pair in pairs if all(map(isfinite, pair))] for pairs in (one.random, one.front))
+    published, elsewhere, measured, chosen = ([p for p in _points(one, kind) if p.finite] for kind in SHAPES)
+    return FrontSeries(one.name, random, front, measured, elsewhere, published, chosen)
+
+
+def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centred: bool) -> list[str]:
+    """Vertical lines, with their names where the one before leaves room."""
+    parts, free = list[str](), 0.0
+    for mark in sorted(marks, key=lambda mark: mark.x):
         at = frame.x(mark.x)
-        parts.append(f'<path class="dash" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
-        parts.append(f'<text class="soft m" x="{at:.1f}" y="{TOP - 8}">{escape(shorten(mark.name, 14))}</text>')
-    if cloud:
-        dots = "".join(f"M{frame.x(a):.1f} {frame.y(b):.1f}h0" for a, b in cloud)
-        parts.append(f'<path class="dots" d="{dots}"/>')
-        legend.append((f"random networks, predicted, n = {len(cloud):,}", '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'))
-    if edge:
-        parts += line(frame, Series("Pareto front", [e[0] for e in edge], [e[1] for e in edge]), 0, x, y)
-        legend.append(("Pareto front, predicted", key_line(0)))
-    if picked:
-        parts += [dot(frame, point, 1, x, y, size=6.5) for point in picked]
-        parts += _labels(frame, picked)
-        legend.append(("chosen, measured, 95 % interval", key_marker(1)))
-    return svg(parts, name, legend)
+        look = "dash" if mark.colour is None else f"dash s{mark.colour}"
+        parts.append(f'<path class="{look}" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
+        if mark.colour is None and at >= free:
+            text, where = escape(shorten(mark.name, 18)), f'm" x="{at:.1f}' if centred else f'" x="{at + 4:.1f}'
+            wide = 7.2 * len(mark.name[:18])
+            if at + (wide / 2 if centred else wide + 4) <= WIDTH:
+                parts.append(f'<text class="soft {where}" y="{TOP - 8}">{text}</text>')
+            free = at + max(room, wide + 6)
+    return parts
+
+
+def _line_legend(lines: Sequence[Series]) -> list[tuple[str, str]]:
+    styles = [style_of(one, index) for index, one in enumerate(lines)]
+    return [(one.name, key_line(dash, colour=colour)) for one, (colour, dash) in zip(lines, styles, strict=True)]
+
+
+def _cloud(frame: Frame, one: FrontSeries, index: int) -> str:
+    """Random networks: grey dots of one run, small markers in the colours of several."""
+    places = [(frame.x(a), frame.y(b)) for a, b in one.random]
+    if not one.name:
+        dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)
+        return f'<path class="dots" d="{dots}"/>'
+    return f'<path class="wash f{index}" d="{"".join(marker(index, a, b, 2.1) for a, b in places)}"/>'
+
+
+def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
+    """The line y = slope · x as far as the frame shows it."""
+    left, right = (max(low, low / slope), min(high, high / slope))
+    return f"M{frame.x(left):.1f} {frame.y(slope * left):.1f}L{frame.x(right):.1f} {frame.y(slope * right):.1f}"
 
 
 def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
@@ -128,7 +236,7 @@ def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
     taken: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: -p.y):
         at, up = frame.x(point.x), frame.y(point.y)
-        left = at - LEFT > 7 * len(point.name) + 16
+        left = at - LEFT > 8 * min(28, len(point.name)) + 16
         x, y = (at - 11 if left else at + 11), max(TOP + 12, up - 9)
         while any(abs(x - a) < 90 and abs(y - b) < 14 for a, b in taken):
             y += 15
@@ -143,6 +251,5 @@ def _thin(series: Series) -> Series:
         return series
     cuts = [round(i * n / MOST_POINTS) for i in range(MOST_POINTS + 1)]
     pairs = [(series.xs[a:b], [v for v in series.ys[a:b] if isfinite(v)]) for a, b in pairwise(cuts)]
-    return Series(
-        series.name, [sum(xs) / len(xs) for xs, _ in pairs], [sum(ys) / len(ys) if ys else float("nan") for _, ys in pairs]
-    )
+    xs, ys = [sum(xs) / len(xs) for xs, _ in pairs], [sum(ys) / len(ys) if ys else float("nan") for _, ys in pairs]
+    return replace(series, xs=xs, ys=ys)

@@ -23,8 +23,10 @@ __all__ = [
     "key_line",
     "key_marker",
     "line",
+    "marker",
     "nothing",
     "shorten",
+    "style_of",
     "svg",
     "ticks",
 ]
@@ -45,6 +47,9 @@ STYLE = """
 .chart .dash{stroke:currentColor;stroke-opacity:.55;stroke-dasharray:5 4;fill:none}
 .chart .dots{stroke:currentColor;stroke-opacity:.32;stroke-width:4;stroke-linecap:round;fill:none}
 .chart .line{fill:none;stroke-width:2;stroke-linejoin:round}
+.chart .bar{fill:none;stroke-width:1.2;stroke-opacity:.42}
+.chart .open{fill:var(--paper);stroke-width:1.6}
+.chart .wash{fill-opacity:.6;stroke:none}
 .chart .hit{fill:transparent;stroke:none}
 .chart g.p:hover .mark{stroke:currentColor;stroke-width:2}
 """ + "".join(
@@ -67,11 +72,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """One line."""
+    """One line. Colour and dash are numbers; None takes its place among the lines of the chart."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float]
+    colour: int | None = None
+    dash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,16 +172,25 @@ def line(frame: Frame, series: Series, index: int, x: Axis, y: Axis) -> list[str
         pen = "L"
         marks.append(Point(series.name, a, b))
     few = len(marks) <= MOST_MARKERS
-    pattern = f'stroke-dasharray="{DASHES[index % len(DASHES)]}"' if few else 'style="stroke-width:1.3"'
-    parts = [f'<path class="line s{index % COLOURS}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
+    colour, dash = style_of(series, index)
+    pattern = f'stroke-dasharray="{DASHES[dash]}"' + ("" if few else ' style="stroke-width:1.3"')
+    parts = [f'<path class="line s{colour}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
     if few:
-        parts += [dot(frame, mark, index, x, y, size=3.4) for mark in marks]
+        parts += [dot(frame, mark, dash, x, y, size=3.4, colour=colour) for mark in marks]
     return parts
 
 
-def dot(frame: Frame, point: Point, index: int, x: Axis, y: Axis, *, size: float = 4.2) -> str:
-    """One marker with its tooltip and, where they are known, error bars."""
-    at, up, colour = frame.x(point.x), frame.y(point.y), index % COLOURS
+def style_of(series: Series, index: int) -> tuple[int, int]:
+    """Numbers of colour and dash of the line that is in this place."""
+    colour = index if series.colour is None else series.colour
+    return colour % COLOURS, (index if series.dash is None else series.dash) % len(DASHES)
+
+
+def dot(
+    frame: Frame, point: Point, index: int, x: Axis, y: Axis, *, size: float = 4.2, colour: int | None = None, hollow: bool = False
+) -> str:
+    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its colour if none is given."""
+    at, up, colour = frame.x(point.x), frame.y(point.y), (index if colour is None else colour) % COLOURS
     bars = ""
     if len(finite(point.y_interval)) == 2:
         low, high = (frame.y(v) for v in finite(point.y_interval))
@@ -182,11 +198,12 @@ def dot(frame: Frame, point: Point, index: int, x: Axis, y: Axis, *, size: float
     if len(finite(point.x_interval)) == 2:
         low, high = (frame.x(v) for v in finite(point.x_interval))
         bars += f"M{low:.1f} {up:.1f}H{high:.1f}M{low:.1f} {up - 3:.1f}v6M{high:.1f} {up - 3:.1f}v6"
-    bar = f'<path class="line s{colour}" style="stroke-width:1.4" d="{bars}"/>' if bars else ""
+    bar = f'<path class="bar s{colour}" d="{bars}"/>' if bars else ""
+    look = f"open s{colour}" if hollow else f"f{colour}"
     tip = [point.name, _value(x, point.x, point.x_interval), _value(y, point.y, point.y_interval)]
     return (
         f'<g class="p"><title>{escape(chr(10).join(tip))}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
-        f'<path class="mark f{colour}" d="{marker(index, at, up, size)}"/></g>'
+        f'<path class="mark {look}" d="{marker(index, at, up, size)}"/></g>'
     )
 
 
@@ -205,20 +222,22 @@ def marker(index: int, x: float, y: float, r: float) -> str:
     return f"M{x:.1f} {y + 1.2 * r:.1f}l{1.2 * r:.1f} {-2.1 * r:.1f}h{-2.4 * r:.1f}Z"
 
 
-def key_line(index: int) -> str:
+def key_line(index: int, *, colour: int | None = None, marked: bool = True) -> str:
     """A line's sample for the legend."""
-    dash, colour = DASHES[index % len(DASHES)], index % COLOURS
-    sample = f'<path class="f{colour}" d="{marker(index, 11, -4, 3.4)}"/>'
+    dash, colour = DASHES[index % len(DASHES)], (index if colour is None else colour) % COLOURS
+    sample = f'<path class="f{colour}" d="{marker(index, 11, -4, 3.4)}"/>' if marked else ""
     return f'<path class="line s{colour}" stroke-dasharray="{dash}" d="M0 -4H22"/>{sample}'
 
 
-def key_marker(index: int) -> str:
+def key_marker(index: int, *, colour: int | None = None, hollow: bool = False) -> str:
     """A marker's sample for the legend."""
-    return f'<path class="f{index % COLOURS}" d="{marker(index, 10, -4, 4.6)}"/>'
+    colour = (index if colour is None else colour) % COLOURS
+    look = f"open s{colour}" if hollow else f"f{colour}"
+    return f'<path class="{look}" d="{marker(index, 10, -4, 4.6)}"/>'
 
 
-def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]]) -> str:
-    """The chart with its legend in rows below; widths are estimated at 6.7 units a letter."""
+def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, description: str = "") -> str:
+    """The chart with its legend in rows below; widths are estimated at 6.7 units a letter. Screen readers get the description."""
     keys, x, y = [], float(LEFT), HEIGHT + 12
     for text, symbol in legend:
         text = shorten(text, 60)
@@ -227,7 +246,8 @@ def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]]) -> s
             x, y = float(LEFT), y + 20
         keys.append(f'<g transform="translate({x:.0f} {y})">{symbol}<text x="30">{escape(text)}</text></g>')
         x += wide
-    body = "\n".join([*parts, *keys])
+    told = [f"<desc>{escape(description)}</desc>"] if description else []
+    body = "\n".join([*told, *parts, *keys])
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {y + 10}" role="img" aria-label="{escape(name)}">\n{body}\n</svg>'
 
 

@@ -23,22 +23,27 @@ nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin:14px 0 20px}
 nav a{color:var(--accent);text-decoration:none}
 nav a:hover{text-decoration:underline}
 section{background:var(--paper);border:1px solid var(--edge);border-radius:12px;padding:20px 22px;margin:0 0 18px}
-section>p.soft{max-width:90ch}
+section p.soft{max-width:90ch}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:12px;margin:0 0 18px}
 .tile{background:var(--paper);border:1px solid var(--edge);border-radius:12px;padding:12px 16px}
 .tile b{display:block;white-space:nowrap;font-size:19px;line-height:1.3;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:13px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:22px}
-.pair figure{margin:0;min-width:0}
-figure{margin:0}figcaption{font-weight:600;margin:0 0 6px}
-.wide{max-width:760px}
+figure{margin:0;min-width:0;max-width:640px}figcaption{font-weight:600;margin:0 0 6px}
 .scroll{overflow-x:auto}
-.scroll .chart{min-width:430px}
+.scroll:focus-visible,summary:focus-visible,a:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+.chart.sign{display:inline-block;width:24px;height:14px;vertical-align:-2px}
+.runs{list-style:none;margin:6px 0 12px;padding:0}.runs li{color:var(--soft)}.runs b{color:var(--ink)}
+details{margin:6px 0 12px}summary{cursor:pointer;color:var(--accent);font-size:13px;width:max-content;max-width:100%}
+details .scroll{max-height:420px;overflow:auto;margin-top:6px}
 .scroll .ofa-net{display:block;max-width:100%;height:auto;min-width:820px}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:4px 0 14px}
 th,td{text-align:right;padding:7px 10px;border-bottom:1px solid var(--edge);white-space:nowrap}
-th{font-weight:600;color:var(--soft);font-size:13px}th:first-child,td:first-child,.left{text-align:left}
-td small{color:var(--soft);display:block;font-size:12px}
+thead th{font-weight:600;color:var(--soft);font-size:13px}
+details thead th{position:sticky;top:0;background:var(--paper)}
+tbody th{font-weight:400;color:inherit}
+th:first-child,td:first-child,.left{text-align:left}
+td small,th small{color:var(--soft);display:block;font-size:12px}
 .words{white-space:normal;min-width:220px}
 .numbers{display:flex;flex-wrap:wrap;gap:4px 26px;margin:0 0 10px}
 .numbers span{color:var(--soft)}
@@ -56,11 +61,13 @@ footer{color:var(--soft);font-size:13px}
 @media (max-width:640px){
 main{padding:18px 10px 40px}
 section{padding:16px 14px}
-dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
+dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.words{min-width:110px}}
 @media print{:root{--page:#fff;--paper:#fff;--ink:#000;--soft:#444;--edge:#bbb}
 body{font-size:11px}main{max-width:none;padding:0}nav{display:none}section,.tile{border-radius:0;break-inside:auto}
-figure,article,tr,.tile{break-inside:avoid}.scroll{overflow:visible}.scroll .chart,.scroll .ofa-net{min-width:0;max-width:100%}
-.wide{max-width:480px}h2,h3,section>p,figcaption{break-after:avoid}
+figure,article,tr,.tile,p{break-inside:avoid}
+.pair{grid-template-columns:1fr 1fr}.scroll{overflow:visible}.scroll .ofa-net{min-width:0;max-width:100%}
+details:not([open]){display:none}
+figure{max-width:480px}h2,h3,section>p,figcaption{break-after:avoid}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
     + CHARTS

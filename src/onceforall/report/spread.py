@@ -1,0 +1,70 @@
+"""A chart of how values are spread within classes: every value as a dot, a box from the lower to the upper quartile, the median."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from math import isfinite
+
+import numpy as np
+
+from .drawing import BOTTOM, COLOURS, HEIGHT, Axis, Frame, axes, frame_of, key_marker, marker, nothing, svg
+
+__all__ = ["quartiles", "spread_chart"]
+
+Values = Mapping[float, Sequence[float]]  # class -> values
+DOT = 2.2
+ROOM = 0.8  # of a class, for its boxes
+
+
+def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name: str, description: str = "") -> str:
+    """Values by class, those of several series side by side.
+
+    Args:
+        series: names, and the values of each class.
+        x: axis of the classes.
+        y: axis of the values.
+        name: of the chart.
+        description: for screen readers.
+    """
+    finite = [(label, {key: [v for v in values if isfinite(v)] for key, values in own.items()}) for label, own in series]
+    classes = sorted({key for _, own in finite for key, values in own.items() if values})
+    if not classes:
+        return nothing(name)
+    everything = [v for _, own in finite for values in own.values() for v in values]
+    frame = Frame([], frame_of([0.0, 1.0], everything).y_ticks, (-0.5, len(classes) - 0.5))
+    parts = axes(frame, x, y)
+    parts += [
+        f'<text class="m" x="{frame.x(place):.1f}" y="{HEIGHT - BOTTOM + 18}">{key:g}</text>' for place, key in enumerate(classes)
+    ]
+    wide = ROOM / len(finite)
+    for index, (label, own) in enumerate(finite):
+        for place, key in enumerate(classes):
+            if values := own.get(key):
+                middle = place - ROOM / 2 + wide * (index + 0.5)
+                parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {key:g} {x.unit}".strip(), y))
+    legend = [(label, key_marker(index)) for index, (label, own) in enumerate(finite) if label and any(own.values())]
+    legend.append(("box: middle half, line: median", '<path class="axis" d="M2 -10h16v11h-16ZM2 -5h16"/>'))
+    return svg(parts, name, legend, description=description)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float, float, float]:
+    """Smallest, lower quartile, median, upper quartile, largest."""
+    low, q1, median, q3, high = np.quantile(np.array(values), (0, 0.25, 0.5, 0.75, 1)).tolist()
+    return low, q1, median, q3, high
+
+
+def _box(frame: Frame, values: Sequence[float], middle: float, half: float, index: int, name: str, y: Axis) -> str:
+    low, q1, median, q3, high = quartiles(values)
+    left, right, centre = frame.x(middle - half), frame.x(middle + half), frame.x(middle)
+    top, line, bottom = frame.y(q3), frame.y(median), frame.y(q1)
+    colour = index % COLOURS
+    dots = "".join(
+        marker(index, centre + 0.8 * (right - centre) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
+        for i, v in enumerate(sorted(values))
+    )
+    told = f"{y.label}: median {median:.4g} {y.unit}, middle half {q1:.4g} to {q3:.4g}, all {low:.4g} to {high:.4g}"
+    tip = f"{name}\nn = {len(values)}\n{told}"
+    return (
+        f'<g class="p"><title>{escape(tip)}</title><path class="wash f{colour}" d="{dots}"/>'
+        f'<path class="line s{colour}" style="stroke-width:1.4" d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"/>'
+        f'<path class="line s{colour}" style="stroke-width:2.6" d="M{left:.1f} {line:.1f}H{right:.1f}"/></g>'
+    )
