@@ -15,16 +15,17 @@ from .space import Space
 from .spaces import space
 
 if TYPE_CHECKING:
-    from .export import load
+    from .export import load, load_bundle
     from .supernet import Supernet
 
-__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "load", "space"]
+__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "load", "load_bundle", "space"]
 
 __version__ = "0.1.0"
 
 LAZY = {
     "Supernet": "onceforall.supernet",
     "load": "onceforall.export",
+    "load_bundle": "onceforall.export",
 }
 PARTS = {
     "accuracy",

@@ -9,6 +9,7 @@ import typer
 from typer.main import get_command
 
 from .accuracy import measure_accuracy
+from .bundle import bundle
 from .commands import demo, evaluate, predict, report, specialise, train
 from .devices import devices, measure
 from .predictor import compare, fit, following, show
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "predictor": (PREDICTOR, "ofa predictor fit run"),
     "search": (search, "ofa search run --latency 5ms --macs 100M"),
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
+    "bundle": (bundle, "ofa bundle run --latency 2ms,5ms"),
     "report": (report, "ofa report run && open run/report.html"),
     "status": (status, "ofa status run"),
     "demo": (demo, "ofa demo --out demo-run"),

@@ -1,5 +1,8 @@
 """Networks to take home: a folder with weights, runtime files that were proven on real images, and a card."""
 
+from .bundle import Bundle, Interval, Member, load_bundle
+from .bundle_card import BundleFacts, Sizes, Switch
+from .bundle_folder import BundleProofs, Together, write_bundle
 from .card import CardFacts, FileRow, LatencyRow
 from .config import ExportConfig, InputSteps
 from .folder import Exported, export_network, load
@@ -8,15 +11,25 @@ from .proof import Proof, Verification
 
 __all__ = [
     "FORMATS",
+    "Bundle",
+    "BundleFacts",
+    "BundleProofs",
     "CardFacts",
     "ExportConfig",
     "Exported",
     "FileRow",
     "Format",
     "InputSteps",
+    "Interval",
     "LatencyRow",
+    "Member",
     "Proof",
+    "Sizes",
+    "Switch",
+    "Together",
     "Verification",
     "export_network",
     "load",
+    "load_bundle",
+    "write_bundle",
 ]

@@ -1,9 +1,6 @@
 """The exported folder: written whole, proven, measured, and only then put into its place."""
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +8,15 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..arch import Arch
-from ..errors import FileError, OnceForAllError, VerificationError
-from ..files import make_folder, read_json, read_text, reading_or_writing, write_json, write_text
+from ..errors import VerificationError
+from ..files import read_json, read_text, write_json, write_text
 from ..picture import draw
 from ..space import Space
 from ..supernet import Supernet
 from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps
 from .formats import FORMATS, Job
+from .place import errors_name, in_place_when_done, require_replaceable
 from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
@@ -81,14 +79,13 @@ def export_network(
             raise VerificationError(f"unknown export format {name!r}: choose from {', '.join(FORMATS)}")
     if any(module.training for module in network.modules()):
         raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
-    _require_replaceable(folder)
     plan = space.lower(arch, len(classes))
     config = ExportConfig(space, tuple(classes), preprocessing)
     network, images = network.cpu(), images.cpu()
     job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
     extracted = logits_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
-    with _in_place_when_done(folder) as temporary:
+    with in_place_when_done(folder, _require_export) as temporary:
         proofs = {}
         for name in dict.fromkeys(("pytorch", *formats)):
             format = FORMATS[name]
@@ -113,60 +110,18 @@ def load(folder: Path) -> fx.GraphModule:
         FileError: a file is missing, or is not one of an export of this version.
         CheckpointError: the weights are damaged or of another network.
     """
-    with _about(folder / "config.json") as path:
+    with errors_name(folder / "config.json") as path:
         config = ExportConfig.from_json(read_json(path))
-    with _about(folder / "arch.json") as path:
+    with errors_name(folder / "arch.json") as path:
         plan = config.space.lower(Arch.from_json(read_text(path)), len(config.classes))
     return read_weights(folder / "weights.safetensors", plan)
 
 
-@contextmanager
-def _about(path: Path) -> Iterator[Path]:
-    """Errors of what is read from the file name the file."""
-    try:
-        yield path
-    except OnceForAllError as error:
-        raise FileError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-
-
-def _require_replaceable(folder: Path) -> None:
-    """Nothing there, an empty folder, or an earlier export and nothing else."""
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not folder.is_dir() or folder.is_symlink():
-        raise FileError(f"{folder}: is there and is not a folder: choose another")
-    with reading_or_writing(folder):
-        names = {path.name for path in folder.iterdir()}
-    if foreign := sorted(names - OURS):
-        raise FileError(
-            f"{folder}: holds {foreign[0]!r}, which is not of an exported network: choose another folder or move it away"
-        )
-    if names and "config.json" not in names:
-        raise FileError(f"{folder}: holds files but is not an exported network: choose another folder")
-    if names:
-        with _about(folder / "config.json") as path:
-            ExportConfig.from_json(read_json(path))
-
-
-@contextmanager
-def _in_place_when_done(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its place at the end; on any error it is removed and `folder` is as it was."""
-    make_folder(folder.parent)
-    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
-    try:
-        yield temporary
-        _require_replaceable(folder)
-        with reading_or_writing(folder):
-            if folder.exists():
-                os.replace(folder, old)
-            try:
-                os.replace(temporary, folder)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+def _require_export(folder: Path) -> None:
+    require_replaceable(
+        folder,
+        files=OURS,
+        what="an exported network",
+        main="config.json",
+        check=lambda path: ExportConfig.from_json(read_json(path)),
+    )

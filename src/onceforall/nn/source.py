@@ -10,7 +10,7 @@ from typing import Any, assert_never
 from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from ..plan import Plan, Segment
 
-__all__ = ["to_source"]
+__all__ = ["READ", "classes_of", "network_class", "opening", "to_source"]
 
 FUNCTIONS: dict[ActivationName, str] = {"relu": "relu", "relu6": "relu6", "h_swish": "hardswish", "h_sigmoid": "hardsigmoid"}
 Tree = dict[str, Any]  # values are texts or trees
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 """
 
-LOAD = '''def load(path: str | Path) -> Network:
-    """The network with the weights of a safetensors file, in eval mode."""
+READ = '''def read(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file."""
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     state = {}
@@ -34,8 +34,13 @@ LOAD = '''def load(path: str | Path) -> Network:
             begin, end = entry["data_offsets"]
             dtype = {"F32": torch.float32, "I64": torch.int64}[entry["dtype"]]
             state[name] = torch.frombuffer(bytearray(data[start + begin : start + end]), dtype=dtype).reshape(entry["shape"])
+    return state
+'''
+
+LOAD = '''def load(path: str | Path) -> Network:
+    """The network with the weights of a safetensors file, in eval mode."""
     network = Network()
-    network.load_state_dict(state)
+    network.load_state_dict(read(path))
     return network.eval()
 '''
 
@@ -47,18 +52,29 @@ def to_source(plan: Plan, *, about: str) -> str:
         plan: of a whole network.
         about: docstring of the file.
     """
+    classes, calls = classes_of([plan])
+    return "\n\n".join([opening(about), *classes, network_class("Network", plan, calls), READ, LOAD])
+
+
+def opening(about: str) -> str:
+    """The docstring and the imports."""
+    about = about.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"""{about}"""\n\n{IMPORTS}'
+
+
+def classes_of(plans: Sequence[Plan]) -> tuple[list[str], dict[Segment, str]]:
+    """The texts of the classes that the plans' segments need, and by segment the call that makes it."""
     alike: dict[tuple[Any, ...], list[Segment]] = {}
-    for segment in plan.segments:
+    for segment in dict.fromkeys(segment for plan in plans for segment in plan.segments):
         alike.setdefault(_structure(segment), []).append(segment)
-    classes, calls, taken = [], dict[str, str](), {"Network"}
+    classes, calls, taken = [], dict[Segment, str](), {"Bundle", "Network"}
     for segments in alike.values():
         name = _class_name(segments, taken)
         taken.add(name)
         text, made = _class(name, segments)
         classes.append(text)
         calls |= made
-    about = about.replace("\\", "\\\\").replace('"', '\\"')
-    return "\n\n".join([f'"""{about}"""\n\n{IMPORTS}', *classes, _network(plan, calls), LOAD])
+    return classes, calls
 
 
 def _structure(segment: Segment) -> tuple[Any, ...]:
@@ -98,7 +114,7 @@ def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
     """Of a segment that stands alone its own name, else what the structure does."""
     first = segments[0]
     words = first.name.split(".")
-    if len(segments) > 1 or any(word.isdecimal() for word in words):
+    if len({segment.name for segment in segments}) > 1 or any(word.isdecimal() for word in words):
         words = list(dict.fromkeys(op.name.split(".")[0] for op in first.ops)) or ["identity"]
     stem = "".join(part.capitalize() for word in words for part in word.split("_"))
     name, count = stem, 1
@@ -108,8 +124,8 @@ def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
     return name
 
 
-def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[str, str]]:
-    """The text of a structure's class, and by the name of each segment the call that makes it."""
+def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, str]]:
+    """The text of a structure's class, and by segment the call that makes it."""
     ops = segments[0].ops
     columns: dict[Number, list[int]] = {
         (op.name, field): [_numbers(segment.ops[i])[field] for segment in segments]
@@ -140,7 +156,7 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[str, str]]
         lines += _assigned(f"        self.{key} = ", value)
     lines += ["", *_forward(ops)]
     calls = {
-        segment.name: f"{name}({', '.join(f'{argument}={values[i]}' for argument, values in arguments.items())})"
+        segment: f"{name}({', '.join(f'{argument}={values[i]}' for argument, values in arguments.items())})"
         for i, segment in enumerate(segments)
     }
     return "\n".join(lines) + "\n", calls
@@ -153,7 +169,8 @@ def _word(op_name: str) -> str:
 def _places(segments: Sequence[Segment]) -> str:
     """Names and shapes of segments, for a docstring."""
     shapes = [" → ".join("×".join(map(str, shape)) for shape in (segment.in_shape, segment.out_shape)) for segment in segments]
-    return f"{segments[0].name}: {shapes[0]}" if len(segments) == 1 else ", ".join(segment.name for segment in segments)
+    names = dict.fromkeys(segment.name for segment in segments)
+    return f"{segments[0].name}: {shapes[0]}" if len(segments) == 1 else ", ".join(names)
 
 
 def _layer(op: Op, n: Mapping[str, str]) -> str:
@@ -211,12 +228,13 @@ def _call(op: Op, inputs: Sequence[str]) -> str:
             return f"self.{_access(op.name)}({inputs[0]})"
 
 
-def _network(plan: Plan, calls: Mapping[str, str]) -> str:
+def network_class(name: str, plan: Plan, calls: Mapping[Segment, str]) -> str:
+    """The text of the class of a whole network."""
     tree: Tree = {}
     for segment in plan.segments:
-        _put(tree, segment.name.split("."), calls[segment.name])
+        _put(tree, segment.name.split("."), calls[segment])
     shape = ", ".join(map(str, plan.input_shape))
-    lines = ["class Network(nn.Module):", f'    """Images (n, {shape}) → logits (n, {plan.output_shape[0]})."""']
+    lines = [f"class {name}(nn.Module):", f'    """Images (n, {shape}) → logits (n, {plan.output_shape[0]})."""']
     lines += ["", "    def __init__(self) -> None:", "        super().__init__()"]
     for key, value in tree.items():
         lines += _assigned(f"        self.{key} = ", value)

@@ -4,6 +4,7 @@ Every command of `ofa` is the function of the same name here; `ofa import` is `i
 """
 
 from ..latency import list_devices as devices
+from .bundle import bundle
 from .demo import demo
 from .evaluate import evaluate
 from .export_original import export_original
@@ -27,6 +28,7 @@ __all__ = [
     "Budget",
     "Preset",
     "Run",
+    "bundle",
     "compare_predictors",
     "demo",
     "devices",

@@ -226,6 +226,13 @@ def _take_home(
 
 def _name(device: Device, budget: Budget) -> str:
     """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
+    settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
+    where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]
+    return "-".join([device.runtime, *where, *settings, _limits(budget)])
+
+
+def _limits(budget: Budget) -> str:
+    """The limits as a name, such as "5ms"; "best" without any."""
     units = {
         "latency_ms": "ms",
         "macs": "macs",
@@ -235,9 +242,7 @@ def _name(device: Device, budget: Budget) -> str:
         "ram_bytes": "ram",
     }
     parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
-    settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
-    where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]
-    return "-".join([device.runtime, *where, *settings, *(parts or ["best"])]).replace("+", "")
+    return "-".join(parts or ["best"]).replace("+", "")
 
 
 def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:

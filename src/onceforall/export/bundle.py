@@ -1,0 +1,265 @@
+"""`Bundle`: several sub-networks of one supernet on weights that are stored once, for switching at run time.
+
+x is (n, 3, resolution, resolution) float32, logits (n, classes).
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, fx
+
+from ..arch import Arch
+from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
+from ..files import read_json, reading_or_writing, regular_file
+from ..nn.shared import network_on, own_shapes, own_weights
+from ..plan import Plan
+from ..readable import amount, memory, milliseconds
+from .config import ExportConfig
+from .place import errors_name
+
+__all__ = ["BUNDLE_FORMAT", "Bundle", "Interval", "Member", "load_bundle"]
+
+BUNDLE_FORMAT = "onceforall.bundle/1"
+NAMES = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+MEASURED = ("held_out_top1", "test_top1", "test_images", "latency_ms", "device_latency_ms")
+Interval = tuple[float, float, float]  # ms, and the 95 % interval
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a bundle, and what was measured of it; None is not measured.
+
+    Args:
+        name: in the bundle: letters, digits, dots, dashes and underscores.
+        arch: of the network.
+        held_out_top1: as a fraction, through the bundle; what `Bundle.under` chooses by.
+        test_top1: as a fraction, through the bundle.
+        test_images: how many they are.
+        latency_ms: of a call through the bundle on the machine that made it.
+        device_latency_ms: of the network in the runtime of the device that it was chosen for.
+
+    Raises:
+        FileError: a name of another form.
+    """
+
+    name: str
+    arch: Arch
+    held_out_top1: float | None = None
+    test_top1: float | None = None
+    test_images: int | None = None
+    latency_ms: Interval | None = None
+    device_latency_ms: Interval | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAMES.fullmatch(self.name):
+            raise FileError(f"a network cannot be named {self.name!r}: letters, digits, dots, dashes and underscores are allowed")
+
+    @property
+    def known_ms(self) -> float | None:
+        """Latency through the bundle, or else on the device."""
+        found = self.latency_ms or self.device_latency_ms
+        return None if found is None else found[0]
+
+    def to_json(self, plan: Plan) -> dict[str, Any]:
+        """A JSON-able object that `from_json` reads; what the plan says is for people."""
+        costs = {"macs": plan.macs, "params": plan.params, "peak_memory_bytes": plan.peak_memory_bytes}
+        measured = {name: getattr(self, name) for name in MEASURED}
+        return {"name": self.name, "resolution": self.arch.resolution, **costs, **measured, "arch": json.loads(self.arch.to_json())}
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Member":
+        """Read what `to_json` gave.
+
+        Raises:
+            FileError: it is not that.
+            ArchError: no architecture.
+        """
+        if not isinstance(data, dict) or not {"name", "arch", *MEASURED} <= set(data):
+            raise FileError(f"a network of the bundle must have name, arch, {', '.join(MEASURED)}")
+        images = _number("test_images", data["test_images"])
+        return cls(
+            data["name"],
+            Arch.from_json(json.dumps(data["arch"])),
+            held_out_top1=_number("held_out_top1", data["held_out_top1"]),
+            test_top1=_number("test_top1", data["test_top1"]),
+            test_images=None if images is None else int(images),
+            latency_ms=_interval("latency_ms", data["latency_ms"]),
+            device_latency_ms=_interval("device_latency_ms", data["device_latency_ms"]),
+        )
+
+
+class Bundle:
+    """Networks whose weights are views of the same tensors.
+
+    Which network runs is an argument, never state, so threads may run several at once. Weights belong to all networks: do not
+    write to them. To go on training one, export it (`ofa specialise`) and take `onceforall.load`.
+
+    Example:
+        >>> bundle = onceforall.load_bundle("run/bundle")
+        >>> logits = bundle(images, "2ms")
+        >>> network = bundle.network(bundle.under(latency_ms=5))  # a plain torch.nn.Module in eval mode
+    """
+
+    def __init__(self, config: ExportConfig, members: Sequence[Member], tensors: Mapping[str, Tensor]) -> None:
+        """Raises CheckpointError if a tensor is missing or too small, FileError if two members have one name."""
+        self.config = config
+        self.members = {member.name: member for member in members}
+        if len(self.members) < len(members) or not members:
+            raise FileError("a bundle needs one network or more, each with a name of its own")
+        self.plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
+        self._weights = {name: own_weights(plan, tensors) for name, plan in self.plans.items()}
+        self._statistics = {name: _statistics(name, plan, tensors) for name, plan in self.plans.items()}
+        self._networks: dict[str, fx.GraphModule] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the networks, in the order in which they were asked for."""
+        return tuple(self.members)
+
+    def network(self, name: str) -> fx.GraphModule:
+        """A network, made when it is asked for first; the same module each time.
+
+        Raises:
+            ArchError: there is none of that name.
+        """
+        self._member(name)
+        if name not in self._networks:  # two threads may both make it; all get the first that is there
+            made = network_on(self.plans[name], self._weights[name], self._statistics[name])
+            self._networks.setdefault(name, made)
+        return self._networks[name]
+
+    def __call__(self, images: Tensor, name: str) -> Tensor:
+        """Logits of a network, without gradients.
+
+        Raises:
+            ArchError: there is none of that name.
+            DataError: the images have another resolution than the network's.
+        """
+        r = self._member(name).arch.resolution
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, r, r):
+            raise DataError(f"images of shape {tuple(images.shape)}: {name} takes (n, 3, {r}, {r})")
+        network = self.network(name)
+        with torch.no_grad():
+            logits: Tensor = network(images)
+        return logits
+
+    def under(
+        self,
+        *,
+        latency_ms: float | None = None,
+        macs: float | None = None,
+        params: float | None = None,
+        memory_bytes: float | None = None,
+    ) -> str:
+        """The name of the network within the limits that is most accurate on held-out images; of equal ones the faster.
+
+        Args:
+            latency_ms: of a call, as measured on the machine that made the bundle.
+            macs: multiply-accumulates for one image.
+            params: numbers.
+            memory_bytes: peak of activations, float32, one image.
+
+        Raises:
+            InfeasibleError: none keeps the limits, or latencies were not measured.
+        """
+        kept = list(self.members.values())
+        for what, limit, cost, words in (
+            ("latency", latency_ms, lambda m: m.known_ms, milliseconds),
+            ("MACs", macs, lambda m: self.plans[m.name].macs, amount),
+            ("parameters", params, lambda m: self.plans[m.name].params, amount),
+            ("memory", memory_bytes, lambda m: self.plans[m.name].peak_memory_bytes, memory),
+        ):
+            if limit is None:
+                continue
+            known = {m.name: cost(m) for m in kept}
+            kept = [m for m in kept if (c := known[m.name]) is not None and c <= limit]
+            if not kept:
+                least = min((value for value in known.values() if value is not None), default=None)
+                raise InfeasibleError(
+                    f"no network of the bundle keeps a {what} of {words(limit)}: "
+                    + ("none was measured" if least is None else f"the least is {words(least)}")
+                )
+        return max(kept, key=lambda m: (m.held_out_top1 or 0.0, -(m.known_ms or 0.0))).name
+
+    def _member(self, name: str) -> Member:
+        if name not in self.members:
+            raise ArchError(f"no network {name!r} in this bundle: choose from {', '.join(self.members)}")
+        return self.members[name]
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """The bundle that `ofa bundle` left in a folder, on the CPU.
+
+    Raises:
+        FileError: a file is missing, or is not one of a bundle of this version.
+        CheckpointError: the weights are damaged, or those of another bundle.
+    """
+    folder = Path(folder)
+    with errors_name(folder / "bundle.json") as path:
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:
+            raise FileError(f"not a bundle of networks: this version reads format {BUNDLE_FORMAT!r}")
+        if not {"config", "weights_sha256", "members"} <= set(data) or not isinstance(data["members"], list):
+            raise FileError("config, weights_sha256 or the list of members is missing: make the bundle again")
+        config = ExportConfig.from_json(data["config"])
+        members = [Member.from_json(member) for member in data["members"]]
+        for member in members:
+            config.space.check(member.arch)
+    path = folder / "weights.safetensors"
+    tensors = _read(path, data["weights_sha256"])
+    try:
+        return Bundle(config, members, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}: make the bundle again") from None
+    except FileError as error:
+        raise FileError(f"{folder / 'bundle.json'}: {error}") from None
+
+
+def _read(path: Path, digest: str) -> dict[str, Tensor]:
+    """The tensors, convolutions in channels-last format."""
+    regular_file(path)
+    with reading_or_writing(path):
+        content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{path}: damaged, or of another bundle than bundle.json: make the bundle again")
+    try:
+        tensors = load_safetensors(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error}): make the bundle again") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite: make the bundle again")
+    last = torch.channels_last
+    return {name: value.contiguous(memory_format=last) if value.ndim == 4 else value for name, value in tensors.items()}
+
+
+def _statistics(member: str, plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = {}
+    for name, shape in own_shapes(plan)[1].items():
+        own = f"{member}/{name}"
+        if own not in tensors or tuple(tensors[own].shape) != shape:
+            raise CheckpointError(f"{own} is missing or not of shape {shape}")
+        found[name] = tensors[own]
+    return found
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+        raise FileError(f"{name} of a network is {value!r}: a number or null is needed")
+    return value
+
+
+def _interval(name: str, value: Any) -> Interval | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 3 or any(_number(name, each) is None for each in value):
+        raise FileError(f"{name} of a network is {value!r}: three numbers or null are needed")
+    return (value[0], value[1], value[2])

@@ -1,0 +1,208 @@
+"""The card of a bundle: README.md, with the YAML head that Hugging Face reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..readable import amount, memory, milliseconds, percent, table, wilson
+from .bundle import Bundle, Interval, Member
+from .card import _bleed, _code, _plain, _yaml
+from .proof import Proof
+
+__all__ = ["BundleFacts", "Sizes", "Switch", "write_bundle_card"]
+
+ABOUT = """{number} {family} networks for {data}, {classes:,} classes, for switching at run time. They are sub-networks of one
+once-for-all supernet: each weight is stored once, BatchNorm statistics are each network's own."""
+
+USE = """With onceforall:
+
+```python
+import onceforall
+
+bundle = onceforall.load_bundle(".")
+name = {under}
+logits = bundle(images, name)  # images (n, 3, r, r) float32; r: bundle.members[name].arch.resolution
+network = bundle.network(name)  # a plain torch.nn.Module in eval mode, on the shared weights
+```
+
+With torch alone:
+
+```python
+import torch
+from model import RESOLUTIONS, Bundle  # model.py of this folder
+
+bundle = Bundle("weights.safetensors")
+with torch.no_grad():
+    logits = bundle.network("{name}")(images)  # images (n, 3, r, r) float32; r: RESOLUTIONS["{name}"]
+```"""
+
+PREPARE = """```python
+import json, numpy as np, torch
+from pathlib import Path
+from PIL import Image, ImageOps
+
+config = json.loads(Path("bundle.json").read_text(encoding="utf-8"))["config"]
+size, bleed = {sizes}["{name}"]
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR, bleed=bleed)  # resize and centre crop
+x = (np.asarray(image) / 255 - config["preprocessing"]["mean"]) / config["preprocessing"]["std"]
+images = torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None], dtype=np.float32))
+```"""
+
+PROOF = """Each network was run on real images through the bundle and compared with the network extracted alone, and with the
+sub-network inside the supernet. Test top-1 was counted through the bundle and alone."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What it takes to go on with a network after another one ran, in ms, medians of `rounds`.
+
+    Args:
+        first: `bundle.network(name)` and one call, where it was not asked for before.
+        again: the same where it was.
+        steady: one call more, of the same network.
+        anew: reading an exported network of its own (`model.py`, `weights.safetensors`) and one call.
+        rounds: of the measurement.
+    """
+
+    first: float
+    again: float
+    steady: float
+    anew: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes on disk (weights and model.py), and of all weights and statistics in memory, together and in exports of their own."""
+
+    disk: int
+    disk_separate: int
+    memory: int
+    memory_separate: int
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What was measured on a bundle, beside its members.
+
+    Args:
+        name: title of the card.
+        data: name of the data set.
+        device: that the networks were chosen for.
+        method: how latency was measured, and on what.
+        load_ms: reading the whole bundle, median.
+        switches: by name of the network.
+        sizes: in bytes.
+        made_with: commands.
+        notes: for the card.
+    """
+
+    name: str
+    data: str
+    device: str
+    method: str
+    load_ms: float
+    switches: Mapping[str, Switch]
+    sizes: Sizes
+    made_with: Sequence[str] = ()
+    notes: Sequence[str] = field(default=())
+
+
+def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, Mapping[str, Proof]]) -> str:
+    """The card as Markdown. `proofs` are by name of the network, then by how it was loaded."""
+    config, members = bundle.config, list(bundle.members.values())
+    steps, sizes = config.preprocessing, facts.sizes
+    about = ABOUT.format(number=len(members), family=config.space.family, data=_plain(facts.data), classes=len(config.classes))
+    inputs = f"RGB, {_plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}; the resolution is each network's own. "
+    inputs += "`bundle.json` has the names of the classes in the order of the logits."
+    timed = [member for member in members if member.known_ms is not None]
+    under = f"bundle.under(latency_ms={1.1 * max(m.known_ms or 0 for m in timed):.3g})" if timed else f'"{members[0].name}"'
+    bleeds = {m.name: (m.arch.resolution, round(_bleed(m.arch, config), 5)) for m in members}
+    parts = [
+        _head(facts, bundle),
+        f"# {_plain(facts.name)}",
+        about,
+        "## Networks",
+        table(
+            ["name", "pixels", "test top-1 (95 % interval)", "latency here", "latency on the device", "MACs", "parameters"],
+            _rows(bundle),
+        ),
+        f"Test top-1 and latency here were measured through the bundle: {_plain(facts.method)}.",
+        f"The device is {_plain(facts.device)}.",
+        "## Switching",
+        "Milliseconds until a network has answered, after another one ran; medians.",
+        table(["network", "first time", "later", "the same again", "exported alone, loaded anew"], _switches(facts)),
+        f"Reading the whole bundle takes {milliseconds(facts.load_ms)}.",
+        "## Size",
+        table(
+            ["", "together", "exported one by one", "share"],
+            [
+                ["on disk", *_share(sizes.disk, sizes.disk_separate)],
+                ["weights in memory", *_share(sizes.memory, sizes.memory_separate)],
+            ],
+        ),
+        "## Proof",
+        PROOF,
+        table(
+            ["network", "read by", "compared with", "largest difference of a logit", "allowed", "same top-1", "images"],
+            [row for name, by in proofs.items() for reader, proof in by.items() for row in _proof(name, reader, proof)],
+        ),
+        "## Use",
+        PREPARE.format(sizes=bleeds, name=members[0].name),
+        USE.format(under=under, name=members[0].name),
+        "## Preprocessing",
+        inputs,
+        *(["## Notes", "\n".join(f"- {_plain(note)}" for note in facts.notes)] if facts.notes else []),
+        *(["## Made with", "\n".join(f"- `{_code(line)}`" for line in facts.made_with)] if facts.made_with else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(facts: BundleFacts, bundle: Bundle) -> str:
+    """YAML; every text is a JSON string, which YAML reads as it is."""
+    tags = ["once-for-all", bundle.config.space.family]
+    lines = ["---", "library_name: onceforall", "pipeline_tag: image-classification", f"tags: {_yaml(tags)}"]
+    lines += ["metrics:", "- accuracy", "model-index:"]
+    for member in bundle.members.values():
+        lines += [f"- name: {_yaml(f'{facts.name}: {member.name}')}", "  results:", "  - task:", "      type: image-classification"]
+        lines += ["    dataset:", f"      name: {_yaml(facts.data)}", f"      type: {_yaml(facts.data)}", "      split: test"]
+        lines += ["    metrics:", "    - type: accuracy", "      name: test top-1", f"      value: {member.test_top1 or 0:.6f}"]
+    return "\n".join([*lines, "---"])
+
+
+def _rows(bundle: Bundle) -> list[list[str]]:
+    rows = []
+    for name, member in bundle.members.items():
+        plan = bundle.plans[name]
+        costs = [_ms(member.latency_ms), _ms(member.device_latency_ms), amount(plan.macs), amount(plan.params)]
+        rows.append([name, f"{member.arch.resolution}", _top1(member), *costs])
+    return rows
+
+
+def _top1(member: Member) -> str:
+    if member.test_top1 is None or member.test_images is None:
+        return ""
+    low, high = wilson(member.test_top1, member.test_images)
+    return f"{percent(member.test_top1)} ({100 * low:.1f} – {100 * high:.1f})"
+
+
+def _ms(found: Interval | None) -> str:
+    return "" if found is None else f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
+
+
+def _share(own: int, separate: int) -> list[str]:
+    return [memory(own), memory(separate), percent(own / separate, 0)]
+
+
+def _switches(facts: BundleFacts) -> list[list[str]]:
+    return [[name, *map(milliseconds, (s.first, s.again, s.steady, s.anew))] for name, s in facts.switches.items()]
+
+
+def _proof(name: str, reader: str, proof: Proof) -> list[list[str]]:
+    found = [("extracted network", proof.extracted)]
+    if proof.active is not None:
+        found.append(("sub-network of the supernet", proof.active))
+    return [
+        [name, reader, other, f"{v.max_abs_diff:.2g}", f"{v.tolerance:.2g}", percent(v.top1_agreement), f"{v.images:,}"]
+        for other, v in found
+    ]

@@ -1,0 +1,171 @@
+"""The folder of a bundle: written, read again, proven, measured, and only then put into its place."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import FileError, VerificationError
+from ..files import read_json, read_text, write_bytes, write_json, write_text
+from ..nn.bundle_source import to_bundle_source
+from ..nn.shared import own_shapes, share
+from ..packages import one_line
+from ..supernet import Supernet
+from .bundle import BUNDLE_FORMAT, Bundle, Member, load_bundle
+from .bundle_card import BundleFacts, write_bundle_card
+from .config import ExportConfig, InputSteps
+from .place import in_place_when_done, require_replaceable
+from .proof import Proof, active_logits, compare, logits_of
+
+__all__ = ["BundleProofs", "Together", "write_bundle"]
+
+FILES = frozenset({"README.md", "bundle.json", "model.py", "weights.safetensors", "__pycache__"})
+BATCHES = (1, 7, 64)
+TOLERANCE = 1e-5  # of the largest logit, at least 1; the same operations on the same numbers gave equal logits
+BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it
+ABOUT = """Networks written by onceforall, on weights that are stored once. `Bundle(path)` reads weights.safetensors.
+
+bundle.json says how images are prepared, and what was measured."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """A network that is to be in a bundle.
+
+    Args:
+        member: its name and architecture.
+        network: extracted from the supernet and recalibrated, in eval mode.
+        images: real images (n, 3, resolution, resolution), preprocessed, that it is proven with.
+    """
+
+    member: Member
+    network: nn.Module
+    images: Tensor
+
+
+def write_bundle(
+    folder: Path,
+    networks: Sequence[Together],
+    *,
+    supernet: Supernet,
+    classes: Sequence[str],
+    preprocessing: InputSteps,
+    measure: Callable[[Bundle, Path], tuple[Sequence[Member], BundleFacts]],
+) -> tuple[Bundle, BundleFacts, BundleProofs]:
+    """Write networks of one supernet with their weights stored once: weights, model.py, bundle.json and card.
+
+    The folder appears whole or not at all.
+
+    Args:
+        folder: is replaced if it holds nothing but an earlier bundle.
+        networks: in the order of the bundle.
+        supernet: that they are of.
+        classes: names, in the order of the logits.
+        preprocessing: what the networks expect.
+        measure: called with the proven bundle and its folder, for the members with what was measured, and the other facts.
+
+    Raises:
+        VerificationError: a network in train mode, or one that computes something else through the bundle.
+        FileError: the folder holds something else, or cannot be written; two members have one name.
+    """
+    config = ExportConfig(supernet.space, tuple(classes), preprocessing)
+    members = [each.member for each in networks]
+    with in_place_when_done(folder, _require_bundle) as temporary:
+        digest = _write_weights(temporary / "weights.safetensors", networks, supernet)
+        plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
+        write_text(temporary / "model.py", to_bundle_source(plans, about=ABOUT))
+        _write_index(temporary, config, members, digest)
+        bundle = load_bundle(temporary)
+        proofs = _prove(bundle, temporary, networks, supernet)
+        measured, facts = measure(bundle, temporary)
+        _write_index(
+            temporary, config, measured, digest,
+            facts=asdict(facts), proofs={name: {by: asdict(p) for by, p in found.items()} for name, found in proofs.items()},
+        )  # fmt: skip
+        bundle = load_bundle(temporary)
+        write_text(temporary / "README.md", write_bundle_card(facts, bundle, proofs))
+    return bundle, facts, proofs
+
+
+def _write_weights(path: Path, networks: Sequence[Together], supernet: Supernet) -> str:
+    """Shared tensors and each network's own statistics; the file's sha256."""
+    plans = {each.member.name: supernet.space.lower(each.member.arch, supernet.num_classes) for each in networks}
+    if len(plans) < len(networks) or not plans:
+        raise FileError("a bundle needs one network or more, each with a name of its own")
+    tensors = share(supernet.state_dict(), list(plans.values()))
+    for each in networks:
+        state = each.network.state_dict()
+        tensors |= {f"{each.member.name}/{name}": state[name] for name in own_shapes(plans[each.member.name])[1]}
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_index(folder: Path, config: ExportConfig, members: Sequence[Member], digest: str, **more: Any) -> None:
+    plans = [config.space.lower(member.arch, len(config.classes)) for member in members]
+    entries = [member.to_json(plan) for member, plan in zip(members, plans, strict=True)]
+    head = {"format": BUNDLE_FORMAT, "config": config.to_json(), "weights_sha256": digest}
+    write_json(folder / "bundle.json", {**head, "members": entries, **more})
+
+
+def _prove(bundle: Bundle, folder: Path, networks: Sequence[Together], supernet: Supernet) -> BundleProofs:
+    """Each network through the bundle and through model.py, against itself alone and inside the supernet.
+
+    Raises:
+        VerificationError: logits or first classes differ.
+    """
+    alone = _run_source(folder)
+    proofs: BundleProofs = {}
+    for each in networks:
+        name, images = each.member.name, each.images.cpu()
+        if any(module.training for module in each.network.modules()):
+            raise VerificationError(f"{name} is in train mode: recalibrate it, which puts it in eval mode, and bundle it then")
+        network = each.network.cpu()
+        extracted, active = logits_of(network, images), active_logits(supernet, each.member.arch, network, images)
+        proofs[name] = {}
+        for reader, found in (("onceforall.load_bundle", bundle.network), ("model.py", alone)):
+            what = f"{name} of the bundle, read by {reader}"
+            allowed = TOLERANCE * max(1.0, float(extracted.abs().max()))
+            logits = [_in_batches(found(name), images, size) for size in BATCHES]
+            proofs[name][reader] = Proof(compare(what, extracted, logits, allowed), compare(what, active, logits))
+    return proofs
+
+
+def _in_batches(network: nn.Module, images: Tensor, size: int) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([network(part) for part in torch.split(images, size)])
+
+
+def _run_source(folder: Path) -> Callable[[str], nn.Module]:
+    """Executes model.py, as a user would."""
+    path = folder / "model.py"
+    scope: dict[str, Any] = {"__name__": "model"}
+    try:
+        exec(compile(read_text(path), str(path), "exec"), scope)
+        bundle = scope["Bundle"](folder / "weights.safetensors")
+    except Exception as error:  # whatever a wrong file does
+        raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
+
+    def network(name: str) -> nn.Module:
+        try:
+            found: nn.Module = bundle.network(name)
+        except Exception as error:
+            raise VerificationError(f"{path}: {name} cannot be made: {one_line(error)}") from error
+        return found
+
+    return network
+
+
+def _require_bundle(folder: Path) -> None:
+    require_replaceable(folder, files=FILES, what="a bundle of networks", main="bundle.json", check=_check)
+
+
+def _check(path: Path) -> None:
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:
+        raise FileError(f"not a bundle of networks: this version reads format {BUNDLE_FORMAT!r}")

@@ -1,0 +1,119 @@
+"""Several sub-networks of one supernet on the same tensors, each stored once.
+
+A shared tensor is as large as the largest of the networks needs, in every dimension. A network's own is the first entries of it, a
+view; only a kernel that is smaller than the shared one is computed, like `ElasticConv.cut`. Names are those of a state dict.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from ..errors import CheckpointError
+from ..ops import Conv, Linear, Norm, Shape
+from ..plan import Plan
+from .layers import matrix_name
+from .static import build
+
+__all__ = ["network_on", "own_shapes", "own_weights", "share"]
+
+
+def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Tensor]:
+    """What the plans' networks need of a supernet's tensors, or of tensors shared before.
+
+    Kernels have the largest size that a network has; the matrices that make smaller ones are kept where one needs them.
+
+    Raises:
+        CheckpointError: a tensor is missing or too small.
+    """
+    needed: dict[str, list[Shape]] = {}
+    for plan in plans:
+        for name, shape in own_shapes(plan)[0].items():
+            needed.setdefault(name, []).append(shape)
+    shared: dict[str, Tensor] = {}
+    for name, shapes in needed.items():
+        largest = tuple(map(max, zip(*shapes, strict=True)))
+        shared[name] = _own(tensors, name, largest)
+        if len(largest) == 4:
+            kernel, least = largest[-1], min(shape[-1] for shape in shapes)
+            while kernel > least:
+                kernel, matrix = _step(tensors, name, kernel)
+                shared[matrix] = tensors[matrix]
+    return shared
+
+
+def own_weights(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights and biases of the plan's network: views of the shared tensors, but for smaller kernels.
+
+    Raises:
+        CheckpointError: a tensor is missing or too small.
+    """
+    return {name: _own(tensors, name, shape) for name, shape in own_shapes(plan)[0].items()}
+
+
+def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> fx.GraphModule:
+    """The plan's network in eval mode, on these tensors themselves.
+
+    Weights need no gradients: a step on those of one network would change the others.
+
+    Args:
+        plan: of the network.
+        weights: from `own_weights`.
+        statistics: the running means and variances of every batch norm.
+    """
+    with torch.device("meta"):
+        network = build(plan)
+    counts = [name for name in network.state_dict() if name.endswith("num_batches_tracked")]
+    network.load_state_dict({**weights, **statistics, **{name: torch.zeros((), dtype=torch.long) for name in counts}}, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Shapes of the weights and of the BatchNorm statistics that the plan's network has, by the names of its state dict."""
+    weights: dict[str, Shape] = {}
+    statistics: dict[str, Shape] = {}
+    for segment in plan.segments:
+        for op in segment.ops:
+            layer = f"{segment.name}.{op.name}"
+            match op:
+                case Conv():
+                    weights[f"{layer}.weight"] = (op.shape[0], op.in_channels // op.groups, op.kernel, op.kernel)
+                    if op.bias:
+                        weights[f"{layer}.bias"] = op.shape[:1]
+                case Norm():
+                    weights |= {f"{layer}.{name}": op.shape[:1] for name in ("weight", "bias")}
+                    statistics |= {f"{layer}.{name}": op.shape[:1] for name in ("running_mean", "running_var")}
+                case Linear():
+                    weights |= {f"{layer}.weight": (op.shape[0], op.in_features), f"{layer}.bias": op.shape}
+    return weights, statistics
+
+
+def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
+    """The first entries of a tensor in every dimension, its kernels brought to the size of `shape`."""
+    if name not in tensors:
+        raise CheckpointError(f"{name} is missing")
+    found = tensors[name]
+    if found.ndim != len(shape) or any(have < need for have, need in zip(found.shape, shape, strict=True)):
+        raise CheckpointError(f"{name} has shape {tuple(found.shape)}, a network needs {shape}")
+    if found.ndim < 4:
+        return found[tuple(map(slice, shape))]
+    found = found[: shape[0], : shape[1]]
+    while (big := found.shape[-1]) > shape[-1]:
+        small, matrix = _step(tensors, name, big)
+        edge = (big - small) // 2
+        centre = found[:, :, edge : edge + small, edge : edge + small].flatten(2)
+        found = F.linear(centre, tensors[matrix]).view(*found.shape[:2], small, small)
+    if tuple(found.shape) != shape:
+        raise CheckpointError(f"{name}: no matrix leads to kernels of {shape[-1]}, which a network needs")
+    return found
+
+
+def _step(tensors: Mapping[str, Tensor], name: str, big: int) -> tuple[int, str]:
+    """The kernel size below `big`, and the name of the matrix that leads to it."""
+    layer = name.removesuffix("weight")
+    for small in range(big - 1, 0, -1):
+        matrix = f"{layer}{matrix_name(big, small)}"
+        if matrix in tensors and tensors[matrix].shape == (small**2, small**2):
+            return small, matrix
+    raise CheckpointError(f"{name}: no matrix leads from kernels of {big} to smaller ones, which a network needs")

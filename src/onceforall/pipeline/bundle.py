@@ -1,0 +1,195 @@
+"""`ofa bundle`: several sub-networks of a run in one folder, each shared weight stored once, proven and measured."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..calibrate import Calibrated, Tally
+from ..data import Images
+from ..errors import ArchError, CheckpointError, VerificationError
+from ..export import Bundle, BundleFacts, BundleProofs, Member, Together, load, write_bundle
+from ..latency import Device, Timing, list_devices, measure
+from ..supernet import Supernet
+from .evaluate import calibrated, choose_archs
+from .run import Run
+from .search import Budget, Searcher
+from .specialise import _confirmed, _input_steps, _limits, _proof_images
+from .switching import compare_sizes, measure_switching, write_separately
+from .through_files import SLACK, _torch_threads
+
+__all__ = ["Bundled", "bundle"]
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A bundle in its folder, what was measured beside its members, and the proofs."""
+
+    folder: Path
+    bundle: Bundle
+    facts: BundleFacts
+    proofs: BundleProofs
+
+
+def bundle(
+    folder: Path,
+    budgets: Sequence[Budget] = (),
+    *,
+    archs: Sequence[str] = (),
+    device: str = "pytorch",
+    out: Path | None = None,
+    finalists: int = 5,
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> Bundled:
+    """Put several sub-networks into one folder, for switching between them at run time.
+
+    Args:
+        folder: the run directory.
+        budgets: for each the best network is searched, as `specialise` does; this needs a profile and a predictor.
+        archs: networks besides those: names in specialised/ of the run, files, folders, "largest", "smallest" or "random:3".
+        device: that the budgets are for. Bundles run in PyTorch, so with "pytorch" the limits are those of the bundle itself.
+        out: None for bundle/ in the run directory.
+        finalists: best predicted networks that are measured before one is chosen.
+        seed: of the search and of random networks.
+        on_step: called with what is being done.
+
+    Raises:
+        VerificationError: a network computes something else through the bundle; no folder is left.
+        CheckpointError: a network of `archs` has weights of its own, so it cannot share the supernet's.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    if not budgets and not archs:
+        raise ArchError("a bundle of which networks? Give limits, such as --latency 2ms,5ms, or --arch with names or files")
+    run = Run.open(folder)
+    run.require_images()
+    chosen = Device.parse(device)
+    target = Path(out) if out else run.folder / "bundle"
+    named = [found for text in archs for found in _named(run, text, seed)]
+    names = [*map(_limits, budgets), *(member.name for member, _ in named)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
+    searcher = Searcher(run, device, budgets) if budgets else None
+    supernet, splits = (run.supernet(), run.splits()) if searcher is None else (searcher.supernet, searcher.splits)
+    for member, place in named:
+        _require_shared(supernet, member, place)
+    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in budgets]
+    members = [*found, *(member for member, _ in named)]
+    on_step(f"measuring BatchNorm statistics of {len(members)} networks")
+    ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
+
+    def measured(made: Bundle, files: Path) -> tuple[list[Member], BundleFacts]:
+        on_step("measuring accuracy through the bundle")
+        test = run.open_test(splits, f"ofa bundle, card of {target.name}")
+        known = [_with_accuracy(run, made, member, ready[member.name], splits.held_out, test) for member in members]
+        on_step("measuring latency and switching through the bundle")
+        return _with_times(run, made, files, chosen, known)
+
+    on_step(f"writing and proving {target}")
+    made, facts, proofs = write_bundle(
+        target,
+        [Together(m, ready[m.name].network, _proof_images(run, splits, m.arch.resolution)) for m in members],
+        supernet=supernet,
+        classes=run.info.classes,
+        preprocessing=_input_steps(run),
+        measure=measured,
+    )
+    return Bundled(target, made, facts, proofs)
+
+
+def _named(run: Run, text: str, seed: int) -> list[tuple[Member, Path | None]]:
+    """The networks that one part of --arch means; a folder comes with its path."""
+    own = run.folder / "specialised" / text
+    place = own if text and own.is_dir() else Path(text)
+    chosen = choose_archs(run.space, str(place), seed)
+    folder = place if place.is_dir() else None
+    return [(Member(name.removesuffix(".json").replace(" ", "-"), arch), folder) for name, arch in chosen]
+
+
+def _require_shared(supernet: Supernet, member: Member, place: Path | None) -> None:
+    """Do nothing if the network's folder has no weights, or the supernet's.
+
+    Raises:
+        CheckpointError: it has others, since it was fine-tuned or is of another run.
+    """
+    if place is None or not (place / "weights.safetensors").exists():
+        return
+    own, shared = load(place).state_dict(), supernet.extract(member.arch).state_dict()
+    for name, tensor in shared.items():
+        if name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            continue
+        if name not in own or own[name].shape != tensor.shape or not torch.allclose(own[name], tensor, rtol=1e-4, atol=1e-6):
+            raise CheckpointError(
+                f"{place}: its weights are not those of the supernet (fine-tuned, or of another run), so they cannot be shared: "
+                f"give --arch {place / 'arch.json'} to bundle this architecture with the supernet's weights"
+            )
+
+
+def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, on_step: Callable[[str], None]) -> Member:
+    candidate, timing = _confirmed(searcher, budget, finalists, seed, on_step)
+    return Member(_limits(budget), candidate.arch, device_latency_ms=_interval(timing))
+
+
+def _with_accuracy(run: Run, made: Bundle, member: Member, ready: Calibrated, held_out: Images, test: Images) -> Member:
+    """The member with its accuracies, counted through the bundle.
+
+    Raises:
+        VerificationError: the network alone has another test top-1.
+    """
+    resolution = member.arch.resolution
+    own, through, before = Tally(), Tally(), Tally()
+    for x, labels in run.eval_batches(held_out, resolution):
+        before.add(made(x, member.name), labels)
+    with torch.no_grad():
+        for x, labels in run.eval_batches(test, resolution):
+            through.add(made(x, member.name), labels)
+            own.add(ready.network(x), labels)
+    found, alone = through.accuracy(), own.accuracy()
+    images = abs(through.hits1 - own.hits1)
+    if images > max(1, SLACK * alone.images):
+        raise VerificationError(
+            f"{member.name}: test top-1 through the bundle is {100 * found.top1:.2f} %, the network's is {100 * alone.top1:.2f} %, "
+            f"which is {images} of {alone.images:,} images: it does not compute what the network does"
+        )
+    return replace(member, held_out_top1=before.accuracy().top1, test_top1=found.top1, test_images=found.images)
+
+
+def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Sequence[Member]) -> tuple[list[Member], BundleFacts]:
+    """The members with their latency, if the device is this machine, and the facts of the card."""
+    rng = np.random.default_rng(0)
+    here = device.host is None and not device.imported
+    threads, batch = (device.threads, device.batch) if here else (1, 1)
+    images = {
+        m.name: torch.from_numpy(rng.standard_normal((batch, 3, m.arch.resolution, m.arch.resolution), np.float32)) for m in members
+    }
+    with _torch_threads(threads), tempfile.TemporaryDirectory() as folder:
+        separate = write_separately(made, Path(folder))
+        sizes = compare_sizes(files, made, separate)
+        load_ms, switches = measure_switching(files, separate, images, threads=threads)
+        timings = measure([partial(made, x, name) for name, x in images.items()], limit=math.inf)
+    (pytorch,) = (found for found in list_devices() if found.runtime == "pytorch")
+    method = f"{pytorch.processor}, PyTorch {pytorch.version}, {threads} thread{'s' * (threads > 1)}, batch {batch}, "
+    method += f"lower quartile of {min(t.repeats for t in timings)} calls or more, drift removed"
+    data = Path(run.require_images().source).name
+    facts = BundleFacts(
+        name=f"{data}, {len(members)} networks on shared weights",
+        data=data,
+        device=device.spec,
+        method=method,
+        load_ms=load_ms,
+        switches=switches,
+        sizes=sizes,
+        made_with=[str(run.info.environment["command"])],
+        notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
+    )
+    return [replace(m, latency_ms=_interval(t) if here else None) for m, t in zip(members, timings, strict=True)], facts
+
+
+def _interval(timing: Timing) -> tuple[float, float, float]:
+    return timing.ms, timing.low, timing.high
