@@ -10,6 +10,7 @@ from typer.main import get_command
 from .accuracy import measure_accuracy
 from .commands import demo, evaluate, predict, report, specialise, train
 from .devices import devices, measure
+from .explore import explore
 from .predictor import compare, fit, following, show
 from .profile import profile
 from .published import export_original, import_original
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "search": (search, "ofa search run --latency 5ms --macs 100M"),
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
     "report": (report, "ofa report run && open run/report.html"),
+    "explore": (explore, "ofa explore run"),
     "status": (status, "ofa status run"),
     "demo": (demo, "ofa demo --out demo-run"),
     "devices": (devices, "ofa devices"),
