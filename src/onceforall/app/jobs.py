@@ -189,7 +189,7 @@ class Jobs:
 def zipped(folder: Path) -> Iterator[bytes]:
     """A zip archive of the folder's files, piece by piece: nothing is held in memory or written to the disk."""
     sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:  # type: ignore[arg-type]  # write and flush are all it needs
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
             info = zipfile.ZipInfo.from_file(path, f"{folder.name}/{path.relative_to(folder)}")
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -203,12 +203,23 @@ def zipped(folder: Path) -> Iterator[bytes]:
 class _Sink:
     """A file that can only be written, and is emptied on the way."""
 
+    mode = "wb"
+
     def __init__(self) -> None:
         self.blocks: list[bytes] = []
+        self.written = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         self.blocks.append(bytes(data))
+        self.written += len(data)
         return len(data)
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self.written
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        raise OSError("this can only be written")
 
     def flush(self) -> None:
         pass

@@ -1,6 +1,7 @@
 """What the page is told about networks and the run, as JSON values."""
 
 import hashlib
+from importlib.util import find_spec
 from typing import Any
 
 from ..arch import Arch
@@ -114,6 +115,4 @@ def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
 
 
 def _there(package: str) -> bool:
-    from importlib.util import find_spec
-
     return find_spec(package) is not None

@@ -47,7 +47,7 @@ class App:
 
     def routes(self) -> Starlette:
         """The web application."""
-        post = {"methods": ["POST"]}
+        post = ["POST"]
         return Starlette(
             routes=[
                 Route("/", self._page),
@@ -55,17 +55,15 @@ class App:
                 Route("/api/run", _answered(self.facts)),
                 Route("/api/best", _answered(self.best)),
                 Route("/api/front", _answered(self.front)),
-                Route("/api/network", _answered(self.network), **post),
+                Route("/api/network", _answered(self.network), methods=post),
                 Route("/api/training", _answered(lambda request, body: training(self.run))),
                 Route("/api/pins", _answered(lambda request, body: self.pins.read())),
-                Route(
-                    "/api/pins/add", _answered(lambda r, body: self.pins.add(self._arch(body), str(body.get("name", "")))), **post
-                ),
-                Route("/api/pins/{id}/rename", _answered(self.rename), **post),
-                Route("/api/pins/{id}/remove", _answered(lambda r, body: self.pins.remove(r.path_params["id"])), **post),
+                Route("/api/pins/add", _answered(self.pin), methods=post),
+                Route("/api/pins/{id}/rename", _answered(self.rename), methods=post),
+                Route("/api/pins/{id}/remove", _answered(lambda r, body: self.pins.remove(r.path_params["id"])), methods=post),
                 Route("/api/jobs", _answered(lambda request, body: self.jobs.read())),
-                Route("/api/jobs/add", _answered(self.export), **post),
-                Route("/api/jobs/{id}/cancel", _answered(lambda r, body: self.jobs.cancel(r.path_params["id"])), **post),
+                Route("/api/jobs/add", _answered(self.export), methods=post),
+                Route("/api/jobs/{id}/cancel", _answered(lambda r, body: self.jobs.cancel(r.path_params["id"])), methods=post),
                 Route("/api/jobs/{id}/download", _answered(self.download)),
                 Route("/api/events", self._events),
                 Mount("/static", StaticFiles(directory=STATIC)),
@@ -120,6 +118,10 @@ class App:
         """A network that the page names by its architecture."""
         models, _ = self._ready()
         return network(models, self._arch(body), str(body.get("device", "")))
+
+    def pin(self, request: Request, body: dict[str, Any]) -> Any:
+        """Keep a network."""
+        return self.pins.add(self._arch(body), str(body.get("name", "")))
 
     def rename(self, request: Request, body: dict[str, Any]) -> Any:
         """Give a pin another name."""

@@ -162,8 +162,8 @@ def _given(searcher: Searcher, budget: Budget, arch: Arch) -> tuple[Candidate, T
                 timing = min(timing, searcher.time(arch), key=lambda found: found.ms)
         if timing.ms > budget.latency_ms * (1 + TOLERANCE):
             raise DeviceError(
-                f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or try "
-                "again when the machine is quiet"
+                f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or "
+                "try again when the machine is quiet"
             )
     return candidate, timing
 
