@@ -188,7 +188,7 @@ class Jobs:
 
 def zipped(folder: Path) -> Iterator[bytes]:
     """A zip archive of the folder's files, piece by piece: nothing is held in memory or written to the disk."""
-    sink = _Sink()
+    sink: Any = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
             info = zipfile.ZipInfo.from_file(path, f"{folder.name}/{path.relative_to(folder)}")
