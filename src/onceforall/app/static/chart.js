@@ -3,7 +3,7 @@ import { at } from "./format.js";
 
 const NS = "http://www.w3.org/2000/svg";
 const DASHES = ["none", "7 3", "2 3", "9 3 2 3"];
-const LEFT = 48, RIGHT = 12, TOP = 12, BOTTOM = 40;
+const LEFT = 48, RIGHT = 26, TOP = 26, BOTTOM = 40;
 
 export function node(tag, attributes, text) {
   const element = document.createElementNS(NS, tag);

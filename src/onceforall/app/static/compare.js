@@ -38,11 +38,11 @@ export class Compare {
         make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "A"), make("th", { scope: "col" }, "B"))),
         make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row[0]), cell(a, b, row), cell(b, a, row)))),
       ),
-      ...["a", "b"].filter((side) => this[side]).flatMap((side) => [
+      make("div", {}, ...["a", "b"].filter((side) => this[side]).flatMap((side) => [
         make("h3", {}, `${side.toUpperCase()}: ${this[side].name} `,
           make("button", { type: "button", "aria-label": `Take ${side.toUpperCase()} out`, onclick: () => ((this[side] = null), this.draw()) }, "×")),
         make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Network ${side.toUpperCase()}; scrolls sideways` }, picture(this[side].svg)),
-      ]),
+      ])),
     );
   }
 }

@@ -184,11 +184,11 @@ export class Explore {
   tiles(n) {
     const tile = (value, label) => make("div", { class: "tile" }, make("b", {}, value), make("span", { title: label }, label));
     const device = this.run.devices.find((d) => d.spec === this.device), result = [
-      tile(`${percent(n.top1)} ± ${(100 * n.std).toFixed(1)}`, "top-1, predicted ± 1 s.e."),
+      tile(`${percent(n.top1)} ± ${(100 * n.std).toFixed(1)}`, "top-1, predicted, ± standard error"),
     ];
     if (device) {
       const ms = n.costs[`latency:${device.spec}`];
-      result.push(tile(milliseconds(ms), `estimated, ±${percent(device.off90)} (90 %)`));
+      result.push(tile(milliseconds(ms), `latency, estimated, ± ${percent(device.off90)} (90 %)`));
     }
     result.push(tile(amount(n.costs.macs), "MACs"), tile(amount(n.costs.params), "parameters"));
     result.push(tile(memory(n.costs.memory_bytes), "activations, one image"), tile(`${n.resolution} px`, `${n.blocks} blocks: ${n.depths.join(", ")}`));
@@ -209,7 +209,7 @@ export class Explore {
     if (!back || !this.network) return;
     const n = this.network, x = n.costs[back.name], axis = this.run.axes.find((a) => a.name === back.name);
     const chart = new Chart("chart", {
-      x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => cost(back.name, v).replace(" ms", "") },
+      x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
       y: { title: "top-1, %, predicted", show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
       label: `${axis.label} and predicted accuracy: the front, random networks, and the chosen network`,
     });

@@ -53,10 +53,10 @@ export class Pins {
     const button = (text, label, action) => make("button", { type: "button", "aria-label": `${label}: ${pin.name}`, title: label, onclick: action }, text);
     return make("li", { "data-id": pin.id },
       make("div", { class: "row" }, input,
+        make("small", {}, facts),
         button("A", "Compare as A", () => this.compare.set("a", n, pin.name)),
         button("B", "Compare as B", () => this.compare.set("b", n, pin.name)),
         button("↧", "Export", () => (this.explore.show(n), document.getElementById("toexport").click())),
-        button("×", "Remove", remove)),
-      make("small", {}, facts));
+        button("×", "Remove", remove)));
   }
 }

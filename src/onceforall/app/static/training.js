@@ -1,7 +1,7 @@
 // A training, live: curves that grow, and what the run holds.
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
-import { amount, at, duration, make, percent } from "./format.js";
+import { at, duration, make, percent } from "./format.js";
 
 const STATES = { "going on": "Training now", done: "Training is done", stopped: "Training has stopped and can go on", imported: "The weights were imported" };
 
@@ -12,7 +12,7 @@ export class Training {
     if (t.phases.length) facts.push(`phase ${t.phases.at(-1).name}`);
     if (last) facts.push(`loss ${last[1].toFixed(3)}`);
     for (const [name, points] of Object.entries(t.top1)) facts.push(`${name} ${percent(points.at(-1)[1])}`);
-    facts.push(`${duration(t.seconds)} so far`);
+    facts.push(t.state === "done" ? `in ${duration(t.seconds)}` : `${duration(t.seconds)} so far`);
     if (t.remaining_s != null) facts.push(`about ${duration(t.remaining_s)} left`);
     at("trainstate").textContent = t.state === "imported" ? STATES.imported : facts.join(" · ");
     at("trainstate").dataset.step = t.step;
@@ -27,7 +27,7 @@ export class Training {
       at(place).replaceChildren(make("p", { class: "empty" }, "No values yet."));
       return;
     }
-    const chart = new Chart(place, { x: { title: "step", show: amount }, y: { title, show }, height: 210, label: `${title} over steps: ${names.join(", ")}` });
+    const chart = new Chart(place, { x: { title: "step", show: (v) => v.toLocaleString("en") }, y: { title, show }, height: 210, label: `${title} over steps: ${names.join(", ")}` });
     chart.begin([0, ...points.map((p) => p[0])], points.map((p) => p[1]), true);
     for (const phase of t.phases.slice(1)) chart.mark(phase.step, "");
     names.forEach((name, i) => chart.line(series[name], i % 4));
