@@ -182,7 +182,8 @@ class Jobs:
         else:
             said = last.get("error") or (errors[-1].strip() if errors else f"the process ended with code {code}")
             job |= {"state": "failed", "step": "failed", "error": said}
-        process.stdin.close()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
         self._note(id)
 
 

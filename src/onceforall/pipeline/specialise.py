@@ -86,8 +86,8 @@ def specialise(
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     run = Run.open(folder)
     run.require_images()
-    for name in export:
-        FORMATS[name].require()
+    for one in export:
+        FORMATS[one].require()
     searcher = Searcher(run, device, budgets)
     make_folder(run.folder / "specialised")
     place = make_folder(Path(out) if out else run.folder / "specialised")
