@@ -13,6 +13,7 @@ __all__ = [
     "InfeasibleError",
     "MissingExtraError",
     "OnceForAllError",
+    "ServerError",
     "SpaceError",
     "StatisticsError",
     "StoppedError",
@@ -72,6 +73,10 @@ class InfeasibleError(OnceForAllError, ValueError):
 
 class VerificationError(OnceForAllError, RuntimeError):
     """An exported file does not compute what the network computes."""
+
+
+class ServerError(OnceForAllError, OSError):
+    """The explorer's web server cannot listen where it should."""
 
 
 class ValueTextError(OnceForAllError, ValueError):

@@ -12,6 +12,7 @@ from .accuracy import measure_accuracy
 from .bundle import bundle
 from .commands import demo, evaluate, predict, report, specialise, train
 from .devices import devices, measure
+from .explore import explore
 from .predictor import compare, fit, following, show
 from .profile import profile
 from .published import export_original, import_original
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
     "bundle": (bundle, "ofa bundle run --latency 2ms,5ms"),
     "report": (report, "ofa report run && open run/report.html"),
+    "explore": (explore, "ofa explore run"),
     "status": (status, "ofa status run"),
     "demo": (demo, "ofa demo --out demo-run"),
     "devices": (devices, "ofa devices"),

@@ -53,6 +53,8 @@ def specialise(
     finalists: int = 5,
     seed: int = 0,
     max_drop: float = MAX_DROP,
+    arch: Arch | None = None,
+    name: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
 ) -> list[Specialised]:
@@ -67,6 +69,8 @@ def specialise(
         finalists: best predicted networks that are measured before one is chosen.
         seed: of the search.
         max_drop: most points of held-out top-1 that an int8 file may lose.
+        arch: take this network instead of searching one; it is measured, and must keep the latency.
+        name: of the folder of the one network, instead of one made of device and budget.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
 
@@ -82,18 +86,22 @@ def specialise(
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     run = Run.open(folder)
     run.require_images()
-    for name in export:
-        FORMATS[name].require()
+    for one in export:
+        FORMATS[one].require()
     searcher = Searcher(run, device, budgets)
     make_folder(run.folder / "specialised")
     place = make_folder(Path(out) if out else run.folder / "specialised")
-    names = [_name(searcher.device, budget) for budget in budgets]
+    names = [name or _name(searcher.device, budget) for budget in budgets]
     if len(set(names)) < len(names):
         raise FileError(f"two of the budgets are so alike that their networks would have one folder, {max(names, key=names.count)}")
     results = []
-    for budget, name in zip(budgets, names, strict=True):
-        target = place / name
-        chosen, timing = _confirmed(searcher, budget, finalists, seed, on_step)
+    for budget, own in zip(budgets, names, strict=True):
+        target = place / own
+        if arch is None:
+            chosen, timing = _confirmed(searcher, budget, finalists, seed, on_step)
+        else:
+            on_step("measuring the network")
+            chosen, timing = _given(searcher, budget, arch)
         on_step(f"exporting and proving {target.name}")
         results.append(_take_home(run, searcher, budget, chosen, timing, target, export, max_drop))
         on_result(results[-1])
@@ -137,6 +145,26 @@ def _confirmed(
             f"networks found for {budget} took {timing.ms:.3g} ms or more when timed once more: the machine is too noisy, try "
             "again when it is quiet"
         )
+    return candidate, timing
+
+
+def _given(searcher: Searcher, budget: Budget, arch: Arch) -> tuple[Candidate, Timing]:
+    """One network, measured; the shortest of up to `CONFIRMATIONS` times counts.
+
+    Raises:
+        DeviceError: it takes longer than its budget by more than the tolerance.
+    """
+    searcher.run.space.check(arch)
+    (candidate,), timing = searcher.measure([arch]), searcher.time(arch)
+    if budget.latency_ms is not None:
+        for _ in range(CONFIRMATIONS - 1):
+            if timing.ms > budget.latency_ms:
+                timing = min(timing, searcher.time(arch), key=lambda found: found.ms)
+        if timing.ms > budget.latency_ms * (1 + TOLERANCE):
+            raise DeviceError(
+                f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or "
+                "try again when the machine is quiet"
+            )
     return candidate, timing
 
 

@@ -1,0 +1,243 @@
+"""What answers the sliders: loads predictor and latency tables, fills the pool in the background, refines what was asked for."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..arch import Arch
+from ..costs import CostTable, macs_table, memory_table, params_table, segment_table
+from ..errors import InfeasibleError, OnceForAllError
+from ..genes import Genes
+from ..latency import LatencyTable
+from ..pipeline import Run
+from ..pipeline.predictor import load_predictor
+from ..search import maximise, pareto
+from .pool import Floats, Pool
+
+__all__ = ["LATENCY", "Engine", "Models"]
+
+LATENCY = "latency:"  # before a device's name: that device's latency as the name of a cost
+CAUTION = 1.0  # standard errors taken off a prediction, as in ofa search
+RANDOM = 4096
+CLOUD = 500  # random networks behind the front
+ROUNDS = (15_000, 60_000, 150_000)  # networks evaluated along the front of each cost
+MIXES = 8  # fronts of random mixtures of the costs
+WAITING = 4  # refinements that may wait; older ones are dropped
+REFINE_EVALUATIONS = 40_000
+WATCH_S = 2.0
+
+
+@dataclass(frozen=True)
+class Models:
+    """Everything that gives numbers for networks of a run.
+
+    Args:
+        run: with weights.
+        predictor: of accuracy.
+        tables: latency tables by device.
+        costs: MACs, parameters and memory by name, and "latency:DEVICE" for each table.
+    """
+
+    run: Run
+    predictor: Any
+    tables: dict[str, LatencyTable]
+    costs: dict[str, CostTable | LatencyTable]
+
+    @classmethod
+    def load(cls, run: Run) -> "Models":
+        """From what the run directory holds now.
+
+        Raises:
+            OnceForAllError: there is no predictor, or a file is damaged.
+        """
+        predictor = load_predictor(run)
+        segments = segment_table(run.space, run.num_classes)
+        costs: dict[str, CostTable | LatencyTable] = {
+            "macs": macs_table(segments),
+            "params": params_table(segments),
+            "memory_bytes": memory_table(segments),
+        }
+        tables = {}
+        for path in sorted((run.folder / "latency").glob("*/table.json")):
+            table = LatencyTable.load(path, run.space, run.num_classes)
+            tables[table.device.spec] = table
+        costs |= {LATENCY + spec: table for spec, table in tables.items()}
+        return cls(run, predictor, tables, costs)
+
+    def pool(self, genes: Genes) -> Pool:
+        """The networks with all their numbers."""
+        mean, std = self.predictor.predict_with_error(genes, measured=False)
+        return Pool(genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()})
+
+
+@dataclass
+class Engine:
+    """The models of a run, its pool, and the thread that improves it. `version` grows with every change.
+
+    `problem` says why there is no pool: nothing to predict with yet, or a damaged file.
+    """
+
+    run: Run
+    models: Models | None = None
+    pool: Pool | None = None
+    cloud: Pool | None = None
+    problem: str = ""
+    version: int = 0
+    considered: int = 0
+    filling: bool = True
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _asked: list[tuple[tuple[str, float], ...]] = field(default_factory=list)
+    _done: set[tuple[tuple[str, float], ...]] = field(default_factory=set)
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin in a thread of its own."""
+        self._thread = threading.Thread(target=self._work, name="explorer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after what it is doing."""
+        self.stopping.set()
+        self._wake.set()
+
+    def refine(self, limits: Mapping[str, float]) -> bool:
+        """Ask for a search with these limits; False if there was one already."""
+        wanted = tuple(sorted(limits.items()))
+        with self._lock:
+            if wanted in self._done:
+                return False
+            if wanted in self._asked:
+                self._asked.remove(wanted)
+            self._asked = [*self._asked, wanted][-WAITING:]
+        self._wake.set()
+        return True
+
+    def refining(self, limits: Mapping[str, float]) -> bool:
+        """Whether a search with these limits is still to come."""
+        with self._lock:
+            return tuple(sorted(limits.items())) in self._asked
+
+    def _work(self) -> None:
+        seen: Any = None
+        steps: Iterator[None] = iter(())
+        while not self.stopping.is_set():
+            if (now := self._files()) != seen:
+                seen, steps = now, self._begin()
+            if self._next():
+                continue
+            try:
+                next(steps)
+            except StopIteration:
+                self._settle()
+                self._wake.wait(WATCH_S)
+                self._wake.clear()
+
+    def _files(self) -> list[tuple[str, int, int]]:
+        """What the models are made from, with times: when one changes, they are loaded anew."""
+        patterns = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json")
+        found = []
+        for path in sorted(path for pattern in patterns for path in self.run.folder.glob(pattern)):
+            try:
+                facts = path.stat()
+            except OSError:  # it was just replaced
+                continue
+            found.append((str(path), facts.st_mtime_ns, facts.st_size))
+        return found
+
+    def _begin(self) -> Iterator[None]:
+        try:
+            models = Models.load(self.run)
+        except OnceForAllError as error:
+            self.models, self.pool, self.problem, self.filling = None, None, str(error), False
+            self.version += 1
+            return iter(())
+        with self._lock:
+            self._done.clear()
+            self._asked.clear()
+        self.problem, self.considered, self.filling = "", 0, True
+        return self._fill(models)
+
+    def _fill(self, models: Models) -> Iterator[None]:
+        """Networks from random ones to those of long searches; each step makes the pool better."""
+        space, rng = models.run.space, np.random.default_rng(0)
+        genes = space.sample_genes(rng, RANDOM)
+        self.cloud = models.pool(genes[:CLOUD])
+        ends = space.genes([end(size) for size in space.resolutions for end in (space.smallest, space.largest)])
+        self.considered = len(genes) + len(ends)
+        self.pool, self.models = models.pool(np.concatenate([ends, genes])), models
+        self._add(models, genes[:0])
+        yield
+        for evaluations in ROUNDS:
+            for name, table in models.costs.items():
+                self._search(models, table.estimate, evaluations, len(name))
+                yield
+        for seed in range(MIXES):
+            weights = {name: float(rng.exponential()) / float(self.pool.costs[name].max()) for name in models.costs}
+
+            def mixed(genes: Genes, weights: dict[str, float] = weights) -> Floats:
+                total: Floats = sum((w * models.costs[name].estimate(genes) for name, w in weights.items()), np.zeros(len(genes)))
+                return total
+
+            self._search(models, mixed, ROUNDS[1], 100 + seed)
+            yield
+
+    def _search(self, models: Models, cost: Callable[[Genes], Floats], evaluations: int, seed: int) -> None:
+        """Keep everything that a search along a front looks at."""
+        seen: list[Genes] = []
+        score = self._recorded(models, seen)
+        pareto(models.run.space, {"score": (score, "max"), "cost": (cost, "min")}, seed=seed, evaluations=evaluations, size=64)
+        self._add(models, np.concatenate(seen))
+
+    def _recorded(self, models: Models, seen: list[Genes]) -> Callable[[Genes], Floats]:
+        def score(genes: Genes) -> Floats:
+            if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
+                seen.append(genes)
+            mean, std = models.predictor.predict_with_error(genes, measured=False)
+            value: Floats = mean - CAUTION * std
+            return value
+
+        return score
+
+    def _next(self) -> bool:
+        """Search for the limits that were asked for last, if there are any."""
+        with self._lock:
+            wanted = self._asked[-1] if self._asked and self.models is not None else None
+        if wanted is None or self.models is None or self.pool is None:
+            return False
+        models, limits, seen = self.models, dict(wanted), list[Genes]()
+        row = self.pool.best(limits)
+        if row is not None:
+            start = models.run.space.archs(self.pool.genes[row : row + 1])
+            bounds = {name: (models.costs[name].estimate, most) for name, most in limits.items()}
+            with suppress(InfeasibleError):  # rounding
+                maximise(models.run.space, self._recorded(models, seen), bounds, start=start, evaluations=REFINE_EVALUATIONS)
+            if seen:
+                self._add(models, np.concatenate(seen))
+        with self._lock:
+            self._done.add(wanted)
+            if wanted in self._asked:
+                self._asked.remove(wanted)
+        self.version += 1
+        return True
+
+    def _add(self, models: Models, genes: Genes) -> None:
+        assert self.pool is not None
+        self.considered += len(genes)
+        self.pool = self.pool.merged(models.pool(genes))
+        self.version += 1
+
+    def _settle(self) -> None:
+        if self.filling:
+            self.filling = False
+            self.version += 1
+
+    def archs(self, row: int) -> Arch:
+        """The network of a row of the pool."""
+        assert self.pool is not None
+        return self.run.space.archs(self.pool.genes[row : row + 1])[0]

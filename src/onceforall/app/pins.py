@@ -1,0 +1,82 @@
+"""Pinned networks, in RUN/explorer/pins.json. Each change reads the file, changes one pin and writes it whole, under a lock:
+two people who pin at the same time, in one explorer or in two, lose nothing."""
+
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from ..arch import Arch
+from ..errors import FileError
+from ..files import make_folder, one_at_a_time, read_json, write_json
+
+__all__ = ["Pins"]
+
+FORMAT = "onceforall.pins/1"
+MOST, LONGEST = 200, 80
+
+
+class Pins:
+    """The pins of a run, oldest first; each is {"id", "name", "arch", "made"}."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / "explorer" / "pins.json"
+
+    def read(self) -> list[dict[str, Any]]:
+        """All pins.
+
+        Raises:
+            FileError: the file is damaged.
+        """
+        if not self.path.exists():
+            return []
+        data = read_json(self.path)
+        try:
+            if data["format"] != FORMAT:
+                raise ValueError(data["format"])
+            pins = [{**{key: str(pin[key]) for key in ("id", "name", "arch")}, "made": float(pin["made"])} for pin in data["pins"]]
+            for pin in pins:
+                Arch.from_json(str(pin["arch"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{self.path}: damaged or edited ({error}): move it away to begin with no pins") from None
+        return pins
+
+    def add(self, arch: Arch, name: str) -> dict[str, Any]:
+        """Pin a network; if it is pinned already, that pin is the result."""
+        with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
+            pins, text = self.read(), arch.to_json()
+            for pin in pins:
+                if pin["arch"] == text:
+                    return pin
+            if len(pins) >= MOST:
+                raise FileError(f"{MOST} networks are pinned, which is the most: remove some")
+            pin = {"id": secrets.token_hex(6), "name": _name(name), "arch": text, "made": time.time()}
+            self._write([*pins, pin])
+            return pin
+
+    def rename(self, id: str, name: str) -> dict[str, Any]:
+        """Give a pin another name."""
+        with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
+            pins = self.read()
+            for pin in pins:
+                if pin["id"] == id:
+                    pin["name"] = _name(name)
+                    self._write(pins)
+                    return pin
+        raise FileError("this pin is gone: somebody removed it")
+
+    def remove(self, id: str) -> None:
+        """Remove a pin; one that is gone already is no error."""
+        with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
+            pins = self.read()
+            self._write([pin for pin in pins if pin["id"] != id])
+
+    def _write(self, pins: list[dict[str, Any]]) -> None:
+        write_json(self.path, {"format": FORMAT, "pins": pins})
+
+
+def _name(text: str) -> str:
+    name = " ".join(text.split())
+    if not name or len(name) > LONGEST:
+        raise FileError(f"a name has 1 to {LONGEST} letters, this one {len(name)}")
+    return name

@@ -1,0 +1,94 @@
+"""`Pool`: every network that any limits could call for, with its numbers as arrays, so that a slider is answered by one look-up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..genes import Genes
+from ..search.moves import keys
+
+__all__ = ["Floats", "Ints", "Pool"]
+
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+RIVALS = 384  # networks that the others are compared with when the pool is thinned
+SLACK = 1e-9  # relative, as in searches
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Networks by score, best first, row by row.
+
+    Args:
+        genes: (n, columns).
+        scores: what is maximised.
+        top1: predicted accuracy.
+        std: standard error of the prediction.
+        costs: by name (n,).
+    """
+
+    genes: Genes
+    scores: Floats
+    top1: Floats
+    std: Floats
+    costs: Mapping[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    def best(self, limits: Mapping[str, float]) -> int | None:
+        """Row of the highest score that keeps the limits; None if none does."""
+        keeps = np.ones(len(self), np.bool_)
+        for name, most in limits.items():
+            keeps &= self.costs[name] <= most * (1 + SLACK)
+        row = int(keeps.argmax())
+        return row if keeps[row] else None
+
+    def smallest(self, name: str, others: Mapping[str, float]) -> float | None:
+        """The smallest value of a cost among networks that keep the other limits."""
+        keeps = np.ones(len(self), np.bool_)
+        for other, most in others.items():
+            if other != name:
+                keeps &= self.costs[other] <= most * (1 + SLACK)
+        return float(self.costs[name][keeps].min()) if keeps.any() else None
+
+    def front(self, name: str) -> Ints:
+        """Rows that no other beats in both score and this cost, from the cheapest to the best."""
+        order = np.lexsort((-self.scores, self.costs[name]))
+        scores = self.scores[order]
+        before = np.concatenate([[-np.inf], np.maximum.accumulate(scores)[:-1]])
+        rows: Ints = order[scores > before]
+        return rows
+
+    def merged(self, other: "Pool") -> "Pool":
+        """Both, each network once, without those that are beaten in everything by another: no limits would call for them."""
+        genes = np.concatenate([self.genes, other.genes])
+        first = np.unique(keys(genes), return_index=True)[1]
+        scores = np.concatenate([self.scores, other.scores])
+        rows = first[np.argsort(-scores[first], kind="stable")]
+        both = Pool(
+            genes[rows],
+            scores[rows],
+            np.concatenate([self.top1, other.top1])[rows],
+            np.concatenate([self.std, other.std])[rows],
+            {name: np.concatenate([values, other.costs[name]])[rows] for name, values in self.costs.items()},
+        )
+        return both._rows(both._useful())
+
+    def _useful(self) -> Ints:
+        """Rows left when `RIVALS` networks, spread over the scores, have thrown out those that they beat. No answer is lost."""
+        alive = np.arange(len(self))
+        values: Any = np.stack([-self.scores, *self.costs.values()], 1)
+        fronts = np.unique(np.concatenate([self.front(name) for name in self.costs]))
+        rivals = fronts[np.unique(np.linspace(0, len(fronts) - 1, RIVALS).astype(np.int64))] if len(fronts) else fronts
+        for rival in rivals:
+            rows = values[alive]
+            beaten = (rows >= values[rival]).all(1) & (rows > values[rival]).any(1)
+            alive = alive[~beaten]
+        return alive
+
+    def _rows(self, rows: Ints) -> "Pool":
+        costs = {name: values[rows] for name, values in self.costs.items()}
+        return Pool(self.genes[rows], self.scores[rows], self.top1[rows], self.std[rows], costs)

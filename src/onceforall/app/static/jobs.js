@@ -1,0 +1,87 @@
+// Exports: choose formats, watch, cancel, download.
+import { attempt, get, post } from "./api.js";
+import { amount, at, cost, make, milliseconds, percent } from "./format.js";
+
+const WORDS = { pytorch: "PyTorch: weights.safetensors and a readable model.py", onnx: "ONNX", "onnx-int8": "ONNX, int8",
+  "torch-export": "torch.export (.pt2)", openvino: "OpenVINO", "openvino-int8": "OpenVINO, int8", executorch: "ExecuTorch (.pte)" };
+
+export class Jobs {
+  constructor(explore) {
+    this.explore = explore;
+    at("exportform").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.export();
+    });
+    this.draw([]);
+  }
+
+  formats(run) {
+    const chosen = new Set(this.run ? this.chosen() : ["pytorch", "onnx"]);
+    this.run = run;
+    at("formats").replaceChildren(...run.formats.map((f) => {
+      const lacks = f.missing.length > 0;
+      const box = make("input", { type: "checkbox", name: "format", value: f.name, disabled: lacks });
+      box.checked = chosen.has(f.name) && !lacks;
+      const note = lacks ? `needs: pip install 'onceforall[${f.extra}]'` : "";
+      return make("label", {}, box, WORDS[f.name] ?? f.name, make("small", { class: "soft" }, note));
+    }));
+  }
+
+  chosen() {
+    return [...document.querySelectorAll("#formats input:checked")].map((box) => box.value);
+  }
+
+  // Says what would be exported now.
+  offer() {
+    const n = this.explore.network;
+    at("export").disabled = !n;
+    if (!n) return;
+    const ms = n.costs[`latency:${this.explore.device}`];
+    at("exportwhat").textContent = `The network that is shown: ${percent(n.top1)} predicted, ${amount(n.costs.macs)} MACs` +
+      (ms == null ? "." : `, ${milliseconds(ms)} on ${this.explore.device}.`) +
+      " It is measured, exported, and each file is proven and measured on its own.";
+    at("exportname").value = `${percent(n.top1)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
+  }
+
+  export() {
+    const { network, device } = this.explore;
+    const limits = this.explore.wanted();
+    const kept = Object.fromEntries(Object.entries(limits).filter(([key, value]) => this.keeps(network, key, value)));
+    attempt(() => post("/api/jobs/add", { arch: network.arch, name: at("exportname").value, device, formats: this.chosen(), limits: kept }));
+  }
+
+  keeps(network, key, value) {
+    return (network.costs[key === "latency_ms" ? `latency:${this.explore.device}` : key] ?? Infinity) <= value * (1 + 1e-9);
+  }
+
+  async load() {
+    this.draw(await get("/api/jobs"));
+  }
+
+  draw(jobs) {
+    const going = jobs.filter((job) => ["waiting", "running"].includes(job.state)).length;
+    at("jobcount").textContent = going ? `(${going})` : "";
+    if (!jobs.length) {
+      at("jobs").replaceChildren(make("li", { class: "empty" }, "Nothing exported yet."));
+      return;
+    }
+    at("jobs").replaceChildren(...jobs.map((job) => this.row(job)));
+  }
+
+  row(job) {
+    const going = ["waiting", "running"].includes(job.state), parts = [];
+    const head = make("div", { class: "row" }, make("b", {}, job.name), make("span", { class: "soft" }, job.formats.join(", ")));
+    if (going) {
+      parts.push(make("progress", { max: 1, value: job.share, "aria-label": `Progress of ${job.name}` }));
+      parts.push(make("div", { class: "row" }, make("span", {}, job.step),
+        make("button", { type: "button", onclick: () => attempt(() => post(`/api/jobs/${job.id}/cancel`)) }, "Cancel")));
+    } else if (job.state === "done") {
+      const { test, latency } = job.result;
+      parts.push(make("p", {}, `Test top-1 ${percent(test.top1)} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files proven.`));
+      parts.push(job.there ? make("a", { href: `/api/jobs/${job.id}/download`, download: `explored-${job.id}.zip` }, "Download (zip)") : "Its folder was removed.");
+    } else {
+      parts.push(make("p", { class: job.state === "failed" ? "warn" : "soft" }, job.state === "failed" ? job.error : "Cancelled."));
+    }
+    return make("li", { "data-id": job.id, "data-state": job.state }, head, ...parts);
+  }
+}

@@ -1,0 +1,244 @@
+"""The routes: what is asked, what is answered. Errors are {"error": "one line for people"} with a status."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ..arch import Arch
+from ..errors import ArchError, InfeasibleError, OnceForAllError
+from ..picture import STYLE
+from ..pipeline import Run
+from ..readable import amount, memory, milliseconds
+from .engine import LATENCY, Engine
+from .jobs import Jobs, zipped
+from .pins import Pins
+from .training import training
+from .view import facts, front, network, progress
+
+__all__ = ["App"]
+
+STATIC = Path(__file__).parent / "static"
+TICK_S = 0.25
+LIMITS = ("latency_ms", "macs", "params", "memory_bytes")
+Answer = Callable[[Request, dict[str, Any]], Any]
+
+
+class App:
+    """The explorer of one run, without its guard: see `safety.Guard`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.engine, self.pins, self.jobs = run, Engine(run), Pins(run.folder), Jobs(run.folder)
+        self.stopping: Callable[[], bool] = lambda: False
+
+    def stop(self) -> None:
+        """End threads and exports."""
+        self.engine.stop()
+        self.jobs.stop()
+
+    def routes(self) -> Starlette:
+        """The web application."""
+        post = ["POST"]
+        return Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/picture.css", self._picture_style),
+                Route("/api/run", _answered(self.facts)),
+                Route("/api/best", _answered(self.best)),
+                Route("/api/front", _answered(self.front)),
+                Route("/api/network", _answered(self.network), methods=post),
+                Route("/api/training", _answered(lambda request, body: training(self.run))),
+                Route("/api/pins", _answered(lambda request, body: self.pins.read())),
+                Route("/api/pins/add", _answered(self.pin), methods=post),
+                Route("/api/pins/{id}/rename", _answered(self.rename), methods=post),
+                Route("/api/pins/{id}/remove", _answered(lambda r, body: self.pins.remove(r.path_params["id"])), methods=post),
+                Route("/api/jobs", _answered(lambda request, body: self.jobs.read())),
+                Route("/api/jobs/add", _answered(self.export), methods=post),
+                Route("/api/jobs/{id}/cancel", _answered(lambda r, body: self.jobs.cancel(r.path_params["id"])), methods=post),
+                Route("/api/jobs/{id}/download", _answered(self.download)),
+                Route("/api/events", self._events),
+                Mount("/static", StaticFiles(directory=STATIC)),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.engine.start()
+        self.jobs.start()
+        yield
+        await run_in_threadpool(self.stop)
+
+    async def _page(self, request: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    async def _picture_style(self, request: Request) -> Response:
+        return Response(STYLE, media_type="text/css")
+
+    def facts(self, request: Request, body: dict[str, Any]) -> Any:
+        """What the run is."""
+        return facts(self.engine)
+
+    def best(self, request: Request, body: dict[str, Any]) -> Any:
+        """The best network within the limits of the query, from the pool; a search for a better one begins."""
+        models, pool = self._ready()
+        query = request.query_params
+        device, limits = query.get("device", ""), self._limits(query, models.costs)
+        row = pool.best(limits)
+        if row is None:
+            return {"network": None, "message": self._why_none(limits), **progress(self.engine), "refining": False}
+        self.engine.refine(limits)
+        found = models.run.space.archs(pool.genes[row : row + 1])[0]
+        return {
+            "network": network(models, found, device),
+            "message": "",
+            **progress(self.engine),
+            "refining": self.engine.refining(limits),
+        }
+
+    def front(self, request: Request, body: dict[str, Any]) -> Any:
+        """The front of accuracy over one cost, and random networks."""
+        models, pool = self._ready()
+        name = request.query_params.get("cost", "macs")
+        if name not in models.costs:
+            raise ArchError(f"no cost {name!r}: choose from {', '.join(models.costs)}")
+        assert self.engine.cloud is not None
+        return front(pool, self.engine.cloud, name)
+
+    def network(self, request: Request, body: dict[str, Any]) -> Any:
+        """A network that the page names by its architecture."""
+        models, _ = self._ready()
+        return network(models, self._arch(body), str(body.get("device", "")))
+
+    def pin(self, request: Request, body: dict[str, Any]) -> Any:
+        """Keep a network."""
+        return self.pins.add(self._arch(body), str(body.get("name", "")))
+
+    def rename(self, request: Request, body: dict[str, Any]) -> Any:
+        """Give a pin another name."""
+        return self.pins.rename(request.path_params["id"], str(body.get("name", "")))
+
+    def export(self, request: Request, body: dict[str, Any]) -> Any:
+        """Put an export into the queue."""
+        formats, limits = body.get("formats"), body.get("limits", {})
+        if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
+            raise ArchError("formats must be a list of names, limits an object")
+        kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}
+        name = " ".join(str(body.get("name", "")).split())[:80] or "network"
+        return self.jobs.add(
+            self._arch(body), name=name, device=str(body.get("device") or "cpu"), formats=list(formats), limits=kept
+        )
+
+    def download(self, request: Request, body: dict[str, Any]) -> Any:
+        """The folder of a finished export as a zip archive."""
+        folder = self.jobs.folder_of(request.path_params["id"])
+        headers = {"content-disposition": f'attachment; filename="{folder.name}.zip"'}
+        return StreamingResponse(zipped(folder), media_type="application/zip", headers=headers)
+
+    async def _events(self, request: Request) -> Response:
+        """What has changed, as numbers that grow: the page then asks anew for what it shows."""
+
+        async def stream() -> AsyncIterator[str]:
+            last = ""
+            yield "retry: 1000\n\n"
+            while not self.stopping() and not self.engine.stopping.is_set():
+                if (now := json.dumps(await run_in_threadpool(self._versions))) != last:
+                    last = now
+                    yield f"data: {now}\n\n"
+                await asyncio.sleep(TICK_S)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    def _versions(self) -> dict[str, Any]:
+        folder, engine = self.run.folder, self.engine
+        jobs = sorted((path.name, _time(path)) for path in self.jobs.folder.glob("*.json"))
+        return {
+            **progress(engine),
+            "ready": engine.pool is not None,
+            "problem": engine.problem,
+            "pins": _time(self.pins.path),
+            "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
+            "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
+        }
+
+    def _ready(self) -> Any:
+        if self.engine.models is None or self.engine.pool is None:
+            raise OnceForAllError(self.engine.problem or "still loading")
+        return self.engine.models, self.engine.pool
+
+    def _arch(self, body: dict[str, Any]) -> Arch:
+        arch = Arch.from_json(str(body.get("arch", "")))
+        self.run.space.check(arch)
+        return arch
+
+    def _limits(self, query: Any, costs: Any) -> dict[str, float]:
+        limits = {}
+        for name in LIMITS:
+            if name in query:
+                cost = LATENCY + query.get("device", "") if name == "latency_ms" else name
+                if cost not in costs:
+                    raise InfeasibleError(f"{query.get('device', '')!r} was not profiled: ofa profile {self.run.folder} --device …")
+                limits[cost] = _positive(name, query[name])
+        return limits
+
+    def _why_none(self, limits: dict[str, float]) -> str:
+        """The limits as they are, and how small each could be with the others kept."""
+        assert self.engine.pool is not None
+        words = {"macs": (amount, "MACs"), "params": (amount, "parameters"), "memory_bytes": (memory, "of activations")}
+        least = []
+        for name in limits:
+            if (value := self.engine.pool.smallest(name, limits)) is not None:
+                show, unit = words.get(name, (milliseconds, ""))
+                least.append(f"{show(value)} {unit}".strip())
+        more = (
+            f": with the other limits as they are, allow at least {' or '.join(least)}" if least else ": relax more than one limit"
+        )
+        return f"no network keeps these limits{more}"
+
+
+def _answered(function: Answer) -> Callable[[Request], Any]:
+    """An endpoint that reads JSON, works in a thread, and tells errors in one line."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = await request.json() if request.method == "POST" else {}
+            if not isinstance(body, dict):
+                raise ArchError("send a JSON object")
+            result = await run_in_threadpool(function, request, body)
+        except json.JSONDecodeError as error:
+            return JSONResponse({"error": f"the body is not JSON ({error})"}, 400)
+        except OnceForAllError as error:
+            return JSONResponse({"error": " ".join(str(error).split())}, 400)
+        except (UnicodeDecodeError, RecursionError):
+            return JSONResponse({"error": "the body is not JSON"}, 400)
+        except Exception as error:  # a bug, or a file that was edited: told in the page, and the server goes on
+            return JSONResponse({"error": f"unexpected {error!r}: a damaged run directory or a bug"}, 500)
+        return result if isinstance(result, Response) else JSONResponse(result)
+
+    return endpoint
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 < number < 1e18:
+        raise InfeasibleError(f"the limit {name} is {value!r}: it must be a number above 0")
+    return number
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

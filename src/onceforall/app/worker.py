@@ -1,0 +1,90 @@
+"""The process of one export: reads the job from standard input, writes JSON lines about how far it is to standard output.
+
+It stops cleanly on SIGINT, and when standard input ends, because then the explorer is gone.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..arch import Arch
+from ..errors import OnceForAllError
+from ..files import make_folder, one_at_a_time
+
+__all__ = ["main"]
+
+STEPS = 4  # waiting for others, opening, measuring, exporting
+
+
+def main() -> None:
+    """Carry out the job."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_watch, daemon=True).start()
+    done = 0
+
+    def tell(step: str) -> None:
+        nonlocal done
+        done += 1
+        _say({"step": step, "share": min(0.95, done / STEPS - 0.15)})
+
+    try:
+        run = Path(job["run"])
+        tell("waiting for another explorer's export")
+        with one_at_a_time(make_folder(run / "explorer") / ".export.lock"):
+            tell("opening the run and its images")
+            _say({"result": _export(run, job, tell)})
+    except OnceForAllError as error:
+        _say({"error": " ".join(str(error).split())})
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say({"stopped": True})
+        sys.exit(130)
+    except (OSError, RuntimeError, MemoryError) as error:
+        _say({"error": f"unexpected: {' '.join(str(error).split()) or repr(error)}"})
+        sys.exit(70)
+
+
+def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
+    from ..pipeline import Budget, specialise
+
+    arch, budget = Arch.from_json(job["arch"]), Budget(**job["limits"])
+    (made,) = specialise(
+        run,
+        [budget],
+        device=job["device"],
+        export=job["formats"],
+        arch=arch,
+        name=job["out"],
+        on_step=lambda text: tell(_plain(text)),
+    )
+    return {
+        "test": asdict(made.test),
+        "latency": asdict(made.timing),
+        "files": [asdict(row) for row in made.files],
+        "held_out_top1": made.chosen.accuracy.top1,
+    }
+
+
+def _plain(step: str) -> str:
+    return "exporting, proving and measuring the files" if step.startswith("exporting") else step
+
+
+def _say(record: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(record), flush=True)
+    except BrokenPipeError:  # the explorer is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _watch() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The page in headless Chromium, with real clicks. OFA_SCREENSHOTS=1 writes the pictures of docs/explorer.md."""
+
+import importlib.util
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import onceforall
+from explorers import Served, serve
+from onceforall.files import append_line, read_json
+from onceforall.pipeline import Run
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+IMAGES = Path(__file__).parents[2] / "docs/images"
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install 'onceforall[dev]'"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def explored(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An explorer on a run of its own; OFA_SCREENSHOTS may name a run directory that is worth showing."""
+    shown = os.environ.get("OFA_SCREENSHOTS", "")
+    source = Path(shown) if (Path(shown) / "run.json").is_file() and shown else measured
+    run = Path(shutil.copytree(source, tmp_path_factory.mktemp("browser") / source.name))
+    shutil.rmtree(run / "explorer", ignore_errors=True)
+    for one in serve(run):
+        one.wait("/api/run", "filling", False)
+        yield one
+
+
+@pytest.fixture
+def page(browser: Any, explored: Served) -> Iterator[Any]:
+    yield from opened(browser, explored)
+
+
+def opened(browser: Any, served: Served, width: int = 1280, height: int = 900, **settings: Any) -> Iterator[Any]:
+    """A page on which nothing may go wrong unseen."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None)
+    page.on("request", lambda request: request.url.startswith(("http://127.0.0.1", "data:", "blob:")) or wrong.append(request.url))
+    page.goto(served.url)
+    page.wait_for_selector("html[data-ready]")
+    yield page
+    context.close()
+    assert not wrong
+
+
+def shoot(page: Any, name: str) -> None:
+    if not os.environ.get("OFA_SCREENSHOTS"):
+        return
+    from PIL import Image
+
+    path = IMAGES / f"explorer-{name}.png"
+    page.screenshot(path=path, full_page=True)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(128).save(path, optimize=True)
+    assert path.stat().st_size < 200_000
+
+
+def until(page: Any, condition: str, arg: object = None) -> None:
+    """Wait for it. Playwright's own way evaluates text inside the page, which the page's policy forbids."""
+    for _ in range(400):
+        if page.evaluate(condition, arg):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{condition} did not come true: {page.inner_text('body')}")
+
+
+def shown(page: Any) -> str:
+    return str(page.get_attribute("#best", "data-id"))
+
+
+def slide(page: Any, name: str, to: int) -> None:
+    page.locator(f"#to-{name}").evaluate("(e, to) => { e.value = to; e.dispatchEvent(new Event('input')); }", to)
+
+
+def test_sliders_pins_comparison_and_a_second_tab(browser: Any, explored: Served, page: Any) -> None:
+    page.wait_for_selector("#picture svg .ofa-net-block")
+    assert "key" not in page.url
+    slide(page, "latency_ms", 0)
+    until(page, "document.getElementById('status').textContent.includes('answered in')")
+    smallest = shown(page)
+    page.click("#setA")
+    page.click("#pin")
+    page.wait_for_selector("#pins li[data-id]")
+    slide(page, "latency_ms", 1000)
+    until(page, "id => document.getElementById('best').dataset.id !== id", arg=smallest)
+    page.keyboard.press("b")
+    assert page.locator("#compare table tbody tr").count() >= 7
+    assert page.locator("#compare td.better").count() >= 2
+    slide(page, "latency_ms", 600)
+    shoot(page, "light")
+    page.fill("#pins input", "the small one")
+    page.press("#pins input", "Enter")
+    page.click("#chart svg", position={"x": 300, "y": 60})
+    for second in opened(browser, explored):  # another person pins at the same time
+        until(second, "document.querySelector('#pins input')?.value === 'the small one'")
+        slide(second, "macs", 700)
+        until(second, "!document.getElementById('status').textContent.includes('searching')")
+        second.click("#pin")
+        until(second, "document.querySelectorAll('#pins li[data-id]').length === 2")
+    until(page, "document.querySelectorAll('#pins li[data-id]').length === 2")
+    page.reload()
+    until(page, "document.querySelectorAll('#pins li[data-id]').length === 2")
+    assert page.input_value("#pins input >> nth=0") == "the small one"
+    assert len(read_json(explored.app.pins.path)["pins"]) == 2
+
+
+def test_limits_that_nothing_keeps_are_told(page: Any) -> None:
+    for name in ("latency_ms", "macs", "params", "memory_bytes"):
+        slide(page, name, 1000 if name == "params" else 0)
+    slide(page, "params", 0)
+    slide(page, "memory_bytes", 0)
+    slide(page, "macs", 0)
+    page.wait_for_selector("#picture svg")
+    page.route("**/api/best?*", lambda route: route.fulfill(status=400, json={"error": "a clear <b>line</b>"}))
+    slide(page, "macs", 500)
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error span") == "a clear <b>line</b>"
+    page.click("#error button")
+    assert page.is_hidden("#error")
+
+
+def test_keyboard_only(page: Any) -> None:
+    page.wait_for_selector("#picture svg")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "To the sliders"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    seen = []
+    for _ in range(4):
+        seen.append(page.evaluate("document.activeElement.id"))
+        page.keyboard.press("Tab")
+    assert seen[:3] == ["device", "on-latency_ms", "to-latency_ms"]
+    page.focus("#to-latency_ms")
+    page.keyboard.press("Home")
+    until(page, "document.getElementById('value-latency_ms').textContent.startsWith('≤')")
+    before = shown(page)
+    page.keyboard.press("End")
+    until(page, "id => document.getElementById('best').dataset.id !== id", arg=before)
+    page.focus("#tab-explore")
+    page.keyboard.press("ArrowRight")
+    assert page.is_visible("#exports")
+    page.keyboard.press("ArrowRight")
+    assert page.is_visible("#training")
+    page.wait_for_selector("#losschart path.line")
+    shoot(page, "training")
+
+
+def test_export_with_progress_and_download(page: Any, tmp_path: Path) -> None:
+    page.wait_for_selector("#picture svg")
+    slide(page, "latency_ms", 1000)
+    page.click("#toexport")
+    for box in page.locator("#formats input:checked").all():
+        if box.input_value() != "pytorch":
+            box.uncheck()
+    page.fill("#exportname", "for the test")
+    page.click("#export")
+    page.wait_for_selector("#jobs progress")
+    page.reload()  # the export goes on
+    page.click("#tab-exports")
+    page.wait_for_selector("#jobs progress, #jobs a")
+    page.wait_for_selector("#jobs li[data-state=done] a", timeout=120_000)
+    shoot(page, "exports")
+    with page.expect_download() as download:
+        page.click("#jobs a")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert onceforall.load(folder).training is False
+
+
+def test_phone_and_dark(browser: Any, explored: Served) -> None:
+    for page in opened(browser, explored, 375, 800, color_scheme="dark", reduced_motion="reduce"):
+        page.wait_for_selector("#picture svg")
+        for tab in ("exports", "training", "explore"):
+            page.click(f"#tab-{tab}")
+            assert page.evaluate("document.documentElement.scrollWidth") == 375
+        shoot(page, "phone")
+    if os.environ.get("OFA_SCREENSHOTS"):
+        for page in opened(browser, explored, color_scheme="dark"):
+            page.wait_for_selector("#picture svg")
+            page.click("#setA")
+            shoot(page, "dark")
+
+
+def test_a_training_grows_and_what_is_missing_is_told(browser: Any, trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "young"))
+    (run / "supernet.safetensors").unlink()
+    for served in serve(run):
+        for page in opened(browser, served):
+            until(page, "document.getElementById('missing').textContent.includes('its training has not finished')")
+            assert f"ofa train digits --out {run} --resume" in page.inner_text("#missing")
+            page.click("#tab-training")
+            page.wait_for_selector("#losschart path.line")
+            step = int(page.get_attribute("#trainstate", "data-step"))
+            before = page.get_attribute("#losschart path.line", "d")
+            phase = Run.open(run).info and read_phase(run)
+            record = {"event": "train", "phase": phase, "step": step + 5, "seconds": 1e4, "loss": 0.5, "rate": 0.1}
+            append_line(run / "metrics.jsonl", record)
+            until(page, "step => document.getElementById('trainstate').dataset.step === String(step)", arg=step + 5)
+            until(page, "d => document.querySelector('#losschart path.line').getAttribute('d') !== d", arg=before)
+
+
+def read_phase(run: Path) -> str:
+    return str(read_json(run / "schedule.json")["phases"][-1]["name"])

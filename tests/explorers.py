@@ -1,0 +1,52 @@
+"""An explorer on a real socket, of a tiny run, for requests and for a real browser."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from onceforall.app import explorer
+from onceforall.app.safety import Guard
+from onceforall.app.web import App
+
+
+@dataclass
+class Served:
+    """A running explorer."""
+
+    app: App
+    url: str
+    key: str
+    client: httpx.Client
+
+    def wait(self, path: str, ready: str, value: object = True, seconds: float = 60) -> dict[str, object]:
+        """Until the answer has that value."""
+        until = time.monotonic() + seconds
+        while (found := self.client.get(path).json()).get(ready) != value:
+            assert time.monotonic() < until, found
+            time.sleep(0.05)
+        return dict(found)
+
+
+def serve(run: Path) -> Iterator[Served]:
+    """The explorer in a thread."""
+    found = explorer(run, port=0)
+    app = App(found.run)
+    guarded = Guard(app.routes(), key=found.key, host=found.host, port=found.port)
+    config = uvicorn.Config(guarded, log_level="error", timeout_graceful_shutdown=1, ws="none", lifespan="on")
+    server = uvicorn.Server(config)
+    app.stopping = lambda: server.should_exit
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [found.socket]})
+    thread.start()
+    base = found.url.partition("/?")[0]
+    with httpx.Client(base_url=base, headers={"x-ofa-key": found.key}, timeout=30) as client:
+        try:
+            yield Served(app, found.url, found.key, client)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            found.socket.close()
