@@ -17,7 +17,9 @@ from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, say
 
 __all__ = [
+    "CPU",
     "DeviceText",
+    "Devices",
     "ExportKit",
     "Finalists",
     "Flash",
@@ -50,6 +52,8 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, m
 RunOrSpace = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or a space: mobilenet_v3:width=1.0.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Same seed, same result.", min=0, max=2**32 - 1)]
 DeviceText = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, or RUNTIME:threads=N; see ofa devices.")]
+Devices = Annotated[list[str], typer.Option("--device", metavar="DEVICE", help="As in ofa profile; several: give it again.")]
+CPU = ["cpu"]
 TorchDevice = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over a Ray cluster: host:port, auto, local.")]
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]

@@ -4,6 +4,7 @@ from .card import CardFacts, FileRow, LatencyRow
 from .config import ExportConfig, InputSteps
 from .folder import Exported, export_network, load
 from .formats import FORMATS, Format
+from .hub import push, require_pushable
 from .proof import Proof, Verification
 
 __all__ = [
@@ -19,4 +20,6 @@ __all__ = [
     "Verification",
     "export_network",
     "load",
+    "push",
+    "require_pushable",
 ]

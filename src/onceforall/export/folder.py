@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from ..arch import Arch
 from ..errors import FileError, OnceForAllError, VerificationError
-from ..files import make_folder, read_json, read_text, reading_or_writing, write_json, write_text
+from ..files import make_folder, one_at_a_time, read_json, read_text, reading_or_writing, write_json, write_text
 from ..picture import draw
 from ..space import Space
 from ..supernet import Supernet
@@ -89,14 +89,8 @@ def export_network(
     extracted = logits_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
     with _in_place_when_done(folder) as temporary:
-        proofs = {}
-        for name in dict.fromkeys(("pytorch", *formats)):
-            format = FORMATS[name]
-            format.write(temporary, job)
-            run = format.load(temporary, torch.get_num_threads())
-            proofs[name] = prove(
-                format.files[0], run, images, extracted=extracted, active=active, batches=format.batches, int8=format.int8
-            )
+        wanted = dict.fromkeys(("pytorch", *formats))
+        proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
         sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
@@ -106,13 +100,14 @@ def export_network(
     return Exported(folder, proofs, facts)
 
 
-def load(folder: Path) -> fx.GraphModule:
+def load(folder: Path | str) -> fx.GraphModule:
     """The network of an exported folder as a plain torch module in eval mode, on the CPU.
 
     Raises:
         FileError: a file is missing, or is not one of an export of this version.
         CheckpointError: the weights are damaged or of another network.
     """
+    folder = Path(folder)
     with _about(folder / "config.json") as path:
         config = ExportConfig.from_json(read_json(path))
     with _about(folder / "arch.json") as path:
@@ -148,25 +143,41 @@ def _require_replaceable(folder: Path) -> None:
             ExportConfig.from_json(read_json(path))
 
 
+def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Tensor, active: Tensor | None) -> Proof:
+    """Write one format's files and run them once more from there."""
+    format = FORMATS[name]
+    format.write(folder, job)
+    run = format.load(folder, torch.get_num_threads())
+    return prove(format.files[0], run, images, extracted=extracted, active=active, batches=format.batches, int8=format.int8)
+
+
 @contextmanager
 def _in_place_when_done(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its place at the end; on any error it is removed and `folder` is as it was."""
+    """A new folder beside `folder`, which takes its place at the end; on any error it is removed and `folder` is as it was.
+
+    Exports to one folder wait for each other. What one that was killed has left is removed.
+    """
     make_folder(folder.parent)
-    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
-    try:
-        yield temporary
-        _require_replaceable(folder)
-        with reading_or_writing(folder):
-            if folder.exists():
-                os.replace(folder, old)
-            try:
+    temporary, old, lock = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old", "lock"))
+    with one_at_a_time(lock):
+        _clear(folder, temporary, old)
+        make_folder(temporary)
+        try:
+            yield temporary
+            _require_replaceable(folder)
+            with reading_or_writing(folder):
+                if folder.exists():
+                    os.replace(folder, old)
                 os.replace(temporary, folder)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, folder)
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        finally:
+            _clear(folder, temporary, old)
+
+
+def _clear(folder: Path, temporary: Path, old: Path) -> None:
+    """Remove what is half done; the earlier export goes back to its place if nothing has taken it."""
+    with reading_or_writing(folder):
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        for path in (temporary, old):
+            if path.exists():
+                shutil.rmtree(path)
