@@ -8,8 +8,10 @@ import pytest
 
 from onceforall import pipeline
 from onceforall.cli import program, run
-from onceforall.cli.commands import evaluate, predict, profile, report, search, specialise, train
+from onceforall.cli.commands import evaluate, predict, report, specialise, train
+from onceforall.cli.profile import profile
 from onceforall.cli.published import export_original, import_original
+from onceforall.cli.search import search
 
 COMMANDS = {name: example for name, (_, example) in program.COMMANDS.items()}
 BELOW = {f"predictor {name}": example for name, (_, example) in program.PREDICTOR.items()}

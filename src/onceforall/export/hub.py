@@ -70,6 +70,6 @@ def _library() -> Any:
 
 def _reason(error: Exception, library: Any) -> str:
     if isinstance(error, library.errors.HfHubHTTPError):
-        status = error.response.status_code  # type: ignore[attr-defined]
+        status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
     return f"the Hub cannot be reached ({one_line(error)}): check the network"
