@@ -10,6 +10,7 @@ __all__ = [
     "DataError",
     "DeviceError",
     "FileError",
+    "HubError",
     "InfeasibleError",
     "MissingExtraError",
     "OnceForAllError",
@@ -69,6 +70,10 @@ class DeviceError(OnceForAllError, RuntimeError):
 
 class InfeasibleError(OnceForAllError, ValueError):
     """No network of the space keeps the limits."""
+
+
+class HubError(OnceForAllError, RuntimeError):
+    """Something that the Hugging Face Hub does not take, or that does not reach it."""
 
 
 class VerificationError(OnceForAllError, RuntimeError):

@@ -29,6 +29,7 @@ __all__ = [
     "regular_file",
     "replace_file",
     "sha256",
+    "writable",
     "write_bytes",
     "write_json",
     "write_text",
@@ -114,6 +115,20 @@ def make_folder(path: Path) -> Path:
     """Make the folder and its parents if they are not there; return it."""
     with reading_or_writing(path):
         path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def writable(path: Path) -> Path:
+    """Make the folder if it is not there and see that files can be made in it; return it.
+
+    Raises:
+        FileError: they cannot.
+    """
+    make_folder(path)
+    with reading_or_writing(path):
+        probe = path / f".{os.getpid()}.probe.tmp"
+        probe.touch()
+        probe.unlink()
     return path
 
 

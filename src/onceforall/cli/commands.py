@@ -10,7 +10,8 @@ import typer
 from ..readable import milliseconds, percent
 from .completion import one_of, several_of
 from .options import (
-    DeviceText,
+    CPU,
+    Devices,
     Finalists,
     Flash,
     Holdout,
@@ -166,34 +167,34 @@ def specialise(
     memory: Memory = None,
     flash: Flash = None,
     ram: Ram = None,
-    device: DeviceText = "cpu",
+    devices: Devices = CPU,
     export: Annotated[
         str,
-        typer.Option(
-            metavar="FORMATS",
-            help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, pytorch.",
-            autocompletion=several_of("format"),
-        ),
+        typer.Option(metavar="FORMATS", help="Such as onnx,onnx-int8, see docs/export.md.", autocompletion=several_of("format")),
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
+    push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload what is proven to the Hugging Face Hub.")] = None,
+    license: Annotated[str | None, typer.Option(metavar="NAME", help="Of the weights, for the card: apache-2.0.")] = None,
     finalists: Finalists = 5,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Export the best network for each budget, with proof."""
+    """Export the best network for each device and budget, with proof."""
     from ..pipeline.specialise import specialise as call
 
     budgets = budgets_of(latency, macs, params, memory, flash, ram)
     results = call(
         run,
         budgets,
-        device=device,
-        export=export.split(","),
+        device=devices,
+        export=[name.strip() for name in export.split(",")],
         out=out,
         finalists=finalists,
         seed=seed,
         max_drop=max_drop,
+        license=license,
+        push_to_hub=push_to_hub,
         on_step=tell,
         on_result=lambda result: None if as_json else print(_line(result), flush=True),
     )
@@ -235,7 +236,7 @@ def demo(
 
 def _record(r: Any) -> dict[str, Any]:
     files = [asdict(file) for file in r.files]
-    return {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": files}
+    return {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": files, "pushed": r.pushed}
 
 
 def _line(r: Any) -> str:

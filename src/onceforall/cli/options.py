@@ -18,7 +18,9 @@ from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, say
 
 __all__ = [
+    "CPU",
     "DeviceText",
+    "Devices",
     "ExportKit",
     "Finalists",
     "Flash",
@@ -63,6 +65,11 @@ TorchDevice = Annotated[
     str,
     typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.", autocompletion=one_of("compute")),
 ]
+Devices = Annotated[
+    list[str],
+    typer.Option("--device", metavar="DEVICE", help="As in ofa profile; several: give it again.", autocompletion=devices),
+]
+CPU = ["cpu"]
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over a Ray cluster: host:port, auto, local.")]
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]

@@ -7,6 +7,7 @@ from .card import CardFacts, FileRow, LatencyRow
 from .config import ExportConfig, InputSteps
 from .folder import Exported, export_network, load
 from .formats import FORMATS, Format
+from .hub import push, require_pushable
 from .proof import Proof, Verification
 
 __all__ = [
@@ -31,5 +32,7 @@ __all__ = [
     "export_network",
     "load",
     "load_bundle",
+    "push",
+    "require_pushable",
     "write_bundle",
 ]

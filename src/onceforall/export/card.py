@@ -1,6 +1,7 @@
 """The model card: README.md of an exported folder, with the YAML head that Hugging Face reads."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -37,10 +38,9 @@ print(config["classes"][logits[0].argmax()])
 LOADING = """With onceforall:
 
 ```python
-from pathlib import Path
-from onceforall.export import load
+import onceforall
 
-network = load(Path("."))  # a plain torch.nn.Module in eval mode
+network = onceforall.load(".")  # a plain torch.nn.Module in eval mode
 ```"""
 
 
@@ -57,12 +57,19 @@ class LatencyRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """What was measured through one format's file: top-1 on the test images as a fraction, and latency in ms with its 95 % interval
-    on the machine that wrote the card, None if the network is for another one."""
+    """What was measured through one format's file.
+
+    Args:
+        format: key of `FORMATS`.
+        top1: on the test images, a fraction.
+        latency: in ms with its 95 % interval on the machine that wrote the card; None if the network is for another one.
+        held_out: of int8 files, top-1 on the held-out images before and after quantisation.
+    """
 
     format: str
     top1: float
     latency: tuple[float, float, float] | None = None
+    held_out: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +120,10 @@ def write_card(
     pixels = f"{arch.resolution}×{arch.resolution} pixels"
     about = f"A {config.space.family} network for {_plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
     about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
-    inputs = (
-        f"RGB, {_plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}. Input (batch, 3, {arch.resolution}, "
-        f"{arch.resolution}) float32. `config.json` has the names of the classes in the order of the logits."
-    )
+    size = f"{arch.resolution}, {arch.resolution}"
+    inputs = f"RGB, {_plain(steps.resize)}; then (pixel / 255 - mean) / std, mean {list(steps.mean)}, std {list(steps.std)}. "
+    inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)}). "
+    inputs += "`config.json` has the names of the classes in their order."
     parts = [
         _head(facts, config, proofs),
         f"# {_plain(facts.name)}",
@@ -127,6 +134,7 @@ def write_card(
         "## Files",
         "Test top-1 and latency were measured through each file.",
         table(["format", "file", "test top-1", "latency (95 % interval)", "size"], _files(facts, sizes)),
+        *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
         "## Proof",
         "Each file was run on real images and compared with the network that it was written from.",
         table(
@@ -139,6 +147,7 @@ def write_card(
         LOADING,
         "## Preprocessing",
         inputs,
+        table(["format", "batch", "images go to"], [_input(name) for name in proofs]),
         "## Blocks",
         table(["segment", "kernel", "expand ratio", "output", "MACs", "parameters"], _blocks(plan, arch)),
         *(["## Notes", "\n".join(f"- {_plain(note)}" for note in facts.notes)] if facts.notes else []),
@@ -153,6 +162,8 @@ def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Proof]) -
     lines = ["---"]
     if facts.license is not None:
         lines.append(f"license: {_yaml(facts.license)}")
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", facts.data, re.ASCII):  # as the Hub wants them
+        lines.append(f"datasets: {_yaml([facts.data])}")
     lines += ["library_name: onceforall", "pipeline_tag: image-classification", f"tags: {_yaml(tags)}", "metrics:", "- accuracy"]
     lines += ["model-index:", f"- name: {_yaml(facts.name)}", "  results:", "  - task:", "      type: image-classification"]
     lines += ["    dataset:", f"      name: {_yaml(facts.data)}", f"      type: {_yaml(facts.data)}", "      split: test"]
@@ -191,6 +202,18 @@ def _proof(name: str, proof: Proof) -> list[list[str]]:
 
     active = [] if proof.active is None else [row("sub-network of the supernet", proof.active)]
     return [row("extracted network", proof.extracted), *active]
+
+
+def _quantised(facts: CardFacts) -> str:
+    drops = [
+        f"{row.format} {percent(row.held_out[0])} to {percent(row.held_out[1])}" for row in facts.files if row.held_out is not None
+    ]
+    return f"What int8 does to top-1 on the held-out images, from which its acceptance was decided: {', '.join(drops)}."
+
+
+def _input(name: str) -> list[str]:
+    batch = "any" if max(FORMATS[name].batches) > 1 else "1"
+    return [name, batch, FORMATS[name].takes]
 
 
 def _bleed(arch: Arch, config: ExportConfig) -> float:

@@ -86,14 +86,8 @@ def export_network(
     extracted = logits_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
     with in_place_when_done(folder, _require_export) as temporary:
-        proofs = {}
-        for name in dict.fromkeys(("pytorch", *formats)):
-            format = FORMATS[name]
-            format.write(temporary, job)
-            run = format.load(temporary, torch.get_num_threads())
-            proofs[name] = prove(
-                format.files[0], run, images, extracted=extracted, active=active, batches=format.batches, int8=format.int8
-            )
+        wanted = dict.fromkeys(("pytorch", *formats))
+        proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
         sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
@@ -103,13 +97,14 @@ def export_network(
     return Exported(folder, proofs, facts)
 
 
-def load(folder: Path) -> fx.GraphModule:
+def load(folder: Path | str) -> fx.GraphModule:
     """The network of an exported folder as a plain torch module in eval mode, on the CPU.
 
     Raises:
         FileError: a file is missing, or is not one of an export of this version.
         CheckpointError: the weights are damaged or of another network.
     """
+    folder = Path(folder)
     with errors_name(folder / "config.json") as path:
         config = ExportConfig.from_json(read_json(path))
     with errors_name(folder / "arch.json") as path:
@@ -125,3 +120,11 @@ def _require_export(folder: Path) -> None:
         main="config.json",
         check=lambda path: ExportConfig.from_json(read_json(path)),
     )
+
+
+def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Tensor, active: Tensor | None) -> Proof:
+    """Write one format's files and run them once more from there."""
+    format = FORMATS[name]
+    format.write(folder, job)
+    run = format.load(folder, torch.get_num_threads())
+    return prove(format.files[0], run, images, extracted=extracted, active=active, batches=format.batches, int8=format.int8)

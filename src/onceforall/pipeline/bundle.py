@@ -17,12 +17,13 @@ from ..errors import ArchError, CheckpointError, VerificationError
 from ..export import Bundle, BundleFacts, BundleProofs, Member, Together, load, write_bundle
 from ..latency import Device, Timing, list_devices, measure
 from ..supernet import Supernet
+from .choose import confirmed, limits_name
 from .evaluate import calibrated, choose_archs
+from .export_inputs import input_steps, proof_images
 from .run import Run
 from .search import Budget, Searcher
-from .specialise import _confirmed, _input_steps, _limits, _proof_images
 from .switching import compare_sizes, measure_switching, write_separately
-from .through_files import SLACK, _torch_threads
+from .through_files import SLACK, torch_threads
 
 __all__ = ["Bundled", "bundle"]
 
@@ -72,7 +73,7 @@ def bundle(
     chosen = Device.parse(device)
     target = Path(out) if out else run.folder / "bundle"
     named = [found for text in archs for found in _named(run, text, seed)]
-    names = [*map(_limits, budgets), *(member.name for member, _ in named)]
+    names = [*map(limits_name, budgets), *(member.name for member, _ in named)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
     searcher = Searcher(run, device, budgets) if budgets else None
@@ -94,10 +95,10 @@ def bundle(
     on_step(f"writing and proving {target}")
     made, facts, proofs = write_bundle(
         target,
-        [Together(m, ready[m.name].network, _proof_images(run, splits, m.arch.resolution)) for m in members],
+        [Together(m, ready[m.name].network, proof_images(run, splits, m.arch.resolution)) for m in members],
         supernet=supernet,
         classes=run.info.classes,
-        preprocessing=_input_steps(run),
+        preprocessing=input_steps(run),
         measure=measured,
     )
     return Bundled(target, made, facts, proofs)
@@ -132,8 +133,8 @@ def _require_shared(supernet: Supernet, member: Member, place: Path | None) -> N
 
 
 def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, on_step: Callable[[str], None]) -> Member:
-    candidate, timing = _confirmed(searcher, budget, finalists, seed, on_step)
-    return Member(_limits(budget), candidate.arch, device_latency_ms=_interval(timing))
+    candidate, timing = confirmed(searcher, budget, finalists=finalists, seed=seed, on_step=on_step)
+    return Member(limits_name(budget), candidate.arch, device_latency_ms=_interval(timing))
 
 
 def _with_accuracy(run: Run, made: Bundle, member: Member, ready: Calibrated, held_out: Images, test: Images) -> Member:
@@ -168,7 +169,7 @@ def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Se
     images = {
         m.name: torch.from_numpy(rng.standard_normal((batch, 3, m.arch.resolution, m.arch.resolution), np.float32)) for m in members
     }
-    with _torch_threads(threads), tempfile.TemporaryDirectory() as folder:
+    with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
         separate = write_separately(made, Path(folder))
         sizes = compare_sizes(files, made, separate)
         load_ms, switches = measure_switching(files, separate, images, threads=threads)

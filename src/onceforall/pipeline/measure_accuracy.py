@@ -26,7 +26,7 @@ from .cluster import joined_cluster
 from .compute import Compute, choose_compute
 from .run import Run
 
-__all__ = ["measure_accuracy"]
+__all__ = ["measure_accuracy", "together"]
 
 LEAST_AT_ONCE, GROUPS = 4, 4  # smaller groups where there would be fewer than so many for each of several processes
 
@@ -124,7 +124,7 @@ def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World) -
     groups, work = _groups(run, archs, world.size)
     supernet, splits = run.supernet().to(compute.device), run.splits()
     for i in share_out(work, world.size)[world.rank]:
-        yield _together(run, supernet, splits, groups[i])
+        yield together(run, supernet, splits, groups[i])
 
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
@@ -139,7 +139,7 @@ def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> 
 def _by_worker(task: tuple[Path, str, str, list[Arch]]) -> list[AccuracyRow]:
     """Runs in a worker of the cluster."""
     folder, weights, device, archs = task
-    return _together(*_opened(folder, weights, device), archs)
+    return together(*_opened(folder, weights, device), archs)
 
 
 @lru_cache(maxsize=1)
@@ -151,7 +151,8 @@ def _opened(folder: Path, weights: str, device: str) -> tuple[Run, Supernet, Spl
     return run, run.supernet().to(choose_compute(device).device), run.splits()
 
 
-def _together(run: Run, supernet: Supernet, splits: Splits, archs: Sequence[Arch]) -> list[AccuracyRow]:
+def together(run: Run, supernet: Supernet, splits: Splits, archs: Sequence[Arch]) -> list[AccuracyRow]:
+    """Accuracies on the held-out images; nothing is written."""
     return measure_together(
         supernet,
         archs,

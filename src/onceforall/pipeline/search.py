@@ -1,16 +1,16 @@
 """`ofa search`: the most accurate network within limits; the best candidates are measured before one is chosen."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from torch.fx import GraphModule
 
+from ..accuracy import AccuracyRow
 from ..arch import Arch
-from ..calibrate import Accuracy, evaluate
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..files import append_line
@@ -19,7 +19,7 @@ from ..latency import Device, LatencyTable, Timing, list_devices, measure_networ
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds
 from ..search import maximise
-from .evaluate import calibrated
+from .measure_accuracy import together
 from .predictor import load_predictor
 from .profile import latency_table, profiled
 from .run import Run
@@ -72,7 +72,7 @@ class Candidate:
     predicted_top1: float
     predicted_std: float
     predicted_ms: float | None
-    accuracy: Accuracy
+    accuracy: AccuracyRow
     timing: Timing
     noise: float = 0.0  # standard deviation of a measurement between networks, where it is known; less than the binomial one
 
@@ -128,9 +128,8 @@ class Searcher:
         if not 0 <= caution < math.inf:
             raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
         self.caution = caution
-        self.run, self.device = run, Device.parse(device)
-        limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
-        self.table = latency_table(run, device) if limited or profiled(run, device) else None
+        self.run = run
+        self._turn_to(device, budgets)
         self.predictor = load_predictor(run)
         segments = segment_table(run.space, run.num_classes)
         self.costs = {
@@ -142,6 +141,18 @@ class Searcher:
         }
         self.noise = self.predictor.calibration.noise
         self.supernet, self.splits = run.supernet(), run.splits()
+        self.accuracies: dict[Arch, AccuracyRow] = {}
+
+    def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
+        """The same for another device; accuracies that were measured for one are not measured again for the other."""
+        other = copy.copy(self)
+        other._turn_to(device, budgets)
+        return other
+
+    def _turn_to(self, device: str, budgets: Sequence[Budget]) -> None:
+        self.device = Device.parse(device)
+        limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
+        self.table = latency_table(self.run, device) if limited or profiled(self.run, device) else None
         self.measured: dict[Arch, Candidate] = {}
 
     def limits(self, budget: Budget) -> dict[str, tuple[Any, float]]:
@@ -207,25 +218,21 @@ class Searcher:
         return ranked
 
     def measure(self, archs: list[Arch]) -> list[Candidate]:
-        """Held-out accuracy and latency of networks; latencies are timed in turns."""
-        networks = [calibrated(self.run, self.supernet, arch, self.splits) for arch in archs]
-        accuracies = [
-            evaluate(network, self.run.eval_batches(self.splits.held_out, arch.resolution))
-            for arch, network in zip(archs, networks, strict=True)
-        ]
-        plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
-        pairs = [(plan, cast(GraphModule, ready.network)) for plan, ready in zip(plans, networks, strict=True)]
+        """Held-out accuracy and latency of networks; what they begin with alike is computed once, latencies are timed in turns."""
+        if new := [arch for arch in dict.fromkeys(archs) if arch not in self.accuracies]:
+            self.accuracies |= {row.arch: row for row in together(self.run, self.supernet, self.splits, new)}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
         if self.device.imported:
             timings = [self._estimated(ms) for ms in expected]
         else:
-            timings = measure_networks(pairs, self.device, anchor=self.anchor)
+            plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
+            timings = measure_networks([(plan, stand_in(plan)) for plan in plans], self.device, anchor=self.anchor)
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
-            Candidate(arch, *numbers, accuracy, timing, self.noise)
-            for arch, numbers, accuracy, timing in zip(archs, predicted, accuracies, timings, strict=True)
+            Candidate(arch, *numbers, self.accuracies[arch], timing, self.noise)
+            for arch, numbers, timing in zip(archs, predicted, timings, strict=True)
         ]
 
     def time(self, arch: Arch) -> Timing:

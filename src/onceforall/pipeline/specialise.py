@@ -1,34 +1,25 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from ..arch import Arch
 from ..calibrate import Accuracy
-from ..data import Splits
-from ..errors import DeviceError, FileError, InfeasibleError, VerificationError
-from ..export import FORMATS, CardFacts, FileRow, InputSteps, LatencyRow, export_network
-from ..files import make_folder, write_json
-from ..latency import Device, LatencyTable, Timing, measure_onnx
+from ..errors import FileError, VerificationError
+from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable
+from ..files import make_folder, writable, write_json
+from ..latency import Timing, measure_onnx
+from .choose import confirmed, given, name_of
 from .evaluate import calibrated
+from .export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .run import Run
 from .search import Budget, Candidate, Searcher
 from .through_files import measure_files
 
 __all__ = ["Specialised", "specialise"]
 
-PROOF_IMAGES = 64
-INT8_IMAGES = 128  # that ranges of activations are taken from
 MAX_DROP = 2.0
-CONFIRMATIONS = 3
-SEARCHES = 3
-TOLERANCE = 0.1  # of the latency budget
 
 
 @dataclass(frozen=True)
@@ -41,13 +32,14 @@ class Specialised:
     test: Accuracy
     timing: Timing
     files: tuple[FileRow, ...] = ()
+    pushed: str | None = None  # address on the Hugging Face Hub
 
 
 def specialise(
     folder: Path,
     budgets: Sequence[Budget],
     *,
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
     export: Sequence[str] = ("onnx",),
     out: Path | None = None,
     finalists: int = 5,
@@ -55,15 +47,17 @@ def specialise(
     max_drop: float = MAX_DROP,
     arch: Arch | None = None,
     name: str | None = None,
+    license: str | None = None,
+    push_to_hub: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
 ) -> list[Specialised]:
-    """Find, export and prove one network for each budget, on a run with a profile and a predictor.
+    """Find, export and prove one network for each device and budget, on a run with profiles and a predictor.
 
     Args:
         folder: the run directory.
         budgets: what each network may cost.
-        device: that was profiled; without latency limits it need not be.
+        device: that was profiled, or several; without latency limits they need not be.
         export: formats, see `onceforall.export.FORMATS`.
         out: where the folders of the networks go; None for specialised/ in the run directory.
         finalists: best predicted networks that are measured before one is chosen.
@@ -71,13 +65,17 @@ def specialise(
         max_drop: most points of held-out top-1 that an int8 file may lose.
         arch: take this network instead of searching one; it is measured, and must keep the latency.
         name: of the folder of the one network, instead of one made of device and budget.
+        license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
+        push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
+            with the name of its folder added.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
 
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
         DeviceError: a network takes longer than its budget when timed once more, because the machine is noisy.
-        VerificationError: an exported file does not compute what the network computes.
+        VerificationError: an exported file does not compute what the network computes, or int8 loses too much.
+        HubError: the Hugging Face Hub does not take a network; all are in their folders.
         OnceForAllError: with one line on what is wrong and what to do.
     """
     if unknown := [name for name in export if name not in FORMATS]:
@@ -86,86 +84,37 @@ def specialise(
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     run = Run.open(folder)
     run.require_images()
-    for one in export:
-        FORMATS[one].require()
-    searcher = Searcher(run, device, budgets)
-    make_folder(run.folder / "specialised")
-    place = make_folder(Path(out) if out else run.folder / "specialised")
-    names = [name or _name(searcher.device, budget) for budget in budgets]
+    for format in export:
+        FORMATS[format].require()
+    first, *others = [device] if isinstance(device, str) else device
+    searcher = Searcher(run, first, budgets)
+    searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
+    jobs = [(each, budget, name or name_of(each.device, budget)) for each in searchers for budget in budgets]
+    names = [own for _, _, own in jobs]
     if len(set(names)) < len(names):
-        raise FileError(f"two of the budgets are so alike that their networks would have one folder, {max(names, key=names.count)}")
+        raise FileError(
+            f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
+        )
+    repos = [push_to_hub if len(names) == 1 else f"{push_to_hub}-{name}" for name in names] if push_to_hub is not None else []
+    if repos:
+        require_pushable(repos)
+    make_folder(run.folder / "specialised")
+    place = writable(Path(out) if out else run.folder / "specialised")
     results = []
-    for budget, own in zip(budgets, names, strict=True):
+    for each, budget, own in jobs:
         target = place / own
         if arch is None:
-            chosen, timing = _confirmed(searcher, budget, finalists, seed, on_step)
+            chosen, timing = confirmed(each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
             on_step("measuring the network")
-            chosen, timing = _given(searcher, budget, arch)
+            chosen, timing = given(each, budget, arch)
         on_step(f"exporting and proving {target.name}")
-        results.append(_take_home(run, searcher, budget, chosen, timing, target, export, max_drop))
+        results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license))
         on_result(results[-1])
+    for i, repo in enumerate(repos):
+        results[i] = replace(results[i], pushed=push(results[i].folder, repo))
+        on_step(f"pushed: {results[i].pushed}")
     return results
-
-
-def _confirmed(
-    searcher: Searcher, budget: Budget, finalists: int, seed: int, on_step: Callable[[str], None]
-) -> tuple[Candidate, Timing]:
-    """The best candidate that keeps the latency budget when it is timed once more, alone; searches below it if none does.
-
-    What disturbs a measurement makes it longer, so the shortest of up to `CONFIRMATIONS` counts.
-
-    Raises:
-        DeviceError: after `SEARCHES` searches none keeps it by more than the tolerance.
-    """
-    closest: tuple[float, Candidate, Timing] | None = None
-    aim = budget
-    for _ in range(SEARCHES):
-        try:
-            candidates = searcher.find(aim, finalists=finalists, seed=seed, on_step=on_step)[:finalists]
-        except InfeasibleError:
-            if closest is None:
-                raise
-            break  # nothing below the limit that was asked for; the closest may be close enough
-        for candidate in candidates:
-            for _ in range(CONFIRMATIONS):
-                timing = searcher.time(candidate.arch)
-                if budget.latency_ms is None or timing.ms <= budget.latency_ms:
-                    return candidate, timing
-                over = timing.ms / budget.latency_ms - 1
-                if closest is None or over < closest[0]:
-                    closest = over, candidate, timing
-        assert closest is not None
-        assert aim.latency_ms is not None  # without a latency limit the first candidate is taken
-        aim = replace(aim, latency_ms=0.98 * aim.latency_ms / (1 + closest[0]))
-    assert closest is not None
-    over, candidate, timing = closest
-    if over > TOLERANCE:
-        raise DeviceError(
-            f"networks found for {budget} took {timing.ms:.3g} ms or more when timed once more: the machine is too noisy, try "
-            "again when it is quiet"
-        )
-    return candidate, timing
-
-
-def _given(searcher: Searcher, budget: Budget, arch: Arch) -> tuple[Candidate, Timing]:
-    """One network, measured; the shortest of up to `CONFIRMATIONS` times counts.
-
-    Raises:
-        DeviceError: it takes longer than its budget by more than the tolerance.
-    """
-    searcher.run.space.check(arch)
-    (candidate,), timing = searcher.measure([arch]), searcher.time(arch)
-    if budget.latency_ms is not None:
-        for _ in range(CONFIRMATIONS - 1):
-            if timing.ms > budget.latency_ms:
-                timing = min(timing, searcher.time(arch), key=lambda found: found.ms)
-        if timing.ms > budget.latency_ms * (1 + TOLERANCE):
-            raise DeviceError(
-                f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or "
-                "try again when the machine is quiet"
-            )
-    return candidate, timing
 
 
 def _take_home(
@@ -177,6 +126,7 @@ def _take_home(
     target: Path,
     export: Sequence[str],
     max_drop: float,
+    license: str | None,
 ) -> Specialised:
     table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
@@ -191,8 +141,7 @@ def _take_home(
             run,
             files,
             formats,
-            arch=arch,
-            network=ready,
+            resolution=arch.resolution,
             test=test,
             held_out=splits.held_out,
             device=device,
@@ -214,23 +163,24 @@ def _take_home(
             latency=[LatencyRow(device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
             files=rows,
+            license=license,
             notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
         )
 
-    shares = {} if table is None else _shares(table, arch)
+    shares = {} if table is None else latency_shares(table, arch)
     export_network(
         target,
         space=run.space,
         arch=arch,
         network=ready.network,
         classes=run.info.classes,
-        preprocessing=_input_steps(run),
+        preprocessing=input_steps(run),
         formats=export,
-        images=_proof_images(run, splits, arch.resolution),
+        images=proof_images(run, splits, arch.resolution),
         measure=measure,
         shares=shares,
         supernet=searcher.supernet,
-        calibration=_int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
+        calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
     )
     accuracy, timing, rows = found[0]
     write_json(
@@ -250,56 +200,3 @@ def _take_home(
         },
     )
     return Specialised(target, budget, chosen, accuracy, timing, tuple(rows))
-
-
-def _name(device: Device, budget: Budget) -> str:
-    """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
-    settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
-    where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]
-    return "-".join([device.runtime, *where, *settings, _limits(budget)])
-
-
-def _limits(budget: Budget) -> str:
-    """The limits as a name, such as "5ms"; "best" without any."""
-    units = {
-        "latency_ms": "ms",
-        "macs": "macs",
-        "params": "params",
-        "memory_bytes": "bytes",
-        "flash_bytes": "flash",
-        "ram_bytes": "ram",
-    }
-    parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
-    return "-".join(parts or ["best"]).replace("+", "")
-
-
-def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
-    """Share of the estimated latency of each segment that the network has."""
-    segments = table.costs.segments
-    genes = segments.space.genes([arch])
-    codes = [int(slot.codes(genes)[0]) for slot in segments.slots]
-    total = float(table.estimate(genes)[0])
-    return {
-        slot.name: float(values[code]) / total
-        for slot, values, code in zip(segments.slots, table.costs.values, codes, strict=True)
-        if slot.segments[code] is not None
-    }
-
-
-def _input_steps(run: Run) -> InputSteps:
-    steps = run.preprocessing
-    resize = f"short side to {run.require_images().size} pixels if longer, then to ceil(resolution / {steps.crop_share:g}), "
-    resize += "each bilinear with antialias, then centre crop"
-    return InputSteps(steps.mean, steps.std, steps.crop_share, resize)
-
-
-def _proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Held-out images, preprocessed (n, 3, resolution, resolution)."""
-    images = splits.held_out
-    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
-    return next(iter(run.eval_batches(images.subset(chosen), resolution)))[0]
-
-
-def _int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Training images, preprocessed (n, 3, resolution, resolution)."""
-    return torch.cat(list(run.calibration_batches(splits, resolution, INT8_IMAGES)))

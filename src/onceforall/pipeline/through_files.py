@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..arch import Arch
-from ..calibrate import Accuracy, Calibrated, evaluate, tally
+from ..calibrate import Accuracy, Tally
 from ..data import Images
 from ..errors import VerificationError
 from ..export import FORMATS, FileRow
@@ -20,6 +19,8 @@ from .run import Run
 __all__ = ["SLACK", "measure_files", "require_same", "require_small_drop"]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
+PATIENCE_S = 4.0  # for narrow intervals of the files' latencies
+OWN = "pytorch"  # always there, and proven to be the network
 
 
 def measure_files(
@@ -27,53 +28,64 @@ def measure_files(
     folder: Path,
     formats: Sequence[str],
     *,
-    arch: Arch,
-    network: Calibrated,
+    resolution: int,
     test: Images,
     held_out: Images,
     device: Device,
     max_drop: float,
 ) -> tuple[Accuracy, list[FileRow]]:
-    """The network's own accuracy, and through each file the accuracy and, if the device is this machine, the latency.
+    """The test accuracy of the network, and through each file the accuracy and, if the device is this machine, the latency.
 
     int8 files are refused by the held-out images, so that nothing is chosen by the test images.
 
     Args:
         run: that the network is of.
-        folder: with the files.
-        formats: keys of `FORMATS`.
-        arch: of the network.
-        network: that the files were written from.
+        folder: with the proven files.
+        formats: keys of `FORMATS`, "pytorch" among them, which says what the others are compared with.
+        resolution: of the network.
         test: images for the accuracies.
         held_out: images that say what int8 loses.
-        device: its threads and batch size are used.
+        device: its threads and batch size are used for the latency.
         max_drop: most points of top-1 that int8 may lose.
 
     Raises:
         VerificationError: a file has another accuracy than the network, or int8 loses too much.
     """
-    own = evaluate(network, run.eval_batches(test, arch.resolution))
-    with _torch_threads(device.threads):
-        loaded = {name: FORMATS[name].load(folder, device.threads) for name in formats}
-        accuracies = {}
+    int8 = [name for name in formats if FORMATS[name].int8]
+    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution) if int8 else {}
+    for name in int8:
+        require_small_drop(name, before_and_after[OWN], before_and_after[name], max_drop)
+    accuracies = _accuracies(run, folder, formats, test, resolution)
+    for name, found in accuracies.items():
+        if not FORMATS[name].int8:
+            require_same(name, accuracies[OWN], found)
+    here = device.host is None and not device.imported
+    timings = _timings(folder, formats, resolution, device) if here else dict.fromkeys(formats)
+    rows = []
+    for name, timing in timings.items():
+        latency = None if timing is None else (timing.ms, timing.low, timing.high)
+        held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
+        rows.append(FileRow(name, accuracies[name].top1, latency, held))
+    return accuracies[OWN], rows
+
+
+def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int) -> dict[str, Accuracy]:
+    """Through each file; every batch is made once."""
+    loaded = {name: FORMATS[name].load(folder, torch.get_num_threads()) for name in formats}
+    tallies = {name: Tally() for name in formats}
+    for x, labels in run.eval_batches(images, resolution):
         for name, through in loaded.items():
-            accuracies[name] = tally((through(x), labels) for x, labels in run.eval_batches(test, arch.resolution))
-            if FORMATS[name].int8:
-                before = evaluate(network, run.eval_batches(held_out, arch.resolution))
-                after = tally((through(x), labels) for x, labels in run.eval_batches(held_out, arch.resolution))
-                require_small_drop(name, before, after, max_drop)
-            else:
-                require_same(name, own, accuracies[name])
-        timings: list[Timing | None] = [None] * len(loaded)
-        if device.host is None and not device.imported:
-            shape = (device.batch, 3, arch.resolution, arch.resolution)
-            images = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
-            timings = list(measure([partial(through, images) for through in loaded.values()], limit=math.inf))
-    rows = [
-        FileRow(name, accuracies[name].top1, None if timing is None else (timing.ms, timing.low, timing.high))
-        for name, timing in zip(loaded, timings, strict=True)
-    ]
-    return own, rows
+            tallies[name].add(through(x), labels)
+    return {name: tally.accuracy() for name, tally in tallies.items()}
+
+
+def _timings(folder: Path, formats: Sequence[str], resolution: int, device: Device) -> dict[str, Timing | None]:
+    """Of each file, in turns, with the device's threads and batch size."""
+    with torch_threads(device.threads):
+        loaded = {name: FORMATS[name].load(folder, device.threads) for name in formats}
+        images = torch.from_numpy(np.random.default_rng(0).standard_normal((device.batch, 3, resolution, resolution), np.float32))
+        found = measure([partial(through, images) for through in loaded.values()], limit=math.inf, patience_s=PATIENCE_S)
+    return dict(zip(loaded, found, strict=True))
 
 
 def require_small_drop(name: str, before: Accuracy, after: Accuracy, max_drop: float) -> None:
@@ -106,7 +118,7 @@ def require_same(name: str, own: Accuracy, found: Accuracy) -> None:
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
     """torch has one number of threads per process."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

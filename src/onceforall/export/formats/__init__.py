@@ -1,6 +1,7 @@
 """The files that an export can hold. A new format is one file here and one line in `FORMATS`; all get the same proof."""
 
 from .common import Format, Job, Run
+from .executorch import EXECUTORCH
 from .onnx import ONNX
 from .onnx_int8 import ONNX_INT8
 from .openvino import OPENVINO
@@ -14,7 +15,8 @@ FORMATS: dict[str, Format] = {
     "pytorch": PYTORCH,
     "onnx": ONNX,
     "onnx-int8": ONNX_INT8,
-    "torch-export": TORCH_EXPORT,
     "openvino": OPENVINO,
     "openvino-int8": OPENVINO_INT8,
+    "torch-export": TORCH_EXPORT,
+    "executorch": EXECUTORCH,
 }

@@ -1,5 +1,6 @@
 """What a format is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ class Job:
     config: ExportConfig
     calibration: Tensor | None = None
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """The architecture and the config (classes, preprocessing) as JSON, for formats that keep texts inside a file."""
+        return {"arch": self.arch.to_json(), "config": json.dumps(self.config.to_json(), ensure_ascii=False)}
+
 
 @dataclass(frozen=True)
 class Format:
@@ -37,11 +43,11 @@ class Format:
 
     Args:
         files: names of what it writes; the first is the one that is run.
-        runtime: the package that runs it.
         write: makes the files in a folder. Raises MissingExtraError when a package is absent, VerificationError when the network
             cannot be written.
         load: the files of a folder, ready to run with so many threads. Raises as `write`; what it returns raises VerificationError.
         usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array.
+        takes: where the images go in and what the file itself says about them, for the card.
         batches: batch sizes that the proof tries.
         int8: logits are only near the network's, and accuracy may drop.
         needs: packages that are not always installed.
@@ -49,10 +55,10 @@ class Format:
     """
 
     files: tuple[str, ...]
-    runtime: str
     write: Callable[[Path, Job], None]
     load: Callable[[Path, int], Run]
     usage: str
+    takes: str
     batches: tuple[int, ...] = (1, 7, 64)
     int8: bool = False
     needs: tuple[str, ...] = ()

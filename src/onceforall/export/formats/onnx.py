@@ -1,6 +1,5 @@
 """model.onnx: batch norms folded, any batch size; run by ONNX Runtime."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,14 @@ from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...packages import import_package, one_line
 from .common import Format, Job, Run
 
-__all__ = ["ONNX", "session", "usage", "with_facts"]
+__all__ = ["ONNX", "TAKES", "session", "usage", "with_facts"]
+
+TAKES = f"`{INPUT}`, gives `{OUTPUT}`; metadata `arch`, `config`"
 
 
 def with_facts(job: Job) -> bytes:
     """The model, with the architecture and the config of its folder inside."""
-    metadata = {"arch": job.arch.to_json(), "config": json.dumps(job.config.to_json(), ensure_ascii=False)}
-    return to_onnx(job.plan, job.network, metadata=metadata)
+    return to_onnx(job.plan, job.network, metadata=job.facts)
 
 
 def session(path: Path, threads: int) -> Run:
@@ -51,10 +51,10 @@ def usage(name: str) -> str:
 
 ONNX = Format(
     ("model.onnx",),
-    "onnxruntime",
     lambda folder, job: write_bytes(folder / "model.onnx", with_facts(job)),
     lambda folder, threads: session(folder / "model.onnx", threads),
     usage("model.onnx"),
+    TAKES,
     needs=("onnx", "onnxruntime"),
     extra="onnx",
 )

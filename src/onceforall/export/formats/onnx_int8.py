@@ -6,7 +6,7 @@ from ...errors import VerificationError
 from ...files import write_bytes
 from ...nn.quantise import quantise_onnx
 from .common import Format, Job
-from .onnx import session, usage, with_facts
+from .onnx import TAKES, session, usage, with_facts
 
 __all__ = ["ONNX_INT8"]
 
@@ -21,10 +21,10 @@ def _write(folder: Path, job: Job) -> None:
 
 ONNX_INT8 = Format(
     (NAME,),
-    "onnxruntime",
     _write,
     lambda folder, threads: session(folder / NAME, threads),
     usage(NAME),
+    TAKES,
     int8=True,
     needs=("onnx", "onnxruntime"),
     extra="onnx",

@@ -1,5 +1,6 @@
 """model.xml and model.bin: OpenVINO's own files, float32, any batch size."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,36 @@ import torch
 from torch import Tensor
 
 from ...errors import FileError, VerificationError
-from ...nn.onnx import to_onnx
+from ...files import reading_or_writing, write_bytes
+from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...nn.quantise import read_openvino
 from ...packages import import_package, one_line, quiet
-from .common import Format, Run
+from .common import Format, Job, Run
 
-__all__ = ["OPENVINO", "compiled", "save", "usage"]
+__all__ = ["OPENVINO", "TAKES", "compiled", "save", "usage"]
+
+TAKES = f"`{INPUT}`, gives `{OUTPUT}`; `rt_info` has `onceforall` with `arch`, `config`"
 
 
-def save(model: Any, path: Path) -> None:
-    """Write an `openvino.Model` as path (.xml) and a .bin beside it."""
+def save(model: Any, path: Path, job: Job) -> None:
+    """Write an `openvino.Model` as path (.xml) and a .bin beside it, with the architecture and the config inside.
+
+    OpenVINO writes elsewhere first: on a full disk it says nothing of the disk, and leaves half a file.
+    """
     openvino = import_package("openvino", "openvino")
-    try:
-        with quiet():
-            openvino.save_model(model, path, compress_to_fp16=False)
-    except Exception as error:  # openvino raises RuntimeError, also when the disk is full
-        raise FileError(f"{path}: OpenVINO cannot write it: {one_line(error)}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / path.name
+        try:
+            with quiet():
+                for key, text in job.facts.items():
+                    model.set_rt_info(text, ["onceforall", key])
+                openvino.save_model(model, there, compress_to_fp16=False)
+        except Exception as error:  # openvino raises RuntimeError and others
+            raise FileError(f"{there}: OpenVINO cannot write it: {one_line(error)}") from error
+        for end in (".bin", ".xml"):
+            with reading_or_writing(there):
+                content = there.with_suffix(end).read_bytes()
+            write_bytes(path.with_suffix(end), content)
 
 
 def compiled(path: Path, threads: int) -> Run:
@@ -60,10 +75,10 @@ def usage(name: str) -> str:
 
 OPENVINO = Format(
     ("model.xml", "model.bin"),
-    "openvino",
-    lambda folder, job: save(read_openvino(to_onnx(job.plan, job.network)), folder / "model.xml"),
+    lambda folder, job: save(read_openvino(to_onnx(job.plan, job.network)), folder / "model.xml", job),
     lambda folder, threads: compiled(folder / "model.xml", threads),
     usage("model.xml"),
+    TAKES,
     needs=("onnx", "openvino"),
     extra="openvino",
 )

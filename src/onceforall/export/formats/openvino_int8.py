@@ -6,7 +6,7 @@ from ...errors import VerificationError
 from ...nn.onnx import to_onnx
 from ...nn.quantise import quantise_openvino, read_openvino
 from .common import Format, Job
-from .openvino import compiled, save, usage
+from .openvino import TAKES, compiled, save, usage
 
 __all__ = ["OPENVINO_INT8"]
 
@@ -16,15 +16,15 @@ NAME = "model.int8.xml"
 def _write(folder: Path, job: Job) -> None:
     if job.calibration is None:
         raise VerificationError(f"{NAME}: int8 needs training images to calibrate with: give some")
-    save(quantise_openvino(read_openvino(to_onnx(job.plan, job.network)), job.calibration.numpy()), folder / NAME)
+    save(quantise_openvino(read_openvino(to_onnx(job.plan, job.network)), job.calibration.numpy()), folder / NAME, job)
 
 
 OPENVINO_INT8 = Format(
     (NAME, "model.int8.bin"),
-    "openvino",
     _write,
     lambda folder, threads: compiled(folder / NAME, threads),
     usage(NAME),
+    TAKES,
     int8=True,
     needs=("onnx", "openvino", "nncf"),
     extra="openvino",

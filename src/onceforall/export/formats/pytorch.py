@@ -23,8 +23,11 @@ with torch.no_grad():
 
 def _write(folder: Path, job: Job) -> None:
     write_weights(folder / "weights.safetensors", job.network)
-    about = "A network written by onceforall. `load(path)` reads weights.safetensors; config.json says how images are prepared."
-    write_text(folder / "model.py", to_source(job.plan, about=about) + "\n")
+    steps = job.config.preprocessing
+    about = "A network written by onceforall. `load(path)` reads weights.safetensors.\n\n"
+    about += f"Images: RGB, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}.\n"
+    about += "config.json has the names of the classes, in the order of the logits.\n"
+    write_text(folder / "model.py", to_source(job.plan, about=about))
 
 
 def _load(folder: Path, threads: int) -> Run:
@@ -45,4 +48,6 @@ def _load(folder: Path, threads: int) -> Run:
     return run
 
 
-PYTORCH = Format(("weights.safetensors", "model.py"), "torch", _write, _load, USAGE)
+PYTORCH = Format(
+    ("weights.safetensors", "model.py"), _write, _load, USAGE, "the argument of `load(path)`'s network; `model.py` describes it too"
+)

@@ -1,12 +1,13 @@
 """model.pt2: the graph that `torch.export` makes, any batch size; needs torch only."""
 
+import io
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...errors import VerificationError
-from ...files import replace_file
+from ...files import write_bytes
 from ...packages import one_line, quiet
 from .common import Format, Job, Run
 
@@ -22,18 +23,14 @@ with torch.no_grad():
 
 def _write(folder: Path, job: Job) -> None:
     images = torch.zeros(2, *job.plan.input_shape)  # two, since torch.export takes a batch of one for fixed
+    content = io.BytesIO()  # torch's own writer has no clear words for a full disk
     try:
         with quiet(), torch.no_grad():
             exported = torch.export.export(job.network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            torch.export.save(exported, content, extra_files=job.facts)
     except Exception as error:  # of torch.export: no common class
         raise VerificationError(f"{NAME}: torch.export cannot write the network: {one_line(error)}") from error
-    with quiet():
-        replace_file(folder / NAME, lambda path: _save(exported, path))
-
-
-def _save(exported: torch.export.ExportedProgram, path: Path) -> None:
-    with open(path, "wb") as file:  # torch wants the ending .pt2 of a path
-        torch.export.save(exported, file)
+    write_bytes(folder / NAME, content.getvalue())
 
 
 def _load(folder: Path, threads: int) -> Run:
@@ -58,4 +55,6 @@ def _load(folder: Path, threads: int) -> Run:
     return run
 
 
-TORCH_EXPORT = Format((NAME,), "torch", _write, _load, USAGE)
+TORCH_EXPORT = Format(
+    (NAME,), _write, _load, USAGE, "the first argument of the module; `arch`, `config` are `extra_files` of `torch.export.load`"
+)

@@ -1,0 +1,49 @@
+"""What an export is made and proven with, beside the network: images, preprocessing, shares of the latency."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..arch import Arch
+from ..data import Splits
+from ..export import InputSteps
+from ..latency import LatencyTable
+from .run import Run
+
+__all__ = ["input_steps", "int8_images", "latency_shares", "proof_images"]
+
+PROOF_IMAGES = 64
+INT8_IMAGES = 128  # that ranges of activations are taken from
+
+
+def input_steps(run: Run) -> InputSteps:
+    """How the run's images become the network's input."""
+    steps = run.preprocessing
+    resize = f"short side to {run.require_images().size} pixels if longer, then to ceil(resolution / {steps.crop_share:g}), "
+    resize += "each bilinear with antialias, then centre crop"
+    return InputSteps(steps.mean, steps.std, steps.crop_share, resize)
+
+
+def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
+    """Held-out images, preprocessed (n, 3, resolution, resolution)."""
+    images = splits.held_out
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
+    return next(iter(run.eval_batches(images.subset(chosen), resolution)))[0]
+
+
+def int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:
+    """Training images, preprocessed (n, 3, resolution, resolution)."""
+    return torch.cat(list(run.calibration_batches(splits, resolution, INT8_IMAGES)))
+
+
+def latency_shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
+    """Share of the estimated latency of each segment that the network has."""
+    segments = table.costs.segments
+    genes = segments.space.genes([arch])
+    codes = [int(slot.codes(genes)[0]) for slot in segments.slots]
+    total = float(table.estimate(genes)[0])
+    return {
+        slot.name: float(values[code]) / total
+        for slot, values, code in zip(segments.slots, table.costs.values, codes, strict=True)
+        if slot.segments[code] is not None
+    }
