@@ -40,6 +40,7 @@ __all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
+    from_run: Annotated[Path | None, typer.Option("--from", metavar="RUN", help="Start from its weights, with a new head.")] = None,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.")] = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Changes the preset's: width=0.5,resolutions=96/112.")] = None,
     scheme: Annotated[str | None, typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.")] = None,
@@ -72,6 +73,7 @@ def train(
         run = call(
             data,
             out=out,
+            from_run=from_run,
             preset=preset,
             space=None if space is None else space_arguments(space),
             scheme=scheme,
@@ -151,6 +153,7 @@ def specialise(
         str, typer.Option(metavar="FORMATS", help="Of onnx, onnx-int8, openvino, openvino-int8, torch-export, pytorch.")
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
+    finetune: Annotated[int, typer.Option(metavar="EPOCHS", min=0, help="Train each on its own before export.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     finalists: Finalists = 5,
     seed: Seed = 0,
@@ -160,18 +163,22 @@ def specialise(
     from ..pipeline.specialise import specialise as call
 
     budgets = budgets_of(latency, macs, params, memory, flash, ram)
-    results = call(
-        run,
-        budgets,
-        device=device,
-        export=export.split(","),
-        out=out,
-        finalists=finalists,
-        seed=seed,
-        max_drop=max_drop,
-        on_step=tell,
-        on_result=lambda result: None if as_json else print(_line(result), flush=True),
-    )
+    with TrainView(stderr()) as view, stopping(view) as should_stop:
+        results = call(
+            run,
+            budgets,
+            device=device,
+            export=export.split(","),
+            out=out,
+            finalists=finalists,
+            seed=seed,
+            max_drop=max_drop,
+            finetune=finetune,
+            on_step=view.step,
+            on_result=lambda result: None if as_json else print(_line(result), flush=True),
+            on_event=view,
+            should_stop=should_stop,
+        )
     if as_json:
         print(json.dumps([_record(r) for r in results]))
 
@@ -209,10 +216,11 @@ def demo(
 
 
 def _record(r: Any) -> dict[str, Any]:
-    files = [asdict(file) for file in r.files]
-    return {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": files}
+    files, tuned = [asdict(file) for file in r.files], None if r.finetuned is None else asdict(r.finetuned)
+    return {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": files, "finetuned": tuned}
 
 
 def _line(r: Any) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
-    return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}"
+    tuned = "" if r.finetuned is None else f"; {r.finetuned}"
+    return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"

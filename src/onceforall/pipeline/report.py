@@ -94,6 +94,7 @@ def _run_facts(run: Run, records: list[dict[str, Any]], schedule: Schedule | Non
         images_seen=seen or None,
         weights=None if run.info.imported is None else str(run.info.imported),
         predictor=_unchecked(run),
+        origin=None if run.info.origin is None else str(run.info.origin),
     )
 
 

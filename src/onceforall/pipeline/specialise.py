@@ -3,26 +3,30 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..arch import Arch
-from ..calibrate import Accuracy
+from ..calibrate import Accuracy, Calibrated
 from ..data import Splits
 from ..errors import DeviceError, FileError, InfeasibleError, VerificationError
 from ..export import FORMATS, CardFacts, FileRow, InputSteps, LatencyRow, export_network
 from ..files import make_folder, write_json
 from ..latency import Device, LatencyTable, Timing, measure_onnx
-from .evaluate import calibrated
+from ..train.schedule import whole
+from .finetune import Finetuned, Finetuning
 from .run import Run
 from .search import Budget, Candidate, Searcher
 from .through_files import measure_files
 
 __all__ = ["Specialised", "specialise"]
 
+Event = dict[str, Any]
 PROOF_IMAGES = 64
 INT8_IMAGES = 128  # that ranges of activations are taken from
 MAX_DROP = 2.0
@@ -41,6 +45,7 @@ class Specialised:
     test: Accuracy
     timing: Timing
     files: tuple[FileRow, ...] = ()
+    finetuned: Finetuned | None = None
 
 
 def specialise(
@@ -53,8 +58,11 @@ def specialise(
     finalists: int = 5,
     seed: int = 0,
     max_drop: float = MAX_DROP,
+    finetune: int = 0,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Specialised]:
     """Find, export and prove one network for each budget, on a run with a profile and a predictor.
 
@@ -67,8 +75,11 @@ def specialise(
         finalists: best predicted networks that are measured before one is chosen.
         seed: of the search.
         max_drop: most points of held-out top-1 that an int8 file may lose.
+        finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
+        on_event: gets progress of the fine-tuning, as `ofa train` shows it.
+        should_stop: asked after every step of the fine-tuning; True stops with a checkpoint.
 
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
@@ -80,6 +91,7 @@ def specialise(
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     if not 0 <= max_drop <= 100:
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
+    whole("--finetune", finetune, 0)
     run = Run.open(folder)
     run.require_images()
     for name in export:
@@ -93,9 +105,12 @@ def specialise(
     results = []
     for budget, name in zip(budgets, names, strict=True):
         target = place / name
-        chosen, timing = _confirmed(searcher, budget, finalists, seed, on_step)
+        tuning = Finetuning(searcher, name, budget, epochs=finetune, seed=seed, on_event=on_event, should_stop=should_stop)
+        chosen, timing = tuning.choose(partial(_confirmed, searcher, budget, finalists, seed, on_step))
+        ready, tuned = tuning.finish(chosen, on_step)
         on_step(f"exporting and proving {target.name}")
-        results.append(_take_home(run, searcher, budget, chosen, timing, target, export, max_drop))
+        results.append(_take_home(run, searcher, budget, chosen, timing, target, export, max_drop, ready, tuned))
+        tuning.forget()
         on_result(results[-1])
     return results
 
@@ -149,11 +164,12 @@ def _take_home(
     target: Path,
     export: Sequence[str],
     max_drop: float,
+    ready: Calibrated,
+    tuned: Finetuned | None,
 ) -> Specialised:
     table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
     data = Path(run.require_images().source).name
-    ready = calibrated(run, searcher.supernet, arch, splits)
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
     formats = list(dict.fromkeys(("pytorch", *export)))
     found: list[tuple[Accuracy, Timing, list[FileRow]]] = []
@@ -186,7 +202,7 @@ def _take_home(
             latency=[LatencyRow(device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
             files=rows,
-            notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
+            notes=[*run.info.notes, *(tuned.notes if tuned else ())],
         )
 
     shares = {} if table is None else _shares(table, arch)
@@ -201,7 +217,7 @@ def _take_home(
         images=_proof_images(run, splits, arch.resolution),
         measure=measure,
         shares=shares,
-        supernet=searcher.supernet,
+        supernet=None if tuned and tuned.taken else searcher.supernet,
         calibration=_int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
     )
     accuracy, timing, rows = found[0]
@@ -214,14 +230,15 @@ def _take_home(
             "budget": asdict(budget),
             "shares": shares,
             "predicted_top1": chosen.predicted_top1,
-            "held_out_top1": chosen.accuracy.top1,
+            "held_out_top1": (tuned.held_out if tuned else chosen.accuracy).top1,
             "predicted_ms": chosen.predicted_ms,
             "test": asdict(accuracy),
             "latency": asdict(timing),
             "files": [asdict(row) for row in rows],
+            "finetuned": None if tuned is None else asdict(tuned),
         },
     )
-    return Specialised(target, budget, chosen, accuracy, timing, tuple(rows))
+    return Specialised(target, budget, chosen, accuracy, timing, tuple(rows), tuned)
 
 
 def _name(device: Device, budget: Budget) -> str:

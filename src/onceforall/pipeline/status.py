@@ -15,6 +15,7 @@ from ..latency import Device, LatencyTable, list_devices
 from ..readable import amount, duration, milliseconds, percent
 from ..train import Schedule
 from ..train.checkpoint import digest_of
+from .finetune import unfinished
 from .predictor import checks
 from .run import Run
 
@@ -88,7 +89,8 @@ def _run(run: Run) -> Iterator[Part]:
     left_out = len(read_lines(run.folder / "problems.jsonl"))
     problems = f"; {left_out} unreadable images left out (problems.jsonl)" if left_out else ""
     space = f"{run.space.family}, {amount(run.space.count())} networks"
-    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{problems}")
+    origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
+    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}")
 
 
 def _training(run: Run) -> Iterator[Part]:
@@ -214,6 +216,7 @@ def _searches(run: Run) -> Iterator[Part]:
 
 
 def _networks(run: Run) -> Iterator[Part]:
+    yield from (Part("network", "unfinished", text) for text in unfinished(run))
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
             data = read_json(path)

@@ -28,6 +28,7 @@ class RunFacts:
         images_seen: images that went through a network while training, each sub-network counted.
         weights: where the weights come from, if they were not trained in this run.
         predictor: what predicts accuracy, if it was not fitted in this run.
+        origin: the run whose weights the training started from, if not random ones.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class RunFacts:
     images_seen: int | None = None
     weights: str | None = None
     predictor: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,8 @@ def run(facts: ReportFacts) -> str:
     if own.weights is not None:
         rows.append(("weights", escape(own.weights)))
     else:
+        if own.origin is not None:
+            rows.append(("started from", escape(own.origin)))
         rows.append(("training", duration(own.seconds)))
         rows.append(("images seen", f"{own.images_seen:,}" if own.images_seen is not None else "–"))
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in rows) + "</dl>"
