@@ -4,8 +4,8 @@
 
 Networks are "smallest" and "largest", or the best measured one of a latency budget in ms of RUN/searches.jsonl. Every recipe of
 `RECIPES` differs in one thing from "default", which is what `ofa specialise --finetune` does. Top-1 on the held-out images, before
-and after, with BatchNorm statistics recalibrated; "running" are those that training leaves. `--test` also opens the test images: once,
-for what was chosen by the held-out ones.
+and after, with BatchNorm statistics recalibrated; "running" are those that training leaves. `--test` also opens the test images:
+once, for what was chosen by the held-out ones.
 
 Every finished training leaves FOLDER/*.json; a second call goes on where the first stopped, also within a training. `--report`
 prints the table from what is there. Results: docs/results/finetune.md.

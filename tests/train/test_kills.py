@@ -38,6 +38,10 @@ def test_in_every_phase(found: dict[str, Any]) -> None:
     assert found["kills"]["progressive_shrinking"] > 5
 
 
+def test_while_fine_tuning(found: dict[str, Any]) -> None:
+    assert found["tuned"] > 8
+
+
 def test_a_full_disk(found: dict[str, Any]) -> None:
     """One clear line; the checkpoint before is whole and training goes on from it when there is room."""
     disk = found["disk"]

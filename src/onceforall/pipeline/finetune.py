@@ -38,7 +38,7 @@ Event = dict[str, Any]
 FOLDER = "finetuned"
 RATE_SHARE = 0.25  # of the peak learning rate that the supernet was trained with
 IMPORTED = PRESETS["imagenet-ofa"]  # what the authors' weights were trained with
-BATCH = 64  # for those, with a rate in proportion
+BATCH = 64  # at most, for those, with a rate in proportion
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ class Finetuning:
         """How the supernet was trained, the learning rate for a network of its own, and the first batch that it has not seen."""
         path = self.run.folder / "schedule.json"
         if self.run.augment is None or not path.exists():
-            rate = IMPORTED.rate * BATCH / IMPORTED.recipe.batch_size
-            return replace(IMPORTED.recipe, batch_size=BATCH), IMPORTED.augment, RATE_SHARE * rate, 0
+            batch = min(BATCH, len(self.searcher.splits.train))
+            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
+            return replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, RATE_SHARE * rate, 0
         schedule = Schedule.from_json(read_text(path))
         return schedule.recipe, self.run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps
 

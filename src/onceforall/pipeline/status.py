@@ -216,7 +216,6 @@ def _searches(run: Run) -> Iterator[Part]:
 
 
 def _networks(run: Run) -> Iterator[Part]:
-    yield from (Part("network", "unfinished", text) for text in unfinished(run))
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
             data = read_json(path)
@@ -226,6 +225,7 @@ def _networks(run: Run) -> Iterator[Part]:
             yield Part("network", "done", text) if there else Part("network", "missing", f"{text}; its folder is not there")
         except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             yield Part("network", "damaged", f"{path}: {_line(error)}".replace(f"{path}: {path}: ", f"{path}: "))
+    yield from (Part("network", "unfinished", text) for text in unfinished(run))
 
 
 def _report(run: Run) -> Iterator[Part]:

@@ -207,7 +207,7 @@ def _begin(
     steps = round((chosen.epochs if epochs is None else epochs) * batches.batches_per_epoch)
     start = None
     if origin is not None and info.origin is not None:
-        start = transferred(origin, _fresh(run), classifier=info.origin.classifier)
+        start = transferred(origin.supernet(), _fresh(run), classifier=info.origin.classifier)
     return Run.create(out, info, schedule=schedule(steps), problems=splits.problems, start=start), splits
 
 

@@ -73,13 +73,15 @@ def origin_of(run: Run, classes: Sequence[str]) -> Origin:
     return Origin(str(run.folder.resolve()), source, run.weights_hash(), tuple(classes) == run.info.classes)
 
 
-def transferred(origin: Run, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
-    """The origin's weights by name, and a classifier: its own too, or the fresh one of another class count.
+def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
+    """Trained weights by name, and a classifier: the trained one too, or the fresh one, which may be of another class count.
 
-    Raises:
-        FileError, CheckpointError: the weights are gone, damaged, or of another space.
+    Args:
+        trained: where all but the classifier comes from.
+        fresh: of the same space.
+        classifier: take the trained one.
     """
-    weights = origin.supernet().state_dict()
+    weights = trained.state_dict()
     if classifier:
         return weights
     plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
