@@ -21,6 +21,7 @@ from tiny_training import CLASSES, IMAGES, SPACE, batches, fresh, only, same
 
 ARCH = SPACE.largest(8)
 STEPS, EPOCH = 8, 3
+KIND = torch.float64  # some gradients are zero but for rounding, which AdamW magnifies
 RECIPES = {
     "sgd": Recipe(batch_size=IMAGES, dropout=0.0, weight_decay=0.01, label_smoothing=0.2, distil_weight=0.7),
     "adamw": Recipe(batch_size=IMAGES, optimizer="adamw", dropout=0.0, weight_decay=0.05, label_smoothing=0.1),
@@ -28,13 +29,13 @@ RECIPES = {
 FULL = Recipe(batch_size=IMAGES, optimizer="adamw", dropout=0.3, ema=0.8, clip=1.0)
 
 
-def network(dropout: float = 0.0, seed: int = 0) -> nn.Module:
-    return fresh(seed).extract(ARCH, dropout=dropout)
+def network(dropout: float = 0.0) -> nn.Module:
+    return fresh(kind=KIND).extract(ARCH, dropout=dropout)
 
 
 def teacher() -> nn.Module:
     """Another network of the supernet's space, with statistics of its own."""
-    return recalibrate(fresh(5).extract(ARCH), [batches(100 + i, 8)[0] for i in range(3)]).network
+    return recalibrate(fresh(5, KIND).extract(ARCH), [batches(100 + i, 8, kind=KIND)[0] for i in range(3)]).network
 
 
 def tune(folder: Path, schedule: Schedule, *, stop_after: int | None = None, **options: Any) -> dict[str, Tensor]:
@@ -47,7 +48,7 @@ def tune(folder: Path, schedule: Schedule, *, stop_after: int | None = None, **o
         return done == stop_after
 
     given = {"teacher": teacher(), "should_stop": should_stop, **options}
-    finetune(net, schedule, lambda step: batches(step, 8), folder=folder, steps_per_epoch=EPOCH, num_classes=CLASSES, **given)
+    finetune(net, schedule, lambda step: batches(step, 8, kind=KIND), folder=folder, steps_per_epoch=EPOCH, num_classes=CLASSES, **given)
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 
@@ -68,7 +69,7 @@ def test_it_is_what_a_plain_loop_does(tmp_path: Path, name: str, distil: bool) -
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * (1 + math.cos(math.pi * step / STEPS))
-        images, labels = batches(step, 8)
+        images, labels = batches(step, 8, kind=KIND)
         wanted = (1 - recipe.label_smoothing) * F.one_hot(labels, CLASSES) + recipe.label_smoothing / CLASSES
         if distil:
             with torch.no_grad():
@@ -79,8 +80,8 @@ def test_it_is_what_a_plain_loop_does(tmp_path: Path, name: str, distil: bool) -
         optimizer.step()
     start = network().state_dict()
     for key, value in net.state_dict().items():
-        torch.testing.assert_close(found[key], value, rtol=2e-3, atol=2e-5, msg=key)
-        assert not torch.equal(value, start[key]), key
+        torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-8, msg=key)
+    assert not torch.equal(found["stem.first.conv.weight"], start["stem.first.conv.weight"])
 
 
 @settings(max_examples=12)

@@ -70,7 +70,8 @@ def origin_of(run: Run, classes: Sequence[str]) -> Origin:
         source = f"imported: {run.info.imported}"
     else:
         source = f"trained on {Path(run.require_images().source).name}"
-    return Origin(str(run.folder.resolve()), source, run.weights_hash(), tuple(classes) == run.info.classes)
+    named = run.info.data is not None  # else the names of the classes are placeholders
+    return Origin(str(run.folder.resolve()), source, run.weights_hash(), named and tuple(classes) == run.info.classes)
 
 
 def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
