@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from onceforall.errors import FileError, StoppedError
-from onceforall.train import SCHEMES, Phase, Recipe, Schedule, Settings
+from onceforall.train import SCHEMES, Phase, Recipe, Schedule, Settings, finetune, finetuning
 from onceforall.train.checkpoint import digest_of, latest, save_tensors
-from tiny_training import IMAGES, SPACE, batches, fresh, go
+from tiny_training import CLASSES, IMAGES, SPACE, batches, fresh, go
 
 ONLY_LARGEST = {"widths": 1, "depths": 1, "kernels": 1, "expand_ratios": 1}
 RECIPE = Recipe(batch_size=IMAGES, dropout=0.2, ema=0.8)
@@ -149,6 +149,45 @@ def in_every_phase(base: Path, rng: np.random.Generator) -> dict[str, int]:
     return kills
 
 
+def while_fine_tuning(base: Path, rng: np.random.Generator) -> int:
+    """Killed before some operations on a file, and at two random steps."""
+    schedule = finetuning(9, rate=0.05, recipe=RECIPE)
+
+    def tuning(folder: Path, kill_at: int | None = None) -> Callable[[], None]:
+        def data(step: int) -> tuple[Tensor, Tensor]:
+            if step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return batches(step, 8)
+
+        def work() -> None:
+            folder.mkdir(exist_ok=True)
+            net, guide = (fresh(seed).extract(SPACE.largest(8), dropout=RECIPE.dropout) for seed in (0, 1))
+            finetune(net, schedule, data, folder=folder, steps_per_epoch=3, num_classes=CLASSES, teacher=guide.eval())
+            save_tensors(folder / "final", net.state_dict(), {})
+
+        return work
+
+    assert forked(tuning(base / "tuned")) == 0
+    whole, operation = digest_of(base / "tuned" / "final"), 0
+    while True:
+        folder = base / f"tuned-{operation}"
+        status = forked(dying(tuning(folder), folder, operation))
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        assert forked(tuning(folder)) == 0, operation
+        assert digest_of(folder / "final") == whole, operation
+        operation += 4
+    folder = base / "tuned-steps"
+    for step in sorted(int(s) for s in rng.choice(9, 2, replace=False)):
+        assert forked(tuning(folder, step)) == -signal.SIGKILL
+        saved = latest(folder)
+        assert (saved.step if saved else 0) >= step - step % 3, "at most one epoch is lost"
+    assert forked(tuning(folder)) == 0
+    assert digest_of(folder / "final") == whole
+    return operation
+
+
 def on_a_full_disk(base: Path) -> dict[str, str]:
     """From the fourth step on no file may be larger than a part of a checkpoint."""
     folder = base / "full"
@@ -180,6 +219,7 @@ if __name__ == "__main__":
     done = {
         "operations": at_every_operation(at, int(sys.argv[3])),
         "kills": in_every_phase(at, np.random.default_rng(int(sys.argv[2]))),
+        "tuned": while_fine_tuning(at, np.random.default_rng(int(sys.argv[2]))),
         "disk": on_a_full_disk(at),
     }
     print(json.dumps(done))

@@ -93,3 +93,17 @@ def test_a_reader_that_has_seen_enough() -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_ctrl_c_while_fine_tuning(run_copy: Path) -> None:
+    process = start(["specialise", str(run_copy), "--finalists", "1", "--finetune", "5000"])
+    while process.poll() is None and not list(run_copy.glob("finetuned/*/step-*.safetensors")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert out == ""
+    lines = err.splitlines()
+    assert re.fullmatch(r"ofa: stopped at step \d+ of 15000 of fine-tuning on request; the same command goes on", lines[-1])
+    assert any(re.fullmatch(r"epoch \d+ of 5000: loss .* left", line) for line in lines)
+    assert not any(line.startswith("ofa: ") or "Traceback" in line for line in lines[:-1])

@@ -100,7 +100,7 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
 @pytest.mark.parametrize(("fits", "said"), [(True, "are copied to the GPU"), (False, "do not fit into the memory of the GPU")])
 def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.MonkeyPatch, fits: bool, said: str) -> None:
     """Without a GPU, by a device that says that it is one."""
-    pipeline = importlib.import_module("onceforall.pipeline.train")
+    module = importlib.import_module("onceforall.pipeline.batches")
     run = Run.open(trained)
     own = run.train_batches(run.splits(), 16)
 
@@ -112,9 +112,9 @@ def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.Monke
         def fits(batches: TrainBatches, device: torch.device) -> bool:
             return fits
 
-    monkeypatch.setattr(pipeline, "DeviceBatches", OnTheCpu)
+    monkeypatch.setattr(module, "DeviceBatches", OnTheCpu)
     events: list[dict[str, Any]] = []
-    make = pipeline._batch_maker(own, Compute(torch.device("cuda", 0), "float32"), events.append)
+    make = module.batch_maker(own, Compute(torch.device("cuda", 0), "float32"), events.append)
     assert torch.equal(make(0, 16)[1], own.batch(0, 16)[1])
     (event,) = events
     assert event["event"] == "note"

@@ -52,12 +52,14 @@ def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None
     assert len((two / "test_openings.jsonl").read_text().splitlines()) == 1, "one opening is written down once"
 
 
-def test_train_and_what_cannot_be_shared(tmp_path: Path) -> None:
-    ended = torchrun("train", "digits", "--out", str(tmp_path / "run"), *TRAINING_TEXT, "--scheme", "sandwich", "--sync-norm")
+def test_train_and_what_cannot_be_shared(trained: Path, tmp_path: Path) -> None:
+    arguments = ["train", "digits", "--out", str(tmp_path / "run"), *TRAINING_TEXT, "--scheme", "sandwich", "--from", str(trained)]
+    ended = torchrun(*arguments, "--sync-norm")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("trained: ")
     assert ended.stdout.count("\n") == 1
     assert Run.open(tmp_path / "run").supernet().num_classes == 10
+    assert Run.open(tmp_path / "run").info.origin is not None
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "one process writes"
     odd = [text if text != "32" else "33" for text in TRAINING_TEXT]

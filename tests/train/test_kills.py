@@ -20,7 +20,7 @@ STRIDE = 1 if EXPLORE else 8  # of the operations before which a training is kil
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All of it, in one process that loads torch once and whose forks are killed."""
     script = Path(dying_training.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(script.parent), *sys.path])}
     command = [sys.executable, str(script), str(tmp_path_factory.mktemp("killed")), "0", str(STRIDE)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -36,6 +36,10 @@ def test_before_every_operation_on_a_file(found: dict[str, Any]) -> None:
 def test_in_every_phase(found: dict[str, Any]) -> None:
     assert found["kills"].keys() == SCHEMES.keys()
     assert found["kills"]["progressive_shrinking"] > 5
+
+
+def test_while_fine_tuning(found: dict[str, Any]) -> None:
+    assert found["tuned"] > 8
 
 
 def test_a_full_disk(found: dict[str, Any]) -> None:

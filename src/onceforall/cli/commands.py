@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..readable import milliseconds, percent
-from .completion import one_of, several_of
+from .completion import one_of, run_folders, several_of
 from .options import (
     CPU,
     Devices,
@@ -42,6 +42,10 @@ __all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
+    from_run: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Start from its weights, with a new head.", autocompletion=run_folders),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.", autocompletion=one_of("preset")),
@@ -85,6 +89,7 @@ def train(
         run = call(
             data,
             out=out,
+            from_run=from_run,
             preset=preset,
             space=None if space is None else space_arguments(space),
             scheme=scheme,
@@ -173,6 +178,7 @@ def specialise(
         typer.Option(metavar="FORMATS", help="Such as onnx,onnx-int8, see docs/export.md.", autocompletion=several_of("format")),
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
+    finetune: Annotated[int, typer.Option(metavar="EPOCHS", min=0, help="Train each on its own before export.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload what is proven to the Hugging Face Hub.")] = None,
     license: Annotated[str | None, typer.Option(metavar="NAME", help="Of the weights, for the card: apache-2.0.")] = None,
@@ -184,26 +190,32 @@ def specialise(
     from ..pipeline.specialise import specialise as call
 
     budgets = budgets_of(latency, macs, params, memory, flash, ram)
-    results = call(
-        run,
-        budgets,
-        device=devices,
-        export=[name.strip() for name in export.split(",")],
-        out=out,
-        finalists=finalists,
-        seed=seed,
-        max_drop=max_drop,
-        license=license,
-        push_to_hub=push_to_hub,
-        on_step=tell,
-        on_result=lambda result: None if as_json else print(_line(result), flush=True),
-    )
+    with TrainView(stderr()) as view, stopping(view) as should_stop:
+        results = call(
+            run,
+            budgets,
+            device=devices,
+            export=[name.strip() for name in export.split(",")],
+            out=out,
+            finalists=finalists,
+            seed=seed,
+            max_drop=max_drop,
+            finetune=finetune,
+            license=license,
+            push_to_hub=push_to_hub,
+            on_step=view.step,
+            on_result=lambda result: None if as_json else print(_line(result), flush=True),
+            on_event=view,
+            should_stop=should_stop,
+        )
     if as_json:
         print(json.dumps([_record(r) for r in results]))
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directory; several are compared.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Run directory; several are compared.", autocompletion=run_folders)
+    ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Instead of report.html in RUN.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -235,10 +247,17 @@ def demo(
 
 
 def _record(r: Any) -> dict[str, Any]:
-    files = [asdict(file) for file in r.files]
-    return {"folder": str(r.folder), "test": asdict(r.test), "latency": asdict(r.timing), "files": files, "pushed": r.pushed}
+    return {
+        "folder": str(r.folder),
+        "test": asdict(r.test),
+        "latency": asdict(r.timing),
+        "files": [asdict(file) for file in r.files],
+        "finetuned": None if r.finetuned is None else asdict(r.finetuned),
+        "pushed": r.pushed,
+    }
 
 
 def _line(r: Any) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
-    return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}"
+    tuned = "" if r.finetuned is None else f"; {r.finetuned}"
+    return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"

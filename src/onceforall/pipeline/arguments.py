@@ -38,17 +38,18 @@ def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     """
     if run.info.imported is not None:
         raise TrainingError(
-            f"{run.folder} holds imported weights ({run.info.imported.name}), which cannot be trained further yet: choose another "
-            "--out"
+            f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
+            f"ofa train {data} --from {run.folder} --out NEW"
         )
     source = run.require_images().source
     if source not in (data, lasting(data)):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
-    first, own = run.info.arguments, {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False}
+    first, own = {"from_run": None, **run.info.arguments}, {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False}
     for name, value in json.loads(json.dumps(given)).items():
         if name in first and value not in (None, own.get(name), first[name]):
+            option = name.removesuffix("_run")
             raise TrainingError(
-                f"{run.folder} was started with {name} {first[name]}, not {value}: resume without it, or choose another --out"
+                f"{run.folder} was started with {option} {first[name]}, not {value}: resume without it, or choose another --out"
             )
 
 

@@ -56,12 +56,13 @@ def confirmed(
     return candidate, timing
 
 
-def given(searcher: Searcher, budget: Budget, arch: Arch) -> tuple[Candidate, Timing]:
+def given(searcher: Searcher, budget: Budget, arch: Arch, *, on_step: Callable[[str], None]) -> tuple[Candidate, Timing]:
     """One network, measured; the shortest of up to `CONFIRMATIONS` times counts.
 
     Raises:
         DeviceError: it takes longer than its budget by more than the tolerance.
     """
+    on_step("measuring the network")
     searcher.run.space.check(arch)
     (candidate,), timing = searcher.measure([arch]), searcher.time(arch)
     if budget.latency_ms is not None:

@@ -122,5 +122,5 @@ def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path
     if len(names) != supernet.num_classes:
         raise DataError(
             f"{data} has {len(names):,} classes, the weights in {path} tell {supernet.num_classes:,} apart: give images of those, "
-            "in their order; training a classifier for others is not there yet (without --data, what needs no images works)"
+            f"in their order; for others import without --data, then ofa train {data} --from RUN"
         )

@@ -1,11 +1,12 @@
 """What run.json says."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..data import CACHE_GB
 
-__all__ = ["DataInfo", "Imported", "RunInfo"]
+__all__ = ["DataInfo", "Imported", "Origin", "RunInfo"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,21 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a training started from: a run's folder, the source of its weights, their hash, and whether the classifier was taken."""
+
+    folder: str
+    source: str
+    weights: str
+    classifier: bool
+
+    def __str__(self) -> str:
+        """In words, without the path."""
+        head = "with its classifier" if self.classifier else "with a new classifier"
+        return f"{Path(self.folder).name} ({self.source}; weights {self.weights[:12]}), {head}"
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What run.json holds.
 
@@ -50,6 +66,7 @@ class RunInfo:
         environment: see `environment`.
         arguments: of the first start, to compare with those of a resume.
         imported: None if the weights are trained here.
+        origin: the run whose weights the training started from; None if from random ones.
     """
 
     space: dict[str, Any]
@@ -63,19 +80,27 @@ class RunInfo:
     environment: dict[str, Any]
     arguments: dict[str, Any] = field(default_factory=dict)
     imported: Imported | None = None
+    origin: Origin | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where the weights come from, if not from a training that began with random ones."""
+        imported = () if self.imported is None else (f"The supernet's weights were imported: {self.imported}.",)
+        return imported if self.origin is None else (*imported, f"The supernet's training started from {self.origin}.")
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunInfo":
-        """From what `asdict` gave, as JSON. Files from before there were imports have no "imported".
+        """From what `asdict` gave, as JSON. Older files have no "imported" or "origin".
 
         Raises:
             TypeError, KeyError, ValueError: it is not that.
         """
-        given, imported = data["data"], data.get("imported")
+        given, imported, origin = data["data"], data.get("imported"), data.get("origin")
         read = {
             "classes": tuple(data["classes"]),
             "data": None if given is None else DataInfo(**given),
             "imported": None if imported is None else Imported(**imported),
+            "origin": None if origin is None else Origin(**origin),
         }
         info = cls(**{**data, **read})
         if info.imported is None and (info.data is None or info.augment is None):

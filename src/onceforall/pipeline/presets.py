@@ -1,15 +1,16 @@
 """Presets: a space and a way to train it, by name, for a kind of data and a budget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data import Augment
+from ..errors import TrainingError
 from ..space import Space
 from ..spaces import space as make_space
 from ..train import SCHEMES, Recipe, Schedule
 
-__all__ = ["PRESETS", "Preset"]
+__all__ = ["PRESETS", "Preset", "choose_preset"]
 
 
 @dataclass(frozen=True)
@@ -162,3 +163,22 @@ PRESETS: dict[str, Preset] = {
         options={"alphanet": {"warmup": 5 / 360}},
     ),
 }
+
+
+def choose_preset(name: str, scheme: str | None = None, batch_size: int | None = None, rate: float | None = None) -> Preset:
+    """A preset with some parts replaced, where they are given.
+
+    Raises:
+        TrainingError: an unknown preset or scheme, or a value that a recipe cannot have.
+    """
+    if name not in PRESETS:
+        raise TrainingError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    if scheme is not None and scheme not in SCHEMES:
+        raise TrainingError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
+    return replace(
+        preset,
+        scheme=scheme or preset.scheme,
+        recipe=preset.recipe if batch_size is None else replace(preset.recipe, batch_size=batch_size),
+        rate=preset.rate if rate is None else rate,
+    )

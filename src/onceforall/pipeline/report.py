@@ -116,6 +116,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         resume=resume,
         weights=None if run.info.imported is None else str(run.info.imported),
         predictor=_unchecked(run),
+        origin=None if run.info.origin is None else str(run.info.origin),
     )
 
 

@@ -6,11 +6,13 @@ problems.jsonl        images that were left out                              tra
 metrics.jsonl         losses and validations, a JSON record a line           train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
+start.safetensors     the weights that it started from, with --from          train
 supernet.safetensors  the trained weights                                    train, import
 evaluations.jsonl     accuracies asked for                                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
 specialised/NAME/     networks to take home                                  specialise
+finetuned/NAME-KEY/   the choice and checkpoints until it is taken home      specialise
 report.html                                                                  report
 original.pth          the weights under the original's names                 export-original
 test_openings.jsonl   when and what for the test images were opened
@@ -18,7 +20,7 @@ test_openings.jsonl   when and what for the test images were opened
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +52,7 @@ from .info import DataInfo, RunInfo
 __all__ = ["Run"]
 
 FORMAT = "onceforall.run/1"
-BEGINNINGS = frozenset({"schedule.json", "problems.jsonl"})  # written before run.json
+BEGINNINGS = frozenset({"schedule.json", "problems.jsonl", "start.safetensors"})  # written before run.json
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
 EVALUATION_BATCH = 256
@@ -83,8 +85,18 @@ class Run:
                 raise FileError(f"{folder}: cannot be made or written, because {there} cannot: choose another --out")
 
     @classmethod
-    def create(cls, folder: Path, info: RunInfo, *, schedule: Schedule, problems: Sequence[Problem]) -> "Run":
+    def create(
+        cls,
+        folder: Path,
+        info: RunInfo,
+        *,
+        schedule: Schedule,
+        problems: Sequence[Problem],
+        start: Mapping[str, Tensor] | None = None,
+    ) -> "Run":
         """Start the run directory of a training. run.json is written last, so that what has it is whole.
+
+        `start` is the weights to start from, if not random ones.
 
         Raises:
             FileError: the folder holds something else, or cannot be written.
@@ -92,6 +104,8 @@ class Run:
         cls.require_free(folder)
         make_folder(folder)
         write_text(folder / "schedule.json", schedule.to_json())
+        if start is not None:
+            save_tensors(folder / "start.safetensors", start, {})
         run = cls(folder, info)
         run.save_info(problems)
         return run
@@ -203,6 +217,15 @@ class Run:
         images = splits.open_test(purpose)
         append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
         return images
+
+    def start(self) -> dict[str, Tensor]:
+        """The weights that a training with an origin starts from.
+
+        Raises:
+            FileError: they are gone.
+            CheckpointError: they are damaged.
+        """
+        return load_tensors(self.folder / "start.safetensors")[0]
 
     def save_supernet(self, supernet: Supernet) -> None:
         """Write the trained weights."""

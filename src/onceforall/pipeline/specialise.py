@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..arch import Arch
-from ..calibrate import Accuracy
+from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
 from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable
 from ..files import make_folder, writable, write_json
 from ..latency import Timing, measure_onnx
+from ..train.schedule import whole
 from .choose import confirmed, given, name_of
-from .evaluate import calibrated
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
+from .finetune import Finetuned, Finetuning
 from .run import Run
 from .search import Budget, Candidate, Searcher
 from .through_files import measure_files
 
 __all__ = ["Specialised", "specialise"]
 
+Event = dict[str, Any]
 MAX_DROP = 2.0
 
 
@@ -33,6 +37,7 @@ class Specialised:
     timing: Timing
     files: tuple[FileRow, ...] = ()
     pushed: str | None = None  # address on the Hugging Face Hub
+    finetuned: Finetuned | None = None
 
 
 def specialise(
@@ -49,8 +54,11 @@ def specialise(
     name: str | None = None,
     license: str | None = None,
     push_to_hub: str | None = None,
+    finetune: int = 0,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Specialised]:
     """Find, export and prove one network for each device and budget, on a run with profiles and a predictor.
 
@@ -68,8 +76,11 @@ def specialise(
         license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
         push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
             with the name of its folder added.
+        finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
+        on_event: gets progress of the fine-tuning, as `ofa train` shows it.
+        should_stop: asked after every step of the fine-tuning; True stops with a checkpoint.
 
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
@@ -82,6 +93,7 @@ def specialise(
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     if not 0 <= max_drop <= 100:
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
+    whole("--finetune", finetune, 0)
     run = Run.open(folder)
     run.require_images()
     for format in export:
@@ -103,13 +115,16 @@ def specialise(
     results = []
     for each, budget, own in jobs:
         target = place / own
+        tuning = Finetuning(each, own, budget, epochs=finetune, seed=seed, on_event=on_event, should_stop=should_stop)
         if arch is None:
-            chosen, timing = confirmed(each, budget, finalists=finalists, seed=seed, on_step=on_step)
+            choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
-            on_step("measuring the network")
-            chosen, timing = given(each, budget, arch)
+            choose = partial(given, each, budget, arch, on_step=on_step)
+        chosen, timing = tuning.choose(choose)
+        ready, tuned = tuning.finish(chosen, on_step)
         on_step(f"exporting and proving {target.name}")
-        results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license))
+        results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned))
+        tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
         results[i] = replace(results[i], pushed=push(results[i].folder, repo))
@@ -127,11 +142,12 @@ def _take_home(
     export: Sequence[str],
     max_drop: float,
     license: str | None,
+    ready: Calibrated,
+    tuned: Finetuned | None,
 ) -> Specialised:
     table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
     data = Path(run.require_images().source).name
-    ready = calibrated(run, searcher.supernet, arch, splits)
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
     formats = list(dict.fromkeys(("pytorch", *export)))
     found: list[tuple[Accuracy, Timing, list[FileRow]]] = []
@@ -164,7 +180,7 @@ def _take_home(
             made_with=[str(run.info.environment["command"])],
             files=rows,
             license=license,
-            notes=[f"The supernet's weights were imported: {run.info.imported}."] if run.info.imported else [],
+            notes=[*run.info.notes, *(tuned.notes if tuned else ())],
         )
 
     shares = {} if table is None else latency_shares(table, arch)
@@ -179,7 +195,7 @@ def _take_home(
         images=proof_images(run, splits, arch.resolution),
         measure=measure,
         shares=shares,
-        supernet=searcher.supernet,
+        supernet=None if tuned and tuned.taken else searcher.supernet,
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
     )
     accuracy, timing, rows = found[0]
@@ -192,11 +208,12 @@ def _take_home(
             "budget": asdict(budget),
             "shares": shares,
             "predicted_top1": chosen.predicted_top1,
-            "held_out_top1": chosen.accuracy.top1,
+            "held_out_top1": (tuned.held_out if tuned else chosen.accuracy).top1,
             "predicted_ms": chosen.predicted_ms,
             "test": asdict(accuracy),
             "latency": asdict(timing),
             "files": [asdict(row) for row in rows],
+            "finetuned": None if tuned is None else asdict(tuned),
         },
     )
-    return Specialised(target, budget, chosen, accuracy, timing, tuple(rows))
+    return Specialised(target, budget, chosen, accuracy, timing, tuple(rows), finetuned=tuned)

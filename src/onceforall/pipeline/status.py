@@ -15,6 +15,7 @@ from ..latency import Device, LatencyTable, list_devices
 from ..readable import amount, duration, milliseconds, percent
 from ..train import Schedule
 from ..train.checkpoint import digest_of
+from .finetune import unfinished
 from .predictor import checks
 from .run import Run
 
@@ -88,7 +89,8 @@ def _run(run: Run) -> Iterator[Part]:
     left_out = len(read_lines(run.folder / "problems.jsonl"))
     problems = f"; {left_out} unreadable images left out (problems.jsonl)" if left_out else ""
     space = f"{run.space.family}, {amount(run.space.count())} networks"
-    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{problems}")
+    origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
+    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}")
 
 
 def _training(run: Run) -> Iterator[Part]:
@@ -223,6 +225,7 @@ def _networks(run: Run) -> Iterator[Part]:
             yield Part("network", "done", text) if there else Part("network", "missing", f"{text}; its folder is not there")
         except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             yield Part("network", "damaged", f"{path}: {_line(error)}".replace(f"{path}: {path}: ", f"{path}: "))
+    yield from (Part("network", "unfinished", text) for text in unfinished(run))
 
 
 def _report(run: Run) -> Iterator[Part]:

@@ -16,7 +16,7 @@ from ..export import FORMATS, FileRow
 from ..latency import Device, Timing, measure
 from .run import Run
 
-__all__ = ["SLACK", "measure_files", "require_same", "require_small_drop"]
+__all__ = ["SLACK", "measure_files", "require_same", "require_small_drop", "torch_threads"]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 PATIENCE_S = 4.0  # for narrow intervals of the files' latencies

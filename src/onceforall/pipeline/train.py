@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..data import CACHE_GB, DeviceBatches, Splits, TrainBatches
-from ..errors import TrainingError
+from ..data import CACHE_GB, Splits
 from ..files import locked, read_text
 from ..space import Space
 from ..supernet import Supernet
-from ..train import SCHEMES, Recipe, Schedule, Settings, World
+from ..train import Schedule, Settings, World
 from ..train import train as follow
 from ..train.checkpoint import latest
+from ..train.state import load_weights
 from .arguments import check_numbers, compute_of, note_differences, require_same, settings_of
+from .batches import batch_maker
 from .budget import epochs_within, validate_every
 from .compute import Compute, choose_compute
 from .environment import environment
@@ -28,9 +28,10 @@ from .evaluate import measure
 from .images import open_images
 from .info import RunInfo
 from .metrics import forget_after, metrics_writer
-from .presets import PRESETS, Preset
+from .presets import choose_preset
 from .run import Run
 from .teacher import load_teacher, require_same_teacher, taught_by_another, teacher_digest
+from .transfer import going_on, open_origin, origin_of, preset_for, recipe_of, transferred
 
 __all__ = ["train"]
 
@@ -43,6 +44,7 @@ def train(
     data: str,
     *,
     out: Path,
+    from_run: Path | None = None,
     preset: str | None = None,
     space: Mapping[str, Any] | None = None,
     scheme: str | None = None,
@@ -70,7 +72,9 @@ def train(
     Args:
         data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`.
         out: the run directory to make, or to go on with if `resume`.
-        preset: name in `PRESETS`; None takes "digits" for the digits and "imagenette-60m" for everything else.
+        from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
+            names of the classes are the same.
+        preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
@@ -100,6 +104,7 @@ def train(
     """
 
     given = {
+        "from_run": None if from_run is None else str(Path(from_run).expanduser().resolve()),
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "teacher": teacher,
         "epochs": epochs, "budget_s": budget_s,
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
@@ -152,10 +157,13 @@ def _begin(
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
     check_numbers(seed=seed, epochs=epochs, budget_s=budget_s)
+    origin = None if given["from_run"] is None else open_origin(given["from_run"], out)
     Run.require_free(out)
-    name = given["preset"] or ("digits" if data == "digits" else "imagenette-60m")
-    chosen = _preset(name, given["scheme"], given["batch_size"], given["rate"])
-    made = chosen.space(given["space"] or {})
+    name = given["preset"] or (recipe_of(origin) if origin else "digits" if data == "digits" else "imagenette-60m")
+    chosen = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])
+    if origin is not None:
+        chosen = preset_for(origin, chosen, given)
+    made = chosen.space(given["space"] or {}) if origin is None else origin.space
     size = ceil(made.resolutions[-1] / chosen.crop_share)
     opened, splits = open_images(
         data, size=size, holdout=given["holdout"], seed=seed, limit=given["limit"], cache_gb=cache_gb, on_event=on_event
@@ -171,6 +179,7 @@ def _begin(
         preset=name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments={**given, "precision": compute.precision},
+        origin=None if origin is None else origin_of(origin, splits.classes),
     )
     teacher = None
     if given["teacher"] is not None:
@@ -178,7 +187,7 @@ def _begin(
         info = replace(info, arguments={**info.arguments, "teacher_sha256": teacher_digest(given["teacher"])})
 
     def schedule(steps: int) -> Schedule:
-        own = chosen.schedule(made, steps)
+        own = chosen.schedule(made, steps) if origin is None else going_on(chosen.schedule(made, steps))
         return own if teacher is None else taught_by_another(own)
 
     run = Run(out, info)  # on the disk when everything about it is known
@@ -189,14 +198,17 @@ def _begin(
             budget_s,
             supernet,
             schedule,
-            _batch_maker(batches, compute),
+            batch_maker(batches, compute),
             lambda: _validate(run, supernet, run.space, splits, world),
             batches_per_epoch=batches.batches_per_epoch,
             compute=compute,
             teacher=teacher,
         )
     steps = round((chosen.epochs if epochs is None else epochs) * batches.batches_per_epoch)
-    return Run.create(out, info, schedule=schedule(steps), problems=splits.problems), splits
+    start = None
+    if origin is not None and info.origin is not None:
+        start = transferred(origin.supernet(), _fresh(run), classifier=info.origin.classifier)
+    return Run.create(out, info, schedule=schedule(steps), problems=splits.problems, start=start), splits
 
 
 def _follow(
@@ -220,12 +232,15 @@ def _follow(
     with locked(out) if world.leads else nullcontext():
         saved = latest(out / "checkpoints")
         start = saved.step if saved else 0
-        make = _batch_maker(batches, compute, on_event)
+        make = batch_maker(batches, compute, on_event)
         if world.leads:
             forget_after(out / "metrics.jsonl", start)
             on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
         world.wait()
-        supernet = _fresh(run).to(compute.device)
+        supernet = _fresh(run)
+        if saved is None and run.info.origin is not None:
+            load_weights(supernet, run.start())
+        supernet = supernet.to(compute.device)
         every = validate_every(schedule.steps, batches.batches_per_epoch)
         follow(
             supernet,
@@ -261,34 +276,8 @@ def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world:
     return records
 
 
-def _preset(name: str, scheme: str | None, batch_size: int | None, rate: float | None) -> Preset:
-    if name not in PRESETS:
-        raise TrainingError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    preset = PRESETS[name]
-    if scheme is not None and scheme != preset.scheme:
-        if scheme not in SCHEMES:
-            raise TrainingError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
-        preset = replace(preset, scheme=scheme)
-    recipe: Recipe = preset.recipe if batch_size is None else replace(preset.recipe, batch_size=batch_size)
-    return replace(preset, recipe=recipe, rate=preset.rate if rate is None else rate)
-
-
 def _fresh(run: Run) -> Supernet:
     """A supernet with initial weights drawn from the run's seed, torch's own generator being left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.info.seed)
         return Supernet(run.space, run.num_classes)
-
-
-def _batch_maker(
-    batches: TrainBatches, compute: Compute, on_event: Callable[[Event], None] = lambda event: None
-) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-    """Batches by step and resolution, made on the GPU where it has room for the images."""
-    if compute.device.type != "cuda":
-        return batches.batch
-    size = f"the training images ({len(batches.images.store.pixels) / 1e9:.2g} GB)"
-    if not DeviceBatches.fits(batches, compute.device):
-        on_event({"event": "note", "text": f"{size} do not fit into the memory of the GPU: batches are made on the CPU"})
-        return batches.batch
-    on_event({"event": "note", "text": f"{size} are copied to the GPU: batches are made there"})
-    return DeviceBatches(batches, compute.device).batch

@@ -1,5 +1,6 @@
 """Training: schedules, strategies, the loop and its checkpoints."""
 
+from .finetune import finetune, finetuning
 from .loop import Settings, train
 from .losses import DIVERGENCES
 from .schedule import Phase, Recipe, Schedule
@@ -18,6 +19,8 @@ __all__ = [
     "Schedule",
     "Settings",
     "World",
+    "finetune",
+    "finetuning",
     "progressive_shrinking",
     "train",
     "train_step",

@@ -37,7 +37,7 @@ def validated(validate: Callable[[], list[Event]], state: State, world: World) -
             own = validate()
         except StatisticsError as error:
             failure = str(error)
-    state.supernet.train()
+    state.network.train()
     parts = world.gather((own, failure))
     turns = range(max(len(records) for records, _ in parts))
     records = [records[turn] for turn in turns for records, _ in parts if turn < len(records)]

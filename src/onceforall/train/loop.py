@@ -5,8 +5,7 @@ a resume are those of an uninterrupted run.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StoppedError, TrainingError
+from ..nn.sorting import sort_channels
 from ..ops import Add, Norm
 from ..space import Space
 from ..supernet import Supernet
@@ -23,7 +23,7 @@ from . import checkpoint
 from .guard import collapsed, diverged, validated
 from .schedule import Phase, Schedule, learning_rate, whole
 from .state import State, frozen_teacher
-from .step import PRECISIONS, choose, train_step
+from .step import PRECISIONS, choose, onto, torch_seed, train_step
 from .strategies import STRATEGIES, at_resolution
 from .world import World
 
@@ -164,7 +164,7 @@ def train(
         if within == 0:
             report("phase", steps=phase.steps, rate=phase.rate)
             if phase.sort is not None:
-                state.sort(phase.sort)
+                sort_channels(supernet, phase.sort, along=state.ema)
             if phase.cosine[0] == 0:
                 state.renew_optimizer()
         guide = teacher if phase.distil and phase.teacher == "external" else None
@@ -179,10 +179,10 @@ def train(
         if not settings.same_archs and world.rank > 0:
             rng = np.random.default_rng([settings.seed, state.step, world.rank])
             groups = at_resolution(STRATEGIES[phase.strategy](space, phase.subnets, rng), resolution)
-        images, labels = (_onto(tensor, device) for tensor in batches(state.step, resolution))
+        images, labels = (onto(tensor, device) for tensor in batches(state.step, resolution))
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
-        with _torch_seed(settings.seed, state.step, world.rank, device):
+        with torch_seed(settings.seed, state.step, world.rank, device):
             recent.append(
                 train_step(
                     supernet,
@@ -234,13 +234,6 @@ def train(
     state.finish()
 
 
-def _onto(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; from pinned memory, a copy to a GPU does not hold up this process."""
-    if device.type == "cuda" and not tensor.is_cuda:
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
 def _zero_residuals(supernet: Supernet) -> None:
     """Batch norms that end the branch around which a shortcut goes start at zero (Goyal et al., 2017)."""
     for segment in supernet.space.lower(supernet.space.largest(), supernet.num_classes).segments:
@@ -248,17 +241,3 @@ def _zero_residuals(supernet: Supernet) -> None:
         for op in segment.ops:
             if isinstance(op, Add) and op.inputs[1] in norms:
                 nn.init.zeros_(supernet.get_parameter(f"{segment.name}.{op.inputs[1]}.weight"))
-
-
-@contextmanager
-def _torch_seed(seed: int, step: int, rank: int, device: torch.device) -> Iterator[None]:
-    """Torch's own generators, used by dropout, are functions of (seed, step, rank) inside, and untouched outside."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        words = [seed, step, 1] if rank == 0 else [seed, step, 1, rank]
-        number = np.random.default_rng(words).integers(2**62).item()
-        torch.default_generator.manual_seed(number)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(number)
-        yield

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..nn.layers import SynchronisedNorm
-from ..nn.sorting import sort_channels
 from ..nn.static import put
 from ..supernet import Supernet
 from . import checkpoint
@@ -22,7 +21,7 @@ FACTS = ("seconds", "rate_factor", "rollbacks", "best_top1")
 
 
 class State:
-    """Weights, optimiser, running mean of the weights, and counters.
+    """Weights of a supernet or another network, optimiser, running mean of the weights, and counters.
 
     Attributes:
         step: optimiser steps done.
@@ -32,21 +31,17 @@ class State:
         best_top1: of the largest network in any validation.
     """
 
-    def __init__(self, supernet: Supernet, schedule: Schedule) -> None:
-        self.supernet, self.schedule = supernet, schedule
+    def __init__(self, network: nn.Module, schedule: Schedule) -> None:
+        self.network, self.schedule = network, schedule
         self.step, self.seconds, self.rate_factor, self.rollbacks, self.best_top1 = 0, 0.0, 1.0, 0, 0.0
-        self.optimizer = new_optimizer(supernet, schedule.recipe)
+        self.optimizer = new_optimizer(network, schedule.recipe)
         self.ema: dict[str, Tensor] = {}
         if schedule.recipe.ema:
-            self.ema = {name: p.detach().clone() for name, p in supernet.named_parameters()}
+            self.ema = {name: p.detach().clone() for name, p in network.named_parameters()}
 
     def renew_optimizer(self) -> None:
         """Forget momentum, as at the start of a phase."""
-        self.optimizer = new_optimizer(self.supernet, self.schedule.recipe)
-
-    def sort(self, trained: int) -> None:
-        """Sort channels by importance, see `sort_channels`; the running mean follows."""
-        sort_channels(self.supernet, trained, along=self.ema)
+        self.optimizer = new_optimizer(self.network, self.schedule.recipe)
 
     def set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -57,25 +52,25 @@ class State:
         if self.ema:
             decay = min(self.schedule.recipe.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
-                torch._foreach_lerp_(list(self.ema.values()), list(self.supernet.parameters()), 1 - decay)
+                torch._foreach_lerp_(list(self.ema.values()), list(self.network.parameters()), 1 - decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the supernet has the running mean of the weights, if there is one."""
-        weights = {name: p.detach().clone() for name, p in self.supernet.named_parameters()} if self.ema else {}
-        copy_into(self.supernet, self.ema)
+        """Inside, the network has the running mean of the weights, if there is one."""
+        weights = {name: p.detach().clone() for name, p in self.network.named_parameters()} if self.ema else {}
+        copy_into(self.network, self.ema)
         try:
             yield
         finally:
-            copy_into(self.supernet, weights)
+            copy_into(self.network, weights)
 
     def finish(self) -> None:
-        """Give the supernet the weights to keep."""
-        copy_into(self.supernet, self.ema)
+        """Give the network the weights to keep."""
+        copy_into(self.network, self.ema)
 
     def finite(self) -> bool:
         """Whether all weights are; reads from the device once."""
-        return bool(torch.stack([p.isfinite().all() for p in self.supernet.parameters()]).all())
+        return bool(torch.stack([p.isfinite().all() for p in self.network.parameters()]).all())
 
     def save(self, folder: Path, *, good: bool) -> None:
         """Write a checkpoint; a good one is one to go back to.
@@ -83,9 +78,9 @@ class State:
         Raises:
             FileError: it cannot be written; earlier ones are still there.
         """
-        tensors = {f"model.{name}": value for name, value in self.supernet.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
-        for name, parameter in self.supernet.named_parameters():
+        for name, parameter in self.network.named_parameters():
             if parameter in self.optimizer.state:  # parameters that were not trained yet have none
                 state = self.optimizer.state[parameter]
                 tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
@@ -101,7 +96,7 @@ class State:
         """
         if Schedule.from_json(saved.facts["schedule"]) != self.schedule:
             raise CheckpointError("the checkpoint belongs to another schedule: resume with the arguments of the first start")
-        load_weights(self.supernet, part_of(saved.tensors, "model."))
+        load_weights(self.network, part_of(saved.tensors, "model."))
         self.step = saved.step
         self.seconds = float(saved.facts["seconds"])
         self.rate_factor = float(saved.facts.get("rate_factor", 1.0))
@@ -110,7 +105,7 @@ class State:
         for name, value in part_of(saved.tensors, "ema.").items():
             self.ema[name].copy_(value)
         self.renew_optimizer()
-        parameters = dict(self.supernet.named_parameters())
+        parameters = dict(self.network.named_parameters())
         for name, value in part_of(saved.tensors, "optimizer.").items():
             owner, key = name.split("/")
             parameter = parameters[owner]
@@ -162,10 +157,10 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
     return teacher.requires_grad_(False).train()
 
 
-def new_optimizer(supernet: Supernet, recipe: Recipe) -> torch.optim.Optimizer:
+def new_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """SGD or AdamW, with weight decay on weights and kernel matrices only."""
-    decayed = [p for p in supernet.parameters() if p.ndim > 1]
-    others = [p for p in supernet.parameters() if p.ndim <= 1]
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

@@ -1,0 +1,261 @@
+"""`ofa specialise --finetune`: what happens between the choice of a network and its export.
+
+finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints until the network is in its place, so that the same
+command goes on with the same network after any interruption.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..accuracy import AccuracyRow
+from ..arch import Arch
+from ..calibrate import Calibrated, evaluate, recalibrate
+from ..data import Augment, Splits, TrainBatches
+from ..errors import CheckpointError, FileError, StatisticsError, StoppedError, TrainingError
+from ..files import busy, locked, make_folder, read_json, read_text, reading_or_writing, write_json
+from ..latency import Timing
+from ..readable import duration, percent
+from ..supernet import Supernet
+from ..train import Recipe, Schedule, finetuning
+from ..train import finetune as follow
+from ..train.checkpoint import latest
+from .batches import batch_maker
+from .compute import choose_compute
+from .evaluate import calibrated
+from .presets import PRESETS
+from .run import Run
+from .search import Budget, Candidate, Searcher
+
+__all__ = ["Finetuned", "Finetuning", "unfinished"]
+
+Event = dict[str, Any]
+FOLDER = "finetuned"
+RATE_SHARE = 0.25  # of the peak learning rate that the supernet was trained with
+IMPORTED = PRESETS["imagenet-ofa"]  # what the authors' weights were trained with
+BATCH = 64  # at most, for those, with a rate in proportion
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Accuracy on held-out images: top-1 as a fraction, and of how many images."""
+
+    top1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning has done to a network.
+
+    Args:
+        epochs: over the training images.
+        before: accuracy on held-out images.
+        after: the same, with the fine-tuned weights; None if the training diverged.
+        taken: the fine-tuned network is the one to take home, because it is not worse on the held-out images.
+    """
+
+    epochs: int
+    before: HeldOut
+    after: HeldOut | None
+    taken: bool
+
+    def __str__(self) -> str:
+        """In words."""
+        after = "diverged" if self.after is None else f"{percent(self.after.top1)} after"
+        images = f"({self.before.images:,} images)"
+        kept = "" if self.taken else ": the network before is kept"
+        return f"fine-tuned, {self.epochs} epochs: held-out top-1 {percent(self.before.top1)} before, {after} {images}{kept}"
+
+    @property
+    def held_out(self) -> HeldOut:
+        """Of the network that is taken."""
+        return self.after if self.taken and self.after is not None else self.before
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the card."""
+        text = f"{str(self)[0].upper()}{str(self)[1:]}."
+        if not self.taken:
+            return (text,)
+        proof = "The files are compared with the fine-tuned network alone: the sub-network inside the supernet has other weights."
+        return f"{text} The largest sub-network was the teacher.", proof
+
+
+class Finetuning:
+    """One network of a run, from its choice to its export. With 0 epochs nothing is trained.
+
+    Args:
+        searcher: of the run, with its supernet and images.
+        name: of the network's folder.
+        budget: that the network keeps.
+        epochs: over the training images.
+        seed: of the search, the batches and dropout.
+        on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
+        should_stop: asked after every step; True stops with a checkpoint.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        name: str,
+        budget: Budget,
+        *,
+        epochs: int,
+        seed: int,
+        on_event: Callable[[Event], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.run, self.searcher, self.name, self.budget = searcher.run, searcher, name, budget
+        self.epochs, self.seed, self.on_event, self.should_stop = epochs, seed, on_event, should_stop
+
+    @cached_property
+    def recipe(self) -> tuple[Recipe, Augment, float, int]:
+        """How the supernet was trained, the learning rate for a network of its own, and the first batch that it has not seen."""
+        path = self.run.folder / "schedule.json"
+        if self.run.augment is None or not path.exists():
+            batch = min(BATCH, len(self.searcher.splits.train))
+            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
+            return replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, RATE_SHARE * rate, 0
+        schedule = Schedule.from_json(read_text(path))
+        return schedule.recipe, self.run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps
+
+    @cached_property
+    def batches(self) -> TrainBatches:
+        """Those of the training, after its last one."""
+        recipe, augment, *_ = self.recipe
+        seed = self.run.info.seed + self.seed
+        return TrainBatches(self.searcher.splits.train, recipe.batch_size, seed, augment, self.run.preprocessing)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """What is followed."""
+        recipe, _, rate, _ = self.recipe
+        return finetuning(self.epochs * self.batches.batches_per_epoch, rate=rate, recipe=recipe)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of the choice and the checkpoints, for these weights, limits and settings."""
+        told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
+        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
+        return self.run.folder / FOLDER / f"{self.name}-{key}"
+
+    def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
+        """What an interrupted command has chosen, else what `search` finds; its latency may be another the next time.
+
+        Raises:
+            FileError: what was written is damaged.
+        """
+        if not self.epochs:
+            return search()
+        path = self.folder / "choice.json"
+        if path.exists():
+            data = read_json(path)
+            try:
+                candidate = data["candidate"]
+                arch = Arch.from_json(candidate["arch"])
+                parts = {"arch": arch, "accuracy": AccuracyRow(**{**candidate["accuracy"], "arch": arch})}
+                chosen = Candidate(**{**candidate, **parts, "timing": Timing(**candidate["timing"])})
+                self.run.space.check(chosen.arch)
+                self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
+                return chosen, Timing(**data["timing"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise FileError(f"{path}: damaged or edited ({error!r}): remove {self.folder} to start anew") from None
+        chosen, timing = search()
+        make_folder(self.folder)
+        found = {**asdict(chosen), "arch": chosen.arch.to_json()}
+        found["accuracy"]["arch"] = found["arch"]
+        write_json(path, {"candidate": found, "timing": asdict(timing)})
+        return chosen, timing
+
+    def finish(self, chosen: Candidate, on_step: Callable[[str], None]) -> tuple[Calibrated, Finetuned | None]:
+        """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
+
+        Args:
+            chosen: the network.
+            on_step: called with what is being done.
+
+        Raises:
+            StoppedError: on request, after a checkpoint.
+            OnceForAllError: with one line on what is wrong and what to do.
+        """
+        arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
+        if not self.epochs:
+            return calibrated(self.run, supernet, arch, splits), None
+        on_step(f"fine-tuning {self.name} for {self.epochs} epochs")
+        after: Calibrated | None = None
+        with locked(self.folder):
+            try:
+                after = self._trained(supernet, arch, splits, on_step)
+            except StoppedError:
+                raise
+            except (TrainingError, StatisticsError) as error:
+                self.on_event({"event": "note", "text": str(error)})
+        before, tuned_to = HeldOut(chosen.accuracy.top1, chosen.accuracy.images), None
+        if after is not None:
+            found = evaluate(after, self.run.eval_batches(splits.held_out, arch.resolution))
+            tuned_to = HeldOut(found.top1, found.images)
+        taken = tuned_to is not None and tuned_to.top1 >= before.top1
+        tuned = Finetuned(self.epochs, before, tuned_to, taken)
+        self.on_event({"event": "note", "text": str(tuned)})
+        if after is not None and taken:
+            return after, tuned
+        return calibrated(self.run, supernet, arch, splits), tuned
+
+    def forget(self) -> None:
+        """Remove the checkpoints, when the network is in its place."""
+        if not self.epochs:
+            return
+        with reading_or_writing(self.folder):
+            shutil.rmtree(self.folder)
+        with suppress(OSError):  # others are there
+            self.folder.parent.rmdir()
+
+    def _trained(self, supernet: Supernet, arch: Arch, splits: Splits, on_step: Callable[[str], None]) -> Calibrated:
+        compute = choose_compute()
+        teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
+        recipe, _, _, first_step = self.recipe
+        network = supernet.extract(arch, dropout=recipe.dropout).to(compute.device)
+        make = batch_maker(self.batches, compute, self.on_event)
+        try:
+            follow(
+                network,
+                self.schedule,
+                lambda step: make(first_step + step, arch.resolution),
+                folder=self.folder,
+                steps_per_epoch=self.batches.batches_per_epoch,
+                num_classes=self.run.num_classes,
+                teacher=teacher.to(compute.device).requires_grad_(False),
+                seed=self.run.info.seed + self.seed,
+                precision=compute.precision,
+                on_event=self._report,
+                should_stop=self.should_stop,
+            )
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; to fine-tune anew, remove {self.folder}") from None
+        on_step(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
+        plain = supernet.extract(arch)  # without dropout layers that do something in train mode
+        plain.load_state_dict(network.cpu().state_dict())
+        return recalibrate(plain, self.run.calibration_batches(splits, arch.resolution))
+
+    def _report(self, event: Event) -> None:
+        if event["event"] == "epoch":
+            left = "" if event["epoch"] == event["epochs"] else f", {duration(event['remaining_s'])} left"
+            event = {"event": "note", "text": f"epoch {event['epoch']} of {event['epochs']}: loss {event['loss']:.3f}{left}"}
+        self.on_event(event)
+
+
+def unfinished(run: Run) -> Iterator[str]:
+    """A line for each fine-tuning that was interrupted or is going on."""
+    for path in sorted((run.folder / FOLDER).glob("*/choice.json")):
+        folder = path.parent
+        saved = latest(folder)
+        step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
+        state = "is going on" if busy(folder) else "was interrupted, the same ofa specialise goes on with it"
+        yield f"{folder.name}: fine-tuning, step {step:,}{of}, {state}"

@@ -1,0 +1,90 @@
+"""`ofa train --from`: a training that starts from another run's weights, with a new classifier unless the classes are the same."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import FileError, TrainingError
+from ..ops import Linear
+from ..supernet import Supernet
+from ..train import Schedule
+from .info import Origin
+from .presets import Preset
+from .run import Run
+
+__all__ = ["going_on", "open_origin", "origin_of", "preset_for", "recipe_of", "transferred"]
+
+RATE_SHARE = 0.5  # of the preset's peak learning rate
+DEFAULT = "imagenette-60m"  # for weights that were imported
+
+
+def open_origin(folder: str, out: Path) -> Run:
+    """The run to start from.
+
+    Raises:
+        FileError: there is none, it is `out`, its training has not finished, or it is damaged.
+    """
+    run = Run.open(Path(folder))
+    if Path(folder).resolve() == out.resolve():
+        raise FileError(f"{out}: --from and --out are the same folder: choose another --out")
+    run.weights_hash()
+    return run
+
+
+def recipe_of(origin: Run) -> str:
+    """The preset to train with, where none is given."""
+    return origin.info.preset or DEFAULT
+
+
+def preset_for(origin: Run, preset: Preset, given: Mapping[str, Any]) -> Preset:
+    """The preset's recipe for the origin's space, preprocessing and trained weights.
+
+    Raises:
+        TrainingError: the preset or the arguments of the space were given, and describe another space.
+        SpaceError: they describe none.
+    """
+    if (given["preset"] or given["space"]) and preset.space(given["space"] or {}).to_json() != origin.space.to_json():
+        raise TrainingError(
+            f"--from {origin.folder} brings its own space, and --preset or --space describe another: leave them out, or train "
+            "from random weights without --from"
+        )
+    return replace(
+        preset,
+        rate=preset.rate if given["rate"] is not None else RATE_SHARE * preset.rate,
+        recipe=replace(preset.recipe, zero_residual=False),
+        crop_share=origin.info.crop_share,
+    )
+
+
+def going_on(schedule: Schedule) -> Schedule:
+    """The schedule for weights that all sub-networks share already: channels stay in their order."""
+    return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
+
+
+def origin_of(run: Run, classes: Sequence[str]) -> Origin:
+    """What to write down about a training on these classes that starts from the run."""
+    if run.info.imported is not None:
+        source = f"imported: {run.info.imported}"
+    else:
+        source = f"trained on {Path(run.require_images().source).name}"
+    named = run.info.data is not None  # else the names of the classes are placeholders
+    return Origin(str(run.folder.resolve()), source, run.weights_hash(), named and tuple(classes) == run.info.classes)
+
+
+def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
+    """Trained weights by name, and a classifier: the trained one too, or the fresh one, which may be of another class count.
+
+    Args:
+        trained: where all but the classifier comes from.
+        fresh: of the same space.
+        classifier: take the trained one.
+    """
+    weights = trained.state_dict()
+    if classifier:
+        return weights
+    plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
+    heads = tuple(f"{segment.name}.{op.name}." for segment in plan.segments for op in segment.ops if isinstance(op, Linear))
+    return {name: value if name.startswith(heads) else weights[name] for name, value in fresh.state_dict().items()}

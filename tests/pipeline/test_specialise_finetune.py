@@ -1,0 +1,161 @@
+"""`ofa specialise --finetune`: the better network goes home, the card says so, and an interruption loses nothing."""
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from onceforall.calibrate import Accuracy
+from onceforall.cli import run as ofa
+from onceforall.errors import FileError, StoppedError, TrainingError
+from onceforall.export import load
+from onceforall.files import read_json, read_lines
+from onceforall.pipeline import Budget, Run, specialise, status
+from onceforall.pipeline.finetune import Finetuned, Finetuning
+from onceforall.pipeline.search import Searcher
+from onceforall.pipeline.specialise import Specialised
+from onceforall.train.checkpoint import latest
+
+EPOCHS = 8  # of three steps
+
+
+def go(folder: Path, **options: Any) -> Specialised:
+    (result,) = specialise(folder, [Budget()], **{"finalists": 1, "finetune": EPOCHS, **options})
+    return result
+
+
+def weights(result: Specialised) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load(result.folder).state_dict()
+    return state
+
+
+def card(result: Specialised) -> str:
+    return (result.folder / "README.md").read_text()
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "finetuned").glob("*/*"))
+
+
+@pytest.fixture
+def gentle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate at which the tiny run's networks cannot get worse in three steps."""
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "RATE_SHARE", 0.05)
+
+
+def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
+    events: list[dict[str, Any]] = []
+    result = go(run_copy, on_event=events.append)
+    tuned = result.finetuned
+    assert tuned is not None
+    assert tuned.taken
+    assert tuned.after is not None
+    assert tuned.before == result.chosen.accuracy
+    assert tuned.held_out == tuned.after
+    assert tuned.after.loss < tuned.before.loss
+    run = Run.open(run_copy)
+    extracted = run.supernet().extract(result.chosen.arch)
+    assert not torch.equal(weights(result)["head.classifier.weight"], extracted.get_parameter("head.classifier.weight"))
+    text = card(result)
+    assert f"- Fine-tuned, {EPOCHS} epochs: held-out top-1 {100 * tuned.before.top1:.1f} % before" in text
+    assert "The largest sub-network was the teacher" in text
+    assert "compared with the fine-tuned network alone" in text
+    assert "| extracted network |" in text
+    assert "| sub-network of the supernet |" not in text
+    written = read_json(run_copy / "specialised" / f"{result.folder.name}.json")
+    assert written["held_out_top1"] == written["finetuned"]["after"]["top1"] == tuned.after.top1
+    assert written["finetuned"]["taken"] is True
+    assert not (run_copy / "finetuned").exists()
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert notes[0].startswith(f"epoch 1 of {EPOCHS}: loss ")
+    assert notes[0].endswith(" left")
+    assert notes[-1] == str(tuned)
+
+
+def test_a_worse_network_stays_here(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = weights(go(run_copy, finetune=0))
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "RATE_SHARE", 1e6)
+    result = go(run_copy)
+    tuned = result.finetuned
+    assert tuned is not None
+    assert not tuned.taken
+    assert tuned.held_out == tuned.before
+    assert all(torch.equal(value, plain[name]) for name, value in weights(result).items())
+    assert "the network before is kept" in card(result)
+    assert "| sub-network of the supernet |" in card(result)
+    assert not (run_copy / "finetuned").exists()
+
+
+def test_no_worse_is_good_enough() -> None:
+    before, after = Accuracy(0.5, 1.0, 0.7, 20), Accuracy(0.55, 1.0, 0.6, 20)
+    assert Finetuned(3, before, after, True).held_out == after
+    assert str(Finetuned(3, before, after, True)) == "fine-tuned, 3 epochs: held-out top-1 50.0 % before, 55.0 % after (20 images)"
+    diverged = "fine-tuned, 3 epochs: held-out top-1 50.0 % before, diverged (20 images): the network before is kept"
+    assert str(Finetuned(3, before, None, False)) == diverged
+    assert len(Finetuned(3, before, None, False).notes) == 1
+
+
+def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: None) -> None:
+    other = Path(shutil.copytree(run_copy, tmp_path / "other"))
+    whole = go(other)
+    stops = iter([False] * 4 + [True])
+    with pytest.raises(StoppedError, match="stopped at step 5 of 24 of fine-tuning on request; the same command goes on"):
+        go(run_copy, should_stop=lambda: next(stops))
+    assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
+    (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
+    assert part.name == "network"
+    assert "fine-tuning, step 5 of 24, was interrupted, the same ofa specialise goes on with it" in part.text
+    searched = len(read_lines(run_copy / "searches.jsonl"))
+    events: list[dict[str, Any]] = []
+    result = go(run_copy, on_event=events.append)
+    assert len(read_lines(run_copy / "searches.jsonl")) == searched, "the choice was written down"
+    assert events[0]["text"].startswith("going on with the fine-tuning of onnxruntime-best-")
+    assert (result.chosen, result.finetuned) == (whole.chosen, whole.finetuned) or result.chosen.timing != whole.chosen.timing
+    assert result.finetuned == whole.finetuned
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())
+    assert not (run_copy / "finetuned").exists()
+
+
+def test_what_was_written_is_damaged(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StoppedError):
+        go(run_copy, should_stop=lambda: True)
+    (place,) = (run_copy / "finetuned").iterdir()
+    for path in place.glob("step-*"):
+        path.write_bytes(b"torn")
+    with pytest.raises(FileError, match=r"every checkpoint is damaged .*; to fine-tune anew, remove .*finetuned"):
+        go(run_copy)
+    (place / "choice.json").write_text('{"candidate": {}}')
+    with pytest.raises(FileError, match=r"choice\.json: damaged or edited .*: remove .* to start anew"):
+        go(run_copy)
+    assert ofa(["specialise", str(run_copy), "--finetune", str(EPOCHS), "--finalists", "1"]) == 1
+    assert "damaged or edited" in capsys.readouterr().err
+    assert "damaged" in {part.state for part in status(run_copy).parts if part.name == "network"}
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True])
+def test_epochs_are_whole(run_copy: Path, value: Any) -> None:
+    with pytest.raises(TrainingError, match=r"--finetune is .*: it must be a whole number of at least 0"):
+        go(run_copy, finetune=value)
+
+
+def test_it_learns_from_training_images_alone(measured: Path) -> None:
+    searcher = Searcher(Run.open(measured), "cpu", [Budget()])
+    tuning = Finetuning(searcher, "name", Budget(), epochs=2, seed=0, on_event=lambda event: None, should_stop=lambda: False)
+    used = {tuning.batches.images.digests[i].tobytes() for step in range(6) for i in tuning.batches.draw(step).chosen}
+    splits = searcher.splits
+    assert used <= {digest.tobytes() for digest in splits.train.digests}
+    assert not used & {digest.tobytes() for part in (splits.held_out, splits._test) for digest in part.digests}
+    assert tuning.schedule.steps == 6
+    assert latest(tuning.folder) is None
+
+
+def test_weights_that_were_imported(imported_copy: Path) -> None:
+    """The recipe is that of the paper, in proportion to the batch."""
+    searcher = Searcher(Run.open(imported_copy), "cpu", [Budget()])
+    tuning = Finetuning(searcher, "name", Budget(), epochs=1, seed=0, on_event=lambda event: None, should_stop=lambda: False)
+    recipe, augment, rate, first_step = tuning.recipe
+    assert (recipe.optimizer, recipe.batch_size, augment.crop_scale, first_step) == ("sgd", 36, (0.08, 1.0), 0)
+    assert 0 < rate < 2.6 * 36 / 2048
