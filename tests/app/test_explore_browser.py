@@ -42,7 +42,7 @@ def explored(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     run = Path(shutil.copytree(source, tmp_path_factory.mktemp("browser") / source.name))
     shutil.rmtree(run / "explorer", ignore_errors=True)
     for one in serve(run):
-        one.wait("/api/run", "filling", False)
+        one.wait("/api/run", "filling", False, 300) if shown else one.wait("/api/run", "ready")
         yield one
 
 

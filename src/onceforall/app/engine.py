@@ -24,8 +24,8 @@ LATENCY = "latency:"  # before a device's name: that device's latency as the nam
 CAUTION = 1.0  # standard errors taken off a prediction, as in ofa search
 RANDOM = 4096
 CLOUD = 500  # random networks behind the front
-ROUNDS = (15_000, 60_000, 150_000)  # networks evaluated along the front of each cost
-MIXES = 8  # fronts of random mixtures of the costs
+ROUNDS = (15_000, 80_000)  # networks evaluated along the front of each cost
+MIXES = 4  # fronts of random mixtures of the costs
 WAITING = 4  # refinements that may wait; older ones are dropped
 REFINE_EVALUATIONS = 40_000
 WATCH_S = 2.0
@@ -54,6 +54,7 @@ class Models:
         Raises:
             OnceForAllError: there is no predictor, or a file is damaged.
         """
+        run.weights_hash()  # a training that has not finished is what to tell first
         predictor = load_predictor(run)
         segments = segment_table(run.space, run.num_classes)
         costs: dict[str, CostTable | LatencyTable] = {
@@ -70,7 +71,10 @@ class Models:
 
     def pool(self, genes: Genes) -> Pool:
         """The networks with all their numbers."""
-        mean, std = self.predictor.predict_with_error(genes, measured=False)
+        return self.priced(genes, *self.predictor.predict_with_error(genes, measured=False))
+
+    def priced(self, genes: Genes, mean: Floats, std: Floats) -> Pool:
+        """The same, where the predictions are known."""
         return Pool(genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()})
 
 
@@ -170,8 +174,9 @@ class Engine:
         self.cloud = models.pool(genes[:CLOUD])
         ends = space.genes([end(size) for size in space.resolutions for end in (space.smallest, space.largest)])
         self.considered = len(genes) + len(ends)
-        self.pool, self.models = models.pool(np.concatenate([ends, genes])), models
-        self._add(models, genes[:0])
+        first = models.pool(np.concatenate([ends, genes]))
+        self.pool, self.models = first.merged(first), models
+        self.version += 1
         yield
         for evaluations in ROUNDS:
             for name, table in models.costs.items():
@@ -184,21 +189,21 @@ class Engine:
                 total: Floats = sum((w * models.costs[name].estimate(genes) for name, w in weights.items()), np.zeros(len(genes)))
                 return total
 
-            self._search(models, mixed, ROUNDS[1], 100 + seed)
+            self._search(models, mixed, ROUNDS[-1], 100 + seed)
             yield
 
     def _search(self, models: Models, cost: Callable[[Genes], Floats], evaluations: int, seed: int) -> None:
         """Keep everything that a search along a front looks at."""
-        seen: list[Genes] = []
+        seen: list[Pool] = []
         score = self._recorded(models, seen)
         pareto(models.run.space, {"score": (score, "max"), "cost": (cost, "min")}, seed=seed, evaluations=evaluations, size=64)
-        self._add(models, np.concatenate(seen))
+        self._add(models, seen)
 
-    def _recorded(self, models: Models, seen: list[Genes]) -> Callable[[Genes], Floats]:
+    def _recorded(self, models: Models, seen: list[Pool]) -> Callable[[Genes], Floats]:
         def score(genes: Genes) -> Floats:
-            if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
-                seen.append(genes)
             mean, std = models.predictor.predict_with_error(genes, measured=False)
+            if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
+                seen.append(Pool(genes, mean - CAUTION * std, mean, std, {}))
             value: Floats = mean - CAUTION * std
             return value
 
@@ -210,15 +215,14 @@ class Engine:
             wanted = self._asked[-1] if self._asked and self.models is not None else None
         if wanted is None or self.models is None or self.pool is None:
             return False
-        models, limits, seen = self.models, dict(wanted), list[Genes]()
+        models, limits, seen = self.models, dict(wanted), list[Pool]()
         row = self.pool.best(limits)
         if row is not None:
             start = models.run.space.archs(self.pool.genes[row : row + 1])
             bounds = {name: (models.costs[name].estimate, most) for name, most in limits.items()}
             with suppress(InfeasibleError):  # rounding
                 maximise(models.run.space, self._recorded(models, seen), bounds, start=start, evaluations=REFINE_EVALUATIONS)
-            if seen:
-                self._add(models, np.concatenate(seen))
+            self._add(models, seen)
         with self._lock:
             self._done.add(wanted)
             if wanted in self._asked:
@@ -226,10 +230,12 @@ class Engine:
         self.version += 1
         return True
 
-    def _add(self, models: Models, genes: Genes) -> None:
+    def _add(self, models: Models, seen: list[Pool]) -> None:
         assert self.pool is not None
-        self.considered += len(genes)
-        self.pool = self.pool.merged(models.pool(genes))
+        if seen:
+            genes, top1, std = (np.concatenate([getattr(part, name) for part in seen]) for name in ("genes", "top1", "std"))
+            self.considered += len(genes)
+            self.pool = self.pool.merged(models.priced(genes, top1, std))
         self.version += 1
 
     def _settle(self) -> None:
