@@ -33,7 +33,7 @@ from .presets import PRESETS
 from .run import Run
 from .search import Budget, Candidate, Searcher
 
-__all__ = ["Finetuned", "Finetuning", "unfinished"]
+__all__ = ["Finetuned", "Finetuning", "HeldOut", "unfinished"]
 
 Event = dict[str, Any]
 FOLDER = "finetuned"
