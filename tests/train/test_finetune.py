@@ -48,7 +48,9 @@ def tune(folder: Path, schedule: Schedule, *, stop_after: int | None = None, **o
         return done == stop_after
 
     given = {"teacher": teacher(), "should_stop": should_stop, **options}
-    finetune(net, schedule, lambda step: batches(step, 8, kind=KIND), folder=folder, steps_per_epoch=EPOCH, num_classes=CLASSES, **given)
+    finetune(
+        net, schedule, lambda step: batches(step, 8, kind=KIND), folder=folder, steps_per_epoch=EPOCH, num_classes=CLASSES, **given
+    )
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 
