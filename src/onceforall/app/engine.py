@@ -179,7 +179,7 @@ class Engine:
         self.version += 1
         yield
         for turn, evaluations in enumerate(ROUNDS):
-            for name, table in models.costs.items():
+            for table in models.costs.values():
                 self._search(models, table.estimate, evaluations, turn)
                 yield
         for seed in range(MIXES):
