@@ -24,7 +24,7 @@ LATENCY = "latency:"  # before a device's name: that device's latency as the nam
 CAUTION = 1.0  # standard errors taken off a prediction, as in ofa search
 RANDOM = 4096
 CLOUD = 500  # random networks behind the front
-ROUNDS = (15_000, 80_000)  # networks evaluated along the front of each cost
+ROUNDS = (15_000, 30_000, 30_000)  # networks evaluated along the front of each cost
 MIXES = 4  # fronts of random mixtures of the costs
 WAITING = 4  # refinements that may wait; older ones are dropped
 REFINE_EVALUATIONS = 40_000
@@ -178,9 +178,9 @@ class Engine:
         self.pool, self.models = first.merged(first), models
         self.version += 1
         yield
-        for evaluations in ROUNDS:
-            for name, table in models.costs.items():
-                self._search(models, table.estimate, evaluations, len(name))
+        for turn, evaluations in enumerate(ROUNDS):
+            for table in models.costs.values():
+                self._search(models, table.estimate, evaluations, turn)
                 yield
         for seed in range(MIXES):
             weights = {name: float(rng.exponential()) / float(self.pool.costs[name].max()) for name in models.costs}

@@ -13,7 +13,7 @@ __all__ = ["Floats", "Ints", "Pool"]
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
-RIVALS = 384  # networks that the others are compared with when the pool is thinned
+RIVALS = 160  # networks that the others are compared with when the pool is thinned
 SLACK = 1e-9  # relative, as in searches
 
 
