@@ -75,7 +75,7 @@ def shoot(page: Any, name: str) -> None:
     path = IMAGES / f"explorer-{name}.png"
     page.screenshot(path=path, full_page=True)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(128).save(path, optimize=True)
+        image.convert("RGB").quantize(200).save(path, optimize=True)
     assert path.stat().st_size < 200_000
 
 
