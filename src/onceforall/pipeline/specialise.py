@@ -17,6 +17,7 @@ from ..export import FORMATS, CardFacts, FileRow, InputSteps, LatencyRow, export
 from ..files import make_folder, write_json
 from ..latency import Device, LatencyTable, Timing, measure_onnx
 from .evaluate import calibrated
+from .given import given
 from .run import Run
 from .search import Budget, Candidate, Searcher
 from .through_files import measure_files
@@ -101,7 +102,7 @@ def specialise(
             chosen, timing = _confirmed(searcher, budget, finalists, seed, on_step)
         else:
             on_step("measuring the network")
-            chosen, timing = _given(searcher, budget, arch)
+            chosen, timing = given(searcher, budget, arch, tries=CONFIRMATIONS, tolerance=TOLERANCE)
         on_step(f"exporting and proving {target.name}")
         results.append(_take_home(run, searcher, budget, chosen, timing, target, export, max_drop))
         on_result(results[-1])
@@ -145,26 +146,6 @@ def _confirmed(
             f"networks found for {budget} took {timing.ms:.3g} ms or more when timed once more: the machine is too noisy, try "
             "again when it is quiet"
         )
-    return candidate, timing
-
-
-def _given(searcher: Searcher, budget: Budget, arch: Arch) -> tuple[Candidate, Timing]:
-    """One network, measured; the shortest of up to `CONFIRMATIONS` times counts.
-
-    Raises:
-        DeviceError: it takes longer than its budget by more than the tolerance.
-    """
-    searcher.run.space.check(arch)
-    (candidate,), timing = searcher.measure([arch]), searcher.time(arch)
-    if budget.latency_ms is not None:
-        for _ in range(CONFIRMATIONS - 1):
-            if timing.ms > budget.latency_ms:
-                timing = min(timing, searcher.time(arch), key=lambda found: found.ms)
-        if timing.ms > budget.latency_ms * (1 + TOLERANCE):
-            raise DeviceError(
-                f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or "
-                "try again when the machine is quiet"
-            )
     return candidate, timing
 
 
