@@ -2,7 +2,7 @@
 
     python benchmarks/explore.py RUN [ANSWERS]
 
-RUN has a predictor. Random positions of random sliders; the median and the 95th percentile of the time from request to whole answer,
+RUN has a predictor. Random positions of random sliders: the median and 95th percentile of the time from request to whole answer,
 while the pool is being filled and after that, each with a refinement going on.
 """
 

@@ -30,14 +30,14 @@ export class Compare {
     }
     rows.push(["MACs", (n) => amount(n.costs.macs), (n) => n.costs.macs], ["parameters", (n) => amount(n.costs.params), (n) => n.costs.params]);
     rows.push(["activations", (n) => memory(n.costs.memory_bytes), (n) => n.costs.memory_bytes]);
-    rows.push(["resolution", (n) => `${n.resolution} px`], ["blocks", (n) => `${n.blocks} (${n.depths.join(", ")})`]);
+    rows.push(["resolution", (n) => `${n.resolution} px`], ["blocks", (n) => n.blocks], ["depths", (n) => n.depths.join(", ")]);
     const cell = (n, other, [, show, order]) =>
       make("td", { class: order && n && other && order(n) < order(other) ? "better" : null }, n ? show(n) : "–");
     place.replaceChildren(
-      make("table", {},
+      make("div", { class: "scroll" }, make("table", {},
         make("thead", {}, make("tr", {}, make("td"), make("th", { scope: "col" }, "A"), make("th", { scope: "col" }, "B"))),
         make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row[0]), cell(a, b, row), cell(b, a, row)))),
-      ),
+      )),
       make("div", {}, ...["a", "b"].filter((side) => this[side]).flatMap((side) => [
         make("h3", {}, `${side.toUpperCase()}: ${this[side].name} `,
           make("button", { type: "button", "aria-label": `Take ${side.toUpperCase()} out`, onclick: () => ((this[side] = null), this.draw()) }, "×")),

@@ -1,7 +1,7 @@
 // Sliders → the best network: its numbers, its picture, its place on the front.
 import { get, tell } from "./api.js";
 import { Chart } from "./chart.js";
-import { amount, at, cost, make, memory, milliseconds, percent, picture } from "./format.js";
+import { amount, at, cost, make, memory, milliseconds, percent, picture, points } from "./format.js";
 
 const STEPS = 1000;
 const KEYS = { macs: "macs", params: "params", memory_bytes: "memory_bytes" };
@@ -184,11 +184,11 @@ export class Explore {
   tiles(n) {
     const tile = (value, label) => make("div", { class: "tile" }, make("b", {}, value), make("span", { title: label }, label));
     const device = this.run.devices.find((d) => d.spec === this.device), result = [
-      tile(`${percent(n.top1)} ± ${(100 * n.std).toFixed(1)}`, "top-1, predicted, ± standard error"),
+      tile(`${percent(n.top1)} ± ${points(n.std)}`, "top-1, predicted, ± standard error"),
     ];
     if (device) {
       const ms = n.costs[`latency:${device.spec}`];
-      result.push(tile(milliseconds(ms), `latency, estimated, ± ${percent(device.off90)} (90 %)`));
+      result.push(tile(milliseconds(ms), `latency ± ${percent(device.off90)} (90 %)`));
     }
     result.push(tile(amount(n.costs.macs), "MACs"), tile(amount(n.costs.params), "parameters"));
     result.push(tile(memory(n.costs.memory_bytes), "activations, one image"), tile(`${n.resolution} px`, `${n.blocks} blocks: ${n.depths.join(", ")}`));

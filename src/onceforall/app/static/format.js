@@ -2,6 +2,9 @@
 
 export const percent = (share, digits = 1) => (share == null ? "–" : `${(100 * share).toFixed(digits)} %`);
 
+// A standard error in points.
+export const points = (share) => (100 * share).toFixed(share < 0.001 ? 2 : 1);
+
 export function amount(value) {
   for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (value >= size) return `${(value / size).toFixed(value / size < 10 ? 2 : 1)} ${unit}`;
