@@ -178,7 +178,7 @@ def test_the_card_s_programs_run(sample, tmp_path, monkeypatch, capsys):
     formats = [name for name in HERE if name != "pytorch"]
     size, rng = sample.arch.resolution, np.random.default_rng(0)
     noise = torch.from_numpy((rng.random((32, 3, size, size), np.float32) - 0.3) / np.float32(0.4))  # as the photograph
-    export_network(folder, **sample.arguments(formats=formats, calibration=noise))
+    export_network(folder, **sample.arguments(formats=formats, images=noise, calibration=noise))
     short = -(-size * 8 // 7)
     pixels = rng.integers(0, 256, (short, short + 20, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "photo.jpg", quality=95)

@@ -186,7 +186,7 @@ def specialise(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Export the best network for each device and budget, with proof."""
+    """Export the best network for each budget, with proof."""
     from ..pipeline.specialise import specialise as call
 
     budgets = budgets_of(latency, macs, params, memory, flash, ram)

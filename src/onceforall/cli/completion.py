@@ -25,7 +25,7 @@ VALUES: dict[str, tuple[str, ...]] = {
         "cuda",
         "tensorrt",
     ),
-    "format": ("pytorch", "onnx", "onnx-int8", "torch-export", "executorch", "openvino", "openvino-int8"),
+    "format": ("pytorch", "onnx", "onnx-int8", "openvino", "openvino-int8", "torch-export", "executorch"),
     "kind": ("linear", "pairwise", "smooth", "trees", "perceptrons"),
     "original": (
         "ofa_mbv3_d234_e346_k357_w1_0",

@@ -233,14 +233,8 @@ def _report(run: Run) -> Iterator[Part]:
     if not page.exists():
         yield Part("report", "missing", "no page yet", command)
         return
-    patterns = (
-        "metrics.jsonl",
-        "supernet.safetensors",
-        "latency/*/table.json",
-        "accuracy/predictor.safetensors",
-        "specialised/*.json",
-    )
-    sources = [path for pattern in patterns for path in run.folder.glob(pattern)]
+    patterns = "metrics.jsonl supernet.safetensors latency/*/table.json accuracy/predictor.safetensors specialised/*.json"
+    sources = [path for pattern in patterns.split() for path in run.folder.glob(pattern)]
     newer = [path for path in sources if path.stat().st_mtime > page.stat().st_mtime]
     if newer:
         yield Part("report", "stale", f"{page}: older than {newer[0].relative_to(run.folder)}", command)
