@@ -89,7 +89,7 @@ def test_a_worse_network_stays_here(run_copy: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_worse_is_good_enough() -> None:
-    before, after = HeldOut(0.5, 20), HeldOut(0.55, 20)
+    before, after = HeldOut(0.5, 0.7, 20), HeldOut(0.55, 0.6, 20)
     assert Finetuned(3, before, after, True).held_out == after
     assert str(Finetuned(3, before, after, True)) == "fine-tuned, 3 epochs: held-out top-1 50.0 % before, 55.0 % after (20 images)"
     diverged = "fine-tuned, 3 epochs: held-out top-1 50.0 % before, diverged (20 images): the network before is kept"

@@ -45,9 +45,10 @@ BATCH = 64  # at most, for those, with a rate in proportion
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Accuracy on held-out images: top-1 as a fraction, and of how many images."""
+    """Accuracy on held-out images: top-1 as a fraction, mean cross-entropy in nats, and of how many images."""
 
     top1: float
+    loss: float
     images: int
 
 
@@ -198,10 +199,10 @@ class Finetuning:
                 raise
             except (TrainingError, StatisticsError) as error:
                 self.on_event({"event": "note", "text": str(error)})
-        before, tuned_to = HeldOut(chosen.accuracy.top1, chosen.accuracy.images), None
+        before, tuned_to = HeldOut(chosen.accuracy.top1, chosen.accuracy.loss, chosen.accuracy.images), None
         if after is not None:
             found = evaluate(after, self.run.eval_batches(splits.held_out, arch.resolution))
-            tuned_to = HeldOut(found.top1, found.images)
+            tuned_to = HeldOut(found.top1, found.loss, found.images)
         taken = tuned_to is not None and tuned_to.top1 >= before.top1
         tuned = Finetuned(self.epochs, before, tuned_to, taken)
         self.on_event({"event": "note", "text": str(tuned)})
