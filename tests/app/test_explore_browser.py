@@ -128,12 +128,7 @@ def test_sliders_pins_comparison_and_a_second_tab(browser: Any, explored: Served
     assert len(read_json(explored.app.pins.path)["pins"]) == 2
 
 
-def test_limits_that_nothing_keeps_are_told(page: Any) -> None:
-    for name in ("latency_ms", "macs", "params", "memory_bytes"):
-        slide(page, name, 1000 if name == "params" else 0)
-    slide(page, "params", 0)
-    slide(page, "memory_bytes", 0)
-    slide(page, "macs", 0)
+def test_errors_are_told_as_text(page: Any) -> None:
     page.wait_for_selector("#picture svg")
     page.route("**/api/best?*", lambda route: route.fulfill(status=400, json={"error": "a clear <b>line</b>"}))
     slide(page, "macs", 500)
@@ -183,6 +178,8 @@ def test_export_with_progress_and_download(page: Any, tmp_path: Path) -> None:
     page.reload()  # the export goes on
     page.click("#tab-exports")
     page.wait_for_selector("#jobs progress, #jobs a")
+    page.wait_for_selector("#export:not([disabled])")
+    assert "The network that is shown" in page.inner_text("#exportwhat")
     page.wait_for_selector(
         "#jobs li[data-state=done], #jobs li[data-state=failed]", timeout=400_000 if os.environ.get("OFA_SCREENSHOTS") else 120_000
     )
