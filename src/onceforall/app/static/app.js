@@ -10,7 +10,7 @@ import { Training } from "./training.js";
 history.replaceState(null, "", "/"); // the key is in a cookie now, and need not stay in the address
 const TABS = ["explore", "exports", "training"];
 let run = null, seen = {};
-const explore = new Explore((network) => compare.offer(network));
+const explore = new Explore(() => jobs.offer());
 const compare = new Compare(explore);
 const pins = new Pins(explore, compare);
 const jobs = new Jobs(explore);

@@ -9,8 +9,6 @@ export class Compare {
     this.draw();
   }
 
-  offer() {}
-
   set(side, network, name) {
     if (!network) return;
     this[side] = { ...network, name: name ?? `${percent(network.top1)}, ${amount(network.costs.macs)} MACs` };

@@ -145,6 +145,7 @@ export class Explore {
 
   async answer(began, quiet) {
     const query = new URLSearchParams({ device: this.device, ...this.wanted() });
+    const position = [...this.limits].map(([key, l]) => `${key}=${l.check.checked ? l.range.value : "off"}`).join(" ");
     try {
       const found = await get(`/api/best?${query}`);
       const before = this.network;
@@ -156,6 +157,7 @@ export class Explore {
     } catch (error) {
       tell(error.message);
     }
+    at("best").dataset.position = position; // what was answered
   }
 
   status(found, ms, better) {

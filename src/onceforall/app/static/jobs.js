@@ -7,7 +7,8 @@ const WORDS = { pytorch: "PyTorch: weights.safetensors and a readable model.py",
 
 export class Jobs {
   constructor(explore) {
-    this.explore = explore;
+    Object.assign(this, { explore, named: false });
+    at("exportname").addEventListener("input", () => (this.named = at("exportname").value !== ""));
     at("exportform").addEventListener("submit", (event) => {
       event.preventDefault();
       this.export();
@@ -40,13 +41,14 @@ export class Jobs {
     at("exportwhat").textContent = `The network that is shown: ${percent(n.top1)} predicted, ${amount(n.costs.macs)} MACs` +
       (ms == null ? "." : `, ${milliseconds(ms)} on ${this.explore.device}.`) +
       " It is measured, exported, and each file is proven and measured on its own.";
-    at("exportname").value = `${percent(n.top1)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
+    if (!this.named) at("exportname").value = `${percent(n.top1)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
   }
 
   export() {
     const { network, device } = this.explore;
     const limits = this.explore.wanted();
     const kept = Object.fromEntries(Object.entries(limits).filter(([key, value]) => this.keeps(network, key, value)));
+    this.named = false;
     attempt(() => post("/api/jobs/add", { arch: network.arch, name: at("exportname").value, device, formats: this.chosen(), limits: kept }));
   }
 
