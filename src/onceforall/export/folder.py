@@ -77,6 +77,7 @@ def export_network(
     for name in formats:
         if name not in FORMATS:
             raise VerificationError(f"unknown export format {name!r}: choose from {', '.join(FORMATS)}")
+        FORMATS[name].require()
     if any(module.training for module in network.modules()):
         raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
     plan = space.lower(arch, len(classes))
