@@ -135,6 +135,8 @@ def test_errors_are_told_as_text(page: Any) -> None:
     slide(page, "macs", 500)
     page.wait_for_selector("#error:not([hidden])")
     assert page.inner_text("#error span") == "a clear <b>line</b>"
+    page.unroute("**/api/best?*")
+    slide(page, "macs", 501)
     page.click("#error button")
     assert page.is_hidden("#error")
 
