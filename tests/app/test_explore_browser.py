@@ -118,7 +118,7 @@ def test_sliders_pins_comparison_and_a_second_tab(browser: Any, explored: Served
     page.click("#chart svg", position={"x": 300, "y": 60})
     for second in opened(browser, explored):  # another person pins at the same time
         until(second, "document.querySelector('#pins input')?.value === 'the small one'")
-        slide(second, "macs", 700)
+        slide(second, "latency_ms", 1000)
         until(second, "!document.getElementById('status').textContent.includes('searching')")
         second.click("#pin")
         until(second, "document.querySelectorAll('#pins li[data-id]').length === 2")
