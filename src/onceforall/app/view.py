@@ -6,9 +6,9 @@ from typing import Any
 
 from ..arch import Arch
 from ..export import FORMATS
-from ..latency import LatencyTable
 from ..picture import STYLE, draw
 from ..pipeline import status
+from ..pipeline.export_inputs import latency_shares
 from ..pipeline.predictor import checks
 from ..readable import amount
 from .engine import LATENCY, Engine, Models
@@ -26,7 +26,7 @@ def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
     pool = models.pool(space.genes([arch]))
     plan, table = space.lower(arch, models.run.num_classes), models.tables.get(device)
     text = arch.to_json()
-    picture = draw(plan, arch, shares=None if table is None else _shares(table, arch))
+    picture = draw(plan, arch, shares=None if table is None else latency_shares(table, arch))
     return {
         "id": hashlib.sha256(text.encode()).hexdigest()[:8],
         "arch": text,
@@ -99,19 +99,6 @@ def facts(engine: Engine) -> dict[str, Any]:
 def progress(engine: Engine) -> dict[str, Any]:
     """How many networks were looked at."""
     return {"considered": engine.considered, "filling": engine.filling, "version": engine.version}
-
-
-def _shares(table: LatencyTable, arch: Arch) -> dict[str, float]:
-    """Share of the estimated latency of each segment that the network has."""
-    segments = table.costs.segments
-    genes = segments.space.genes([arch])
-    codes = [int(slot.codes(genes)[0]) for slot in segments.slots]
-    total = float(table.estimate(genes)[0])
-    return {
-        slot.name: float(values[code]) / total
-        for slot, values, code in zip(segments.slots, table.costs.values, codes, strict=True)
-        if slot.segments[code] is not None
-    }
 
 
 def _there(package: str) -> bool:
