@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -51,7 +52,7 @@ def measured(bundle, folder):
         replace(m, held_out_top1=numbers[n][0], test_top1=0.85, test_images=360, latency_ms=(numbers[n][1], 0.9, 3.1))
         for n, m in bundle.members.items()
     ]
-    switches = {name: Switch(30.0, 1.2, 1.1, 55.0, 9) for name in bundle.names}
+    switches = {name: Switch(30.0, 1.2, 1.1, 55.0, 1.15, 9) for name in bundle.names}
     facts = BundleFacts(
         "digits, 3 networks", "hand<b>written", "pytorch:threads=1,batch=1", "a laptop", 3.0, switches, Sizes(5, 10, 3, 9)
     )
@@ -236,6 +237,37 @@ def test_names(supernet, networks, tmp_path):
         write(tmp_path / "b", supernet, [networks[0], networks[0]])
     with pytest.raises(FileError, match="one network or more"):
         write(tmp_path / "b", supernet, [])
+
+
+FULL = """
+import sys
+from pathlib import Path
+from test_bundle import SPACE, together, write
+import onceforall
+supernet = onceforall.Supernet(SPACE, num_classes=10)
+from onceforall.errors import FileError
+try:
+    write(Path(sys.argv[1]) / "b", supernet, together(supernet))
+except FileError as error:
+    print(error, *Path(sys.argv[1]).iterdir())
+"""
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    """A small file system in memory, mounted in a namespace of its own."""
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    script = 'mount -t tmpfs -o size=100k tmpfs "$1" || exit 90; exec "$2" -c "$3" "$1"'
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets users mount nothing")
+    paths = [*(path for path in sys.path if path), str(Path(__file__).parent)]
+    done = subprocess.run(
+        [*unshare, "sh", "-c", script, "sh", str(tmp_path), sys.executable, FULL],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    if done.returncode == 90:
+        pytest.skip("this machine lets users mount nothing")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("the disk is full: free some space and run the command again"), done.stdout
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------------

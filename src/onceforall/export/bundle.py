@@ -115,9 +115,10 @@ class Bundle:
         if len(self.members) < len(members) or not members:
             raise FileError("a bundle needs one network or more, each with a name of its own")
         self.plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
-        self._weights = {name: own_weights(plan, tensors) for name, plan in self.plans.items()}
-        self._statistics = {name: _statistics(name, plan, tensors) for name, plan in self.plans.items()}
-        self._networks: dict[str, fx.GraphModule] = {}
+        self._networks = {
+            name: network_on(plan, own_weights(plan, tensors), _statistics(name, plan, tensors))
+            for name, plan in self.plans.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,15 +126,12 @@ class Bundle:
         return tuple(self.members)
 
     def network(self, name: str) -> fx.GraphModule:
-        """A network, made when it is asked for first; the same module each time.
+        """A network; the same module each time.
 
         Raises:
             ArchError: there is none of that name.
         """
         self._member(name)
-        if name not in self._networks:  # two threads may both make it; all get the first that is there
-            made = network_on(self.plans[name], self._weights[name], self._statistics[name])
-            self._networks.setdefault(name, made)
         return self._networks[name]
 
     def __call__(self, images: Tensor, name: str) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .bundle import Bundle, Interval, Member
-from .card import _bleed, _code, _plain, _yaml
+from .card_text import bleed, code, plain, yaml_of
 from .proof import Proof
 
 __all__ = ["BundleFacts", "Sizes", "Switch", "write_bundle_card"]
@@ -57,10 +57,11 @@ class Switch:
     """What it takes to go on with a network after another one ran, in ms, medians of `rounds`.
 
     Args:
-        first: `bundle.network(name)` and one call, where it was not asked for before.
-        again: the same where it was.
+        first: the first call of the network since the bundle was read.
+        again: a later one.
         steady: one call more, of the same network.
         anew: reading an exported network of its own (`model.py`, `weights.safetensors`) and one call.
+        alone: one call more of that.
         rounds: of the measurement.
     """
 
@@ -68,6 +69,7 @@ class Switch:
     again: float
     steady: float
     anew: float
+    alone: float
     rounds: int
 
 
@@ -112,26 +114,26 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
     """The card as Markdown. `proofs` are by name of the network, then by how it was loaded."""
     config, members = bundle.config, list(bundle.members.values())
     steps, sizes = config.preprocessing, facts.sizes
-    about = ABOUT.format(number=len(members), family=config.space.family, data=_plain(facts.data), classes=len(config.classes))
-    inputs = f"RGB, {_plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}; the resolution is each network's own. "
+    about = ABOUT.format(number=len(members), family=config.space.family, data=plain(facts.data), classes=len(config.classes))
+    inputs = f"RGB, {plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}; the resolution is each network's own. "
     inputs += "`bundle.json` has the names of the classes in the order of the logits."
     timed = [member for member in members if member.known_ms is not None]
     under = f"bundle.under(latency_ms={1.1 * max(m.known_ms or 0 for m in timed):.3g})" if timed else f'"{members[0].name}"'
-    bleeds = {m.name: (m.arch.resolution, round(_bleed(m.arch, config), 5)) for m in members}
+    bleeds = {m.name: (m.arch.resolution, round(bleed(m.arch, config), 5)) for m in members}
     parts = [
         _head(facts, bundle),
-        f"# {_plain(facts.name)}",
+        f"# {plain(facts.name)}",
         about,
         "## Networks",
         table(
             ["name", "pixels", "test top-1 (95 % interval)", "latency here", "latency on the device", "MACs", "parameters"],
             _rows(bundle),
         ),
-        f"Test top-1 and latency here were measured through the bundle: {_plain(facts.method)}.",
-        f"The device is {_plain(facts.device)}.",
+        f"Test top-1 and latency here were measured through the bundle: {plain(facts.method)}.",
+        f"The device is {plain(facts.device)}.",
         "## Switching",
         "Milliseconds until a network has answered, after another one ran; medians.",
-        table(["network", "first time", "later", "the same again", "exported alone, loaded anew"], _switches(facts)),
+        table(["network", "first time", "later", "once more", "exported alone, loaded anew", "once more"], _switches(facts)),
         f"Reading the whole bundle takes {milliseconds(facts.load_ms)}.",
         "## Size",
         table(
@@ -152,8 +154,8 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
         USE.format(under=under, name=members[0].name),
         "## Preprocessing",
         inputs,
-        *(["## Notes", "\n".join(f"- {_plain(note)}" for note in facts.notes)] if facts.notes else []),
-        *(["## Made with", "\n".join(f"- `{_code(line)}`" for line in facts.made_with)] if facts.made_with else []),
+        *(["## Notes", "\n".join(f"- {plain(note)}" for note in facts.notes)] if facts.notes else []),
+        *(["## Made with", "\n".join(f"- `{code(line)}`" for line in facts.made_with)] if facts.made_with else []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -161,11 +163,16 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
 def _head(facts: BundleFacts, bundle: Bundle) -> str:
     """YAML; every text is a JSON string, which YAML reads as it is."""
     tags = ["once-for-all", bundle.config.space.family]
-    lines = ["---", "library_name: onceforall", "pipeline_tag: image-classification", f"tags: {_yaml(tags)}"]
+    lines = ["---", "library_name: onceforall", "pipeline_tag: image-classification", f"tags: {yaml_of(tags)}"]
     lines += ["metrics:", "- accuracy", "model-index:"]
     for member in bundle.members.values():
-        lines += [f"- name: {_yaml(f'{facts.name}: {member.name}')}", "  results:", "  - task:", "      type: image-classification"]
-        lines += ["    dataset:", f"      name: {_yaml(facts.data)}", f"      type: {_yaml(facts.data)}", "      split: test"]
+        lines += [
+            f"- name: {yaml_of(f'{facts.name}: {member.name}')}",
+            "  results:",
+            "  - task:",
+            "      type: image-classification",
+        ]
+        lines += ["    dataset:", f"      name: {yaml_of(facts.data)}", f"      type: {yaml_of(facts.data)}", "      split: test"]
         lines += ["    metrics:", "    - type: accuracy", "      name: test top-1", f"      value: {member.test_top1 or 0:.6f}"]
     return "\n".join([*lines, "---"])
 
@@ -195,7 +202,7 @@ def _share(own: int, separate: int) -> list[str]:
 
 
 def _switches(facts: BundleFacts) -> list[list[str]]:
-    return [[name, *map(milliseconds, (s.first, s.again, s.steady, s.anew))] for name, s in facts.switches.items()]
+    return [[name, *map(milliseconds, (s.first, s.again, s.steady, s.anew, s.alone))] for name, s in facts.switches.items()]
 
 
 def _proof(name: str, reader: str, proof: Proof) -> list[list[str]]:

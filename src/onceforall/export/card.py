@@ -1,15 +1,14 @@
 """The model card: README.md of an exported folder, with the YAML head that Hugging Face reads."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 
 from ..arch import Arch
 from ..ops import Conv
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
+from .card_text import bleed, code, plain, yaml_of
 from .config import ExportConfig
 from .formats import FORMATS
 from .proof import Proof, Verification
@@ -118,15 +117,15 @@ def write_card(
     ]
     steps = config.preprocessing
     pixels = f"{arch.resolution}×{arch.resolution} pixels"
-    about = f"A {config.space.family} network for {_plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
+    about = f"A {config.space.family} network for {plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
     about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
     size = f"{arch.resolution}, {arch.resolution}"
-    inputs = f"RGB, {_plain(steps.resize)}; then (pixel / 255 - mean) / std, mean {list(steps.mean)}, std {list(steps.std)}. "
+    inputs = f"RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, mean {list(steps.mean)}, std {list(steps.std)}. "
     inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)}). "
     inputs += "`config.json` has the names of the classes in their order."
     parts = [
         _head(facts, config, proofs),
-        f"# {_plain(facts.name)}",
+        f"# {plain(facts.name)}",
         about,
         "![the network, block by block](network.svg)",
         "## Measured",
@@ -142,7 +141,7 @@ def write_card(
             [row for name, proof in proofs.items() for row in _proof(name, proof)],
         ),
         "## Use",
-        PREPARE.format(size=arch.resolution, bleed=_bleed(arch, config)),
+        PREPARE.format(size=arch.resolution, bleed=bleed(arch, config)),
         *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage) for name in proofs),
         LOADING,
         "## Preprocessing",
@@ -150,8 +149,8 @@ def write_card(
         table(["format", "batch", "images go to"], [_input(name) for name in proofs]),
         "## Blocks",
         table(["segment", "kernel", "expand ratio", "output", "MACs", "parameters"], _blocks(plan, arch)),
-        *(["## Notes", "\n".join(f"- {_plain(note)}" for note in facts.notes)] if facts.notes else []),
-        *(["## Made with", "\n".join(f"- `{_code(line)}`" for line in facts.made_with)] if facts.made_with else []),
+        *(["## Notes", "\n".join(f"- {plain(note)}" for note in facts.notes)] if facts.notes else []),
+        *(["## Made with", "\n".join(f"- `{code(line)}`" for line in facts.made_with)] if facts.made_with else []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -161,12 +160,12 @@ def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Proof]) -
     tags = ["once-for-all", config.space.family, *(name for name in proofs if name != "pytorch")]
     lines = ["---"]
     if facts.license is not None:
-        lines.append(f"license: {_yaml(facts.license)}")
+        lines.append(f"license: {yaml_of(facts.license)}")
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", facts.data, re.ASCII):  # as the Hub wants them
-        lines.append(f"datasets: {_yaml([facts.data])}")
-    lines += ["library_name: onceforall", "pipeline_tag: image-classification", f"tags: {_yaml(tags)}", "metrics:", "- accuracy"]
-    lines += ["model-index:", f"- name: {_yaml(facts.name)}", "  results:", "  - task:", "      type: image-classification"]
-    lines += ["    dataset:", f"      name: {_yaml(facts.data)}", f"      type: {_yaml(facts.data)}", "      split: test"]
+        lines.append(f"datasets: {yaml_of([facts.data])}")
+    lines += ["library_name: onceforall", "pipeline_tag: image-classification", f"tags: {yaml_of(tags)}", "metrics:", "- accuracy"]
+    lines += ["model-index:", f"- name: {yaml_of(facts.name)}", "  results:", "  - task:", "      type: image-classification"]
+    lines += ["    dataset:", f"      name: {yaml_of(facts.data)}", f"      type: {yaml_of(facts.data)}", "      split: test"]
     lines += ["    metrics:", "    - type: accuracy", "      name: test top-1", f"      value: {facts.top1:.6f}"]
     return "\n".join([*lines, "---"])
 
@@ -214,23 +213,3 @@ def _quantised(facts: CardFacts) -> str:
 def _input(name: str) -> list[str]:
     batch = "any" if max(FORMATS[name].batches) > 1 else "1"
     return [name, batch, FORMATS[name].takes]
-
-
-def _bleed(arch: Arch, config: ExportConfig) -> float:
-    """What ImageOps.fit cuts from each side, as a share, to keep what the centre crop keeps."""
-    return (1 - arch.resolution / ceil(arch.resolution / config.preprocessing.crop_share)) / 2
-
-
-def _yaml(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown and HTML leave alone, on one line."""
-    for letter in "\\`*_[]<>|#":
-        text = text.replace(letter, "\\" + letter)
-    return " ".join(text.split())
-
-
-def _code(text: str) -> str:
-    return " ".join(text.replace("`", "'").split())

@@ -13,6 +13,7 @@ from ..export.formats import Job
 __all__ = ["compare_sizes", "measure_switching", "write_separately"]
 
 ROUNDS = 9
+WAYS = ("first", "again", "steady", "anew", "alone")
 
 
 def write_separately(bundle: Bundle, folder: Path) -> dict[str, Path]:
@@ -37,7 +38,7 @@ def measure_switching(
         threads: that torch computes with now.
         rounds: how often everything is timed; medians count.
     """
-    times: dict[str, dict[str, list[float]]] = {name: {"first": [], "again": [], "steady": [], "anew": []} for name in images}
+    times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in images}
     loads = []
     for _ in range(rounds):
         started = perf_counter()
@@ -55,10 +56,15 @@ def measure_switching(
             times[name]["steady"].append(1e3 * (perf_counter() - started))
         for name, x in images.items():
             started = perf_counter()
-            FORMATS["pytorch"].load(separate[name], threads)(x)
+            alone = FORMATS["pytorch"].load(separate[name], threads)
+            alone(x)
             times[name]["anew"].append(1e3 * (perf_counter() - started))
-    medians = {name: {way: statistics.median(values) for way, values in by.items()} for name, by in times.items()}
-    found = {name: Switch(m["first"], m["again"], m["steady"], m["anew"], rounds) for name, m in medians.items()}
+            started = perf_counter()
+            alone(x)
+            times[name]["alone"].append(1e3 * (perf_counter() - started))
+    found = {
+        name: Switch(**{way: statistics.median(values) for way, values in by.items()}, rounds=rounds) for name, by in times.items()
+    }
     return statistics.median(loads), found
 
 
