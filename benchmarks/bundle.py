@@ -3,8 +3,8 @@
     python benchmarks/bundle.py BUNDLE [--rounds 50] [--threads 1]
 
 BUNDLE is a folder of `ofa bundle`. Its networks are also written as exports of their own (weights.safetensors, model.py) to a
-temporary folder. Printed: ratios of time and size, and the resident memory that each way adds to a process of its own, in which
-every network runs once (the smallest of five processes).
+temporary folder. Printed: ratios of time and size, and the resident memory that the networks of each way, run once, add to a
+process of its own in which others were loaded, run and dropped before (the smallest of five processes).
 """
 
 import argparse
@@ -21,27 +21,29 @@ from onceforall import load_bundle
 from onceforall.pipeline.switching import compare_sizes, measure_switching, write_separately
 
 PROBE = """
-import ctypes, sys
+import ctypes, gc, sys
 from pathlib import Path
-import numpy as np, torch
+import torch
 from onceforall.export import FORMATS, load_bundle
 torch.set_num_threads(int(sys.argv[1]))
 def resident():
+    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/status") as status:
         return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-warm = FORMATS["pytorch"].load(Path(sys.argv[4]), 1)  # brings in what any network needs
-warm(torch.zeros(1, 3, int(sys.argv[5]), int(sys.argv[5])))
-del warm
+def networks():
+    if sys.argv[2] == "bundle":
+        made = load_bundle(sys.argv[3])
+        found = [made.network(name) for name in made.names]
+    else:
+        found = [FORMATS["pytorch"].load(Path(place), 1) for place in sys.argv[4::2]]
+    with torch.no_grad():
+        for network, size in zip(found, map(int, sys.argv[5::2])):
+            network(torch.zeros(1, 3, size, size))
+    return found
+networks()  # brings in the libraries and buffers that any network needs
 before = resident()
-if sys.argv[2] == "bundle":
-    made = load_bundle(sys.argv[3])
-    networks = [(made.network(name), made.members[name].arch.resolution) for name in made.names]
-else:
-    networks = [(FORMATS["pytorch"].load(Path(place), 1), int(size)) for place, size in zip(sys.argv[4::2], sys.argv[5::2])]
-with torch.no_grad():
-    for network, size in networks:
-        network(torch.zeros(1, 3, size, size))
+kept = networks()
 print(resident() - before)
 """
 
@@ -67,9 +69,7 @@ def main() -> None:
             way: min(int(subprocess.check_output([*command, way, str(arguments.bundle), *of_each])) for _ in range(5))
             for way in ("bundle", "exports")
         }
-    print(
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, threads {arguments.threads}; ms, medians of {arguments.rounds} rounds"
-    )
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, threads: {arguments.threads}; medians of {arguments.rounds}, ms")
     print(f"reading the bundle of {len(images)} networks: {load_ms:.1f}")
     print("| network | first call | after another | once more | own export, read anew and called | once more | anew / switch |")
     print("|---|---|---|---|---|---|---|")
