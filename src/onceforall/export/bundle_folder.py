@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import FileError, VerificationError
-from ..files import read_json, read_text, write_bytes, write_json, write_text
+from ..files import read_json, write_bytes, write_json, write_text
 from ..nn.bundle_source import to_bundle_source
 from ..nn.shared import own_shapes, share
 from ..packages import one_line
@@ -19,6 +19,7 @@ from ..supernet import Supernet
 from .bundle import BUNDLE_FORMAT, Bundle, Member, load_bundle
 from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps
+from .formats.pytorch import from_source
 from .place import in_place_when_done, require_replaceable
 from .proof import Proof, active_logits, compare, logits_of
 
@@ -142,20 +143,14 @@ def _in_batches(network: nn.Module, images: Tensor, size: int) -> Tensor:
 
 
 def _run_source(folder: Path) -> Callable[[str], nn.Module]:
-    """Executes model.py, as a user would."""
-    path = folder / "model.py"
-    scope: dict[str, Any] = {"__name__": "model"}
-    try:
-        exec(compile(read_text(path), str(path), "exec"), scope)
-        bundle = scope["Bundle"](folder / "weights.safetensors")
-    except Exception as error:  # whatever a wrong file does
-        raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
+    """Networks by name, from model.py."""
+    bundle = from_source(folder, "Bundle")
 
     def network(name: str) -> nn.Module:
         try:
             found: nn.Module = bundle.network(name)
         except Exception as error:
-            raise VerificationError(f"{path}: {name} cannot be made: {one_line(error)}") from error
+            raise VerificationError(f"{folder / 'model.py'}: {name} cannot be made: {one_line(error)}") from error
         return found
 
     return network

@@ -12,7 +12,7 @@ from ...packages import one_line
 from ..weights import write_weights
 from .common import Format, Job, Run
 
-__all__ = ["PYTORCH"]
+__all__ = ["PYTORCH", "from_source"]
 
 USAGE = """import torch
 from model import load  # model.py of this folder
@@ -30,15 +30,24 @@ def _write(folder: Path, job: Job) -> None:
     write_text(folder / "model.py", to_source(job.plan, about=about))
 
 
-def _load(folder: Path, threads: int) -> Run:
-    """Executes model.py, as a user would; the number of threads is torch's."""
+def from_source(folder: Path, name: str) -> Any:
+    """What a function or class of the folder's model.py makes of weights.safetensors; executes the file, as a user would.
+
+    Raises:
+        VerificationError: the file cannot be executed, has no such name, or does not load the weights.
+    """
     path = folder / "model.py"
     scope: dict[str, Any] = {"__name__": "model"}
     try:
         exec(compile(read_text(path), str(path), "exec"), scope)
-        network = scope["load"](folder / "weights.safetensors")
+        return scope[name](folder / "weights.safetensors")
     except Exception as error:  # whatever a wrong file does
         raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
+
+
+def _load(folder: Path, threads: int) -> Run:
+    """The number of threads is torch's."""
+    network = from_source(folder, "load")
 
     def run(x: Tensor) -> Tensor:
         with no_grad():
