@@ -48,6 +48,6 @@ def test_int8_that_loses_too_much_is_refused() -> None:
 
 def test_another_accuracy_through_the_file_is_refused() -> None:
     own = Accuracy(0.9, 1.0, 0.1, 200)
-    require_same("onnx", own, Accuracy(0.905, 1.0, 0.1, 200))  # one image
+    require_same("model.onnx", own, Accuracy(0.905, 1.0, 0.1, 200))  # one image
     with pytest.raises(VerificationError, match=r"model\.onnx: test top-1 through the file is 91\.00 %.* 2 of 200 images"):
-        require_same("onnx", own, Accuracy(0.91, 1.0, 0.1, 200))
+        require_same("model.onnx", own, Accuracy(0.91, 1.0, 0.1, 200))

@@ -16,7 +16,7 @@ from ..export import FORMATS, FileRow
 from ..latency import Device, Timing, measure
 from .run import Run
 
-__all__ = ["SLACK", "measure_files", "require_same", "require_small_drop", "torch_threads"]
+__all__ = ["measure_files", "require_same", "require_small_drop", "torch_threads"]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 PATIENCE_S = 4.0  # for narrow intervals of the files' latencies
@@ -58,9 +58,8 @@ def measure_files(
     accuracies = _accuracies(run, folder, formats, test, resolution)
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
-            require_same(name, accuracies[OWN], found)
-    here = device.host is None and not device.imported
-    timings = _timings(folder, formats, resolution, device) if here else dict.fromkeys(formats)
+            require_same(FORMATS[name].files[0], accuracies[OWN], found)
+    timings = _timings(folder, formats, resolution, device) if device.host is None else dict.fromkeys(formats)
     rows = []
     for name, timing in timings.items():
         latency = None if timing is None else (timing.ms, timing.low, timing.high)
@@ -103,8 +102,8 @@ def require_small_drop(name: str, before: Accuracy, after: Accuracy, max_drop: f
         )
 
 
-def require_same(name: str, own: Accuracy, found: Accuracy) -> None:
-    """Do nothing if a file has the network's top-1, but for `SLACK`.
+def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "file") -> None:
+    """Do nothing if what was found through a file, or a bundle, is the network's own test top-1, but for `SLACK`.
 
     Raises:
         VerificationError: it has another.
@@ -112,7 +111,7 @@ def require_same(name: str, own: Accuracy, found: Accuracy) -> None:
     images = round(abs(own.top1 - found.top1) * own.images)
     if images > max(1, SLACK * own.images):
         raise VerificationError(
-            f"{FORMATS[name].files[0]}: test top-1 through the file is {100 * found.top1:.2f} %, the network's is "
+            f"{what}: test top-1 through the {through} is {100 * found.top1:.2f} %, the network's is "
             f"{100 * own.top1:.2f} %, which is {images} of {own.images:,} images: it does not compute what the network does"
         )
 
