@@ -16,7 +16,7 @@ from typing import Any
 
 from ..accuracy import AccuracyRow
 from ..arch import Arch
-from ..calibrate import Calibrated, evaluate, recalibrate
+from ..calibrate import Accuracy, Calibrated, evaluate, recalibrate
 from ..data import Augment, Splits, TrainBatches
 from ..errors import CheckpointError, FileError, StatisticsError, StoppedError, TrainingError
 from ..files import busy, locked, make_folder, read_json, read_text, reading_or_writing, write_json
@@ -50,6 +50,11 @@ class HeldOut:
     top1: float
     loss: float
     images: int
+
+    @classmethod
+    def of(cls, found: Accuracy | AccuracyRow) -> "HeldOut":
+        """What `evaluate` found, or the accuracy data hold."""
+        return cls(found.top1, found.loss, found.images)
 
 
 @dataclass(frozen=True)
@@ -199,12 +204,11 @@ class Finetuning:
                 raise
             except (TrainingError, StatisticsError) as error:
                 self.on_event({"event": "note", "text": str(error)})
-        before, tuned_to = HeldOut(chosen.accuracy.top1, chosen.accuracy.loss, chosen.accuracy.images), None
+        before, found = HeldOut.of(chosen.accuracy), None
         if after is not None:
-            found = evaluate(after, self.run.eval_batches(splits.held_out, arch.resolution))
-            tuned_to = HeldOut(found.top1, found.loss, found.images)
-        taken = tuned_to is not None and tuned_to.top1 >= before.top1
-        tuned = Finetuned(self.epochs, before, tuned_to, taken)
+            found = HeldOut.of(evaluate(after, self.run.eval_batches(splits.held_out, arch.resolution)))
+        taken = found is not None and found.top1 >= before.top1
+        tuned = Finetuned(self.epochs, before, found, taken)
         self.on_event({"event": "note", "text": str(tuned)})
         if after is not None and taken:
             return after, tuned
