@@ -1,13 +1,13 @@
 """Pieces of HTML that the sections are made of: figures with their numbers in a table, rows of numbers, what is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from shlex import quote
 
 from .drawing import key_line
 from .facts import ReportFacts
 
-__all__ = ["columns", "empty", "figure", "label", "named", "numbers", "sign", "table"]
+__all__ = ["columns", "empty", "figure", "label", "lacking", "named", "no_device", "numbers", "sign", "table"]
 
 
 def empty(facts: ReportFacts, words: str, command: str, *, images: bool = True) -> str:
@@ -16,6 +16,18 @@ def empty(facts: ReportFacts, words: str, command: str, *, images: bool = True) 
         return f'<p class="empty">{escape(words)} It takes images, and this run was imported without.</p>'
     text = "ofa " + command.format(run=quote(facts.run.folder))
     return f'<p class="empty">{escape(words)} Do it with <code>{escape(text)}</code></p>'
+
+
+def lacking(
+    runs: Sequence[ReportFacts], lacks: Callable[[ReportFacts], bool], words: str, command: str, *, images: bool = True
+) -> str:
+    """`empty` for each of the runs that lacks something."""
+    return "".join(empty(facts, label(runs, facts, words), command, images=images) for facts in runs if lacks(facts))
+
+
+def no_device(runs: Sequence[ReportFacts], lacks: Callable[[ReportFacts], bool]) -> str:
+    """The same for latency."""
+    return lacking(runs, lacks, "No device was measured yet.", "profile {run}", images=False)
 
 
 def figure(caption: str, chart: str, numbers: str = "") -> str:

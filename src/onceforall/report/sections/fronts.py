@@ -6,7 +6,7 @@ from html import escape
 from ...readable import amount, milliseconds, percent, wilson
 from ..charts import Axis, FrontSeries, Mark, Point, front_chart
 from ..facts import ChosenFacts, FrontFacts, ReportFacts, Spot
-from ..markup import empty, figure, label, table
+from ..markup import figure, label, lacking, no_device, table
 
 __all__ = ["fronts"]
 
@@ -23,21 +23,13 @@ Key = tuple[str | None, str]  # device and hardware
 
 def fronts(runs: Sequence[ReportFacts]) -> str:
     """Per device: random networks, the front, the chosen networks as measured, and what others published."""
-    lacking = "".join(
-        empty(facts, label(runs, facts, "Latency and accuracy cannot be predicted yet."), "predict {run}")
-        for facts in runs
-        if not facts.fronts
-    )
+    missing = lacking(runs, lambda facts: not facts.fronts, "Latency and accuracy cannot be predicted yet.", "predict {run}")
     keys: list[Key] = list(dict.fromkeys((front.device, front.hardware) for facts in runs for front in facts.fronts))
     if not keys:
-        return lacking
-    lacking += "".join(
-        empty(facts, label(runs, facts, "No device was measured yet."), "profile {run}", images=False)
-        for facts in runs
-        if facts.fronts and not facts.latency
-    )
+        return missing
+    missing += no_device(runs, lambda facts: bool(facts.fronts) and not facts.latency)
     keys.sort(key=lambda key: key[0] is None)
-    return _words(runs) + f'<div class="pair">{"".join(_chart(runs, key) for key in keys)}</div>' + lacking
+    return _words(runs) + f'<div class="pair">{"".join(_chart(runs, key) for key in keys)}</div>' + missing
 
 
 def _words(runs: Sequence[ReportFacts]) -> str:

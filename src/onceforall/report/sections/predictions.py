@@ -6,7 +6,7 @@ from html import escape
 from ...readable import milliseconds, percent
 from ..charts import Axis, Group, Point, scatter_chart
 from ..facts import AccuracyFacts, Check, LatencyFacts, ReportFacts
-from ..markup import columns, empty, figure, label, named, numbers, table
+from ..markup import columns, empty, figure, label, named, no_device, numbers, table
 
 __all__ = ["accuracy", "latency"]
 
@@ -61,18 +61,14 @@ def _accuracy_chart(found: AccuracyFacts) -> str:
 
 def latency(runs: Sequence[ReportFacts]) -> str:
     """The latency tables against end-to-end measurements."""
-    lacking = "".join(
-        empty(facts, label(runs, facts, "No device was measured yet."), "profile {run}", images=False)
-        for facts in runs
-        if not facts.latency
-    )
+    missing = no_device(runs, lambda facts: not facts.latency)
     figures = [named(runs, index, _device(device)) for index, facts in enumerate(runs) for device in facts.latency]
     if not figures:
-        return lacking
+        return missing
     words = "Whole networks that the latency table was not made from. Grey lines: what the error of 95 % of them keeps."
     if any(check.interval for facts in runs for device in facts.latency for check in device.checks):
         words += " Bars: 95 % intervals of the measurements, the widest of the times that each network was loaded and timed."
-    return f'<p class="soft">{words}</p><div class="pair">{"".join(figures)}</div>' + lacking
+    return f'<p class="soft">{words}</p><div class="pair">{"".join(figures)}</div>' + missing
 
 
 def _device(device: LatencyFacts) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from ...readable import amount, percent
 from ..charts import Axis, Group, Point, scatter_chart
 from ..facts import ReportFacts, Subnet
-from ..markup import empty, figure, label, table
+from ..markup import figure, label, lacking, table
 from ..spread import quartiles, spread_chart
 
 __all__ = ["subnets"]
@@ -17,13 +17,9 @@ BANDS = 5  # of MACs, in the table
 
 def subnets(runs: Sequence[ReportFacts]) -> str:
     """Charts of the accuracy data."""
-    lacking = "".join(
-        empty(facts, label(runs, facts, "No sub-networks were measured yet."), "predict {run}")
-        for facts in runs
-        if not facts.subnets
-    )
-    if all(not facts.subnets for facts in runs):
-        return lacking
+    missing = lacking(runs, lambda facts: not facts.subnets, "No sub-networks were measured yet.", "predict {run}")
+    if not any(facts.subnets for facts in runs):
+        return missing
     counts = " ".join(
         label(runs, facts, f"{len(facts.subnets):,} sub-networks, top-1 {percent(low)} to {percent(high)}.")
         for facts in runs
@@ -36,7 +32,7 @@ def subnets(runs: Sequence[ReportFacts]) -> str:
         _by(runs, "Measured top-1 by resolution", Axis("resolution", "pixels"), lambda one: one.resolution),
         _by(runs, "Measured top-1 by depth", Axis("depth", "blocks"), lambda one: one.depth),
     ]
-    return words + f'<div class="pair">{"".join(figures)}</div>' + lacking
+    return words + f'<div class="pair">{"".join(figures)}</div>' + missing
 
 
 def _ends(measured: Sequence[Subnet]) -> tuple[float, float]:
