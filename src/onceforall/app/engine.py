@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ..arch import Arch
 from ..costs import CostTable, macs_table, memory_table, params_table, segment_table
 from ..errors import InfeasibleError, OnceForAllError
 from ..genes import Genes
 from ..latency import LatencyTable
 from ..pipeline import Run
 from ..pipeline.predictor import load_predictor
+from ..pipeline.profile import latency_tables
+from ..pipeline.search import CAUTION
 from ..search import maximise, pareto
 from .pool import Floats, Pool
 
 __all__ = ["LATENCY", "Engine", "Models"]
 
 LATENCY = "latency:"  # before a device's name: that device's latency as the name of a cost
-CAUTION = 1.0  # standard errors taken off a prediction, as in ofa search
 RANDOM = 4096
 CLOUD = 500  # random networks behind the front
 ROUNDS = (15_000, 30_000, 30_000)  # networks evaluated along the front of each cost
@@ -62,10 +62,7 @@ class Models:
             "params": params_table(segments),
             "memory_bytes": memory_table(segments),
         }
-        tables = {}
-        for path in sorted((run.folder / "latency").glob("*/table.json")):
-            table = LatencyTable.load(path, run.space, run.num_classes)
-            tables[table.device.spec] = table
+        tables = {table.device.spec: table for table in latency_tables(run).values()}
         costs |= {LATENCY + spec: table for spec, table in tables.items()}
         return cls(run, predictor, tables, costs)
 
@@ -174,8 +171,7 @@ class Engine:
         self.cloud = models.pool(genes[:CLOUD])
         ends = space.genes([end(size) for size in space.resolutions for end in (space.smallest, space.largest)])
         self.considered = len(genes) + len(ends)
-        first = models.pool(np.concatenate([ends, genes]))
-        self.pool, self.models = first.merged(first), models
+        self.pool, self.models = models.pool(np.concatenate([ends, genes])).thinned(), models
         self.version += 1
         yield
         for turn, evaluations in enumerate(ROUNDS):
@@ -202,9 +198,9 @@ class Engine:
     def _recorded(self, models: Models, seen: list[Pool]) -> Callable[[Genes], Floats]:
         def score(genes: Genes) -> Floats:
             mean, std = models.predictor.predict_with_error(genes, measured=False)
-            if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
-                seen.append(Pool(genes, mean - CAUTION * std, mean, std, {}))
             value: Floats = mean - CAUTION * std
+            if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
+                seen.append(Pool(genes, value, mean, std, {}))
             return value
 
         return score
@@ -242,8 +238,3 @@ class Engine:
         if self.filling:
             self.filling = False
             self.version += 1
-
-    def archs(self, row: int) -> Arch:
-        """The network of a row of the pool."""
-        assert self.pool is not None
-        return self.run.space.archs(self.pool.genes[row : row + 1])[0]

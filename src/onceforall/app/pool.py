@@ -63,19 +63,20 @@ class Pool:
         return rows
 
     def merged(self, other: "Pool") -> "Pool":
-        """Both, each network once, without those that are beaten in everything by another: no limits would call for them."""
-        genes = np.concatenate([self.genes, other.genes])
-        first = np.unique(keys(genes), return_index=True)[1]
-        scores = np.concatenate([self.scores, other.scores])
-        rows = first[np.argsort(-scores[first], kind="stable")]
-        both = Pool(
-            genes[rows],
-            scores[rows],
-            np.concatenate([self.top1, other.top1])[rows],
-            np.concatenate([self.std, other.std])[rows],
-            {name: np.concatenate([values, other.costs[name]])[rows] for name, values in self.costs.items()},
-        )
-        return both._rows(both._useful())
+        """Both, thinned."""
+        return Pool(
+            np.concatenate([self.genes, other.genes]),
+            np.concatenate([self.scores, other.scores]),
+            np.concatenate([self.top1, other.top1]),
+            np.concatenate([self.std, other.std]),
+            {name: np.concatenate([values, other.costs[name]]) for name, values in self.costs.items()},
+        ).thinned()
+
+    def thinned(self) -> "Pool":
+        """Each network once, without those that are beaten in everything by another: no limits would call for them."""
+        first = np.unique(keys(self.genes), return_index=True)[1]
+        ordered = self._rows(first[np.argsort(-self.scores[first], kind="stable")])
+        return ordered._rows(ordered._useful())
 
     def _useful(self) -> Ints:
         """Rows left when `RIVALS` networks, spread over the scores, have thrown out those that they beat. No answer is lost."""

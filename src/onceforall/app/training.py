@@ -54,11 +54,12 @@ def _remaining(run: Run, schedule: Schedule, train: list[dict[str, Any]]) -> flo
     if len(recent) < 2:
         return None
     work = work_per_step(schedule, run.space, run.num_classes)
-    ends = np.cumsum([0, *(phase.steps for phase in schedule.phases)])
-    sums = np.cumsum([0, *(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))])
-    first, last = np.interp([recent[0]["step"], recent[-1]["step"]], ends, sums)
+    first, last, total = (
+        sum(w * done for w, done in zip(work, schedule.steps_done(step), strict=True))
+        for step in (recent[0]["step"], recent[-1]["step"], schedule.steps)
+    )
     seconds = recent[-1]["seconds"] - recent[0]["seconds"]
-    return float(seconds * (sums[-1] - last) / (last - first)) if last > first and seconds > 0 else None
+    return float(seconds * (total - last) / (last - first)) if last > first and seconds > 0 else None
 
 
 def _thinned(xs: list[float], ys: list[float]) -> list[list[float]]:

@@ -158,12 +158,17 @@ class LatencyTable:
 
     @property
     def device(self) -> Device:
-        """That was measured. This and the next three raise `DeviceError` for a published table."""
+        """That was measured. This and the next five raise `DeviceError` for a published table."""
         return self._measured.device
 
     @property
     def version(self) -> str:
         return self._measured.version
+
+    @property
+    def hardware(self) -> str:
+        """The processor and the runtime, in words."""
+        return f"{self.processor}, {self.device.runtime} {self.version}".rstrip()
 
     @property
     def anchor(self) -> tuple[Plan, float]:

@@ -50,10 +50,7 @@ def metrics_writer(
             for key in ("loss", "rate", "top1"):
                 if key in event:
                     board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
-        done, left = 0.0, event["step"]
-        for w, phase in zip(work, schedule.phases, strict=True):
-            done += w * min(left, phase.steps)
-            left = max(0, left - phase.steps)
+        done = sum(w * steps for w, steps in zip(work, schedule.steps_done(event["step"]), strict=True))
         if not start:
             start.append((done, event["seconds"]))
         spent = event["seconds"] - start[0][1]

@@ -14,7 +14,7 @@ from .run import Run
 
 CLASSES = 1000  # of a space without a run: ImageNet's
 
-__all__ = ["imported", "kit", "latency_table", "profile", "profiled"]
+__all__ = ["imported", "kit", "latency_table", "latency_tables", "profile", "profiled"]
 
 
 def profile(
@@ -120,6 +120,16 @@ def imported(
 def profiled(run: Run, device: str) -> bool:
     """Whether there is a latency table of the device."""
     return (run.folder / "latency" / str(Device.parse(device)) / "table.json").exists()
+
+
+def latency_tables(run: Run) -> dict[Path, LatencyTable]:
+    """All tables of the run by their folder, also those of other processors and versions.
+
+    Raises:
+        FileError: one is damaged.
+    """
+    files = sorted((run.folder / "latency").glob("*/table.json"))
+    return {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
 
 
 def latency_table(run: Run, device: str) -> LatencyTable:

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..errors import FileError, TrainingError
 from ..files import read_lines, read_text, reading_or_writing
-from ..latency import LatencyTable
 from ..report import Curve, PhaseFacts, ReportFacts, RunFacts, write_report
 from ..train import Schedule
 from .predictor import load_predictor
+from .profile import latency_tables
 from .report_parts import accuracy_facts, chosen_facts, cost_facts, front_facts, latency_facts, predictor_doubts, subnets, whole
 from .run import Run
 
@@ -58,8 +58,7 @@ def _facts(run: Run, name: str, seed: int) -> ReportFacts:
         training = [r for r in records if r["event"] == "train"]
         about, phases, top1 = _run_facts(run, name, records, schedule), _phases(run, records, schedule), _top1_curves(records)
         losses, rates = (Curve("training", *_points(training, key)) for key in ("loss", "rate"))
-    files = sorted((folder / "latency").glob("*/table.json"))
-    tables = {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
+    tables = latency_tables(run)
     measured, chosen = subnets(run), chosen_facts(run, list(tables.values()))
     with whole(folder / "problems.jsonl"):
         problems = [f"{p['name']} was left out: {p['reason']}" for p in read_lines(folder / "problems.jsonl")]
@@ -94,7 +93,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
     steps = max((int(r["step"]) for r in records), default=0)
     seen, resume = 0, None
     if schedule is not None:
-        for step_count, phase in zip(_steps_done(schedule, steps), schedule.phases, strict=True):
+        for step_count, phase in zip(schedule.steps_done(steps), schedule.phases, strict=True):
             seen += step_count * phase.subnets * schedule.recipe.batch_size
         if data is not None and not (run.folder / "supernet.safetensors").exists():
             resume = f"ofa train {quote(data.source)} --out {quote(str(run.folder))} --resume"
@@ -125,15 +124,6 @@ def _unchecked(run: Run) -> str | None:
     if run.info.imported is None or not (run.folder / "accuracy" / "predictor.safetensors").exists():
         return None
     return "the Once-for-All authors' predictor" if load_predictor(run).kind == "published" else None
-
-
-def _steps_done(schedule: Schedule, steps: int) -> list[int]:
-    """Steps done of each phase after so many steps in all."""
-    done = []
-    for phase in schedule.phases:
-        done.append(min(steps, phase.steps))
-        steps -= done[-1]
-    return done
 
 
 def _phases(run: Run, records: list[dict[str, Any]], schedule: Schedule | None) -> list[PhaseFacts]:

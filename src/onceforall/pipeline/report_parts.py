@@ -109,9 +109,7 @@ def latency_facts(table: LatencyTable, folder: Path) -> LatencyFacts:
         for (name, interval), predicted, measured in zip(named, errors.predicted, errors.measured, strict=True)
     ]
     mape, tau = errors.interval(lambda e: e.mape), errors.interval(lambda e: e.kendall_tau)
-    return LatencyFacts(
-        table.device.spec, _hardware(table), points, (errors.mape, *mape), (errors.kendall_tau, *tau), errors.bound()
-    )
+    return LatencyFacts(table.device.spec, table.hardware, points, (errors.mape, *mape), (errors.kendall_tau, *tau), errors.bound())
 
 
 def front_facts(run: Run, tables: list[LatencyTable], seed: int) -> list[FrontFacts]:
@@ -154,7 +152,7 @@ def _front(
         published += [Spot(n.name, n.macs, n.top1, n.source) for n in KNOWN_NETWORKS]
     return FrontFacts(
         device=None if table is None else table.device.spec,
-        hardware="" if table is None else _hardware(table),
+        hardware="" if table is None else table.hardware,
         random=random,
         front=[(p.values["cost"], min(1.0, max(0.0, p.values["top1"]))) for p in best],
         measured=measured,
@@ -285,7 +283,3 @@ def cost_facts(run: Run, about: RunFacts, tables: Mapping[Path, LatencyTable]) -
     if opened := read_lines(run.folder / "test_openings.jsonl"):
         costs.append(CostFacts("test images", None, f"opened {len(opened):,} times, for final numbers"))
     return costs
-
-
-def _hardware(table: LatencyTable) -> str:
-    return f"{table.processor}, {table.device.runtime} {table.version}"

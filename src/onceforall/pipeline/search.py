@@ -254,7 +254,7 @@ class Searcher:
     def hardware(self) -> str:
         """The processor and the runtime, in words."""
         if self.table is not None:
-            return f"{self.table.processor}, {self.device.runtime} {self.table.version}".rstrip()
+            return self.table.hardware
         (here,) = (found for found in list_devices() if found.runtime == self.device.runtime)
         where = here.processor if self.device.host is None else self.device.host
         return f"{where}, {self.device.runtime} {here.version}"

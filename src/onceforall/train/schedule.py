@@ -174,6 +174,14 @@ class Schedule:
             step -= phase.steps
         raise IndexError("step lies beyond the schedule")
 
+    def steps_done(self, steps: int) -> list[int]:
+        """Of each phase, after so many steps in all."""
+        done = []
+        for phase in self.phases:
+            done.append(min(steps, phase.steps))
+            steps -= done[-1]
+        return done
+
     def to_json(self) -> str:
         """The schedule as JSON text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
