@@ -12,7 +12,7 @@ from PIL import Image
 
 from onceforall import Space, Supernet
 from onceforall.cli import run as ofa
-from onceforall.errors import CheckpointError, FileError, OnceForAllError, StoppedError, TrainingError
+from onceforall.errors import CheckpointError, DataError, FileError, OnceForAllError, StoppedError, TrainingError
 from onceforall.files import read_json
 from onceforall.pipeline import PRESETS, Run, import_original, report, status, train
 from onceforall.pipeline.transfer import DEFAULT, RATE_SHARE, going_on, transferred
@@ -116,6 +116,46 @@ def test_training_starts_from_them(trained: Path, shapes: str, tmp_path: Path) -
             torch.testing.assert_close(value, start[name], rtol=1e-5, atol=1e-7)
 
 
+# -- images that the origin has seen -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"holdout": 0.3}, {"limit": None}])
+def test_held_out_images_that_were_trained_on(trained: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Another division of the same images is refused, and the arguments of the message give one that is not."""
+    same = {"limit": 120, **changes}
+    with pytest.raises(DataError, match=r"--from .*trained was trained on \d+ held-out .*--seed 0 --holdout 0\.1 --limit 120"):
+        go("digits", tmp_path / "run", trained, **same)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_advised_division_holds_out_the_same(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        go("digits", tmp_path / "run", trained, seed=0, holdout=0.1, limit=120, should_stop=lambda: True)
+    before, after = Run.open(trained).splits(), Run.open(tmp_path / "run").splits()
+    assert set(before.held_out.digests.tolist()) == set(after.held_out.digests.tolist())
+    assert after.among(before.train) == {"held-out": 0, "test": 0}
+    assert after.among(after.held_out) == {"held-out": len(after.held_out), "test": 0}
+
+
+def test_what_the_origin_started_from_counts_too(trained: Path, shapes: str, tmp_path: Path) -> None:
+    between = go(shapes, tmp_path / "between", trained, epochs=0.3)
+    with pytest.raises(DataError, match=r"--from .*trained was trained on"):
+        go("digits", tmp_path / "run", between.folder, limit=120, seed=1)
+
+
+def test_images_that_are_gone(trained: Path, shapes: str, tmp_path: Path) -> None:
+    """The card says that it is not known what was trained on; the training goes on."""
+    gone = Path(shutil.copytree(shapes, tmp_path / "gone"))
+    between = go(str(gone), tmp_path / "between", trained, epochs=0.3)
+    assert between.info.origin is not None
+    assert between.info.origin.unseen
+    shutil.rmtree(gone)
+    run = go(shapes, tmp_path / "run", between.folder, epochs=0.3)
+    assert run.info.origin is not None
+    assert not run.info.origin.unseen
+    assert "whether it had seen held-out or test images is not known" in run.info.notes[0]
+
+
 # -- interruptions ---------------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +201,7 @@ def test_from_imported_weights(checkpoint: Path, photos: Path, shapes: str, tmp_
     assert all(torch.equal(value, before[name]) for name, value in run.start().items() if not name.startswith(HEAD))
     assert run.info.origin is not None
     assert f"imported: {NAME} from" in str(run.info.origin)
+    assert not run.info.origin.unseen
     assert run.info.imported is None
     with pytest.raises(TrainingError, match=r"holds imported weights .*: to train on from them, ofa train .* --from .* --out NEW"):
         train(shapes, out=origin.folder, resume=True)

@@ -37,17 +37,27 @@ class Imported:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training started from: a run's folder, the source of its weights, their hash, and whether the classifier was taken."""
+    """What a training started from.
+
+    Args:
+        folder: of the run.
+        source: of its weights.
+        weights: their hash.
+        classifier: whether it was taken too.
+        unseen: none of the held-out and test images were trained on before; False if that is not known.
+    """
 
     folder: str
     source: str
     weights: str
     classifier: bool
+    unseen: bool = False
 
     def __str__(self) -> str:
         """In words, without the path."""
         head = "with its classifier" if self.classifier else "with a new classifier"
-        return f"{Path(self.folder).name} ({self.source}; weights {self.weights[:12]}), {head}"
+        seen = "" if self.unseen else "; whether it had seen held-out or test images is not known"
+        return f"{Path(self.folder).name} ({self.source}; weights {self.weights[:12]}), {head}{seen}"
 
 
 @dataclass(frozen=True)

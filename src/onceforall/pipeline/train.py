@@ -179,7 +179,7 @@ def _begin(
         preset=name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments={**given, "precision": compute.precision},
-        origin=None if origin is None else origin_of(origin, splits.classes),
+        origin=None if origin is None else origin_of(origin, splits),
     )
     teacher = None
     if given["teacher"] is not None:

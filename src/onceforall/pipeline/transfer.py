@@ -1,13 +1,14 @@
 """`ofa train --from`: a training that starts from another run's weights, with a new classifier unless the classes are the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..errors import FileError, TrainingError
+from ..data import Splits
+from ..errors import DataError, FileError, OnceForAllError, TrainingError
 from ..ops import Linear
 from ..supernet import Supernet
 from ..train import Schedule
@@ -15,7 +16,7 @@ from .info import Origin
 from .presets import Preset
 from .run import Run
 
-__all__ = ["going_on", "open_origin", "origin_of", "preset_for", "recipe_of", "transferred"]
+__all__ = ["going_on", "open_origin", "origin_of", "preset_for", "recipe_of", "transferred", "unseen"]
 
 RATE_SHARE = 0.5  # of the preset's peak learning rate
 DEFAULT = "imagenette-60m"  # for weights that were imported
@@ -64,14 +65,56 @@ def going_on(schedule: Schedule) -> Schedule:
     return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
 
 
-def origin_of(run: Run, classes: Sequence[str]) -> Origin:
-    """What to write down about a training on these classes that starts from the run."""
+def unseen(origin: Run, splits: Splits) -> bool:
+    """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
+
+    Returns:
+        False if that is not known, because weights were imported or images have changed or are gone.
+
+    Raises:
+        DataError: it was trained on some of them, so that accuracies would be too high.
+    """
+    run, known, visited = origin, True, set[Path]()
+    while run.folder.resolve() not in visited:  # folders that were moved could lead round in a circle
+        visited.add(run.folder.resolve())
+        if run.info.imported is not None or run.info.data is None:
+            return False
+        try:
+            trained_on = run.splits().train
+        except OnceForAllError:  # gone, changed, or never whole
+            known = False
+        else:
+            seen = {name: n for name, n in splits.among(trained_on).items() if n}
+            if seen:
+                data, many = run.info.data, " and ".join(f"{n:,} {name}" for name, n in seen.items())
+                limit = "" if data.limit is None else f" --limit {data.limit}"
+                raise DataError(
+                    f"--from {run.folder} was trained on {many} images of this run, so that accuracies would be too high: of the "
+                    f"same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
+                    "photographs that it has not seen"
+                )
+        if run.info.origin is None:
+            return known
+        try:
+            run = Run.open(Path(run.info.origin.folder))
+        except OnceForAllError:
+            return False
+    return False
+
+
+def origin_of(run: Run, splits: Splits) -> Origin:
+    """What to write down about a training on these images that starts from the run.
+
+    Raises:
+        DataError: see `unseen`.
+    """
     if run.info.imported is not None:
         source = f"imported: {run.info.imported}"
     else:
         source = f"trained on {Path(run.require_images().source).name}"
     named = run.info.data is not None  # else the names of the classes are placeholders
-    return Origin(str(run.folder.resolve()), source, run.weights_hash(), named and tuple(classes) == run.info.classes)
+    same = named and splits.classes == run.info.classes
+    return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits))
 
 
 def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
