@@ -81,7 +81,7 @@ def test_values(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 
 
 def test_run_folders(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("cats", "old/dogs", "old/far/below", ".hidden", "my cats", "no-run"):
+    for name in ("cats", "old/dogs", "old/far/below", ".hidden", "my cats", "a;b", "a&b", "a(b)", "a|b", "no-run"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / ("run.json" if name != "no-run" else "other.json")).write_text("{}")
     monkeypatch.chdir(tmp_path)

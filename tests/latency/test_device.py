@@ -7,6 +7,7 @@ import pytest
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, list_devices
 from onceforall.latency.runtimes import RUNTIMES
+from onceforall.latency.runtimes.common import Hardware
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,12 @@ def test_what_is_lacking_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "openvino", None)
     found = {available.runtime: available.lacks for available in list_devices()}
     assert (found["openvino"] or "").endswith("pip install 'onceforall[openvino]'")
+
+
+def test_files_have_the_latency_of_this_processor_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card of a network for a GPU, or for another machine, gives no times of files that ran on this processor."""
+    assert Device("onnxruntime", threads=2).on_processor
+    assert not Device("onnxruntime", host="ssh://me@board").on_processor
+    assert not Device.parse("imported@phone").on_processor
+    monkeypatch.setattr(type(RUNTIMES["cuda"]), "hardware", lambda self: Hardware("some GPU", 1))
+    assert not Device("cuda").on_processor

@@ -13,8 +13,9 @@ from onceforall.calibrate import evaluate
 from onceforall.cli import run as ofa
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
 from onceforall.files import read_json, read_lines
-from onceforall.pipeline import Budget, Run, bundle, specialise
+from onceforall.pipeline import Budget, Run, bundle, specialise, status
 from onceforall.pipeline.evaluate import calibrated
+from onceforall.readable import percent
 
 
 def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
@@ -110,6 +111,20 @@ def test_a_network_that_computes_something_else_fails_the_command(
     assert not (run_copy / "bundle").exists()
     with pytest.raises(VerificationError):
         bundle(run_copy, archs=["smallest"])
+
+
+def test_status_tells_of_it(run_copy: Path) -> None:
+    bundle(run_copy, archs=["smallest"])
+    index = run_copy / "bundle" / "bundle.json"
+    (part,) = [part for part in status(run_copy).parts if part.name == "bundle"]
+    top1 = percent(read_json(index)["members"][0]["test_top1"])
+    assert (part.state, part.text) == ("done", f"{index.parent}: test top-1 of 1 network: smallest {top1}")
+    for content in ("{", "[]", '{"members": [1]}'):
+        index.write_text(content)
+        (part,) = [part for part in status(run_copy).parts if part.name == "bundle"]
+        assert part.state == "damaged"
+        assert part.text.startswith(f"{index}: ")
+        assert part.text.endswith("make it anew with ofa bundle")
 
 
 def test_the_command(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from onceforall.accuracy import AccuracyPredictor, read_rows
 from onceforall.cli import run as ofa
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import FileError, OnceForAllError
-from onceforall.files import read_json, read_lines
+from onceforall.files import append_line, read_json, read_lines
 from onceforall.latency import LatencyTable, checked_networks
 from onceforall.pipeline import Run, report
 from onceforall.pipeline.predictor import load_predictor
@@ -135,6 +135,18 @@ def test_fronts(measured: Path) -> None:
             assert arch is not None
             assert spot.cost == pytest.approx(float(cost.estimate([arch])[0]))  # type: ignore[attr-defined]
             assert spot.top1 == pytest.approx(float(predictor.predict([arch])[0]))
+
+
+def test_a_finalist_of_two_devices_counts_for_each(run_copy: Path) -> None:
+    run = Run.open(run_copy)
+    _, table = table_of(run_copy)
+    arch = run.space.smallest()
+    for device, ms in ((str(table.device), 3.0), ("pytorch-threads1-batch1", 5.0)):
+        record = {"budget": {}, "arch": arch.to_json(), "device": device, "measured_ms": ms, "held_out_top1": 0.5}
+        append_line(run_copy / "searches.jsonl", record)
+    latency, by_macs = front_facts(run, [table], 0)
+    assert [spot.cost for spot in latency.measured] == [3.0]
+    assert [spot.cost for spot in by_macs.measured] == [run.space.lower(arch, run.num_classes).macs]
 
 
 def test_published_accuracies_stand_beside_those_of_imagenet_only(measured: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from onceforall.cli import run as ofa
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.export import load
-from onceforall.files import read_json, read_lines
+from onceforall.files import locked, read_json, read_lines
 from onceforall.pipeline import Budget, Run, specialise, status
 from onceforall.pipeline.finetune import Finetuned, Finetuning, HeldOut
 from onceforall.pipeline.search import Searcher
@@ -42,7 +42,7 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.fixture
 def gentle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate at which the tiny run's networks cannot get worse in three steps."""
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "RATE_SHARE", 0.05)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "RATE_SHARE", 0.005)
 
 
 def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
@@ -116,6 +116,24 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     assert result.finetuned == whole.finetuned
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())
     assert not (run_copy / "finetuned").exists()
+
+
+def test_a_network_that_is_given(run_copy: Path, gentle: None) -> None:
+    """An interrupted fine-tuning of one network is not gone on with for another one."""
+    space = Run.open(run_copy).space
+    for arch in (space.smallest(), space.largest()):
+        with pytest.raises(StoppedError):
+            go(run_copy, arch=arch, should_stop=lambda: True)
+    assert len(list((run_copy / "finetuned").iterdir())) == 2
+    assert go(run_copy, arch=space.largest()).chosen.arch == space.largest()
+
+
+def test_two_commands_at_once(run_copy: Path) -> None:
+    with pytest.raises(StoppedError):
+        go(run_copy, should_stop=lambda: True)
+    (place,) = (run_copy / "finetuned").iterdir()
+    with locked(place), pytest.raises(FileError, match="another command is working on it"):
+        go(run_copy)
 
 
 def test_what_was_written_is_damaged(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,9 @@ def test_every_text_is_escaped(facts, hostile):
     assert "<script" not in page
     assert Checked(page).tags == Checked(render([facts])).tags
     assert page.count("</style>") == 1 + len(hostile.chosen)
+    several = render([hostile, hostile])
+    assert "<script" not in several
+    assert Checked(several).tags == Checked(render([facts, facts])).tags
 
 
 def test_numbers_of_a_chosen_network_are_on_the_page(facts):

@@ -1,5 +1,6 @@
 """What the Tab key offers: run directories, and values of options. Torch, which takes seconds to load, stays out."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,13 +59,13 @@ def several_of(kind: str) -> Callable[[str], list[str]]:
 def run_folders(incomplete: str) -> list[str]:
     """Run directories in the folder typed so far and one below it; where there are none, shells offer any file.
 
-    Names with blanks or quotes are left to the shell, which knows how to write them.
+    Names with blanks, quotes and the like are left to the shell, which knows how to write them.
     """
     folder, slash, name = incomplete.rpartition("/")
     start = Path(folder + slash)
     found = [path.parent for pattern in ("*/run.json", "*/*/run.json") for path in start.glob(pattern)]
     plain = [str(path.relative_to(start)) for path in found if name.startswith(".") or not _hidden(path.relative_to(start))]
-    return sorted(f"{folder}{slash}{text}" for text in plain if not set(text) & set(" \t\n'\"\\$`"))
+    return sorted(f"{folder}{slash}{text}" for text in plain if re.fullmatch(r"[\w.,@%+=/-]+", text))
 
 
 def devices(context: typer.Context) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "predictor": (PREDICTOR, "ofa predictor fit run"),
     "search": (search, "ofa search run --latency 5ms --macs 100M"),
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
-    "bundle": (bundle, "ofa bundle run --latency 2ms,5ms"),
+    "bundle": (bundle, "ofa bundle run --macs 5M,20M"),
     "report": (report, "ofa report run && open run/report.html"),
     "explore": (explore, "ofa explore run"),
     "status": (status, "ofa status run"),

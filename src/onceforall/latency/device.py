@@ -81,6 +81,15 @@ class Device:
         """Whether its times came in a file, so that nothing can be measured on it."""
         return self.runtime == IMPORTED
 
+    @property
+    def on_processor(self) -> bool:
+        """Whether it is this machine's processor, so that files which run there have its latency; not a GPU.
+
+        Raises:
+            OnceForAllError: see `Runtime.hardware`.
+        """
+        return self.host is None and RUNTIMES[self.runtime].hardware().name == processor_name()
+
     def __str__(self) -> str:
         """The canonical name, fit for a folder: "onnxruntime-threads1-batch1"; of another machine with its address."""
         where = "" if self.host is None else "-at-" + re.sub(r"[^\w.-]+", "-", self.host.removeprefix("ssh://"), flags=re.ASCII)

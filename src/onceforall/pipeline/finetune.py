@@ -102,6 +102,7 @@ class Finetuning:
         searcher: of the run, with its supernet and images.
         name: of the network's folder.
         budget: that the network keeps.
+        arch: the network, if it is given and not searched.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
         on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
@@ -113,13 +114,14 @@ class Finetuning:
         searcher: Searcher,
         name: str,
         budget: Budget,
+        arch: Arch | None = None,
         *,
         epochs: int,
         seed: int,
         on_event: Callable[[Event], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self.run, self.searcher, self.name, self.budget = searcher.run, searcher, name, budget
+        self.run, self.searcher, self.name, self.budget, self.arch = searcher.run, searcher, name, budget, arch
         self.epochs, self.seed, self.on_event, self.should_stop = epochs, seed, on_event, should_stop
 
     @cached_property
@@ -150,6 +152,7 @@ class Finetuning:
     def folder(self) -> Path:
         """Of the choice and the checkpoints, for these weights, limits and settings."""
         told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
+        told += [] if self.arch is None else [self.arch.to_json()]
         key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
         return self.run.folder / FOLDER / f"{self.name}-{key}"
 
@@ -157,10 +160,14 @@ class Finetuning:
         """What an interrupted command has chosen, else what `search` finds; its latency may be another the next time.
 
         Raises:
-            FileError: what was written is damaged.
+            FileError: what was written is damaged, or another command is choosing or fine-tuning the same.
         """
         if not self.epochs:
             return search()
+        with locked(make_folder(self.folder)):
+            return self._chosen(search)
+
+    def _chosen(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
         path = self.folder / "choice.json"
         if path.exists():
             data = read_json(path)
@@ -175,7 +182,6 @@ class Finetuning:
             except (KeyError, TypeError, ValueError) as error:
                 raise FileError(f"{path}: damaged or edited ({error!r}): remove {self.folder} to start anew") from None
         chosen, timing = search()
-        make_folder(self.folder)
         found = {**asdict(chosen), "arch": chosen.arch.to_json()}
         found["accuracy"]["arch"] = found["arch"]
         write_json(path, {"candidate": found, "timing": asdict(timing)})

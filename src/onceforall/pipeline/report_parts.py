@@ -126,7 +126,7 @@ def _front(
     run: Run,
     predictor: AccuracyPredictor,
     cost: LatencyTable | CostTable,
-    found: Mapping[Arch, tuple[str, str, float, float]],
+    found: Mapping[tuple[Arch, str], tuple[str, float, float]],
     seed: int,
 ) -> FrontFacts:
     objectives: Objectives = {"top1": (predictor.score, "max"), "cost": (cost.estimate, "min")}
@@ -134,11 +134,11 @@ def _front(
     cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
     random = list(zip(cost.estimate(cloud).tolist(), predictor.predict(cloud).tolist(), strict=True))
     table = cost if isinstance(cost, LatencyTable) else None
-    measured = [
-        Spot(name, ms if table is not None else float(cost.estimate([arch])[0]), top1)
-        for arch, (name, device, ms, top1) in found.items()
+    measured = {  # once, whatever devices it was measured on
+        arch: Spot(name, ms if table is not None else float(cost.estimate([arch])[0]), top1)
+        for (arch, device), (name, ms, top1) in found.items()
         if table is None or device == str(table.device)
-    ]
+    }
     archs = dict[Arch, Spot]()
     for network in OFA_NETWORKS:
         arch = network.arch(run.space)
@@ -155,7 +155,7 @@ def _front(
         hardware="" if table is None else table.hardware,
         random=random,
         front=[(p.values["cost"], min(1.0, max(0.0, p.values["top1"]))) for p in best],
-        measured=measured,
+        measured=list(measured.values()),
         elsewhere=list(archs.values()),
         published=published,
     )
@@ -182,20 +182,20 @@ def predictor_doubts(run: Run, seed: int) -> list[str]:
     return [text + f"it was probably not fitted to {before} pixels and less, so the fronts are not to be trusted there"]
 
 
-def _found(run: Run) -> dict[Arch, tuple[str, str, float, float]]:
-    """What searches measured: name, device, ms, held-out top-1."""
-    found = dict[Arch, tuple[str, str, float, float]]()
+def _found(run: Run) -> dict[tuple[Arch, str], tuple[str, float, float]]:
+    """What searches measured of a network on a device: name, ms, held-out top-1."""
+    found = dict[tuple[Arch, str], tuple[str, float, float]]()
     with whole(run.folder / "searches.jsonl"):
         for r in read_lines(run.folder / "searches.jsonl"):
             name = f"finalist for {Budget(**r['budget'])}"
-            found[Arch.from_json(r["arch"])] = (name, str(r["device"]), float(r["measured_ms"]), float(r["held_out_top1"]))
+            found[Arch.from_json(r["arch"]), str(r["device"])] = (name, float(r["measured_ms"]), float(r["held_out_top1"]))
     path = run.folder / "front.json"
     with whole(path):
         front = read_json(path) if path.exists() else {"points": []}
         for r in front["points"]:
             arch, top1 = Arch.from_json(r["arch"]), float(r["held_out"]["top1"])
-            found[arch] = ("of the measured front", str(front["device"]), float(r["measured_ms"]), top1)
-    return {arch: values for arch, values in found.items() if arch in run.space}
+            found[arch, str(front["device"])] = ("of the measured front", float(r["measured_ms"]), top1)
+    return {key: values for key, values in found.items() if key[0] in run.space}
 
 
 def _is_imagenet(run: Run) -> bool:

@@ -115,7 +115,7 @@ def specialise(
     results = []
     for each, budget, own in jobs:
         target = place / own
-        tuning = Finetuning(each, own, budget, epochs=finetune, seed=seed, on_event=on_event, should_stop=should_stop)
+        tuning = Finetuning(each, own, budget, arch, epochs=finetune, seed=seed, on_event=on_event, should_stop=should_stop)
         if arch is None:
             choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:

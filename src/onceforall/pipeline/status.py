@@ -30,7 +30,7 @@ class Part:
 
     Args:
         name: what it is: "run", "training", "weights", "evaluations", "profile", "accuracy data", "predictor", "searches",
-            "network" or "report".
+            "network", "bundle" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
         command: that makes it, mends it or goes on with it; None where there is nothing to do.
@@ -228,6 +228,18 @@ def _networks(run: Run) -> Iterator[Part]:
     yield from (Part("network", "unfinished", text) for text in unfinished(run))
 
 
+def _bundles(run: Run) -> Iterator[Part]:
+    for path in sorted(run.folder.glob("*/bundle.json")):
+        try:
+            members = [f"{m['name']} {percent(m['test_top1'])}" for m in read_json(path)["members"]]
+        except (OnceForAllError, AttributeError, LookupError, TypeError, ValueError) as error:
+            text = _line(error) if isinstance(error, FileError) else f"{path}: damaged or edited ({_line(error)})"
+            yield Part("bundle", "damaged", f"{text}: make it anew with ofa bundle")
+        else:
+            text = f"{path.parent}: test top-1 of {len(members)} network{'s' if len(members) > 1 else ''}: {', '.join(members)}"
+            yield Part("bundle", "done", text)
+
+
 def _report(run: Run) -> Iterator[Part]:
     page, command = run.folder / "report.html", f"ofa report {_quoted(run)}"
     if not page.exists():
@@ -251,6 +263,7 @@ PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
     "predictor": _predictor,
     "searches": _searches,
     "network": _networks,
+    "bundle": _bundles,
     "report": _report,
 }
 

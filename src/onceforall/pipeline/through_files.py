@@ -34,7 +34,7 @@ def measure_files(
     device: Device,
     max_drop: float,
 ) -> tuple[Accuracy, list[FileRow]]:
-    """The test accuracy of the network, and through each file the accuracy and, if the device is this machine, the latency.
+    """The test accuracy of the network, and through each file the accuracy and, on this machine's processor, the latency.
 
     int8 files are refused by the held-out images, so that nothing is chosen by the test images.
 
@@ -59,7 +59,7 @@ def measure_files(
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], accuracies[OWN], found)
-    timings = _timings(folder, formats, resolution, device) if device.host is None else dict.fromkeys(formats)
+    timings = _timings(folder, formats, resolution, device) if device.on_processor else dict.fromkeys(formats)
     rows = []
     for name, timing in timings.items():
         latency = None if timing is None else (timing.ms, timing.low, timing.high)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from html import escape
 
 from ...readable import amount, percent
 from ..charts import Axis, Group, Point, scatter_chart
@@ -21,7 +22,7 @@ def subnets(runs: Sequence[ReportFacts]) -> str:
     if not any(facts.subnets for facts in runs):
         return missing
     counts = " ".join(
-        label(runs, facts, f"{len(facts.subnets):,} sub-networks, top-1 {percent(low)} to {percent(high)}.")
+        escape(label(runs, facts, f"{len(facts.subnets):,} sub-networks, top-1 {percent(low)} to {percent(high)}."))
         for facts in runs
         if facts.subnets
         for low, high in [_ends(facts.subnets)]
@@ -59,7 +60,8 @@ def _by_macs(runs: Sequence[ReportFacts]) -> str:
         for i in range(BANDS):
             part = ordered[i * len(ordered) // BANDS : (i + 1) * len(ordered) // BANDS]
             if part:
-                rows.append([label(runs, facts, f"{amount(part[0].macs)} to {amount(part[-1].macs)}"), *_summary(part)])
+                between = f"{amount(part[0].macs)} to {amount(part[-1].macs)}"
+                rows.append([escape(label(runs, facts, between)), *_summary(part)])
     return figure(name, chart, table(name, ["MACs", *HEADER], rows))
 
 
@@ -74,7 +76,7 @@ def _by(runs: Sequence[ReportFacts], name: str, axis: Axis, key: Callable[[Subne
             classes[key(one)].append(one)
         top1 = {value: [100 * one.top1 for one in members] for value, members in classes.items()}
         series.append(("" if len(runs) == 1 else facts.run.name, top1))
-        rows += [[label(runs, facts, f"{value:g}"), *_summary(members)] for value, members in sorted(classes.items())]
+        rows += [[escape(label(runs, facts, f"{value:g}")), *_summary(members)] for value, members in sorted(classes.items())]
     chart = spread_chart(
         series, axis, TOP1, name=name, description=f"Measured top-1 by {axis.title}; the table below has the quartiles."
     )
