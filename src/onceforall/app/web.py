@@ -19,8 +19,9 @@ from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
 from ..readable import amount, memory, milliseconds
+from .archive import zipped
 from .engine import LATENCY, Engine
-from .jobs import Jobs, zipped
+from .jobs import Jobs
 from .pins import Pins
 from .training import training
 from .view import facts, front, network, progress
