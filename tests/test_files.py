@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from onceforall.errors import FileError, OnceForAllError
 from onceforall.files import (
     append_line,
+    held,
     locked,
     make_folder,
+    one_at_a_time,
     read_json,
     read_lines,
     read_text,
@@ -240,3 +242,21 @@ def test_a_locked_folder_is_refused_to_others_until_released(tmp_path: Path) -> 
         assert "another command is working on it" in other.stderr
     with locked(tmp_path):
         pass
+
+
+def test_a_lock_file_tells_whether_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    assert not held(path)
+    with one_at_a_time(path):
+        assert held(path)
+        with (
+            pytest.raises(FileError, match=r"a\.lock: another process holds it: wait until it has ended"),
+            one_at_a_time(path, wait=False),
+        ):
+            pass
+    assert not held(path)
+    path.touch()  # as a crash leaves it
+    assert not held(path)
+    with one_at_a_time(path, wait=False):
+        assert held(path)
+    assert not path.exists()

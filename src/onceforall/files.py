@@ -19,6 +19,7 @@ from .errors import FileError
 __all__ = [
     "append_line",
     "busy",
+    "held",
     "locked",
     "make_folder",
     "one_at_a_time",
@@ -82,9 +83,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 def busy(folder: Path) -> bool:
     """Whether a command holds the folder's lock now."""
-    with reading_or_writing(folder):
+    return held(folder / ".lock")
+
+
+def held(path: Path) -> bool:
+    """Whether a process holds this lock file now."""
+    with reading_or_writing(path):
         try:
-            handle = os.open(folder / ".lock", os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -97,13 +103,17 @@ def busy(folder: Path) -> bool:
 
 
 @contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock file, after whoever has it; it is gone in the end. A crash releases it."""
+def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, after whoever has it; it is gone in the end. A crash releases it.
+
+    Raises:
+        FileError: it cannot be made, or another process holds it and `wait` is False.
+    """
     with reading_or_writing(path):
-        handle = _lock(path)
+        handle = _lock(path, wait)
         while not _is(handle, path):  # who had it has removed it
             os.close(handle)
-            handle = _lock(path)
+            handle = _lock(path, wait)
     try:
         yield
     finally:
@@ -244,9 +254,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, wait: bool) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise FileError(f"{path}: another process holds it: wait until it has ended") from None
     return handle
 
 

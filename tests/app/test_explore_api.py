@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import onceforall
-from explorers import Served, serve
+from explorers import Served, make_anew, serve
 from onceforall.app.pins import Pins
 from onceforall.app.pool import Pool
 from onceforall.arch import Arch
 from onceforall.errors import FileError
 from onceforall.files import append_line
-from onceforall.pipeline import Run
+from onceforall.pipeline import Run, fit_predictor
 
 
 def random_pool(n: int, seed: int, costs: int = 3) -> Pool:
@@ -185,3 +185,32 @@ def test_a_training_without_predictor(trained: Path, tmp_path: Path) -> None:
         record = {"event": "train", "phase": before["phases"][-1]["name"], "step": before["step"] + 9, "seconds": 1e4, "loss": 1.0}
         append_line(run / "metrics.jsonl", {**record, "rate": 0.1})
         assert served.client.get("/api/training").json()["step"] == before["step"] + 9
+
+
+def test_what_is_made_anew_shows(run_copy: Path) -> None:
+    fit_predictor(run_copy, kinds=["smooth"])
+    for served in serve(run_copy):
+        facts = served.wait("/api/run", "ready")
+        device = facts["devices"][0]["spec"]  # type: ignore[index]
+        before = served.client.get("/api/best").json()
+        arch, generation = before["network"]["arch"], before["generation"]
+        assert before["network"]["generation"] == generation == facts["generation"]
+        served.app.engine.refine({"latency:gone": 1.0})  # as a page asks that does not know it yet
+        make_anew(run_copy)
+        until = time.monotonic() + 60
+        while (after := served.client.get("/api/best").json())["generation"] == generation:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        network = served.client.post("/api/network", json={"arch": arch}).json()
+        assert network["generation"] >= after["generation"] > generation
+        assert network["costs"][f"latency:{device}"] == pytest.approx(2 * before["network"]["costs"][f"latency:{device}"])
+        while (facts := served.client.get("/api/run").json())["predictor"]["kind"] != "linear":
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        shutil.rmtree(next(run_copy.glob("latency/*")))
+        while (facts := served.client.get("/api/run").json())["devices"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert facts["generation"] > network["generation"]
+        assert served.app.engine.refine({"macs": 400_000.0})
+        served.wait("/api/best?macs=400000", "refining", False)

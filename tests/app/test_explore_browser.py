@@ -4,16 +4,17 @@ import importlib.util
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import onceforall
-from explorers import Served, serve
+from explorers import Served, make_anew, serve
+from onceforall.cli.explore import page_to
 from onceforall.files import append_line, read_json
-from onceforall.pipeline import Run
+from onceforall.pipeline import Run, fit_predictor
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 IMAGES = Path(__file__).parents[2] / "docs/images"
@@ -81,11 +82,15 @@ def shoot(page: Any, name: str) -> None:
 
 def until(page: Any, condition: str, arg: object = None) -> None:
     """Wait for it. Playwright's own way evaluates text inside the page, which the page's policy forbids."""
+    wait(page, lambda: bool(page.evaluate(condition, arg)), condition)
+
+
+def wait(page: Any, true: Callable[[], bool], what: str = "it") -> None:
     for _ in range(400):
-        if page.evaluate(condition, arg):
+        if true():
             return
         page.wait_for_timeout(50)
-    raise AssertionError(f"{condition} did not come true: {page.inner_text('body')}")
+    raise AssertionError(f"{what} did not come true: {page.inner_text('body')}")
 
 
 def shown(page: Any) -> str:
@@ -129,6 +134,57 @@ def test_sliders_pins_comparison_and_a_second_tab(browser: Any, explored: Served
     assert len(read_json(explored.app.pins.path)["pins"]) == 2
 
 
+def number(page: Any, place: str, unit: str) -> float:
+    """What is shown there before the unit."""
+    return float(page.inner_text(place).partition(f" {unit}")[0].split()[-1])
+
+
+def pinned_as_shown(page: Any) -> bool:
+    """Whether a pin of the network that is shown, whose numbers the pins ask for, has the accuracy that is shown."""
+    page.click("#pin")
+    rows = [f"#pins li >> nth={i} >> small" for i in range(page.locator("#pins li").count())]
+    return number(page, "#tiles b", "%") in [number(page, row, "%") for row in rows]
+
+
+@pytest.fixture
+def changing(run_copy: Path) -> Iterator[Served]:
+    fit_predictor(run_copy, kinds=["smooth"])
+    yield from serve(run_copy)
+
+
+def test_old_numbers_go_when_the_run_is_made_anew(browser: Any, changing: Served) -> None:
+    for page in opened(browser, changing):
+        look_at_what_changes(page, changing)
+
+
+def look_at_what_changes(page: Any, served: Served) -> None:
+    page.wait_for_selector("#picture svg")
+    page.uncheck("#on-latency_ms")
+    slide(page, "macs", 20)
+    page.click("#pin")
+    page.click("#setA")
+    page.wait_for_selector("#pins li[data-id]")
+    pin, a = "#pins li[data-id] small", "#compare tbody tr:nth-child({}) td"
+    limit, top1, ms = number(page, "#value-macs", "k"), number(page, a.format(1), "%"), number(page, a.format(3), "ms")
+    make_anew(served.app.run.folder)
+    for place in (pin, a.format(1)):
+        wait(page, lambda place=place: number(page, place, "%") != pytest.approx(top1, abs=0.06))
+    for place in (pin, a.format(3)):
+        wait(page, lambda place=place: number(page, place, "ms") == pytest.approx(2 * ms, rel=0.02))
+    assert number(page, "#compare h3", "%") == pytest.approx(number(page, a.format(1), "%"), abs=0.06)
+    assert number(page, "#value-macs", "k") == pytest.approx(limit, rel=0.01)
+    arch = next(pin["arch"] for pin in served.client.get("/api/pins").json())
+    assert number(page, pin, "%") == pytest.approx(
+        100 * served.client.post("/api/network", json={"arch": arch}).json()["top1"], abs=0.06
+    )
+    wait(page, lambda: pinned_as_shown(page))
+    shutil.rmtree(next(served.app.run.folder.glob("latency/*")))
+    until(page, "document.getElementById('devices').hidden && !document.querySelector('#pins small').textContent.includes(' ms ')")
+    assert "latency" not in page.inner_text("#compare")
+    assert "latency" not in page.inner_text("#tiles")
+    assert page.is_hidden("#error")
+
+
 def test_errors_are_told_as_text(page: Any) -> None:
     page.wait_for_selector("#picture svg")
     page.route("**/api/best?*", lambda route: route.fulfill(status=400, json={"error": "a clear <b>line</b>"}))
@@ -139,6 +195,19 @@ def test_errors_are_told_as_text(page: Any) -> None:
     slide(page, "macs", 501)
     page.click("#error button")
     assert page.is_hidden("#error")
+
+
+def test_the_file_that_ofa_explore_opens_leads_to_the_page(browser: Any, explored: Served, tmp_path: Path) -> None:
+    path = tmp_path / "open.html"
+    path.write_text(page_to(explored.url))
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=true]")
+    assert page.url == explored.url.partition("?")[0]
+    page.reload()  # the cookie is enough, though another place led here
+    page.wait_for_selector("html[data-ready=true]")
+    context.close()
 
 
 def test_keyboard_only(page: Any) -> None:
@@ -154,7 +223,7 @@ def test_keyboard_only(page: Any) -> None:
     assert seen[:3] == ["device", "on-latency_ms", "to-latency_ms"]
     page.focus("#to-latency_ms")
     page.keyboard.press("Home")
-    until(page, "document.getElementById('value-latency_ms').textContent.startsWith('≤')")
+    until(page, "document.getElementById('best').dataset.position.startsWith('latency_ms=0 ')")
     before = shown(page)
     page.keyboard.press("End")
     until(page, "id => document.getElementById('best').dataset.id !== id", arg=before)

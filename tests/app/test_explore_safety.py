@@ -1,17 +1,23 @@
 """Who may ask what: hosts, keys, origins, bodies, paths; the port; two starts; Ctrl-C."""
 
+import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from explorers import Served
 from onceforall.app import explorer
+from onceforall.app.safety import Guard
 from onceforall.cli import run as ofa
 from onceforall.errors import ServerError
 
@@ -19,6 +25,18 @@ JSON = {"content-type": "application/json"}
 PRIVATE = ["/", "/api/run", "/api/best", "/api/jobs", "/api/pins", "/api/events", "/picture.css", "/nothing"]
 HOSTS = ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""]
 OUTSIDE = ["/static/../web.py", "/static/%2e%2e/web.py", "/static/..%2f..%2fapp/web.py", "/static//etc/passwd"]
+FOREIGN = [
+    b"a[]=1",
+    b'x="open',
+    b"\xff\xfe=\xe9",
+    b"=;;=",
+    b"{j: [1, 2]}",
+    b"a,b (c)=d",
+    b"NAME=wrong",
+    b"NAME=\xff",
+    b'NAME="',
+    b"NAMES=1",
+]
 
 
 def ask(served: Served, method: str, path: str, *, key: bool = False, **headers: str) -> httpx.Response:
@@ -127,3 +145,94 @@ def test_a_signal_ends_it(trained: Path, number: signal.Signals) -> None:
     assert "Traceback" not in err
     assert "other machines can reach this" in err
     assert process.returncode in (0, -number)
+
+
+@pytest.mark.parametrize("form", ["{other}; {ours}", "{ours}; {other}"])
+@pytest.mark.parametrize("other", FOREIGN)
+def test_cookies_of_other_programs_lock_nobody_out(served: Served, form: str, other: bytes) -> None:
+    """Cookies are shared by all ports of a host: whatever runs there can set them, also under our name for a longer path."""
+    name = f"ofa_explore_{served.client.base_url.port}".encode()
+    other = other.replace(b"NAME", name)
+    both = form.encode().replace(b"{other}", other).replace(b"{ours}", name + b"=" + served.key.encode())
+    for cookie, status in ((both, 200), (other, 403)):
+        assert httpx.get(f"{served.client.base_url}/api/run", headers={b"cookie": cookie}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1", "http://127.0.0.1", 200),
+        ("127.0.0.1:80", "http://127.0.0.1", 200),
+        ("[::1]", "http://[::1]", 200),
+        ("LOCALHOST", "http://localhost", 200),
+        ("127.0.0.1:8471", "http://127.0.0.1:8471", 403),
+        ("127.0.0.1:", "http://127.0.0.1:", 403),
+        ("127.0.0.1:²", "http://127.0.0.1", 403),
+        ("evil.example", "http://evil.example", 403),
+        ("", "http://", 403),
+        ("127.0.0.1", "http://127.0.0.1:81", 403),
+        ("127.0.0.1", "https://127.0.0.1", 403),
+        ("127.0.0.1", "null", 403),
+    ],
+)
+def test_port_80_which_browsers_leave_out(host: str, origin: str, status: int) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("inside")(scope, receive, send)
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(Guard(app, key="right", host="127.0.0.1", port=80))
+        headers = {"host": host, "origin": origin, "x-ofa-key": "right", **JSON}
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            return (await client.post("/api/pins/add", headers=raw, content=b"{}")).status_code
+
+    assert asyncio.run(ask()) == status
+
+
+@pytest.mark.parametrize("host", ["..", "a..b", "x" * 70, "no.such.host.invalid"])
+def test_names_that_are_none(measured: Path, capsys: pytest.CaptureFixture[str], host: str) -> None:
+    assert ofa(["explore", str(measured), "--host", host, "--port", "0", "--no-browser"]) == 1
+    assert capsys.readouterr().err == f"ofa: --host {host!r}: no address of that name: use 127.0.0.1\n"
+
+
+BROWSER = """#!PYTHON
+import json, os, pathlib, stat, sys, urllib.request
+path = pathlib.Path(urllib.request.url2pathname(sys.argv[1].removeprefix("file://")))
+modes = [oct(stat.S_IMODE(one.stat().st_mode)) for one in (path, path.parent)]
+seen = pathlib.Path(os.environ["SEEN"])
+seen.with_suffix(".part").write_text(json.dumps([sys.argv[1:], modes, path.read_text()]))
+seen.with_suffix(".part").rename(seen)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_key_is_in_no_command_line(trained: Path, tmp_path: Path, number: signal.Signals) -> None:
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(BROWSER.replace("PYTHON", sys.executable))
+    browser.chmod(0o700)
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "onceforall", "explore", str(trained), "--port", "0"],
+        env={**os.environ, "BROWSER": str(browser), "SEEN": str(seen), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    key = url.partition("key=")[2]
+    until = time.monotonic() + 60
+    while not seen.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (command,), modes, page = json.loads(seen.read_text())
+    assert len(key) > 20
+    assert key not in command
+    assert command.startswith("file://")
+    assert modes == ["0o600", "0o700"]
+    assert f'content="0;url={url}"' in page
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert "ended; pins and finished exports are kept" in err
+    assert not list(temporary.glob("ofa-explore-*"))
+    assert process.returncode == 0

@@ -40,15 +40,17 @@ class Models:
         predictor: of accuracy.
         tables: latency tables by device.
         costs: MACs, parameters and memory by name, and "latency:DEVICE" for each table.
+        generation: how many times models were loaded before, and these.
     """
 
     run: Run
     predictor: Any
     tables: dict[str, LatencyTable]
     costs: dict[str, CostTable | LatencyTable]
+    generation: int = 1
 
     @classmethod
-    def load(cls, run: Run) -> "Models":
+    def load(cls, run: Run, generation: int = 1) -> "Models":
         """From what the run directory holds now.
 
         Raises:
@@ -64,7 +66,7 @@ class Models:
         }
         tables = {table.device.spec: table for table in latency_tables(run).values()}
         costs |= {LATENCY + spec: table for spec, table in tables.items()}
-        return cls(run, predictor, tables, costs)
+        return cls(run, predictor, tables, costs, generation)
 
     def pool(self, genes: Genes) -> Pool:
         """The networks with all their numbers."""
@@ -77,7 +79,10 @@ class Models:
 
 @dataclass
 class Engine:
-    """The models of a run, its pool, and the thread that improves it. `version` grows with every change.
+    """The models of a run, its pool, and the thread that improves it.
+
+    `version` grows with every change; `generation` when the models are loaded anew, because the predictor, a latency profile or the
+    weights were made anew: numbers from before are of no use then.
 
     `problem` says why there is no pool: nothing to predict with yet, or a damaged file.
     """
@@ -88,6 +93,7 @@ class Engine:
     cloud: Pool | None = None
     problem: str = ""
     version: int = 0
+    generation: int = 0
     considered: int = 0
     filling: bool = True
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -106,6 +112,11 @@ class Engine:
         """End the thread after what it is doing."""
         self.stopping.set()
         self._wake.set()
+
+    def now(self) -> tuple[Models, Pool, Pool] | None:
+        """The models, their pool and the random networks, which belong together; None while there are none."""
+        with self._lock:
+            return None if self.models is None or self.pool is None or self.cloud is None else (self.models, self.pool, self.cloud)
 
     def refine(self, limits: Mapping[str, float]) -> bool:
         """Ask for a search with these limits; False if there was one already."""
@@ -153,14 +164,12 @@ class Engine:
 
     def _begin(self) -> Iterator[None]:
         try:
-            models = Models.load(self.run)
+            models = Models.load(self.run, self.generation + 1)
         except OnceForAllError as error:
-            self.models, self.pool, self.problem, self.filling = None, None, str(error), False
+            with self._lock:
+                self.models, self.pool, self.problem, self.filling = None, None, str(error), False
             self.version += 1
             return iter(())
-        with self._lock:
-            self._done.clear()
-            self._asked.clear()
         self.problem, self.considered, self.filling = "", 0, True
         return self._fill(models)
 
@@ -168,10 +177,14 @@ class Engine:
         """Networks from random ones to those of long searches; each step makes the pool better."""
         space, rng = models.run.space, np.random.default_rng(0)
         genes = space.sample_genes(rng, RANDOM)
-        self.cloud = models.pool(genes[:CLOUD])
+        cloud = models.pool(genes[:CLOUD])
         ends = space.genes([end(size) for size in space.resolutions for end in (space.smallest, space.largest)])
         self.considered = len(genes) + len(ends)
-        self.pool, self.models = models.pool(np.concatenate([ends, genes])).thinned(), models
+        pool = models.pool(np.concatenate([ends, genes])).thinned()
+        with self._lock:  # what was asked for till now may name costs that are gone, and was answered from other numbers
+            self._done.clear()
+            self._asked.clear()
+            self.models, self.pool, self.cloud, self.generation = models, pool, cloud, models.generation
         self.version += 1
         yield
         for turn, evaluations in enumerate(ROUNDS):
@@ -207,11 +220,15 @@ class Engine:
 
     def _next(self) -> bool:
         """Search for the limits that were asked for last, if there are any."""
-        with self._lock:
-            wanted = self._asked[-1] if self._asked and self.models is not None else None
-        if wanted is None or self.models is None or self.pool is None:
+        models = self.models
+        if models is None or self.pool is None:
             return False
-        models, limits, seen = self.models, dict(wanted), list[Pool]()
+        with self._lock:  # a page may have asked just before a device was gone
+            self._asked = [limits for limits in self._asked if all(name in models.costs for name, _ in limits)]
+            if not self._asked:
+                return False
+            wanted = self._asked[-1]
+        limits, seen = dict(wanted), list[Pool]()
         row = self.pool.best(limits)
         if row is not None:
             start = models.run.space.archs(self.pool.genes[row : row + 1])

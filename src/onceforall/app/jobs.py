@@ -1,11 +1,11 @@
 """Exports, one at a time: each in a process of its own, so that it can be cancelled and sliders stay quick.
 
 RUN/explorer/jobs/ID.json holds what is known of each, so that a reload and another explorer see it; the network itself lies in
-RUN/specialised/explored-ID.
+RUN/specialised/explored-ID. An explorer with jobs holds the lock file RUN/explorer/.EXPLORER.lock until it ends, in whatever way.
+That tells others whether its jobs go on; the number of its process would not, since a later process may get it.
 """
 
 import json
-import os
 import queue
 import secrets
 import signal
@@ -13,22 +13,22 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
-from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from ..arch import Arch
 from ..errors import FileError
 from ..export import FORMATS
-from ..files import make_folder, read_json, reading_or_writing, write_json
+from ..export.place import clear_left
+from ..files import held, make_folder, one_at_a_time, read_json, write_json
 
-__all__ = ["Jobs", "zipped"]
+__all__ = ["Jobs"]
 
 ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # from asking a process to stop to stopping it
 MOST_WAITING = 20
-BLOCK = 1 << 18
+HEX = frozenset("0123456789abcdef")
 
 
 class Jobs:
@@ -36,6 +36,7 @@ class Jobs:
 
     def __init__(self, run: Path) -> None:
         self.run, self.folder = run, run / "explorer" / "jobs"
+        self.explorer, self.alive, self.signed = secrets.token_hex(6), ExitStack(), False
         self.own: dict[str, dict[str, Any]] = {}
         self.waiting: queue.Queue[str | None] = queue.Queue()
         self.lock = threading.Lock()
@@ -51,21 +52,23 @@ class Jobs:
     def stop(self) -> None:
         """Cancel what is left, and wait for it."""
         for id in [id for id, job in self.own.items() if job["state"] not in ENDED]:
-            self.cancel(id)
+            with suppress(FileError):  # a full disk
+                self.cancel(id)
         self.waiting.put(None)
         if self.thread.is_alive():
             self.thread.join(PATIENCE_S + 5)
+        self.alive.close()
 
     def read(self) -> list[dict[str, Any]]:
         """All jobs, the newest first; those of explorers that have ended are not going on."""
         jobs = []
-        for path in self.folder.glob("*.json"):
+        for id in {path.stem for path in self.folder.glob("*.json")} | {*self.own}:
             try:
-                job = {**self.own[path.stem]} if path.stem in self.own else read_json(path)
-                if job["state"] not in ENDED and path.stem not in self.own and not _alive(int(job["process"])):
+                job = {**self.own[id]} if id in self.own else read_json(self.folder / f"{id}.json")
+                if job["state"] not in ENDED and id not in self.own and not self._goes_on(job):
                     job |= {"state": "failed", "error": "the explorer that worked on it has ended: export it again"}
                 job["there"] = self._target(str(job["id"])).is_dir()
-                jobs.append({**job, "own": path.stem in self.own, "made": float(job["made"])})
+                jobs.append({**job, "own": id in self.own, "made": float(job["made"])})
             except (FileError, KeyError, TypeError, ValueError):
                 continue  # damaged or just removed: the others count
         return sorted(jobs, key=lambda job: -job["made"])
@@ -87,11 +90,12 @@ class Jobs:
         job = {
             "id": id, "name": name, "arch": arch.to_json(), "device": device, "formats": formats, "limits": limits,
             "state": "waiting", "step": "waiting for its turn", "share": 0.0, "error": "", "made": time.time(),
-            "process": os.getpid(),
+            "explorer": self.explorer,
         }  # fmt: skip
         make_folder(self.folder)
+        self._sign_in()
+        self._note(job)
         self.own[id] = job
-        self._note(id)
         self.waiting.put(id)
         return job
 
@@ -110,10 +114,12 @@ class Jobs:
             if id == self.running and self.process is not None:
                 job["step"] = "stopping"
                 self.process.send_signal(signal.SIGINT)
-                threading.Timer(PATIENCE_S, _kill, [self.process]).start()
+                timer = threading.Timer(PATIENCE_S, _kill, [self.process])
+                timer.daemon = True  # the end of the explorer does not wait for it: that ends the worker too
+                timer.start()
                 return
             job |= {"state": "cancelled", "step": "cancelled"}
-        self._note(id)
+        self._note(job)
 
     def folder_of(self, id: str) -> Path:
         """Where the network of a finished job lies.
@@ -121,7 +127,7 @@ class Jobs:
         Raises:
             FileError: no such job, or not finished, or its folder is gone.
         """
-        if len(id) != 12 or not set(id) <= set("0123456789abcdef"):
+        if not _is_id(id):
             raise FileError("no such export")
         found = [job for job in self.read() if job["id"] == id]
         if not found or found[0]["state"] != "done" or not found[0]["there"]:
@@ -131,114 +137,111 @@ class Jobs:
     def _target(self, id: str) -> Path:
         return self.run / "specialised" / f"explored-{id}"
 
-    def _note(self, id: str) -> None:
+    def _sign_in(self) -> None:
+        """Hold the lock file that says that this explorer is there."""
+        with self.lock:
+            if not self.signed:
+                self.alive.enter_context(one_at_a_time(self._mark(self.explorer)))
+                self.signed = True
+
+    def _goes_on(self, job: dict[str, Any]) -> bool:
+        """Whether the explorer that has the job is there."""
+        explorer = str(job.get("explorer"))
+        return _is_id(explorer) and held(self._mark(explorer))
+
+    def _mark(self, explorer: str) -> Path:
+        return self.folder.parent / f".{explorer}.lock"
+
+    def _note(self, job: dict[str, Any]) -> None:
         self.version += 1
-        write_json(self.folder / f"{id}.json", self.own[id])
+        write_json(self.folder / f"{job['id']}.json", job)
 
     def _work(self) -> None:
+        self._clear()
+        for path in self.folder.parent.glob(".*.lock"):  # of explorers that were killed
+            with suppress(FileError), one_at_a_time(path, wait=False):
+                pass  # it is gone in the end
         while (id := self.waiting.get()) is not None:
+            job = self.own[id]
             try:
-                self._carry_out(id)
+                self._carry_out(job)
             except Exception as error:  # such as a full disk: told in the page, and the queue goes on
-                self.own[id] |= {"state": "failed", "error": " ".join(str(error).split())}
-                self.version += 1
+                if job["state"] not in ENDED:
+                    job |= {"state": "failed", "step": "failed", "error": " ".join(str(error).split()) or repr(error)}
+                with suppress(FileError):  # it may be the reason
+                    self._note(job)
+            self._clear()
 
-    def _carry_out(self, id: str) -> None:
-        job = self.own[id]
+    def _clear(self) -> None:
+        """Remove what workers that were killed have left half done."""
+        for path in (self.run / "specialised").glob(".explored-*.*"):
+            clear_left(path.with_name(path.stem.removeprefix(".")))
+
+    def _carry_out(self, job: dict[str, Any]) -> None:
         with self.lock:
             if job["state"] != "waiting":
                 return
-            self.process = subprocess.Popen(
+            process = self.process = subprocess.Popen(
                 [sys.executable, "-m", "onceforall.app.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
             )  # fmt: skip
-            self.running = id
+            self.running = job["id"]
             job |= {"state": "running", "step": "starting"}
-        self._note(id)
-        process = self.process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
         errors: list[str] = []
         reader = threading.Thread(target=errors.extend, args=[process.stderr], daemon=True)
         reader.start()
-        # stdin stays open: when it ends, because this explorer was killed, the worker stops
-        process.stdin.write(json.dumps({"run": str(self.run), "out": f"explored-{id}", **job}) + "\n")
-        process.stdin.flush()
-        last: dict[str, Any] = {}
-        for line in process.stdout:
-            last = json.loads(line)
-            if "step" in last and job["step"] != "stopping":
-                job |= {"step": last["step"], "share": last["share"]}
-                self._note(id)
-        code = process.wait()
-        reader.join(1)
-        with self.lock:
-            self.running, self.process = "", None
+        try:
+            last = self._follow(job, process)
+        finally:
+            _end(process)
+            reader.join(1)
+            with self.lock:
+                self.running, self.process = "", None
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                assert pipe is not None
+                with suppress(OSError):
+                    pipe.close()
         if "result" in last:
             job |= {"state": "done", "step": "done", "share": 1.0, "result": last["result"]}
         elif job["step"] == "stopping" or last.get("stopped"):
             job |= {"state": "cancelled", "step": "cancelled"}
         else:
-            said = last.get("error") or (errors[-1].strip() if errors else f"the process ended with code {code}")
+            said = last.get("error") or (errors[-1].strip() if errors else f"the process ended with code {process.returncode}")
             job |= {"state": "failed", "step": "failed", "error": said}
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            pipe.close()
-        self._note(id)
+        self._note(job)
+
+    def _follow(self, job: dict[str, Any], process: subprocess.Popen[str]) -> dict[str, Any]:
+        """Give the worker its job and note how far it is; the last that it says."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._note(job)
+        # stdin stays open: when it ends, because this explorer was killed, the worker stops
+        with suppress(BrokenPipeError):  # it has ended already, and says why on stderr
+            process.stdin.write(json.dumps({"run": str(self.run), "out": self._target(job["id"]).name, **job}) + "\n")
+            process.stdin.flush()
+        last: dict[str, Any] = {}
+        for line in process.stdout:
+            last = json.loads(line)
+            if "step" in last and job["step"] != "stopping":
+                job |= {"step": last["step"], "share": last["share"]}
+                self._note(job)
+        process.wait()
+        return last
 
 
-def zipped(folder: Path) -> Iterator[bytes]:
-    """A zip archive of the folder's files, piece by piece: nothing is held in memory or written to the disk."""
-    sink: Any = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-            info = zipfile.ZipInfo.from_file(path, f"{folder.name}/{path.relative_to(folder)}")
-            info.compress_type = zipfile.ZIP_DEFLATED
-            with reading_or_writing(path), open(path, "rb") as file, archive.open(info, "w") as entry:
-                while block := file.read(BLOCK):
-                    entry.write(block)
-                    yield sink.taken()
-    yield sink.taken()
+def _is_id(text: str) -> bool:
+    return len(text) == 12 and set(text) <= HEX
 
 
-class _Sink:
-    """A file that can only be written, and is emptied on the way."""
-
-    mode = "wb"
-
-    def __init__(self) -> None:
-        self.blocks: list[bytes] = []
-        self.written = 0
-
-    def write(self, data: bytes, /) -> int:
-        self.blocks.append(bytes(data))
-        self.written += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """Bytes so far."""
-        return self.written
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        raise OSError("this can only be written")
-
-    def flush(self) -> None:
-        pass
-
-    def taken(self) -> bytes:
-        """What was written since the last time."""
-        data, self.blocks = b"".join(self.blocks), []
-        return data
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _end(process: subprocess.Popen[str]) -> None:
+    """Stop a process that goes on, and wait for it."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

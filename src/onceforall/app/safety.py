@@ -3,9 +3,9 @@ body; and what every answer tells the browser to refuse."""
 
 import hmac
 import ipaddress
+import re
 import socket
-from collections.abc import Mapping
-from http.cookies import SimpleCookie
+from collections.abc import Iterator
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,6 +25,8 @@ HEADERS = {
     "cache-control": "no-store",
 }
 OPEN = ("/static/",)  # nothing about the run
+HTTP_PORT = 80  # the one that browsers leave out
+ADDRESS = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 
 
 def loopback(host: str) -> bool:
@@ -67,39 +69,45 @@ class Guard:
         response = PlainTextResponse(text + "\n", status) if page else JSONResponse({"error": text}, status)
         await response(scope, receive, answer)
 
-    def _refusal(self, scope: Scope, headers: Mapping[str, str], given: str) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: Headers, given: str) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if not self._our_host(host):
             return 403, f"the host {host!r} is not this explorer's: open the address that ofa explore printed"
         if scope["path"].startswith(OPEN):
             return None
-        cookies = SimpleCookie(headers.get("cookie", ""))
-        known = cookies[self.cookie].value if self.cookie in cookies else ""
-        if not any(map(self._is_key, (given, known, headers.get("x-ofa-key", "")))):
+        if not any(map(self._is_key, (given, headers.get("x-ofa-key", ""), *self._cookies(headers)))):
             return 403, "this needs the key of the explorer: open the whole address that ofa explore printed, with ?key=…"
         if scope["method"] in ("GET", "HEAD"):
             return None
         origin = headers.get("origin", f"http://{host}")
-        if origin != f"http://{host}":
+        if not origin.startswith("http://") or _address(origin.removeprefix("http://")) != _address(host):
             return 403, f"a page of {origin} may not change anything here"
         if headers.get("content-type", "").partition(";")[0] != "application/json":
             return 415, "send JSON, with the content type application/json"
         length = headers.get("content-length", "")
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             return 411, "say how long the body is (content-length)"
         if int(length) > MOST_BYTES:
             return 413, f"{int(length):,} bytes are too many: at most {MOST_BYTES:,}"
         return None
+
+    def _cookies(self, headers: Headers) -> Iterator[str]:
+        """Each value under our name: other programs on this address set cookies too, with any text, also under that name."""
+        for header in headers.getlist("cookie"):
+            for pair in header.split(";"):
+                name, _, value = pair.partition("=")
+                if name.strip() == self.cookie:
+                    yield value.strip()
 
     def _is_key(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(), self.key.encode())
 
     def _our_host(self, header: str) -> bool:
         """A name that another person could point here is none of ours; numeric addresses cannot be pointed anywhere."""
-        name, colon, port = header.rpartition(":")
-        if not colon or not port.isdigit() or int(port) != self.port:
+        found = _address(header)
+        if found is None or found[1] != self.port:
             return False
-        name = name.removeprefix("[").removesuffix("]").lower()
+        name = found[0]
         if loopback(name) or name == self.host.lower():
             return True
         if loopback(self.host):
@@ -109,3 +117,9 @@ class Guard:
         except ValueError:
             return name in (socket.gethostname().lower(), socket.getfqdn().lower())
         return True
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    """Host, in small letters, and port of "host:port"; None if it is none."""
+    found = ADDRESS.fullmatch(text)
+    return None if found is None else (found[1].removeprefix("[").removesuffix("]").lower(), int(found[2] or HTTP_PORT))

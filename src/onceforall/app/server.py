@@ -39,8 +39,8 @@ class Explorer:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listener = socket.create_server((str(address[0]), port), family=family, backlog=128)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the body of an answer waits 40 ms for the head
-        except socket.gaierror:
-            raise ServerError(f"--host {host}: no address of that name: use 127.0.0.1") from None
+        except (socket.gaierror, ValueError):  # unknown, or cannot be a name, such as ".."
+            raise ServerError(f"--host {host!r}: no address of that name: use 127.0.0.1") from None
         except OSError as error:
             reasons = {
                 errno.EADDRINUSE: f"port {port} is in use: choose another with --port, or 0 for a free one",

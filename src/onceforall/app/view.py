@@ -14,7 +14,7 @@ from ..readable import amount
 from .engine import LATENCY, Engine, Models
 from .pool import Pool
 
-__all__ = ["facts", "front", "network"]
+__all__ = ["facts", "front", "network", "progress"]
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
 MOST_POINTS = 160  # of a front that is drawn
@@ -29,6 +29,7 @@ def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
     picture = draw(plan, arch, shares=None if table is None else latency_shares(table, arch))
     return {
         "id": hashlib.sha256(text.encode()).hexdigest()[:8],
+        "generation": models.generation,
         "arch": text,
         "resolution": arch.resolution,
         "depths": list(arch.depths),
@@ -53,7 +54,7 @@ def front(pool: Pool, cloud: Pool, name: str) -> dict[str, Any]:
 
 def facts(engine: Engine) -> dict[str, Any]:
     """The run: what it is of, what can be limited, what is missing and the command that makes it."""
-    run, models, pool = engine.run, engine.models, engine.pool
+    run, now = engine.run, engine.now()
     found = status(run.folder)
     result: dict[str, Any] = {
         "name": run.folder.absolute().name,
@@ -74,8 +75,9 @@ def facts(engine: Engine) -> dict[str, Any]:
         "ready": False,
         **progress(engine),
     }
-    if models is None or pool is None:
+    if now is None:
         return result
+    models, pool, _ = now
     errors, rows = checks(run)
     result["predictor"] = {"kind": models.predictor.kind, "rmse": errors["rmse"] if rows else None, "n": len(rows)}
     result["axes"] = [
@@ -97,8 +99,13 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 
 def progress(engine: Engine) -> dict[str, Any]:
-    """How many networks were looked at."""
-    return {"considered": engine.considered, "filling": engine.filling, "version": engine.version}
+    """How many networks were looked at, and two numbers that grow: with each change, and when all numbers are others."""
+    return {
+        "considered": engine.considered,
+        "filling": engine.filling,
+        "version": engine.version,
+        "generation": engine.generation,
+    }
 
 
 def _there(package: str) -> bool:

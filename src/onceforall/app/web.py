@@ -19,9 +19,11 @@ from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
 from ..readable import amount, memory, milliseconds
-from .engine import LATENCY, Engine
-from .jobs import Jobs, zipped
+from .archive import zipped
+from .engine import LATENCY, Engine, Models
+from .jobs import Jobs
 from .pins import Pins
+from .pool import Pool
 from .training import training
 from .view import facts, front, network, progress
 
@@ -90,12 +92,12 @@ class App:
 
     def best(self, request: Request, body: dict[str, Any]) -> Any:
         """The best network within the limits of the query, from the pool; a search for a better one begins."""
-        models, pool = self._ready()
+        models, pool, _ = self._ready()
         query = request.query_params
         device, limits = query.get("device", ""), self._limits(query, models.costs)
         row = pool.best(limits)
         if row is None:
-            return {"network": None, "message": self._why_none(limits), **progress(self.engine), "refining": False}
+            return {"network": None, "message": self._why_none(pool, limits), **progress(self.engine), "refining": False}
         self.engine.refine(limits)
         found = models.run.space.archs(pool.genes[row : row + 1])[0]
         return {
@@ -107,16 +109,15 @@ class App:
 
     def front(self, request: Request, body: dict[str, Any]) -> Any:
         """The front of accuracy over one cost, and random networks."""
-        models, pool = self._ready()
+        models, pool, cloud = self._ready()
         name = request.query_params.get("cost", "macs")
         if name not in models.costs:
             raise ArchError(f"no cost {name!r}: choose from {', '.join(models.costs)}")
-        assert self.engine.cloud is not None
-        return front(pool, self.engine.cloud, name)
+        return front(pool, cloud, name)
 
     def network(self, request: Request, body: dict[str, Any]) -> Any:
         """A network that the page names by its architecture."""
-        models, _ = self._ready()
+        models, *_ = self._ready()
         return network(models, self._arch(body), str(body.get("device", "")))
 
     def pin(self, request: Request, body: dict[str, Any]) -> Any:
@@ -170,10 +171,10 @@ class App:
             "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
         }
 
-    def _ready(self) -> Any:
-        if self.engine.models is None or self.engine.pool is None:
+    def _ready(self) -> tuple[Models, Pool, Pool]:
+        if (now := self.engine.now()) is None:
             raise OnceForAllError(self.engine.problem or "still loading")
-        return self.engine.models, self.engine.pool
+        return now
 
     def _arch(self, body: dict[str, Any]) -> Arch:
         arch = Arch.from_json(str(body.get("arch", "")))
@@ -190,13 +191,12 @@ class App:
                 limits[cost] = _positive(name, query[name])
         return limits
 
-    def _why_none(self, limits: dict[str, float]) -> str:
+    def _why_none(self, pool: Pool, limits: dict[str, float]) -> str:
         """The limits as they are, and how small each could be with the others kept."""
-        assert self.engine.pool is not None
         words = {"macs": (amount, "MACs"), "params": (amount, "parameters"), "memory_bytes": (memory, "of activations")}
         least = []
         for name in limits:
-            if (value := self.engine.pool.smallest(name, limits)) is not None:
+            if (value := pool.smallest(name, limits)) is not None:
                 show, unit = words.get(name, (milliseconds, ""))
                 least.append(f"{show(value)} {unit}".strip())
         more = (

@@ -23,6 +23,7 @@ STEPS = 4  # waiting for others, opening, measuring, exporting
 
 def main() -> None:
     """Carry out the job."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup, and that is handed down
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch, daemon=True).start()
     done = 0

@@ -1,15 +1,23 @@
 """`ofa explore`."""
 
+import html
 import json
+import os
+import signal
+import tempfile
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from .options import Json, RunFolder, tell
 
-__all__ = ["explore"]
+__all__ = ["explore", "page_to"]
 
 Port = Annotated[int, typer.Option(metavar="N", help="0 takes a free one.", min=0, max=65535)]
 Address = Annotated[str, typer.Option(metavar="ADDRESS", help="To listen on; others than loopback can be reached by others.")]
@@ -28,10 +36,49 @@ def explore(
     if not loopback(host):
         tell(f"{host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
     print(json.dumps({"url": found.url}) if as_json else found.url, flush=True)
-    if not no_browser and not as_json:
-        threading.Thread(target=webbrowser.open, args=[found.url], daemon=True).start()
-    tell("Ctrl-C ends it")
     try:
-        found.serve()
+        with _terminable(), nullcontext() if no_browser or as_json else _opened(found.url):
+            tell("Ctrl-C ends it")
+            found.serve()
     except KeyboardInterrupt:  # how this command ends
         tell("ended; pins and finished exports are kept")
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[None]:
+    """The page in the browser. The address has the key, and every user of the machine can read command lines: the browser gets the
+    name of a file that only this user can read, and that leads there."""
+    with ExitStack() as kept:
+        try:
+            made = tempfile.TemporaryDirectory(prefix="ofa-explore-", ignore_cleanup_errors=True)  # closed to others, too
+            path = Path(kept.enter_context(made)) / "open.html"
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                file.write(page_to(url))
+        except OSError as error:
+            tell(f"{tempfile.gettempdir()}: {error.strerror}: no browser was started: open the address above")
+        else:
+            threading.Thread(target=webbrowser.open, args=[path.as_uri()], daemon=True).start()
+        yield
+
+
+def page_to(url: str) -> str:
+    """An HTML page that leads there at once."""
+    safe = html.escape(url)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+        f'<meta http-equiv="refresh" content="0;url={safe}"><title>ofa explore</title><a href="{safe}">To the explorer</a></html>\n'
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does, so that the file is removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -3,13 +3,13 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import FileError, OnceForAllError
 from ..files import make_folder, one_at_a_time, reading_or_writing
 
-__all__ = ["errors_name", "in_place_when_done", "require_replaceable"]
+__all__ = ["clear_left", "errors_name", "in_place_when_done", "require_replaceable"]
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
     """
     require(folder)
     make_folder(folder.parent)
-    temporary, old, lock = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old", "lock"))
+    temporary, old, lock = _beside(folder)
     with one_at_a_time(lock):
         _clear(folder, temporary, old)
         make_folder(temporary)
@@ -74,6 +74,18 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
                 os.replace(temporary, folder)
         finally:
             _clear(folder, temporary, old)
+
+
+def clear_left(folder: Path) -> None:
+    """Remove what one that was killed has left of making the folder; nothing if somebody is making it, or where it cannot be."""
+    temporary, old, lock = _beside(folder)
+    with suppress(FileError), one_at_a_time(lock, wait=False):
+        _clear(folder, temporary, old)
+
+
+def _beside(folder: Path) -> tuple[Path, Path, Path]:
+    temporary, old, lock = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old", "lock"))
+    return temporary, old, lock
 
 
 def _clear(folder: Path, temporary: Path, old: Path) -> None:

@@ -49,7 +49,18 @@ async function load() {
   missing();
   jobs.formats(run);
   training.parts(run);
-  if (run.ready) await explore.load(run);
+  if (!run.ready) return;
+  const focused = document.activeElement?.id;
+  await explore.load(run);
+  if (focused && document.activeElement === document.body) at(focused)?.focus(); // the sliders are new
+}
+
+// The predictor or a latency profile was made anew: all numbers of networks are others.
+async function renew() {
+  await load();
+  tell(""); // what went wrong with a device that is gone
+  pins.forget();
+  if (run.ready) await Promise.all([pins.load(), compare.renew()]);
 }
 
 async function changed(now) {
@@ -57,7 +68,8 @@ async function changed(now) {
   seen = now;
   const differs = (key) => JSON.stringify(before[key]) !== JSON.stringify(now[key]);
   try {
-    if (differs("ready") || differs("problem") || differs("training") && !now.ready) await load();
+    if (differs("generation") && before.generation) await renew();
+    else if (differs("ready") || differs("problem") || differs("training") && !now.ready) await load();
     if (differs("version") && run?.ready) await explore.improved(now);
     if (differs("pins") && run?.ready) await pins.load();
     if (differs("jobs")) await jobs.load();

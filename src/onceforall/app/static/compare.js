@@ -1,4 +1,5 @@
 // Two networks side by side.
+import { post, tell } from "./api.js";
 import { amount, at, make, memory, milliseconds, percent, picture } from "./format.js";
 
 export class Compare {
@@ -11,9 +12,27 @@ export class Compare {
 
   set(side, network, name) {
     if (!network) return;
-    this[side] = { ...network, name: name ?? `${percent(network.top1)}, ${amount(network.costs.macs)} MACs` };
-    this.draw();
+    this.put(side, network, name);
     at("comparecard").scrollIntoView({ block: "nearest" });
+  }
+
+  put(side, network, given) {
+    this[side] = { ...network, given, name: given ?? `${percent(network.top1)}, ${amount(network.costs.macs)} MACs` };
+    this.draw();
+  }
+
+  // The same networks with the numbers of now.
+  async renew() {
+    for (const side of ["a", "b"]) {
+      const old = this[side];
+      if (!old) continue;
+      try {
+        const network = await post("/api/network", { arch: old.arch, device: this.explore.device });
+        if (this[side] === old) this.put(side, network, old.given);
+      } catch (error) {
+        tell(error.message);
+      }
+    }
   }
 
   draw() {

@@ -1,5 +1,5 @@
 // Sliders → the best network: its numbers, its picture, its place on the front.
-import { get, tell } from "./api.js";
+import { get, post, tell } from "./api.js";
 import { Chart } from "./chart.js";
 import { amount, at, cost, make, memory, milliseconds, percent, picture, points } from "./format.js";
 
@@ -16,15 +16,35 @@ export class Explore {
   }
 
   async load(run) {
-    const kept = this.state();
+    const kept = this.state(), device = this.device;
+    const before = [...this.limits.keys()].map((key) => [key, this.value(key)]); // with the ranges of before
     this.run = run;
+    this.background = null; // of an axis that may be gone
     at("device").replaceChildren(...run.devices.map((d) => make("option", { value: d.spec }, d.spec)));
     at("devices").hidden = !run.devices.length;
     if (run.devices.some((d) => d.spec === kept.device)) at("device").value = kept.device;
     this.sliders(kept.limits);
+    for (const [key, value] of before) {
+      if (!this.limits.has(key) || (key === "latency_ms" && this.device !== device)) continue;
+      this.limits.get(key).range.value = Math.round(this.position(key, value));
+      this.write(key);
+    }
     this.axes(kept.axis);
     await this.ask();
+    await this.renew();
     await this.front();
+  }
+
+  // No network keeps the limits any more: the last one stays, with the numbers of now.
+  async renew() {
+    const old = this.network;
+    if (!old || old.generation >= this.run.generation) return;
+    try {
+      const network = await post("/api/network", { arch: old.arch, device: this.device });
+      if (this.network === old) this.show(network);
+    } catch (error) {
+      tell(error.message);
+    }
   }
 
   // What a person has set, to keep it over a reload.
@@ -75,9 +95,15 @@ export class Explore {
     return low * (high / low) ** (this.limits.get(key).range.value / STEPS);
   }
 
+  position(key, value) {
+    const { low, high } = this.axisOf(key);
+    if (!(high > low)) return STEPS;
+    return Math.max(0, Math.min(STEPS, (STEPS * Math.log(value / low)) / Math.log(high / low)));
+  }
+
   set(key, value) {
-    const { low, high } = this.axisOf(key), limit = this.limits.get(key);
-    limit.range.value = Math.max(0, Math.min(STEPS, Math.ceil((STEPS * Math.log(value / low)) / Math.log(high / low))));
+    const limit = this.limits.get(key);
+    limit.range.value = Math.ceil(this.position(key, value));
     limit.check.checked = true;
     this.moved(key);
   }
@@ -145,7 +171,7 @@ export class Explore {
 
   async answer(began, quiet) {
     const query = new URLSearchParams({ device: this.device, ...this.wanted() });
-    const position = [...this.limits].map(([key, l]) => `${key}=${l.check.checked ? l.range.value : "off"}`).join(" ");
+    const run = this.run, position = [...this.limits].map(([key, l]) => `${key}=${l.check.checked ? l.range.value : "off"}`).join(" ");
     try {
       const found = await get(`/api/best?${query}`);
       const before = this.network;
@@ -155,7 +181,7 @@ export class Explore {
       at("best").classList.toggle("stale", !found.network);
       this.status(found, performance.now() - began, quiet && before && found.network && before.id !== found.network.id);
     } catch (error) {
-      tell(error.message);
+      if (run === this.run) tell(error.message); // else it was asked with a device that is gone, and is asked anew
     }
     at("best").dataset.position = position; // what was answered
   }
@@ -171,7 +197,7 @@ export class Explore {
 
   show(network) {
     if (!network) return;
-    const same = this.network?.id === network.id && this.shownDevice === this.device;
+    const same = this.network?.id === network.id && this.network.generation === network.generation && this.shownDevice === this.device;
     this.network = network;
     this.shownDevice = this.device;
     at("best").dataset.id = network.id;
@@ -198,11 +224,14 @@ export class Explore {
   }
 
   async front() {
+    const run = this.run, name = at("axis").value;
     try {
-      this.background = { name: at("axis").value, ...(await get(`/api/front?cost=${encodeURIComponent(at("axis").value)}`)) };
+      const found = await get(`/api/front?cost=${encodeURIComponent(name)}`);
+      if (run !== this.run) return;
+      this.background = { name, ...found };
       this.draw();
     } catch (error) {
-      tell(error.message);
+      if (run === this.run) tell(error.message);
     }
   }
 
@@ -210,6 +239,7 @@ export class Explore {
     const back = this.background;
     if (!back || !this.network) return;
     const n = this.network, x = n.costs[back.name], axis = this.run.axes.find((a) => a.name === back.name);
+    if (!axis || x == null) return; // other numbers are on their way
     const chart = new Chart("chart", {
       x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
       y: { title: "top-1, %, predicted", show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },

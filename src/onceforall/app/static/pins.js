@@ -17,6 +17,11 @@ export class Pins {
     attempt(() => post("/api/pins/add", { arch: n.arch, name }));
   }
 
+  // The numbers of networks are asked for anew.
+  forget() {
+    this.known.clear();
+  }
+
   async load() {
     const pins = await get("/api/pins");
     for (const pin of pins) {
