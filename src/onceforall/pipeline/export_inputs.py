@@ -28,7 +28,7 @@ def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
     """Held-out images, preprocessed (n, 3, resolution, resolution)."""
     images = splits.held_out
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
-    return next(iter(run.eval_batches(images.subset(chosen), resolution)))[0]
+    return torch.cat([x for x, _ in run.eval_batches(images.subset(chosen), resolution)])
 
 
 def int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:

@@ -55,7 +55,7 @@ FORMAT = "onceforall.run/1"
 BEGINNINGS = frozenset({"schedule.json", "problems.jsonl", "start.safetensors"})  # written before run.json
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 32  # larger ones leave the processor's cache: 256 took 2.8 times as long, benchmarks/specialise.py
 
 
 @dataclass(frozen=True)
