@@ -117,7 +117,7 @@ def test_a_failing_flush_or_rename_leaves_the_old_file(tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(FileError, match=r"a\.json: the disk is full: free some space and run the command again"):
+    with pytest.raises(FileError, match=r"a\.json: the disk is full: free some space and give the command again"):
         write_json(path, "new")
     assert read_json(path) == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -1,6 +1,6 @@
 import pytest
 
-from onceforall.readable import amount, duration, memory, milliseconds, percent, table, wilson
+from onceforall.readable import amount, duration, memory, milliseconds, percent, plural, quantity, table, wilson
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,15 @@ def test_amount(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.2131, "0.213 ms"), (4.213, "4.21 ms"), (42.13, "42.1 ms"), (421.3, "421 ms"), (0, "0.000 ms"), (float("nan"), "–")],
+    [
+        (0.2131, "0.213 ms"),
+        (4.213, "4.21 ms"),
+        (42.13, "42.1 ms"),
+        (421.3, "421 ms"),
+        (0.00123, "0.00123 ms"),
+        (0, "0.000 ms"),
+        (float("nan"), "–"),
+    ],
 )
 def test_milliseconds(value, text):
     assert milliseconds(value) == text
@@ -38,6 +46,16 @@ def test_percent_and_memory():
     assert percent(None) == "–"
     assert memory(294_912) == "294.9 kB"
     assert memory(1_500_000) == "1.50 MB"
+    assert memory(999) == "999 B"
+
+
+def test_quantity_and_plural():
+    found = [quantity(name, 250_000) for name in ("macs", "params", "memory_bytes", "flash_bytes", "ram_bytes", "joules")]
+    assert found == [
+        "250.0 k MACs", "250.0 k parameters", "250.0 kB of activations", "250.0 kB of flash", "250.0 kB of RAM", "joules 250000",
+    ]  # fmt: skip
+    assert quantity("latency_ms", 4.2) == "4.20 ms"
+    assert [plural(n, "epoch") for n in (0, 1, 2000)] == ["0 epochs", "1 epoch", "2,000 epochs"]
 
 
 def test_wilson_agrees_with_published_values():

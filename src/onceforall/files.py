@@ -39,8 +39,8 @@ __all__ = [
 MOST_BYTES = 100_000_000  # of a text file
 
 ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and run the command again",
-    errno.EDQUOT: "the disk quota is used up: free some space and run the command again",
+    errno.ENOSPC: "the disk is full: free some space and give the command again (ofa train: with --resume)",
+    errno.EDQUOT: "the disk quota is used up: free some space and give the command again (ofa train: with --resume)",
     errno.EACCES: "permission denied: choose a folder you may write to, or change its permissions",
     errno.EPERM: "not permitted: choose a folder you may write to",
     errno.EROFS: "the file system is read-only: choose another folder",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite, log10, sqrt
 from typing import TypeGuard
 
-__all__ = ["amount", "duration", "memory", "milliseconds", "percent", "table", "wilson"]
+__all__ = ["amount", "duration", "memory", "milliseconds", "percent", "plural", "quantity", "table", "wilson"]
 
 MISSING = "–"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -32,6 +32,8 @@ def milliseconds(value: float | None) -> str:
     """Three significant digits: "4.21 ms"."""
     if not _known(value):
         return MISSING
+    if 0 < value < 0.1:
+        return f"{value:.3g} ms"
     digits = 3 if value < 1 else max(0, 2 - int(log10(value)))
     return f"{value:.{digits}f} ms"
 
@@ -54,7 +56,32 @@ def memory(size: float | None) -> str:
     """Bytes as kB or MB (1 MB = 10^6 bytes)."""
     if not _known(size):
         return MISSING
+    if size < 1e3:
+        return f"{size:.0f} B"
     return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def quantity(name: str, value: float) -> str:
+    """A cost or limit by the name that it has in code: ("macs", 1e8) -> "100.0 M MACs"; others as "name value"."""
+    match name:
+        case "latency_ms":
+            return milliseconds(value)
+        case "macs":
+            return f"{amount(value)} MACs"
+        case "params":
+            return f"{amount(value)} parameters"
+        case "memory_bytes":
+            return f"{memory(value)} of activations"
+        case "flash_bytes":
+            return f"{memory(value)} of flash"
+        case "ram_bytes":
+            return f"{memory(value)} of RAM"
+    return f"{name} {value:.6g}"
+
+
+def plural(number: int, thing: str) -> str:
+    """(1, "epoch") -> "1 epoch", (2, "epoch") -> "2 epochs"."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def duration(seconds: float | None) -> str:

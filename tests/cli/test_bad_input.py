@@ -85,7 +85,7 @@ def test_a_full_disk_before_the_first_step(capsys: pytest.CaptureFixture[str], t
     temporary = out / f".run.json.{os.getpid()}.tmp"
     temporary.symlink_to("/dev/full")
     message = fails(capsys, train_on("digits", out), 1)
-    assert "the disk is full: free some space and run the command again" in message
+    assert "the disk is full: free some space and give the command again" in message
     assert run([*train_on("digits", out), "--limit", "60", "--resume"]) == 0
 
 
@@ -143,7 +143,7 @@ def test_in_the_wrong_order(capsys: pytest.CaptureFixture[str], trained: Path) -
 
 def test_limits_that_nothing_keeps(capsys: pytest.CaptureFixture[str], measured: Path) -> None:
     message = fails(capsys, ["search", str(measured), "--macs", "5"], 1)
-    assert "no network of this mobilenet_v3 space keeps the limits: macs 5 (smallest " in message
+    assert "no network of this mobilenet_v3 space keeps the limits: 5 MACs (smallest " in message
 
 
 def test_report_into_a_folder(capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path) -> None:
@@ -177,6 +177,9 @@ def test_report_into_a_folder(capsys: pytest.CaptureFixture[str], trained: Path,
         (["profile", "RUN", "--host", "ssh://pi", "--export-kit", "KIT"], "exclude each other"),
         (["specialise", "RUN", "--latency", "2ms,,5ms"], "a latency such as"),
         (["search", "RUN", "--finalists", "0"], "--finalists"),
+        (["search", "RUN", "--finalists", "0"], "(see ofa search --help)"),
+        (["predictor"], "Missing command. (see ofa predictor --help)"),
+        (["predictor", "fit"], "Missing argument 'RUN'. (see ofa predictor fit --help)"),
     ],
 )
 def test_wrong_command_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -194,13 +197,14 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path,
         (["train", "digits", "--out", "NEW", "--rate", "0"], "rate is 0"),
         (["train", "digits", "--out", "NEW", "--epochs", "1", "--budget", "1h"], "give one of them"),
         (["train", "digits", "--out", "NEW", "--limit", "5"], "the limit of 5 images"),
+        (["train", "digits", "--out", "NEW", "--epochs", "0.01"], "--epochs 0.01 is less than one step, of which an epoch has"),
         (["evaluate", "RUN", "--split", "all"], "use held-out or test"),
         (["evaluate", "RUN", "--arch", "random:none"], "after random: a number"),
         (["profile", "RUN", "--device", "tpu"], "unknown runtime 'tpu': choose one of"),
         (["profile", "RUN", "--device", "cpu:threads=none"], "threads is 'none'"),
         (["profile", "mobilenet_v9:width=1", "--out", "NEW"], "unknown family 'mobilenet_v9'"),
         (["profile", "mobilenet_v3"], "a space has no folder of its own: give --out FOLDER"),
-        (["search", "RUN", "--flash", "5B", "--ram", "5B"], "flash_bytes 5 (smallest "),
+        (["search", "RUN", "--flash", "5B", "--ram", "5B"], "5 B of flash (smallest "),
         (["search", "RUN", "--device", "gpu"], "unknown runtime 'gpu'"),
         (["predict", "RUN", "--subnets", "3"], "--subnets 3: at least 16 are needed"),
         (["specialise", "RUN", "--export", "onnx,tflite"], "unknown export format 'tflite': choose from pytorch, onnx"),

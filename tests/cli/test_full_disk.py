@@ -43,7 +43,7 @@ def test_a_training_stops_and_goes_on_when_there_is_room(tmp_path: Path) -> None
     assert found.returncode == 0, found.stderr
     errors = [line for line in found.stderr.splitlines() if line.startswith("ofa:")]
     assert len(errors) == 1
-    assert errors[0].endswith(": the disk is full: free some space and run the command again")
+    assert errors[0].endswith(": the disk is full: free some space and give the command again (ofa train: with --resume)")
     assert run(["train", "digits", "--out", str(tmp_path / "whole"), *TRAINING_TEXT]) == 0
     assert digest_of(kept) == digest_of(tmp_path / "whole" / "supernet.safetensors")
 

@@ -159,7 +159,7 @@ def test_a_limit_met_exactly_is_kept() -> None:
 
 def test_infeasible_names_the_smallest_value_and_who_attains_it() -> None:
     smallest = float(MACS.estimate([SMALL.smallest()])[0])
-    with pytest.raises(InfeasibleError, match=r"macs 1000 \(smallest .* of 32 px, depths 1-1-1-1-1, kernels 3") as caught:
+    with pytest.raises(InfeasibleError, match=r"1,000 MACs \(smallest .* of 32 px, depths 1-1-1-1-1, kernels 3") as caught:
         maximise(SMALL, random_score(SMALL, 1), {"macs": (MACS.estimate, 1000)})
     assert isinstance(caught.value, NothingFeasibleError)
     assert caught.value.smallest == {"macs": (smallest, SMALL.smallest())}

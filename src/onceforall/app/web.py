@@ -18,7 +18,7 @@ from ..arch import Arch
 from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
-from ..readable import amount, memory, milliseconds
+from ..readable import milliseconds, quantity
 from .archive import zipped
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
@@ -193,12 +193,10 @@ class App:
 
     def _why_none(self, pool: Pool, limits: dict[str, float]) -> str:
         """The limits as they are, and how small each could be with the others kept."""
-        words = {"macs": (amount, "MACs"), "params": (amount, "parameters"), "memory_bytes": (memory, "of activations")}
         least = []
         for name in limits:
             if (value := pool.smallest(name, limits)) is not None:
-                show, unit = words.get(name, (milliseconds, ""))
-                least.append(f"{show(value)} {unit}".strip())
+                least.append(milliseconds(value) if name.startswith(LATENCY) else quantity(name, value))
         more = (
             f": with the other limits as they are, allow at least {' or '.join(least)}" if least else ": relax more than one limit"
         )

@@ -48,8 +48,8 @@ def run(arguments: list[str]) -> int:
     except OnceForAllError as error:
         return _fail(str(error), error.exit_code)
     except UsageError as error:
-        message = error.format_message()  # type: ignore[attr-defined]
-        return _fail(f"{message} (see ofa --help)", 2)
+        message, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
+        return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; what was finished is kept: give the command again to go on (train: with --resume)", INTERRUPTED)
     except OSError as error:

@@ -35,7 +35,9 @@ def bundle(
     memory: Memory = None,
     flash: Flash = None,
     ram: Ram = None,
-    arch: Annotated[str, typer.Option(metavar="NETS", help="Also or instead: names in RUN/specialised, files.")] = "",
+    arch: Annotated[
+        list[str] | None, typer.Option(metavar="NETS", help="Also or instead: names in RUN/specialised, files.")
+    ] = None,
     device: DeviceText = "pytorch",
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/bundle.")] = None,
     finalists: Finalists = 5,
@@ -47,7 +49,7 @@ def bundle(
 
     limits = (latency, macs, params, memory, flash, ram)
     budgets = budgets_of(*limits) if any(limit is not None for limit in limits) else []
-    archs = arch.split(",") if arch else []
+    archs = [name for names in arch or [] for name in names.split(",") if name]
     done = call(run, budgets, archs=archs, device=device, out=out, finalists=finalists, seed=seed, on_step=tell)
     members, sizes = done.bundle.members, done.facts.sizes
     if as_json:

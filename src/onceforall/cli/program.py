@@ -97,7 +97,7 @@ def _made() -> Command:
         if not isinstance(command, dict):
             app.command(name, epilog=f"Example: {example}")(command)
             continue
-        group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=GROUPS[name])
+        group = typer.Typer(rich_markup_mode=None, help=GROUPS[name])
         for below, (function, example_below) in command.items():
             group.command(below, epilog=f"Example: {example_below}")(function)
         app.add_typer(group, name=name, epilog=f"Example: {example}")

@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..readable import duration, percent
+from ..readable import duration, percent, plural
 
 __all__ = ["Counter", "TrainView", "say"]
 
 SILENCE_S = 15.0  # between lines where there is no terminal
+TRAINING_SILENCE_S = 60.0
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
@@ -37,6 +38,7 @@ class TrainView:
         self.task = self.bar.add_task("starting", total=1.0, note="")
         self.validated: tuple[int, list[str]] = (-1, [])
         self.training = False
+        self.said = time.monotonic()
 
     def __enter__(self) -> "TrainView":
         self.bar.start()
@@ -53,7 +55,7 @@ class TrainView:
             case "data":
                 counts = f"{event['train']} train, {event['held_out']} held-out, {event['test']} test, {event['classes']} classes"
                 left_out = f"; {event['problems']} unreadable images left out (problems.jsonl)" if event["problems"] else ""
-                twins = f"; {event['duplicates']} duplicates dropped" if event["duplicates"] else ""
+                twins = f"; {plural(event['duplicates'], 'duplicate')} dropped" if event["duplicates"] else ""
                 say(self.console, f"images: {counts}{left_out}{twins}")
             case "note":
                 say(self.console, event["text"])
@@ -66,6 +68,9 @@ class TrainView:
                 left = event["remaining_s"]
                 note = f"loss {event['loss']:.3f}" + ("" if left is None else f", {duration(left)} left")
                 self.bar.update(self.task, description=event["phase"], completed=event["progress"], note=note)
+                if not self.console.is_terminal and time.monotonic() > self.said + TRAINING_SILENCE_S:
+                    say(self.console, f"  step {event['step']}: {note}")
+                    self.said = time.monotonic()
             case "rollback":
                 self._flush()
                 where = f"back from step {event['lost_step']} to step {event['step']}, learning rates × {event['rate_factor']:g}"

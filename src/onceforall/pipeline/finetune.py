@@ -21,7 +21,7 @@ from ..data import Augment, Splits, TrainBatches
 from ..errors import CheckpointError, FileError, StatisticsError, StoppedError, TrainingError
 from ..files import busy, locked, make_folder, read_json, read_text, reading_or_writing, write_json
 from ..latency import Timing
-from ..readable import duration, percent
+from ..readable import duration, percent, plural
 from ..supernet import Supernet
 from ..train import Recipe, Schedule, finetuning
 from ..train import finetune as follow
@@ -78,7 +78,9 @@ class Finetuned:
         after = "diverged" if self.after is None else f"{percent(self.after.top1)} after"
         images = f"({self.before.images:,} images)"
         kept = "" if self.taken else ": the network before is kept"
-        return f"fine-tuned, {self.epochs} epochs: held-out top-1 {percent(self.before.top1)} before, {after} {images}{kept}"
+        return (
+            f"fine-tuned, {plural(self.epochs, 'epoch')}: held-out top-1 {percent(self.before.top1)} before, {after} {images}{kept}"
+        )
 
     @property
     def held_out(self) -> HeldOut:
@@ -201,7 +203,7 @@ class Finetuning:
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
         if not self.epochs:
             return calibrated(self.run, supernet, arch, splits), None
-        on_step(f"fine-tuning {self.name} for {self.epochs} epochs")
+        on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         with locked(self.folder):
             try:

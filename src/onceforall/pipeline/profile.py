@@ -9,6 +9,7 @@ from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_results, list_devices, profile_space
 from ..latency.device import IMPORTED
+from ..latency.runtimes import RUNTIMES
 from ..space import Space
 from .run import Run
 
@@ -123,13 +124,15 @@ def profiled(run: Run, device: str) -> bool:
 
 
 def latency_tables(run: Run) -> dict[Path, LatencyTable]:
-    """All tables of the run by their folder, also those of other processors and versions.
+    """All tables of the run by their folder, in the order of the runtimes, also those of other processors and versions.
 
     Raises:
         FileError: one is damaged.
     """
     files = sorted((run.folder / "latency").glob("*/table.json"))
-    return {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
+    tables = {file.parent: LatencyTable.load(file, run.space, run.num_classes) for file in files}
+    order = [*RUNTIMES, IMPORTED]
+    return dict(sorted(tables.items(), key=lambda item: order.index(item[1].device.runtime)))
 
 
 def latency_table(run: Run, device: str) -> LatencyTable:

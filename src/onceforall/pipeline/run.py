@@ -40,7 +40,7 @@ from ..data import (
     open_data,
 )
 from ..errors import DataError, FileError, TrainingError
-from ..files import append_line, make_folder, read_json, reading_or_writing, write_json, write_text
+from ..files import append_line, busy, make_folder, read_json, reading_or_writing, write_json, write_text
 from ..space import Space
 from ..spaces import from_json
 from ..supernet import Supernet
@@ -259,4 +259,8 @@ class Run:
             given = f"{self.info.imported.file} --name {self.info.imported.name}"
             raise FileError(f"{path}: the weights are gone: import them again with ofa import {given} --out NEW")
         source = self.require_images().source
+        if busy(self.folder):
+            raise FileError(
+                f"{self.folder}: its training is going on: wait until it has finished; ofa status {self.folder} tells how far it is"
+            )
         raise FileError(f"{self.folder}: its training has not finished: ofa train {source} --out {self.folder} --resume")

@@ -17,7 +17,7 @@ from ..files import append_line
 from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, list_devices, measure_networks, stand_in
 from ..plan import Plan
-from ..readable import amount, memory, milliseconds
+from ..readable import amount, milliseconds, quantity
 from ..search import maximise
 from .measure_accuracy import together
 from .predictor import load_predictor
@@ -53,15 +53,7 @@ class Budget:
 
     def __str__(self) -> str:
         """In words, such as "5.00 ms, 100.0 M MACs"."""
-        parts = {
-            "latency_ms": milliseconds(self.latency_ms),
-            "macs": f"{amount(self.macs)} MACs",
-            "params": f"{amount(self.params)} parameters",
-            "memory_bytes": f"{memory(self.memory_bytes)} of activations",
-            "flash_bytes": f"{memory(self.flash_bytes)} of flash",
-            "ram_bytes": f"{memory(self.ram_bytes)} of RAM",
-        }
-        return ", ".join(parts[name] for name, value in asdict(self).items() if value is not None) or "no limit"
+        return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
 
 
 @dataclass(frozen=True)
@@ -186,10 +178,13 @@ class Searcher:
                 if not fastest:
                     raise
                 break  # the limit was tightened beyond what the space can do
-            proof = "" if found.gap is None else f"; no network is predicted to be {100 * found.gap:.4f} points better"
+            better = None if found.gap is None else f"{100 * found.gap:.4f}"
+            proof = "" if better is None else f"; no network is predicted to be {better if float(better) else 'any'} points better"
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
             self.measured |= {candidate.arch: candidate for candidate in candidates}
+            if over := len(candidates) - sum(budget.latency_ms is None or c.timing.ms <= budget.latency_ms for c in candidates):
+                on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
             if kept := self._within(budget, limits):
                 return self._ranked(budget, kept)
             assert budget.latency_ms is not None

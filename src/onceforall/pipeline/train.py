@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..data import CACHE_GB, Splits
+from ..errors import TrainingError
 from ..files import locked, read_text
 from ..space import Space
 from ..supernet import Supernet
@@ -204,7 +205,12 @@ def _begin(
             compute=compute,
             teacher=teacher,
         )
-    steps = round((chosen.epochs if epochs is None else epochs) * batches.batches_per_epoch)
+    epochs = chosen.epochs if epochs is None else epochs
+    steps = round(epochs * batches.batches_per_epoch)
+    if steps < 1:
+        raise TrainingError(
+            f"--epochs {epochs:g} is less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
+        )
     start = None
     if origin is not None and info.origin is not None:
         start = transferred(origin.supernet(), _fresh(run), classifier=info.origin.classifier)

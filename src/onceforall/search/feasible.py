@@ -4,6 +4,7 @@ import numpy as np
 
 from ..arch import Arch
 from ..genes import Genes
+from ..readable import quantity
 from .climb import two_step_optimum
 from .evaluator import Evaluated, Evaluator
 from .problem import Limit, Measure, NothingFeasibleError, Problem
@@ -56,7 +57,7 @@ def _descend(problem: Problem, measured: Measure) -> Evaluated:
 
 def _nothing(problem: Problem, why: str) -> NothingFeasibleError:
     reached = {limit.measure.name: smallest(problem, limit.measure) for limit in problem.limits}
-    parts = [f"{limit.measure.name} {limit.bound:g} (smallest {_limit_text(limit, reached)})" for limit in problem.limits]
+    parts = [f"{quantity(limit.measure.name, limit.bound)} (smallest {_limit_text(limit, reached)})" for limit in problem.limits]
     return NothingFeasibleError(
         f"no network of this {problem.space.family} space keeps the limits: {why}{'; '.join(parts)}", reached
     )
@@ -64,7 +65,7 @@ def _nothing(problem: Problem, why: str) -> NothingFeasibleError:
 
 def _limit_text(limit: Limit, reached: dict[str, tuple[float, Arch]]) -> str:
     value, arch = reached[limit.measure.name]
-    return f"{value:.6g}, of {_short(arch)}"
+    return f"{quantity(limit.measure.name, value)}, of {_short(arch)}"
 
 
 def _short(arch: Arch) -> str:
