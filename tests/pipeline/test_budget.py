@@ -14,7 +14,7 @@ from onceforall import Space, Supernet
 from onceforall.data import DeviceBatches, TrainBatches
 from onceforall.errors import TrainingError
 from onceforall.pipeline import Run
-from onceforall.pipeline.budget import RESERVE, epochs_within, seconds_per_step
+from onceforall.pipeline.budget import RESERVE, epochs_within, seconds_per_step, validate_every
 from onceforall.pipeline.compute import Compute
 from onceforall.pipeline.teacher import taught_by_another
 from onceforall.space import Choices
@@ -121,9 +121,26 @@ def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.Monke
     assert said in event["text"]
 
 
+def test_a_short_schedule_has_few_validations() -> None:
+    """Only those that there will be are taken off the budget."""
+
+    def slow(step: int, resolution: int) -> tuple[Tensor, Tensor]:
+        time.sleep(PAUSE)
+        return batches(step, resolution)
+
+    budget, pause = 5.0, 0.5
+    found = epochs_within(
+        budget, Supernet(ONE, CLASSES), plan("single_path"), slow, lambda: time.sleep(pause), batches_per_epoch=10, compute=CPU
+    )
+    steps = round(10 * found)
+    assert steps >= 1
+    assert steps * PAUSE + pause * (1 + steps // validate_every(steps, 10)) <= (1 - RESERVE) * budget
+    assert validate_every(steps, 10) == 20
+
+
 def test_too_little() -> None:
     with pytest.raises(TrainingError, match="a budget of 1 s is too little") as refused:
         epochs_within(
-            1.0, Supernet(ONE, CLASSES), plan("single_path"), batches, lambda: time.sleep(0.1), batches_per_epoch=10, compute=CPU
+            1.0, Supernet(ONE, CLASSES), plan("single_path"), batches, lambda: time.sleep(1), batches_per_epoch=10, compute=CPU
         )
     assert "\n" not in str(refused.value)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from onceforall.cli import run as ofa
-from onceforall.errors import FileError, StoppedError, TrainingError
+from onceforall.errors import FileError, StoppedError, TrainingError, VerificationError
 from onceforall.export import load
 from onceforall.files import locked, read_json, read_lines
 from onceforall.pipeline import Budget, Run, specialise, status
@@ -106,7 +106,7 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
     assert part.name == "network"
-    assert "fine-tuning, step 5 of 24, was interrupted, the same ofa specialise goes on with it" in part.text
+    assert "fine-tuning, step 5 of 24, was interrupted: the same ofa specialise goes on with it" in part.text
     searched = len(read_lines(run_copy / "searches.jsonl"))
     events: list[dict[str, Any]] = []
     result = go(run_copy, on_event=events.append)
@@ -116,6 +116,26 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     assert result.finetuned == whole.finetuned
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())
     assert not (run_copy / "finetuned").exists()
+
+
+def test_an_export_that_failed(run_copy: Path, gentle: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fine-tuning is done, and is not done again."""
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise VerificationError("as if int8 lost too much")
+
+    module = importlib.import_module("onceforall.pipeline.specialise")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "measure_files", fail)
+        with pytest.raises(VerificationError, match="as if"):
+            go(run_copy)
+    (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
+    assert (
+        "step 24 of 24, is done, its export is going on or was not finished: the same ofa specialise goes on with it" in part.text
+    )
+    steps: list[dict[str, Any]] = []
+    go(run_copy, on_event=steps.append)
+    assert not [event for event in steps if event.get("text", "").startswith("epoch ")]
 
 
 def test_a_network_that_is_given(run_copy: Path, gentle: None) -> None:

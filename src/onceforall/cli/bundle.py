@@ -62,7 +62,8 @@ def bundle(
         switch = done.facts.switches[name]
         accuracy = f"test top-1 {readable.percent(member.test_top1)} ({member.test_images} images)"
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
-        print(f"  {name}: {member.arch.resolution} px, {accuracy}, {readable.milliseconds(member.known_ms)}")
+        latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {device}'}"
+        print(f"  {name}: {member.arch.resolution} px, {accuracy}, {latency}")
         print(f"    after another one: first time {first}, later {again}; an export of its own, loaded anew: {anew}")
 
 

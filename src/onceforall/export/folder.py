@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..arch import Arch
-from ..errors import VerificationError
+from ..errors import FileError, VerificationError
 from ..files import read_json, read_text, write_json, write_text
 from ..picture import draw
 from ..space import Space
@@ -106,6 +106,8 @@ def load(folder: Path | str) -> fx.GraphModule:
         CheckpointError: the weights are damaged or of another network.
     """
     folder = Path(folder)
+    if (folder / "bundle.json").exists():
+        raise FileError(f"{folder}: this is a bundle of several networks: read it with onceforall.load_bundle")
     with errors_name(folder / "config.json") as path:
         config = ExportConfig.from_json(read_json(path))
     with errors_name(folder / "arch.json") as path:

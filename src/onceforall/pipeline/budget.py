@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 
 import numpy as np
@@ -63,15 +64,19 @@ def epochs_within(
         started = time.monotonic()
         validate()
         validation = time.monotonic() - started
-    per_epoch = sum(seconds * phase.steps for seconds, phase in zip(steps, sample.phases, strict=True)) / 100
+    step = sum(seconds * phase.steps for seconds, phase in zip(steps, sample.phases, strict=True)) / sample.steps
     left = (1 - RESERVE) * budget_s - validation * len(sample.phases)
-    epochs = min((left - validation * VALIDATIONS) / per_epoch, left / (per_epoch + validation / VALIDATION_EPOCHS))
-    if epochs * batches_per_epoch < len(sample.phases):
+
+    def taken(steps: int) -> float:
+        return steps * step + validation * (steps // validate_every(steps, batches_per_epoch))
+
+    affordable = bisect_right(range(1, max(1, int(left / step)) + 1), left, key=taken)
+    if affordable < len(sample.phases):
         raise TrainingError(
-            f"a budget of {budget_s:.0f} s is too little: one step per phase and {VALIDATIONS + len(sample.phases)} validations of "
-            f"{validation:.1f} s each take longer; allow more time, or use a smaller space or fewer images"
+            f"a budget of {budget_s:.0f} s is too little for one step and one validation in each phase ({len(sample.phases)}): a "
+            f"step takes {step:.1f} s, a validation {validation:.1f} s; allow more time, or use a smaller space or fewer images"
         )
-    return epochs
+    return affordable / batches_per_epoch
 
 
 def seconds_per_step(

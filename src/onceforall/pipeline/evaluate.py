@@ -45,7 +45,8 @@ def evaluate(
 
     Args:
         folder: the run directory.
-        arch: "largest", "smallest", "random:16" for 16 random ones, or a file that `Arch.to_json` or `ofa specialise` wrote.
+        arch: "largest", "smallest", "random:16" for 16 random ones, the name of a network in specialised/ of the run, or a file
+            that `Arch.to_json` or `ofa specialise` wrote. In each case with the supernet's weights.
         split: "held-out", or "test" for a final report; the use of the test images is written down.
         seed: of the random ones.
         device: to run them on, see `choose_compute`.
@@ -58,7 +59,8 @@ def evaluate(
         raise DataError(f"--split {split}: use held-out or test")
     run = Run.open(folder)
     run.require_images()
-    archs = choose_archs(run.space, arch, seed)
+    network = run.folder / "specialised" / arch
+    archs = choose_archs(run.space, str(network) if (network / "arch.json").exists() else arch, seed)
     compute = choose_compute(device)
     supernet = run.supernet().to(compute.device)
     splits = run.splits()

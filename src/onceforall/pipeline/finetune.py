@@ -271,5 +271,7 @@ def unfinished(run: Run) -> Iterator[str]:
         folder = path.parent
         saved = latest(folder)
         step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
-        state = "is going on" if busy(folder) else "was interrupted, the same ofa specialise goes on with it"
-        yield f"{folder.name}: fine-tuning, step {step:,}{of}, {state}"
+        state = "is going on" if busy(folder) else "was interrupted"
+        if saved is not None and of == f" of {step:,}":
+            state = "is done, its export is going on or was not finished"
+        yield f"{folder.name}: fine-tuning, step {step:,}{of}, {state}: the same ofa specialise goes on with it"

@@ -198,6 +198,10 @@ class Run:
             DataError: there are none, they are gone, or they differ.
         """
         data = self.require_images()
+        if os.path.isabs(data.source) and not os.path.isdir(data.source):
+            raise DataError(
+                f"{data.source}: the images of {self.folder} are no longer there: bring them back, or link that path to them"
+            )
         splits = open_data(
             data.source,
             size=data.size,

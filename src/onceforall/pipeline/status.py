@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -148,6 +149,11 @@ def _profiles(run: Run) -> Iterator[Part]:
         try:
             yield _profile(run, folder)
         except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            with suppress(OnceForAllError, LookupError, TypeError):
+                spec = str(read_json(folder / "profile.json")["device"])
+                command = f"ofa profile {_quoted(run)} --device {shlex.quote(spec)}"
+                yield Part("profile", "damaged", _line(error), command, spec)
+                continue
             yield Part("profile", "damaged", _line(error))
 
 
