@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
-from ..packages import import_package, one_line, quiet
+from ..packages import import_package, no_stderr, one_line, quiet
 
 __all__ = ["Program", "lower"]
 
@@ -36,9 +36,10 @@ class Program:
             DeviceError: executorch cannot load it, or other programs are loaded that use another number of threads.
         """
         runtime = _runtime()
-        _use_threads(threads)
+        with no_stderr():  # it tells how it looks for processors
+            _use_threads(threads)
         try:
-            with quiet():
+            with quiet(), no_stderr():
                 program = runtime.Runtime.get().load_program(content)
                 loaded = cls((program, program.load_method("forward")))
         except Exception as error:  # executorch raises RuntimeError and others

@@ -3,7 +3,8 @@ import { attempt, get, post } from "./api.js";
 import { amount, at, cost, make, milliseconds, percent } from "./format.js";
 
 const WORDS = { pytorch: "PyTorch: weights.safetensors and a readable model.py", onnx: "ONNX", "onnx-int8": "ONNX, int8",
-  "torch-export": "torch.export (.pt2)", openvino: "OpenVINO", "openvino-int8": "OpenVINO, int8", executorch: "ExecuTorch (.pte)" };
+  "torch-export": "torch.export (.pt2)", openvino: "OpenVINO", "openvino-int8": "OpenVINO, int8", executorch: "ExecuTorch (.pte)",
+  litert: "LiteRT (.tflite)" };
 
 export class Jobs {
   constructor(explore) {
