@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import DeviceError, MissingExtraError
 
-__all__ = ["import_package", "no_stderr", "one_line", "quiet", "require"]
+__all__ = ["import_package", "no_stderr", "one_line", "quiet", "require", "same_environment"]
 
 
 def require(package: str, extra: str) -> None:
@@ -83,3 +83,15 @@ def no_stderr() -> Iterator[None]:
     finally:
         os.dup2(before, 2)
         os.close(before)
+
+
+@contextmanager
+def same_environment() -> Iterator[None]:
+    """Environment variables that a package sets for itself when it is imported are as before afterwards."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for key in os.environ.keys() - before.keys():
+            del os.environ[key]
+        os.environ.update(before)

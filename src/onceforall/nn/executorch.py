@@ -5,7 +5,6 @@ program is loaded.
 """
 
 import copy
-import os
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
-from ..packages import import_package, no_stderr, one_line, quiet
+from ..packages import import_package, no_stderr, one_line, quiet, same_environment
 
 __all__ = ["Program", "lower"]
 
@@ -77,11 +76,8 @@ def lower(network: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def _runtime() -> Any:
-    given = os.environ.get("OPENVINO_LIB_PATH")
-    runtime = import_package("executorch.runtime", EXTRA)
-    if given is None:
-        os.environ.pop("OPENVINO_LIB_PATH", None)  # set by the import, for a back end that is not used here
-    return runtime
+    with same_environment():  # it sets OPENVINO_LIB_PATH, for a back end that is not used here
+        return import_package("executorch.runtime", EXTRA)
 
 
 def _use_threads(threads: int) -> None:

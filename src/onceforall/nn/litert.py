@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import DeviceError
-from ..packages import import_package, no_stderr, one_line, quiet
+from ..packages import import_package, no_stderr, one_line, quiet, same_environment
 
 __all__ = ["PACKAGES", "LiteModel", "convert"]
 
@@ -71,7 +71,7 @@ def convert(network: nn.Module, shape: tuple[int, ...]) -> bytes:
         DeviceError: the network cannot be converted.
     """
     own = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    with no_stderr():  # the converter logs there
+    with no_stderr(), same_environment():  # the converter logs there, and sets variables for TensorFlow
         library = import_package("litert_torch", EXTRA)
         try:
             with quiet(), torch.no_grad():
