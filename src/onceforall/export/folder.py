@@ -20,10 +20,9 @@ from .place import errors_name, in_place_when_done, require_replaceable
 from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
-__all__ = ["Exported", "export_network", "load"]
+__all__ = ["Exported", "export_files", "export_network", "load"]
 
-OURS = {"README.md", "arch.json", "config.json", "network.svg", *(name for each in FORMATS.values() for name in each.files)}
-OURS.add("__pycache__")  # left by who imported model.py
+ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg"})
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,15 @@ def load(folder: Path | str) -> fx.GraphModule:
     return read_weights(folder / "weights.safetensors", plan)
 
 
+def export_files() -> frozenset[str]:
+    """Names of all files that an export can hold, with the formats that there are now."""
+    return ALWAYS.union(*(format.files for format in FORMATS.values()))
+
+
 def _require_export(folder: Path) -> None:
     require_replaceable(
         folder,
-        files=OURS,
+        files=export_files() | {"__pycache__"},  # left by who imported model.py
         what="an exported network",
         main="config.json",
         check=lambda path: ExportConfig.from_json(read_json(path)),
