@@ -39,13 +39,19 @@ class FakeHub:
         url = {"url": f"{self.endpoint}/{repo}"}
         if repo in self.files:
             return 409, {**url, "error": "You already created this model repo"}
-        self.files[repo], self.private[repo] = {".gitattributes": b"*.onnx filter=lfs"}, asked.get("visibility") == "private" or asked.get("private") is True
+        self.files[repo], self.private[repo] = (
+            {".gitattributes": b"*.onnx filter=lfs"},
+            asked.get("visibility") == "private" or asked.get("private") is True,
+        )
         return 200, url
 
     def modes(self, asked: dict) -> dict:
         mode = {True: "lfs", False: "regular"}
         return {
-            "files": [{"path": f["path"], "uploadMode": mode[f["path"].endswith(self.large)], "shouldIgnore": False} for f in asked["files"]]
+            "files": [
+                {"path": f["path"], "uploadMode": mode[f["path"].endswith(self.large)], "shouldIgnore": False}
+                for f in asked["files"]
+            ]
         }
 
     def commit(self, repo: str, lines: list[dict]) -> dict:

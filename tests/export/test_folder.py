@@ -95,7 +95,9 @@ def test_files_of_a_format_that_was_added_later_are_of_an_export(sample, tmp_pat
         FORMATS["onnx"].write(folder, job)
         (folder / "model.onnx").rename(folder / "model.later")
 
-    later = replace(FORMATS["onnx"], files=("model.later",), write=write, load=lambda folder, threads: session(folder / "model.later", 1))
+    later = replace(
+        FORMATS["onnx"], files=("model.later",), write=write, load=lambda folder, threads: session(folder / "model.later", 1)
+    )
     monkeypatch.setitem(FORMATS, "later", later)
     for formats in (["later"], []):
         export_network(tmp_path / "net", **sample.arguments(formats=formats))

@@ -94,7 +94,9 @@ def test_a_second_push_deletes_what_the_first_left_and_nothing_else(hub, folder)
 )
 def test_what_the_hub_refuses_is_told_in_one_line(hub, folder, status, message):
     hub.refuse = status
-    with pytest.raises(HubError, match=rf"^me/net: not pushed: {message}.*; .* is whole, later: hf upload --private me/net ") as caught:
+    with pytest.raises(
+        HubError, match=rf"^me/net: not pushed: {message}.*; .* is whole, later: hf upload --private me/net "
+    ) as caught:
         push(folder, "me/net")
     assert "\n" not in str(caught.value)
 
@@ -109,7 +111,9 @@ def test_a_wrong_token_is_told(hub, environment, folder):
 @needs_library
 def test_a_hub_that_cannot_be_reached_is_told(environment, folder, tmp_path):
     moved = shutil.move(folder, tmp_path / "my net")
-    message = rf"^me/net: not pushed: the Hub cannot be reached \(.*\): check the network; .*--private me/net '{re.escape(str(moved))}'$"
+    message = (
+        rf"^me/net: not pushed: the Hub cannot be reached \(.*\): check the network; .*--private me/net '{re.escape(str(moved))}'$"
+    )
     with pytest.raises(HubError, match=message):
         push(moved, "me/net")
 

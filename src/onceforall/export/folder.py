@@ -63,7 +63,8 @@ def export_network(
         preprocessing: what the network expects.
         formats: keys of `FORMATS`; "pytorch" is always written.
         images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
-        measure: called with the folder that holds the proven files, for what the card tells about them.
+        measure: called with the folder that holds the proven files, for what the card tells about them; files of the formats that it
+            leaves out are removed.
         shares: share of the latency of each segment, for the picture.
         supernet: that the network is of; each file is then compared with its sub-network too.
         calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
@@ -90,8 +91,12 @@ def export_network(
         proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
-        sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
         facts = measure(temporary)
+        for name in facts.left_out:
+            del proofs[name]
+            for file in FORMATS[name].files:
+                (temporary / file).unlink()
+        sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
         write_text(temporary / "network.svg", draw(plan, arch, shares=shares, title=facts.name) + "\n")
         write_text(temporary / "README.md", write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes))
     return Exported(folder, proofs, facts)
