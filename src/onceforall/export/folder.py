@@ -63,8 +63,8 @@ def export_network(
         preprocessing: what the network expects.
         formats: keys of `FORMATS`; "pytorch" is always written.
         images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
-        measure: called with the folder that holds the proven files, for what the card tells about them; files of the formats that it
-            leaves out are removed.
+        measure: called with the folder that holds the proven files, for what the card tells about them; files of
+            the formats that it leaves out are removed.
         shares: share of the latency of each segment, for the picture.
         supernet: that the network is of; each file is then compared with its sub-network too.
         calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.

@@ -111,11 +111,12 @@ def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: fl
         VerificationError: a single image is more than that.
     """
     int8 = [name for name in formats if FORMATS[name].int8]
-    if int8 and 0 < max_drop < 100 / held_out - 1e-9:
+    one = 100 / held_out  # points
+    if int8 and 0 < max_drop < one - 1e-9:
+        enough = math.ceil(10 * one) / 10
         raise VerificationError(
-            f"one of the {held_out:,} held-out images is {100 / held_out:.2g} points of top-1, so they cannot tell whether {int8[0]} "
-            f"loses at most {max_drop:g}: give --max-drop {math.ceil(1000 / held_out) / 10:g} or more, or 0 for no image lost, or leave "
-            "it out"
+            f"one of the {held_out:,} held-out images is {one:.2g} points of top-1, so they cannot tell whether {int8[0]} loses at "
+            f"most {max_drop:g}: give --max-drop {enough:g} or more, or 0 for no image lost, or leave it out"
         )
 
 
