@@ -125,7 +125,9 @@ def test_names_and_token_are_looked_at_without_a_network(environment):
         with pytest.raises(HubError, match=rf"^--push-to-hub: {re.escape(repr(name))} is no name .*, give USER/NAME: .*$"):
             require_pushable(["me/net", name])
     environment.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match="^--push-to-hub: there is no token of the Hugging Face Hub here: give a token .* HF_TOKEN$"):
+    with pytest.raises(
+        HubError, match=r"^--push-to-hub: there is no token of the Hugging Face Hub here: give a token .* HF_TOKEN$"
+    ):
         require_pushable(["me/net"])
 
 
