@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -11,7 +13,7 @@ from typing import Any
 
 from .errors import DeviceError, MissingExtraError
 
-__all__ = ["import_package", "one_line", "quiet", "require"]
+__all__ = ["import_package", "no_stderr", "one_line", "quiet", "require", "same_environment"]
 
 
 def require(package: str, extra: str) -> None:
@@ -58,3 +60,38 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def no_stderr() -> Iterator[None]:
+    """What is written to this process's standard error is dropped: the only way to quiet a library in C++ that logs to it.
+
+    That of other threads is dropped too, so this is for seconds at most.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        before = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 2)
+        os.close(nothing)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+@contextmanager
+def same_environment() -> Iterator[None]:
+    """Environment variables that a package sets for itself when it is imported are as before afterwards."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for key in os.environ.keys() - before.keys():
+            del os.environ[key]
+        os.environ.update(before)

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import onnx
@@ -9,6 +10,7 @@ import torch
 from onceforall.arch import Arch
 from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, export_network, load
+from onceforall.export.formats.onnx import session
 from onceforall.files import write_json
 
 ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
@@ -86,6 +88,20 @@ def test_an_earlier_export_is_replaced(sample, folder):
     export_network(folder, **sample.arguments(formats=[]))
     assert names(folder) == ALL - {"model.onnx"}
     assert names(folder.parent) == {"net"}
+
+
+def test_files_of_a_format_that_was_added_later_are_of_an_export(sample, tmp_path, monkeypatch):
+    def write(folder, job):
+        FORMATS["onnx"].write(folder, job)
+        (folder / "model.onnx").rename(folder / "model.later")
+
+    later = replace(
+        FORMATS["onnx"], files=("model.later",), write=write, load=lambda folder, threads: session(folder / "model.later", 1)
+    )
+    monkeypatch.setitem(FORMATS, "later", later)
+    for formats in (["later"], []):
+        export_network(tmp_path / "net", **sample.arguments(formats=formats))
+    assert names(tmp_path / "net") == ALL - {"model.onnx"}
 
 
 @pytest.mark.parametrize("content", [{"thesis.tex": ""}, {"README.md": "mine"}, {"config.json": '{"format": "other"}'}])

@@ -20,7 +20,7 @@ from onceforall.ops import Flatten, GlobalPool, Linear
 from onceforall.plan import Segment
 from onceforall.spaces.blocks import conv_norm_act, mobile_block
 
-SLOW = ("aotinductor", "executorch", "openvino-int8")  # loading takes seconds, so they pass what loads once or twice
+SLOW = ("aotinductor", "executorch", "litert", "openvino-int8")  # loading takes seconds, so they pass what loads once or twice
 CLASSES, PIXELS, STEPS = 10, 24, 200
 
 

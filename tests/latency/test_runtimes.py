@@ -165,6 +165,8 @@ def test_images_of_another_shape_to_quantise_with(name: str) -> None:
         ("openvino", "openvino", "openvino"),
         ("openvino-int8", "nncf", "openvino"),
         ("executorch", "executorch", "executorch"),
+        ("litert", "litert_torch", "litert"),
+        ("litert", "ai_edge_litert", "litert"),
     ],
 )
 def test_missing_packages_name_the_extra(name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:

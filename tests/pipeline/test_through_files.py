@@ -10,7 +10,7 @@ from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
 from onceforall.files import read_json
 from onceforall.pipeline import Budget, specialise
-from onceforall.pipeline.through_files import require_same, require_small_drop
+from onceforall.pipeline.through_files import require_drop_can_be_told, require_same, too_large_drop
 
 HERE = [name for name, format in FORMATS.items() if all(importlib.util.find_spec(package) for package in format.needs)]
 
@@ -35,15 +35,30 @@ def test_max_drop_is_in_points(run_copy: Path, value: float) -> None:
         specialise(run_copy, [Budget()], max_drop=value)
 
 
-def test_int8_that_loses_too_much_is_refused() -> None:
+def test_int8_that_loses_too_much_is_told_with_numbers() -> None:
     before, after = Accuracy(0.9, 1.0, 0.1, 200), Accuracy(0.87, 1.0, 0.1, 200)
-    require_small_drop("onnx-int8", before, after, 3.0)
-    require_small_drop("onnx-int8", after, before, 0.0)
-    with pytest.raises(
-        VerificationError,
-        match=r"model\.int8\.onnx: int8 loses 3\.0 points .* 200 held-out images \(90\.0 to 87\.0 %\), allowed are 2\.9",
-    ):
-        require_small_drop("onnx-int8", before, after, 2.9)
+    assert too_large_drop(before, after, 3.0) is None
+    assert too_large_drop(after, before, 0.0) is None
+    assert too_large_drop(before, after, 2.9) == (
+        "int8 loses 3.0 points of top-1 on 200 held-out images (90.0 to 87.0 %), allowed are 2.9 (--max-drop)"
+    )
+
+
+@pytest.mark.parametrize(("images", "max_drop"), [(50, 2.0), (10, 10.0), (10, 0.0), (1, 100.0), (143, 0.7)])
+def test_a_drop_that_the_held_out_images_can_tell(images: int, max_drop: float) -> None:
+    require_drop_can_be_told(["onnx", "onnx-int8"], images, max_drop)
+
+
+def test_held_out_images_that_cannot_tell_what_int8_loses(run_copy: Path) -> None:
+    require_drop_can_be_told(["onnx", "openvino"], 10, 2.0)  # no int8
+    started: list[str] = []
+    message = (
+        r"^one of the 10 held-out images is 10 points of top-1, so they cannot tell whether onnx-int8 loses at most 2: "
+        r"give --max-drop 10 or more, or 0 for no image lost, or leave it out$"
+    )
+    with pytest.raises(VerificationError, match=message):
+        specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], on_step=started.append)
+    assert not started
 
 
 def test_another_accuracy_through_the_file_is_refused() -> None:

@@ -67,6 +67,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         "test": asdict(made.test),
         "latency": asdict(made.timing),
         "files": [asdict(row) for row in made.files],
+        "left_out": dict(made.left_out),
         "held_out_top1": made.chosen.accuracy.top1,
     }
 

@@ -187,6 +187,7 @@ def specialise(
     as_json: Json = False,
 ) -> None:
     """Export the best network for each budget, with proof."""
+    from ..errors import VerificationError
     from ..pipeline.specialise import specialise as call
 
     budgets = budgets_of(latency, macs, params, memory, flash, ram)
@@ -210,6 +211,8 @@ def specialise(
         )
     if as_json:
         print(json.dumps([_record(r) for r in results]))
+    if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
+        raise VerificationError("; ".join(lost))
 
 
 def report(
@@ -252,6 +255,7 @@ def _record(r: Any) -> dict[str, Any]:
         "test": asdict(r.test),
         "latency": asdict(r.timing),
         "files": [asdict(file) for file in r.files],
+        "left_out": dict(r.left_out),
         "finetuned": None if r.finetuned is None else asdict(r.finetuned),
         "pushed": r.pushed,
     }

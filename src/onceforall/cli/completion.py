@@ -23,10 +23,11 @@ VALUES: dict[str, tuple[str, ...]] = {
         "openvino",
         "openvino-int8",
         "executorch",
+        "litert",
         "cuda",
         "tensorrt",
     ),
-    "format": ("pytorch", "onnx", "onnx-int8", "openvino", "openvino-int8", "torch-export", "executorch"),
+    "format": ("pytorch", "onnx", "onnx-int8", "openvino", "openvino-int8", "torch-export", "executorch", "litert"),
     "kind": ("linear", "pairwise", "smooth", "trees", "perceptrons"),
     "original": (
         "ofa_mbv3_d234_e346_k357_w1_0",

@@ -84,6 +84,7 @@ class CardFacts:
         made_with: the commands, and versions of packages.
         top5: as top1, if the data have more than 5 classes.
         files: one row for each format.
+        left_out: formats whose files are removed again, and why in one line.
         license: Hugging Face's name of the licence; left out if None, as it is the user's to choose.
     """
 
@@ -97,6 +98,7 @@ class CardFacts:
     license: str | None = None
     notes: Sequence[str] = field(default=())
     files: Sequence[FileRow] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_card(
@@ -134,6 +136,7 @@ def write_card(
         "Test top-1 and latency were measured through each file.",
         table(["format", "file", "test top-1", "latency (95 % interval)", "size"], _files(facts, sizes)),
         *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
+        *(f"Without {FORMATS[name].files[0]}: {plain(why)}." for name, why in facts.left_out.items()),
         "## Proof",
         "Each file was run on real images and compared with the network that it was written from.",
         table(

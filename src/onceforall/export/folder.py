@@ -20,10 +20,9 @@ from .place import errors_name, in_place_when_done, require_replaceable
 from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
-__all__ = ["Exported", "export_network", "load"]
+__all__ = ["Exported", "export_files", "export_network", "load"]
 
-OURS = {"README.md", "arch.json", "config.json", "network.svg", *(name for each in FORMATS.values() for name in each.files)}
-OURS.add("__pycache__")  # left by who imported model.py
+ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg"})
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ def export_network(
         preprocessing: what the network expects.
         formats: keys of `FORMATS`; "pytorch" is always written.
         images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
-        measure: called with the folder that holds the proven files, for what the card tells about them.
+        measure: called with the folder that holds the proven files, for what the card tells about them; files of
+            the formats that it leaves out are removed.
         shares: share of the latency of each segment, for the picture.
         supernet: that the network is of; each file is then compared with its sub-network too.
         calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
@@ -91,8 +91,12 @@ def export_network(
         proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
-        sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
         facts = measure(temporary)
+        for name in facts.left_out:
+            del proofs[name]
+            for file in FORMATS[name].files:
+                (temporary / file).unlink()
+        sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
         write_text(temporary / "network.svg", draw(plan, arch, shares=shares, title=facts.name) + "\n")
         write_text(temporary / "README.md", write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes))
     return Exported(folder, proofs, facts)
@@ -115,10 +119,15 @@ def load(folder: Path | str) -> fx.GraphModule:
     return read_weights(folder / "weights.safetensors", plan)
 
 
+def export_files() -> frozenset[str]:
+    """Names of all files that an export can hold, with the formats that there are now."""
+    return ALWAYS.union(*(format.files for format in FORMATS.values()))
+
+
 def _require_export(folder: Path) -> None:
     require_replaceable(
         folder,
-        files=OURS,
+        files=export_files() | {"__pycache__"},  # left by who imported model.py
         what="an exported network",
         main="config.json",
         check=lambda path: ExportConfig.from_json(read_json(path)),

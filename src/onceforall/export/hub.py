@@ -3,12 +3,14 @@
 The library reads HF_TOKEN, HF_ENDPOINT and what `hf auth login` left.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import HubError
 from ..packages import import_package, one_line, quiet
+from .folder import export_files
 
 __all__ = ["push", "require_pushable"]
 
@@ -27,18 +29,20 @@ def require_pushable(repos: Sequence[str]) -> None:
         MissingExtraError: huggingface_hub is not installed.
         HubError: a name that no repository can have, or no token.
     """
-    library = _library()
+    utils, errors = _library("utils"), _library("errors")
     for repo in repos:
         try:
-            library.utils.validate_repo_id(repo)
-        except library.errors.HFValidationError as error:
+            utils.validate_repo_id(repo)
+        except errors.HFValidationError as error:
             raise HubError(f"--push-to-hub: {repo!r} is no name of a repository, give USER/NAME: {one_line(error)}") from None
-    if library.get_token() is None:
+    if utils.get_token() is None:
         raise HubError(f"--push-to-hub: there is no token of the Hugging Face Hub here: {TOKEN}")
 
 
 def push(folder: Path, repo: str) -> str:
     """Upload an exported folder in one commit; return the address. A repository that is not there yet is made, and is private.
+
+    Files of an earlier export that this one has not are deleted in the same commit; any other file in the repository stays.
 
     Args:
         folder: as `export_network` left it.
@@ -48,8 +52,7 @@ def push(folder: Path, repo: str) -> str:
         MissingExtraError: huggingface_hub is not installed.
         HubError: the Hub refuses it or cannot be reached.
     """
-    library = _library()
-    api = library.HfApi()
+    api = _library("hf_api").HfApi()
     try:
         with quiet():
             made = api.create_repo(repo, private=True, exist_ok=True)
@@ -58,18 +61,21 @@ def push(folder: Path, repo: str) -> str:
                 folder_path=folder,
                 commit_message="Network specialised by onceforall",
                 ignore_patterns=["__pycache__/**"],
+                delete_patterns=sorted(export_files()),  # those that are uploaded stay
             )
     except Exception as error:  # httpx has its own classes, which are not ours to import
-        raise HubError(f"{repo}: not pushed: {_reason(error, library)}; {folder} is whole: hf upload {repo} {folder}") from error
+        by_hand = f"hf upload --private {repo} {shlex.quote(str(folder))}"
+        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is whole, later: {by_hand}") from error
     return str(made)
 
 
-def _library() -> Any:
-    return import_package("huggingface_hub", "hub")
+def _library(part: str) -> Any:
+    """A module of the library, whose package itself shows only what was imported before."""
+    return import_package(f"huggingface_hub.{part}", "hub")
 
 
-def _reason(error: Exception, library: Any) -> str:
-    if isinstance(error, library.errors.HfHubHTTPError):
+def _reason(error: Exception) -> str:
+    if isinstance(error, _library("errors").HfHubHTTPError):
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

@@ -5,7 +5,6 @@ program is loaded.
 """
 
 import copy
-import os
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
-from ..packages import import_package, one_line, quiet
+from ..packages import import_package, no_stderr, one_line, quiet, same_environment
 
 __all__ = ["Program", "lower"]
 
@@ -36,9 +35,10 @@ class Program:
             DeviceError: executorch cannot load it, or other programs are loaded that use another number of threads.
         """
         runtime = _runtime()
-        _use_threads(threads)
+        with no_stderr():  # it tells how it looks for processors
+            _use_threads(threads)
         try:
-            with quiet():
+            with quiet(), no_stderr():
                 program = runtime.Runtime.get().load_program(content)
                 loaded = cls((program, program.load_method("forward")))
         except Exception as error:  # executorch raises RuntimeError and others
@@ -76,11 +76,8 @@ def lower(network: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def _runtime() -> Any:
-    given = os.environ.get("OPENVINO_LIB_PATH")
-    runtime = import_package("executorch.runtime", EXTRA)
-    if given is None:
-        os.environ.pop("OPENVINO_LIB_PATH", None)  # set by the import, for a back end that is not used here
-    return runtime
+    with same_environment():  # it sets OPENVINO_LIB_PATH, for a back end that is not used here
+        return import_package("executorch.runtime", EXTRA)
 
 
 def _use_threads(threads: int) -> None:

@@ -12,7 +12,19 @@ from ..latency.device import package_version, processor_name
 
 __all__ = ["environment"]
 
-PACKAGES = ("onceforall", "torch", "torchvision", "numpy", "onnx", "onnxruntime", "openvino", "nncf", "executorch")
+PACKAGES = (
+    "onceforall",
+    "torch",
+    "torchvision",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "executorch",
+    "litert-torch",
+    "ai-edge-litert",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .export_inputs import input_steps, int8_images, latency_shares, proof_image
 from .finetune import Finetuned, Finetuning
 from .run import Run
 from .search import Budget, Candidate, Searcher
-from .through_files import measure_files
+from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
 __all__ = ["Specialised", "specialise"]
 
@@ -28,7 +28,10 @@ MAX_DROP = 2.0
 
 @dataclass(frozen=True)
 class Specialised:
-    """A network to take home: where it lies, how it was chosen, and what was measured through the exported file."""
+    """A network to take home: where it lies, how it was chosen, and what was measured through the exported file.
+
+    `left_out` are formats that are not in the folder, because int8 loses too much, and why in one line.
+    """
 
     folder: Path
     budget: Budget
@@ -36,6 +39,7 @@ class Specialised:
     test: Accuracy
     timing: Timing
     files: tuple[FileRow, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     pushed: str | None = None  # address on the Hugging Face Hub
     finetuned: Finetuned | None = None
 
@@ -70,7 +74,7 @@ def specialise(
         out: where the folders of the networks go; None for specialised/ in the run directory.
         finalists: best predicted networks that are measured before one is chosen.
         seed: of the search.
-        max_drop: most points of held-out top-1 that an int8 file may lose.
+        max_drop: most points of held-out top-1 that an int8 file may lose; one that loses more is left out.
         arch: take this network instead of searching one; it is measured, and must keep the latency.
         name: of the folder of the one network, instead of one made of device and budget.
         license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
@@ -85,7 +89,8 @@ def specialise(
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
         DeviceError: a network takes longer than its budget when timed once more, because the machine is noisy.
-        VerificationError: an exported file does not compute what the network computes, or int8 loses too much.
+        VerificationError: an exported file does not compute what the network computes, or the held-out images are too few to tell
+            whether int8 loses too much.
         HubError: the Hugging Face Hub does not take a network; all are in their folders.
         OnceForAllError: with one line on what is wrong and what to do.
     """
@@ -100,6 +105,7 @@ def specialise(
         FORMATS[format].require()
     first, *others = [device] if isinstance(device, str) else device
     searcher = Searcher(run, first, budgets)
+    require_drop_can_be_told(export, len(searcher.splits.held_out), max_drop)
     searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
     jobs = [(each, budget, name or name_of(each.device, budget)) for each in searchers for budget in budgets]
     names = [own for _, _, own in jobs]
@@ -150,10 +156,10 @@ def _take_home(
     data = Path(run.require_images().source).name
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
     formats = list(dict.fromkeys(("pytorch", *export)))
-    found: list[tuple[Accuracy, Timing, list[FileRow]]] = []
+    found: list[tuple[FoundThroughFiles, Timing]] = []
 
     def measure(files: Path) -> CardFacts:
-        accuracy, rows = measure_files(
+        through = measure_files(
             run,
             files,
             formats,
@@ -168,19 +174,21 @@ def _take_home(
         if model.exists() and device.runtime in ("onnxruntime", "openvino"):
             timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, anchor=searcher.anchor)
             if device.runtime == "onnxruntime":  # one file in one runtime has one latency: the better measured
-                rows = [replace(r, latency=(timing.ms, timing.low, timing.high)) if r.format == "onnx" else r for r in rows]
-        found.append((accuracy, timing, rows))
+                known = (timing.ms, timing.low, timing.high)
+                through = replace(through, rows=[replace(r, latency=known) if r.format == "onnx" else r for r in through.rows])
+        found.append((through, timing))
         method = f"{searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"
         return CardFacts(
             name=f"{data} within {budget} on {device.spec}",
             data=data,
-            top1=accuracy.top1,
-            top5=accuracy.top5 if run.num_classes > 5 else None,
-            test_images=accuracy.images,
+            top1=through.test.top1,
+            top5=through.test.top5 if run.num_classes > 5 else None,
+            test_images=through.test.images,
             latency=[LatencyRow(device.spec, method, timing.ms, timing.low, timing.high)],
             made_with=[str(run.info.environment["command"])],
-            files=rows,
+            files=through.rows,
+            left_out=through.left_out,
             license=license,
             notes=[*run.info.notes, *(tuned.notes if tuned else ())],
         )
@@ -200,7 +208,7 @@ def _take_home(
         supernet=None if tuned and tuned.taken else searcher.supernet,
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
     )
-    accuracy, timing, rows = found[0]
+    through, timing = found[0]
     write_json(
         run.folder / "specialised" / f"{target.name}.json",
         {
@@ -212,10 +220,11 @@ def _take_home(
             "predicted_top1": chosen.predicted_top1,
             "held_out_top1": (tuned.held_out if tuned else chosen.accuracy).top1,
             "predicted_ms": chosen.predicted_ms,
-            "test": asdict(accuracy),
+            "test": asdict(through.test),
             "latency": asdict(timing),
-            "files": [asdict(row) for row in rows],
+            "files": [asdict(row) for row in through.rows],
+            "left_out": dict(through.left_out),
             "finetuned": None if tuned is None else asdict(tuned),
         },
     )
-    return Specialised(target, budget, chosen, accuracy, timing, tuple(rows), finetuned=tuned)
+    return Specialised(target, budget, chosen, through.test, timing, tuple(through.rows), through.left_out, finetuned=tuned)

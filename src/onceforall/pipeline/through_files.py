@@ -1,8 +1,9 @@
 """Accuracy and latency of a network, measured through its exported files."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +17,26 @@ from ..export import FORMATS, FileRow
 from ..latency import Device, Timing, measure
 from .run import Run
 
-__all__ = ["measure_files", "require_same", "require_small_drop", "torch_threads"]
+__all__ = ["FoundThroughFiles", "measure_files", "require_drop_can_be_told", "require_same", "too_large_drop", "torch_threads"]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 PATIENCE_S = 4.0  # for narrow intervals of the files' latencies
 OWN = "pytorch"  # always there, and proven to be the network
+
+
+@dataclass(frozen=True)
+class FoundThroughFiles:
+    """What was measured through the files of one network.
+
+    Args:
+        test: of the network.
+        rows: one for each format that can be taken home.
+        left_out: formats whose int8 loses too much, and why in one line.
+    """
+
+    test: Accuracy
+    rows: Sequence[FileRow]
+    left_out: Mapping[str, str]
 
 
 def measure_files(
@@ -33,10 +49,10 @@ def measure_files(
     held_out: Images,
     device: Device,
     max_drop: float,
-) -> tuple[Accuracy, list[FileRow]]:
+) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, on this machine's processor, the latency.
 
-    int8 files are refused by the held-out images, so that nothing is chosen by the test images.
+    int8 files are left out by the held-out images, so that nothing is chosen by the test images.
 
     Args:
         run: that the network is of.
@@ -49,12 +65,13 @@ def measure_files(
         max_drop: most points of top-1 that int8 may lose.
 
     Raises:
-        VerificationError: a file has another accuracy than the network, or int8 loses too much.
+        VerificationError: a file has another accuracy than the network.
     """
     int8 = [name for name in formats if FORMATS[name].int8]
     before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution) if int8 else {}
-    for name in int8:
-        require_small_drop(name, before_and_after[OWN], before_and_after[name], max_drop)
+    drops = {name: too_large_drop(before_and_after[OWN], before_and_after[name], max_drop) for name in int8}
+    left_out = {name: why for name, why in drops.items() if why is not None}
+    formats = [name for name in formats if name not in left_out]
     accuracies = _accuracies(run, folder, formats, test, resolution)
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
@@ -65,7 +82,7 @@ def measure_files(
         latency = None if timing is None else (timing.ms, timing.low, timing.high)
         held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
         rows.append(FileRow(name, accuracies[name].top1, latency, held))
-    return accuracies[OWN], rows
+    return FoundThroughFiles(accuracies[OWN], rows, left_out)
 
 
 def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int) -> dict[str, Accuracy]:
@@ -87,19 +104,31 @@ def _timings(folder: Path, formats: Sequence[str], resolution: int, device: Devi
     return dict(zip(loaded, found, strict=True))
 
 
-def require_small_drop(name: str, before: Accuracy, after: Accuracy, max_drop: float) -> None:
-    """Do nothing if quantisation loses at most `max_drop` points of top-1.
+def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
+    """Do nothing if so many held-out images can tell whether int8 keeps `max_drop` points of top-1, or if it may lose none.
 
     Raises:
-        VerificationError: it loses more.
+        VerificationError: a single image is more than that.
     """
-    drop = 100 * (before.top1 - after.top1)
-    if drop > max_drop + 1e-9:
+    int8 = [name for name in formats if FORMATS[name].int8]
+    one = 100 / held_out  # points
+    if int8 and 0 < max_drop < one - 1e-9:
+        enough = math.ceil(10 * one) / 10
         raise VerificationError(
-            f"{FORMATS[name].files[0]}: int8 loses {drop:.1f} points of top-1 on {before.images:,} held-out images "
-            f"({100 * before.top1:.1f} to {100 * after.top1:.1f} %), allowed are {max_drop:g}: leave out {name}, or allow more "
-            "with --max-drop"
+            f"one of the {held_out:,} held-out images is {one:.2g} points of top-1, so they cannot tell whether {int8[0]} loses at "
+            f"most {max_drop:g}: give --max-drop {enough:g} or more, or 0 for no image lost, or leave it out"
         )
+
+
+def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | None:
+    """Why a file is left out, if quantisation loses more than `max_drop` points of top-1."""
+    drop = 100 * (before.top1 - after.top1)
+    if drop <= max_drop + 1e-9:
+        return None
+    return (
+        f"int8 loses {drop:.1f} points of top-1 on {before.images:,} held-out images "
+        f"({100 * before.top1:.1f} to {100 * after.top1:.1f} %), allowed are {max_drop:g} (--max-drop)"
+    )
 
 
 def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "file") -> None:

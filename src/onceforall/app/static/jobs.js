@@ -3,7 +3,8 @@ import { attempt, get, post } from "./api.js";
 import { amount, at, cost, make, milliseconds, percent } from "./format.js";
 
 const WORDS = { pytorch: "PyTorch: weights.safetensors and a readable model.py", onnx: "ONNX", "onnx-int8": "ONNX, int8",
-  "torch-export": "torch.export (.pt2)", openvino: "OpenVINO", "openvino-int8": "OpenVINO, int8", executorch: "ExecuTorch (.pte)" };
+  "torch-export": "torch.export (.pt2)", openvino: "OpenVINO", "openvino-int8": "OpenVINO, int8", executorch: "ExecuTorch (.pte)",
+  litert: "LiteRT (.tflite)" };
 
 export class Jobs {
   constructor(explore) {
@@ -78,8 +79,9 @@ export class Jobs {
       parts.push(make("div", { class: "row" }, make("span", {}, job.step),
         make("button", { type: "button", onclick: () => attempt(() => post(`/api/jobs/${job.id}/cancel`)) }, "Cancel")));
     } else if (job.state === "done") {
-      const { test, latency } = job.result;
+      const { test, latency, left_out: lost = {} } = job.result;
       parts.push(make("p", {}, `Test top-1 ${percent(test.top1)} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files proven.`));
+      for (const [format, why] of Object.entries(lost)) parts.push(make("p", { class: "warn" }, `Without ${WORDS[format] || format}: ${why}.`));
       parts.push(job.there ? make("a", { href: `/api/jobs/${job.id}/download`, download: `explored-${job.id}.zip` }, "Download (zip)") : "Its folder was removed.");
     } else {
       parts.push(make("p", { class: job.state === "failed" ? "warn" : "soft" }, job.state === "failed" ? job.error : "Cancelled."));

@@ -2,6 +2,7 @@
 
 from .common import Format, Job, Run
 from .executorch import EXECUTORCH
+from .litert import LITERT
 from .onnx import ONNX
 from .onnx_int8 import ONNX_INT8
 from .openvino import OPENVINO
@@ -19,4 +20,5 @@ FORMATS: dict[str, Format] = {
     "openvino-int8": OPENVINO_INT8,
     "torch-export": TORCH_EXPORT,
     "executorch": EXECUTORCH,
+    "litert": LITERT,
 }

@@ -4,6 +4,7 @@ from .aotinductor import AotInductor
 from .common import Function, Hardware, Images, Runtime
 from .cuda import Cuda
 from .executorch import ExecuTorch
+from .litert import LiteRt
 from .onnxruntime import OnnxRuntime
 from .onnxruntime_int8 import OnnxRuntimeInt8
 from .openvino import OpenVino
@@ -22,6 +23,7 @@ RUNTIMES: dict[str, Runtime] = {
     "openvino": OpenVino(),
     "openvino-int8": OpenVinoInt8(),
     "executorch": ExecuTorch(),
+    "litert": LiteRt(),
     "cuda": Cuda(),
     "tensorrt": TensorRt(),
 }

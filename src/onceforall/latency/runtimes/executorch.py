@@ -6,6 +6,7 @@ from torch import fx
 from ...nn.executorch import Program, lower
 from ...plan import Plan
 from .common import FLOAT, Hardware, Images, OnHost, check_runs, own_copy, processor, require
+from .converted import Converted
 
 __all__ = ["ExecuTorch"]
 
@@ -16,6 +17,9 @@ class ExecuTorch:
     package = "executorch"
     tolerance = FLOAT
 
+    def __init__(self) -> None:
+        self._converted = Converted()
+
     def hardware(self) -> Hardware:
         require("executorch", "executorch")
         return processor()
@@ -24,7 +28,8 @@ class ExecuTorch:
         self.hardware()
         own = own_copy(network)
         check_runs("ExecuTorch", plan, batch, own)
-        program = Program.load(lower(own, (batch, *plan.input_shape)), threads)
+        content = self._converted.get(plan, own, batch, lambda: lower(own, (batch, *plan.input_shape)))
+        program = Program.load(content, threads)
 
         def run(images: Images) -> Images:
             logits: Images = program(torch.from_numpy(images)).numpy()

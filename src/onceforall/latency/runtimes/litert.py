@@ -1,0 +1,33 @@
+"""LiteRT on the CPU, float32, through XNNPACK."""
+
+from torch import fx
+
+from ...nn.litert import PACKAGES, LiteModel, convert
+from ...plan import Plan
+from .common import FLOAT, Hardware, OnHost, check_runs, own_copy, processor, require
+from .converted import Converted
+
+__all__ = ["LiteRt"]
+
+
+class LiteRt:
+    """`torch.export`, converted by litert-torch for one batch size."""
+
+    package = "ai-edge-litert"
+    tolerance = FLOAT
+
+    def __init__(self) -> None:
+        self._converted = Converted()
+
+    def hardware(self) -> Hardware:
+        for package in PACKAGES:
+            require(package, "litert")
+        return processor()
+
+    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+        self.hardware()
+        own = own_copy(network)
+        check_runs("LiteRT", plan, batch, own)
+        content = self._converted.get(plan, own, batch, lambda: convert(own, (batch, *plan.input_shape)))
+        model = LiteModel.load(content, threads)
+        return OnHost(model, timed=model.run)

@@ -1,0 +1,53 @@
+"""An int8 file that loses too much is left out, the others go home, and the command fails in the end."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from onceforall.cli import run
+from onceforall.export import FORMATS
+from onceforall.files import read_json
+
+
+def test_int8_that_loses_too_much(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_copy: Path, tmp_path: Path
+) -> None:
+    """The file of this format is proven once, and answers with the least likely class from then on."""
+    loaded: list[Callable[[Tensor], Tensor]] = []
+
+    def load(folder: Path, threads: int) -> Callable[[Tensor], Tensor]:
+        found = FORMATS["onnx-int8"].load(folder, threads)
+        loaded.append(found)
+        return found if len(loaded) == 1 else lambda images: -found(images)
+
+    monkeypatch.setitem(FORMATS, "worse-int8", replace(FORMATS["onnx-int8"], load=load))
+    given = [
+        "specialise",
+        str(run_copy),
+        "--params",
+        "1M",
+        "--finalists",
+        "1",
+        "--out",
+        str(tmp_path),
+        "--export",
+        "onnx,worse-int8",
+    ]
+    code = run([*given, "--max-drop", "0", "--json"])
+    out, err = capfd.readouterr()
+    (result,) = json.loads(out)
+    folder = Path(result["folder"])
+    assert {path.name for path in folder.iterdir()} >= {"model.onnx", "weights.safetensors", "README.md"}
+    assert not (folder / "model.int8.onnx").exists()
+    assert [row["format"] for row in result["files"]] == ["pytorch", "onnx"]
+    why = result["left_out"]["worse-int8"]
+    assert "points of top-1 on 10 held-out images" in why
+    assert read_json(run_copy / "specialised" / f"{folder.name}.json")["left_out"] == {"worse-int8": why}
+    card = (folder / "README.md").read_text()
+    assert "\nWithout model.int8.onnx: int8 loses " in card
+    assert code == 1
+    assert err.splitlines()[-1] == f"ofa: {folder} is without worse-int8: {why}"
