@@ -1,0 +1,249 @@
+"""The parts of a run directory, each told by what is in it; `status` puts them together."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..accuracy import AccuracyPredictor, read_rows
+from ..errors import CheckpointError, DataError, FileError, OnceForAllError
+from ..files import busy, read_json, read_lines, read_text
+from ..latency import LatencyTable, list_devices
+from ..readable import amount, duration, milliseconds, percent
+from ..train import Schedule
+from ..train.checkpoint import digest_of
+from .finetune import unfinished
+from .predictor import checks
+from .run import Run
+
+__all__ = ["PARTS", "Part", "State", "fit_command", "line", "quoted"]
+
+State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a run directory holds or could hold.
+
+    Args:
+        name: what it is: "run", "training", "weights", "evaluations", "profile", "accuracy data", "predictor", "searches",
+            "network", "bundle" or "report".
+        state: "stale" is made from what has changed since; "damaged" cannot be read.
+        text: for people, one line.
+        command: that makes it, mends it or goes on with it; None where there is nothing to do.
+        device: of a profile, as `--device` takes it.
+    """
+
+    name: str
+    state: State
+    text: str
+    command: str | None = None
+    device: str | None = None
+
+
+def _run(run: Run) -> Iterator[Part]:
+    images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
+    source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
+    left_out = len(read_lines(run.folder / "problems.jsonl"))
+    problems = f"; {left_out} unreadable images left out (problems.jsonl)" if left_out else ""
+    space = f"{run.space.family}, {amount(run.space.count())} networks"
+    origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
+    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}")
+
+
+def _training(run: Run) -> Iterator[Part]:
+    if run.info.imported is not None:
+        yield Part("weights", "done", f"imported: {run.info.imported}; {run.weights_hash()[:12]}")
+        return
+    records = read_lines(run.folder / "metrics.jsonl")
+    last = max((int(r["step"]) for r in records), default=0)
+    ends = {r["subnet"]: f"{r['subnet']} {percent(r['top1'])}" for r in records if r["event"] == "validation"}
+    top1 = f"; last held-out top-1: {', '.join(ends.values())}" if ends else ""
+    spent = max((float(r["seconds"]) for r in records), default=None)
+    resume = f"ofa train {shlex.quote(run.require_images().source)} --out {shlex.quote(str(run.folder))} --resume"
+    if (run.folder / "supernet.safetensors").exists():
+        try:
+            yield Part("training", "done", f"{last:,} steps in {duration(spent)}, weights {run.weights_hash()[:12]}{top1}")
+        except CheckpointError as error:
+            yield Part("training", "damaged", f"{line(error)}: remove that file, then {resume} goes on from the last checkpoint")
+        return
+    steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
+    if busy(run.folder):
+        yield Part("training", "going on", f"step {last:,} of {steps:,}{top1}")
+        return
+    whole, torn = [], []
+    for path in sorted((run.folder / "checkpoints").glob("step-*.safetensors")):
+        try:
+            digest_of(path)
+            whole.append(int(path.stem.removeprefix("step-")))
+        except OnceForAllError as error:
+            torn.append(line(error))
+    if torn and not whole:
+        yield Part("training", "damaged", f"every checkpoint is damaged ({torn[0]}): train again with another --out")
+        return
+    where = f"step {whole[-1]:,} of {steps:,}" if whole else f"the first of {steps:,} steps, no checkpoint yet"
+    yield Part("training", "unfinished", f"can go on from {where}{top1}", resume)
+    yield from (Part("training", "damaged", text) for text in torn)
+
+
+def _evaluations(run: Run) -> Iterator[Part]:
+    records = read_lines(run.folder / "evaluations.jsonl")
+    opened = len(read_lines(run.folder / "test_openings.jsonl"))
+    test = f"; the test images were opened {opened} time{'s' if opened > 1 else ''} (test_openings.jsonl)" if opened else ""
+    if not records:
+        yield Part("evaluations", "missing", f"no sub-network evaluated yet{test}", f"ofa evaluate {quoted(run)} --arch random:16")
+        return
+    last = records[-1]
+    named = f"the last, {last['name']}: top-1 {percent(last['top1'])} on {last['images']} {last['split']} images"
+    yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}")
+
+
+def _profiles(run: Run) -> Iterator[Part]:
+    folders = sorted(path for path in (run.folder / "latency").glob("*") if path.is_dir())
+    if not folders:
+        yield Part("profile", "missing", "no device measured yet", f"ofa profile {quoted(run)} --device cpu")
+    for folder in folders:
+        try:
+            yield _profile(run, folder)
+        except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            with suppress(OnceForAllError, LookupError, TypeError):
+                spec = str(read_json(folder / "profile.json")["device"])
+                command = f"ofa profile {quoted(run)} --device {shlex.quote(spec)}"
+                yield Part("profile", "damaged", line(error), command, spec)
+                continue
+            yield Part("profile", "damaged", line(error))
+
+
+def _profile(run: Run, folder: Path) -> Part:
+    command = f"ofa profile {quoted(run)} --device"
+    if not (folder / "table.json").exists():
+        head = folder / "profile.json"
+        spec = str(read_json(head)["device"]) if head.exists() else folder.name
+        state: State = "going on" if busy(folder) else "unfinished"
+        return Part("profile", state, f"{spec}: begun", f"{command} {shlex.quote(spec)}" if head.exists() else None)
+    table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
+    device, errors = table.device, table.errors
+    text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
+    text += f" (n = {errors.n})"
+    if device.host is None:
+        (here,) = (found for found in list_devices() if found.runtime == device.runtime)
+        if (table.processor, table.version) != (here.processor, here.version or ""):
+            now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
+            again = f"{command} {shlex.quote(device.spec)} --again"
+            return Part("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec)
+    return Part("profile", "done", text, device=device.spec)
+
+
+def _accuracy_data(run: Run) -> Iterator[Part]:
+    place = run.folder / "accuracy"
+    if not any(place.glob("part-*.parquet")):
+        return
+    try:
+        rows = read_rows(place, run.space, weights_hash=run.weights_hash())
+    except DataError as error:  # other weights
+        yield Part("accuracy data", "stale", line(error))
+        return
+    top1 = [row.top1 for row in rows]
+    between = f"top-1 {percent(min(top1))} to {percent(max(top1))} on {rows[0].images:,} held-out images"
+    yield Part("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}")
+
+
+def _predictor(run: Run) -> Iterator[Part]:
+    path, command = run.folder / "accuracy" / "predictor.safetensors", f"ofa predict {quoted(run)}"
+    if not path.exists():
+        yield Part("predictor", "missing", "no accuracy predictor yet", command if run.info.data is not None else None)
+        return
+    predictor = AccuracyPredictor.load(path, run.space)
+    if predictor.weights_hash != run.weights_hash():
+        text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent}, then {command}"
+        yield Part("predictor", "stale", text)
+        return
+    errors, rows = checks(run)
+    if not rows:
+        yield Part("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
+        return
+    fitted, checked = int(errors["fitted_on"]), int(errors["n"])
+    text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
+    text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars hold {percent(errors['coverage90'], 0)}"
+    new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
+    if new > 0:
+        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", fit_command(run))
+    else:
+        yield Part("predictor", "done", text)
+
+
+def _searches(run: Run) -> Iterator[Part]:
+    if records := read_lines(run.folder / "searches.jsonl"):
+        devices = ", ".join(sorted({str(r["device"]) for r in records}))
+        yield Part("searches", "done", f"{len(records)} finalists measured, for {devices} (searches.jsonl)")
+
+
+def _networks(run: Run) -> Iterator[Part]:
+    for path in sorted((run.folder / "specialised").glob("*.json")):
+        try:
+            data = read_json(path)
+            test, ms = data["test"], milliseconds(data["latency"]["ms"])
+            text = f"{data['folder']}: test top-1 {percent(test['top1'])} ({test['images']} images), {ms} on {data['device']}"
+            there = Path(data["folder"]).is_dir() or (path.with_suffix("")).is_dir()
+            yield Part("network", "done", text) if there else Part("network", "missing", f"{text}; its folder is not there")
+        except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            yield Part("network", "damaged", f"{path}: {line(error)}".replace(f"{path}: {path}: ", f"{path}: "))
+    yield from (Part("network", "unfinished", text) for text in unfinished(run))
+
+
+def _bundles(run: Run) -> Iterator[Part]:
+    for path in sorted(run.folder.glob("*/bundle.json")):
+        try:
+            members = [f"{m['name']} {percent(m['test_top1'])}" for m in read_json(path)["members"]]
+        except (OnceForAllError, AttributeError, LookupError, TypeError, ValueError) as error:
+            text = line(error) if isinstance(error, FileError) else f"{path}: damaged or edited ({line(error)})"
+            yield Part("bundle", "damaged", f"{text}: make it anew with ofa bundle")
+        else:
+            text = f"{path.parent}: test top-1 of {len(members)} network{'s' if len(members) > 1 else ''}: {', '.join(members)}"
+            yield Part("bundle", "done", text)
+
+
+def _report(run: Run) -> Iterator[Part]:
+    page, command = run.folder / "report.html", f"ofa report {quoted(run)}"
+    if not page.exists():
+        yield Part("report", "missing", "no page yet", command)
+        return
+    patterns = "metrics.jsonl supernet.safetensors latency/*/table.json accuracy/predictor.safetensors specialised/*.json"
+    sources = [path for pattern in patterns.split() for path in run.folder.glob(pattern)]
+    newer = [path for path in sources if path.stat().st_mtime > page.stat().st_mtime]
+    if newer:
+        yield Part("report", "stale", f"{page}: older than {newer[0].relative_to(run.folder)}", command)
+    else:
+        yield Part("report", "done", str(page))
+
+
+PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
+    "run": _run,
+    "training": _training,
+    "evaluations": _evaluations,
+    "profile": _profiles,
+    "accuracy data": _accuracy_data,
+    "predictor": _predictor,
+    "searches": _searches,
+    "network": _networks,
+    "bundle": _bundles,
+    "report": _report,
+}
+
+
+def fit_command(run: Run) -> str:
+    """What fits the predictor anew."""
+    return f"ofa predictor fit {quoted(run)}"
+
+
+def quoted(run: Run) -> str:
+    """The run's folder on a command line."""
+    return shlex.quote(str(run.folder))
+
+
+def line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = str(error) if isinstance(error, OnceForAllError | OSError) else repr(error)
+    return " ".join(text.split())
