@@ -1,6 +1,6 @@
 import pytest
 
-from onceforall.readable import amount, duration, memory, milliseconds, percent, plural, quantity, table, wilson
+from onceforall.readable import amount, duration, memory, milliseconds, percent, plural, quantity, rounded_up, table, wilson
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,14 @@ def test_percent_and_memory():
     assert memory(294_912) == "294.9 kB"
     assert memory(1_500_000) == "1.50 MB"
     assert memory(999) == "999 B"
+
+
+@pytest.mark.parametrize(
+    ("value", "least"), [(100_040_000, 101e6), (0.156438, 0.157), (123, 123), (999.5, 1000), (0, 0), (1e-9, 1e-9)]
+)
+def test_rounded_up(value, least):
+    assert rounded_up(value) == pytest.approx(least, rel=1e-12)
+    assert rounded_up(value) >= value
 
 
 def test_quantity_and_plural():

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "write_text",
 ]
 
+LOOKS = 5
 MOST_BYTES = 100_000_000  # of a text file
 
 ADVICE = {
@@ -72,10 +74,14 @@ def locked(folder: Path) -> Iterator[None]:
     with reading_or_writing(folder):
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it") from None
+        for left in reversed(range(LOOKS)):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it") from None
+                time.sleep(0.02)  # `held` may have looked just now
         yield
     finally:
         os.close(handle)

@@ -1,10 +1,10 @@
 """Numbers for people: rounded, with units, and the interval that a counted share deserves."""
 
 from collections.abc import Sequence
-from math import isfinite, log10, sqrt
+from math import ceil, floor, isfinite, log10, sqrt
 from typing import TypeGuard
 
-__all__ = ["amount", "duration", "memory", "milliseconds", "percent", "plural", "quantity", "table", "wilson"]
+__all__ = ["amount", "duration", "memory", "milliseconds", "percent", "plural", "quantity", "rounded_up", "table", "wilson"]
 
 MISSING = "–"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -77,6 +77,14 @@ def quantity(name: str, value: float) -> str:
         case "ram_bytes":
             return f"{memory(value)} of RAM"
     return f"{name} {value:.6g}"
+
+
+def rounded_up(value: float, digits: int = 3) -> float:
+    """To so many significant digits, so that what people read is enough: 100,040,000 -> 101,000,000."""
+    if not _known(value) or value <= 0:
+        return value
+    step = 10.0 ** (floor(log10(value)) - digits + 1)
+    return float(f"{ceil(value / step - 1e-9) * step:.{digits}g}")
 
 
 def plural(number: int, thing: str) -> str:

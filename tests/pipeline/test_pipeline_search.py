@@ -15,7 +15,7 @@ from onceforall.errors import ArchError, CheckpointError, DataError, DeviceError
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Budget, Run, evaluate, front, predict, profile, report, search, specialise
 from onceforall.pipeline.search import Searcher
-from onceforall.readable import amount
+from onceforall.readable import amount, rounded_up
 from tiny_run import SUBNETS
 
 NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
@@ -209,8 +209,9 @@ def test_front_is_measured(run_copy: Path) -> None:
 def test_nothing_keeps_the_limits(run_copy: Path) -> None:
     run = Run.open(run_copy)
     least = run.space.lower(run.space.smallest(), 10).macs
-    with pytest.raises(InfeasibleError, match=rf"10 MACs \(smallest {amount(least)} MACs, of "):
+    with pytest.raises(InfeasibleError, match=rf"10 MACs \(smallest {amount(rounded_up(least))} MACs, of "):
         search(run_copy, Budget(macs=10))
+    assert search(run_copy, Budget(macs=rounded_up(least)), finalists=1), "the advice works"
     with pytest.raises(InfeasibleError, match=r"1e-06 ms \(smallest 0\.0"):
         search(run_copy, Budget(latency_ms=1e-6))
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from onceforall.cli import run as ofa
-from onceforall.errors import FileError, StoppedError, TrainingError, VerificationError
+from onceforall.errors import FileError, InfeasibleError, StoppedError, TrainingError, VerificationError
 from onceforall.export import load
 from onceforall.files import locked, read_json, read_lines
 from onceforall.pipeline import Budget, Run, specialise, status
+from onceforall.pipeline.choose import name_of
 from onceforall.pipeline.finetune import Finetuned, Finetuning, HeldOut
 from onceforall.pipeline.search import Searcher
 from onceforall.pipeline.specialise import Specialised
@@ -130,9 +131,7 @@ def test_an_export_that_failed(run_copy: Path, gentle: None, monkeypatch: pytest
         with pytest.raises(VerificationError, match="as if"):
             go(run_copy)
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
-    assert (
-        "step 24 of 24, is done, its export is going on or was not finished: the same ofa specialise goes on with it" in part.text
-    )
+    assert "step 24 of 24, is done, but not its export: the same ofa specialise goes on with it" in part.text
     steps: list[dict[str, Any]] = []
     go(run_copy, on_event=steps.append)
     assert not [event for event in steps if event.get("text", "").startswith("epoch ")]
@@ -148,12 +147,32 @@ def test_a_network_that_is_given(run_copy: Path, gentle: None) -> None:
     assert go(run_copy, arch=space.largest()).chosen.arch == space.largest()
 
 
-def test_two_commands_at_once(run_copy: Path) -> None:
+def test_two_commands_at_once(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one neither searches nor takes the folder away."""
+    searcher = Searcher(Run.open(run_copy), "cpu", [Budget()])
+    options = {"epochs": EPOCHS, "seed": 0, "on_event": lambda event: None, "should_stop": lambda: False}
+    tuning = Finetuning(searcher, name_of(searcher.device, Budget()), Budget(), **options)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.specialise"), "confirmed", pytest.fail)
+    with tuning.at_work():
+        with pytest.raises(FileError, match="another command is working on it"):
+            go(run_copy)
+        assert tuning.folder.exists()
+    assert not tuning.folder.exists(), "nothing was chosen"
+
+
+def test_status_of_one_that_goes_on(run_copy: Path) -> None:
     with pytest.raises(StoppedError):
         go(run_copy, should_stop=lambda: True)
     (place,) = (run_copy / "finetuned").iterdir()
-    with locked(place), pytest.raises(FileError, match="another command is working on it"):
-        go(run_copy)
+    with locked(place):
+        (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
+    assert part.text.endswith("going on now")
+
+
+def test_a_search_that_fails_leaves_nothing(run_copy: Path) -> None:
+    with pytest.raises(InfeasibleError):
+        specialise(run_copy, [Budget(macs=1)], finetune=EPOCHS)
+    assert not (run_copy / "finetuned").exists()
 
 
 def test_what_was_written_is_damaged(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

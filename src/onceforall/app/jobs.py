@@ -84,7 +84,7 @@ class Jobs:
             raise FileError(f"formats {unknown if formats else '(none)'}: choose from {', '.join(FORMATS)}")
         for one in formats:
             FORMATS[one].require()
-        if sum(job["state"] == "waiting" for job in self.own.values()) >= MOST_WAITING:
+        if sum(job["state"] == "waiting" for job in list(self.own.values())) >= MOST_WAITING:
             raise FileError(f"{MOST_WAITING} exports are waiting, which is the most: wait until some are done")
         id = secrets.token_hex(6)
         job = {
@@ -158,8 +158,8 @@ class Jobs:
 
     def _work(self) -> None:
         self._clear()
-        for path in self.folder.parent.glob(".*.lock"):  # of explorers that were killed
-            with suppress(FileError), one_at_a_time(path, wait=False):
+        for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # of explorers that were killed
+            with suppress(FileError, OSError), one_at_a_time(path, wait=False):
                 pass  # it is gone in the end
         while (id := self.waiting.get()) is not None:
             job = self.own[id]
@@ -175,7 +175,8 @@ class Jobs:
     def _clear(self) -> None:
         """Remove what workers that were killed have left half done."""
         for path in (self.run / "specialised").glob(".explored-*.*"):
-            clear_left(path.with_name(path.stem.removeprefix(".")))
+            with suppress(FileError, OSError):  # not ours to remove
+                clear_left(path.with_name(path.stem.removeprefix(".")))
 
     def _carry_out(self, job: dict[str, Any]) -> None:
         with self.lock:

@@ -18,7 +18,7 @@ from ..arch import Arch
 from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
-from ..readable import milliseconds, quantity
+from ..readable import quantity, rounded_up
 from .archive import zipped
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
@@ -196,7 +196,7 @@ class App:
         least = []
         for name in limits:
             if (value := pool.smallest(name, limits)) is not None:
-                least.append(milliseconds(value) if name.startswith(LATENCY) else quantity(name, value))
+                least.append(quantity("latency_ms" if name.startswith(LATENCY) else name, rounded_up(value)))
         more = (
             f": with the other limits as they are, allow at least {' or '.join(least)}" if least else ": relax more than one limit"
         )

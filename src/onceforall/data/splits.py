@@ -95,10 +95,10 @@ class Splits:
         """How many images each split has."""
         return {"train": len(self.train), "held-out": len(self.held_out), "test": self.test_size}
 
-    def among(self, others: Images) -> dict[str, int]:
-        """How many held-out and test images have the pixels of any of the other images, decoded to the same size."""
+    def among(self, digests: NDArray[np.void]) -> dict[str, int]:
+        """How many held-out and test images are among those with these `Images.digests`, of images decoded to the same size."""
         counts = {"held-out": self.held_out, "test": self._test}
-        return {name: int(np.isin(images.digests, others.digests).sum()) for name, images in counts.items()}
+        return {name: int(np.isin(images.digests, digests).sum()) for name, images in counts.items()}
 
     def open_test(self, purpose: str) -> Images:
         """The test images, for a final report and nothing that chooses anything.

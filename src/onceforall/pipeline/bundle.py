@@ -159,7 +159,7 @@ def _with_accuracy(run: Run, made: Bundle, member: Member, ready: Calibrated, he
 def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Sequence[Member]) -> tuple[list[Member], BundleFacts]:
     """The members with their latency, if the device is this machine, and the facts of the card."""
     rng = np.random.default_rng(0)
-    here = device.host is None
+    here = device.on_processor
     threads, batch = (device.threads, device.batch) if here else (1, 1)
     images = {
         m.name: torch.from_numpy(rng.standard_normal((batch, 3, m.arch.resolution, m.arch.resolution), np.float32)) for m in members

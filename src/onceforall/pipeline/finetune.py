@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -158,18 +158,31 @@ class Finetuning:
         key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
         return self.run.folder / FOLDER / f"{self.name}-{key}"
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """To be held from the choice until the network is in its place.
+
+        Raises:
+            FileError: another command is choosing, fine-tuning or exporting the same.
+        """
+        if not self.epochs:
+            yield
+            return
+        with locked(make_folder(self.folder)):
+            try:
+                yield
+            finally:
+                if not (self.folder / "choice.json").exists():  # nothing was chosen
+                    self.forget()
+
     def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
         """What an interrupted command has chosen, else what `search` finds; its latency may be another the next time.
 
         Raises:
-            FileError: what was written is damaged, or another command is choosing or fine-tuning the same.
+            FileError: what was written is damaged.
         """
         if not self.epochs:
             return search()
-        with locked(make_folder(self.folder)):
-            return self._chosen(search)
-
-    def _chosen(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
         path = self.folder / "choice.json"
         if path.exists():
             data = read_json(path)
@@ -205,13 +218,12 @@ class Finetuning:
             return calibrated(self.run, supernet, arch, splits), None
         on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
-        with locked(self.folder):
-            try:
-                after = self._trained(supernet, arch, splits, on_step)
-            except StoppedError:
-                raise
-            except (TrainingError, StatisticsError) as error:
-                self.on_event({"event": "note", "text": str(error)})
+        try:
+            after = self._trained(supernet, arch, splits, on_step)
+        except StoppedError:
+            raise
+        except (TrainingError, StatisticsError) as error:
+            self.on_event({"event": "note", "text": str(error)})
         before, found = HeldOut.of(chosen.accuracy), None
         if after is not None:
             found = HeldOut.of(evaluate(after, self.run.eval_batches(splits.held_out, arch.resolution)))
@@ -224,7 +236,7 @@ class Finetuning:
 
     def forget(self) -> None:
         """Remove the checkpoints, when the network is in its place."""
-        if not self.epochs:
+        if not self.epochs or not self.folder.exists():
             return
         with reading_or_writing(self.folder):
             shutil.rmtree(self.folder)
@@ -271,7 +283,7 @@ def unfinished(run: Run) -> Iterator[str]:
         folder = path.parent
         saved = latest(folder)
         step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
-        state = "is going on" if busy(folder) else "was interrupted"
-        if saved is not None and of == f" of {step:,}":
-            state = "is done, its export is going on or was not finished"
-        yield f"{folder.name}: fine-tuning, step {step:,}{of}, {state}: the same ofa specialise goes on with it"
+        done = of == f" of {step:,}"
+        state = "is done, but not its export" if done else "was interrupted"
+        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise goes on with it"
+        yield f"{folder.name}: fine-tuning, step {step:,}{of}, {more}"

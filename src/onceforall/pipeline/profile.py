@@ -146,7 +146,7 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     path = run.folder / "latency" / str(chosen) / "table.json"
     if not path.exists():
         how = f"--import-results FILE --device {device}" if chosen.imported else f"--device {device}"
-        measured = [table.device.spec for table in latency_tables(run).values()]
+        measured = sorted(file.parent.name for file in (run.folder / "latency").glob("*/table.json"))
         there = f"; measured are {', '.join(measured)}" if measured else ""
         raise FileError(f"{run.folder}: {device} was not measured yet: ofa profile {run.folder} {how}{there}")
     table = LatencyTable.load(path, run.space, run.num_classes)

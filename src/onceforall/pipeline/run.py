@@ -7,6 +7,7 @@ metrics.jsonl         losses and validations, a JSON record a line           tra
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
 start.safetensors     the weights that it started from, with --from          train
+trained_on.safetensors  hashes of the images that it is trained on           train
 supernet.safetensors  the trained weights                                    train, import
 evaluations.jsonl     accuracies asked for                                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
@@ -25,6 +26,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import (
@@ -52,10 +56,13 @@ from .info import DataInfo, RunInfo
 __all__ = ["Run"]
 
 FORMAT = "onceforall.run/1"
-BEGINNINGS = frozenset({"schedule.json", "problems.jsonl", "start.safetensors"})  # written before run.json
+BEGINNINGS = frozenset(
+    {"schedule.json", "problems.jsonl", "start.safetensors", "trained_on.safetensors"}
+)  # written before run.json
+NONE = np.zeros(0, "V16")  # digests of no images
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
-EVALUATION_BATCH = 32  # larger ones leave the processor's cache: 256 took 2.8 times as long, benchmarks/specialise.py
+EVALUATION_BATCH = 256 if torch.cuda.is_available() else 32  # larger ones leave a processor's cache: benchmarks/specialise.py
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,13 @@ class Run:
         info: RunInfo,
         *,
         schedule: Schedule,
-        problems: Sequence[Problem],
+        splits: Splits,
         start: Mapping[str, Tensor] | None = None,
+        origin: "Run | None" = None,
     ) -> "Run":
         """Start the run directory of a training. run.json is written last, so that what has it is whole.
 
-        `start` is the weights to start from, if not random ones.
+        `start` is the weights to start from, if not random ones, and `origin` the run that they are of.
 
         Raises:
             FileError: the folder holds something else, or cannot be written.
@@ -106,8 +114,12 @@ class Run:
         write_text(folder / "schedule.json", schedule.to_json())
         if start is not None:
             save_tensors(folder / "start.safetensors", start, {})
+        before, complete = (NONE, True) if origin is None else origin.trained_on()
+        digests = np.concatenate([before, splits.train.digests])
+        rows = torch.from_numpy(digests.view(np.uint8).reshape(len(digests), NONE.itemsize))
+        save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
         run = cls(folder, info)
-        run.save_info(problems)
+        run.save_info(splits.problems)
         return run
 
     def save_info(self, problems: Sequence[Problem]) -> None:
@@ -221,6 +233,18 @@ class Run:
         images = splits.open_test(purpose)
         append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
         return images
+
+    def trained_on(self) -> tuple[NDArray[np.void], bool]:
+        """`Images.digests` of what the weights, and those that they started from, were trained on; whether that is all of it.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = self.folder / "trained_on.safetensors"
+        if not path.exists():  # imported
+            return NONE, False
+        tensors, facts = load_tensors(path)
+        return tensors["digests"].numpy().view(NONE.dtype).reshape(-1), bool(facts["complete"])
 
     def start(self) -> dict[str, Tensor]:
         """The weights that a training with an origin starts from.

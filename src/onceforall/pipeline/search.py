@@ -179,7 +179,9 @@ class Searcher:
                     raise
                 break  # the limit was tightened beyond what the space can do
             better = None if found.gap is None else f"{100 * found.gap:.4f}"
-            proof = "" if better is None else f"; no network is predicted to be {better if float(better) else 'any'} points better"
+            proof = (
+                "" if better is None else f"; no network is predicted to be better{f' by {better} points' if float(better) else ''}"
+            )
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
             self.measured |= {candidate.arch: candidate for candidate in candidates}

@@ -126,11 +126,12 @@ def specialise(
             choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
             choose = partial(given, each, budget, arch, on_step=on_step)
-        chosen, timing = tuning.choose(choose)
-        ready, tuned = tuning.finish(chosen, on_step)
-        on_step(f"exporting and proving {target.name}")
-        results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned))
-        tuning.forget()
+        with tuning.at_work():
+            chosen, timing = tuning.choose(choose)
+            ready, tuned = tuning.finish(chosen, on_step)
+            on_step(f"exporting and proving {target.name}")
+            results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned))
+            tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
         results[i] = replace(results[i], pushed=push(results[i].folder, repo))

@@ -180,8 +180,12 @@ def _begin(
         preset=name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments={**given, "precision": compute.precision},
-        origin=None if origin is None else origin_of(origin, splits),
+        origin=None if origin is None else origin_of(origin, splits, size),
     )
+    if info.origin is not None and not info.origin.unseen:
+        on_event(
+            {"event": "note", "text": f"not known: whether {given['from_run']} was trained on held-out or test images of this run"}
+        )
     teacher = None
     if given["teacher"] is not None:
         teacher = load_teacher(given["teacher"], len(splits.classes), made.resolutions).to(compute.device)
@@ -209,12 +213,12 @@ def _begin(
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1:
         raise TrainingError(
-            f"--epochs {epochs:g} is less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
+            f"{epochs:g} epochs are less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
         )
     start = None
     if origin is not None and info.origin is not None:
         start = transferred(origin.supernet(), _fresh(run), classifier=info.origin.classifier)
-    return Run.create(out, info, schedule=schedule(steps), problems=splits.problems, start=start), splits
+    return Run.create(out, info, schedule=schedule(steps), splits=splits, start=start, origin=origin), splits
 
 
 def _follow(

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import Splits
-from ..errors import DataError, FileError, OnceForAllError, TrainingError
+from ..errors import DataError, FileError, TrainingError
 from ..ops import Linear
 from ..supernet import Supernet
 from ..train import Schedule
@@ -65,44 +65,35 @@ def going_on(schedule: Schedule) -> Schedule:
     return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
 
 
-def unseen(origin: Run, splits: Splits) -> bool:
+def unseen(origin: Run, splits: Splits, size: int) -> bool:
     """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
 
+    Args:
+        origin: the run.
+        splits: of the new run.
+        size: that its images are decoded to.
+
     Returns:
-        False if that is not known, because weights were imported or images have changed or are gone.
+        False if that is not known, because weights were imported.
 
     Raises:
         DataError: it was trained on some of them, so that accuracies would be too high.
     """
-    run, known, visited = origin, True, set[Path]()
-    while run.folder.resolve() not in visited:  # folders that were moved could lead round in a circle
-        visited.add(run.folder.resolve())
-        if run.info.imported is not None or run.info.data is None:
-            return False
-        try:
-            trained_on = run.splits().train
-        except OnceForAllError:  # gone, changed, or never whole
-            known = False
-        else:
-            seen = {name: n for name, n in splits.among(trained_on).items() if n}
-            if seen:
-                data, many = run.info.data, " and ".join(f"{n:,} {name}" for name, n in seen.items())
-                limit = "" if data.limit is None else f" --limit {data.limit}"
-                raise DataError(
-                    f"--from {run.folder} was trained on {many} images of this run, so that accuracies would be too high: of the "
-                    f"same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
-                    "photographs that it has not seen"
-                )
-        if run.info.origin is None:
-            return known
-        try:
-            run = Run.open(Path(run.info.origin.folder))
-        except OnceForAllError:
-            return False
-    return False
+    (digests, complete), data = origin.trained_on(), origin.info.data
+    seen = {name: n for name, n in splits.among(digests).items() if n}
+    if seen:
+        many = " and ".join(f"{n:,} {name}" for name, n in seen.items())
+        assert data is not None  # it was trained
+        limit = "" if data.limit is None else f" --limit {data.limit}"
+        raise DataError(
+            f"--from {origin.folder}: its weights were trained on {many} images of this run, so that accuracies would be too high: "
+            f"of the same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
+            "photographs that it has not seen"
+        )
+    return complete and data is not None and data.size == size
 
 
-def origin_of(run: Run, splits: Splits) -> Origin:
+def origin_of(run: Run, splits: Splits, size: int) -> Origin:
     """What to write down about a training on these images that starts from the run.
 
     Raises:
@@ -114,7 +105,7 @@ def origin_of(run: Run, splits: Splits) -> Origin:
         source = f"trained on {Path(run.require_images().source).name}"
     named = run.info.data is not None  # else the names of the classes are placeholders
     same = named and splits.classes == run.info.classes
-    return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits))
+    return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, size))
 
 
 def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:

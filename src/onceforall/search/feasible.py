@@ -4,7 +4,7 @@ import numpy as np
 
 from ..arch import Arch
 from ..genes import Genes
-from ..readable import quantity
+from ..readable import quantity, rounded_up
 from .climb import two_step_optimum
 from .evaluator import Evaluated, Evaluator
 from .problem import Limit, Measure, NothingFeasibleError, Problem
@@ -65,7 +65,7 @@ def _nothing(problem: Problem, why: str) -> NothingFeasibleError:
 
 def _limit_text(limit: Limit, reached: dict[str, tuple[float, Arch]]) -> str:
     value, arch = reached[limit.measure.name]
-    return f"{quantity(limit.measure.name, value)}, of {_short(arch)}"
+    return f"{quantity(limit.measure.name, rounded_up(value))}, of {_short(arch)}"
 
 
 def _short(arch: Arch) -> str:
