@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     for device in list_devices():
         if device.lacks is None and device.runtime in (arguments or RUNTIMES):
             blocks = [plan.piece(name) for name in BLOCKS]
-            RUNTIMES[device.runtime].load(blocks[0], stand_in(blocks[0]), threads=1, batch=1)  # imports the package
+            other = stand_in(blocks[0], seed=1)  # what was converted is kept, by its weights
+            RUNTIMES[device.runtime].load(blocks[0], other, threads=1, batch=1)  # imports the package
             seconds = []
             for part, weights in [*((block, stand_in(block)) for block in blocks), (plan, network)]:
                 started = time.perf_counter()

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 from .errors import DeviceError, MissingExtraError
@@ -79,7 +79,8 @@ def no_stderr() -> Iterator[None]:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 2)
         os.close(nothing)
-        yield
+        with redirect_stderr(io.StringIO()):  # what Python has there may be another file
+            yield
     finally:
         os.dup2(before, 2)
         os.close(before)

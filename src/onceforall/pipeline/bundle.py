@@ -18,7 +18,7 @@ from ..export import Bundle, BundleFacts, BundleProofs, Member, Together, load, 
 from ..latency import Device, Timing, list_devices, measure
 from ..supernet import Supernet
 from .choose import confirmed, limits_name
-from .evaluate import calibrated, choose_archs
+from .evaluate import calibrated, choose_archs, place_of
 from .export_inputs import input_steps, proof_images
 from .run import Run
 from .search import Budget, Searcher
@@ -106,8 +106,7 @@ def bundle(
 
 def _named(run: Run, text: str, seed: int) -> list[tuple[Member, Path | None]]:
     """The networks that one part of --arch means; a folder comes with its path."""
-    own = run.folder / "specialised" / text
-    place = own if text and own.is_dir() else Path(text)
+    place = place_of(run, text)
     chosen = choose_archs(run.space, str(place), seed)
     folder = place if place.is_dir() else None
     return [(Member(name.removesuffix(".json").replace(" ", "-"), arch), folder) for name, arch in chosen]

@@ -18,7 +18,7 @@ from ..train import World
 from .compute import choose_compute
 from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["Evaluation", "calibrated", "choose_archs", "evaluate", "measure"]
+__all__ = ["Evaluation", "calibrated", "choose_archs", "evaluate", "measure", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def evaluate(
         raise DataError(f"--split {split}: use held-out or test")
     run = Run.open(folder)
     run.require_images()
-    network = run.folder / "specialised" / arch
-    archs = choose_archs(run.space, str(network) if (network / "arch.json").exists() else arch, seed)
+    archs = choose_archs(run.space, str(place_of(run, arch)), seed)
     compute = choose_compute(device)
     supernet = run.supernet().to(compute.device)
     splits = run.splits()
@@ -78,6 +77,12 @@ def evaluate(
             on_result(own[-1])
         parts = world.gather(own)
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
+
+
+def place_of(run: Run, text: str) -> Path:
+    """The folder of a network in specialised/ of the run, if the text is its name; else the text as a path."""
+    own = run.folder / "specialised" / text
+    return own if text and own.is_dir() else Path(text)
 
 
 def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
@@ -99,7 +104,9 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)
     if not path.exists():
-        raise ArchError(f"--arch {text}: no such file; use largest, smallest, random:N, or the path of an architecture")
+        raise ArchError(
+            f"--arch {text}: no such file; use largest, smallest, random:N, the name of a network in specialised/, or the path of an architecture"
+        )
     try:
         arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
         space.check(arch)

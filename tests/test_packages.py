@@ -1,0 +1,36 @@
+"""What other packages write and set does not reach the user."""
+
+import os
+import sys
+
+import pytest
+
+from onceforall.packages import no_stderr, same_environment
+
+
+def test_standard_error_of_libraries_is_dropped_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
+    def library() -> None:
+        os.write(2, b"in C++\n")
+        print("in Python", file=sys.stderr)
+        raise ValueError("stop")
+
+    print("before", file=sys.stderr)
+    with pytest.raises(ValueError, match="stop"), no_stderr():
+        library()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "before\nafter\n"
+
+
+def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def package() -> None:
+        os.environ.update(OFA_TEST_CHANGED="a package's", OFA_TEST_NEW="a package's")
+        del os.environ["OFA_TEST_REMOVED"]
+        raise ValueError("stop")
+
+    monkeypatch.setenv("OFA_TEST_CHANGED", "mine")
+    monkeypatch.setenv("OFA_TEST_REMOVED", "mine")
+    monkeypatch.delenv("OFA_TEST_NEW", raising=False)
+    before = dict(os.environ)
+    with pytest.raises(ValueError, match="stop"), same_environment():
+        package()
+    assert dict(os.environ) == before
