@@ -14,6 +14,7 @@ from onceforall.cli import run as ofa
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Budget, Run, bundle, specialise, status
+from onceforall.pipeline import evaluate as evaluate_run
 from onceforall.pipeline.evaluate import calibrated
 from onceforall.readable import percent
 
@@ -60,6 +61,7 @@ def test_networks_specialised_before(run_copy: Path) -> None:
     path = Path(shutil.copy(own.folder / "arch.json", run_copy / "mine.json"))
     done = bundle(run_copy, archs=[name, str(path)], out=run_copy / "two")
     assert done.bundle.names == (name, "mine")
+    assert [found.arch for found in evaluate_run(run_copy, arch=name)] == [own.chosen.arch]
     assert done.bundle.members[name].arch == done.bundle.members["mine"].arch == own.chosen.arch
     assert done.bundle.members[name].test_top1 == pytest.approx(own.test.top1)
     x = torch.rand(2, 3, own.chosen.arch.resolution, own.chosen.arch.resolution)

@@ -120,7 +120,7 @@ def evaluate(
     run: RunFolder,
     arch: Annotated[
         str,
-        typer.Option(metavar="ARCH", help="largest, smallest, random:N, a file or a folder.", autocompletion=one_of("arch")),
+        typer.Option(metavar="ARCH", help="largest, smallest, random:N, a name, a file.", autocompletion=one_of("arch")),
     ] = "largest",
     split: Annotated[
         str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.", autocompletion=one_of("split"))

@@ -104,9 +104,7 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)
     if not path.exists():
-        raise ArchError(
-            f"--arch {text}: no such file; use largest, smallest, random:N, the name of a network in specialised/, or the path of an architecture"
-        )
+        raise ArchError(f"--arch {text}: no such file; use largest, smallest, random:N, a name in specialised/, or a path")
     try:
         arch = Arch.from_json(read_text(path / "arch.json" if path.is_dir() else path))
         space.check(arch)
