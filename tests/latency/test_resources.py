@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from onceforall.errors import DeviceError
 from onceforall.latency import Device
 from onceforall.latency.model_file import input_shape, tiny_model
-from onceforall.latency.resources import energy_mj, peak_memory_bytes
+from onceforall.latency.resources import EnergyCounter, energy_mj, peak_memory_bytes
 
 
 def matrix(size: int) -> bytes:
@@ -46,8 +46,14 @@ def test_energy_is_what_the_counters_say(tmp_path: Path) -> None:
             (path / "energy_uj").write_text(str(value % 1_000_000))
 
     assert energy_mj(call, seconds=0, counters=tmp_path) == pytest.approx(200)
+    counter = EnergyCounter(tmp_path)
+    for calls in range(1, 12):  # beyond the range of a counter
+        call()
+        assert counter.joules() == pytest.approx(0.2 * calls)
     (counters[0] / "max_energy_range_uj").unlink()  # as good as a file that only root may read
     assert energy_mj(call, counters=tmp_path) is None
+    (counters[1] / "energy_uj").unlink()
+    assert counter.joules() is None
 
 
 @pytest.mark.parametrize(

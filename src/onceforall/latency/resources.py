@@ -10,7 +10,7 @@ from ..errors import DeviceError
 from ..ops import Shape
 from .device import Device
 
-__all__ = ["energy_mj", "peak_memory_bytes"]
+__all__ = ["EnergyCounter", "energy_mj", "peak_memory_bytes"]
 
 POWERCAP = Path("/sys/class/powercap")
 PROBE = """
@@ -52,34 +52,57 @@ def peak_memory_bytes(model: Path, shape: Shape, device: Device, tiny: Path) -> 
     return int(done.stdout)
 
 
-def energy_mj(function: Callable[[], object], *, seconds: float = 1.0, counters: Path = POWERCAP) -> float | None:
-    """Millijoules of one call, of all processor packages together and whatever else they do.
+class EnergyCounter:
+    """Joules that all processor packages together have used since it was made, for whatever ran on them.
 
-    None where nothing is counted, or the counters are for others to read: Linux lets only root read them, since they
-    can betray secrets (CVE-2020-8694).
+    Linux lets only root read what the processor counts, since it can betray secrets (CVE-2020-8694).
+
+    Args:
+        counters: the kernel's folder of RAPL counters.
+    """
+
+    def __init__(self, counters: Path = POWERCAP) -> None:
+        found = [path for path in sorted(counters.glob("intel-rapl:*")) if path.name.count(":") == 1]
+        self._packages = [path for path in found if (path / "energy_uj").exists()]
+        self._used = 0
+        try:
+            self._last, self._ranges = self._read("energy_uj"), self._read("max_energy_range_uj")
+        except OSError:
+            self._packages = []
+
+    def joules(self) -> float | None:
+        """So far; None where nothing is counted, or the counters are for others to read.
+
+        Counters begin anew after some 260 kJ, an hour of a busy server's package: ask more often than that.
+        """
+        if not self._packages:
+            return None
+        try:
+            now = self._read("energy_uj")
+        except OSError:
+            return None
+        self._used += sum(b - a if b >= a else b + most - a for a, b, most in zip(self._last, now, self._ranges, strict=True))
+        self._last = now
+        return self._used / 1e6
+
+    def _read(self, name: str) -> list[int]:
+        return [int((path / name).read_text()) for path in self._packages]
+
+
+def energy_mj(function: Callable[[], object], *, seconds: float = 1.0, counters: Path = POWERCAP) -> float | None:
+    """Millijoules of one call, of all processor packages together and whatever else they do; None as in `EnergyCounter`.
 
     Args:
         function: the call.
         seconds: for how long it is repeated.
         counters: the kernel's folder of RAPL counters.
     """
-    packages = [
-        path for path in sorted(counters.glob("intel-rapl:*")) if path.name.count(":") == 1 and (path / "energy_uj").exists()
-    ]
-    if not packages:
-        return None
-    try:
-        before, ranges = _read(packages, "energy_uj"), _read(packages, "max_energy_range_uj")
-    except OSError:
+    counter = EnergyCounter(counters)
+    if counter.joules() is None:
         return None
     calls, end = 0, time.perf_counter() + seconds
     while calls == 0 or time.perf_counter() < end:
         function()
         calls += 1
-    after = _read(packages, "energy_uj")
-    used = sum(b - a if b >= a else b + most - a for a, b, most in zip(before, after, ranges, strict=True))
-    return used / 1e3 / calls
-
-
-def _read(packages: list[Path], name: str) -> list[int]:
-    return [int((path / name).read_text()) for path in packages]
+    used = counter.joules()
+    return None if used is None else 1000 * used / calls

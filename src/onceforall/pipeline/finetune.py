@@ -215,7 +215,7 @@ class Finetuning:
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
         if not self.epochs:
-            return calibrated(self.run, supernet, arch, splits), None
+            return self.searcher.calibrated(arch), None
         on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         try:
@@ -232,7 +232,7 @@ class Finetuning:
         self.on_event({"event": "note", "text": str(tuned)})
         if after is not None and taken:
             return after, tuned
-        return calibrated(self.run, supernet, arch, splits), tuned
+        return self.searcher.calibrated(arch), tuned
 
     def forget(self) -> None:
         """Remove the checkpoints, when the network is in its place."""

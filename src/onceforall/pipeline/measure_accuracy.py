@@ -16,6 +16,7 @@ from ..accuracy import AccuracyRow, append_rows, interpolate, measured_resolutio
 from ..accuracy.measure import AT_ONCE, measure_together
 from ..accuracy.tree import grow, share_out, units
 from ..arch import Arch
+from ..calibrate import Calibrated
 from ..costs import macs_table, segment_table
 from ..data import Splits
 from ..errors import DataError, TrainingError
@@ -151,11 +152,18 @@ def _opened(folder: Path, weights: str, device: str) -> tuple[Run, Supernet, Spl
     return run, run.supernet().to(choose_compute(device).device), run.splits()
 
 
-def together(run: Run, supernet: Supernet, splits: Splits, archs: Sequence[Arch]) -> list[AccuracyRow]:
-    """Accuracies on the held-out images; nothing is written."""
+def together(
+    run: Run,
+    supernet: Supernet,
+    splits: Splits,
+    archs: Sequence[Arch],
+    on_calibrated: Callable[[Arch, Calibrated], None] | None = None,
+) -> list[AccuracyRow]:
+    """Accuracies on the held-out images; nothing is written. `on_calibrated` gets each network, with its BatchNorm statistics."""
     return measure_together(
         supernet,
         archs,
         lambda resolution: run.calibration_batches(splits, resolution),
         lambda resolution: run.eval_batches(splits.held_out, resolution),
+        on_calibrated=on_calibrated,
     )

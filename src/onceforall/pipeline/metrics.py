@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import append_line, read_lines, write_text
+from ..latency.resources import EnergyCounter
 from ..space import Space
 from ..train import Schedule, work_per_step
 
@@ -27,7 +28,8 @@ def metrics_writer(
 ) -> Callable[[Event], None]:
     """A function that writes each event of a training to metrics.jsonl and TensorBoard and hands it on.
 
-    Handed on, it also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
+    Where the processor counts energy and this user may read it, records have "joules" of the training so far. Handed on, an event
+    also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
 
     Args:
         folder: the run directory.
@@ -41,10 +43,13 @@ def metrics_writer(
     total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
     start: list[tuple[float, float]] = []  # work done and seconds at the first event of this process
     board = _board(folder, step)
+    counter, joules_before = EnergyCounter(), max((r.get("joules", 0.0) for r in read_lines(folder / "metrics.jsonl")), default=0.0)
 
     def write(event: Event) -> None:
         if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got
             forget_after(folder / "metrics.jsonl", event["step"])
+        if (joules := counter.joules()) is not None:
+            event = {**event, "joules": round(joules_before + joules, 1)}
         append_line(folder / "metrics.jsonl", event)
         if board is not None:
             for key in ("loss", "rate", "top1"):

@@ -112,6 +112,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         steps=steps,
         seconds=max((float(r["seconds"]) for r in records), default=None),
         images_seen=seen or None,
+        joules=max((float(r["joules"]) for r in records if "joules" in r), default=None),
         resume=resume,
         weights=None if run.info.imported is None else str(run.info.imported),
         predictor=_unchecked(run),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..accuracy import AccuracyRow
 from ..arch import Arch
+from ..calibrate import Calibrated
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..files import append_line
@@ -19,6 +20,7 @@ from ..latency import Device, LatencyTable, Timing, list_devices, measure_networ
 from ..plan import Plan
 from ..readable import amount, milliseconds, quantity
 from ..search import maximise
+from .evaluate import calibrated
 from .measure_accuracy import together
 from .predictor import load_predictor
 from .profile import latency_table, profiled
@@ -134,6 +136,7 @@ class Searcher:
         self.noise = self.predictor.calibration.noise
         self.supernet, self.splits = run.supernet(), run.splits()
         self.accuracies: dict[Arch, AccuracyRow] = {}
+        self.ready: dict[Arch, Calibrated] = {}  # networks that were measured last
 
     def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
         """The same for another device; accuracies that were measured for one are not measured again for the other."""
@@ -217,7 +220,9 @@ class Searcher:
     def measure(self, archs: list[Arch]) -> list[Candidate]:
         """Held-out accuracy and latency of networks; what they begin with alike is computed once, latencies are timed in turns."""
         if new := [arch for arch in dict.fromkeys(archs) if arch not in self.accuracies]:
-            self.accuracies |= {row.arch: row for row in together(self.run, self.supernet, self.splits, new)}
+            self.ready.clear()
+            rows = together(self.run, self.supernet, self.splits, new, self.ready.__setitem__)
+            self.accuracies |= {row.arch: row for row in rows}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
         if self.device.imported:
@@ -231,6 +236,10 @@ class Searcher:
             Candidate(arch, *numbers, self.accuracies[arch], timing, self.noise)
             for arch, numbers, timing in zip(archs, predicted, timings, strict=True)
         ]
+
+    def calibrated(self, arch: Arch) -> Calibrated:
+        """The network with its BatchNorm statistics, as `measure` had it if that was the last time."""
+        return self.ready.get(arch) or calibrated(self.run, self.supernet, arch, self.splits)
 
     def time(self, arch: Arch) -> Timing:
         """Latency of one network, alone."""

@@ -43,6 +43,7 @@ class RunFacts:
         steps: done of the training.
         seconds: wall time of the training.
         images_seen: images that went through a network while training, each sub-network counted.
+        joules: that the processor counted while training, whatever else ran on it; None if it was not counted.
         resume: the command that goes on with a training that has not finished.
         weights: where the weights come from, if they were not trained in this run.
         predictor: what predicts accuracy, if it was not fitted in this run.
@@ -63,6 +64,7 @@ class RunFacts:
     steps: int = 0
     seconds: float | None = None
     images_seen: int | None = None
+    joules: float | None = None
     resume: str | None = None
     weights: str | None = None
     predictor: str | None = None

@@ -22,12 +22,18 @@ def costs(runs: Sequence[ReportFacts]) -> str:
         rows.append((name, cells))
     if not rows:
         return '<p class="empty">Nothing was trained or measured yet.</p>'
-    rows.append(("energy", ["–<small>not recorded by these commands</small>" for _ in runs]))
+    rows.append(("energy of the training", [_energy(facts.run.joules) for facts in runs]))
     words = (
         "Training and accuracy data are paid once; another device takes a profile and searches only, another budget a search. "
         "Energy of one call of an exported file: <code>ofa measure</code>, where the processor counts it."
     )
     return columns("What it took", runs, rows) + f'<p class="soft">{words}</p>'
+
+
+def _energy(joules: float | None) -> str:
+    if joules is None:
+        return "–<small>not counted: the processor has no counters, or not for this user</small>"
+    return f"{joules / 3600:,.3g} Wh<small>of the processor, with whatever else ran on it</small>"
 
 
 def about(runs: Sequence[ReportFacts]) -> str:
