@@ -73,7 +73,7 @@ def epochs_within(
     affordable = bisect_right(range(1, max(1, int(left / step)) + 1), left, key=taken)
     if affordable < len(sample.phases):
         raise TrainingError(
-            f"a budget of {budget_s:.0f} s is too little for one step and one validation in each phase ({len(sample.phases)}): a "
+            f"a budget of {budget_s:.3g} s is too little for one step and one validation in each phase ({len(sample.phases)}): a "
             f"step takes {step:.1f} s, a validation {validation:.1f} s; allow more time, or use a smaller space or fewer images"
         )
     return affordable / batches_per_epoch
