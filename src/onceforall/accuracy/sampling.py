@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
 
 from ..arch import Arch
 from ..costs import CostTable, SegmentTable, Slot, macs_table
@@ -111,6 +110,8 @@ def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n:
     number of beginnings goes with the square root of 1 / cost; where that would decrease from input to output, neighbouring
     segments share one number. Of the networks forked at a segment, those that do not have it are forked at the one before.
     """
+    from sklearn.isotonic import isotonic_regression  # slow to load, and needed only here
+
     each = np.maximum(np.asarray(costs, np.float64), 1e-9)
     shape = np.sqrt(isotonic_regression(1 / each, sample_weight=each))
     low, high = 0.0, n / shape.min()
