@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import pytest
 
@@ -19,6 +20,24 @@ def test_standard_error_of_libraries_is_dropped_and_comes_back(capfd: pytest.Cap
         library()
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "before\nafter\n"
+
+
+def test_threads_that_overlap_do_not_lose_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    inside, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with no_stderr():
+            inside.set()
+            left.wait(5)
+
+    other = threading.Thread(target=second)
+    with no_stderr():
+        other.start()
+        inside.wait(0.2)  # it does not get in
+    left.set()
+    other.join()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -14,6 +15,8 @@ from typing import Any
 from .errors import DeviceError, MissingExtraError
 
 __all__ = ["import_package", "no_stderr", "one_line", "quiet", "require", "same_environment"]
+
+_REDIRECTING = threading.RLock()
 
 
 def require(package: str, extra: str) -> None:
@@ -66,24 +69,26 @@ def quiet() -> Iterator[None]:
 def no_stderr() -> Iterator[None]:
     """What is written to this process's standard error is dropped: the only way to quiet a library in C++ that logs to it.
 
-    That of other threads is dropped too, so this is for seconds at most.
+    That of other threads is dropped too, so this is for seconds at most. One thread at a time: two that overlap could put back
+    what the other one had put there.
     """
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    try:
-        before = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 2)
-        os.close(nothing)
-        with redirect_stderr(io.StringIO()):  # what Python has there may be another file
+    with _REDIRECTING:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            before = os.dup(2)
+        except OSError:  # there is none
             yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
+            return
+        try:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, 2)
+            os.close(nothing)
+            with redirect_stderr(io.StringIO()):  # what Python has there may be another file
+                yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 @contextmanager
