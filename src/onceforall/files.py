@@ -123,8 +123,11 @@ def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
+        try:
+            with reading_or_writing(path):
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
 
 
 def make_folder(path: Path) -> Path:

@@ -80,14 +80,12 @@ def measure_together(
         with torch.no_grad():
             sizes, shape = _calibrate(steps, layers.values(), calibration(resolution))
             _evaluate(steps, shape, evaluation(resolution))
-        for path in _paths(steps):
-            if on_calibrated is None:
-                break
-            statistics = [pair for step in path for pair in step.statistics]
-            for arch in path[-1].archs:
-                network = supernet.extract(arch)
-                ready = with_statistics(network, statistics, batches=len(sizes), images=sum(sizes), shape=shape)
-                on_calibrated(arch, ready)
+        if on_calibrated is not None:
+            for path in _paths(steps):
+                statistics = [pair for step in path for pair in step.statistics]
+                for arch in path[-1].archs:
+                    network = supernet.extract(arch)
+                    on_calibrated(arch, with_statistics(network, statistics, batches=len(sizes), images=sum(sizes), shape=shape))
         seconds = (time.perf_counter() - began) / len(plans)
         for step in _all(steps):
             for arch in step.archs:

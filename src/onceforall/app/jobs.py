@@ -159,7 +159,7 @@ class Jobs:
     def _work(self) -> None:
         self._clear()
         for path in self.folder.parent.glob(f".{'[0-9a-f]' * 12}.lock"):  # of explorers that were killed
-            with suppress(FileError, OSError), one_at_a_time(path, wait=False):
+            with suppress(FileError), one_at_a_time(path, wait=False):
                 pass  # it is gone in the end
         while (id := self.waiting.get()) is not None:
             job = self.own[id]
@@ -175,8 +175,7 @@ class Jobs:
     def _clear(self) -> None:
         """Remove what workers that were killed have left half done."""
         for path in (self.run / "specialised").glob(".explored-*.*"):
-            with suppress(FileError, OSError):  # not ours to remove
-                clear_left(path.with_name(path.stem.removeprefix(".")))
+            clear_left(path.with_name(path.stem.removeprefix(".")))
 
     def _carry_out(self, job: dict[str, Any]) -> None:
         with self.lock:

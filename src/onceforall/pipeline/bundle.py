@@ -16,6 +16,7 @@ from ..data import Images
 from ..errors import ArchError, CheckpointError
 from ..export import Bundle, BundleFacts, BundleProofs, Member, Together, load, write_bundle
 from ..latency import Device, Timing, list_devices, measure
+from ..readable import plural
 from ..supernet import Supernet
 from .choose import confirmed, limits_name
 from .evaluate import calibrated, choose_archs, place_of
@@ -83,7 +84,8 @@ def bundle(
     found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in budgets]
     members = [*found, *(member for member, _ in named)]
     on_step(f"measuring BatchNorm statistics of {len(members)} networks")
-    ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
+    own = partial(calibrated, run, supernet, splits=splits) if searcher is None else searcher.calibrated
+    ready = {member.name: own(member.arch) for member in members}
 
     def measured(made: Bundle, files: Path) -> tuple[list[Member], BundleFacts]:
         on_step("measuring accuracy through the bundle")
@@ -169,7 +171,7 @@ def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Se
         load_ms, switches = measure_switching(files, separate, images, threads=threads)
         timings = measure([partial(made, x, name) for name, x in images.items()], limit=math.inf)
     (pytorch,) = (found for found in list_devices() if found.runtime == "pytorch")
-    method = f"{pytorch.processor}, PyTorch {pytorch.version}, {threads} thread{'s' * (threads > 1)}, batch {batch}, "
+    method = f"{pytorch.processor}, PyTorch {pytorch.version}, {plural(threads, 'thread')}, batch {batch}, "
     method += f"lower quartile of {min(t.repeats for t in timings)} calls or more, drift removed"
     data = Path(run.require_images().source).name
     facts = BundleFacts(

@@ -59,10 +59,11 @@ FORMAT = "onceforall.run/1"
 BEGINNINGS = frozenset(
     {"schedule.json", "problems.jsonl", "start.safetensors", "trained_on.safetensors"}
 )  # written before run.json
-NONE = np.zeros(0, "V16")  # digests of no images
+NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 CALIBRATION_IMAGES = 2000  # as in the paper
 CALIBRATION_BATCH = 125
-EVALUATION_BATCH = 256 if torch.cuda.is_available() else 32  # larger ones leave a processor's cache: benchmarks/specialise.py
+EVALUATION_BATCH = 32  # larger ones leave a processor's cache: benchmarks/specialise.py
+EVALUATION_BATCH_GPU = 256
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ class Run:
         write_text(folder / "schedule.json", schedule.to_json())
         if start is not None:
             save_tensors(folder / "start.safetensors", start, {})
-        before, complete = (NONE, True) if origin is None else origin.trained_on()
+        before, complete = (NO_DIGESTS, True) if origin is None else origin.trained_on()
         digests = np.concatenate([before, splits.train.digests])
-        rows = torch.from_numpy(digests.view(np.uint8).reshape(len(digests), NONE.itemsize))
+        rows = torch.from_numpy(digests.view(np.uint8).reshape(len(digests), NO_DIGESTS.itemsize))
         save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
         run = cls(folder, info)
         run.save_info(splits.problems)
@@ -183,7 +184,8 @@ class Run:
 
     def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the images in order, preprocessed for evaluation."""
-        return eval_batches(images, resolution, EVALUATION_BATCH, self.preprocessing)
+        size = EVALUATION_BATCH_GPU if torch.cuda.is_available() else EVALUATION_BATCH
+        return eval_batches(images, resolution, size, self.preprocessing)
 
     def calibration_batches(self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES) -> Iterator[Tensor]:
         """Training images for measuring BatchNorm statistics, always the same ones."""
@@ -242,9 +244,9 @@ class Run:
         """
         path = self.folder / "trained_on.safetensors"
         if not path.exists():  # imported
-            return NONE, False
+            return NO_DIGESTS, False
         tensors, facts = load_tensors(path)
-        return tensors["digests"].numpy().view(NONE.dtype).reshape(-1), bool(facts["complete"])
+        return tensors["digests"].numpy().view(NO_DIGESTS.dtype).reshape(-1), bool(facts["complete"])
 
     def start(self) -> dict[str, Tensor]:
         """The weights that a training with an origin starts from.

@@ -181,14 +181,12 @@ class Searcher:
                 if not fastest:
                     raise
                 break  # the limit was tightened beyond what the space can do
-            better = None if found.gap is None else f"{100 * found.gap:.4f}"
-            proof = (
-                "" if better is None else f"; no network is predicted to be better{f' by {better} points' if float(better) else ''}"
-            )
+            by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
+            proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
             self.measured |= {candidate.arch: candidate for candidate in candidates}
-            if over := len(candidates) - sum(budget.latency_ms is None or c.timing.ms <= budget.latency_ms for c in candidates):
+            if over := sum(c.timing.ms > (budget.latency_ms or math.inf) for c in candidates):
                 on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
             if kept := self._within(budget, limits):
                 return self._ranked(budget, kept)

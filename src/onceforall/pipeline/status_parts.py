@@ -11,7 +11,7 @@ from ..accuracy import AccuracyPredictor, read_rows
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..files import busy, read_json, read_lines, read_text
 from ..latency import LatencyTable, list_devices
-from ..readable import amount, duration, milliseconds, percent
+from ..readable import amount, duration, milliseconds, percent, plural
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .finetune import unfinished
@@ -91,7 +91,7 @@ def _training(run: Run) -> Iterator[Part]:
 def _evaluations(run: Run) -> Iterator[Part]:
     records = read_lines(run.folder / "evaluations.jsonl")
     opened = len(read_lines(run.folder / "test_openings.jsonl"))
-    test = f"; the test images were opened {opened} time{'s' if opened > 1 else ''} (test_openings.jsonl)" if opened else ""
+    test = f"; the test images were opened {plural(opened, 'time')} (test_openings.jsonl)" if opened else ""
     if not records:
         yield Part("evaluations", "missing", f"no sub-network evaluated yet{test}", f"ofa evaluate {quoted(run)} --arch random:16")
         return
@@ -201,7 +201,7 @@ def _bundles(run: Run) -> Iterator[Part]:
             text = line(error) if isinstance(error, FileError) else f"{path}: damaged or edited ({line(error)})"
             yield Part("bundle", "damaged", f"{text}: make it anew with ofa bundle")
         else:
-            text = f"{path.parent}: test top-1 of {len(members)} network{'s' if len(members) > 1 else ''}: {', '.join(members)}"
+            text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
             yield Part("bundle", "done", text)
 
 

@@ -4,13 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ...errors import DeviceError, VerificationError
-from ...files import reading_or_writing, write_bytes
 from ...nn.litert import PACKAGES, LiteModel, convert
-from ...packages import one_line
 from .common import Format, Job, Run
+from .converted import load_converted, write_converted
 
 __all__ = ["LITERT"]
 
@@ -23,30 +20,15 @@ logits = interpreter.get_signature_runner()(args_0=x)["output_0"]"""
 
 
 def _write(folder: Path, job: Job) -> None:
-    try:
-        content = convert(job.network, (1, *job.plan.input_shape))
-    except DeviceError as error:
-        raise VerificationError(f"{NAME}: {error}") from error
-    write_bytes(folder / NAME, content)
+    write_converted(folder / NAME, lambda: convert(job.network, (1, *job.plan.input_shape)))
 
 
 def _load(folder: Path, threads: int) -> Run:
-    path = folder / NAME
-    with reading_or_writing(path):
-        content = path.read_bytes()
-    try:
+    def load(content: bytes) -> Run:
         model = LiteModel.load(content, threads)
-    except DeviceError as error:
-        raise VerificationError(f"{path}: {error}") from error
+        return lambda x: torch.from_numpy(model(np.ascontiguousarray(x.numpy())))
 
-    def run(x: Tensor) -> Tensor:
-        try:
-            return torch.from_numpy(model(np.ascontiguousarray(x.numpy())))
-        except Exception as error:  # LiteRT raises RuntimeError and ValueError
-            shape = tuple(x.shape)
-            raise VerificationError(f"{path}: LiteRT cannot run it on images of shape {shape}: {one_line(error)}") from error
-
-    return run
+    return load_converted(folder / NAME, "LiteRT", load)
 
 
 LITERT = Format(
