@@ -21,6 +21,7 @@ LAYERS = {
             "spaces",
             "costs",
             "files",
+            "memory",
             "packages",
             "picture",
             "readable",

@@ -4,7 +4,7 @@ A sub-network's statistics differ from the supernet's, so evaluating is always: 
 `evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,6 @@ __all__ = [
     "same_shape",
     "tally",
     "with_momentum",
-    "with_statistics",
 ]
 
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
@@ -85,31 +84,6 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
         for norm, before in zip(norms, momenta, strict=True):
             norm.momentum = before
         network.eval()
-    require_finite(network)
-    return Calibrated(network, images, shape, _version(network))
-
-
-def with_statistics(
-    network: nn.Module, statistics: Sequence[tuple[Tensor, Tensor]], *, batches: int, images: int, shape: tuple[int, ...]
-) -> Calibrated:
-    """A network with the statistics that `recalibrate` would find, where they are known already.
-
-    Args:
-        network: as for `recalibrate`, with the weights that the statistics were measured with.
-        statistics: mean and variance of each BatchNorm, in the order of the network's modules.
-        batches: that they were measured on.
-        images: of all batches together.
-        shape: of an image.
-
-    Raises:
-        StatisticsError: weights or statistics are not finite.
-    """
-    network.eval()
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for norm, (mean, variance) in zip(norms, statistics, strict=True):
-        norm.load_state_dict(
-            {"running_mean": mean, "running_var": variance, "num_batches_tracked": torch.tensor(batches)}, strict=False
-        )
     require_finite(network)
     return Calibrated(network, images, shape, _version(network))
 

@@ -17,7 +17,7 @@ from onceforall import Arch, Plan, Space, Supernet, space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tree
 from onceforall.accuracy.measure import measure_accuracy, measure_together
 from onceforall.accuracy.tree import grow, leaves, work
-from onceforall.calibrate import Accuracy, Calibrated, evaluate, recalibrate
+from onceforall.calibrate import Accuracy, evaluate, recalibrate
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, DataError, FileError, StatisticsError
 
@@ -61,22 +61,6 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
         assert (row.top1, row.images, row.top1_half) == (found.top1, 21, pytest.approx(half))
         assert row.loss == pytest.approx(found.loss, rel=1e-6)
         assert row.seconds > 0
-
-
-def test_calibrated_networks_are_those_of_recalibration(small_space: Space) -> None:
-    rng = np.random.default_rng(3)
-    supernet = Supernet(small_space, num_classes=5)
-    first = small_space.sample(rng)
-    archs = [first, small_space.mutate(first, rng, 0.1), small_space.largest(), small_space.smallest()]
-    found: dict[Arch, Calibrated] = {}
-    rows = measure_together(supernet, archs, images, batches, on_calibrated=found.__setitem__)
-    assert set(found) == set(archs)
-    for row in rows:
-        ready, own = found[row.arch], recalibrate(supernet.extract(row.arch), images(row.arch.resolution))
-        assert (ready.images, ready.shape) == (own.images, own.shape)
-        for name, value in own.network.state_dict().items():
-            torch.testing.assert_close(ready.network.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
-        assert evaluate(ready, batches(row.arch.resolution)).top1 == row.top1
 
 
 def test_networks_that_compute_the_same_end_together() -> None:

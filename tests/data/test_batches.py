@@ -28,7 +28,7 @@ WHOLE = Augment(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False)
 
 @pytest.fixture
 def images(make_folder: MakeFolder, tmp_path: Path) -> Images:
-    """34 images of 12 × 10 pixels, all different."""
+    """36 images of 12 × 10 pixels, all different."""
     return open_data(str(make_folder({"train": {"a": 20, "b": 20}, "val": {"a": 1, "b": 1}})), size=16, cache=tmp_path / "c").train
 
 
@@ -123,13 +123,23 @@ def test_evaluation_without_cropping(images: Images) -> None:
 
 def test_calibration_batches(images: Images) -> None:
     first, again = ([*calibration_batches(images, 16, 20, 8, seed)] for seed in (0, 0))
-    assert [len(x) for x in first] == [8, 8]
+    assert [len(x) for x in first] == [10, 10]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert len(torch.cat(first).flatten(1).unique(dim=0)) == 16
+    assert len(torch.cat(first).flatten(1).unique(dim=0)) == 20
     assert not torch.equal(first[0], next(calibration_batches(images, 16, 20, 8, 1)))
     known = torch.cat([x for x, _ in eval_batches(images, 16, 8)]).flatten(1)
     assert all((known == image).all(1).any() for image in torch.cat(first).flatten(1))
+    assert [len(x) for x in calibration_batches(images, 16, 100, 8, 0)] == [9, 9, 9, 9], "all 36"
     assert [len(x) for x in calibration_batches(images.subset(np.arange(5)), 16, 20, 8, 0)] == [5]
+    assert list(calibration_batches(images.subset(np.arange(0)), 16, 20, 8, 0)) == []
+
+
+def test_a_sample_keeps_the_shares_of_classes(images: Images) -> None:
+    assert images.sample(36) is images
+    some = images.sample(6)
+    assert len(some) == len({*some.names}) == 6
+    np.testing.assert_array_equal(some.labels, [0, 0, 0, 1, 1, 1])
+    assert [some.names.index(name) for name in images.names if name in some.names] == list(range(6))
 
 
 def test_colour_changes_brightness_and_saturation_only(images: Images) -> None:

@@ -13,6 +13,7 @@ from onceforall.accuracy import read_rows
 from onceforall.arch import Arch
 from onceforall.errors import ArchError, CheckpointError, DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.files import read_json, read_lines
+from onceforall.latency import Timing
 from onceforall.pipeline import Budget, Run, evaluate, front, predict, profile, report, search, specialise
 from onceforall.pipeline.search import Searcher
 from onceforall.readable import amount, rounded_up
@@ -186,6 +187,24 @@ def test_caution_takes_off_errors(run_copy: Path) -> None:
     np.testing.assert_allclose(cautious.score(genes), mean - 2 * std, atol=1e-6)
     with pytest.raises(DataError, match="--caution -1: give a number of standard deviations"):
         search(run_copy, Budget(), caution=-1)
+
+
+def test_few_images_tell_finalists_apart(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large data set only some images; a measurement on fewer counts less. Networks that are too slow are not measured."""
+    run, few = Run.open(run_copy), 10
+    whole, part = (Searcher(run, "cpu", [Budget()], images=images) for images in (None, few))
+    every = len(whole.splits.held_out)
+    archs = [run.space.smallest(), run.space.largest()]
+    for one, other in zip(whole.measure(archs), part.measure(archs), strict=True):
+        assert (one.accuracy.images, other.accuracy.images) == (every, few)
+        assert other.noise == pytest.approx(one.noise * (every / few) ** 0.5)
+        assert abs(other.expected_top1 - other.predicted_top1) <= abs(other.accuracy.top1 - other.predicted_top1)
+    slow = Searcher(run, "cpu", [Budget()])
+    timings = iter([Timing(9.0, 9.0, 9.0, 1), Timing(1.0, 1.0, 1.0, 1)])
+    monkeypatch.setattr(slow, "times", lambda archs: {arch: next(timings) for arch in archs})
+    found = slow.find(Budget(latency_ms=5.0), finalists=2, seed=0, on_step=lambda text: None)
+    assert [candidate.timing.ms for candidate in found] == [1.0]
+    assert list(slow.accuracies) == [found[0].arch]
 
 
 def test_front_is_measured(run_copy: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arch import Arch
-from ..calibrate import Calibrated, Tally, require_finite, same_shape, with_momentum, with_statistics
+from ..calibrate import Tally, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernet import Supernet
 from .rows import AccuracyRow
@@ -63,14 +63,9 @@ def measure_accuracy(
 
 
 def measure_together(
-    supernet: Supernet,
-    archs: Sequence[Arch],
-    calibration: Calibration,
-    evaluation: Evaluation,
-    *,
-    on_calibrated: Callable[[Arch, Calibrated], None] | None = None,
+    supernet: Supernet, archs: Sequence[Arch], calibration: Calibration, evaluation: Evaluation
 ) -> list[AccuracyRow]:
-    """As `measure_accuracy`, all networks at once for each resolution. `on_calibrated` gets every network, ready to evaluate."""
+    """As `measure_accuracy`, all networks at once for each resolution."""
     rows = []
     for resolution in dict.fromkeys(arch.resolution for arch in archs):
         began = time.perf_counter()
@@ -78,14 +73,8 @@ def measure_together(
         layers: dict[Segment, _Layers] = {}
         steps = [_step(node, supernet, layers) for node in grow(plans)]
         with torch.no_grad():
-            sizes, shape = _calibrate(steps, layers.values(), calibration(resolution))
+            shape = _calibrate(steps, layers.values(), calibration(resolution))
             _evaluate(steps, shape, evaluation(resolution))
-        if on_calibrated is not None:
-            for path in _paths(steps):
-                statistics = [pair for step in path for pair in step.statistics]
-                for arch in path[-1].archs:
-                    network = supernet.extract(arch)
-                    on_calibrated(arch, with_statistics(network, statistics, batches=len(sizes), images=sum(sizes), shape=shape))
         seconds = (time.perf_counter() - began) / len(plans)
         for step in _all(steps):
             for arch in step.archs:
@@ -136,15 +125,6 @@ def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
         yield from _all(step.following)
 
 
-def _paths(steps: Sequence[_Step], before: tuple[_Step, ...] = ()) -> Iterator[tuple[_Step, ...]]:
-    """From the input to each step at which networks end."""
-    for step in steps:
-        path = (*before, step)
-        if step.archs:
-            yield path
-        yield from _paths(step.following, path)
-
-
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
     """Images (n, 3, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
     for step in steps:
@@ -154,14 +134,13 @@ def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], No
         _run(step.following, y, at_end)
 
 
-def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor]) -> tuple[list[int], tuple[int, ...]]:
-    """Measure all statistics; return the sizes of the batches and the shape of an image."""
+def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor]) -> tuple[int, ...]:
+    """Measure all statistics; return the shape of an image."""
     norms = [norm for own in layers for norm in own.norms]
     for norm in norms:
         norm.train()
-    sizes, shape = list[int](), tuple[int, ...]()
+    shape = tuple[int, ...]()
     for batch, momentum in with_momentum(batches):
-        sizes.append(len(batch))
         shape = tuple(batch.shape[1:])
         for norm in norms:
             norm.momentum = momentum
@@ -170,7 +149,7 @@ def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Itera
         norm.eval()
     for step in _all(steps):
         require_finite(step.enter())
-    return sizes, shape
+    return shape
 
 
 def _evaluate(steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from ..arch import Arch
 from ..errors import OnceForAllError
 from ..files import make_folder, one_at_a_time
+from ..memory import keep_freed_memory
 
 __all__ = ["main"]
 
@@ -24,6 +25,7 @@ STEPS = 4  # waiting for others, opening, measuring, exporting
 def main() -> None:
     """Carry out the job."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup, and that is handed down
+    keep_freed_memory()
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch, daemon=True).start()
     done = 0

@@ -175,14 +175,13 @@ def eval_batches(
 def calibration_batches(
     images: Images, resolution: int, n_images: int, batch_size: int, seed: int, preprocessing: Preprocessing = PREPROCESSING
 ) -> Iterator[Tensor]:
-    """Batches of one size from about `n_images` images drawn without repetition, preprocessed as for evaluation.
-
-    With fewer images than a batch there is one batch of all of them.
+    """`n_images` images, or all if there are fewer, drawn without repetition, in batches of about `batch_size`, preprocessed as
+    for evaluation. The batches differ by one image at most: in a small one, statistics would be those of few images.
     """
     chosen = np.random.default_rng([seed, 2]).permutation(len(images))[:n_images]
-    size = min(batch_size, len(chosen))
-    for start in range(0, len(chosen) - size + 1, max(1, size)):
-        yield _centre_batch(images, chosen[start : start + size], resolution, preprocessing)
+    for batch in np.array_split(chosen, max(1, round(len(chosen) / batch_size))):
+        if len(batch):
+            yield _centre_batch(images, batch, resolution, preprocessing)
 
 
 def _normalise(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> Tensor:

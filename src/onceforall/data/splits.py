@@ -63,6 +63,11 @@ class Images:
         """The images at these indices, in this order."""
         return Images(self.store, self.rows[indices], self.part, self.labels[indices])
 
+    def sample(self, most: int) -> "Images":
+        """All of the images, or if they are more so many of them at even distances, so that classes in order keep their shares."""
+        n = len(self)
+        return self if n <= most else self.subset(np.arange(most) * n // most)
+
 
 @dataclass(frozen=True, eq=False)
 class Splits:

@@ -22,7 +22,7 @@ from .choose import confirmed, limits_name
 from .evaluate import calibrated, choose_archs, place_of
 from .export_inputs import input_steps, proof_images
 from .run import Run
-from .search import Budget, Searcher
+from .search import FINALIST_IMAGES, Budget, Searcher
 from .switching import compare_sizes, measure_switching, write_separately
 from .through_files import require_same, torch_threads
 
@@ -77,15 +77,14 @@ def bundle(
     names = [*map(limits_name, budgets), *(member.name for member, _ in named)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
-    searcher = Searcher(run, device, budgets) if budgets else None
+    searcher = Searcher(run, device, budgets, images=FINALIST_IMAGES) if budgets else None
     supernet, splits = (run.supernet(), run.splits()) if searcher is None else (searcher.supernet, searcher.splits)
     for member, place in named:
         _require_shared(supernet, member, place)
     found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in budgets]
     members = [*found, *(member for member, _ in named)]
     on_step(f"measuring BatchNorm statistics of {len(members)} networks")
-    own = partial(calibrated, run, supernet, splits=splits) if searcher is None else searcher.calibrated
-    ready = {member.name: own(member.arch) for member in members}
+    ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
 
     def measured(made: Bundle, files: Path) -> tuple[list[Member], BundleFacts]:
         on_step("measuring accuracy through the bundle")

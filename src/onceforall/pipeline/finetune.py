@@ -52,8 +52,8 @@ class HeldOut:
     images: int
 
     @classmethod
-    def of(cls, found: Accuracy | AccuracyRow) -> "HeldOut":
-        """What `evaluate` found, or the accuracy data hold."""
+    def of(cls, found: Accuracy) -> "HeldOut":
+        """What `evaluate` found."""
         return cls(found.top1, found.loss, found.images)
 
 
@@ -214,8 +214,9 @@ class Finetuning:
             OnceForAllError: with one line on what is wrong and what to do.
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
+        own = calibrated(self.run, supernet, arch, splits)
         if not self.epochs:
-            return self.searcher.calibrated(arch), None
+            return own, None
         on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         try:
@@ -224,15 +225,17 @@ class Finetuning:
             raise
         except (TrainingError, StatisticsError) as error:
             self.on_event({"event": "note", "text": str(error)})
-        before, found = HeldOut.of(chosen.accuracy), None
-        if after is not None:
-            found = HeldOut.of(evaluate(after, self.run.eval_batches(splits.held_out, arch.resolution)))
+
+        def held_out(network: Calibrated) -> HeldOut:
+            return HeldOut.of(evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution)))
+
+        before, found = held_out(own), None if after is None else held_out(after)
         taken = found is not None and found.top1 >= before.top1
         tuned = Finetuned(self.epochs, before, found, taken)
         self.on_event({"event": "note", "text": str(tuned)})
         if after is not None and taken:
             return after, tuned
-        return self.searcher.calibrated(arch), tuned
+        return own, tuned
 
     def forget(self) -> None:
         """Remove the checkpoints, when the network is in its place."""

@@ -16,16 +16,15 @@ from ..accuracy import AccuracyRow, append_rows, interpolate, measured_resolutio
 from ..accuracy.measure import AT_ONCE, measure_together
 from ..accuracy.tree import grow, share_out, units
 from ..arch import Arch
-from ..calibrate import Calibrated
 from ..costs import macs_table, segment_table
-from ..data import Splits
+from ..data import Images, Splits
 from ..errors import DataError, TrainingError
 from ..files import locked, make_folder
 from ..supernet import Supernet
 from ..train import World
 from .cluster import joined_cluster
 from .compute import Compute, choose_compute
-from .run import Run
+from .run import CALIBRATION_IMAGES, Run
 
 __all__ = ["measure_accuracy", "together"]
 
@@ -157,13 +156,15 @@ def together(
     supernet: Supernet,
     splits: Splits,
     archs: Sequence[Arch],
-    on_calibrated: Callable[[Arch, Calibrated], None] | None = None,
+    *,
+    held_out: Images | None = None,
+    calibration: int = CALIBRATION_IMAGES,
 ) -> list[AccuracyRow]:
-    """Accuracies on the held-out images; nothing is written. `on_calibrated` gets each network, with its BatchNorm statistics."""
+    """Accuracies on the held-out images, or those given; nothing is written. `calibration` training images for the statistics."""
+    images = splits.held_out if held_out is None else held_out
     return measure_together(
         supernet,
         archs,
-        lambda resolution: run.calibration_batches(splits, resolution),
-        lambda resolution: run.eval_batches(splits.held_out, resolution),
-        on_calibrated=on_calibrated,
+        lambda resolution: run.calibration_batches(splits, resolution, calibration),
+        lambda resolution: run.eval_batches(images, resolution),
     )

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 
 from ..accuracy import AccuracyRow
 from ..arch import Arch
-from ..calibrate import Calibrated
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..files import append_line
@@ -20,18 +19,19 @@ from ..latency import Device, LatencyTable, Timing, list_devices, measure_networ
 from ..plan import Plan
 from ..readable import amount, milliseconds, quantity
 from ..search import maximise
-from .evaluate import calibrated
 from .measure_accuracy import together
 from .predictor import load_predictor
 from .profile import latency_table, profiled
-from .run import Run
+from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["CAUTION", "Budget", "Candidate", "Searcher", "search"]
+__all__ = ["CAUTION", "FINALIST_IMAGES", "Budget", "Candidate", "Searcher", "search"]
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 CAUTION = 1.0
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
+FINALIST_IMAGES = 1000  # held-out images that tell finalists of `ofa specialise` apart, whatever the size of the data set
+FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,20 @@ def search(
 
 
 class Searcher:
-    """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next."""
+    """Answers one budget after the other on one run and device; what it measured for one is a candidate for the next.
 
-    def __init__(self, run: Run, device: str, budgets: Sequence[Budget], *, caution: float = CAUTION) -> None:
+    Args:
+        run: with a predictor, and for latency limits a profile.
+        device: that was profiled.
+        budgets: that will be asked for.
+        caution: see `search`.
+        images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
+            `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
+    """
+
+    def __init__(
+        self, run: Run, device: str, budgets: Sequence[Budget], *, caution: float = CAUTION, images: int | None = None
+    ) -> None:
         if not 0 <= caution < math.inf:
             raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
         self.caution = caution
@@ -133,10 +144,11 @@ class Searcher:
             "flash_bytes": flash_table(segments),
             "ram_bytes": ram_table(segments),
         }
-        self.noise = self.predictor.calibration.noise
         self.supernet, self.splits = run.supernet(), run.splits()
+        every = len(self.splits.held_out)
+        self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
+        self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
         self.accuracies: dict[Arch, AccuracyRow] = {}
-        self.ready: dict[Arch, Calibrated] = {}  # networks that were measured last
 
     def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
         """The same for another device; accuracies that were measured for one are not measured again for the other."""
@@ -184,15 +196,16 @@ class Searcher:
             by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
-            candidates = self.measure([finalist.arch for finalist in found.top(finalists)])
-            self.measured |= {candidate.arch: candidate for candidate in candidates}
-            if over := sum(c.timing.ms > (budget.latency_ms or math.inf) for c in candidates):
+            timings = self.times([finalist.arch for finalist in found.top(finalists)])
+            fast = {arch: timing for arch, timing in timings.items() if timing.ms <= (budget.latency_ms or math.inf)}
+            if over := len(timings) - len(fast):
                 on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
+            self.measured |= {candidate.arch: candidate for candidate in self._candidates(fast)}
             if kept := self._within(budget, limits):
                 return self._ranked(budget, kept)
             assert budget.latency_ms is not None
             assert aim is not None  # without a latency limit every finalist is kept
-            fastest = min(c.timing.ms for c in candidates)
+            fastest = min(timing.ms for timing in timings.values())
             aim *= 0.98 * budget.latency_ms / fastest
         raise InfeasibleError(
             f"no finalist kept {budget.latency_ms:g} ms when measured, the fastest took {fastest:.3g} ms: allow more, or when "
@@ -216,36 +229,39 @@ class Searcher:
         return ranked
 
     def measure(self, archs: list[Arch]) -> list[Candidate]:
-        """Held-out accuracy and latency of networks; what they begin with alike is computed once, latencies are timed in turns."""
-        if new := [arch for arch in dict.fromkeys(archs) if arch not in self.accuracies]:
-            self.ready.clear()
-            rows = together(self.run, self.supernet, self.splits, new, self.ready.__setitem__)
+        """Latency and held-out accuracy of different networks."""
+        return self._candidates(self.times(archs))
+
+    def _candidates(self, timings: Mapping[Arch, Timing]) -> list[Candidate]:
+        """Accuracies are measured where they are not known; what networks begin with alike is computed once."""
+        archs = list(timings)
+        if not archs:
+            return []
+        if new := [arch for arch in archs if arch not in self.accuracies]:
+            held_out = self.splits.held_out.sample(self.images)
+            rows = together(self.run, self.supernet, self.splits, new, held_out=held_out, calibration=self.calibration)
             self.accuracies |= {row.arch: row for row in rows}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
-        if self.device.imported:
-            timings = [self._estimated(ms) for ms in expected]
-        else:
-            plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
-            timings = measure_networks([(plan, stand_in(plan)) for plan in plans], self.device, anchor=self.anchor)
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
-            Candidate(arch, *numbers, self.accuracies[arch], timing, self.noise)
-            for arch, numbers, timing in zip(archs, predicted, timings, strict=True)
+            Candidate(arch, *numbers, self.accuracies[arch], timings[arch], self.noise)
+            for arch, numbers in zip(archs, predicted, strict=True)
         ]
 
-    def calibrated(self, arch: Arch) -> Calibrated:
-        """The network with its BatchNorm statistics, as `measure` had it if that was the last time."""
-        return self.ready.get(arch) or calibrated(self.run, self.supernet, arch, self.splits)
+    def times(self, archs: Sequence[Arch], **effort: Any) -> dict[Arch, Timing]:
+        """Latencies of different networks, timed in turns; `effort` is that of `measure_networks`."""
+        if self.device.imported and self.table is not None:
+            found = [self._estimated(ms) for ms in self.table.estimate(archs).tolist()]
+        else:
+            plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
+            found = measure_networks([(plan, stand_in(plan)) for plan in plans], self.device, anchor=self.anchor, **effort)
+        return dict(zip(archs, found, strict=True))
 
     def time(self, arch: Arch) -> Timing:
         """Latency of one network, alone."""
-        if self.device.imported and self.table is not None:
-            return self._estimated(float(self.table.estimate([arch])[0]))
-        plan = self.run.space.lower(arch, self.run.num_classes)
-        (timing,) = measure_networks([(plan, stand_in(plan))], self.device, rounds=80, anchor=self.anchor)
-        return timing
+        return self.times([arch], rounds=80)[arch]
 
     def _estimated(self, ms: float) -> Timing:
         """In place of a time where nothing can be measured: the estimate, and how far off nine tenths of the estimates are."""
@@ -275,6 +291,7 @@ class Searcher:
             "arch": candidate.arch.to_json(),
             "predicted_top1": candidate.predicted_top1,
             "held_out_top1": candidate.accuracy.top1,
+            "held_out_images": candidate.accuracy.images,
             "predicted_ms": candidate.predicted_ms,
             "measured_ms": candidate.timing.ms,
         }

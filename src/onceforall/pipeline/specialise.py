@@ -17,7 +17,7 @@ from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .finetune import Finetuned, Finetuning
 from .run import Run
-from .search import Budget, Candidate, Searcher
+from .search import FINALIST_IMAGES, Budget, Candidate, Searcher
 from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
 __all__ = ["Specialised", "specialise"]
@@ -104,7 +104,7 @@ def specialise(
     for format in export:
         FORMATS[format].require()
     first, *others = [device] if isinstance(device, str) else device
-    searcher = Searcher(run, first, budgets)
+    searcher = Searcher(run, first, budgets, images=FINALIST_IMAGES)
     require_drop_can_be_told(export, len(searcher.splits.held_out), max_drop)
     searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
     jobs = [(each, budget, name or name_of(each.device, budget)) for each in searchers for budget in budgets]
@@ -210,6 +210,7 @@ def _take_home(
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
     )
     through, timing = found[0]
+    held_out = tuned.held_out if tuned else chosen.accuracy
     write_json(
         run.folder / "specialised" / f"{target.name}.json",
         {
@@ -219,7 +220,8 @@ def _take_home(
             "budget": asdict(budget),
             "shares": shares,
             "predicted_top1": chosen.predicted_top1,
-            "held_out_top1": (tuned.held_out if tuned else chosen.accuracy).top1,
+            "held_out_top1": held_out.top1,
+            "held_out_images": held_out.images,
             "predicted_ms": chosen.predicted_ms,
             "test": asdict(through.test),
             "latency": asdict(timing),
