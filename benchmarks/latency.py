@@ -5,7 +5,8 @@
 For each profile: seconds, measurements, and on the networks kept for testing the mean relative error, Kendall tau and the
 shares within 3, 6 and 10 %; the same of a plain sum of the segments' own times, and of MACs, each times the best factor on the
 networks that the table was fitted to. The profile is made twice, with other networks (`--once` leaves the second out): how much
-its estimates differ, over 1,000 networks. Then how many networks a second are estimated. Results: docs/results/latency.md.
+its estimates differ, over 1,000 networks, where each stands alone and where the second knows the level of the first, as with `ofa
+profile`. Then how many networks a second are estimated. Results: docs/results/latency.md.
 """
 
 import argparse
@@ -45,10 +46,11 @@ def scaled(
     return LatencyErrors(tuple((factor * table.estimate(tested)).tolist()), truth.measured)  # type: ignore[arg-type]
 
 
-def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int) -> LatencyTable:
+def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int, levels: Path) -> tuple[LatencyTable, LatencyTable]:
     with tempfile.TemporaryDirectory() as temporary:
         started = time.perf_counter()
         table = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort)
+        kept = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort, levels=levels)
         seconds = time.perf_counter() - started
         measured: dict[str, list[float]] = {}
         for record in read_lines(Path(temporary) / "measurements.jsonl"):
@@ -67,7 +69,7 @@ def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int) 
     pieces = design.sum_of_pieces([times[key_of(plan)] for plan in design.pieces])
     print(row("sum of segments × factor", scaled(pieces, fitted, table.errors, test_genes)))
     print(row("MACs × factor", scaled(macs_table(table.costs.segments), fitted, table.errors, test_genes)), flush=True)
-    return table
+    return table, kept
 
 
 def main() -> None:
@@ -79,16 +81,24 @@ def main() -> None:
     arguments = parser.parse_args()
     space = onceforall.space("mobilenet_v3", **SPACES[arguments.space])
     device, effort = Device.parse(arguments.runtime), QUICK if arguments.quick else Effort()
-    first = profile(space, device, effort, 0)
-    print(f"\n{arguments.space} space, {device.spec}, version {first.version}, {first.processor}, {os.cpu_count()} cores, ", end="")
+    with tempfile.TemporaryDirectory() as temporary:
+        compare(space, device, effort, Path(temporary) / "levels.jsonl", twice=not arguments.once)
+
+
+def compare(space: onceforall.Space, device: Device, effort: Effort, levels: Path, *, twice: bool) -> None:
+    first, first_kept = profile(space, device, effort, 0, levels)
+    print(
+        f"\n{space.count():.2g} networks, {device.spec}, version {first.version}, {first.processor}, {os.cpu_count()} cores, ",
+        end="",
+    )
     print(f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
     genes = space.sample_genes(np.random.default_rng(7), 200_000)
-    if not arguments.once:
-        again = profile(space, device, effort, 1)
-        change = np.abs(again.estimate(genes[:COMPARED]) / first.estimate(genes[:COMPARED]) - 1)
-        print(
-            f"\nmade twice: estimates differ by {np.median(change):.2%} (median), {np.quantile(change, 0.95):.2%} (95th percentile)"
-        )
+    if twice:
+        again, again_kept = profile(space, device, effort, 1, levels)
+        for how, one, other in (("each alone", first, again), ("levels kept", first_kept, again_kept)):
+            change = np.abs(other.estimate(genes[:COMPARED]) / one.estimate(genes[:COMPARED]) - 1)
+            share = f"{np.median(change):.2%} (median), {np.quantile(change, 0.95):.2%} (95th percentile)"
+            print(f"made twice, {how}: estimates differ by {share}")
     seconds = []
     for _ in range(5):
         started = time.perf_counter()

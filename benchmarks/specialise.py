@@ -5,7 +5,7 @@
 The command is run as users run it, a process of its own each time, for latency budgets spread between the smallest and the
 largest network of the run: search, finalists measured, export, proof, test accuracy and latency through the files. Then the
 largest network is recalibrated on 1,000 training images and evaluated on the held-out images, by processes in turns: as it is
-done, with larger batches, and with memory that is given back to the system. Their times, medians of all turns, as multiples of the
+done, with other batches, and with memory that is given back to the system. Their times, medians of all turns, as multiples of the
 first one's.
 """
 
@@ -30,7 +30,7 @@ TURNS = 3
 WAYS = {  # whether freed memory is kept; images of a batch for statistics, and of one for evaluation
     "as it is done": (1, CALIBRATION_BATCH, EVALUATION_BATCH),
     "memory given back": (0, CALIBRATION_BATCH, EVALUATION_BATCH),
-    "statistics of batches of 125": (1, 125, EVALUATION_BATCH),
+    "statistics of batches of 50": (1, 50, EVALUATION_BATCH),
     "evaluation in batches of 256": (1, CALIBRATION_BATCH, 256),
 }
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from onceforall.cli import program
+from onceforall import cli
 from onceforall.memory import keep_freed_memory
 
 PAGES = """
@@ -38,10 +38,14 @@ def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not keep_freed_memory()
 
 
-@pytest.mark.parametrize(("arguments", "kept"), [(["status", "--help"], True), (["measure", "--help"], False)])
-def test_which_commands(monkeypatch: pytest.MonkeyPatch, arguments: list[str], kept: bool) -> None:
+@pytest.mark.parametrize(("command", "kept"), [("status", True), ("--help", True), ("measure", False), ("explore", False)])
+def test_which_commands(monkeypatch: pytest.MonkeyPatch, command: str, kept: bool) -> None:
+    """Not a program that only calls `run`."""
     called: list[bool] = []
-    monkeypatch.setattr(program, "keep_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr(sys, "argv", ["ofa", command, "--help"])
+    assert cli.run([command, "--help"]) == 0
+    assert not called
     with pytest.raises(SystemExit):
-        program.ofa(arguments)
+        cli.main()
     assert called == [True] * kept

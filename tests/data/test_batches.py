@@ -136,6 +136,9 @@ def test_calibration_batches(images: Images) -> None:
 
 def test_a_sample_keeps_the_shares_of_classes(images: Images) -> None:
     assert images.sample(36) is images
+    turns = images.subset(np.argsort(np.arange(36) % 18, kind="stable"))
+    assert turns.labels.tolist() == [0, 1] * 18
+    assert turns.sample(6).labels.tolist() == [0, 1] * 3
     some = images.sample(6)
     assert len(some) == len({*some.names}) == 6
     np.testing.assert_array_equal(some.labels, [0, 0, 0, 1, 1, 1])

@@ -1,7 +1,9 @@
 """Evaluate, predict, search, specialise and report: on held-out images only, within the limits, and safe to interrupt."""
 
+import importlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from onceforall.arch import Arch
 from onceforall.errors import ArchError, CheckpointError, DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.files import read_json, read_lines
 from onceforall.latency import Timing
-from onceforall.pipeline import Budget, Run, evaluate, front, predict, profile, report, search, specialise
+from onceforall.pipeline import Budget, Run, bundle, evaluate, front, predict, profile, report, search, specialise
 from onceforall.pipeline.search import Searcher
 from onceforall.readable import amount, rounded_up
 from tiny_run import SUBNETS
@@ -189,22 +191,69 @@ def test_caution_takes_off_errors(run_copy: Path) -> None:
         search(run_copy, Budget(), caution=-1)
 
 
-def test_few_images_tell_finalists_apart(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a large data set only some images; a measurement on fewer counts less. Networks that are too slow are not measured."""
-    run, few = Run.open(run_copy), 10
+def test_few_images_tell_finalists_apart(run_copy: Path) -> None:
+    """Of a large data set only some images; a measurement on fewer counts less, and what they have in common not at all."""
+    run, few = Run.open(run_copy), 4
     whole, part = (Searcher(run, "cpu", [Budget()], images=images) for images in (None, few))
     every = len(whole.splits.held_out)
     archs = [run.space.smallest(), run.space.largest()]
-    for one, other in zip(whole.measure(archs), part.measure(archs), strict=True):
+    several = part.measure(archs)
+    for one, other in zip(whole.measure(archs), several, strict=True):
         assert (one.accuracy.images, other.accuracy.images) == (every, few)
-        assert other.noise == pytest.approx(one.noise * (every / few) ** 0.5)
-        assert abs(other.expected_top1 - other.predicted_top1) <= abs(other.accuracy.top1 - other.predicted_top1)
-    slow = Searcher(run, "cpu", [Budget()])
-    timings = iter([Timing(9.0, 9.0, 9.0, 1), Timing(1.0, 1.0, 1.0, 1)])
-    monkeypatch.setattr(slow, "times", lambda archs: {arch: next(timings) for arch in archs})
-    found = slow.find(Budget(latency_ms=5.0), finalists=2, seed=0, on_step=lambda text: None)
-    assert [candidate.timing.ms for candidate in found] == [1.0]
-    assert list(slow.accuracies) == [found[0].arch]
+        assert (one.offset, other.noise) == (0.0, pytest.approx(one.noise * (every / few) ** 0.5))
+        sure, unsure = (replace(one, noise=noise).expected_top1 - one.predicted_top1 for noise in (0.01, 0.02))
+        assert 0 < unsure / sure < 1
+        assert replace(one, offset=0.1).expected_top1 < one.expected_top1
+    above = [c.accuracy.top1 - c.predicted_top1 for c in several]
+    assert several[0].offset == several[1].offset == pytest.approx(np.mean(above)), "a lucky sample favours no one"
+
+
+class Clock:
+    """Gives networks made-up latencies, in place of `Searcher.times`."""
+
+    def __init__(self, *ms: float) -> None:
+        self.ms = list(ms)
+
+    def __call__(self, archs: list[Arch]) -> dict[Arch, Timing]:
+        return {arch: Timing(ms, ms, ms, 1) for arch, ms in zip(archs, (self.ms.pop(0) for _ in archs), strict=True)}
+
+
+def test_slow_networks_are_not_measured(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not their accuracy; and what counts of a network that was timed twice is the last time."""
+    searcher, steps = Searcher(Run.open(run_copy), "cpu", [Budget()]), list[str]()
+
+    def found(limit: float, *ms: float) -> list[float]:
+        monkeypatch.setattr(searcher, "times", Clock(*ms))
+        budget = Budget(latency_ms=limit, params=1e9)
+        return [c.timing.ms for c in searcher.find(budget, finalists=2, seed=0, on_step=steps.append)]
+
+    assert found(5.0, 9.0, 1.0) == [1.0]
+    assert len(searcher.accuracies) == 1
+    assert "1 of them took longer than 5.00 ms when measured" in steps
+    assert sorted(found(5.0, 2.0, 6.0)) == [2.0], "the same two networks: the one that was fast is slow now"
+    with pytest.raises(InfeasibleError, match="no finalist kept 5 ms when measured, the fastest took 7 ms"):
+        found(5.0, 7.0, 8.0, 7.0, 8.0, 7.0, 8.0)
+
+
+def test_specialise_measures_few_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("specialise", "bundle"):
+        monkeypatch.setattr(importlib.import_module(f"onceforall.pipeline.{module}"), "FINALIST_IMAGES", 4)
+    searching, seen = importlib.import_module("onceforall.pipeline.search"), list[tuple[int, int]]()
+    together = searching.together
+
+    def noted(*parts: Any, held_out: Any, calibration: int) -> Any:
+        seen.append((len(held_out), calibration))
+        return together(*parts, held_out=held_out, calibration=calibration)
+
+    monkeypatch.setattr(searching, "together", noted)
+    (made,) = specialise(run_copy, [Budget()], finalists=1, export=["pytorch"])
+    assert read_json(run_copy / "specialised" / f"{made.folder.name}.json")["held_out_images"] == 4
+    bundle(run_copy, [Budget()], finalists=1)
+    assert seen == [(4, searching.FINALIST_CALIBRATION)] * 2
+    search(run_copy, Budget(), finalists=1)
+    every = Run.open(run_copy).info.images["held-out"]
+    assert seen[2:] == [(every, 2000)]
+    assert [r["held_out_images"] for r in read_lines(run_copy / "searches.jsonl")] == [4, 4, every]
 
 
 def test_front_is_measured(run_copy: Path) -> None:

@@ -12,7 +12,7 @@ from onceforall.cli import run as ofa
 from onceforall.errors import FileError, InfeasibleError, StoppedError, TrainingError, VerificationError
 from onceforall.export import load
 from onceforall.files import locked, read_json, read_lines
-from onceforall.pipeline import Budget, Run, specialise, status
+from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.choose import name_of
 from onceforall.pipeline.finetune import Finetuned, Finetuning, HeldOut
 from onceforall.pipeline.search import Searcher
@@ -53,7 +53,8 @@ def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
     assert tuned is not None
     assert tuned.taken
     assert tuned.after is not None
-    assert (tuned.before.top1, tuned.before.images) == (result.chosen.accuracy.top1, result.chosen.accuracy.images)
+    (before,) = evaluate(run_copy, arch=str(result.folder))
+    assert (tuned.before.top1, tuned.before.images) == (before.accuracy.top1, before.accuracy.images)
     assert tuned.held_out == tuned.after
     assert tuned.after.loss < tuned.before.loss
     run = Run.open(run_copy)

@@ -11,10 +11,12 @@ from typing import cast
 import typer
 
 from ..errors import OnceForAllError
+from ..memory import keep_freed_memory
 
 __all__ = ["main", "run"]
 
 INTERRUPTED = 130
+SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as others' programs run them, or stay for long
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
 # typer does not name click's base class of wrong command lines
@@ -25,6 +27,8 @@ def main() -> None:
     """Entry point of `ofa`. Of torchrun's processes only the first prints results."""
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
+    if not {*sys.argv[1:2]} & SHARING:
+        keep_freed_memory()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

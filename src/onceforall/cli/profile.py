@@ -71,3 +71,5 @@ def profile(
     ends = table.estimate([table.costs.segments.space.smallest(), table.costs.segments.space.largest()])
     print(f"{table.device.spec} on {table.processor}: {milliseconds(ends[0])} (smallest) to {milliseconds(ends[1])} (largest)")
     print(f"estimates: {table.errors}")
+    if table.measured is not None and table.measured.profiles > 1:
+        tell(f"the level of these times is the mean of the last {table.measured.profiles} profiles of this device")

@@ -8,7 +8,6 @@ from typing import Annotated, Any, cast
 import typer
 from typer.main import get_command
 
-from ..memory import keep_freed_memory
 from .accuracy import measure_accuracy
 from .bundle import bundle
 from .commands import demo, evaluate, predict, report, specialise, train
@@ -49,7 +48,6 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "measure": (measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
     "export-original": (export_original, "ofa export-original run --out ofa_net.pth"),
 }
-AS_ELSEWHERE = ("profile", "devices", "measure")  # they time runtimes as they run in other people's programs
 GROUPS = {"predictor": "Fit, compare, show or ask the accuracy predictor."}
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_help_option=False)
@@ -86,8 +84,6 @@ def _start(
 ) -> None:
     if context.invoked_subcommand is None:
         _help(context, True)
-    if context.invoked_subcommand not in AS_ELSEWHERE:
-        keep_freed_memory()
 
 
 def _what(name: str) -> str:

@@ -64,9 +64,10 @@ class Images:
         return Images(self.store, self.rows[indices], self.part, self.labels[indices])
 
     def sample(self, most: int) -> "Images":
-        """All of the images, or if they are more so many of them at even distances, so that classes in order keep their shares."""
+        """All of the images, or if they are more so many of them, of each class its share, in order."""
         n = len(self)
-        return self if n <= most else self.subset(np.arange(most) * n // most)
+        by_class = np.argsort(self.labels, kind="stable")
+        return self if n <= most else self.subset(np.sort(by_class[np.arange(most) * n // most]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from ..readable import duration
 from ..space import Space
 from .design import QUICK, Design, Effort, key_of
 from .device import Device
+from .level import settled_level
 from .meters import meter_of
 from .networks import middle
 from .table import LatencyTable, Measured, space_hash
@@ -53,6 +56,7 @@ def profile_space(
     quick: bool = False,
     effort: Effort | None = None,
     again: bool = False,
+    levels: Path | None = None,
     on_progress: Progress | None = None,
 ) -> LatencyTable:
     """The latency table of a space on a device.
@@ -66,6 +70,8 @@ def profile_space(
         quick: less of everything, for a first impression: some 20 s for networks of 0.2 ms instead of minutes.
         effort: in place of `quick`, how much exactly.
         again: forget the measurements in the folder, once the device answers.
+        levels: file that keeps how fast devices were in their profiles; a table then has the mean level of this device's last
+            ones, see `level.py`. None, or without a folder: this profile stands alone.
         on_progress: called with measurements done, measurements needed, and what is being measured with about how long it takes.
 
     Raises:
@@ -87,9 +93,10 @@ def profile_space(
     else:
         log.plan(design.pieces, design.first)
         log.report("networks")
-    costs, errors = design.fit(pieces, first, more)
     (anchor_ms,) = log.times([log.anchor])
-    measured = Measured(device, log.meter.version, log.baseline_ms, anchor_ms, errors)
+    level_ms, profiles = (anchor_ms, 1) if levels is None else log.settled(levels, anchor_ms)
+    costs, errors = design.fit(*([ms * level_ms / anchor_ms for ms in part] for part in (pieces, first, more)))
+    measured = Measured(device, log.meter.version, log.baseline_ms, level_ms, errors, profiles)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
 
 
@@ -119,7 +126,8 @@ class _Log:
             return
         what = {"format": "onceforall.profile/3", "space_hash": space_hash(space, num_classes), "device": device.spec}
         machine = {"processor": self.meter.processor, "version": self.meter.version}
-        head = folder / "profile.json"
+        self.same, self.head = {"device": device.spec, **machine}, folder / "profile.json"
+        head = self.head
         if again:
             for path in (self.path, head):
                 path.unlink(missing_ok=True)
@@ -128,7 +136,7 @@ class _Log:
             for r in filter(_is_measurement, read_lines(self.path)):
                 self._add(r["key"], r["group"], r["ms"])
         else:
-            write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms})
+            write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms, "profile": uuid4().hex})
 
     def plan(self, pieces: Sequence[Plan], networks: Sequence[Plan]) -> None:
         """What is needed in all. A network takes longer than a segment alone: it has more of them."""
@@ -166,6 +174,15 @@ class _Log:
         own, groups = np.array([keys[key] for key, _, _ in self.records]), np.array([group for _, group, _ in self.records])
         found = np.exp(_levelled(own, np.unique(groups, return_inverse=True)[1], np.log([ms for _, _, ms in self.records])))
         return [float(found[keys[key_of(plan)]]) for plan in plans]
+
+    def settled(self, levels: Path, ms: float) -> tuple[float, int]:
+        """The anchor's time over the last profiles of this device, and how many; this one's alone where that cannot be kept."""
+        profile = None if self.path is None else read_json(self.head).get("profile")
+        if not isinstance(profile, str):  # begun by an older version
+            return ms, 1
+        with suppress(FileError):  # a full disk, or none to write to
+            return settled_level(levels, {**self.same, "anchor": key_of(self.anchor)}, profile, ms)
+        return ms, 1
 
     def report(self, what: str) -> None:
         """Tell how far it is."""

@@ -93,6 +93,7 @@ class Measured:
         baseline_ms: what the reference kernel took.
         anchor_ms: what the network took that every group of networks was compared with.
         errors: on networks not used to make the table.
+        profiles: of this device whose mean is the table's level; see `level.py`.
     """
 
     device: Device
@@ -100,6 +101,7 @@ class Measured:
     baseline_ms: float
     anchor_ms: float
     errors: LatencyErrors
+    profiles: int = 1
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ class LatencyTable:
             if data["device"] is not None:
                 errors = LatencyErrors(*(tuple(map(float, data["errors"][key])) for key in ("predicted", "measured")))
                 baseline_ms, anchor_ms = float(data["baseline_ms"]), float(data["anchor_ms"])
-                measured = Measured(Device(**data["device"]), str(data["version"]), baseline_ms, anchor_ms, errors)
+                made = (Device(**data["device"]), str(data["version"]), baseline_ms, anchor_ms, errors)
+                measured = Measured(*made, int(data.get("profiles", 1)))
             table = cls(CostTable(segments, values), num_classes, str(data["processor"]), measured, missing)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: a damaged latency table ({error!r}): make it anew with ofa profile") from None

@@ -20,6 +20,7 @@ from ..costs import macs_table, segment_table
 from ..data import Images, Splits
 from ..errors import DataError, TrainingError
 from ..files import locked, make_folder
+from ..memory import keep_freed_memory
 from ..supernet import Supernet
 from ..train import World
 from .cluster import joined_cluster
@@ -145,6 +146,7 @@ def _by_worker(task: tuple[Path, str, str, list[Arch]]) -> list[AccuracyRow]:
 @lru_cache(maxsize=1)
 def _opened(folder: Path, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
     """Of a worker, once for all of its tasks."""
+    keep_freed_memory()
     run = Run.open(folder)
     if run.weights_hash() != weights:
         raise DataError(f"{folder}: a worker of the cluster sees other weights there: the folder must be the same on all machines")

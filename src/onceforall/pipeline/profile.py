@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from ..data.cache import default_cache
 from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_results, list_devices, profile_space
@@ -13,6 +14,7 @@ from ..latency.runtimes import RUNTIMES
 from ..space import Space
 from .run import Run
 
+LEVELS = "levels.jsonl"  # of devices, beside the decoded images
 CLASSES = 1000  # of a space without a run: ImageNet's
 
 __all__ = ["imported", "kit", "latency_table", "latency_tables", "profile", "profiled"]
@@ -59,7 +61,15 @@ def profile(
     effort = replace(QUICK if quick else Effort(), target=target)
     with _own(_place(source, out, chosen)) as place:
         table = profile_space(
-            space, num_classes, chosen, folder=place, seed=seed, effort=effort, again=again, on_progress=on_progress
+            space,
+            num_classes,
+            chosen,
+            folder=place,
+            seed=seed,
+            effort=effort,
+            again=again,
+            levels=default_cache() / LEVELS,
+            on_progress=on_progress,
         )
         table.save(place / "table.json")
     return table

@@ -183,12 +183,15 @@ def predictor_doubts(run: Run, seed: int) -> list[str]:
 
 
 def _found(run: Run) -> dict[tuple[Arch, str], tuple[str, float, float]]:
-    """What searches measured of a network on a device: name, ms, held-out top-1."""
-    found = dict[tuple[Arch, str], tuple[str, float, float]]()
+    """What searches measured of a network on a device: name, ms, held-out top-1. Of the most images, if it was measured again."""
+    found, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
+    every = run.info.images.get("held-out", 0)
     with whole(run.folder / "searches.jsonl"):
         for r in read_lines(run.folder / "searches.jsonl"):
-            name = f"finalist for {Budget(**r['budget'])}"
-            found[Arch.from_json(r["arch"]), str(r["device"])] = (name, float(r["measured_ms"]), float(r["held_out_top1"]))
+            key, of = (Arch.from_json(r["arch"]), str(r["device"])), int(r.get("held_out_images", every))
+            if of >= images.get(key, 0):
+                name = f"finalist for {Budget(**r['budget'])}"
+                found[key], images[key] = (name, float(r["measured_ms"]), float(r["held_out_top1"])), of
     path = run.folder / "front.json"
     with whole(path):
         front = read_json(path) if path.exists() else {"points": []}

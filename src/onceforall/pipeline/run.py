@@ -61,8 +61,8 @@ BEGINNINGS = frozenset(
 )  # written before run.json
 NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 CALIBRATION_IMAGES = 2000  # as in the paper
-CALIBRATION_BATCH = 50  # 125 took 1.1 to 1.6 times as long: docs/results/export.md
-EVALUATION_BATCH = 32  # larger ones leave a processor's cache: benchmarks/specialise.py
+CALIBRATION_BATCH = 125
+EVALUATION_BATCH = 32  # larger ones gain nothing on a processor, and take more memory: benchmarks/specialise.py
 EVALUATION_BATCH_GPU = 256
 
 

@@ -30,7 +30,7 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 CAUTION = 1.0
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
-FINALIST_IMAGES = 1000  # held-out images that tell finalists of `ofa specialise` apart, whatever the size of the data set
+FINALIST_IMAGES = 1000  # held-out images that tell finalists of `ofa specialise` apart, of however many
 FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
 
 
@@ -69,6 +69,7 @@ class Candidate:
     accuracy: AccuracyRow
     timing: Timing
     noise: float = 0.0  # standard deviation of a measurement between networks, where it is known; less than the binomial one
+    offset: float = 0.0  # by how much the images that were measured on are easier for all networks, where they are few
 
     @property
     def expected_top1(self) -> float:
@@ -77,7 +78,7 @@ class Candidate:
         binomial = max(top1 * (1 - top1), 1 / images) / images  # variance of a share counted on so many images
         chance = self.noise**2 or binomial
         weight = self.predicted_std**2 / (self.predicted_std**2 + chance)
-        return weight * top1 + (1 - weight) * self.predicted_top1
+        return weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1
 
 
 def search(
@@ -160,7 +161,7 @@ class Searcher:
         self.device = Device.parse(device)
         limited = any(budget.latency_ms is not None for budget in budgets) or self.device.imported
         self.table = latency_table(self.run, device) if limited or profiled(self.run, device) else None
-        self.measured: dict[Arch, Candidate] = {}
+        self.timings: dict[Arch, Timing] = {}
 
     def limits(self, budget: Budget) -> dict[str, tuple[Any, float]]:
         """The budget as limits of a search."""
@@ -197,12 +198,12 @@ class Searcher:
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             timings = self.times([finalist.arch for finalist in found.top(finalists)])
-            fast = {arch: timing for arch, timing in timings.items() if timing.ms <= (budget.latency_ms or math.inf)}
-            if over := len(timings) - len(fast):
+            self.timings |= timings
+            if over := sum(timing.ms > (budget.latency_ms or math.inf) for timing in timings.values()):
                 on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
-            self.measured |= {candidate.arch: candidate for candidate in self._candidates(fast)}
-            if kept := self._within(budget, limits):
-                return self._ranked(budget, kept)
+            known = [arch for arch in self.timings if arch in timings or arch in self.accuracies]
+            if kept := self._within(budget, limits, known):
+                return self._ranked(budget, self._candidates({arch: self.timings[arch] for arch in kept}))
             assert budget.latency_ms is not None
             assert aim is not None  # without a latency limit every finalist is kept
             fastest = min(timing.ms for timing in timings.values())
@@ -212,14 +213,13 @@ class Searcher:
             "the machine is quiet, ofa profile --again"
         )
 
-    def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]]) -> list[Candidate]:
-        """What was measured so far and keeps the budget, latency as measured."""
-        known = list(self.measured.values())
-        keeps = np.array([budget.latency_ms is None or c.timing.ms <= budget.latency_ms for c in known])
+    def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
+        """Those that keep the budget, latency as measured last."""
+        keeps = np.array([self.timings[arch].ms <= (budget.latency_ms or math.inf) for arch in archs])
         for name, (estimate, most) in limits.items():
             if name != "latency_ms":
-                keeps &= estimate([c.arch for c in known]) <= most * (1 + 1e-9)  # as the search, which allows for rounding
-        return [candidate for candidate, keep in zip(known, keeps, strict=True) if keep]
+                keeps &= estimate(archs) <= most * (1 + 1e-9)  # as the search, which allows for rounding
+        return [arch for arch, keep in zip(archs, keeps, strict=True) if keep]
 
     def _ranked(self, budget: Budget, candidates: list[Candidate]) -> list[Candidate]:
         """By accuracy, best first; written to searches.jsonl."""
@@ -235,8 +235,6 @@ class Searcher:
     def _candidates(self, timings: Mapping[Arch, Timing]) -> list[Candidate]:
         """Accuracies are measured where they are not known; what networks begin with alike is computed once."""
         archs = list(timings)
-        if not archs:
-            return []
         if new := [arch for arch in archs if arch not in self.accuracies]:
             held_out = self.splits.held_out.sample(self.images)
             rows = together(self.run, self.supernet, self.splits, new, held_out=held_out, calibration=self.calibration)
@@ -244,24 +242,26 @@ class Searcher:
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
         mean, std = self.predictor.predict_with_error(genes, measured=False)
+        above = np.mean([self.accuracies[arch].top1 for arch in archs] - mean)
+        offset = float(above) if self.images < len(self.splits.held_out) else 0.0
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
-            Candidate(arch, *numbers, self.accuracies[arch], timings[arch], self.noise)
+            Candidate(arch, *numbers, self.accuracies[arch], timings[arch], self.noise, offset)
             for arch, numbers in zip(archs, predicted, strict=True)
         ]
 
-    def times(self, archs: Sequence[Arch], **effort: Any) -> dict[Arch, Timing]:
-        """Latencies of different networks, timed in turns; `effort` is that of `measure_networks`."""
+    def times(self, archs: Sequence[Arch]) -> dict[Arch, Timing]:
+        """Latencies of different networks, timed in turns."""
         if self.device.imported and self.table is not None:
             found = [self._estimated(ms) for ms in self.table.estimate(archs).tolist()]
         else:
             plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
-            found = measure_networks([(plan, stand_in(plan)) for plan in plans], self.device, anchor=self.anchor, **effort)
+            found = measure_networks([(plan, stand_in(plan)) for plan in plans], self.device, anchor=self.anchor)
         return dict(zip(archs, found, strict=True))
 
     def time(self, arch: Arch) -> Timing:
         """Latency of one network, alone."""
-        return self.times([arch], rounds=80)[arch]
+        return self.times([arch])[arch]
 
     def _estimated(self, ms: float) -> Timing:
         """In place of a time where nothing can be measured: the estimate, and how far off nine tenths of the estimates are."""
