@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -14,6 +15,7 @@ from small_spaces import SMALL, SPACES
 os.environ["OMP_NUM_THREADS"] = "1"  # test processes share few cores; set before torch is loaded
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onceforall-tests-")  # decoded images, not among the user's own
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, also by what tests start
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
