@@ -60,8 +60,9 @@ def to_onnx(
         producer_name="onceforall",
     )
     onnx.helper.set_model_props(model, dict(metadata or {}))
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    content = bytes(model.SerializeToString())
+    onnx.checker.check_model(content, full_check=True)  # given the model, it would serialise it once more
+    return content
 
 
 class _Graph:
