@@ -50,8 +50,8 @@ def profile(space: onceforall.Space, device: Device, effort: Effort, seed: int, 
     with tempfile.TemporaryDirectory() as temporary:
         started = time.perf_counter()
         table = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort)
-        kept = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort, levels=levels)
         seconds = time.perf_counter() - started
+        kept = profile_space(space, CLASSES, device, folder=Path(temporary), seed=seed, effort=effort, levels=levels)
         measured: dict[str, list[float]] = {}
         for record in read_lines(Path(temporary) / "measurements.jsonl"):
             measured.setdefault(str(record["key"]), []).append(float(record["ms"]))

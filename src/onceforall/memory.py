@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Let the C library of Linux keep what is freed for what comes next; elsewhere do nothing. Whether it was told.
 
     Activations are freed layer by layer. glibc gives large ones back to the system at once, which then has to clear new pages
-    for the next layer: that took 45 % of the time of evaluating networks (benchmarks/specialise.py). The price: this
+    for the next layer: that took 45 % of the time of evaluating networks (docs/results/export.md). The price: this
     process never shrinks. So it is for programs of which it is the only purpose, such as `ofa train`.
     """
     if sys.platform != "linux":

@@ -40,4 +40,4 @@ def settled_level(path: Path, device: Mapping[str, str], profile: str, ms: float
     times = [r["ms"] for r in records if isinstance(r.get("ms"), float)]
     alike = [before for before in times if abs(before / ms - 1) <= ALIKE][-PROFILES + 1 :]
     alike.append(ms)
-    return math.exp(math.fsum(map(math.log, alike)) / len(alike)), len(alike)
+    return ms * math.exp(math.fsum(math.log(one / ms) for one in alike) / len(alike)), len(alike)  # exactly ms where it is alone

@@ -179,7 +179,7 @@ def _warm_up(function: Callable[[], object], clock: Clock) -> float:
         again = _burst(function, 3, clock)
         since = 0 if again < 0.98 * best else since + 1
         best = min(best, again)
-        if since == 2:  # a third one took 5 % of a profile, and the estimate is a quantile over rounds
+        if since == 2:  # the estimate is a quantile over rounds: a third one would only take time
             break
     return best
 

@@ -95,7 +95,8 @@ def profile_space(
         log.report("networks")
     (anchor_ms,) = log.times([log.anchor])
     level_ms, profiles = (anchor_ms, 1) if levels is None else log.settled(levels, anchor_ms)
-    costs, errors = design.fit(*([ms * level_ms / anchor_ms for ms in part] for part in (pieces, first, more)))
+    factor = level_ms / anchor_ms
+    costs, errors = design.fit(*([factor * ms for ms in part] for part in (pieces, first, more)))
     measured = Measured(device, log.meter.version, log.baseline_ms, level_ms, errors, profiles)
     return LatencyTable(costs, num_classes, log.meter.processor, measured)
 
@@ -127,16 +128,15 @@ class _Log:
         what = {"format": "onceforall.profile/3", "space_hash": space_hash(space, num_classes), "device": device.spec}
         machine = {"processor": self.meter.processor, "version": self.meter.version}
         self.same, self.head = {"device": device.spec, **machine}, folder / "profile.json"
-        head = self.head
         if again:
-            for path in (self.path, head):
+            for path in (self.path, self.head):
                 path.unlink(missing_ok=True)
-        if head.exists():
-            self.baseline_ms = _baseline_before(head, what, machine)
+        if self.head.exists():
+            self.baseline_ms = _baseline_before(self.head, what, machine)
             for r in filter(_is_measurement, read_lines(self.path)):
                 self._add(r["key"], r["group"], r["ms"])
         else:
-            write_json(head, {**what, **machine, "baseline_ms": self.baseline_ms, "profile": uuid4().hex})
+            write_json(self.head, {**what, **machine, "baseline_ms": self.baseline_ms, "profile": uuid4().hex})
 
     def plan(self, pieces: Sequence[Plan], networks: Sequence[Plan]) -> None:
         """What is needed in all. A network takes longer than a segment alone: it has more of them."""
