@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 from .errors import DeviceError, MissingExtraError
@@ -55,14 +55,40 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Warnings, log messages and progress bars of other packages do not reach the user; errors do."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    """Warnings, log messages and progress bars of other packages do not reach the user; errors do.
+
+    Of several threads that are inside at once, the first to come silences them, and the last to go lets them speak again.
+    """
+    _HUSHED.come()
     try:
-        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
-            yield
+        yield
     finally:
-        logging.disable(before)
+        _HUSHED.go()
+
+
+class _Hushed:
+    """How many are inside `quiet`, and what is to be put back after them."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
+
+    def come(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before.callback(logging.disable, logging.root.manager.disable)
+                logging.disable(logging.WARNING)
+                self._before.enter_context(warnings.catch_warnings(action="ignore"))
+                self._before.enter_context(redirect_stdout(io.StringIO()))
+
+    def go(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
+_HUSHED = _Hushed()
 
 
 @contextmanager

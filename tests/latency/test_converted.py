@@ -1,10 +1,9 @@
 """What is converted once is kept, for the same plan, batch size and values only."""
 
 import pytest
-import torch
 from runtime_contract import small_plan
 
-from onceforall.latency import stand_in
+from onceforall.latency.networks import made_up
 from onceforall.latency.runtimes.converted import Converted
 
 PLAN = small_plan()
@@ -23,32 +22,30 @@ class Counting:
 
 def test_the_same_network_is_converted_once() -> None:
     converted, convert = Converted(), Counting()
-    first = converted.get(PLAN, stand_in(PLAN), 1, convert)
-    assert converted.get(small_plan(), stand_in(PLAN).eval(), 1, convert) == first
+    first = converted.get(PLAN, made_up(PLAN), 1, convert)
+    assert converted.get(small_plan(), made_up(PLAN), 1, convert) == first
     assert convert.made == 1
 
 
 @pytest.mark.parametrize("change", ["plan", "batch", "weight", "statistics"])
 def test_another_network_is_converted_anew(change: str) -> None:
     converted, convert = Converted(), Counting()
-    first = converted.get(PLAN, stand_in(PLAN), 1, convert)
-    plan, network, batch = PLAN, stand_in(PLAN), 1
+    first = converted.get(PLAN, made_up(PLAN), 1, convert)
+    plan, weights, batch = PLAN, made_up(PLAN), 1
     if change == "plan":
         plan = PLAN.piece("head")
     elif change == "batch":
         batch = 2
     else:
-        state = network.state_dict()
-        name = next(name for name in state if name.endswith("weight" if change == "weight" else "running_mean"))
-        with torch.no_grad():
-            state[name][0] += 1
-    assert converted.get(plan, network, batch, convert) != first
+        name = next(name for name in weights if name.endswith("weight" if change == "weight" else "running_mean"))
+        weights[name][0] += 1
+    assert converted.get(plan, weights, batch, convert) != first
     assert convert.made == 2
 
 
 def test_the_models_used_last_are_kept() -> None:
     converted, convert = Converted(most_bytes=20), Counting()
-    networks = [stand_in(PLAN, seed) for seed in range(3)]
+    networks = [made_up(PLAN, seed) for seed in range(3)]
     for i in (0, 1, 0, 2):  # the third takes the place of the second
         converted.get(PLAN, networks[i], 1, convert)
     assert convert.made == 3

@@ -14,7 +14,7 @@ from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime
 import onceforall
 from onceforall.errors import DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, measure_networks, stand_in
-from onceforall.latency.networks import ready
+from onceforall.latency.networks import made_up, ready
 from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
 from onceforall.latency.runtimes.common import import_package
 from onceforall.latency.runtimes.cuda import GpuReference
@@ -44,10 +44,9 @@ def test_contract(name: str, batch: int, capfd: pytest.CaptureFixture[str]) -> N
         pytest.skip("takes seconds to load")
     plan, network, _, images, expected = trained()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    network.train()
     capfd.readouterr()
     process = _process()
-    function = runtime.load(plan, network, threads=1, batch=batch)
+    function = runtime.load(plan, network.state_dict(), threads=1, batch=batch)
 
     given = images[:32].copy()
     groups = [given[i : i + batch] for i in range(0, len(given), batch)]
@@ -61,8 +60,6 @@ def test_contract(name: str, batch: int, capfd: pytest.CaptureFixture[str]) -> N
 
     assert _process() == process
     assert capfd.readouterr() == ("", "")  # libraries in C++ write there
-    assert network.training
-    network.eval()
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
@@ -72,7 +69,7 @@ def test_contract(name: str, batch: int, capfd: pytest.CaptureFixture[str]) -> N
 def test_computes_with_the_threads_asked_for(name: str, threads: int) -> None:
     runtime = runtime_here(name)
     plan = heavy_plan()
-    function = runtime.load(plan, stand_in(plan), threads=threads, batch=16)
+    function = runtime.load(plan, made_up(plan), threads=threads, batch=16)
     assert busy_threads(function, np.ones((16, *plan.input_shape), np.float32), threads) == threads
 
 
@@ -87,7 +84,7 @@ def test_pieces_run_alone(name: str) -> None:
     for segment in PLAN.segments:
         piece = PLAN.piece(segment.name)
         images = np.ones((1, *piece.input_shape), np.float32)
-        actual = runtime.load(piece, stand_in(piece), threads=1, batch=1)(images)
+        actual = runtime.load(piece, made_up(piece), threads=1, batch=1)(images)
         assert actual.shape == (1, *piece.output_shape)
         assert np.isfinite(actual).all()
 
@@ -96,7 +93,7 @@ def test_pieces_run_alone(name: str) -> None:
 def test_network_of_another_plan_is_refused_in_one_line(name: str) -> None:
     runtime = runtime_here(name)
     with pytest.raises(OnceForAllError) as caught:
-        runtime.load(PLAN.piece("stages.1.0"), stand_in(small_plan()), threads=1, batch=1)
+        runtime.load(PLAN.piece("stages.1.0"), made_up(small_plan()), threads=1, batch=1)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) > 30
 
@@ -118,9 +115,9 @@ def test_more_threads_than_processors_are_refused() -> None:
 def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
     runtime = runtime_here("executorch")
     piece = small_plan().piece("head")
-    first = runtime.load(piece, stand_in(piece), threads=1, batch=1)
+    first = runtime.load(piece, made_up(piece), threads=1, batch=1)
     with pytest.raises(DeviceError, match=r"threads is 2, and ExecuTorch has networks loaded that use 1: .* release those first"):
-        runtime.load(piece, stand_in(piece), threads=2, batch=1)
+        runtime.load(piece, made_up(piece), threads=2, batch=1)
     assert np.isfinite(first(np.ones((1, *piece.input_shape), np.float32))).all()
 
 
@@ -156,7 +153,7 @@ def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
 def test_images_of_another_shape_to_quantise_with(name: str) -> None:
     runtime = calibrated(runtime_here(name), np.ones((4, 1, 5, 5), np.float32))
     with pytest.raises(DeviceError, match=r"^(ONNX Runtime|nncf) cannot quantise the model: .*$"):
-        runtime.load(small_plan(), trained().network, threads=1, batch=1)
+        runtime.load(small_plan(), trained().network.state_dict(), threads=1, batch=1)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +173,7 @@ def test_missing_packages_name_the_extra(name: str, package: str, extra: str, mo
     with pytest.raises(MissingExtraError, match=message):
         RUNTIMES[name].hardware()
     with pytest.raises(MissingExtraError, match=message):
-        RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=1, batch=1)
+        RUNTIMES[name].load(PLAN, made_up(PLAN), threads=1, batch=1)
 
 
 def test_a_package_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,16 +188,16 @@ def test_a_package_that_does_not_load(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_aotinductor_without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(DeviceError, match="needs a C\\+\\+ compiler and there is no 'no-such-compiler': install one"):
-        RUNTIMES["aotinductor"].load(PLAN, stand_in(PLAN), threads=1, batch=1)
+        RUNTIMES["aotinductor"].load(PLAN, made_up(PLAN), threads=1, batch=1)
 
 
 @pytest.mark.parametrize(("name", "message"), [("cuda", "needs an NVIDIA GPU with its driver"), ("tensorrt", "NVIDIA GPU")])
 def test_gpus(name: str, message: str) -> None:
     with pytest.raises(DeviceError, match="threads is 2, and one thread launches work on a GPU"):
-        RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=2, batch=1)
+        RUNTIMES[name].load(PLAN, made_up(PLAN), threads=2, batch=1)
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match=message) as caught:
-            RUNTIMES[name].load(PLAN, stand_in(PLAN), threads=1, batch=1)
+            RUNTIMES[name].load(PLAN, made_up(PLAN), threads=1, batch=1)
         assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,7 @@ from ..readable import amount, milliseconds
 from ..space import Space
 from .design import Design, Effort, key_of
 from .device import Device
-from .networks import stand_in
+from .networks import made_up
 from .table import LatencyTable, Measured, space_hash
 
 __all__ = ["export_kit", "import_results"]
@@ -81,7 +81,7 @@ def export_kit(
     for done, (name, plan) in enumerate(plans.items()):
         on_progress(done, len(plans), "models")
         if not (folder / name).exists():
-            write_bytes(folder / name, to_onnx(plan, stand_in(plan), batch=1))
+            write_bytes(folder / name, to_onnx(plan, made_up(plan), batch=1))
     if not (folder / RESULTS).exists():
         write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
     on_progress(len(plans), len(plans), "models")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from torch import fx
+from torch import nn
 
 from ..errors import DeviceError
 from ..nn.quantise import read_openvino
@@ -13,10 +13,10 @@ from ..plan import Plan
 from .device import Device, list_devices
 from .host import Host
 from .measure import Reference, Timing, least_disturbed_ms, measure
-from .networks import ready, stand_in
+from .networks import all_ready
 from .remote import Model, RemoteMeter
 from .runtimes import RUNTIMES
-from .runtimes.common import OnHost
+from .runtimes.common import OnHost, Weights
 from .runtimes.cuda import GpuReference
 from .runtimes.onnxruntime import load_model
 from .runtimes.openvino import compile_model
@@ -64,7 +64,7 @@ class LocalMeter:
         self.baseline_ms = least_disturbed_ms(self._reference)
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        return measure([ready(plan, stand_in(plan), self._device) for plan in plans], reference=self._reference, **arguments)
+        return measure(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
 
 
 def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> Meter:
@@ -85,7 +85,7 @@ def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None)
 
 
 def measure_networks(
-    networks: Sequence[tuple[Plan, fx.GraphModule]],
+    networks: Sequence[tuple[Plan, nn.Module | Weights | None]],
     device: Device,
     *,
     rounds: int = 40,
@@ -95,7 +95,7 @@ def measure_networks(
     """Latency of whole networks, timed in turns; on another machine with made-up weights.
 
     Args:
-        networks: plans with their networks (`stand_in` serves when weights do not matter).
+        networks: plans with their networks or state dicts; None stands for made-up weights, on which latency does not depend.
         device: to measure on.
         rounds: see `measure`, as for limit.
         anchor: a `LatencyTable.anchor`, for times that compare with its estimates: it is timed too.
@@ -105,12 +105,11 @@ def measure_networks(
         MissingExtraError: the runtime's package is not installed.
     """
     arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit}
-    networks = list(networks) if anchor is None else [*networks, (anchor[0], stand_in(anchor[0]))]
+    networks = list(networks) if anchor is None else [*networks, (anchor[0], None)]
     if device.host is not None:
         timings = meter_of(device).time([plan for plan, _ in networks], **arguments)
     else:
-        functions = [ready(plan, network, device) for plan, network in networks]
-        timings = measure(functions, reference=_reference(device), **arguments)
+        timings = measure(all_ready(networks, device), reference=_reference(device), **arguments)
     return timings if anchor is None else _scaled(timings, anchor[1])
 
 
@@ -136,7 +135,7 @@ def measure_onnx(
     else:
         images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
         functions: list[Callable[[], object]] = [load_onnx(model, device).bind(images)]
-        functions += [] if anchor is None else [ready(anchor[0], stand_in(anchor[0]), device)]
+        functions += [] if anchor is None else all_ready([(anchor[0], None)], device)
         timings = measure(functions, rounds=rounds, max_rounds=4 * rounds)
     return (timings if anchor is None else _scaled(timings, anchor[1]))[0]
 

@@ -1,22 +1,25 @@
 """Networks with made-up weights, and networks ready to be timed on this machine."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 
 from ..arch import Arch, Block, Stage
 from ..errors import DeviceError, StatisticsError
-from ..nn.static import build
+from ..nn.shared import network_on, own_shapes
 from ..plan import Plan
 from ..space import Space
 from .device import Device
 from .runtimes import RUNTIMES
+from .runtimes.common import Weights
 
-__all__ = ["middle", "ready", "stand_in"]
+__all__ = ["all_ready", "made_up", "middle", "ready", "stand_in"]
 
+COMPILED = ("openvino",)  # loaded in several threads at once: for most of the time of loading, these let other threads go on
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
 
 
@@ -29,42 +32,58 @@ def middle(space: Space) -> Arch:
     return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 
 
-def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
-    """A network of the plan with random weights and statistics, in eval mode. Latency does not depend on their values, except
-    for denormal numbers, which these avoid."""
-    with torch.device("meta"):  # leaves out the initialisation that is overwritten here
-        network = build(plan)
-    network.to_empty(device="cpu")
+def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
+    """Random weights and statistics of a plan's network, by the names of its state dict. Latency does not depend on their values,
+    except for denormal numbers, which these avoid."""
     generator = torch.Generator().manual_seed(seed)
     pool = torch.empty(POOL).uniform_(-1, 1, generator=generator).numpy()
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if value.ndim > 1:  # drawn anew, they would take a quarter of the time of making a network
-                bound = (6 / value[0].numel()) ** 0.5
-                torch.mul(torch.from_numpy(np.resize(pool, value.shape)), bound, out=value)
-            elif name.endswith("num_batches_tracked"):
-                value.fill_(1)
-            elif name.endswith("running_mean") or name.endswith("bias"):
-                value.uniform_(-0.1, 0.1, generator=generator)
-            else:
-                value.uniform_(0.8, 1.2, generator=generator)
-    return network.eval()
+    weights, statistics = own_shapes(plan)
+    found = {}
+    for name, shape in (weights | statistics).items():
+        if len(shape) > 1:  # drawn anew, they would take a quarter of the time of loading a network
+            bound = (6 / np.prod(shape[1:])) ** 0.5
+            found[name] = torch.from_numpy(np.resize(pool, shape)) * bound
+        elif name.endswith("running_mean") or name.endswith("bias"):
+            found[name] = torch.empty(shape).uniform_(-0.1, 0.1, generator=generator)
+        else:
+            found[name] = torch.empty(shape).uniform_(0.8, 1.2, generator=generator)
+    return found
 
 
-def ready(plan: Plan, network: fx.GraphModule, device: Device) -> Callable[[], object]:
-    """The network on the device, as a function of no arguments that computes it for a fixed random input.
+def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
+    """A network of the plan with made-up weights and statistics, in eval mode, where only time matters."""
+    return network_on(plan, made_up(plan, seed), {})
+
+
+def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[[], object]:
+    """The network, or that of a state dict, on the device, as a function of no arguments that computes it for a fixed random input.
 
     Raises:
         DeviceError: more threads than this machine has, or than the runtime can use.
         MissingExtraError: the runtime's package is not installed.
         StatisticsError: BatchNorm statistics that are not finite.
+        CheckpointError: weights that are not those of a network of the plan.
     """
-    for name, value in network.named_buffers():
-        if not value.isfinite().all():
+    weights = network.state_dict() if isinstance(network, nn.Module) else network
+    for name, value in weights.items():
+        if "running_" in name and not value.isfinite().all():
             raise StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
     have = os.cpu_count() or 1
     if device.threads > have:
         raise DeviceError(f"threads is {device.threads}, this machine has {have} processors: ask for at most {have} threads")
-    function = RUNTIMES[device.runtime].load(plan, network, threads=device.threads, batch=device.batch)
+    function = RUNTIMES[device.runtime].load(plan, weights, threads=device.threads, batch=device.batch)
     images = np.random.default_rng(0).standard_normal((device.batch, *plan.input_shape), np.float32)
     return function.bind(images)
+
+
+def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], device: Device) -> list[Callable[[], object]]:
+    """As `ready`, for several; None stands for made-up weights."""
+
+    def one(network: tuple[Plan, nn.Module | Weights | None]) -> Callable[[], object]:
+        plan, weights = network
+        return ready(plan, made_up(plan) if weights is None else weights, device)
+
+    if device.runtime not in COMPILED:
+        return [one(network) for network in networks]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(one, networks))

@@ -42,6 +42,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
 SWEEPS = 100
+PATIENCE_S = 4.0  # for narrow intervals of a group of networks: another pass tells more than more rounds of the same
 USUAL = 0.02  # relative difference between two measurements of a network
 GROUP_BYTES = 400_000_000  # of weights held at once: networks timed in turns share what disturbs the machine
 
@@ -147,15 +148,16 @@ class _Log:
     def measure(self, plans: Sequence[Plan], what: str, passes: int, rounds: int, limit: float) -> None:
         """Time plans in groups, in turns, each plan so many times in another group."""
         self.report(what)
+        arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 2 * rounds, "limit": limit, "baseline_ms": self.baseline_ms}
+        if passes > 1:
+            arguments["patience_s"] = PATIENCE_S
         for number in range(passes):
             order = np.random.default_rng(number).permutation(len(plans))
             missing = {key_of(plans[i]): plans[i] for i in order}
             missing = {key: plan for key, plan in missing.items() if self.done[key] <= number}
             while missing:
                 group, started = _group(missing), time.monotonic()
-                timings = self.meter.time(
-                    [*group.values(), self.anchor], rounds=rounds, max_rounds=2 * rounds, limit=limit, baseline_ms=self.baseline_ms
-                )
+                timings = self.meter.time([*group.values(), self.anchor], **arguments)
                 where = 1 + max((group for _, group, _ in self.records), default=0)
                 for key, timing in zip([*group, key_of(self.anchor)], timings, strict=True):
                     self._add(key, where, timing.ms)

@@ -15,7 +15,7 @@ from ..costs import CostTable, flash_table, macs_table, memory_table, params_tab
 from ..errors import DataError, InfeasibleError
 from ..files import append_line
 from ..genes import Genes
-from ..latency import Device, LatencyTable, Timing, list_devices, measure_networks, stand_in
+from ..latency import Device, LatencyTable, Timing, list_devices, measure_networks
 from ..plan import Plan
 from ..readable import amount, milliseconds, quantity
 from ..search import maximise
@@ -256,7 +256,7 @@ class Searcher:
             found = [self._estimated(ms) for ms in self.table.estimate(archs).tolist()]
         else:
             plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
-            found = measure_networks([(plan, stand_in(plan)) for plan in plans], self.device, anchor=self.anchor)
+            found = measure_networks([(plan, None) for plan in plans], self.device, anchor=self.anchor)
         return dict(zip(archs, found, strict=True))
 
     def time(self, arch: Arch) -> Timing:

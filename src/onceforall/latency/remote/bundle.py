@@ -13,7 +13,7 @@ from ...nn.onnx import to_onnx
 from ...nn.quantise import quantise_onnx
 from ...ops import Shape
 from ...plan import Plan
-from ..networks import stand_in
+from ..networks import made_up
 from ..runtimes.common import noise
 from .agent import WEIGHTS
 
@@ -60,7 +60,7 @@ class Model:
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
-        content = to_onnx(plan, stand_in(plan))
+        content = to_onnx(plan, made_up(plan))
         if runtime == "onnxruntime-int8":  # weights of another kind: they are sent
             return cls(quantise_onnx(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)

@@ -10,11 +10,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import fx
 
 from ...errors import DeviceError
 from ...plan import Plan
-from .common import FLOAT, Hardware, OnHost, check_runs, one_line, own_copy, processor, quiet
+from .common import FLOAT, Hardware, OnHost, Weights, check_runs, one_line, own_network, processor, quiet
 from .pytorch import with_threads
 
 __all__ = ["AotInductor"]
@@ -34,9 +33,9 @@ class AotInductor:
             )
         return processor()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        own = own_copy(network)
+        own = own_network(plan, weights)
         check_runs("AOTInductor", plan, batch, own)
         images = torch.zeros(batch, *plan.input_shape)
         settings = {"freezing": True, "cpp.threads": threads}

@@ -1,9 +1,8 @@
 """What every runtime is, and what several of them use."""
 
-import copy
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from ...errors import DeviceError
+from ...errors import CheckpointError, DeviceError
+from ...nn.shared import network_on, own_shapes
 from ...ops import Shape
 from ...packages import import_package, one_line, quiet, require
 from ...plan import Plan
@@ -26,11 +26,12 @@ __all__ = [
     "Images",
     "OnHost",
     "Runtime",
+    "Weights",
     "check_runs",
     "import_package",
     "noise",
     "one_line",
-    "own_copy",
+    "own_network",
     "processor",
     "processor_name",
     "quiet",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 FLOAT, INT8 = 1e-4, 0.1  # see `Runtime.tolerance`
+Weights = Mapping[str, Tensor]  # of a state dict
 Images = np.ndarray[Any, np.dtype[np.float32]]  # (batch, channels, height, width), C-contiguous
 
 
@@ -82,16 +84,16 @@ class Runtime(Protocol):
             DeviceError: something else is missing, such as a GPU or a compiler.
         """
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> Function:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> Function:
         """The network in eval mode, ready to be timed: images (batch, *plan.input_shape) -> (batch, *plan.output_shape).
 
-        The function computes with `threads` threads and leaves no setting of the process changed. The network is not written
-        to; it may be in train mode, and its statistics are finite.
+        The function computes with `threads` threads and leaves no setting of the process changed. The weights are those of the
+        network's state dict; they are not written to, and its statistics are finite.
 
         Raises:
             MissingExtraError: the package is not installed.
             DeviceError: the runtime cannot use so many threads, cannot run the network, or lacks something here.
-            CheckpointError: the network was not built from the plan.
+            CheckpointError: the weights are not those of a network of the plan.
         """
 
 
@@ -135,10 +137,22 @@ def noise(shape: Shape, images: int = 8) -> Images:
     return np.random.default_rng(0).standard_normal((images, *shape), np.float32)
 
 
-def own_copy(network: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a network in eval mode, that needs no gradients."""
-    own: fx.GraphModule = copy.deepcopy(network).eval().requires_grad_(False)
-    return own
+def own_network(plan: Plan, weights: Weights) -> fx.GraphModule:
+    """The plan's network as a torch module on a copy of the weights: in eval mode, channels-last, without gradients.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape than the plan says.
+    """
+    wanted, statistics = own_shapes(plan)
+    own = {}
+    for name, shape in (wanted | statistics).items():
+        if name not in weights:
+            raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
+        if tuple(weights[name].shape) != shape:
+            found = tuple(weights[name].shape)
+            raise CheckpointError(f"{name} has shape {found}, the plan needs {shape}: it was not built from this plan")
+        own[name] = weights[name].detach().cpu().clone()
+    return network_on(plan, own, {}).to(memory_format=torch.channels_last)
 
 
 def check_runs(name: str, plan: Plan, batch: int, run: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -4,9 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
 
-from torch import fx
-
 from ...plan import Plan
+from .common import Weights
 
 __all__ = ["Converted"]
 
@@ -24,9 +23,9 @@ class Converted:
         self._most, self._bytes = most_bytes, 0
         self._models: OrderedDict[tuple[Plan, int, bytes], bytes] = OrderedDict()
 
-    def get(self, plan: Plan, network: fx.GraphModule, batch: int, convert: Callable[[], bytes]) -> bytes:
-        """The model of a network that was built from the plan, made by `convert` if it is not there."""
-        key = plan, batch, _values(network)
+    def get(self, plan: Plan, weights: Weights, batch: int, convert: Callable[[], bytes]) -> bytes:
+        """The model of the plan's network with these weights, made by `convert` if it is not there."""
+        key = plan, batch, _values(weights)
         if key in self._models:
             self._models.move_to_end(key)
             return self._models[key]
@@ -37,9 +36,9 @@ class Converted:
         return model
 
 
-def _values(network: fx.GraphModule) -> bytes:
+def _values(weights: Weights) -> bytes:
     digest = sha256()
-    for name, value in network.state_dict().items():
+    for name, value in weights.items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.digest()

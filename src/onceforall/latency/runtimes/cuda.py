@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from ...errors import DeviceError
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, one_line, own_copy
+from .common import FLOAT, Hardware, Images, Weights, one_line, own_network
 
 __all__ = ["Cuda", "GpuReference", "OnGpu", "gpu"]
 
@@ -76,13 +76,13 @@ class Cuda:
     def hardware(self) -> Hardware:
         return gpu("PyTorch on CUDA")
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnGpu:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnGpu:
         if threads != 1:
             raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
         self.hardware()
         try:
             with torch.no_grad(), torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=False):
-                own = own_copy(network).to("cuda").to(memory_format=torch.channels_last)
+                own = own_network(plan, weights).to("cuda")
                 source = torch.zeros(batch, *plan.input_shape, device="cuda").contiguous(memory_format=torch.channels_last)
                 side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
                 side.wait_stream(torch.cuda.current_stream())

@@ -1,11 +1,10 @@
 """ExecuTorch on the CPU, float32, through XNNPACK."""
 
 import torch
-from torch import fx
 
 from ...nn.executorch import Program, lower
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, OnHost, check_runs, own_copy, processor, require
+from .common import FLOAT, Hardware, Images, OnHost, Weights, check_runs, own_network, processor, require
 from .converted import Converted
 
 __all__ = ["ExecuTorch"]
@@ -24,11 +23,11 @@ class ExecuTorch:
         require("executorch", "executorch")
         return processor()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        own = own_copy(network)
+        own = own_network(plan, weights)
         check_runs("ExecuTorch", plan, batch, own)
-        content = self._converted.get(plan, own, batch, lambda: lower(own, (batch, *plan.input_shape)))
+        content = self._converted.get(plan, weights, batch, lambda: lower(own, (batch, *plan.input_shape)))
         program = Program.load(content, threads)
 
         def run(images: Images) -> Images:

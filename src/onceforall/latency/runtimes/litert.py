@@ -1,10 +1,8 @@
 """LiteRT on the CPU, float32, through XNNPACK."""
 
-from torch import fx
-
 from ...nn.litert import PACKAGES, LiteModel, convert
 from ...plan import Plan
-from .common import FLOAT, Hardware, OnHost, check_runs, own_copy, processor, require
+from .common import FLOAT, Hardware, OnHost, Weights, check_runs, own_network, processor, require
 from .converted import Converted
 
 __all__ = ["LiteRt"]
@@ -24,10 +22,10 @@ class LiteRt:
             require(package, "litert")
         return processor()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        own = own_copy(network)
+        own = own_network(plan, weights)
         check_runs("LiteRT", plan, batch, own)
-        content = self._converted.get(plan, own, batch, lambda: convert(own, (batch, *plan.input_shape)))
+        content = self._converted.get(plan, weights, batch, lambda: convert(own, (batch, *plan.input_shape)))
         model = LiteModel.load(content, threads)
         return OnHost(model, timed=model.run)

@@ -1,11 +1,9 @@
 """ONNX Runtime on the CPU, float32."""
 
-from torch import fx
-
 from ...errors import DeviceError
 from ...nn.onnx import to_onnx
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, OnHost, import_package, one_line, processor, require
+from .common import FLOAT, Hardware, Images, OnHost, Weights, import_package, one_line, processor, require
 
 __all__ = ["OnnxRuntime", "load_model"]
 
@@ -21,8 +19,8 @@ class OnnxRuntime:
             require(package, "onnx")
         return processor()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
-        return load_model(to_onnx(plan, network), threads=threads, batch=batch)
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        return load_model(to_onnx(plan, weights), threads=threads, batch=batch)
 
 
 def load_model(model: bytes, *, threads: int, batch: int) -> OnHost:

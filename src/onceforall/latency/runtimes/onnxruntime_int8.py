@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from torch import fx
-
 from ...nn.onnx import to_onnx
 from ...nn.quantise import quantise_onnx
 from ...plan import Plan
-from .common import INT8, Hardware, Images, OnHost, noise
+from .common import INT8, Hardware, Images, OnHost, Weights, noise
 from .onnxruntime import OnnxRuntime, load_model
 
 __all__ = ["OnnxRuntimeInt8"]
@@ -28,6 +26,6 @@ class OnnxRuntimeInt8:
     def hardware(self) -> Hardware:
         return OnnxRuntime().hardware()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
-        return load_model(quantise_onnx(to_onnx(plan, network), calibration), threads=threads, batch=batch)
+        return load_model(quantise_onnx(to_onnx(plan, weights), calibration), threads=threads, batch=batch)

@@ -6,13 +6,11 @@ is set. Threads are not pinned to cores, as in the other runtimes.
 
 from typing import Any
 
-from torch import fx
-
 from ...errors import DeviceError
 from ...nn.onnx import to_onnx
 from ...nn.quantise import read_openvino
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, OnHost, import_package, one_line, processor, quiet, require
+from .common import FLOAT, Hardware, Images, OnHost, Weights, import_package, one_line, processor, quiet, require
 
 __all__ = ["OpenVino", "compile_model"]
 
@@ -28,9 +26,9 @@ class OpenVino:
             require(package, "openvino")
         return processor()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        return compile_model(read_openvino(to_onnx(plan, network)), threads=threads, batch=batch)
+        return compile_model(read_openvino(to_onnx(plan, weights)), threads=threads, batch=batch)
 
 
 def compile_model(model: Any, *, threads: int, batch: int) -> OnHost:

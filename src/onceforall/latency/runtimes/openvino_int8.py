@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from torch import fx
-
 from ...nn.onnx import to_onnx
 from ...nn.quantise import quantise_openvino, read_openvino
 from ...plan import Plan
-from .common import INT8, Hardware, Images, OnHost, noise, require
+from .common import INT8, Hardware, Images, OnHost, Weights, noise, require
 from .openvino import OpenVino, compile_model
 
 __all__ = ["OpenVinoInt8"]
@@ -29,8 +27,8 @@ class OpenVinoInt8:
         require("nncf", "openvino")
         return OpenVino().hardware()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
-        model = quantise_openvino(read_openvino(to_onnx(plan, network)), calibration)
+        model = quantise_openvino(read_openvino(to_onnx(plan, weights)), calibration)
         return compile_model(model, threads=threads, batch=batch)

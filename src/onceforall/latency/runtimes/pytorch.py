@@ -7,10 +7,10 @@ counts can be timed in turns; calls from several Python threads at once would di
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, OnHost, check_runs, own_copy, processor
+from .common import FLOAT, Hardware, Images, OnHost, Weights, check_runs, own_network, processor
 
 __all__ = ["PyTorch", "with_threads"]
 
@@ -24,8 +24,8 @@ class PyTorch:
     def hardware(self) -> Hardware:
         return processor()
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnHost:
-        own = own_copy(network).to(memory_format=torch.channels_last)
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        own = own_network(plan, weights)
         check_runs("PyTorch", plan, batch, own)
         return with_threads(own, threads, (batch, *plan.input_shape))
 

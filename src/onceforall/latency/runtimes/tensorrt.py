@@ -7,12 +7,11 @@ import importlib.util
 from typing import Any
 
 import torch
-from torch import fx
 
 from ...errors import DeviceError
 from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...plan import Plan
-from .common import FLOAT, Hardware, import_package, one_line
+from .common import FLOAT, Hardware, Weights, import_package, one_line
 from .cuda import OnGpu, gpu
 
 __all__ = ["TensorRt"]
@@ -32,11 +31,11 @@ class TensorRt:
             )
         return gpu("TensorRT")
 
-    def load(self, plan: Plan, network: fx.GraphModule, *, threads: int, batch: int) -> OnGpu:
+    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnGpu:
         if threads != 1:
             raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
         self.hardware()
-        model = to_onnx(plan, network)
+        model = to_onnx(plan, weights)
         tensorrt = import_package("tensorrt", "tensorrt")
         try:
             engine = _engine(tensorrt, model, (batch, *plan.input_shape))
