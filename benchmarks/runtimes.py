@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 import onceforall
-from onceforall.latency import list_devices, measure, stand_in
+from onceforall.latency import list_devices, measure
+from onceforall.latency.networks import made_up
 from onceforall.latency.runtimes import RUNTIMES
 
 SPACE = onceforall.space("mobilenet_v3", resolutions=(160,))
@@ -23,16 +24,16 @@ BLOCKS = ("stages.0.1", "stages.2.0", "stages.4.1")
 
 def main(arguments: Sequence[str]) -> None:
     plan = SPACE.lower(SPACE.sample(np.random.default_rng(0)), 1000)
-    network = stand_in(plan)
+    network = made_up(plan)
     images = np.random.default_rng(0).standard_normal((1, *plan.input_shape), np.float32)
     rows, functions = [], []
     for device in list_devices():
         if device.lacks is None and device.runtime in (arguments or RUNTIMES):
             blocks = [plan.piece(name) for name in BLOCKS]
-            other = stand_in(blocks[0], seed=1)  # what was converted is kept, by its weights
+            other = made_up(blocks[0], seed=1)  # what was converted is kept, by its weights
             RUNTIMES[device.runtime].load(blocks[0], other, threads=1, batch=1)  # imports the package
             seconds = []
-            for part, weights in [*((block, stand_in(block)) for block in blocks), (plan, network)]:
+            for part, weights in [*((block, made_up(block)) for block in blocks), (plan, network)]:
                 started = time.perf_counter()
                 function = RUNTIMES[device.runtime].load(part, weights, threads=1, batch=1)
                 seconds.append(time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from onceforall import Supernet
-from onceforall.calibrate import Calibrated, evaluate, recalibrate
+from onceforall.calibrate import Calibrated, Statistics, evaluate, recalibrate
 from onceforall.errors import DataError, StatisticsError
 from small_spaces import SPACES
 
@@ -73,6 +74,23 @@ def test_recalibrating_twice_is_recalibrating_once() -> None:
     first = {name: b.clone() for name, b in net.named_buffers()}
     recalibrate(net, batches(4, 4))
     assert all(torch.equal(b, first[name]) for name, b in net.named_buffers())
+
+
+def test_going_on_is_measuring_all_at_once() -> None:
+    first, *others = batches(4, 3, 5)
+    net = network()
+    recalibrate(net, [first])
+    begun = Statistics({name: b.clone() for name, b in net.named_buffers() if "running" in name}, 4, (3, 33, 33))
+    whole, more = recalibrate(network(), [first, *others]), recalibrate(network(), others, begun=begun)
+    assert (more.images, more.shape) == (whole.images, whole.shape) == (12, (3, 33, 33))
+    found = dict(more.network.named_buffers())
+    assert all(torch.equal(b, found[name]) for name, b in whole.network.named_buffers() if "running" in name)
+    assert recalibrate(network(), [], begun=begun).images == 4
+    with pytest.raises(StatisticsError, match="images of shapes"):
+        recalibrate(network(), [torch.ones(2, 3, 17, 17)], begun=begun)
+    begun = replace(begun, tensors=dict(list(begun.tensors.items())[1:]))
+    with pytest.raises(StatisticsError, match="those of another network"):
+        recalibrate(network(), others, begun=begun)
 
 
 def test_evaluate_against_numpy() -> None:

@@ -1,12 +1,14 @@
 """What other packages write and set does not reach the user."""
 
+import logging
 import os
 import sys
 import threading
+import warnings
 
 import pytest
 
-from onceforall.packages import no_stderr, same_environment
+from onceforall.packages import no_stderr, quiet, same_environment
 
 
 def test_standard_error_of_libraries_is_dropped_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +55,27 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="stop"), same_environment():
         package()
     assert dict(os.environ) == before
+
+
+def test_quiet_in_threads_that_overlap_ends_with_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    inside, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with quiet():
+            inside.set()
+            left.wait(5)
+
+    before = logging.root.manager.disable
+    other = threading.Thread(target=second)
+    with quiet():
+        other.start()
+        inside.wait(5)
+    print("still quiet")
+    warnings.warn("still quiet", stacklevel=1)
+    left.set()
+    other.join()
+    print("after")
+    with pytest.warns(match="heard"):
+        warnings.warn("heard", stacklevel=1)
+    assert logging.root.manager.disable == before
+    assert capsys.readouterr().out == "after\n"

@@ -4,7 +4,7 @@ A sub-network's statistics differ from the supernet's, so evaluating is always: 
 `evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from .errors import DataError, StatisticsError
 __all__ = [
     "Accuracy",
     "Calibrated",
+    "Statistics",
     "Tally",
     "evaluate",
     "recalibrate",
@@ -43,6 +44,16 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """BatchNorm statistics of a network, to go on with: means and variances by the names of its state dict, measured on `images`
+    images of shape `shape`."""
+
+    tensors: Mapping[str, Tensor]
+    images: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats."""
 
@@ -52,29 +63,36 @@ class Accuracy:
     images: int
 
 
-def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
+def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statistics | None = None) -> Calibrated:
     """Replace every BatchNorm's running statistics by the average over the batches' own, in place.
 
     Args:
         network: a plain network, such as `Supernet.extract` gives, on any device.
         batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
             much as it has images; at least 2.
+        begun: go on with these, measured with the same weights on other images, which then count too.
 
     Raises:
-        StatisticsError: no batch, a batch of one image, images of several resolutions, or weights or statistics that are not
-            finite.
+        StatisticsError: no batch and none before, a batch of one image, images of several resolutions, statistics of another
+            network, or weights or statistics that are not finite.
     """
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
     device = _device(network)
-    images, shape = 0, tuple[int, ...]()
+    images, shape = (0, ()) if begun is None else (begun.images, begun.shape)
+    own = {name: value for name, value in network.named_buffers() if "running_" in name}
+    if begun is not None and {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in begun.tensors.items()}:
+        raise StatisticsError("the statistics to go on with are those of another network: measure them anew")
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
+        if begun is not None:
+            for name, value in own.items():
+                value.copy_(begun.tensors[name])
         with torch.no_grad():
-            for batch, momentum in with_momentum(batches):
+            for batch, momentum in with_momentum(batches, begun):
                 images += len(batch)
                 shape = tuple(batch.shape[1:])
                 for norm in norms:
@@ -88,13 +106,13 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> Calibrated:
     return Calibrated(network, images, shape, _version(network))
 
 
-def with_momentum(batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, float]]:
+def with_momentum(batches: Iterable[Tensor], begun: Statistics | None = None) -> Iterator[tuple[Tensor, float]]:
     """Each batch with the momentum that makes BatchNorm's running average that of all images so far.
 
     Raises:
-        StatisticsError: no batch, a batch of one image, or images of several resolutions.
+        StatisticsError: no batch and none before, a batch of one image, or images of several resolutions.
     """
-    images, shapes = 0, set[tuple[int, ...]]()
+    images, shapes = (0, set[tuple[int, ...]]()) if begun is None else (begun.images, {begun.shape})
     for batch in batches:
         if len(batch) < 2:
             raise StatisticsError("recalibration was given a batch of 1 image: batch statistics need at least 2")

@@ -17,7 +17,7 @@ from onceforall import Arch, Plan, Space, Supernet, space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tree
 from onceforall.accuracy.measure import measure_accuracy, measure_together
 from onceforall.accuracy.tree import grow, leaves, work
-from onceforall.calibrate import Accuracy, evaluate, recalibrate
+from onceforall.calibrate import Accuracy, Statistics, evaluate, recalibrate
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, DataError, FileError, StatisticsError
 
@@ -61,6 +61,22 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
         assert (row.top1, row.images, row.top1_half) == (found.top1, 21, pytest.approx(half))
         assert row.loss == pytest.approx(found.loss, rel=1e-6)
         assert row.seconds > 0
+
+
+def test_statistics_can_be_gone_on_with() -> None:
+    supernet, rng = Supernet(TINY, 5), np.random.default_rng(0)
+    archs = [TINY.sample(rng) for _ in range(4)]
+    found: dict[Arch, Statistics] = {}
+    measure_together(supernet, archs, lambda resolution: images(resolution)[:1], batches, statistics=found)
+    assert set(found) == set(archs)
+    for arch in archs:
+        whole = recalibrate(supernet.extract(arch), images(arch.resolution)).network.state_dict()
+        more = recalibrate(supernet.extract(arch), images(arch.resolution)[1:], begun=found[arch])
+        assert more.images == 21
+        running = {name: value for name, value in more.network.state_dict().items() if "running_" in name}
+        assert running
+        for name, value in running.items():
+            torch.testing.assert_close(value, whole[name], rtol=1e-5, atol=1e-6)
 
 
 def test_networks_that_compute_the_same_end_together() -> None:

@@ -123,14 +123,38 @@ def test_cancelling_where_sigint_is_ignored(tmp_path: Path) -> None:
     worker.stdout.close()
 
 
+def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
+    program = """
+import os
+from onceforall.app import worker
+worker._export = lambda run, job, tell: os.write(1, b"noise") and print("more") or {}
+worker.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], text=True, stdin=-1, stdout=-1, stderr=-1) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(json.dumps({"run": str(tmp_path)}) + "\n")
+        process.stdin.flush()
+        answers = [json.loads(line) for line in process.stdout]
+        assert answers[-1] == {"result": {}}
+        assert "noise" in process.stderr.read()
+
+
 def test_what_killed_workers_left_is_removed(jobs: Jobs) -> None:
     place = jobs.run / "specialised"
     dead, alive, own = (make_folder(place / f"{name}") for name in (".explored-0.tmp", ".explored-1.tmp", ".mine.tmp"))
     (dead / "model.py").write_text("half")
     (place / ".explored-0.lock").touch()
+    torn, fresh = place / ".explored-2.json.77.tmp", place / ".explored-3.json.78.tmp"
+    for path in (torn, fresh):
+        path.touch()
+    os.utime(torn, (0, 0))
     with one_at_a_time(place / ".explored-1.lock"):
         jobs.start()
-        until(lambda: not dead.exists() and not (place / ".explored-0.lock").exists())
+        until(lambda: not dead.exists() and not (place / ".explored-0.lock").exists() and not torn.exists())
+        assert fresh.exists(), "another explorer's worker may be writing it"
+        fresh.unlink()
         assert alive.exists()
         assert own.exists()
     add(jobs)  # after each export, too

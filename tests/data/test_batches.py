@@ -130,6 +130,9 @@ def test_calibration_batches(images: Images) -> None:
     known = torch.cat([x for x, _ in eval_batches(images, 16, 8)]).flatten(1)
     assert all((known == image).all(1).any() for image in torch.cat(first).flatten(1))
     assert [len(x) for x in calibration_batches(images, 16, 100, 8, 0)] == [9, 9, 9, 9], "all 36"
+    rest = [*calibration_batches(images, 16, 20, 8, 0, after=5)]
+    assert torch.equal(torch.cat(rest), torch.cat(first)[5:])
+    assert list(calibration_batches(images, 16, 20, 8, 0, after=20)) == []
     assert [len(x) for x in calibration_batches(images.subset(np.arange(5)), 16, 20, 8, 0)] == [5]
     assert list(calibration_batches(images.subset(np.arange(0)), 16, 20, 8, 0)) == []
 

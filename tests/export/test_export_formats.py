@@ -45,6 +45,13 @@ def proof_of(name, folder, sample, active=None):
     )
 
 
+@pytest.mark.parametrize("name", [name for name in HERE if FORMATS[name].load_for_many])
+def test_a_format_loaded_for_many_images_computes_the_same(sample, job, tmp_path, name):
+    FORMATS[name].write(tmp_path, job)
+    found = FORMATS[name].load_for_many(tmp_path, 1)(sample.images)
+    torch.testing.assert_close(found, FORMATS[name].load(tmp_path, 1)(sample.images), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", HERE)
 def test_a_format_computes_what_the_network_computes(sample, supernet, job, tmp_path, name):
     format = FORMATS[name]

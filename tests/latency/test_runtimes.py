@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +13,9 @@ import torch
 from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime_here, small_plan, trained
 
 import onceforall
-from onceforall.errors import DeviceError, MissingExtraError, OnceForAllError, StatisticsError
+from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, measure_networks, stand_in
-from onceforall.latency.networks import made_up, ready
+from onceforall.latency.networks import all_ready, made_up, ready
 from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
 from onceforall.latency.runtimes.common import import_package
 from onceforall.latency.runtimes.cuda import GpuReference
@@ -24,6 +25,7 @@ from onceforall.latency.runtimes.openvino import compile_model
 from onceforall.latency.runtimes.openvino_int8 import OpenVinoInt8
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.quantise import quantise_onnx, read_openvino
+from onceforall.nn.static import build
 from onceforall.plan import Plan
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 27), strides=(1, 1, 2, 2, 1, 1, 2))
@@ -110,6 +112,31 @@ def test_more_threads_than_processors_are_refused() -> None:
     have = os.cpu_count() or 1
     with pytest.raises(DeviceError, match=f"threads is {have + 1}, this machine has {have} processors"):
         ready(PLAN, stand_in(PLAN), Device("pytorch", threads=have + 1))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_several_are_made_ready_in_their_order(name: str) -> None:
+    """Also where that takes several threads; an error in one of them comes out."""
+    runtime_here(name)
+    pieces = [PLAN.piece(segment.name) for segment in PLAN.segments]
+    given = [(piece, None if i % 2 else stand_in(piece)) for i, piece in enumerate(pieces)]
+    for piece, function in zip(pieces, all_ready(given, Device(name)), strict=True):
+        expected = ready(piece, made_up(piece), Device(name))()
+        np.testing.assert_allclose(_first(function()), _first(expected), rtol=1e-4, atol=1e-5)
+    with pytest.raises(CheckpointError, match="not built from this plan"):
+        all_ready([*given, (pieces[0], made_up(pieces[1]))], Device(name))
+
+
+def _first(outputs: Any) -> Images:
+    """OpenVINO gives all outputs, ONNX Runtime the first."""
+    return np.asarray(outputs if isinstance(outputs, np.ndarray) else outputs[0])
+
+
+def test_made_up_weights_are_those_of_a_network_of_the_plan() -> None:
+    made, network = made_up(PLAN), build(PLAN).state_dict()
+    own = {name: value for name, value in network.items() if not name.endswith("num_batches_tracked")}
+    assert {name: (v.shape, v.dtype) for name, v in made.items()} == {name: (v.shape, v.dtype) for name, v in own.items()}
+    assert all(value.abs().min() > 1e-30 and value.abs().max() < 10 for value in made.values()), "no denormal numbers"
 
 
 def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:

@@ -241,9 +241,9 @@ def test_specialise_measures_few_images(run_copy: Path, monkeypatch: pytest.Monk
     searching, seen = importlib.import_module("onceforall.pipeline.search"), list[tuple[int, int]]()
     together = searching.together
 
-    def noted(*parts: Any, held_out: Any, calibration: int) -> Any:
+    def noted(*parts: Any, held_out: Any, calibration: int, **rest: Any) -> Any:
         seen.append((len(held_out), calibration))
-        return together(*parts, held_out=held_out, calibration=calibration)
+        return together(*parts, held_out=held_out, calibration=calibration, **rest)
 
     monkeypatch.setattr(searching, "together", noted)
     (made,) = specialise(run_copy, [Budget()], finalists=1, export=["pytorch"])

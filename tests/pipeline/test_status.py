@@ -15,6 +15,7 @@ from onceforall.errors import FileError
 from onceforall.files import busy, locked
 from onceforall.pipeline import report, status
 from onceforall.pipeline.status import Status
+from onceforall.train import Schedule
 
 
 def states(found: Status) -> dict[str, str]:
@@ -125,6 +126,13 @@ def test_for_machines(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert record["next"] == list(found.next)
     assert [part["text"] for part in record["parts"]] == [part.text for part in found.parts]
     assert [part["device"] for part in record["parts"] if part["name"] == "profile"] == ["onnxruntime:threads=1,batch=1"]
+    facts = {part["name"]: part["facts"] for part in record["parts"]}
+    errors = json.loads((run_copy / "accuracy" / "errors.json").read_text())
+    assert facts["predictor"].items() >= {"fitted_on": errors["fitted_on"], "rmse": errors["rmse"], "measured_since": 0}.items()
+    assert facts["accuracy data"]["sub_networks"] == errors["fitted_on"] + errors["n"]
+    assert facts["training"]["step"] == Schedule.from_json((run_copy / "schedule.json").read_text()).steps
+    assert facts["run"]["classes"] == 10
+    assert 0 < facts["profile"]["mean_error"] < 1
 
 
 def test_busy(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 import re
-from itertools import pairwise
+from itertools import combinations
 from math import inf, isfinite, nan
 from xml.etree import ElementTree
 
@@ -112,11 +112,21 @@ def test_the_front_is_sorted_and_chosen_networks_are_named():
     assert "random networks, predicted, n = 1" in svg
 
 
-def test_labels_of_neighbours_do_not_cover_each_other():
+def test_names_of_chosen_networks_cover_neither_each_other_nor_marks():
     points = [Point(f"network {i}", 5.0 + i / 100, 75.0) for i in range(4)]
-    svg = front_chart([FrontSeries("", [(1.0, 60.0)], chosen=points)], X, Y, name="f")
-    heights = sorted(float(node.get("y")) for node in by_class(svg, "halo"))
-    assert all(b - a >= 14 for a, b in pairwise(heights))
+    others = [Point("other", 4.9 - i / 10, 75.5) for i in range(4)]  # left of them, where names would go first
+    svg = front_chart([FrontSeries("", [(1.0, 60.0)], measured=others, chosen=points)], X, Y, name="f")
+    boxes = []
+    for node in by_class(svg, "halo"):
+        x, y, wide = float(node.get("x")), float(node.get("y")), 7.0 * len(node.text)
+        left = x - wide if "e" in node.get("class").split() else x
+        boxes.append((left, left + wide, y - 11, y + 3))
+    assert len(boxes) == 4
+    for a, b in combinations(boxes, 2):
+        assert a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
+    marks = [(float(node.get("cx")), float(node.get("cy"))) for node in by_class(svg, "hit")]
+    assert len(marks) == 8
+    assert not any(left < x < right and top < y < bottom for left, right, top, bottom in boxes for x, y in marks)
 
 
 def test_names_of_marks_do_not_cover_each_other():

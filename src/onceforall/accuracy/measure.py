@@ -6,14 +6,15 @@ activations of one path only.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from ..arch import Arch
-from ..calibrate import Tally, require_finite, same_shape, with_momentum
+from ..calibrate import Statistics, Tally, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernet import Supernet
 from .rows import AccuracyRow
@@ -63,9 +64,18 @@ def measure_accuracy(
 
 
 def measure_together(
-    supernet: Supernet, archs: Sequence[Arch], calibration: Calibration, evaluation: Evaluation
+    supernet: Supernet,
+    archs: Sequence[Arch],
+    calibration: Calibration,
+    evaluation: Evaluation,
+    *,
+    statistics: dict[Arch, Statistics] | None = None,
 ) -> list[AccuracyRow]:
-    """As `measure_accuracy`, all networks at once for each resolution."""
+    """As `measure_accuracy`, all networks at once for each resolution.
+
+    Args:
+        statistics: gets what was measured for each network, for `recalibrate` to go on with.
+    """
     rows = []
     for resolution in dict.fromkeys(arch.resolution for arch in archs):
         began = time.perf_counter()
@@ -73,8 +83,10 @@ def measure_together(
         layers: dict[Segment, _Layers] = {}
         steps = [_step(node, supernet, layers) for node in grow(plans)]
         with torch.no_grad():
-            shape = _calibrate(steps, layers.values(), calibration(resolution))
+            images, shape = _calibrate(steps, layers.values(), calibration(resolution))
             _evaluate(steps, shape, evaluation(resolution))
+        if statistics is not None:
+            statistics |= {arch: Statistics(tensors, images, shape) for arch, tensors in _statistics(steps)}
         seconds = (time.perf_counter() - began) / len(plans)
         for step in _all(steps):
             for arch in step.archs:
@@ -86,10 +98,10 @@ def measure_together(
 
 @dataclass(eq=False)
 class _Layers:
-    """A segment's layers, which all places in the tree with this segment use, and their batch norms."""
+    """A segment's layers, which all places in the tree with this segment use, and their batch norms by name."""
 
     network: nn.Module
-    norms: list[nn.BatchNorm2d]
+    norms: dict[str, nn.BatchNorm2d]
 
 
 @dataclass(eq=False)
@@ -105,7 +117,7 @@ class _Step:
 
     def enter(self) -> nn.Module:
         """The layers with this place's statistics."""
-        for norm, (mean, var) in zip(self.layers.norms, self.statistics, strict=True):
+        for norm, (mean, var) in zip(self.layers.norms.values(), self.statistics, strict=True):
             norm.running_mean, norm.running_var = mean, var
         return self.layers.network
 
@@ -113,9 +125,10 @@ class _Step:
 def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
-        layers[node.segment] = _Layers(network, [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)])
+        norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+        layers[node.segment] = _Layers(network, norms)
     own = layers[node.segment]
-    statistics = [(torch.zeros_like(norm.weight), torch.ones_like(norm.weight)) for norm in own.norms]
+    statistics = [(torch.zeros_like(norm.weight), torch.ones_like(norm.weight)) for norm in own.norms.values()]
     return _Step(own, statistics, [_step(child, supernet, layers) for child in node.children], node.archs, Tally())
 
 
@@ -123,6 +136,19 @@ def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
     for step in steps:
         yield step
         yield from _all(step.following)
+
+
+def _statistics(
+    steps: Sequence[_Step], before: Mapping[str, Tensor] = MappingProxyType({})
+) -> Iterator[tuple[Arch, dict[str, Tensor]]]:
+    """The statistics of each network by the names of its state dict."""
+    for step in steps:
+        own = dict(before)
+        for name, (mean, var) in zip(step.layers.norms, step.statistics, strict=True):
+            own |= {f"{name}.running_mean": mean, f"{name}.running_var": var}
+        for arch in step.archs:
+            yield arch, own
+        yield from _statistics(step.following, own)
 
 
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
@@ -134,14 +160,14 @@ def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], No
         _run(step.following, y, at_end)
 
 
-def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor]) -> tuple[int, ...]:
-    """Measure all statistics; return the shape of an image."""
-    norms = [norm for own in layers for norm in own.norms]
+def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor]) -> tuple[int, tuple[int, ...]]:
+    """Measure all statistics; return the number of images and the shape of one."""
+    norms = [norm for own in layers for norm in own.norms.values()]
     for norm in norms:
         norm.train()
-    shape = tuple[int, ...]()
+    images, shape = 0, tuple[int, ...]()
     for batch, momentum in with_momentum(batches):
-        shape = tuple(batch.shape[1:])
+        images, shape = images + len(batch), tuple(batch.shape[1:])
         for norm in norms:
             norm.momentum = momentum
         _run(steps, batch.to(norms[0].weight.device), lambda step, logits: None)
@@ -149,7 +175,7 @@ def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Itera
         norm.eval()
     for step in _all(steps):
         require_finite(step.enter())
-    return shape
+    return images, shape
 
 
 def _evaluate(steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]]) -> None:

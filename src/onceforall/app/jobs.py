@@ -27,6 +27,7 @@ __all__ = ["Jobs"]
 
 ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # from asking a process to stop to stopping it
+HALF_WRITTEN_S = 60.0  # a temporary file that is older was left by a worker that was killed
 MOST_WAITING = 20
 HEX = frozenset("0123456789abcdef")
 
@@ -175,7 +176,12 @@ class Jobs:
     def _clear(self) -> None:
         """Remove what workers that were killed have left half done."""
         for path in (self.run / "specialised").glob(".explored-*.*"):
-            clear_left(path.with_name(path.stem.removeprefix(".")))
+            if ".json." not in path.name:
+                clear_left(path.with_name(path.stem.removeprefix(".")))
+        for path in (self.run / "specialised").glob(".explored-*.json.*.tmp"):  # a file is written within milliseconds
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > HALF_WRITTEN_S:
+                    path.unlink()
 
     def _carry_out(self, job: dict[str, Any]) -> None:
         with self.lock:
@@ -206,7 +212,8 @@ class Jobs:
         elif job["step"] == "stopping" or last.get("stopped"):
             job |= {"state": "cancelled", "step": "cancelled"}
         else:
-            said = last.get("error") or (errors[-1].strip() if errors else f"the process ended with code {process.returncode}")
+            ended = f"the process ended with code {process.returncode}"
+            said = last.get("error") or (f"{ended}; the last that it said: {errors[-1].strip()}" if errors else ended)
             job |= {"state": "failed", "step": "failed", "error": said}
         self._note(job)
 

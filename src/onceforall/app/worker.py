@@ -10,7 +10,7 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..arch import Arch
 from ..errors import OnceForAllError
@@ -24,6 +24,8 @@ STEPS = 4  # waiting for others, opening, measuring, exporting
 
 def main() -> None:
     """Carry out the job."""
+    answers = os.fdopen(os.dup(1), "w")  # for the explorer only: what libraries print goes where their errors go
+    os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as under nohup, and that is handed down
     keep_freed_memory()
     job = json.loads(sys.stdin.readline())
@@ -33,22 +35,22 @@ def main() -> None:
     def tell(step: str) -> None:
         nonlocal done
         done += 1
-        _say({"step": step, "share": min(0.95, done / STEPS - 0.15)})
+        _say(answers, {"step": step, "share": min(0.95, done / STEPS - 0.15)})
 
     try:
         run = Path(job["run"])
         tell("waiting for another explorer's export")
         with one_at_a_time(make_folder(run / "explorer") / ".export.lock"):
             tell("opening the run and its images")
-            _say({"result": _export(run, job, tell)})
+            _say(answers, {"result": _export(run, job, tell)})
     except OnceForAllError as error:
-        _say({"error": " ".join(str(error).split())})
+        _say(answers, {"error": " ".join(str(error).split())})
         sys.exit(1)
     except KeyboardInterrupt:
-        _say({"stopped": True})
+        _say(answers, {"stopped": True})
         sys.exit(130)
     except (OSError, RuntimeError, MemoryError) as error:
-        _say({"error": f"unexpected: {' '.join(str(error).split()) or repr(error)}"})
+        _say(answers, {"error": f"unexpected: {' '.join(str(error).split()) or repr(error)}"})
         sys.exit(70)
 
 
@@ -78,11 +80,11 @@ def _plain(step: str) -> str:
     return "exporting, proving and measuring the files" if step.startswith("exporting") else step
 
 
-def _say(record: dict[str, Any]) -> None:
+def _say(answers: TextIO, record: dict[str, Any]) -> None:
     try:
-        print(json.dumps(record), flush=True)
+        print(json.dumps(record), file=answers, flush=True)
     except BrokenPipeError:  # the explorer is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())
 
 
 def _watch() -> None:

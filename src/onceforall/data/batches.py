@@ -173,12 +173,20 @@ def eval_batches(
 
 
 def calibration_batches(
-    images: Images, resolution: int, n_images: int, batch_size: int, seed: int, preprocessing: Preprocessing = PREPROCESSING
+    images: Images,
+    resolution: int,
+    n_images: int,
+    batch_size: int,
+    seed: int,
+    preprocessing: Preprocessing = PREPROCESSING,
+    *,
+    after: int = 0,
 ) -> Iterator[Tensor]:
     """`n_images` images, or all if there are fewer, drawn without repetition, in batches of about `batch_size`, preprocessed as
-    for evaluation. The batches differ by one image at most: in a small one, statistics would be those of few images.
+    for evaluation. The batches differ by one image at most: in a small one, statistics would be those of few images. The first
+    `after` images are left out: with another `n_images` they are the same.
     """
-    chosen = np.random.default_rng([seed, 2]).permutation(len(images))[:n_images]
+    chosen = np.random.default_rng([seed, 2]).permutation(len(images))[after:n_images]
     for batch in np.array_split(chosen, max(1, round(len(chosen) / batch_size))):
         if len(batch):
             yield _centre_batch(images, batch, resolution, preprocessing)

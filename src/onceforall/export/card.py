@@ -133,7 +133,7 @@ def write_card(
         "## Measured",
         table(["what", "value (95 % interval)", "how"], measured),
         "## Files",
-        "Test top-1 and latency were measured through each file.",
+        "Test top-1 and latency were measured through each file; top-1 through model.py with its batch norms folded.",
         table(["format", "file", "test top-1", "latency (95 % interval)", "size"], _files(facts, sizes)),
         *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
         *(f"Without {FORMATS[name].files[0]}: {plain(why)}." for name, why in facts.left_out.items()),

@@ -34,6 +34,7 @@ __all__ = ["Reference", "Timing", "least_disturbed_ms", "measure"]
 QUANTILE = 0.25
 LEVELLED = 8  # functions from which on they are compared with each other
 NEIGHBOURS = 5  # on each side
+STUBBORN = 5  # times as patient where the machine would be refused
 REFERENCE_EVERY_MS = 4.0  # drift is not followed on a finer scale
 Clock = Callable[[], int]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -99,7 +100,7 @@ def measure(
         precision: wanted half-width of the 95 % intervals, as a fraction of the estimate.
         limit: the half-width from which on the machine is refused as too noisy, if more than a tenth of the intervals has it.
         burst_ms: length of a burst; at least four calls.
-        patience_s: seconds after which no more than `rounds` are made.
+        patience_s: seconds after which no more than `rounds` are made; five times as many before the machine is refused.
         baseline_ms: what the reference kernel takes on the undisturbed machine. Times are scaled to it, so measurements of one
             baseline compare across hours. Default: its lower quartile during this call.
         reference: kernel in place of `Reference`.
@@ -129,7 +130,8 @@ def measure(
             levelled, quantile = (_levelled(np.array(quotients)), 0.5) if len(functions) >= LEVELLED else (quotients, QUANTILE)
             timings = [_timing(np.array(q), base, n, quantile) for q, n in zip(levelled, calls, strict=True)]
             wide = float(np.quantile([t.spread for t in timings], 0.9))
-            if wide <= precision or done >= max_rounds or clock() - started > patience_s * 1e9:
+            patience = patience_s if wide <= limit else STUBBORN * patience_s
+            if wide <= precision or done >= max_rounds or clock() - started > patience * 1e9:
                 break
     if wide > limit:
         raise DeviceError(

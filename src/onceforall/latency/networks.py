@@ -19,7 +19,7 @@ from .runtimes.common import Weights
 
 __all__ = ["all_ready", "made_up", "middle", "ready", "stand_in"]
 
-COMPILED = ("openvino",)  # loaded in several threads at once: for most of the time of loading, these let other threads go on
+IN_THREADS = ("openvino",)  # several are loaded at once: for most of the time of loading, these let other threads go on
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
 
 
@@ -52,7 +52,7 @@ def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
     """A network of the plan with made-up weights and statistics, in eval mode, where only time matters."""
-    return network_on(plan, made_up(plan, seed), {})
+    return network_on(plan, made_up(plan, seed), {}).to(memory_format=torch.channels_last)
 
 
 def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[[], object]:
@@ -83,7 +83,8 @@ def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], devic
         plan, weights = network
         return ready(plan, made_up(plan) if weights is None else weights, device)
 
-    if device.runtime not in COMPILED:
+    if device.runtime not in IN_THREADS:
         return [one(network) for network in networks]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(mine) as pool:
         return list(pool.map(one, networks))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arch import Arch
-from ..calibrate import Accuracy, Calibrated, recalibrate
+from ..calibrate import Accuracy, Calibrated, Statistics, recalibrate
 from ..calibrate import evaluate as evaluate_network
 from ..data import Images, Splits
 from ..errors import ArchError, DataError
@@ -113,9 +113,23 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
     return [(path.name, arch)]
 
 
-def calibrated(run: Run, supernet: Supernet, arch: Arch, splits: Splits, *, images: int = CALIBRATION_IMAGES) -> Calibrated:
-    """The sub-network, extracted, with BatchNorm statistics of training images at its resolution."""
-    return recalibrate(supernet.extract(arch), run.calibration_batches(splits, arch.resolution, images))
+def calibrated(
+    run: Run,
+    supernet: Supernet,
+    arch: Arch,
+    splits: Splits,
+    *,
+    images: int = CALIBRATION_IMAGES,
+    begun: Statistics | None = None,
+) -> Calibrated:
+    """The sub-network, extracted, with BatchNorm statistics of training images at its resolution, `begun` those of the first.
+
+    Those are gone on with where the same batches come out as without them.
+    """
+    if begun is not None and begun.images < len(splits.train) < images:
+        begun = None
+    batches = run.calibration_batches(splits, arch.resolution, images, after=0 if begun is None else begun.images)
+    return recalibrate(supernet.extract(arch), batches, begun=begun)
 
 
 def measure(

@@ -215,7 +215,7 @@ class Finetuning:
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
         if not self.epochs:
-            return calibrated(self.run, supernet, arch, splits), None
+            return calibrated(self.run, supernet, arch, splits, begun=self.searcher.statistics.get(arch)), None
         on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         try:
@@ -228,7 +228,7 @@ class Finetuning:
         def held_out(network: Calibrated) -> HeldOut:
             return HeldOut.of(evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution)))
 
-        own = calibrated(self.run, supernet, arch, splits)
+        own = calibrated(self.run, supernet, arch, splits, begun=self.searcher.statistics.get(arch))
         before, found = held_out(own), None if after is None else held_out(after)
         taken = found is not None and found.top1 >= before.top1
         tuned = Finetuned(self.epochs, before, found, taken)

@@ -16,6 +16,7 @@ from ..accuracy import AccuracyRow, append_rows, interpolate, measured_resolutio
 from ..accuracy.measure import AT_ONCE, measure_together
 from ..accuracy.tree import grow, share_out, units
 from ..arch import Arch
+from ..calibrate import Statistics
 from ..costs import macs_table, segment_table
 from ..data import Images, Splits
 from ..errors import DataError, TrainingError
@@ -161,12 +162,15 @@ def together(
     *,
     held_out: Images | None = None,
     calibration: int = CALIBRATION_IMAGES,
+    statistics: dict[Arch, Statistics] | None = None,
 ) -> list[AccuracyRow]:
-    """Accuracies on the held-out images, or those given; nothing is written. `calibration` training images for the statistics."""
+    """Accuracies on the held-out images, or those given; nothing is written. `calibration` training images for the statistics,
+    which `statistics` gets."""
     images = splits.held_out if held_out is None else held_out
     return measure_together(
         supernet,
         archs,
         lambda resolution: run.calibration_batches(splits, resolution, calibration),
         lambda resolution: run.eval_batches(images, resolution),
+        statistics=statistics,
     )

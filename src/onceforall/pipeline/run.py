@@ -187,9 +187,12 @@ class Run:
         size = EVALUATION_BATCH_GPU if torch.cuda.is_available() else EVALUATION_BATCH
         return eval_batches(images, resolution, size, self.preprocessing)
 
-    def calibration_batches(self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES) -> Iterator[Tensor]:
-        """Training images for measuring BatchNorm statistics, always the same ones."""
-        return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, self.info.seed, self.preprocessing)
+    def calibration_batches(
+        self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES, *, after: int = 0
+    ) -> Iterator[Tensor]:
+        """Training images for measuring BatchNorm statistics, always the same ones; without the first `after` of them."""
+        seed, steps = self.info.seed, self.preprocessing
+        return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, seed, steps, after=after)
 
     def require_images(self) -> DataInfo:
         """How the data are opened.

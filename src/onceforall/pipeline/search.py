@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..accuracy import AccuracyRow
 from ..arch import Arch
+from ..calibrate import Statistics
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..files import append_line
@@ -133,8 +135,7 @@ class Searcher:
     ) -> None:
         if not 0 <= caution < math.inf:
             raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
-        self.caution = caution
-        self.run = run
+        self.run, self.caution = run, caution
         self._turn_to(device, budgets)
         self.predictor = load_predictor(run)
         segments = segment_table(run.space, run.num_classes)
@@ -150,6 +151,7 @@ class Searcher:
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
         self.accuracies: dict[Arch, AccuracyRow] = {}
+        self.statistics: dict[Arch, Statistics] = {}  # that they were measured with, to go on with
 
     def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
         """The same for another device; accuracies that were measured for one are not measured again for the other."""
@@ -177,8 +179,7 @@ class Searcher:
 
     def _cautious(self, genes: Genes) -> Floats:
         mean, std = self.predictor.predict_with_error(genes, measured=False)
-        result: Floats = mean - self.caution * std
-        return result
+        return np.asarray(mean - self.caution * std)
 
     def find(self, budget: Budget, *, finalists: int, seed: int, on_step: Callable[[str], None]) -> list[Candidate]:
         """See `search`."""
@@ -237,7 +238,8 @@ class Searcher:
         archs = list(timings)
         if new := [arch for arch in archs if arch not in self.accuracies]:
             held_out = self.splits.held_out.sample(self.images)
-            rows = together(self.run, self.supernet, self.splits, new, held_out=held_out, calibration=self.calibration)
+            own = partial(together, held_out=held_out, calibration=self.calibration, statistics=self.statistics)
+            rows = own(self.run, self.supernet, self.splits, new)
             self.accuracies |= {row.arch: row for row in rows}
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
@@ -276,8 +278,7 @@ class Searcher:
         if self.table is not None:
             return self.table.hardware
         (here,) = (found for found in list_devices() if found.runtime == self.device.runtime)
-        where = here.processor if self.device.host is None else self.device.host
-        return f"{where}, {self.device.runtime} {here.version}"
+        return f"{self.device.host or here.processor}, {self.device.runtime} {here.version}"
 
     @property
     def anchor(self) -> tuple[Plan, float] | None:

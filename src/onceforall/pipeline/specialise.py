@@ -160,6 +160,12 @@ def _take_home(
     found: list[tuple[FoundThroughFiles, Timing]] = []
 
     def measure(files: Path) -> CardFacts:
+        model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
+        timing, known = confirmed, dict[str, Timing]()
+        if model.exists() and device.runtime in ("onnxruntime", "openvino"):
+            timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, anchor=searcher.anchor)
+            if device.runtime == "onnxruntime":  # one file in one runtime has one latency
+                known["onnx"] = timing
         through = measure_files(
             run,
             files,
@@ -169,14 +175,8 @@ def _take_home(
             held_out=splits.held_out,
             device=device,
             max_drop=max_drop,
+            known=known,
         )
-        model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
-        timing = confirmed
-        if model.exists() and device.runtime in ("onnxruntime", "openvino"):
-            timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, anchor=searcher.anchor)
-            if device.runtime == "onnxruntime":  # one file in one runtime has one latency: the better measured
-                known = (timing.ms, timing.low, timing.high)
-                through = replace(through, rows=[replace(r, latency=known) if r.format == "onnx" else r for r in through.rows])
         found.append((through, timing))
         method = f"{searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"

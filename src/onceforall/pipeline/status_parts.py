@@ -1,11 +1,11 @@
 """The parts of a run directory, each told by what is in it; `status` puts them together."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..accuracy import AccuracyPredictor, read_rows
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
@@ -34,6 +34,7 @@ class Part:
         text: for people, one line.
         command: that makes it, mends it or goes on with it; None where there is nothing to do.
         device: of a profile, as `--device` takes it.
+        facts: what the text says in numbers, for machines: top-1 and errors as fractions, times in the unit of their name.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Part:
     text: str
     command: str | None = None
     device: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _run(run: Run) -> Iterator[Part]:
@@ -50,28 +52,35 @@ def _run(run: Run) -> Iterator[Part]:
     problems = f"; {left_out} unreadable images left out (problems.jsonl)" if left_out else ""
     space = f"{run.space.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
-    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}")
+    facts = {"images": dict(run.info.images), "left_out": left_out, "classes": run.num_classes}
+    facts |= {"networks": float(run.space.count())}
+    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
 
 
 def _training(run: Run) -> Iterator[Part]:
     if run.info.imported is not None:
-        yield Part("weights", "done", f"imported: {run.info.imported}; {run.weights_hash()[:12]}")
+        weights = run.weights_hash()
+        yield Part("weights", "done", f"imported: {run.info.imported}; {weights[:12]}", facts={"weights_hash": weights})
         return
     records = read_lines(run.folder / "metrics.jsonl")
     last = max((int(r["step"]) for r in records), default=0)
-    ends = {r["subnet"]: f"{r['subnet']} {percent(r['top1'])}" for r in records if r["event"] == "validation"}
-    top1 = f"; last held-out top-1: {', '.join(ends.values())}" if ends else ""
+    ends = {r["subnet"]: float(r["top1"]) for r in records if r["event"] == "validation"}
+    told = ", ".join(f"{name} {percent(top1)}" for name, top1 in ends.items())
+    top1 = f"; last held-out top-1: {told}" if ends else ""
     spent = max((float(r["seconds"]) for r in records), default=None)
+    facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
     resume = f"ofa train {shlex.quote(run.require_images().source)} --out {shlex.quote(str(run.folder))} --resume"
     if (run.folder / "supernet.safetensors").exists():
         try:
-            yield Part("training", "done", f"{last:,} steps in {duration(spent)}, weights {run.weights_hash()[:12]}{top1}")
+            weights = run.weights_hash()
+            text = f"{last:,} steps in {duration(spent)}, weights {weights[:12]}{top1}"
+            yield Part("training", "done", text, facts=facts | {"steps": last, "weights_hash": weights})
         except CheckpointError as error:
             yield Part("training", "damaged", f"{line(error)}: remove that file, then {resume} goes on from the last checkpoint")
         return
-    steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
+    facts["steps"] = steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
     if busy(run.folder):
-        yield Part("training", "going on", f"step {last:,} of {steps:,}{top1}")
+        yield Part("training", "going on", f"step {last:,} of {steps:,}{top1}", facts=facts)
         return
     whole, torn = [], []
     for path in sorted((run.folder / "checkpoints").glob("step-*.safetensors")):
@@ -84,7 +93,8 @@ def _training(run: Run) -> Iterator[Part]:
         yield Part("training", "damaged", f"every checkpoint is damaged ({torn[0]}): train again with another --out")
         return
     where = f"step {whole[-1]:,} of {steps:,}" if whole else f"the first of {steps:,} steps, no checkpoint yet"
-    yield Part("training", "unfinished", f"can go on from {where}{top1}", resume)
+    facts["checkpoint"] = whole[-1] if whole else None
+    yield Part("training", "unfinished", f"can go on from {where}{top1}", resume, facts=facts)
     yield from (Part("training", "damaged", text) for text in torn)
 
 
@@ -93,11 +103,13 @@ def _evaluations(run: Run) -> Iterator[Part]:
     opened = len(read_lines(run.folder / "test_openings.jsonl"))
     test = f"; the test images were opened {plural(opened, 'time')} (test_openings.jsonl)" if opened else ""
     if not records:
-        yield Part("evaluations", "missing", f"no sub-network evaluated yet{test}", f"ofa evaluate {quoted(run)} --arch random:16")
+        text, command = f"no sub-network evaluated yet{test}", f"ofa evaluate {quoted(run)} --arch random:16"
+        yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = records[-1]
     named = f"the last, {last['name']}: top-1 {percent(last['top1'])} on {last['images']} {last['split']} images"
-    yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}")
+    facts = {"sub_networks": len(records), "test_openings": opened}
+    yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
 
 def _profiles(run: Run) -> Iterator[Part]:
@@ -127,13 +139,14 @@ def _profile(run: Run, folder: Path) -> Part:
     device, errors = table.device, table.errors
     text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
     text += f" (n = {errors.n})"
+    facts = {"mean_error": errors.mape, "kendall_tau": errors.kendall_tau, "n": errors.n, "version": table.version}
     if device.host is None:
         (here,) = (found for found in list_devices() if found.runtime == device.runtime)
         if (table.processor, table.version) != (here.processor, here.version or ""):
             now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
             again = f"{command} {shlex.quote(device.spec)} --again"
-            return Part("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec)
-    return Part("profile", "done", text, device=device.spec)
+            return Part("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec, facts)
+    return Part("profile", "done", text, device=device.spec, facts=facts)
 
 
 def _accuracy_data(run: Run) -> Iterator[Part]:
@@ -147,7 +160,8 @@ def _accuracy_data(run: Run) -> Iterator[Part]:
         return
     top1 = [row.top1 for row in rows]
     between = f"top-1 {percent(min(top1))} to {percent(max(top1))} on {rows[0].images:,} held-out images"
-    yield Part("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}")
+    facts = {"sub_networks": len(rows), "held_out_top1_range": [min(top1), max(top1)], "images": rows[0].images}
+    yield Part("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
 
 
 def _predictor(run: Run) -> Iterator[Part]:
@@ -168,16 +182,18 @@ def _predictor(run: Run) -> Iterator[Part]:
     text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
     text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars hold {percent(errors['coverage90'], 0)}"
     new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
+    facts = {"kind": predictor.kind, **errors, "measured_since": new}
     if new > 0:
-        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", fit_command(run))
+        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", fit_command(run), facts=facts)
     else:
-        yield Part("predictor", "done", text)
+        yield Part("predictor", "done", text, facts=facts)
 
 
 def _searches(run: Run) -> Iterator[Part]:
     if records := read_lines(run.folder / "searches.jsonl"):
         devices = ", ".join(sorted({str(r["device"]) for r in records}))
-        yield Part("searches", "done", f"{len(records)} finalists measured, for {devices} (searches.jsonl)")
+        text = f"{len(records)} finalists measured, for {devices} (searches.jsonl)"
+        yield Part("searches", "done", text, facts={"finalists": len(records)})
 
 
 def _networks(run: Run) -> Iterator[Part]:
@@ -187,7 +203,9 @@ def _networks(run: Run) -> Iterator[Part]:
             test, ms = data["test"], milliseconds(data["latency"]["ms"])
             text = f"{data['folder']}: test top-1 {percent(test['top1'])} ({test['images']} images), {ms} on {data['device']}"
             there = Path(data["folder"]).is_dir() or (path.with_suffix("")).is_dir()
-            yield Part("network", "done", text) if there else Part("network", "missing", f"{text}; its folder is not there")
+            facts = {"folder": data["folder"], "test_top1": test["top1"], "ms": data["latency"]["ms"], "device": data["device"]}
+            state: State = "done" if there else "missing"
+            yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
         except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             yield Part("network", "damaged", f"{path}: {line(error)}".replace(f"{path}: {path}: ", f"{path}: "))
     yield from (Part("network", "unfinished", text) for text in unfinished(run))
@@ -196,13 +214,14 @@ def _networks(run: Run) -> Iterator[Part]:
 def _bundles(run: Run) -> Iterator[Part]:
     for path in sorted(run.folder.glob("*/bundle.json")):
         try:
-            members = [f"{m['name']} {percent(m['test_top1'])}" for m in read_json(path)["members"]]
+            found = {str(m["name"]): m["test_top1"] for m in read_json(path)["members"]}
+            members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
         except (OnceForAllError, AttributeError, LookupError, TypeError, ValueError) as error:
             text = line(error) if isinstance(error, FileError) else f"{path}: damaged or edited ({line(error)})"
             yield Part("bundle", "damaged", f"{text}: make it anew with ofa bundle")
         else:
             text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
-            yield Part("bundle", "done", text)
+            yield Part("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
 
 
 def _report(run: Run) -> Iterator[Part]:

@@ -51,6 +51,7 @@ def measure_files(
     held_out: Images,
     device: Device,
     max_drop: float,
+    known: Mapping[str, Timing],
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, on this machine's processor, the latency.
 
@@ -65,6 +66,7 @@ def measure_files(
         held_out: images that say what int8 loses.
         device: its threads and batch size are used for the latency.
         max_drop: most points of top-1 that int8 may lose.
+        known: latencies of files that were timed already, by format; in place of another measurement.
 
     Raises:
         VerificationError: a file has another accuracy than the network.
@@ -78,9 +80,12 @@ def measure_files(
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], accuracies[OWN], found)
-    timings = _timings(folder, formats, resolution, device) if device.on_processor else dict.fromkeys(formats)
+    timings = dict(known)
+    if device.on_processor:
+        timings |= _timings(folder, [name for name in formats if name not in known], resolution, device)
     rows = []
-    for name, timing in timings.items():
+    for name in formats:
+        timing = timings.get(name)
         latency = None if timing is None else (timing.ms, timing.low, timing.high)
         held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
         rows.append(FileRow(name, accuracies[name].top1, latency, held))
@@ -89,7 +94,8 @@ def measure_files(
 
 def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int) -> dict[str, Accuracy]:
     """Through each file; every batch is made once."""
-    loaded = {name: FORMATS[name].load(folder, torch.get_num_threads()) for name in formats}
+    threads = torch.get_num_threads()
+    loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(folder, threads) for name in formats}
     tallies = {name: Tally() for name in formats}
     batches = run.eval_batches(images, resolution)
     while some := list(islice(batches, IN_A_ROW)):
@@ -99,7 +105,7 @@ def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, 
     return {name: tally.accuracy() for name, tally in tallies.items()}
 
 
-def _timings(folder: Path, formats: Sequence[str], resolution: int, device: Device) -> dict[str, Timing | None]:
+def _timings(folder: Path, formats: Sequence[str], resolution: int, device: Device) -> dict[str, Timing]:
     """Of each file, in turns, with the device's threads and batch size."""
     with torch_threads(device.threads):
         loaded = {name: FORMATS[name].load(folder, device.threads) for name in formats}

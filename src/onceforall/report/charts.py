@@ -40,6 +40,8 @@ __all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
 GREY = 6  # number of a colour
+SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0, -39.0, 48.0)
+PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
 SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
 
 
@@ -180,7 +182,7 @@ def front_chart(
                 hollow, own = kind != "chosen", index if one.name else colour
                 size = 4.4 if hollow else 6.5
                 parts += [dot(frame, point, shape, x, y, size=size, colour=own, hollow=hollow) for point in points]
-    parts += _labels(frame, picked)
+    parts += _labels(frame, picked, named)
     return svg(parts, name, legend, description=description)
 
 
@@ -230,19 +232,32 @@ def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
     return f"M{frame.x(left):.1f} {frame.y(slope * left):.1f}L{frame.x(right):.1f} {frame.y(slope * right):.1f}"
 
 
-def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
-    """Names of the chosen networks, above and left of them where the front leaves room, clear of each other."""
+def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> list[str]:
+    """Names of the chosen networks, each at the place beside its mark that covers least: other names, other marks, the edges."""
     parts: list[str] = []
-    taken: list[tuple[float, float]] = []
+    boxes: list[tuple[float, float, float, float]] = []  # of names: left, right, top, bottom
+    dots = [(frame.x(mark.x), frame.y(mark.y)) for mark in marks]
     for point in sorted(points, key=lambda p: -p.y):
-        at, up = frame.x(point.x), frame.y(point.y)
-        left = at - LEFT > 8 * min(28, len(point.name)) + 16
-        x, y = (at - 11 if left else at + 11), max(TOP + 12, up - 9)
-        while any(abs(x - a) < 90 and abs(y - b) < 14 for a, b in taken):
-            y += 15
-        taken.append((x, y))
-        parts.append(f'<text class="halo{" e" if left else ""}" x="{x:.1f}" y="{y:.1f}">{escape(shorten(point.name, 28))}</text>')
+        at, up, text = frame.x(point.x), frame.y(point.y), shorten(point.name, 28)
+        wide = 7.0 * len(text)
+
+        def covered(place: tuple[int, float], at: float = at, up: float = up, wide: float = wide) -> float:
+            side, shift = place
+            left, right, top, bottom = _box(at + 11 * side, up + shift, wide, side)
+            over = 4.0 * sum(left < b[1] and b[0] < right and top < b[3] and b[2] < bottom for b in boxes)
+            over += sum(left - 5 < x < right + 5 and top - 5 < y < bottom + 5 for x, y in dots)
+            return over + 4.0 * (left < LEFT or right > WIDTH or top < TOP or bottom > HEIGHT - BOTTOM)
+
+        side, shift = min(PLACES, key=covered)  # of several that cover as little, the first
+        boxes.append(_box(at + 11 * side, up + shift, wide, side))
+        look = "halo e" if side < 0 else "halo"
+        parts.append(f'<text class="{look}" x="{at + 11 * side:.1f}" y="{up + shift:.1f}">{escape(text)}</text>')
     return parts
+
+
+def _box(x: float, y: float, wide: float, side: int) -> tuple[float, float, float, float]:
+    """Left, right, top and bottom of a text that begins (side 1) or ends (side -1) at x, with its feet at y."""
+    return min(x, x + side * wide), max(x, x + side * wide), y - 11, y + 3
 
 
 def _thin(series: Series) -> Series:

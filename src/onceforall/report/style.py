@@ -59,6 +59,7 @@ dd{margin:0;overflow-wrap:anywhere;min-width:0}
 footer{color:var(--soft);font-size:13px}
 @media (max-width:900px){.scroll .ofa-net{max-width:none;min-width:0}}
 @media (max-width:640px){
+figure{overflow-x:auto}.chart:not(.sign){min-width:480px}
 main{padding:18px 10px 40px}
 section{padding:16px 14px}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.words{min-width:110px}}

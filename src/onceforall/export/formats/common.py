@@ -46,6 +46,7 @@ class Format:
         write: makes the files in a folder. Raises MissingExtraError when a package is absent, VerificationError when the network
             cannot be written.
         load: the files of a folder, ready to run with so many threads. Raises as `write`; what it returns raises VerificationError.
+        load_for_many: as `load`, for thousands of images in large batches, where that can be faster; as exact but for rounding.
         usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array.
         takes: where the images go in and what the file itself says about them, for the card.
         batches: batch sizes that the proof tries.
@@ -63,6 +64,7 @@ class Format:
     int8: bool = False
     needs: tuple[str, ...] = ()
     extra: str = ""
+    load_for_many: Callable[[Path, int], Run] | None = None
 
     def require(self) -> None:
         """Look for the packages, without importing them.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, no_grad
+from torch import Tensor, channels_last, nn, no_grad
 
 from ...errors import VerificationError
 from ...files import read_text, write_text
@@ -47,8 +47,17 @@ def from_source(folder: Path, name: str) -> Any:
 
 def _load(folder: Path, threads: int) -> Run:
     """The number of threads is torch's."""
-    network = from_source(folder, "load")
+    return _runs(from_source(folder, "load"))
 
+
+def _load_for_many(folder: Path, threads: int) -> Run:
+    """Batch norms folded into the convolutions, as other runtimes do on their own: a quarter less time an image."""
+    from torch.fx.experimental.optimization import fuse
+
+    return _runs(fuse(from_source(folder, "load")).to(memory_format=channels_last))
+
+
+def _runs(network: nn.Module) -> Run:
     def run(x: Tensor) -> Tensor:
         with no_grad():
             logits: Tensor = network(x)
@@ -58,5 +67,10 @@ def _load(folder: Path, threads: int) -> Run:
 
 
 PYTORCH = Format(
-    ("weights.safetensors", "model.py"), _write, _load, USAGE, "the argument of `load(path)`'s network; `model.py` describes it too"
+    ("weights.safetensors", "model.py"),
+    _write,
+    _load,
+    USAGE,
+    "the argument of `load(path)`'s network; `model.py` describes it too",
+    load_for_many=_load_for_many,
 )

@@ -13,7 +13,7 @@ import torch
 
 from ...errors import DeviceError
 from ...plan import Plan
-from .common import FLOAT, Hardware, OnHost, Weights, check_runs, one_line, own_network, processor, quiet
+from .common import FLOAT, Hardware, OnHost, Weights, one_line, own_network, processor, quiet
 from .pytorch import with_threads
 
 __all__ = ["AotInductor"]
@@ -36,7 +36,6 @@ class AotInductor:
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
         own = own_network(plan, weights)
-        check_runs("AOTInductor", plan, batch, own)
         images = torch.zeros(batch, *plan.input_shape)
         settings = {"freezing": True, "cpp.threads": threads}
         try:

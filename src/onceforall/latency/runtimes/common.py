@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from ...errors import CheckpointError, DeviceError
+from ...errors import CheckpointError
 from ...nn.shared import network_on, own_shapes
 from ...ops import Shape
 from ...packages import import_package, one_line, quiet, require
@@ -27,7 +27,6 @@ __all__ = [
     "OnHost",
     "Runtime",
     "Weights",
-    "check_runs",
     "import_package",
     "noise",
     "one_line",
@@ -153,18 +152,3 @@ def own_network(plan: Plan, weights: Weights) -> fx.GraphModule:
             raise CheckpointError(f"{name} has shape {found}, the plan needs {shape}: it was not built from this plan")
         own[name] = weights[name].detach().cpu().clone()
     return network_on(plan, own, {}).to(memory_format=torch.channels_last)
-
-
-def check_runs(name: str, plan: Plan, batch: int, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Run a network once on zeros, to see whether it is the plan's.
-
-    Raises:
-        DeviceError: it cannot be run, or gives another shape.
-    """
-    try:
-        with torch.inference_mode():
-            shape = tuple(run(torch.zeros(batch, *plan.input_shape)).shape)
-    except Exception as error:  # torch's errors have no common class of their own
-        raise DeviceError(f"{name} cannot run the network on images {plan.input_shape}: {one_line(error)}") from error
-    if shape != (wanted := (batch, *plan.output_shape)):
-        raise DeviceError(f"{name}: the network gives {shape}, its plan {wanted}: build the network from this plan")

@@ -4,7 +4,7 @@ import torch
 
 from ...nn.executorch import Program, lower
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, OnHost, Weights, check_runs, own_network, processor, require
+from .common import FLOAT, Hardware, Images, OnHost, Weights, own_network, processor, require
 from .converted import Converted
 
 __all__ = ["ExecuTorch"]
@@ -25,9 +25,7 @@ class ExecuTorch:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        own = own_network(plan, weights)
-        check_runs("ExecuTorch", plan, batch, own)
-        content = self._converted.get(plan, weights, batch, lambda: lower(own, (batch, *plan.input_shape)))
+        content = self._converted.get(plan, weights, batch, lambda: lower(own_network(plan, weights), (batch, *plan.input_shape)))
         program = Program.load(content, threads)
 
         def run(images: Images) -> Images:

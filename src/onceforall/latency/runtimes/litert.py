@@ -2,7 +2,7 @@
 
 from ...nn.litert import PACKAGES, LiteModel, convert
 from ...plan import Plan
-from .common import FLOAT, Hardware, OnHost, Weights, check_runs, own_network, processor, require
+from .common import FLOAT, Hardware, OnHost, Weights, own_network, processor, require
 from .converted import Converted
 
 __all__ = ["LiteRt"]
@@ -24,8 +24,6 @@ class LiteRt:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        own = own_network(plan, weights)
-        check_runs("LiteRT", plan, batch, own)
-        content = self._converted.get(plan, weights, batch, lambda: convert(own, (batch, *plan.input_shape)))
+        content = self._converted.get(plan, weights, batch, lambda: convert(own_network(plan, weights), (batch, *plan.input_shape)))
         model = LiteModel.load(content, threads)
         return OnHost(model, timed=model.run)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...plan import Plan
-from .common import FLOAT, Hardware, Images, OnHost, Weights, check_runs, own_network, processor
+from .common import FLOAT, Hardware, Images, OnHost, Weights, own_network, processor
 
 __all__ = ["PyTorch", "with_threads"]
 
@@ -26,7 +26,6 @@ class PyTorch:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         own = own_network(plan, weights)
-        check_runs("PyTorch", plan, batch, own)
         return with_threads(own, threads, (batch, *plan.input_shape))
 
 
