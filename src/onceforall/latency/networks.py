@@ -85,6 +85,5 @@ def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], devic
 
     if device.runtime not in IN_THREADS:
         return [one(network) for network in networks]
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(mine) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(one, networks))
