@@ -230,6 +230,8 @@ def _order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """(h, w, 3) → (height, width, 3) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case."""
+    if pixels.shape[:2] == (height, width):  # as decoded for the largest resolution
+        return pixels
     image = torch.from_numpy(pixels.copy(order="C")).permute(2, 0, 1)[None]
     resized: NDArray[np.uint8] = F.interpolate(image, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
     return resized

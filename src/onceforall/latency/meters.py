@@ -90,6 +90,7 @@ def measure_networks(
     *,
     rounds: int = 40,
     limit: float = 0.25,
+    patience_s: float = 20.0,
     anchor: tuple[Plan, float] | None = None,
 ) -> list[Timing]:
     """Latency of whole networks, timed in turns; on another machine with made-up weights.
@@ -97,14 +98,14 @@ def measure_networks(
     Args:
         networks: plans with their networks or state dicts; None stands for made-up weights, on which latency does not depend.
         device: to measure on.
-        rounds: see `measure`, as for limit.
+        rounds: see `measure`, as for limit and patience_s.
         anchor: a `LatencyTable.anchor`, for times that compare with its estimates: it is timed too.
 
     Raises:
         DeviceError: the machine is too noisy, has fewer threads, or cannot be reached.
         MissingExtraError: the runtime's package is not installed.
     """
-    arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit}
+    arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit, "patience_s": patience_s}
     networks = list(networks) if anchor is None else [*networks, (anchor[0], None)]
     if device.host is not None:
         timings = meter_of(device).time([plan for plan, _ in networks], **arguments)

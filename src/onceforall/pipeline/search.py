@@ -31,6 +31,7 @@ __all__ = ["CAUTION", "FINALIST_IMAGES", "Budget", "Candidate", "Searcher", "sea
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 CAUTION = 1.0
+PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the one that is taken is timed again
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
 FINALIST_IMAGES = 1000  # held-out images that tell finalists of `ofa specialise` apart, of however many
 FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
@@ -244,8 +245,8 @@ class Searcher:
         genes = self.run.space.genes(archs)
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
         mean, std = self.predictor.predict_with_error(genes, measured=False)
-        above = np.mean([self.accuracies[arch].top1 for arch in archs] - mean)
-        offset = float(above) if self.images < len(self.splits.held_out) else 0.0
+        few = self.images < len(self.splits.held_out)
+        offset = float(np.mean([self.accuracies[arch].top1 for arch in archs] - mean)) if few else 0.0
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
             Candidate(arch, *numbers, self.accuracies[arch], timings[arch], self.noise, offset)
@@ -258,7 +259,7 @@ class Searcher:
             found = [self._estimated(ms) for ms in self.table.estimate(archs).tolist()]
         else:
             plans = [self.run.space.lower(arch, self.run.num_classes) for arch in archs]
-            found = measure_networks([(plan, None) for plan in plans], self.device, anchor=self.anchor)
+            found = measure_networks([(plan, None) for plan in plans], self.device, patience_s=PATIENCE_S, anchor=self.anchor)
         return dict(zip(archs, found, strict=True))
 
     def time(self, arch: Arch) -> Timing:

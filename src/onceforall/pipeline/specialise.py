@@ -163,7 +163,7 @@ def _take_home(
         model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
         timing, known = confirmed, dict[str, Timing]()
         if model.exists() and device.runtime in ("onnxruntime", "openvino"):
-            timing = measure_onnx(model.read_bytes(), shape, device, rounds=80, anchor=searcher.anchor)
+            timing = measure_onnx(model.read_bytes(), shape, device, anchor=searcher.anchor)
             if device.runtime == "onnxruntime":  # one file in one runtime has one latency
                 known["onnx"] = timing
         through = measure_files(

@@ -21,7 +21,7 @@ from .run import Run
 __all__ = ["FoundThroughFiles", "measure_files", "require_drop_can_be_told", "require_same", "too_large_drop", "torch_threads"]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
-PATIENCE_S = 4.0  # for narrow intervals of the files' latencies
+PATIENCE_S = 1.0  # for narrow intervals of the files' latencies
 IN_A_ROW = 8  # batches through one file: threads of two runtimes that take turns wait for each other, spinning
 OWN = "pytorch"  # always there, and proven to be the network
 
