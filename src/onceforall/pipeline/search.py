@@ -33,7 +33,7 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 CAUTION = 1.0
 PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the one that is taken is timed again
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
-FINALIST_IMAGES = 1000  # held-out images that tell finalists of `ofa specialise` apart, of however many
+FINALIST_IMAGES = 500  # held-out images for finalists of `ofa specialise`, which differ by less than chance: docs/results/export.md
 FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
 
 
