@@ -58,8 +58,10 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
     assert sorted(row.arch.to_json() for row in rows) == sorted({arch.to_json() for arch in archs})
     for row in rows:
         found, half = alone(supernet, row.arch)
-        assert (row.top1, row.images, row.top1_half) == (found.top1, 21, pytest.approx(half))
-        assert row.loss == pytest.approx(found.loss, rel=1e-6)
+        assert row.loss == pytest.approx(found.loss, rel=1e-5)  # batch norms are folded here
+        one = 1.01 / 21  # image, of which two classes may nearly tie
+        assert (row.top1, row.images) == (pytest.approx(found.top1, abs=one), 21)
+        assert row.top1_half == pytest.approx(half, abs=1.01 / 11)
         assert row.seconds > 0
 
 
