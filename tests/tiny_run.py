@@ -1,14 +1,18 @@
 """One tiny training on the digits, shared by the tests of the pipeline and of the command line. Copy what you change."""
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from onceforall.pipeline import predict, profile, train
+from onceforall.files import read_lines
+from onceforall.pipeline import Run, predict, profile, train
 
 SPACE = {"width": 0.1, "resolutions": (16, 24), "depths": (1, 2), "kernels": (3, 5), "expand_ratios": (2, 3)}
 SPACE_TEXT = "width=0.1,resolutions=16/24,depths=1/2,kernels=3/5,expand_ratios=2/3"
@@ -67,3 +71,36 @@ def _measured(base: Path) -> Path:
     profile(out, quick=True)
     predict(out, subnets=SUBNETS)
     return out
+
+
+def go(out: Path, **changes: Any) -> Run:
+    """`ofa train` as in `trained`, but for what is given."""
+    return train("digits", out=out, **{**TRAINING, **changes})
+
+
+def steps_of(out: Path) -> list[int]:
+    """The steps that metrics.jsonl tells of."""
+    return [record["step"] for record in read_lines(out / "metrics.jsonl") if record["event"] == "train"]
+
+
+def pictures(root: Path, classes: int = 2, each: int = 12) -> Path:
+    """A folder of JPEG images, one folder per class."""
+    rng = np.random.default_rng(0)
+    for c in range(classes):
+        (root / f"class {c}").mkdir(parents=True)
+        for i in range(each):
+            Image.fromarray(rng.integers(0, 256, (30, 26, 3), dtype=np.uint8)).save(root / f"class {c}" / f"{i:02}.jpg")
+    return root
+
+
+def on_pictures(data: str, out: Path, **changes: Any) -> Run:
+    """A short training on a folder of images."""
+    given = {"preset": "digits", "space": {**SPACE, "depths": (1,), "kernels": (3,), "expand_ratios": (2,)}, "epochs": 2.0}
+    return train(data, out=out, **{**given, "batch_size": 4, **changes})
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """A JSON file, changed in place."""
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
