@@ -1,5 +1,8 @@
 """What is converted once is kept, for the same plan, batch size and values only."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from runtime_contract import small_plan
 
@@ -22,35 +25,40 @@ class Counting:
 
 def test_the_same_network_is_converted_once() -> None:
     converted, convert = Converted(), Counting()
-    first = converted.get(PLAN, made_up(PLAN), 1, convert)
-    assert converted.get(small_plan(), made_up(PLAN), 1, convert) == first
+    first = converted.get(PLAN, made_up(PLAN), (1,), convert)
+    assert converted.get(small_plan(), made_up(PLAN), (1,), convert) == first
     assert convert.made == 1
 
 
 @pytest.mark.parametrize("change", ["plan", "batch", "weight", "statistics"])
 def test_another_network_is_converted_anew(change: str) -> None:
     converted, convert = Converted(), Counting()
-    first = converted.get(PLAN, made_up(PLAN), 1, convert)
-    plan, weights, batch = PLAN, made_up(PLAN), 1
+    first = converted.get(PLAN, made_up(PLAN), (1,), convert)
+    plan, weights, settings = PLAN, made_up(PLAN), (1,)
     if change == "plan":
         plan = PLAN.piece("head")
     elif change == "batch":
-        batch = 2
+        settings = (2,)
     else:
         name = next(name for name in weights if name.endswith("weight" if change == "weight" else "running_mean"))
         weights[name][0] += 1
-    assert converted.get(plan, weights, batch, convert) != first
+    assert converted.get(plan, weights, settings, convert) != first
     assert convert.made == 2
 
 
-def test_the_models_used_last_are_kept() -> None:
-    converted, convert = Converted(most_bytes=20), Counting()
+def test_as_many_are_kept_as_may_be() -> None:
+    converted, convert = Converted(most_bytes=25), Counting()
     networks = [made_up(PLAN, seed) for seed in range(3)]
-    for i in (0, 1, 0, 2):  # the third takes the place of the second
-        converted.get(PLAN, networks[i], 1, convert)
+    models = [converted.get(PLAN, weights, (1,), convert) for weights in networks]
+    assert [converted.get(PLAN, weights, (1,), convert) for weights in networks[:2]] == models[:2]
     assert convert.made == 3
-    converted.get(PLAN, networks[0], 1, convert)
-    assert convert.made == 3
-    converted.get(PLAN, networks[1], 1, convert)
-    assert convert.made == 4
-    Converted(most_bytes=5).get(PLAN, networks[0], 1, convert)  # larger alone than what may be kept
+    assert converted.get(PLAN, networks[2], (1,), convert) != models[2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_full_disk_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w+b", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda buffering: full)
+        converted, convert = Converted(), Counting()
+        for made in (1, 2):
+            assert int(converted.get(PLAN, made_up(PLAN), (1,), convert)) == made

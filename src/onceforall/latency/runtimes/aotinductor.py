@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from ...errors import DeviceError
+from ...errors import CheckpointError, DeviceError
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, one_line, own_network, processor, quiet
+from .converted import Converted
 from .pytorch import with_threads
 
 __all__ = ["AotInductor"]
@@ -33,18 +35,35 @@ class AotInductor:
             )
         return processor()
 
+    def __init__(self) -> None:
+        self._converted = Converted()
+
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        own = own_network(plan, weights)
-        images = torch.zeros(batch, *plan.input_shape)
-        settings = {"freezing": True, "cpp.threads": threads}
+        shape = (batch, *plan.input_shape)
         try:
-            with quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-                from torch._inductor import aoti_compile_and_package, aoti_load_package  # documented as public
+            with quiet(), tempfile.TemporaryDirectory() as folder:
+                from torch._inductor import aoti_load_package  # documented as public
 
-                exported = torch.export.export(own, (images,))
-                path = aoti_compile_and_package(exported, package_path=str(Path(folder) / "network.pt2"), inductor_configs=settings)
-                model = aoti_load_package(path)
+                path = Path(folder) / "network.pt2"
+                made = self._converted.get(
+                    plan, weights, (batch, threads), lambda: _compiled(own_network(plan, weights), shape, threads, path)
+                )
+                path.write_bytes(made)
+                model = aoti_load_package(str(path))
+        except CheckpointError:
+            raise
         except Exception as error:  # of the compiler, of torch.export: no common class
             raise DeviceError(f"AOTInductor cannot compile the network: {one_line(error)}") from error
-        return with_threads(model, threads, (batch, *plan.input_shape))
+        return with_threads(model, threads, shape)
+
+
+def _compiled(network: nn.Module, shape: tuple[int, ...], threads: int, path: Path) -> bytes:
+    """The network's package for images of this shape, written to the path on the way."""
+    from torch._inductor import aoti_compile_and_package  # documented as public
+
+    settings = {"freezing": True, "cpp.threads": threads}
+    with torch.no_grad():
+        exported = torch.export.export(network, (torch.zeros(shape),))
+        aoti_compile_and_package(exported, package_path=str(path), inductor_configs=settings)
+    return path.read_bytes()

@@ -1,38 +1,58 @@
 """What converters made that take seconds for a network, so that a profile, which loads each network several times, waits once."""
 
-from collections import OrderedDict
+import tempfile
+import weakref
 from collections.abc import Callable
 from hashlib import sha256
+from typing import IO
 
 from ...plan import Plan
 from .common import Weights
 
 __all__ = ["Converted"]
 
-MOST_BYTES = 500_000_000
+MOST_BYTES = 5_000_000_000
 
 
 class Converted:
-    """Models in memory, the last used ones, by plan, batch size and all values of the network.
+    """Models by plan, settings and all values of the network, in a temporary file that is gone when this process is.
 
     Args:
-        most_bytes: of all models together; one that is larger alone is not kept.
+        most_bytes: of all models together; further ones are not kept, and neither are those for which the disk has no room.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most, self._bytes = most_bytes, 0
-        self._models: OrderedDict[tuple[Plan, int, bytes], bytes] = OrderedDict()
+        self._file: IO[bytes] | None = None
+        self._places: dict[tuple[Plan, tuple[int, ...], bytes], tuple[int, int]] = {}
 
-    def get(self, plan: Plan, weights: Weights, batch: int, convert: Callable[[], bytes]) -> bytes:
-        """The model of the plan's network with these weights, made by `convert` if it is not there."""
-        key = plan, batch, _values(weights)
-        if key in self._models:
-            self._models.move_to_end(key)
-            return self._models[key]
-        model = self._models[key] = convert()
-        self._bytes += len(model)
-        while self._bytes > self._most:
-            self._bytes -= len(self._models.popitem(last=False)[1])
+    def get(self, plan: Plan, weights: Weights, settings: tuple[int, ...], convert: Callable[[], bytes]) -> bytes:
+        """The model of the plan's network with these weights, made by `convert` if it is not there.
+
+        Args:
+            plan: of the network.
+            weights: of its state dict.
+            settings: that the model depends on, such as the batch size.
+            convert: makes the model.
+        """
+        key = plan, settings, _values(weights)
+        if key in self._places and self._file is not None:
+            at, size = self._places[key]
+            self._file.seek(at)
+            return self._file.read(size)
+        model = convert()
+        if self._bytes + len(model) <= self._most:
+            try:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # open as long as this object
+                    weakref.finalize(self, self._file.close)
+                self._file.seek(self._bytes)
+                whole = self._file.write(model) == len(model)
+            except OSError:  # a full disk: it is converted again the next time
+                return model
+            if whole:
+                self._places[key] = self._bytes, len(model)
+                self._bytes += len(model)
         return model
 
 

@@ -25,7 +25,9 @@ class ExecuTorch:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        content = self._converted.get(plan, weights, batch, lambda: lower(own_network(plan, weights), (batch, *plan.input_shape)))
+        content = self._converted.get(
+            plan, weights, (batch,), lambda: lower(own_network(plan, weights), (batch, *plan.input_shape))
+        )
         program = Program.load(content, threads)
 
         def run(images: Images) -> Images:

@@ -24,6 +24,8 @@ class LiteRt:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        content = self._converted.get(plan, weights, batch, lambda: convert(own_network(plan, weights), (batch, *plan.input_shape)))
+        content = self._converted.get(
+            plan, weights, (batch,), lambda: convert(own_network(plan, weights), (batch, *plan.input_shape))
+        )
         model = LiteModel.load(content, threads)
         return OnHost(model, timed=model.run)
