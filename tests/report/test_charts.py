@@ -129,6 +129,12 @@ def test_names_of_chosen_networks_cover_neither_each_other_nor_marks():
     assert not any(left < x < right and top < y < bottom for left, right, top, bottom in boxes for x, y in marks)
 
 
+def test_what_all_names_begin_with_is_left_out():
+    points = [Point(f"onnxruntime-{ms}ms", ms, 75.0) for ms in (2.0, 4.0)]
+    svg = front_chart([FrontSeries("", [(1.0, 60.0)], chosen=points)], X, Y, name="f")
+    assert sorted(node.text for node in by_class(svg, "halo")) == ["2.0ms", "4.0ms"]
+
+
 def test_names_of_marks_do_not_cover_each_other():
     marks = [Mark(f"phase {i}", x) for i, x in enumerate((0, 10, 12, 900))]
     svg = line_chart([Series("a", [0, 1000], [0, 1])], X, Y, name="m", marks=marks)

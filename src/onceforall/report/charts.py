@@ -7,7 +7,7 @@ colour (Okabe-Ito), dash and marker. Points that are not finite are left out and
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import isfinite
 
 from .drawing import (
@@ -40,7 +40,7 @@ __all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
 GREY = 6  # number of a colour
-SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0, -39.0, 48.0)
+SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
 PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
 SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
 
@@ -233,12 +233,17 @@ def _segment(frame: Frame, low: float, high: float, slope: float) -> str:
 
 
 def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> list[str]:
-    """Names of the chosen networks, each at the place beside its mark that covers least: other names, other marks, the edges."""
+    """Names of the chosen networks, each at the place beside its mark that covers least: other names, other marks, the edges.
+
+    Words, between hyphens, with which all names begin are left out.
+    """
+    beginnings = zip(*(point.name.split("-")[:-1] for point in points), strict=False)
+    alike = len(list(takewhile(lambda words: len(set(words)) == 1, beginnings))) if len(points) > 1 else 0
     parts: list[str] = []
     boxes: list[tuple[float, float, float, float]] = []  # of names: left, right, top, bottom
     dots = [(frame.x(mark.x), frame.y(mark.y)) for mark in marks]
     for point in sorted(points, key=lambda p: -p.y):
-        at, up, text = frame.x(point.x), frame.y(point.y), shorten(point.name, 28)
+        at, up, text = frame.x(point.x), frame.y(point.y), shorten("-".join(point.name.split("-")[alike:]), 28)
         wide = 7.0 * len(text)
 
         def covered(place: tuple[int, float], at: float = at, up: float = up, wide: float = wide) -> float:
