@@ -47,7 +47,9 @@ def test_evaluating_twice_gives_the_same(run_copy: Path) -> None:
     assert evaluate(run_copy)[0].accuracy == evaluate(run_copy)[0].accuracy
 
 
-@pytest.mark.parametrize("text", ["random:0", "random:", "random:x", "random:-1", "biggest", ""])
+@pytest.mark.parametrize(
+    "text", ["random:0", "random:", "random:x", "random:-1", "random:10001", "random:99999999999", "biggest", ""]
+)
 def test_evaluate_what(trained: Path, text: str) -> None:
     with pytest.raises((ArchError, FileError)):
         evaluate(trained, arch=text)

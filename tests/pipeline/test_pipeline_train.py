@@ -1,5 +1,6 @@
 """`ofa train` as a function: the run directory it leaves, whatever interrupts it, and what it refuses."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_a_run_is_not_overwritten(trained: Path) -> None:
 
 
 # -- budget ----------------------------------------------------------------------------------------------------------------
+
+
+def test_less_than_an_epoch_is_noted(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    half = {"scheme": "single_path", "epochs": 0.5, "on_event": events.append}
+    go(tmp_path / "half", **half)
+    (note,) = [event["text"] for event in events if event["event"] == "note"]
+    assert re.match(r"\d of the \d+ steps of an epoch: networks may be little better than chance; allow more", note)
 
 
 def test_more_time_more_steps(tmp_path: Path) -> None:

@@ -129,6 +129,13 @@ def test_names_of_chosen_networks_cover_neither_each_other_nor_marks():
     assert not any(left < x < right and top < y < bottom for left, right, top, bottom in boxes for x, y in marks)
 
 
+def test_a_budget_far_beyond_all_networks_does_not_widen_the_chart():
+    points = [Point("mine", 1.0, 75.0)]
+    near, far = (front_chart([FrontSeries("", chosen=points)], X, Y, name="f", marks=[Mark("b", at)]) for at in (1.1, 100.0))
+    assert len(by_class(near, "dash")) == 1
+    assert not by_class(far, "dash")
+
+
 def test_what_all_names_begin_with_is_left_out():
     points = [Point(f"onnxruntime-{ms}ms", ms, 75.0) for ms in (2.0, 4.0)]
     svg = front_chart([FrontSeries("", [(1.0, 60.0)], chosen=points)], X, Y, name="f")

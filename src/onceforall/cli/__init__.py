@@ -55,7 +55,8 @@ def run(arguments: list[str]) -> int:
         message, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
         return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was finished is kept: give the command again to go on (train: with --resume)", INTERRUPTED)
+        again = "give the command again with --resume" if "train" in arguments[:1] else "give the command again"
+        return _fail(f"interrupted; what was finished is kept: {again} to go on", INTERRUPTED)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except MemoryError:

@@ -215,6 +215,9 @@ def _begin(
         raise TrainingError(
             f"{epochs:g} epochs are less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
         )
+    if epochs < 1:
+        text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
+        on_event({"event": "note", "text": f"{text}; allow more, or use fewer images or a smaller space"})
     start = None
     if origin is not None and info.origin is not None:
         start = transferred(origin.supernet(), _fresh(run), classifier=info.origin.classifier)

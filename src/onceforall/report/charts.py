@@ -40,6 +40,7 @@ __all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
 GREY = 6  # number of a colour
+WIDER = 1.25  # than all networks, the last budget that a chart shows
 SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
 PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
 SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
@@ -151,6 +152,8 @@ def front_chart(
     picked = [point for one in shown for point in one.chosen]
     if not pairs and not named:
         return nothing(name)
+    widest = max([a for a, _ in pairs] + [point.x for point in named])
+    marks = [mark for mark in marks if mark.x <= WIDER * widest]  # a budget far beyond all networks says nothing here
     frame = frame_of(
         [a for a, _ in pairs] + [p.x for p in named] + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
         [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
@@ -241,7 +244,7 @@ def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> li
     alike = len(list(takewhile(lambda words: len(set(words)) == 1, beginnings))) if len(points) > 1 else 0
     parts: list[str] = []
     boxes: list[tuple[float, float, float, float]] = []  # of names: left, right, top, bottom
-    dots = [(frame.x(mark.x), frame.y(mark.y)) for mark in marks]
+    dots, own = ([(frame.x(mark.x), frame.y(mark.y)) for mark in some] for some in (marks, points))
     for point in sorted(points, key=lambda p: -p.y):
         at, up, text = frame.x(point.x), frame.y(point.y), shorten("-".join(point.name.split("-")[alike:]), 28)
         wide = 7.0 * len(text)
@@ -251,6 +254,8 @@ def _labels(frame: Frame, points: Sequence[Point], marks: Sequence[Point]) -> li
             left, right, top, bottom = _box(at + 11 * side, up + shift, wide, side)
             over = 4.0 * sum(left < b[1] and b[0] < right and top < b[3] and b[2] < bottom for b in boxes)
             over += sum(left - 5 < x < right + 5 and top - 5 < y < bottom + 5 for x, y in dots)
+            near = ((x - at - 11 * side, y - up - shift + 4) for x, y in own if (x, y) != (at, up))
+            over += 3.0 * sum(abs(dx) < 24 and abs(dy) < 16 for dx, dy in near)  # it would seem to be another's
             return over + 4.0 * (left < LEFT or right > WIDTH or top < TOP or bottom > HEIGHT - BOTTOM)
 
         side, shift = min(PLACES, key=covered)  # of several that cover as little, the first
