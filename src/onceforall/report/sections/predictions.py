@@ -39,7 +39,7 @@ def _no_predictor(runs: Sequence[ReportFacts], facts: ReportFacts) -> str:
 
 
 def _accuracy_numbers(found: AccuracyFacts) -> list[tuple[str, str]]:
-    ceiling = "" if found.ceiling is None else f" (chance in measuring allows {found.ceiling:.3f})"
+    ceiling = "" if found.ceiling is None else f" (a perfect one would reach about {found.ceiling:.2f}: measurements are noisy)"
     return [
         ("RMSE", f"{100 * found.rmse:.2f} points"),
         ("Kendall τ", f"{found.kendall_tau:.3f}{ceiling}"),
