@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,3 +100,8 @@ def profiled(run: Run) -> None:
     place = run.folder / "latency" / str(device)
     place.mkdir(parents=True)
     LatencyTable(costs, run.num_classes, here.processor, measured).save(place / "table.json")
+
+
+def bring(checkpoint: Path, out: Path, **changes: Any) -> Run:
+    """`ofa import` of the checkpoint, as in `imported`, but for what is given."""
+    return import_original(checkpoint, **{"name": NAME, "out": out, **changes})

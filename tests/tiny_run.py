@@ -104,3 +104,8 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     data = json.loads(path.read_text())
     change(data)
     path.write_text(json.dumps(data))
+
+
+def openings(run: Path) -> list[dict[str, Any]]:
+    """What the test images of a run were opened for."""
+    return read_lines(run / "test_openings.jsonl")

@@ -12,7 +12,7 @@ from onceforall.ops import Dropout, Flatten, GlobalPool, Linear
 from onceforall.plan import Segment
 from onceforall.space import Choices
 from onceforall.spaces.blocks import conv_norm_act, mobile_block
-from onceforall.train import Phase, Schedule, Settings, World, train
+from onceforall.train import SCHEMES, Phase, Recipe, Schedule, Settings, World, train
 from onceforall.train.checkpoint import latest
 
 CLASSES = 4
@@ -109,3 +109,12 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def only(events: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
     return [record for record in events if record["event"] == event]
+
+
+STEPS = 12
+RECIPE = Recipe(batch_size=IMAGES, dropout=0.3, ema=0.8, clip_value=1.0)
+
+
+def scheme(name: str, space: Space = SPACE, steps: int = STEPS, rate: float = 0.05, recipe: Recipe = RECIPE) -> Schedule:
+    """A schedule of a few steps."""
+    return SCHEMES[name](space, steps=steps, rate=rate, recipe=recipe)

@@ -57,6 +57,12 @@ class Segment:
         return frozenset(op.name for op in self.ops if readers[op.name] == 1)
 
     @cached_property
+    def folds(self) -> dict[str, Norm]:
+        """By the name of a convolution: the norm that alone reads its output, and whose work it can do."""
+        convs = {op.name for op in self.ops if isinstance(op, Conv)} & self.read_once
+        return {op.inputs[0]: op for op in self.ops if isinstance(op, Norm) and op.inputs[0] in convs}
+
+    @cached_property
     def peak_activations(self) -> int:
         """Most numbers alive at once while the segment runs: inputs still needed plus the output being written.
 

@@ -20,7 +20,6 @@ from onceforall.pipeline import (
     Run,
     evaluate,
     export_original,
-    import_original,
     predict,
     profile,
     report,
@@ -30,13 +29,9 @@ from onceforall.pipeline import (
 )
 from onceforall.published import NAMES, load_supernet
 from onceforall.train.checkpoint import digest_of
-from tiny_original import CLASSES, NAME, old_names, original_weights, profiled
+from tiny_original import CLASSES, NAME, bring, old_names, original_weights, profiled
 
 IMAGES = {"train": 36, "held-out": 4, "test": 8}
-
-
-def bring(checkpoint: Path, out: Path, **changes: Any) -> Run:
-    return import_original(checkpoint, **{"name": NAME, "out": out, **changes})
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -16,11 +16,7 @@ from onceforall.pipeline import (
     import_original,
 )
 from onceforall.train.checkpoint import digest_of
-from tiny_original import CLASSES, NAME, original_weights
-
-
-def bring(checkpoint: Path, out: Path, **changes: Any) -> Run:
-    return import_original(checkpoint, **{"name": NAME, "out": out, **changes})
+from tiny_original import CLASSES, NAME, bring, original_weights
 
 
 def test_refused_before_anything_is_written(checkpoint: Path, predictor: Path, photos: Path, tmp_path: Path) -> None:

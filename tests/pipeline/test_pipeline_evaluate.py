@@ -11,11 +11,7 @@ from onceforall.accuracy import read_rows
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Budget, Run, evaluate, predict, search
-from tiny_run import SUBNETS
-
-
-def openings(run: Path) -> list[dict[str, Any]]:
-    return read_lines(run / "test_openings.jsonl")
+from tiny_run import SUBNETS, openings
 
 
 def test_evaluate_takes_held_out_images(run_copy: Path) -> None:

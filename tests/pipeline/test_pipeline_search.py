@@ -17,12 +17,9 @@ from onceforall.latency import Timing
 from onceforall.pipeline import Budget, Run, bundle, evaluate, front, profile, report, search, specialise
 from onceforall.pipeline.search import Searcher
 from onceforall.readable import amount, rounded_up
+from tiny_run import openings
 
 NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
-
-
-def openings(run: Path) -> list[dict[str, Any]]:
-    return read_lines(run / "test_openings.jsonl")
 
 
 def middle_macs(run: Path) -> float:

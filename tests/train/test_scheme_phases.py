@@ -9,22 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny_training
-from onceforall import Space
 from onceforall.errors import TrainingError
 from onceforall.train import SCHEMES, Phase, Recipe, Schedule
 from onceforall.train.schedule import learning_rate
 from small_spaces import SPACES
-from tiny_training import SPACE
-
-STEPS = 12
-
-
-RECIPE = Recipe(batch_size=tiny_training.IMAGES, dropout=0.3, ema=0.8, clip_value=1.0)
-
-
-def scheme(name: str, space: Space = SPACE, steps: int = STEPS, rate: float = 0.05, recipe: Recipe = RECIPE) -> Schedule:
-    return SCHEMES[name](space, steps=steps, rate=rate, recipe=recipe)
+from tiny_training import RECIPE, SPACE, scheme
 
 
 @pytest.mark.parametrize("name", SCHEMES)

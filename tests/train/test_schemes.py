@@ -9,20 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import tiny_training
 from onceforall import Arch, Space
 from onceforall.errors import StoppedError, TrainingError
 from onceforall.train import SCHEMES, STRATEGIES, Phase, Recipe, Schedule, work_per_step
 from onceforall.train.checkpoint import latest
-from tiny_training import CLASSES, SPACE, batches, fresh, go, same
-
-STEPS = 12
-RECIPE = Recipe(batch_size=tiny_training.IMAGES, dropout=0.3, ema=0.8, clip_value=1.0)
-
-
-def scheme(name: str, space: Space = SPACE, steps: int = STEPS, rate: float = 0.05, recipe: Recipe = RECIPE) -> Schedule:
-    return SCHEMES[name](space, steps=steps, rate=rate, recipe=recipe)
-
+from tiny_training import CLASSES, RECIPE, SPACE, STEPS, batches, fresh, go, same, scheme
 
 # -- work ------------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from ..arch import Arch
 from ..calibrate import Statistics, Tally, require_finite, same_shape, with_momentum
@@ -84,8 +84,8 @@ def measure_together(
         steps = [_step(node, supernet, layers) for node in grow(plans)]
         with torch.no_grad():
             images, shape = _calibrate(steps, layers.values(), calibration(resolution))
-            for own in layers.values():
-                own.fold()
+            for segment, own in layers.items():
+                own.fold(segment)
             _evaluate(steps, shape, evaluation(resolution))
         if statistics is not None:
             statistics |= {arch: Statistics(tensors, images, shape) for arch, tensors in _statistics(steps)}
@@ -105,19 +105,17 @@ class _Layers:
     `folded` has the convolutions that norms are folded into, with their own weights, by the names of the norms.
     """
 
-    network: fx.GraphModule
+    network: nn.Module
     norms: dict[str, nn.BatchNorm2d]
     folded: dict[str, tuple[nn.Conv2d, Tensor]] = field(default_factory=dict)
 
-    def fold(self) -> None:
-        """Let norms do nothing where the convolution before them can do their work: a fifth less time an image."""
-        for node in self.network.graph.nodes:
-            before = node.args[0] if node.target in self.norms else None
-            if isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1:
-                conv = self.network.get_submodule(str(before.target))
-                if isinstance(conv, nn.Conv2d) and conv.bias is None:
-                    self.folded[str(node.target)] = conv, conv.weight
-                    self.network.set_submodule(str(node.target), nn.Identity())
+    def fold(self, segment: Segment) -> None:
+        """Let norms do nothing where the convolution before them can do their work: a tenth less time for a tree of networks."""
+        for conv_name, op in segment.folds.items():
+            conv, name = self.network.get_submodule(f"{segment.name}.{conv_name}"), f"{segment.name}.{op.name}"
+            if isinstance(conv, nn.Conv2d) and conv.bias is None:
+                self.folded[name] = conv, conv.weight
+                self.network.set_submodule(name, nn.Identity())
 
 
 @dataclass(eq=False)

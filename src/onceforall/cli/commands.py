@@ -264,6 +264,6 @@ def _record(r: Any) -> dict[str, Any]:
 def _line(r: Any) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
     if r.budget.latency_ms is not None and r.timing.ms > r.budget.latency_ms:
-        share += " (it kept it when it was chosen; if that matters, allow less, or try again when the machine is quiet)"
+        share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"

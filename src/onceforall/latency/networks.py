@@ -10,12 +10,12 @@ from torch import Tensor, fx, nn
 
 from ..arch import Arch, Block, Stage
 from ..errors import DeviceError, StatisticsError
-from ..nn.shared import network_on, own_shapes
+from ..nn.shared import own_shapes
 from ..plan import Plan
 from ..space import Space
 from .device import Device
 from .runtimes import RUNTIMES
-from .runtimes.common import Weights
+from .runtimes.common import Weights, own_network
 
 __all__ = ["all_ready", "made_up", "middle", "ready", "stand_in"]
 
@@ -52,7 +52,7 @@ def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
 
 def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
     """A network of the plan with made-up weights and statistics, in eval mode, where only time matters."""
-    return network_on(plan, made_up(plan, seed), {}).to(memory_format=torch.channels_last)
+    return own_network(plan, made_up(plan, seed))
 
 
 def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[[], object]:

@@ -3,7 +3,6 @@
 Every batch norm is folded, in float64, into the convolution before it. The batch dimension is free unless it is given.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, assert_never
@@ -76,15 +75,14 @@ class _Graph:
 
     def add(self, segment: Segment, source: str) -> str:
         """Add one segment's operations that read tensor `source`; return the name of the segment's output tensor."""
-        norm_of = _foldable(segment.ops)
-        folded = {norm.name for norm in norm_of.values()}
+        folded = {norm.name for norm in segment.folds.values()}
         tensors, last = {"in": source}, source
         for op in segment.ops:
             inputs = [tensors[name] for name in op.inputs]
             if op.name in folded:
                 last = inputs[0]
             else:
-                last = self._operation(f"{segment.name}.", op, inputs, norm_of.get(op.name))
+                last = self._operation(f"{segment.name}.", op, inputs, segment.folds.get(op.name))
             tensors[op.name] = last
         return last
 
@@ -172,13 +170,6 @@ class _Graph:
             advice = "recalibrate the network first" if error is StatisticsError else "the weights are damaged or have diverged"
             raise error(f"{name} holds values that are not finite: {advice}")
         return value
-
-
-def _foldable(ops: Sequence[Op]) -> dict[str, Norm]:
-    """By the name of a convolution: the norm that alone reads its output."""
-    readers = Counter(name for op in ops for name in op.inputs)
-    convs = {op.name for op in ops if isinstance(op, Conv) and readers[op.name] == 1}
-    return {op.inputs[0]: op for op in ops if isinstance(op, Norm) and op.inputs[0] in convs}
 
 
 def _onnx() -> ModuleType:

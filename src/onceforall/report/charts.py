@@ -152,10 +152,10 @@ def front_chart(
     picked = [point for one in shown for point in one.chosen]
     if not pairs and not named:
         return nothing(name)
-    widest = max([a for a, _ in pairs] + [point.x for point in named])
-    marks = [mark for mark in marks if mark.x <= WIDER * widest]  # a budget far beyond all networks says nothing here
+    across = [a for a, _ in pairs] + [p.x for p in named]
+    marks = [mark for mark in marks if mark.x <= WIDER * max(across)]  # a budget far beyond all networks says nothing here
     frame = frame_of(
-        [a for a, _ in pairs] + [p.x for p in named] + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
+        across + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
         [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
     )
     parts, legend = axes(frame, x, y), list[tuple[str, str]]()

@@ -27,6 +27,9 @@ class AotInductor:
     package = "torch"
     tolerance = FLOAT
 
+    def __init__(self) -> None:
+        self._converted = Converted()
+
     def hardware(self) -> Hardware:
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
@@ -34,9 +37,6 @@ class AotInductor:
                 f"AOTInductor needs a C++ compiler and there is no {compiler!r}: install one (apt install g++), or name one in CXX"
             )
         return processor()
-
-    def __init__(self) -> None:
-        self._converted = Converted()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
@@ -49,7 +49,8 @@ class AotInductor:
                 made = self._converted.get(
                     plan, weights, (batch, threads), lambda: _compiled(own_network(plan, weights), shape, threads, path)
                 )
-                path.write_bytes(made)
+                if not path.exists():  # it was compiled before
+                    path.write_bytes(made)
                 model = aoti_load_package(str(path))
         except CheckpointError:
             raise
