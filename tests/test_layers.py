@@ -109,8 +109,8 @@ def test_no_import_cycles() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_files_are_short_and_shallow(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
-    assert len(path.relative_to(ROOT).parents) <= 3, "folders are at most two deep"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+    assert len(path.relative_to(ROOT).parents) <= 4, "folders are at most three deep"
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
