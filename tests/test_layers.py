@@ -17,6 +17,7 @@ LAYERS = {
             "genes",
             "ops",
             "plan",
+            "preprocess",
             "space",
             "spaces",
             "costs",
