@@ -39,6 +39,10 @@ TURNS = {
 }
 
 
+class _RefusedError(ValueError):
+    """Not from Pillow, which raises errors of that class too."""
+
+
 def prepare(
     file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any], resolution: Optional[int] = None
 ) -> "np.ndarray[Any, Any]":
@@ -78,8 +82,8 @@ def load(
             with open(file, "rb") as opened:
                 return _load(opened, max_pixels, at_least)
         return _load(io.BytesIO(file) if isinstance(file, bytes) else file, max_pixels, at_least)
-    except ValueError:
-        raise
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
     except FileNotFoundError:
         raise ValueError("no such file") from None
     except PermissionError:
@@ -127,7 +131,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"pixels of type {image.mode} have no known range: save it with 8 or 16 bits per channel")
+            raise _RefusedError(f"pixels of type {image.mode} have no known range: save it with 8 or 16 bits per channel")
         gray = (values.astype(np.float32) / 257 + 0.5).astype(np.uint8)
         if isinstance(image.info.get("transparency"), int):
             gray[values == image.info["transparency"]] = 255
@@ -144,7 +148,7 @@ def _load(file: BinaryIO, max_pixels: Optional[int], at_least: Optional[int]) ->
         jpeg = image.format in ("JPEG", "MPO")
         most = max_pixels or (LARGEST_JPEG if jpeg else LARGE)
         if width * height > most:
-            raise ValueError(f"{width}×{height} pixels, and at most {most:,} are read (max_pixels)")
+            raise _RefusedError(f"{width}×{height} pixels, and at most {most:,} are read (a decompression bomb?): see max_pixels")
         if jpeg:
             share = next((share for share in (1, 2, 4) if width * height <= share * share * LARGE), 8)
             enough = max(width, height) if at_least is None else 2 * at_least
@@ -169,7 +173,7 @@ def _open(file: BinaryIO) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # not of this kind after all
                 continue
     known = ", ".join(_formats())
-    raise ValueError(f"not an image, or of a kind that is not read here ({known})" if prefix else "empty")
+    raise _RefusedError(f"not an image, or of a kind that is not read here ({known})" if prefix else "empty")
 
 
 @lru_cache(maxsize=None)
