@@ -2,7 +2,8 @@
 
 One folder for one part of the data, resolution and crop: pixels.bin (uint8, resolution × resolution × 3 for each image) and
 positions.npy (int64, which image of the part each of them is), both in the order in which they were asked for. Images are appended
-and flushed before positions.npy is replaced, so that what it names is whole. The least recently used folders make room for new ones.
+and flushed before positions.npy is replaced, so that what it names is whole. The folders that were not used
+for longest make room for new ones.
 """
 
 import os

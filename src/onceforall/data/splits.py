@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
-from ..files import make_folder
+from ..files import make_folder, reading_or_writing
 from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
 from .fitted import Keep, fitted_batches
 from .sources import Indices, Part, Source, digest, open_source
@@ -54,6 +54,27 @@ class Images:
         """
         positions = self.store.index[self.rows, 0]
         return fitted_batches(self.part, [positions[group] for group in groups], resolution, crop_share, self.keep)
+
+    def files(self, folder: Path) -> list[Path]:
+        """Each image's original as a file; what is none, such as the bytes of a Parquet file, is written into the folder.
+
+        Raises:
+            FileError: the folder cannot be written.
+        """
+        positions = self.store.index[self.rows, 0]
+        ascending = np.unique(positions)
+        files: dict[int, Path] = {}
+        for position, load in zip(ascending.tolist(), self.part.read(ascending), strict=True):
+            path = folder / f"{position}.png"
+            with reading_or_writing(folder):
+                if isinstance(load.original, Path):
+                    path = load.original
+                elif isinstance(load.original, bytes):
+                    path.write_bytes(load.original)
+                else:
+                    load(max_pixels=self.part.max_pixels).save(path, compress_level=1)
+            files[position] = path
+        return [files[position] for position in positions.tolist()]
 
     def name(self, i: int) -> str:
         return self.part.names[int(self.store.index[self.rows[i], 0])]
