@@ -154,8 +154,9 @@ def _append(
                         known, kept = np.concatenate([known, missing[kept:done]]), done
                         _save(place / POSITIONS, known)
                     now = time.monotonic()
-                    if now > tell_at and done < len(missing):
-                        tell(f"{what}: about {duration((now - start) / done * (len(missing) - done))} left")
+                    left = (now - start) / done * (len(missing) - done)
+                    if now > tell_at and left > PATIENCE_S:
+                        tell(f"{what}: about {duration(left)} left")
                         tell_at = now + SILENCE_S
             except OSError:
                 with suppress(OSError):

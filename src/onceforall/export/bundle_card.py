@@ -116,8 +116,8 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
     config, members = bundle.config, list(bundle.members.values())
     steps, sizes = config.preprocessing, facts.sizes
     about = ABOUT.format(number=len(members), family=config.space.family, data=plain(facts.data), classes=len(config.classes))
-    inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}. "
-    inputs += "The resolution is each network's own. "
+    inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}, mean {list(steps.mean)}, "
+    inputs += f"std {list(steps.std)}. The resolution is each network's own. "
     inputs += "`bundle.json` has the names of the classes in the order of the logits."
     timed = [member for member in members if member.known_ms is not None]
     under = f"bundle.under(latency_ms={1.1 * max(m.known_ms or 0 for m in timed):.3g})" if timed else f'"{members[0].name}"'

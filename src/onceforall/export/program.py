@@ -47,7 +47,10 @@ scopes, xs = {}, {}
 
 def prepared(prepare, photo):
     scope = dict(prepare[0], photo=photo)
-    exec(prepare[1], scope)
+    try:
+        exec(prepare[1], scope)
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {photo}: {error}")
     return scope["x"]
 
 
@@ -69,7 +72,7 @@ with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 images = list(pool.map(lambda photo: prepared(prepare, photo), photos))
             except Exception as error:
-                sys.exit(f"{image}: {type(error).__name__}: {error}")
+                sys.exit(str(error))
             for name, program in job["programs"].items():
                 if program["image"] == image:
                     for photo, x in zip(photos, images):
