@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/ofa demo --out demo-run
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -26,7 +26,7 @@ docs: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build_api.py
 
 clean:
-	rm -rf .venv demo-run docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .ci/skipped demo-run docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "onceforall needs Python 3.11 or newer, $(PYTHON) is %d.%d: run make PYTHON=/path/to/a/newer/python" % v[:2])'

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,3 +33,33 @@ def space(request: pytest.FixtureRequest) -> Space:
 def small_space(request: pytest.FixtureRequest) -> Space:
     """Each kind of space whose networks run in milliseconds."""
     return SPACES[request.param]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-skipped", type=Path, metavar="FILE", help="write the tests that are skipped, each with a tab and why")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--write-skipped")
+    if file is not None and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(Skipped(file))
+
+
+class Skipped:
+    """Writes what was skipped, one by one, for `.ci/run` to run it where more is installed; pytest's own summary has no names."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.write_text("", encoding="utf-8")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):  # else an expected failure
+            reason = " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(f"{report.nodeid}\t{reason}\n")

@@ -27,6 +27,7 @@ from onceforall.files import (
     write_json,
     write_text,
 )
+from rights import needs_permissions
 
 DATA = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
@@ -214,7 +215,7 @@ def test_make_folder(tmp_path: Path) -> None:
     assert make_folder(made) == made
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@needs_permissions
 def test_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(FileError, match="permission denied: choose a folder you may write to"):

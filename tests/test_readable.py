@@ -1,6 +1,18 @@
 import pytest
 
-from onceforall.readable import amount, duration, memory, milliseconds, percent, plural, quantity, rounded_up, table, wilson
+from onceforall.readable import (
+    amount,
+    difference,
+    duration,
+    memory,
+    milliseconds,
+    percent,
+    plural,
+    quantity,
+    rounded_up,
+    table,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +88,9 @@ def test_wilson_agrees_with_published_values():
 
 def test_table_escapes_bars():
     assert table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
+
+
+def test_difference_agrees_with_published_values():
+    """Newcombe 1998, table II, method 10."""
+    assert difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert difference(10 / 10, 10, 0 / 20, 20) == pytest.approx((0.6791, 1.0), abs=5e-5)

@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from math import ceil, floor, isfinite, log10, sqrt
 from typing import TypeGuard
 
-__all__ = ["amount", "duration", "memory", "milliseconds", "percent", "plural", "quantity", "rounded_up", "table", "wilson"]
+__all__ = [
+    "amount",
+    "difference",
+    "duration",
+    "memory",
+    "milliseconds",
+    "percent",
+    "plural",
+    "quantity",
+    "rounded_up",
+    "table",
+    "wilson",
+]
 
 MISSING = "–"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -21,6 +33,19 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def difference(share: float, n: int, other: float, m: int) -> tuple[float, float]:
+    """95 % interval of the difference of two shares, counted on n and on m images, from Wilson's (Newcombe 1998, method 10).
+
+    Raises:
+        ValueError: n or m is below 1.
+    """
+    (low, high), (other_low, other_high) = wilson(share, n), wilson(other, m)
+    middle = share - other
+    return middle - sqrt((share - low) ** 2 + (other_high - other) ** 2), middle + sqrt(
+        (high - share) ** 2 + (other - other_low) ** 2
+    )
 
 
 def percent(share: float | None, digits: int = 1) -> str:

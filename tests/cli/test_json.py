@@ -58,7 +58,7 @@ def test_json(capfd: pytest.CaptureFixture[str], run_copy: Path, checkpoint: Pat
 
 def test_demo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The whole path, on a smaller space than that of the demo."""
-    monkeypatch.setitem(PRESETS, "digits", replace(PRESETS["digits"], arguments=SPACE, epochs=3))
+    monkeypatch.setitem(PRESETS, "digits-demo", replace(PRESETS["digits-demo"], arguments=SPACE, epochs=3))
     command = ["demo", "--out", str(tmp_path / "run"), "--json"]
     for _ in range(3):  # the machine may be too busy to measure latency; the demo goes on where it stopped
         code = run(command)
@@ -69,6 +69,7 @@ def test_demo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     record = json.loads(out)
     assert [end["name"] for end in record["ends"]] == ["largest", "smallest"]
     assert len(record["networks"]) == 3
+    assert len(record["gains"]) == 2
     assert Path(record["page"]).exists()
     names = [line.partition(":")[0] for line in err.splitlines()]
     stages = ["train", "evaluate", "profile", "predict", "report"]

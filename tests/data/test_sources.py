@@ -13,6 +13,7 @@ from pictures import MakeFolder, picture
 
 from onceforall.data import open_data, open_source
 from onceforall.errors import DataError, FileError
+from rights import needs_permissions
 
 
 def png(seed: int) -> bytes:
@@ -244,7 +245,7 @@ def test_names_that_are_no_text(make_folder: MakeFolder, tmp_path: Path) -> None
     assert sorted(problem.name for problem in splits.problems) == ["cat/caf\ufffd.png", "cat/two\ufffdlines.png"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@needs_permissions
 def test_unreadable_folder(make_folder: MakeFolder) -> None:
     root = make_folder({"cat": 2, "dog": 2})
     root.chmod(0)

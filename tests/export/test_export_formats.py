@@ -15,14 +15,13 @@ from onnx import numpy_helper
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import evaluate, tally
 from onceforall.errors import MissingExtraError, VerificationError
 from onceforall.export import FORMATS, export_network
 from onceforall.export.formats import Job
 from onceforall.export.proof import active_logits, logits_of, prove
 from onceforall.nn.static import build
-
-HERE = [name for name, format in FORMATS.items() if all(importlib.util.find_spec(package) for package in format.needs)]
 
 
 @pytest.fixture
@@ -45,17 +44,17 @@ def proof_of(name, folder, sample, active=None):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in HERE if FORMATS[name].load_for_many])
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].load_for_many])
 def test_a_format_loaded_for_many_images_computes_the_same(sample, job, tmp_path, name):
+    format_here(name)
     FORMATS[name].write(tmp_path, job)
     found = FORMATS[name].load_for_many(tmp_path, 1)(sample.images)
     torch.testing.assert_close(found, FORMATS[name].load(tmp_path, 1)(sample.images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_format_computes_what_the_network_computes(sample, supernet, job, tmp_path, name):
-    format = FORMATS[name]
-    format.require()
+    format = FORMATS[format_here(name)]
     format.write(tmp_path, job)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(format.files)
     active = active_logits(supernet, sample.arch, sample.network, sample.images)
@@ -110,9 +109,10 @@ def test_changed_weights_fail(sample, job, tmp_path):
         proof_of("pytorch", tmp_path, sample)
 
 
-@pytest.mark.parametrize("name", [name for name in HERE if name not in ("onnx", "pytorch")])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("onnx", "pytorch")])
 def test_a_file_of_other_images_or_weights_fails(sample, job, tmp_path, name):
     """Written from a network whose last layer answers with the classes in another order."""
+    format_here(name)
     other = build(job.plan).eval()
     state = sample.network.state_dict()
     for key in ("head.classifier.weight", "head.classifier.bias"):
@@ -123,8 +123,9 @@ def test_a_file_of_other_images_or_weights_fails(sample, job, tmp_path, name):
         proof_of(name, tmp_path, sample)
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_file_that_is_no_model_is_refused(tmp_path, name):
+    format_here(name)
     for file in FORMATS[name].files:
         (tmp_path / file).write_bytes(b"no model")
     with pytest.raises(VerificationError, match=r"cannot (be loaded|load)"):
@@ -140,20 +141,27 @@ def test_an_onnx_file_for_one_batch_size_only_fails(sample, job, tmp_path):
         proof_of("onnx", tmp_path, sample)
 
 
-@pytest.mark.parametrize("name", [name for name in HERE if FORMATS[name].int8])
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].int8])
 def test_int8_without_images_to_calibrate_with_is_refused(job, tmp_path, name):
+    format_here(name)
     with pytest.raises(VerificationError, match="int8 needs training images to calibrate with"):
         FORMATS[name].write(tmp_path, replace(job, calibration=None))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in HERE])
-def test_a_format_whose_package_is_absent_names_the_extra(sample, tmp_path, name):
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].needs])
+def test_a_format_whose_package_is_absent_names_the_extra(sample, tmp_path, monkeypatch, name):
+    real, absent = importlib.util.find_spec, FORMATS[name].needs
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package in absent else real(package))
     with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].extra}\]"):
         FORMATS[name].require()
     with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].extra}\]"):
         export_network(tmp_path / "net", **sample.arguments(formats=[name]))
     assert not list(tmp_path.iterdir())
+    for file in FORMATS[name].files:
+        (tmp_path / file).write_bytes(b"a model")
+    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].extra}\]"):
+        FORMATS[name].load(tmp_path, 1)
 
 
 def test_model_py_needs_torch_only(sample, job, tmp_path):
@@ -179,10 +187,11 @@ def test_model_py_needs_torch_only(sample, job, tmp_path):
     torch.testing.assert_close(logits, logits_of(sample.network, sample.images[:8]), rtol=1e-5, atol=1e-5)
 
 
-def test_the_card_s_programs_run(sample, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_card_s_programs_run(sample, tmp_path, monkeypatch, capsys, extra):
     """Executed as a user would, in the folder, on a photograph; compared with the network on the same pixels."""
     folder = tmp_path / "net"
-    formats = [name for name in HERE if name != "pytorch"]
+    formats = [name for name in formats_of(extra) if name != "pytorch"]
     size, rng = sample.arch.resolution, np.random.default_rng(0)
     noise = torch.from_numpy((rng.random((32, 3, size, size), np.float32) - 0.3) / np.float32(0.4))  # as the photograph
     export_network(folder, **sample.arguments(formats=formats, images=noise, calibration=noise))
@@ -204,12 +213,3 @@ def test_the_card_s_programs_run(sample, tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(scope["logits"], expected, atol=bound, rtol=0)
         assert capsys.readouterr().out.strip() == f"digit {int(scope['logits'].argmax())}"
     sys.modules.pop("model")
-
-
-def test_a_missing_package_is_named(job, tmp_path, monkeypatch):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else real(name))
-    with pytest.raises(MissingExtraError, match=r"onceforall\[onnx\]"):
-        FORMATS["onnx"].require()
-    with pytest.raises(MissingExtraError, match=r"onceforall\[onnx\]"):
-        FORMATS["onnx"].load(tmp_path, 1)

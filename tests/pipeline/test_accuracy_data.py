@@ -120,7 +120,10 @@ def test_a_process_of_several_is_killed(own: Path, whole: list[AccuracyRow]) -> 
     assert {path.stem.count("-") for path in (own / "accuracy").glob("part-*")} == {1, 2}, "both processes measured"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray: pip install 'onceforall[cluster]'")
+
+
+@needs_ray
 def test_a_worker_of_a_cluster_is_killed(own: Path, whole: list[AccuracyRow]) -> None:
     with start("onceforall", "measure-accuracy", str(own), "--subnets", str(SUBNETS), "--ray", "local") as process:
         wait_for(process, lambda: parts(own) > 1)
@@ -132,7 +135,7 @@ def test_a_worker_of_a_cluster_is_killed(own: Path, whole: list[AccuracyRow]) ->
     check_all_once(own, whole)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@needs_ray
 @pytest.mark.parametrize(
     ("address", "message"),
     [

@@ -1,10 +1,10 @@
 """Accuracy and latency through exported files, and what makes the command fail."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
+from formats_here import EXTRAS, formats_of
 from onceforall.calibrate import Accuracy
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
@@ -12,12 +12,12 @@ from onceforall.files import read_json
 from onceforall.pipeline import Budget, specialise
 from onceforall.pipeline.through_files import require_drop_can_be_told, require_same, too_large_drop
 
-HERE = [name for name, format in FORMATS.items() if all(importlib.util.find_spec(package) for package in format.needs)]
 
-
-def test_every_format_is_measured_through_its_file(run_copy: Path) -> None:
-    (result,) = specialise(run_copy, [Budget()], finalists=1, export=HERE, max_drop=100)
-    assert [row.format for row in result.files] == HERE
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_format_is_measured_through_its_file(run_copy: Path, extra: str) -> None:
+    formats = list(dict.fromkeys(("pytorch", *formats_of(extra))))
+    (result,) = specialise(run_copy, [Budget()], finalists=1, export=formats, max_drop=100)
+    assert [row.format for row in result.files] == formats
     for row in result.files:
         assert row.latency is not None
         assert 0 < row.latency[1] <= row.latency[0] <= row.latency[2]
@@ -26,7 +26,7 @@ def test_every_format_is_measured_through_its_file(run_copy: Path) -> None:
     written = read_json(run_copy / "specialised" / f"{result.folder.name}.json")["files"]
     assert [(row["format"], row["top1"]) for row in written] == [(row.format, row.top1) for row in result.files]
     card = (result.folder / "README.md").read_text()
-    assert card.count("| extracted network |") == card.count("| sub-network of the supernet |") == len(HERE)
+    assert card.count("| extracted network |") == card.count("| sub-network of the supernet |") == len(formats)
 
 
 @pytest.mark.parametrize("value", [-1.0, 101.0, float("nan")])

@@ -234,22 +234,22 @@ def report(
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make or go on with.")] = Path("demo-run"),
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""
     from ..pipeline.demo import demo as call
+    from .demo_view import demo_lines
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
-        done = call(out, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+        done = call(out, seed=seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
     if as_json:
         ends = [{"name": end.name, **asdict(end.accuracy)} for end in done.ends]
-        print(json.dumps({"ends": ends, "networks": [_record(r) for r in done.networks], "page": str(done.page)}))
+        networks, gains = [_record(r) for r in done.networks], [asdict(gain) for gain in done.gains]
+        print(json.dumps({"ends": ends, "networks": networks, "gains": gains, "page": str(done.page)}))
         return
-    for end in done.ends:
-        print(f"{end.name} sub-network: test top-1 {percent(end.accuracy.top1)} ({end.accuracy.images} images)")
-    for network in done.networks:
-        print(_line(network))
-    print(f"look at {done.page}")
+    for line in demo_lines(done):
+        print(line)
 
 
 def _record(r: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """int8 by static post-training quantisation, with the tools of ONNX Runtime and of OpenVINO (nncf).
 
-ONNX: weights are int8 per output channel, activations uint8 per tensor, ranges from the smallest and largest values seen. On x86
-without VNNI, sums of two products would saturate at 16 bits, so weights get 7 bits there, as onnxruntime advises
-(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+On x86 without VNNI, sums of two products would saturate at 16 bits, so weights get 7 bits there, as onnxruntime advises
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). nncf by itself does so in the first layer only.
+
+ONNX: weights are int8 per output channel, activations uint8 per tensor, ranges from the smallest and largest values seen.
 
 OpenVINO: quantising its own model takes a tenth of the time that quantising the torch module takes. Ranges are the smallest and
 largest values seen; nncf's default, their mean over images, cuts off so much with a few dozen images that logits were off by a
@@ -72,6 +73,7 @@ def quantise_openvino(model: Any, calibration: Images) -> Any:
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(calibration),
                 advanced_parameters=advanced.AdvancedQuantizationParameters(
+                    overflow_fix=advanced.OverflowFix.ENABLE if _saturates() else None,
                     activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX
                 ),
             )

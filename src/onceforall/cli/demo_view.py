@@ -1,0 +1,47 @@
+"""What `ofa demo` says in the end, for someone who sees all of this for the first time."""
+
+from ..pipeline.demo import Demo, Gain
+from ..pipeline.specialise import Specialised
+from ..readable import amount, memory, milliseconds, percent, wilson
+
+__all__ = ["demo_lines"]
+
+HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
+
+
+def demo_lines(done: Demo) -> list[str]:
+    """The two ends, a table of the networks, and what a slower one brings over a faster one."""
+    ends = ", ".join(f"{end.name} {percent(end.accuracy.top1)}" for end in done.ends)
+    (images,) = {end.accuracy.images for end in done.ends}
+    rows = [HEADER, *(_row(network) for network in done.networks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"one training, {amount(done.run.space.count())} networks; test top-1 on {images} images: {ends}",
+        f"for each latency that was allowed, the network that was chosen with {done.run.info.images['held-out']} other images:",
+        "",
+        *("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
+        "",
+        *(_bought(done.networks[i], gain) for i, gain in enumerate(done.gains)),
+        f"files to take home: {done.run.folder / 'specialised'}",
+        f"look at {done.page}",
+    ]
+
+
+def _row(network: Specialised) -> tuple[str, ...]:
+    low, high = wilson(network.test.top1, network.test.images)
+    arch = network.chosen.arch
+    return (
+        milliseconds(network.budget.latency_ms),
+        milliseconds(network.timing.ms),
+        f"{percent(network.test.top1)} ({100 * low:.1f} to {100 * high:.1f})",
+        memory((network.folder / "model.onnx").stat().st_size),
+        f"{arch.resolution} px, {sum(arch.depths)} blocks",
+    )
+
+
+def _bought(fast: Specialised, gain: Gain) -> str:
+    if gain.ms <= 0:
+        return f"more than {milliseconds(fast.timing.ms)} was not worth it"
+    text = f"{milliseconds(gain.ms)} more than {milliseconds(fast.timing.ms)} buy {gain.points:.1f} points of accuracy"
+    text += f" (95 % interval {gain.low:.1f} to {gain.high:.1f})"
+    return text if gain.sure else f"{text}, which may be chance"
