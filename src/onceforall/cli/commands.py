@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..advice import ofa
 from ..readable import milliseconds, percent
 from .completion import one_of, run_folders, several_of
 from .options import (
@@ -113,7 +114,7 @@ def train(
     if as_json:
         print(json.dumps(run_record(run)))
         return
-    print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
+    print(f"trained: {run.folder}; next: {', '.join(ofa(name, run.folder) for name in ('evaluate', 'profile', 'predict'))}")
 
 
 def evaluate(

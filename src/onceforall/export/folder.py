@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx, nn
 
+from ..advice import not_an_export
 from ..arch import Arch
 from ..errors import FileError, VerificationError
 from ..files import read_json, read_text, write_json, write_text
@@ -110,8 +111,8 @@ def load(folder: Path | str) -> fx.GraphModule:
         CheckpointError: the weights are damaged or of another network.
     """
     folder = Path(folder)
-    if (folder / "bundle.json").exists():
-        raise FileError(f"{folder}: this is a bundle of several networks: read it with onceforall.load_bundle")
+    if why := not_an_export(folder):
+        raise FileError(why)
     with errors_name(folder / "config.json") as path:
         config = ExportConfig.from_json(read_json(path))
     with errors_name(folder / "arch.json") as path:
