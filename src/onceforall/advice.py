@@ -1,8 +1,10 @@
 """What messages tell people to do: commands as a shell takes them, and what a path is that is not what was asked for."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import list2cmdline
 
 __all__ = ["not_a_bundle", "not_a_run", "not_an_export", "ofa"]
 
@@ -17,7 +19,7 @@ def ofa(*words: str | Path) -> str:
     Words that begin with -- are options, unless they are paths. A path that begins with a dash gets ./ before it, so that it is
     not taken for an option.
     """
-    return shlex.join(["ofa", *(_not_an_option(word) for word in words)])
+    return (list2cmdline if os.name == "nt" else shlex.join)(["ofa", *(_not_an_option(word) for word in words)])
 
 
 def not_a_run(path: Path) -> str:

@@ -138,14 +138,14 @@ def make_folder(path: Path) -> Path:
 
 
 def writable(path: Path) -> Path:
-    """Make the folder if it is not there and see that files can be made in it; return it.
+    """See that files can be made in the folder, or, if it is not there, in the one that it is going to be made in; return it.
 
     Raises:
         FileError: they cannot.
     """
-    make_folder(path)
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     with reading_or_writing(path):
-        probe = path / f".{os.getpid()}.probe.tmp"
+        probe = there / f".{os.getpid()}.probe.tmp"
         probe.touch()
         probe.unlink()
     return path

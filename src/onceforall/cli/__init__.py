@@ -6,12 +6,14 @@ not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 
 import os
 import sys
+from contextlib import suppress
 from typing import cast
 
 import typer
 
 from ..errors import OnceForAllError
 from ..memory import keep_freed_memory
+from .signals import handled, interrupt
 
 __all__ = ["main", "run"]
 
@@ -29,7 +31,8 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
         keep_freed_memory()
-    code = run(sys.argv[1:])
+    with handled(interrupt):
+        code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -77,5 +80,6 @@ def _unexpected(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"ofa: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone
+        print(f"ofa: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code

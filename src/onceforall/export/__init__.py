@@ -2,10 +2,10 @@
 
 from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch
-from .bundle_folder import BundleProofs, Together, write_bundle
+from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow, LatencyRow
 from .config import ExportConfig, InputSteps
-from .folder import Exported, export_network, load
+from .folder import Exported, export_network, load, room_for_export
 from .formats import FORMATS, Format
 from .hub import push, require_pushable
 from .proof import Proof, Verification
@@ -34,5 +34,7 @@ __all__ = [
     "load_bundle",
     "push",
     "require_pushable",
+    "room_for_bundle",
+    "room_for_export",
     "write_bundle",
 ]

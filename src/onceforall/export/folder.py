@@ -21,7 +21,7 @@ from .place import errors_name, in_place_when_done, require_replaceable
 from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
-__all__ = ["Exported", "export_files", "export_network", "load"]
+__all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
 
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg"})
 
@@ -87,7 +87,7 @@ def export_network(
     job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
     extracted = logits_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
-    with in_place_when_done(folder, _require_export) as temporary:
+    with in_place_when_done(folder, room_for_export) as temporary:
         wanted = dict.fromkeys(("pytorch", *formats))
         proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
@@ -125,7 +125,12 @@ def export_files() -> frozenset[str]:
     return ALWAYS.union(*(format.files for format in FORMATS.values()))
 
 
-def _require_export(folder: Path) -> None:
+def room_for_export(folder: Path) -> None:
+    """Do nothing if an export can take this place.
+
+    Raises:
+        FileError: something else is there.
+    """
     require_replaceable(
         folder,
         files=export_files() | {"__pycache__"},  # left by who imported model.py

@@ -39,7 +39,7 @@ def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     """
     if run.info.imported is not None:
         raise TrainingError(
-            f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them: "
+            f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
             + ofa("train", data, "--from", run.folder, "--out", "NEW")
         )
     source = run.require_images().source

@@ -68,7 +68,7 @@ def import_original(
     on_event({"event": "note", "text": f"weights: {name}, {supernet.num_classes:,} classes"})
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
-        text = f"the predictor tells accuracy on {classes}: to fit one for yours: {ofa('predict', out)}"
+        text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
         on_event({"event": "note", "text": text})
     opened = splits = None
     if data is not None:

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..advice import not_a_run, ofa
 from ..errors import FileError, OnceForAllError
 from ..files import reading_or_writing
-from ..latency import Device, LatencyTable
+from .limits import middle_ms
 from .run import Run
 from .status_parts import PARTS, Part, State, fit_command, line
 
@@ -72,13 +70,7 @@ def _next(run: Run, parts: list[Part]) -> Iterator[str]:
     if usable and any(part.name == "predictor" and (part.state == "done" or part.command == fit_command(run)) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
-                limits = ("--device", str(part.device), "--latency", f"{_middle(run, str(part.device)):.2g}ms")
+                limits = ("--device", str(part.device), "--latency", f"{middle_ms(run, str(part.device)):.2g}ms")
                 yield ofa("search", run.folder, *limits)
                 yield ofa("specialise", run.folder, *limits)
     yield from (command for command in commands if "ofa report" in command)
-
-
-def _middle(run: Run, device: str) -> float:
-    path = run.folder / "latency" / str(Device.parse(device)) / "table.json"
-    ends = LatencyTable.load(path, run.space, run.num_classes).estimate([run.space.smallest(), run.space.largest()])
-    return float(np.sqrt(ends.prod()))
