@@ -223,9 +223,7 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
         except UnicodeDecodeError:
             with open(path, "rb") as file:
                 other = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-            raise FileError(
-                f"{path}: not a text file in UTF-8 but in UTF-16: save it as UTF-8" if other else f"{path}: not a text file"
-            ) from None
+            raise FileError(f"{path}: not a text file{' in UTF-8 but in UTF-16: save it as UTF-8' if other else ''}") from None
 
 
 def read_json(path: Path) -> Any:

@@ -27,6 +27,11 @@ def trains(out: Path) -> bool:
     return any(r["event"] == "train" for r in read_lines(out / "metrics.jsonl"))
 
 
+def last_step(out: Path) -> int:
+    """Of the newest checkpoint."""
+    return max(int(path.stem.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*.safetensors"))
+
+
 @contextmanager
 def started(arguments: list[str], **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A command, which does not outlive the test."""
