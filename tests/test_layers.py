@@ -18,6 +18,7 @@ LAYERS = {
             "genes",
             "ops",
             "plan",
+            "preprocess",
             "space",
             "spaces",
             "costs",

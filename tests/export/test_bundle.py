@@ -25,7 +25,7 @@ from onceforall.files import write_json
 SPACE = onceforall.space("mobilenet_v3", width=0.25, resolutions=(20, 28), depths=(1, 2), strides=(1, 1, 2, 2, 1, 1, 2))
 CLASSES = tuple(f"digit {i}" for i in range(10))
 STEPS = InputSteps((0.3, 0.3, 0.3), (0.4, 0.4, 0.4), 0.875, "short side to ceil(resolution / 0.875), bilinear; centre crop")
-FILES = {"README.md", "bundle.json", "model.py", "weights.safetensors"}
+FILES = {"README.md", "bundle.json", "model.py", "preprocess.py", "weights.safetensors"}
 
 
 @pytest.fixture(scope="session")

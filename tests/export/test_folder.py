@@ -13,7 +13,10 @@ from onceforall.export import FORMATS, ExportConfig, export_network, load
 from onceforall.export.formats.onnx import session
 from onceforall.files import write_json
 
-ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
+ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
+
+
+OLD_STEPS = {"mean": [0, 0, 0], "std": [1, 1, 1], "crop_share": 1.0, "resize": ""}
 
 
 def names(folder):
@@ -43,6 +46,17 @@ def test_load_gives_the_network_back(sample, folder):
     assert not any(module.training for module in network.modules())
     with torch.no_grad():
         torch.testing.assert_close(network(sample.images), sample.network(sample.images), rtol=0, atol=0)
+
+
+def test_an_export_of_before_there_was_a_preprocessing_file_opens(sample, folder):
+    data = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", data | {"format": "onceforall.export/1", "preprocessing": OLD_STEPS})
+    (folder / "preprocess.py").unlink()
+    with torch.no_grad():
+        torch.testing.assert_close(load(folder)(sample.images), sample.network(sample.images))
+    export_network(folder, **sample.arguments())  # takes its place
+    assert names(folder) == ALL
+    assert json.loads((folder / "config.json").read_text())["format"] == "onceforall.export/2"
 
 
 def test_weights_alone(sample, tmp_path):
@@ -166,7 +180,7 @@ def test_load_refuses_weights_of_another_architecture(sample, folder):
         ({"num_classes": 9}, "num_classes 9"),
         ({"classes": [1] * 10}, "names in classes"),
         ({"preprocessing": {}}, "exactly mean"),
-        ({"preprocessing": {"mean": [0], "std": [1, 1, 1], "crop_share": 1.0, "resize": ""}}, "three numbers"),
+        ({"format": "onceforall.export/1", "preprocessing": OLD_STEPS | {"mean": [0]}}, "three numbers"),
         ({"space": {"format": "onceforall.space/1", "family": "resnet", "arguments": {}}}, "unknown family 'resnet'"),
         ({"more": 1}, "has the fields"),
     ],

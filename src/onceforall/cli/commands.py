@@ -21,6 +21,7 @@ from .options import (
     Latency,
     Limit,
     Macs,
+    MaxPixels,
     Memory,
     Params,
     Ram,
@@ -35,7 +36,7 @@ from .options import (
     tell,
     tell_prediction,
 )
-from .values import duration_s, space_arguments
+from .values import amount, duration_s, space_arguments
 from .views import Counter, TrainView
 
 __all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
@@ -66,6 +67,7 @@ def train(
     rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
     holdout: Holdout = 0.1,
     limit: Limit = None,
+    max_pixels: MaxPixels = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     sync_norm: Annotated[bool, typer.Option("--sync-norm", help="Under torchrun: batch norm over all processes.")] = False,
@@ -103,6 +105,7 @@ def train(
             seed=seed,
             holdout=holdout,
             limit=limit,
+            max_pixels=None if max_pixels is None else int(amount(max_pixels)),
             resume=resume,
             sync_norm=sync_norm,
             same_networks=same_networks,
@@ -135,7 +138,7 @@ def evaluate(
     from ..pipeline import Run
     from ..pipeline.evaluate import evaluate as call
 
-    results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"))
+    results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"), on_note=tell)
     if as_json:
         print(
             json.dumps(

@@ -32,6 +32,7 @@ __all__ = [
     "Latency",
     "Limit",
     "Macs",
+    "MaxPixels",
     "Memory",
     "Params",
     "Ram",
@@ -78,6 +79,9 @@ ImportResults = Annotated[Path | None, typer.Option(metavar="CSV", help="Read th
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Holdout = Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)]
+MaxPixels = Annotated[
+    str | None, typer.Option(metavar="N", help="Leave out larger images, e.g. 500M; JPEG 300M, others 89M if not given.")
+]
 Latency = Annotated[str | None, typer.Option(metavar="TIME", help="Longest, e.g. 5ms; several: 2ms,5ms.")]
 Macs = Annotated[str | None, typer.Option(metavar="N", help="Most multiply-accumulates, e.g. 300M.")]
 Params = Annotated[str | None, typer.Option(metavar="N", help="Most parameters, e.g. 4M.")]

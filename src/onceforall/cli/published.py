@@ -8,7 +8,8 @@ import typer
 
 from ..advice import ofa
 from .completion import one_of
-from .options import Holdout, Json, Limit, RunFolder, Seed, run_record, stderr, tell
+from .options import Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
+from .values import amount
 from .views import TrainView
 
 __all__ = ["export_original", "import_original"]
@@ -25,6 +26,7 @@ def import_original(
     predictor: Annotated[Path | None, typer.Option(metavar="FILE", help="Accuracy predictor of the authors.")] = None,
     holdout: Holdout = 0.1,
     limit: Limit = None,
+    max_pixels: MaxPixels = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +34,18 @@ def import_original(
     from ..pipeline.imports import import_original as call
 
     with TrainView(stderr()) as view:
-        run = call(path, name=name, out=out, data=data, predictor=predictor, holdout=holdout, limit=limit, seed=seed, on_event=view)
+        run = call(
+            path,
+            name=name,
+            out=out,
+            data=data,
+            predictor=predictor,
+            holdout=holdout,
+            limit=limit,
+            max_pixels=None if max_pixels is None else int(amount(max_pixels)),
+            seed=seed,
+            on_event=view,
+        )
     if as_json:
         print(json.dumps(run_record(run)))
         return

@@ -14,9 +14,10 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from ..errors import DataError, FileError
 from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, write_json
 from .decode import quiet, shrink
-from .sources import Load, Part, digest
+from .sources import Indices, Load, Part, digest
 
-__all__ = ["Problem", "Store", "cache_part", "default_cache", "expected_bytes"]
+__all__ = ["Problem", "Store", "cache_part", "default_cache", "expected_bytes", "in_threads"]
 
 VERSION = 2
 WORST_SHARE = 0.1
@@ -34,6 +35,7 @@ SAMPLE = 64
 ABANDONED_SECONDS = 3600
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
     with quiet():
         for load in part.read(positions):
             try:
-                width, height = shrink(load(size), size).size
+                width, height = shrink(load(size, part.max_pixels), size).size
             except DataError:
                 continue
             sizes.append(3 * width * height)
@@ -158,7 +160,11 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, 
     digests: list[bytes] = []
     problems: list[Problem] = []
     offset = 0
-    with open(folder / "pixels.bin", "wb") as file, closing(_decoded(part, size, threads)) as decoded:
+    small = partial(_small, size=size, max_pixels=part.max_pixels)
+    with (
+        open(folder / "pixels.bin", "wb") as file,
+        closing(in_threads(part, np.arange(len(part)), small, threads)) as decoded,
+    ):
         for position, result in enumerate(decoded):
             if isinstance(result, Problem):
                 problems.append(result)
@@ -191,16 +197,14 @@ def _save(path: Path, array: NDArray[Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _decoded(part: Part, size: int, threads: int) -> Generator[NDArray[np.uint8] | Problem, None, None]:
-    """Every image of the part in order, a few ahead of the reader."""
-    names = iter(part.names)
-    loads = part.read(np.arange(len(part)))
-    waiting: deque[Future[NDArray[np.uint8] | Problem]] = deque()
+def in_threads(part: Part, positions: Indices, use: Callable[[Load], T], threads: int) -> Generator[T, None, None]:
+    """What `use` makes of each image at these ascending positions, in order, a few ahead of the reader."""
+    waiting: deque[Future[T]] = deque()
     with quiet():
         pool = ThreadPoolExecutor(threads)
         try:
-            for load in loads:
-                waiting.append(pool.submit(_small, load, next(names), size))
+            for load in part.read(positions):
+                waiting.append(pool.submit(use, load))
                 if len(waiting) >= 4 * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -209,11 +213,11 @@ def _decoded(part: Part, size: int, threads: int) -> Generator[NDArray[np.uint8]
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _small(load: Load, name: str, size: int) -> NDArray[np.uint8] | Problem:
+def _small(load: Load, size: int, max_pixels: int | None) -> NDArray[np.uint8] | Problem:
     try:
-        return np.asarray(shrink(load(size), size))
+        return np.asarray(shrink(load(size, max_pixels), size))
     except DataError as error:
-        return Problem(name, str(error).removeprefix(f"{name}: "))
+        return Problem(load.name, str(error).removeprefix(f"{load.name}: "))
 
 
 def _hash(pixels: NDArray[np.uint8]) -> bytes:

@@ -11,7 +11,6 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
-from .decode import to_rgb
 from .sources import Indices, Load, Part, Source, digest
 
 __all__ = ["open_digits", "open_torchvision"]
@@ -24,11 +23,12 @@ def open_digits() -> Source:
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
 
+    names = [f"digit {i}" for i in range(len(pixels))]
+
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
-            yield partial(_from_array, pixels[i])
+            yield Load(partial(Image.fromarray, pixels[i]), names[i])
 
-    names = [f"digit {i}" for i in range(len(pixels))]
     part = Part(names, digits.target.astype(np.int64), digest(["digits", pixels.tobytes().hex()]), read)
     return Source("digits", tuple(str(name) for name in digits.target_names), part)
 
@@ -90,7 +90,7 @@ def _part(dataset: Any, name: str, root: str) -> Part:
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
-            yield partial(_from_dataset, dataset, int(i), f"{name}[{i}]")
+            yield Load(partial(_from_dataset, dataset, int(i), f"{name}[{i}]"), f"{name}[{i}]")
 
     labels = _labels(dataset, name)
     return Part([f"{name}[{i}]" for i in range(len(labels))], labels, digest([name, *marks]), read)
@@ -118,15 +118,11 @@ def _class_names(dataset: Any, part: Part) -> tuple[str, ...]:
     return tuple(str(i) for i in range(count))
 
 
-def _from_dataset(dataset: Any, i: int, name: str, at_least: int) -> Image.Image:
+def _from_dataset(dataset: Any, i: int, name: str) -> Image.Image:
     try:
         image = dataset[i][0]
     except Exception as error:  # whatever the data set raises for a broken file
         raise DataError(f"{name}: cannot be decoded ({' '.join(str(error).split())})") from error
     if not isinstance(image, Image.Image):
         raise DataError(f"{name}: gives a {type(image).__name__}, a Pillow image is needed")
-    return to_rgb(image, name)
-
-
-def _from_array(pixels: Any, at_least: int) -> Image.Image:
-    return Image.fromarray(pixels).convert("RGB")
+    return image

@@ -2,15 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
-from .decode import decode
 from .sources import Indices, Load, Part, Source, digest
 
 __all__ = ["open_folder"]
@@ -85,7 +82,7 @@ def _part(root: Path, folder: Path, classes: tuple[str, ...]) -> Part:
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
-            yield partial(_load, paths[i], names[i])
+            yield Load(Path(paths[i]), names[i])
 
     return Part(names, np.array(labels, np.int64), digest(marks), read)
 
@@ -113,7 +110,3 @@ def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
     except OSError:  # a dangling link is reported by name when it is read
         return -1, 0
     return stat.st_size, stat.st_mtime_ns
-
-
-def _load(path: str, name: str, at_least: int) -> Image.Image:
-    return decode(Path(path), name, at_least=at_least)

@@ -14,7 +14,6 @@ from PIL import Image
 
 from ..errors import DataError, FileError
 from ..files import reading_or_writing
-from .decode import decode
 from .sources import Indices, Load, Part, Source, digest
 
 __all__ = ["open_parquet", "parquet_files"]
@@ -124,7 +123,7 @@ class _Table:
                 column = column.field("bytes")
             here = wanted[(wanted >= seen) & (wanted < seen + len(column))]
             for row in here:
-                yield partial(_load, column[int(row) - seen].as_py(), name.format(offset + row))
+                yield _load(column[int(row) - seen].as_py(), name.format(offset + row))
             seen += len(column)
 
 
@@ -178,7 +177,9 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
         return ()
 
 
-def _load(data: bytes | None, name: str, at_least: int) -> Image.Image:
-    if data is None:
-        raise DataError(f"{name}: no image in this row")
-    return decode(data, name, at_least=at_least)
+def _load(data: bytes | None, name: str) -> Load:
+    return Load(partial(_missing, name) if data is None else data, name)
+
+
+def _missing(name: str) -> Image.Image:
+    raise DataError(f"{name}: no image in this row")

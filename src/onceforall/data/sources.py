@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,29 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
+from ..preprocess import LARGE
+from .decode import Original, decode
 
 __all__ = ["Load", "Part", "Source", "digest", "open_source"]
 
-Load = Callable[[int], Image.Image]  # a short side that is enough -> RGB image; raises DataError
 Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Load:
+    """One image that is not decoded yet.
+
+    Args:
+        original: what is read.
+        name: to tell the user which.
+    """
+
+    original: Original
+    name: str
+
+    def __call__(self, at_least: int | None = None, max_pixels: int | None = None) -> Image.Image:
+        """Decode it, see `decode`; in any thread."""
+        return decode(self.original, self.name, at_least=at_least, max_pixels=max_pixels)
 
 
 @dataclass(frozen=True)
@@ -26,13 +44,15 @@ class Part:
         names: one for each image, to tell the user which.
         labels: (n,) int64 in [0, classes).
         identity: changes when the images change (paths, sizes, times of change).
-        read: ascending positions -> for each, in order, a function that decodes it and may run in any thread.
+        read: ascending positions -> for each, in order, what decodes it.
+        max_pixels: larger images are not read; see `onceforall.preprocess.load`.
     """
 
     names: list[str]
     labels: Indices
     identity: str
     read: Callable[[Indices], Iterator[Load]]
+    max_pixels: int | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,12 +60,19 @@ class Part:
     def subset(self, positions: Indices) -> "Part":
         """The images at these positions, in ascending order."""
         chosen = np.unique(positions)
-        return Part(
+        return replace(
+            self,
             names=[self.names[i] for i in chosen],
             labels=self.labels[chosen],
             identity=digest([self.identity, chosen.tobytes().hex()]),
             read=lambda wanted: self.read(chosen[wanted]),
         )
+
+    def up_to(self, max_pixels: int | None) -> "Part":
+        """The same images, but with this limit of their pixels."""
+        same = max_pixels == LARGE  # the limit before there was a choice: what was cached then stays
+        identity = self.identity if same else digest([self.identity, str(max_pixels)])
+        return replace(self, identity=identity, max_pixels=max_pixels)
 
 
 @dataclass(frozen=True)

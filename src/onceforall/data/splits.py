@@ -1,16 +1,17 @@
 """Three disjoint splits: train; held-out (recalibration, accuracy data, every choice); test (final reports only)."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
-from ..files import make_folder
+from ..files import make_folder, reading_or_writing
 from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
+from .fitted import Keep, fitted_batches
 from .sources import Indices, Part, Source, digest, open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
@@ -27,20 +28,53 @@ class Images:
 
     Attributes:
         labels: (n,) int64.
+        keep: where pixels for evaluation are kept.
     """
 
     store: Store
     rows: Indices
     part: Part
     labels: Indices
+    keep: Keep = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
-        """Image i as (height, width, 3) uint8, a read-only view into the mapped file."""
+        """Image i as it is kept for training, (height, width, 3) uint8, a read-only view into the mapped file."""
         _, offset, height, width = self.store.index[self.rows[i]].tolist()
         return self.store.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
+
+    def fitted(self, groups: Sequence[Indices], resolution: int, crop_share: float) -> Iterator[NDArray[np.uint8]]:
+        """For each group of indices its images for evaluation, (n, resolution, resolution, 3), made from the originals.
+
+        Raises:
+            DataError: an original cannot be read any more.
+            FileError: the cache cannot be written, or the disk is full.
+        """
+        positions = self.store.index[self.rows, 0]
+        return fitted_batches(self.part, [positions[group] for group in groups], resolution, crop_share, self.keep)
+
+    def files(self, folder: Path) -> list[Path]:
+        """Each image's original as a file; what is none, such as the bytes of a Parquet file, is written into the folder.
+
+        Raises:
+            FileError: the folder cannot be written.
+        """
+        positions = self.store.index[self.rows, 0]
+        ascending = np.unique(positions)
+        files: dict[int, Path] = {}
+        for position, load in zip(ascending.tolist(), self.part.read(ascending), strict=True):
+            path = folder / f"{position}.png"
+            with reading_or_writing(folder):
+                if isinstance(load.original, Path):
+                    path = load.original
+                elif isinstance(load.original, bytes):
+                    path.write_bytes(load.original)
+                else:
+                    load(max_pixels=self.part.max_pixels).save(path, compress_level=1)
+            files[position] = path
+        return [files[position] for position in positions.tolist()]
 
     def name(self, i: int) -> str:
         return self.part.names[int(self.store.index[self.rows[i], 0])]
@@ -61,7 +95,7 @@ class Images:
 
     def subset(self, indices: NDArray[np.int64]) -> "Images":
         """The images at these indices, in this order."""
-        return Images(self.store, self.rows[indices], self.part, self.labels[indices])
+        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     def sample(self, most: int) -> "Images":
         """All of the images, or if they are more so many of them, of each class its share, in order."""
@@ -130,8 +164,10 @@ def open_data(
     cache: Path | None = None,
     limit_gb: float = CACHE_GB,
     limit: int | None = None,
+    max_pixels: int | None = None,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_progress: Progress | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> Splits:
     """Open what `source` names (see `open_source`), decode it once into the cache, and divide it.
 
@@ -140,26 +176,30 @@ def open_data(
         holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
         seed: of the choice of held-out images. The test part never depends on it.
         cache: folder for decoded images; None for the user's cache folder.
-        limit_gb: most that the decoded images may take on the disk.
+        limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
+        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
+        on_note: called with a line when images are prepared for evaluation and it takes long; also later, when they are asked for.
 
     Raises:
         DataError: see the message.
         FileError: the cache cannot be written.
     """
-    _check_arguments(size, holdout, seed, limit)
+    _check_arguments(size, holdout, seed, limit, max_pixels)
     found = open_source(source)
     _check_classes(found)
     on_classes(found.classes)
-    parts = _divide_parts(found)
+    parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found).items()}
     if limit is not None:
         parts = _limited(parts, limit, len(found.classes))
     for name, part in parts.items():
         _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
-    stores = _stores(parts, size, cache or default_cache(), limit_gb, on_progress)
-    images = {name: _all_images(stores[name], part) for name, part in parts.items()}
+    cache = cache or default_cache()
+    stores = _stores(parts, size, cache, limit_gb, on_progress)
+    keep = Keep(cache, int(limit_gb * 1e9), on_note)
+    images = {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
     train, test = images["train"], images["test"]
     held_out = images.get("held-out")
     if held_out is None:
@@ -194,7 +234,7 @@ def stratified(labels: Indices, share: float, rng: np.random.Generator | None = 
     return np.sort(np.concatenate(chosen))
 
 
-def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) -> None:
+def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, max_pixels: int | None) -> None:
     if size < 8:
         raise DataError(f"images of size {size} are too small to keep: use 8 or more")
     if not 0 < holdout <= 0.5:
@@ -203,6 +243,8 @@ def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) ->
         raise DataError(f"the seed is {seed}: use 0 or more")
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit} images: use 1 or more, or none")
+    if max_pixels is not None and max_pixels < 1:
+        raise DataError(f"the most pixels of an image are {max_pixels}: use 1 or more, or none")
 
 
 def _check_classes(source: Source) -> None:
@@ -285,8 +327,8 @@ def _stores(parts: dict[str, Part], size: int, folder: Path, limit_gb: float, on
     return stores
 
 
-def _all_images(store: Store, part: Part) -> Images:
-    return Images(store, np.arange(len(store.index)), part, part.labels[store.index[:, 0]])
+def _all_images(store: Store, part: Part, keep: Keep) -> Images:
+    return Images(store, np.arange(len(store.index)), part, part.labels[store.index[:, 0]], keep)
 
 
 def _without(images: Images, others: Images) -> Images:

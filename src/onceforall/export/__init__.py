@@ -1,13 +1,14 @@
 """Networks to take home: a folder with weights, runtime files that were proven on real images, and a card."""
 
 from .bundle import Bundle, Interval, Member, load_bundle
-from .bundle_card import BundleFacts, Sizes, Switch
+from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow, LatencyRow
 from .config import ExportConfig, InputSteps
 from .folder import Exported, export_network, load, room_for_export
 from .formats import FORMATS, Format
 from .hub import push, require_pushable
+from .program import Program, program_of, run_programs
 from .proof import Proof, Verification
 
 __all__ = [
@@ -24,17 +25,21 @@ __all__ = [
     "Interval",
     "LatencyRow",
     "Member",
+    "Program",
     "Proof",
     "Sizes",
     "Switch",
     "Together",
     "Verification",
+    "bundle_program",
     "export_network",
     "load",
     "load_bundle",
+    "program_of",
     "push",
     "require_pushable",
     "room_for_bundle",
     "room_for_export",
+    "run_programs",
     "write_bundle",
 ]

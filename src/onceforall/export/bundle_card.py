@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .bundle import Bundle, Interval, Member
-from .card_text import bleed, code, plain, yaml_of
+from .card_text import code, plain, yaml_of
+from .program import ACCURACY, Program
 from .proof import Proof
 
-__all__ = ["BundleFacts", "Sizes", "Switch", "write_bundle_card"]
+__all__ = ["BundleFacts", "Sizes", "Switch", "bundle_program", "write_bundle_card"]
 
 ABOUT = """{number} {family} networks for {data}, {classes:,} classes, for switching at run time. They are sub-networks of one
 once-for-all supernet: each weight is stored once, BatchNorm statistics are each network's own."""
@@ -22,34 +23,34 @@ bundle = onceforall.load_bundle(".")
 name = {under}
 logits = bundle(images, name)  # images (n, 3, r, r) float32; r: bundle.members[name].arch.resolution
 network = bundle.network(name)  # a plain torch.nn.Module in eval mode, on the shared weights
-```
+```"""
 
-With torch alone:
+ALONE = """With torch, numpy and Pillow alone:
 
 ```python
-import torch
-from model import RESOLUTIONS, Bundle  # model.py of this folder
-
-bundle = Bundle("weights.safetensors")
-with torch.no_grad():
-    logits = bundle.network("{name}")(images)  # images (n, 3, r, r) float32; r: RESOLUTIONS["{name}"]
+{preparing}
+{usage}
+print(config["classes"][logits[0].argmax()])
 ```"""
 
-PREPARE = """```python
-import json, numpy as np, torch
+ONCE = """import json
 from pathlib import Path
-from PIL import Image, ImageOps
 
-config = json.loads(Path("bundle.json").read_text(encoding="utf-8"))["config"]
-size, bleed = {sizes}["{name}"]
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR, bleed=bleed)  # resize and centre crop
-x = (np.asarray(image) / 255 - config["preprocessing"]["mean"]) / config["preprocessing"]["std"]
-images = torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None], dtype=np.float32))
-```"""
+import torch
+from model import RESOLUTIONS, Bundle  # model.py and preprocess.py of this folder
+from preprocess import prepare
+
+config = json.loads(Path("bundle.json").read_text(encoding="utf-8"))["config"]"""
 
 PROOF = """Each network was run on real images through the bundle and compared with the network extracted alone, and with the
-sub-network inside the supernet. Test top-1 was counted through the bundle and alone."""
+sub-network inside the supernet."""
+
+
+def bundle_program(name: str) -> Program:
+    """What the card shows for one of the networks."""
+    usage = 'bundle = Bundle("weights.safetensors")\nwith torch.no_grad():\n'
+    usage += f'    logits = bundle.network("{name}")(torch.from_numpy(x)).numpy()'
+    return Program(ONCE, f'x = prepare("photo.jpg", config["preprocessing"], RESOLUTIONS["{name}"])', usage)
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,12 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
     config, members = bundle.config, list(bundle.members.values())
     steps, sizes = config.preprocessing, facts.sizes
     about = ABOUT.format(number=len(members), family=config.space.family, data=plain(facts.data), classes=len(config.classes))
-    inputs = f"RGB, {plain(steps.resize)}, mean {list(steps.mean)}, std {list(steps.std)}; the resolution is each network's own. "
+    inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}, mean {list(steps.mean)}, "
+    inputs += f"std {list(steps.std)}. The resolution is each network's own. "
     inputs += "`bundle.json` has the names of the classes in the order of the logits."
     timed = [member for member in members if member.known_ms is not None]
     under = f"bundle.under(latency_ms={1.1 * max(m.known_ms or 0 for m in timed):.3g})" if timed else f'"{members[0].name}"'
-    bleeds = {m.name: (m.arch.resolution, round(bleed(m.arch, config), 5)) for m in members}
+    shown = bundle_program(members[0].name)
     parts = [
         _head(facts, bundle),
         f"# {plain(facts.name)}",
@@ -129,7 +131,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
             ["name", "pixels", "test top-1 (95 % interval)", "latency here", "latency on the device", "MACs", "parameters"],
             _rows(bundle),
         ),
-        f"Test top-1 and latency here were measured through the bundle: {plain(facts.method)}.",
+        f"{ACCURACY} Latency here was measured through the bundle: {plain(facts.method)}.",
         f"The device is {plain(facts.device)}.",
         "## Switching",
         "Milliseconds until a network has answered, after another one ran; medians.",
@@ -150,8 +152,8 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
             [row for name, by in proofs.items() for reader, proof in by.items() for row in _proof(name, reader, proof)],
         ),
         "## Use",
-        PREPARE.format(sizes=bleeds, name=members[0].name),
-        USE.format(under=under, name=members[0].name),
+        ALONE.format(preparing=shown.preparing, usage=shown.usage),
+        USE.format(under=under),
         "## Preprocessing",
         inputs,
         *(["## Notes", "\n".join(f"- {plain(note)}" for note in facts.notes)] if facts.notes else []),

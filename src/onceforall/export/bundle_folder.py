@@ -21,17 +21,18 @@ from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps
 from .formats.pytorch import from_source
 from .place import in_place_when_done, require_replaceable
+from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, compare, logits_of
 
 __all__ = ["BundleProofs", "Together", "room_for_bundle", "write_bundle"]
 
-FILES = frozenset({"README.md", "bundle.json", "model.py", "weights.safetensors", "__pycache__"})
+FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__"})
 BATCHES = (1, 7, 64)
 TOLERANCE = 1e-5  # of the largest logit, at least 1; the same operations on the same numbers gave equal logits
 BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it
 ABOUT = """Networks written by onceforall, on weights that are stored once. `Bundle(path)` reads weights.safetensors.
 
-bundle.json says how images are prepared, and what was measured."""
+preprocess.py prepares images by what bundle.json says, which tells what was measured too."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def write_bundle(
         plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
         write_text(temporary / "model.py", to_bundle_source(plans, about=ABOUT))
         _write_index(temporary, config, members, digest)
+        write_preprocess(temporary)
         bundle = load_bundle(temporary)
         proofs = _prove(bundle, temporary, networks, supernet)
         measured, facts = measure(bundle, temporary)

@@ -8,24 +8,13 @@ from ..arch import Arch
 from ..ops import Conv
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
-from .card_text import bleed, code, plain, yaml_of
+from .card_text import code, plain, yaml_of
 from .config import ExportConfig
 from .formats import FORMATS
+from .program import ACCURACY, program_of
 from .proof import Proof, Verification
 
 __all__ = ["CardFacts", "LatencyRow", "write_card"]
-
-PREPARE = """```python
-import json, numpy as np
-from pathlib import Path
-from PIL import Image, ImageOps
-
-config = json.loads(Path("config.json").read_text(encoding="utf-8"))
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR, bleed={bleed:.5f})  # resize and centre crop
-x = (np.asarray(image) / 255 - config["preprocessing"]["mean"]) / config["preprocessing"]["std"]
-x = np.ascontiguousarray(x.transpose(2, 0, 1)[None], dtype=np.float32)
-```"""
 
 RUN = """{name}:
 
@@ -63,12 +52,14 @@ class FileRow:
         top1: on the test images, a fraction.
         latency: in ms with its 95 % interval on the machine that wrote the card; None if the network is for another one.
         held_out: of int8 files, top-1 on the held-out images before and after quantisation.
+        top5: as top1.
     """
 
     format: str
     top1: float
     latency: tuple[float, float, float] | None = None
     held_out: tuple[float, float] | None = None
+    top5: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +113,11 @@ def write_card(
     about = f"A {config.space.family} network for {plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
     about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
     size = f"{arch.resolution}, {arch.resolution}"
-    inputs = f"RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, mean {list(steps.mean)}, std {list(steps.std)}. "
+    inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, "
+    inputs += f"mean {list(steps.mean)}, std {list(steps.std)}. "
     inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)}). "
     inputs += "`config.json` has the names of the classes in their order."
+    top5 = [] if facts.top5 is None else ["test top-5"]
     parts = [
         _head(facts, config, proofs),
         f"# {plain(facts.name)}",
@@ -133,8 +126,8 @@ def write_card(
         "## Measured",
         table(["what", "value (95 % interval)", "how"], measured),
         "## Files",
-        "Test top-1 and latency were measured through each file; top-1 through model.py with its batch norms folded.",
-        table(["format", "file", "test top-1", "latency (95 % interval)", "size"], _files(facts, sizes)),
+        f"{ACCURACY} Latency was measured through each file.",
+        table(["format", "file", "test top-1", *top5, "latency (95 % interval)", "size"], _files(facts, sizes)),
         *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
         *(f"Without {FORMATS[name].files[0]}: {plain(why)}." for name, why in facts.left_out.items()),
         "## Proof",
@@ -144,7 +137,7 @@ def write_card(
             [row for name, proof in proofs.items() for row in _proof(name, proof)],
         ),
         "## Use",
-        PREPARE.format(size=arch.resolution, bleed=bleed(arch, config)),
+        f"```python\n{program_of('').preparing}\n```",
         *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage) for name in proofs),
         LOADING,
         "## Preprocessing",
@@ -188,12 +181,13 @@ def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
     measured = {row.format: row for row in facts.files}
     rows = []
     for name, size in sizes.items():
-        top1 = latency = ""
+        top1 = top5 = latency = ""
         if name in measured:
-            top1 = percent(measured[name].top1)
+            top1, top5 = percent(measured[name].top1), percent(measured[name].top5)
             if found := measured[name].latency:
                 latency = f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
-        rows.append([name, ", ".join(FORMATS[name].files), top1, latency, memory(size)])
+        accuracies = [top1] if facts.top5 is None else [top1, top5]
+        rows.append([name, ", ".join(FORMATS[name].files), *accuracies, latency, memory(size)])
     return rows
 
 

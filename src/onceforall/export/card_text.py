@@ -1,17 +1,8 @@
-"""Text of cards: Markdown, its YAML head, and the crop in the program that prepares an image."""
+"""Text of cards: Markdown and its YAML head."""
 
 import json
-from math import ceil
 
-from ..arch import Arch
-from .config import ExportConfig
-
-__all__ = ["bleed", "code", "plain", "yaml_of"]
-
-
-def bleed(arch: Arch, config: ExportConfig) -> float:
-    """What ImageOps.fit cuts from each side, as a share, to keep what the centre crop keeps."""
-    return (1 - arch.resolution / ceil(arch.resolution / config.preprocessing.crop_share)) / 2
+__all__ = ["code", "plain", "yaml_of"]
 
 
 def yaml_of(value: object) -> str:

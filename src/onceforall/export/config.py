@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from ..errors import FileError
@@ -11,24 +11,29 @@ from ..spaces import from_json
 
 __all__ = ["FORMAT", "ExportConfig", "InputSteps"]
 
-FORMAT = "onceforall.export/1"
+FORMAT = "onceforall.export/2"
+BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
 
 
 @dataclass(frozen=True)
 class InputSteps:
-    """How an RGB image becomes the network's input: resize and centre crop, then (pixel / 255 - mean) / std.
+    """How a photograph becomes the network's input, as `onceforall.preprocess.prepare` reads it: resize, centre crop, normalise.
 
     Args:
         mean: of each channel, on values in [0, 1].
         std: of each channel.
         crop_share: what the centre crop keeps of the resized image's short side.
         resize: all steps in words.
+        resolution: of the network; None where a folder holds networks of several.
+        max_pixels: larger photographs are refused; None for the limits of `onceforall.preprocess.load`.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_share: float
     resize: str
+    resolution: int | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,17 +62,18 @@ class ExportConfig:
             FileError: not a config of this format, or fields that do not fit each other.
             SpaceError: the space is not one of this version's.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise FileError(f"not the config of an exported network: this version reads format {FORMAT!r}")
+        if not isinstance(data, dict) or data.get("format") not in (FORMAT, BEFORE):
+            raise FileError(f"not the config of an exported network: this version reads formats {BEFORE!r} and {FORMAT!r}")
         keys = {"format", "space", "num_classes", "classes", "preprocessing"}
         if set(data) != keys:
             raise FileError(f"the config has the fields {sorted(data)}: expected {sorted(keys)}")
         classes, steps = data["classes"], data["preprocessing"]
         if not _strings(classes) or data["num_classes"] != len(classes) or not classes:
             raise FileError(f"the config says num_classes {data['num_classes']!r}: it must be the number of names in classes")
-        if not isinstance(steps, dict) or set(steps) != {field.name for field in fields(InputSteps)}:
-            raise FileError("the config's preprocessing must have exactly mean, std, crop_share and resize")
-        preprocessing = InputSteps(_three(steps["mean"]), _three(steps["std"]), steps["crop_share"], steps["resize"])
+        wanted = [field.name for field in fields(InputSteps) if data["format"] == FORMAT or field.default is MISSING]
+        if not isinstance(steps, dict) or set(steps) != set(wanted):
+            raise FileError(f"the config's preprocessing must have exactly {', '.join(wanted)}")
+        preprocessing = InputSteps(**{**steps, "mean": _three(steps["mean"]), "std": _three(steps["std"])})
         return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing)
 
 

@@ -18,12 +18,13 @@ from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps
 from .formats import FORMATS, Job
 from .place import errors_name, in_place_when_done, require_replaceable
+from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
 __all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
 
-ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg"})
+ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def export_network(
         proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
+        write_preprocess(temporary)
         facts = measure(temporary)
         for name in facts.left_out:
             del proofs[name]

@@ -45,7 +45,10 @@ def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     source = run.require_images().source
     if source not in (data, lasting(data)):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
-    first, own = {"from_run": None, **run.info.arguments}, {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False}
+    first, own = (
+        {"from_run": None, "max_pixels": None, **run.info.arguments},
+        {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False},
+    )
     for name, value in json.loads(json.dumps(given)).items():
         if name in first and value not in (None, own.get(name), first[name]):
             option = name.removesuffix("_run")

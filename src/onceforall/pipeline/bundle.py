@@ -11,10 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..calibrate import Calibrated, Tally
+from ..calibrate import Accuracy, Calibrated, Tally
 from ..data import Images
 from ..errors import ArchError, CheckpointError
-from ..export import Bundle, BundleFacts, BundleProofs, Member, Together, load, room_for_bundle, write_bundle
+from ..export import (
+    Bundle,
+    BundleFacts,
+    BundleProofs,
+    Member,
+    Together,
+    bundle_program,
+    load,
+    room_for_bundle,
+    write_bundle,
+)
 from ..files import writable
 from ..latency import Device, Timing, list_devices, measure
 from ..readable import plural
@@ -25,7 +35,7 @@ from .export_inputs import input_steps, proof_images
 from .run import Run
 from .search import FINALIST_IMAGES, Budget, Searcher
 from .switching import compare_sizes, measure_switching, write_separately
-from .through_files import require_same, torch_threads
+from .through_files import by_programs, require_same, torch_threads
 
 __all__ = ["Bundled", "bundle"]
 
@@ -79,8 +89,8 @@ def bundle(
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
     room_for_bundle(writable(target))
-    searcher = Searcher(run, device, budgets, images=FINALIST_IMAGES) if budgets else None
-    supernet, splits = (run.supernet(), run.splits()) if searcher is None else (searcher.supernet, searcher.splits)
+    searcher = Searcher(run, device, budgets, images=FINALIST_IMAGES, on_note=on_step) if budgets else None
+    supernet, splits = (run.supernet(), run.splits(on_note=on_step)) if searcher is None else (searcher.supernet, searcher.splits)
     for member, place in named:
         _require_shared(supernet, member, place)
     found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in budgets]
@@ -89,9 +99,12 @@ def bundle(
     ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
 
     def measured(made: Bundle, files: Path) -> tuple[list[Member], BundleFacts]:
-        on_step("measuring accuracy through the bundle")
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
-        known = [_with_accuracy(run, made, member, ready[member.name], splits.held_out, test) for member in members]
+        on_step(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
+        through = by_programs(files, {member.name: bundle_program(member.name) for member in members}, test)
+        known = [
+            _with_accuracy(run, made, member, ready[member.name], splits.held_out, test, through[member.name]) for member in members
+        ]
         on_step("measuring latency and switching through the bundle")
         return _with_times(run, made, files, chosen, known)
 
@@ -139,21 +152,21 @@ def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, on_
     return Member(limits_name(budget), candidate.arch, device_latency_ms=_interval(timing))
 
 
-def _with_accuracy(run: Run, made: Bundle, member: Member, ready: Calibrated, held_out: Images, test: Images) -> Member:
-    """The member with its accuracies, counted through the bundle.
+def _with_accuracy(
+    run: Run, made: Bundle, member: Member, ready: Calibrated, held_out: Images, test: Images, found: Accuracy
+) -> Member:
+    """The member with its accuracies, counted through the bundle; `found` by the card's program on the test images.
 
     Raises:
         VerificationError: the network alone has another test top-1.
     """
     resolution = member.arch.resolution
-    own, through, before = Tally(), Tally(), Tally()
+    own, before = Tally(), Tally()
     for x, labels in run.eval_batches(held_out, resolution):
         before.add(made(x, member.name), labels)
     with torch.no_grad():
         for x, labels in run.eval_batches(test, resolution):
-            through.add(made(x, member.name), labels)
             own.add(ready.network(x), labels)
-    found = through.accuracy()
     require_same(member.name, own.accuracy(), found, through="bundle")
     return replace(member, held_out_top1=before.accuracy().top1, test_top1=found.top1, test_images=found.images)
 

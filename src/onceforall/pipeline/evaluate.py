@@ -41,6 +41,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     on_result: Callable[[Evaluation], None] = lambda result: None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> list[Evaluation]:
     """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
 
@@ -54,6 +55,7 @@ def evaluate(
         seed: of the random ones.
         device: to run them on, see `choose_compute`.
         on_result: called with each result.
+        on_note: called with a line when images are prepared and it takes long.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
@@ -65,7 +67,7 @@ def evaluate(
     archs = choose_archs(run.space, str(place_of(run, arch)), seed)
     compute = choose_compute(device)
     supernet = run.supernet().to(compute.device)
-    splits = run.splits()
+    splits = run.splits(on_note=on_note)
     with World.joined(compute.device.type) as world:
         if split == "held-out":
             images = splits.held_out

@@ -16,12 +16,11 @@ PROOF_IMAGES = 64
 INT8_IMAGES = 128  # that ranges of activations are taken from
 
 
-def input_steps(run: Run) -> InputSteps:
-    """How the run's images become the network's input."""
+def input_steps(run: Run, resolution: int | None = None) -> InputSteps:
+    """How photographs become the network's input; the resolution is that of the one network, if it is one."""
     steps = run.preprocessing
-    resize = f"short side to {run.require_images().size} pixels if longer, then to ceil(resolution / {steps.crop_share:g}), "
-    resize += "each bilinear with antialias, then centre crop"
-    return InputSteps(steps.mean, steps.std, steps.crop_share, resize)
+    resize = f"short side to ceil(resolution / {steps.crop_share:g}), bilinear with antialias, then centre crop"
+    return InputSteps(steps.mean, steps.std, steps.crop_share, resize, resolution, run.require_images().max_pixels)
 
 
 def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:

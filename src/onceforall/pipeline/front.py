@@ -58,7 +58,7 @@ def front(
         raise DataError(f"--front {points}: a front needs at least 2 networks")
     run = Run.open(folder)
     run.require_images()
-    searcher = Searcher(run, device, [budget or Budget()], caution=caution)
+    searcher = Searcher(run, device, [budget or Budget()], caution=caution, on_note=on_step)
     cost = searcher.costs["macs"] if searcher.table is None else searcher.table
     objectives: Objectives = {"score": (searcher.score, "max"), "cost": (cost.estimate, "min")}
     on_step(f"searching {amount(run.space.count())} networks for the front")

@@ -19,6 +19,7 @@ def open_images(
     holdout: float,
     seed: int,
     limit: int | None,
+    max_pixels: int | None = None,
     cache_gb: float = CACHE_GB,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -40,9 +41,21 @@ def open_images(
     def decoding(done: int, total: int) -> None:
         on_event({"event": "decode", "done": done, "total": total})
 
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
     source = lasting(data)
     splits = open_data(
-        source, size=size, holdout=holdout, seed=seed, limit=limit, limit_gb=cache_gb, on_classes=on_classes, on_progress=decoding
+        source,
+        size=size,
+        holdout=holdout,
+        seed=seed,
+        limit=limit,
+        max_pixels=max_pixels,
+        limit_gb=cache_gb,
+        on_classes=on_classes,
+        on_progress=decoding,
+        on_note=note,
     )
     counts = {
         "train": len(splits.train),
@@ -53,7 +66,7 @@ def open_images(
         "duplicates": splits.duplicates,
     }
     on_event({"event": "data", **counts})
-    return DataInfo(source, size, holdout, seed, limit, splits.fingerprint, cache_gb), splits
+    return DataInfo(source, size, holdout, seed, limit, splits.fingerprint, cache_gb, max_pixels), splits
 
 
 def lasting(data: str) -> str:

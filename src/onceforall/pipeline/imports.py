@@ -36,6 +36,7 @@ def import_original(
     predictor: Path | None = None,
     holdout: float = 0.1,
     limit: int | None = None,
+    max_pixels: int | None = None,
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
@@ -50,6 +51,7 @@ def import_original(
         predictor: the original's accuracy predictor for these weights, so that `search` works without `predict`.
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
+        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         seed: of the choice of held-out images.
         on_event: gets progress while the data are decoded, and notes.
 
@@ -58,7 +60,7 @@ def import_original(
     """
     path, out = Path(path), Path(out)
     space = published_space(name)
-    for option, value, default in (("limit", limit, None), ("holdout", holdout, 0.1)):
+    for option, value, default in (("limit", limit, None), ("max-pixels", max_pixels, None), ("holdout", holdout, 0.1)):
         if data is None and value != default:
             raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
     _require_free(out)
@@ -78,6 +80,7 @@ def import_original(
             holdout=holdout,
             seed=seed,
             limit=limit,
+            max_pixels=max_pixels,
             on_classes=lambda names: _require_classes(names, supernet, data, path),
             on_event=on_event,
         )

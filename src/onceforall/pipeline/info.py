@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import CACHE_GB
+from ..preprocess import LARGE
 
 __all__ = ["DataInfo", "Imported", "Origin", "RunInfo"]
 
@@ -20,6 +21,12 @@ class DataInfo:
     limit: int | None
     fingerprint: str
     cache_gb: float = CACHE_GB
+    max_pixels: int | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "DataInfo":
+        """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
+        return cls(**{"max_pixels": LARGE, **data})
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class RunInfo:
         given, imported, origin = data["data"], data.get("imported"), data.get("origin")
         read = {
             "classes": tuple(data["classes"]),
-            "data": None if given is None else DataInfo(**given),
+            "data": None if given is None else DataInfo.from_json(given),
             "imported": None if imported is None else Imported(**imported),
             "origin": None if origin is None else Origin(**origin),
         }

@@ -83,8 +83,12 @@ def measure_accuracy(
         missing = [arch for arch in wanted if arch not in known]
         done, tell = len(wanted) - len(missing), on_progress if world.leads else _silent
         tell(done, len(wanted), "")
+
+        def note(text: str) -> None:
+            tell(done, len(wanted), text)
+
         if missing:
-            found = _measured(run, missing, compute, world) if ray is None else _on_ray(run, missing, compute, ray)
+            found = _measured(run, missing, compute, world, note) if ray is None else _on_ray(run, missing, compute, ray)
             for rows in found:
                 append_rows(place, run.space, rows, weights_hash=weights, writer=world.rank)
                 done += len(rows)
@@ -121,10 +125,12 @@ def _groups(run: Run, archs: Sequence[Arch], workers: int) -> tuple[list[list[Ar
     return groups, [sum(node.work for node in grow({arch: plans[arch] for arch in group})) for group in groups]
 
 
-def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World) -> Iterator[list[AccuracyRow]]:
+def _measured(
+    run: Run, archs: Sequence[Arch], compute: Compute, world: World, on_note: Callable[[str], None]
+) -> Iterator[list[AccuracyRow]]:
     """This process's share, group by group."""
     groups, work = _groups(run, archs, world.size)
-    supernet, splits = run.supernet().to(compute.device), run.splits()
+    supernet, splits = run.supernet().to(compute.device), run.splits(on_note=on_note)
     for i in share_out(work, world.size)[world.rank]:
         yield together(run, supernet, splits, groups[i])
 

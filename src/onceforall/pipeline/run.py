@@ -205,8 +205,14 @@ class Run:
             raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
         return self.info.data
 
-    def splits(self, on_progress: Callable[[int, int], None] | None = None) -> Splits:
+    def splits(
+        self, on_progress: Callable[[int, int], None] | None = None, on_note: Callable[[str], None] = lambda text: None
+    ) -> Splits:
         """The data, checked to be those of the training or import.
+
+        Args:
+            on_progress: called with images done and images in all while decoding.
+            on_note: called with a line when images are prepared for evaluation and it takes long.
 
         Raises:
             DataError: there are none, they are gone, or they differ.
@@ -222,8 +228,10 @@ class Run:
             holdout=data.holdout,
             seed=data.seed,
             limit=data.limit,
+            max_pixels=data.max_pixels,
             limit_gb=data.cache_gb,
             on_progress=on_progress,
+            on_note=on_note,
         )
         if splits.fingerprint != data.fingerprint:
             made = "trained on: restore them or train" if self.info.imported is None else "imported with: restore them or import"

@@ -115,7 +115,7 @@ def search(
     """
     run = Run.open(folder)
     run.require_images()
-    searcher = Searcher(run, device, [budget], caution=caution)
+    searcher = Searcher(run, device, [budget], caution=caution, on_note=on_step)
     return searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
 
 
@@ -129,10 +129,18 @@ class Searcher:
         caution: see `search`.
         images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
             `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
+        on_note: see `Run.splits`.
     """
 
     def __init__(
-        self, run: Run, device: str, budgets: Sequence[Budget], *, caution: float = CAUTION, images: int | None = None
+        self,
+        run: Run,
+        device: str,
+        budgets: Sequence[Budget],
+        *,
+        caution: float = CAUTION,
+        images: int | None = None,
+        on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not 0 <= caution < math.inf:
             raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
@@ -147,7 +155,7 @@ class Searcher:
             "flash_bytes": flash_table(segments),
             "ram_bytes": ram_table(segments),
         }
-        self.supernet, self.splits = run.supernet(), run.splits()
+        self.supernet, self.splits = run.supernet(), run.splits(on_note=on_note)
         every = len(self.splits.held_out)
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))

@@ -115,7 +115,7 @@ def specialise(
     repos = [push_to_hub if len(names) == 1 else f"{push_to_hub}-{name}" for name in names] if push_to_hub is not None else []
     if repos:
         require_pushable(repos)
-    searcher = Searcher(run, first, budgets, images=FINALIST_IMAGES)
+    searcher = Searcher(run, first, budgets, images=FINALIST_IMAGES, on_note=on_step)
     require_drop_can_be_told(export, len(searcher.splits.held_out), max_drop)
     searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
     jobs = zip([(each, budget) for each in searchers for budget in budgets], names, strict=True)
@@ -131,7 +131,7 @@ def specialise(
             chosen, timing = tuning.choose(choose)
             ready, tuned = tuning.finish(chosen, on_step)
             on_step(f"exporting and proving {target.name}")
-            results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned))
+            results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned, on_step))
             tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
@@ -152,6 +152,7 @@ def _take_home(
     license: str | None,
     ready: Calibrated,
     tuned: Finetuned | None,
+    on_step: Callable[[str], None],
 ) -> Specialised:
     table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
@@ -177,6 +178,7 @@ def _take_home(
             device=device,
             max_drop=max_drop,
             known=known,
+            on_step=on_step,
         )
         found.append((through, timing))
         method = f"{searcher.hardware}, "
@@ -202,7 +204,7 @@ def _take_home(
         arch=arch,
         network=ready.network,
         classes=run.info.classes,
-        preprocessing=input_steps(run),
+        preprocessing=input_steps(run, arch.resolution),
         formats=export,
         images=proof_images(run, splits, arch.resolution),
         measure=measure,

@@ -1,7 +1,8 @@
 """Accuracy and latency of a network, measured through its exported files."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,19 @@ import torch
 from ..calibrate import Accuracy, Tally
 from ..data import Images
 from ..errors import VerificationError
-from ..export import FORMATS, FileRow
+from ..export import FORMATS, FileRow, Program, program_of, run_programs
 from ..latency import Device, Timing, measure
 from .run import Run
 
-__all__ = ["FoundThroughFiles", "measure_files", "require_drop_can_be_told", "require_same", "too_large_drop", "torch_threads"]
+__all__ = [
+    "FoundThroughFiles",
+    "by_programs",
+    "measure_files",
+    "require_drop_can_be_told",
+    "require_same",
+    "too_large_drop",
+    "torch_threads",
+]
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 PATIENCE_S = 1.0  # for narrow intervals of the files' latencies
@@ -52,8 +61,11 @@ def measure_files(
     device: Device,
     max_drop: float,
     known: Mapping[str, Timing],
+    on_step: Callable[[str], None] = lambda text: None,
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, on this machine's processor, the latency.
+
+    Test accuracies are what the card's programs say of the original files, in a Python process of their own: see `run_programs`.
 
     int8 files are left out by the held-out images, so that nothing is chosen by the test images.
 
@@ -67,19 +79,22 @@ def measure_files(
         device: its threads and batch size are used for the latency.
         max_drop: most points of top-1 that int8 may lose.
         known: latencies of files that were timed already, by format; in place of another measurement.
+        on_step: called with what is being done.
 
     Raises:
-        VerificationError: a file has another accuracy than the network.
+        VerificationError: a file has another accuracy than the network, or its program fails.
     """
     int8 = [name for name in formats if FORMATS[name].int8]
     before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution) if int8 else {}
     drops = {name: too_large_drop(before_and_after[OWN], before_and_after[name], max_drop) for name in int8}
     left_out = {name: why for name, why in drops.items() if why is not None}
     formats = [name for name in formats if name not in left_out]
-    accuracies = _accuracies(run, folder, formats, test, resolution)
+    own = _accuracies(run, folder, [OWN], test, resolution)[OWN]
+    on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
+    accuracies = by_programs(folder, {name: program_of(FORMATS[name].usage) for name in formats}, test)
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
-            require_same(FORMATS[name].files[0], accuracies[OWN], found)
+            require_same(FORMATS[name].files[0], own, found)
     timings = dict(known)
     if device.on_processor:
         timings |= _timings(folder, [name for name in formats if name not in known], resolution, device)
@@ -88,7 +103,7 @@ def measure_files(
         timing = timings.get(name)
         latency = None if timing is None else (timing.ms, timing.low, timing.high)
         held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
-        rows.append(FileRow(name, accuracies[name].top1, latency, held))
+        rows.append(FileRow(name, accuracies[name].top1, latency, held, accuracies[name].top5))
     return FoundThroughFiles(accuracies[OWN], rows, left_out)
 
 
@@ -102,6 +117,21 @@ def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, 
         for name, through in loaded.items():
             for x, labels in some:
                 tallies[name].add(through(x), labels)
+    return {name: tally.accuracy() for name, tally in tallies.items()}
+
+
+def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, Accuracy]:
+    """Accuracy of what each program says of the images' original files.
+
+    Raises:
+        VerificationError: a program fails.
+        FileError: there is no room for images that are no files.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        found = run_programs(folder, programs, images.files(Path(temporary)))
+    tallies = {name: Tally() for name in programs}
+    for name, logits in found.items():
+        tallies[name].add(torch.from_numpy(logits), torch.from_numpy(images.labels))
     return {name: tally.accuracy() for name, tally in tallies.items()}
 
 

@@ -59,6 +59,7 @@ def train(
     seed: int = 0,
     holdout: float = 0.1,
     limit: int | None = None,
+    max_pixels: int | None = None,
     resume: bool = False,
     sync_norm: bool = False,
     same_networks: bool = False,
@@ -89,6 +90,7 @@ def train(
         seed: of the weights and of everything drawn.
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
+        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: of several processes, take batch norm's statistics over all of them.
         same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
@@ -110,7 +112,7 @@ def train(
         "from_run": None if from_run is None else str(Path(from_run).expanduser().resolve()),
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "teacher": teacher,
         "epochs": epochs, "budget_s": budget_s,
-        "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit,
+        "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit, "max_pixels": max_pixels,
         "sync_norm": sync_norm, "same_networks": same_networks, "precision": precision,
     }  # fmt: skip
 
@@ -143,7 +145,10 @@ def _open(
     """A run that was begun before, and its images."""
     run = Run.open(out)
     require_same(run, data, given)
-    splits = run.splits(lambda done, total: on_event({"event": "decode", "done": done, "total": total}))
+    splits = run.splits(
+        lambda done, total: on_event({"event": "decode", "done": done, "total": total}),
+        lambda text: on_event({"event": "note", "text": text}),
+    )
     note_differences(run, compute, world.size, on_event)
     return run, splits
 
@@ -174,7 +179,14 @@ def _begin(
         on_event({"event": "note", "text": unusual})
     size = ceil(made.resolutions[-1] / chosen.crop_share)
     opened, splits = open_images(
-        data, size=size, holdout=given["holdout"], seed=seed, limit=given["limit"], cache_gb=cache_gb, on_event=on_event
+        data,
+        size=size,
+        holdout=given["holdout"],
+        seed=seed,
+        limit=given["limit"],
+        max_pixels=given["max_pixels"],
+        cache_gb=cache_gb,
+        on_event=on_event,
     )
     info = RunInfo(
         space=json.loads(made.to_json()),

@@ -47,7 +47,8 @@ class Format:
             cannot be written.
         load: the files of a folder, ready to run with so many threads. Raises as `write`; what it returns raises VerificationError.
         load_for_many: as `load`, for thousands of images in large batches, where that can be faster; as exact but for rounding.
-        usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array.
+        usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array,
+            in its last statement; the card's accuracies are measured by it, and what is before that statement runs once.
         takes: where the images go in and what the file itself says about them, for the card.
         batches: batch sizes that the proof tries.
         int8: logits are only near the network's, and accuracy may drop.

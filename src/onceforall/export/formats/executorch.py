@@ -16,7 +16,8 @@ USAGE = f"""import torch
 from executorch.runtime import Runtime
 
 program = Runtime.get().load_program("{NAME}")
-logits = program.load_method("forward").execute([torch.from_numpy(x)])[0].numpy()"""
+method = program.load_method("forward")
+logits = method.execute([torch.from_numpy(x)])[0].numpy()"""
 
 
 def _write(folder: Path, job: Job) -> None:

@@ -16,7 +16,8 @@ NAME = "model.tflite"
 USAGE = f"""from ai_edge_litert.interpreter import Interpreter
 
 interpreter = Interpreter(model_path="{NAME}")
-logits = interpreter.get_signature_runner()(args_0=x)["output_0"]"""
+network = interpreter.get_signature_runner()
+logits = network(args_0=x)["output_0"]"""
 
 
 def _write(folder: Path, job: Job) -> None:

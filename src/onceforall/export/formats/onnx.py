@@ -47,7 +47,8 @@ def session(path: Path, threads: int) -> Run:
 
 def usage(name: str) -> str:
     """For the card."""
-    return f'import onnxruntime\n\nlogits = onnxruntime.InferenceSession("{name}").run(["{OUTPUT}"], {{"{INPUT}": x}})[0]'
+    session = f'session = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])'
+    return f'import onnxruntime\n\n{session}\nlogits = session.run(["{OUTPUT}"], {{"{INPUT}": x}})[0]'
 
 
 ONNX = Format(

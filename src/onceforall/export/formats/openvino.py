@@ -70,7 +70,7 @@ def compiled(path: Path, threads: int) -> Run:
 def usage(name: str) -> str:
     """For the card."""
     settings = '{"INFERENCE_PRECISION_HINT": "f32"}'
-    return f'import openvino\n\nlogits = openvino.Core().compile_model("{name}", "CPU", {settings})(x)[0]'
+    return f'import openvino\n\nnetwork = openvino.Core().compile_model("{name}", "CPU", {settings})\nlogits = network(x)[0]'
 
 
 OPENVINO = Format(

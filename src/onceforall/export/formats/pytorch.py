@@ -17,15 +17,17 @@ __all__ = ["PYTORCH", "from_source"]
 USAGE = """import torch
 from model import load  # model.py of this folder
 
+network = load("weights.safetensors")
 with torch.no_grad():
-    logits = load("weights.safetensors")(torch.from_numpy(x)).numpy()"""
+    logits = network(torch.from_numpy(x)).numpy()"""
 
 
 def _write(folder: Path, job: Job) -> None:
     write_weights(folder / "weights.safetensors", job.network)
     steps = job.config.preprocessing
     about = "A network written by onceforall. `load(path)` reads weights.safetensors.\n\n"
-    about += f"Images: RGB, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}.\n"
+    about += f"Images: preprocess.py of this folder prepares them: RGB, {steps.resize},\nthen "
+    about += f"(pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}.\n"
     about += "config.json has the names of the classes, in the order of the logits.\n"
     write_text(folder / "model.py", to_source(job.plan, about=about))
 

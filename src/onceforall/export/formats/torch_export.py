@@ -17,8 +17,9 @@ NAME = "model.pt2"
 
 USAGE = f"""import torch
 
+network = torch.export.load("{NAME}").module()
 with torch.no_grad():
-    logits = torch.export.load("{NAME}").module()(torch.from_numpy(x)).numpy()"""
+    logits = network(torch.from_numpy(x)).numpy()"""
 
 
 def _write(folder: Path, job: Job) -> None:

@@ -1,0 +1,209 @@
+"""Pixels for evaluation: each original fitted to a resolution by `onceforall.preprocess`, and kept in the user's cache.
+
+One folder for one part of the data, resolution and crop: pixels.bin (uint8, resolution × resolution × 3 for each image) and
+positions.npy (int64, which image of the part each of them is), both in the order in which they were asked for. Images are appended
+and flushed before positions.npy is replaced, so that what it names is whole. The folders that were not used
+for longest make room for new ones.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from .. import preprocess
+from ..errors import FileError
+from ..files import make_folder, one_at_a_time, reading_or_writing, replace_file
+from ..readable import duration
+from .cache import in_threads
+from .sources import Indices, Load, Part, digest
+
+__all__ = ["Keep", "fitted_batches"]
+
+AT_ONCE = 512  # images that are written before they are named; what an interrupt may cost
+PATIENCE_S, SILENCE_S = 2.0, 60.0  # before somebody is told that it takes long, and told again
+PIXELS, POSITIONS = "pixels.bin", "positions.npy"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where fitted pixels are kept.
+
+    Args:
+        folder: of the cache.
+        limit_bytes: most for the fitted pixels of all data in it.
+        tell: called with a line when fitting takes long.
+    """
+
+    folder: Path
+    limit_bytes: int
+    tell: Callable[[str], None] = lambda text: None
+
+
+def fitted_batches(
+    part: Part, groups: Sequence[Indices], resolution: int, crop_share: float, keep: Keep
+) -> Iterator[NDArray[np.uint8]]:
+    """For each group of positions in the part, its images as (n, resolution, resolution, 3).
+
+    What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it.
+
+    Raises:
+        DataError: an original cannot be read any more.
+        FileError: the cache cannot be written, or the disk is full.
+    """
+    wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
+    if len(wanted) * 3 * resolution * resolution > keep.limit_bytes:
+        yield from _passing(part, groups, resolution, crop_share)
+        return
+    place = _place(part, resolution, crop_share, keep.folder)
+    known, pixels = _open(place, resolution)
+    if not np.isin(wanted, known).all():
+        make_folder(place.parent)
+        with one_at_a_time(_lock(place)):  # of several processes that need them at once, one decodes
+            known, _ = _open(place, resolution)
+            missing = np.setdiff1d(wanted, known)
+            _make_room(place, len(missing) * 3 * resolution * resolution, keep.limit_bytes)
+            _append(part, place, known, missing, resolution, crop_share, keep.tell)
+            known, pixels = _open(place, resolution)
+    if not np.isin(wanted, known).all():
+        raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
+    with suppress(OSError):
+        os.utime(place / POSITIONS)  # used now
+    order = np.argsort(known)
+    for group in groups:
+        yield pixels[order[np.searchsorted(known, group, sorter=order)]]
+
+
+def _passing(part: Part, groups: Sequence[Indices], resolution: int, crop_share: float) -> Iterator[NDArray[np.uint8]]:
+    """As `fitted_batches`, without the cache."""
+    if (np.diff(np.concatenate(groups)) > 0).all():
+        with closing(_fitted(part, np.concatenate(groups), resolution, crop_share)) as images:
+            yield from (np.stack(list(islice(images, len(group)))) for group in groups)
+    else:
+        for group in groups:
+            ascending, back = np.unique(group, return_inverse=True)
+            with closing(_fitted(part, ascending, resolution, crop_share)) as images:
+                yield np.stack(list(images))[back]
+
+
+def _place(part: Part, resolution: int, crop_share: float, folder: Path) -> Path:
+    """Another place for other pixels: of another part, of another version of the preprocessing or of Pillow."""
+    how = Path(preprocess.__file__).read_text(encoding="utf-8")
+    return folder / "fitted" / digest([how, PIL.__version__, part.identity, str(resolution), repr(crop_share)])
+
+
+def _lock(place: Path) -> Path:
+    return place.with_name(f".{place.name}.lock")
+
+
+def _open(place: Path, resolution: int) -> tuple[Indices, NDArray[np.uint8]]:
+    """The positions of the images that are there and their pixels, mapped; nothing if it is not whole."""
+    try:
+        positions = np.load(place / POSITIONS, allow_pickle=False)
+        shape = (len(positions), resolution, resolution, 3)
+        if positions.dtype == np.int64 and positions.ndim == 1 and len(positions):
+            return positions, np.asarray(np.memmap(place / PIXELS, np.uint8, "r", shape=shape))
+    except (OSError, EOFError, ValueError, TypeError):
+        pass
+    return np.zeros(0, np.int64), np.zeros((0, resolution, resolution, 3), np.uint8)
+
+
+def _fitted(part: Part, positions: Indices, resolution: int, crop_share: float) -> Generator[NDArray[np.uint8], None, None]:
+    """The images at ascending positions."""
+
+    def fit(load: Load) -> NDArray[np.uint8]:
+        return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, crop_share))
+
+    return in_threads(part, positions, fit, os.cpu_count() or 1)
+
+
+def _append(
+    part: Part,
+    place: Path,
+    known: Indices,
+    missing: Indices,
+    resolution: int,
+    crop_share: float,
+    tell: Callable[[str], None],
+) -> None:
+    """Add the images that are missing to those that are known."""
+    block, kept = 3 * resolution * resolution, 0
+    what = f"preparing {len(missing):,} images at {resolution}×{resolution} for evaluation, once"
+    start = time.monotonic()
+    tell_at = start + PATIENCE_S
+    with reading_or_writing(place):
+        place.mkdir(exist_ok=True)
+        if not len(known):
+            (place / PIXELS).unlink(missing_ok=True)  # another process may have mapped it
+        with open(place / PIXELS, "ab") as file, closing(_fitted(part, missing, resolution, crop_share)) as images:
+            file.truncate(len(known) * block)  # what one that was killed has left
+            try:
+                for done, pixels in enumerate(images, start=1):
+                    file.write(pixels.tobytes())
+                    if done - kept == AT_ONCE or done == len(missing):
+                        file.flush()
+                        os.fsync(file.fileno())
+                        known, kept = np.concatenate([known, missing[kept:done]]), done
+                        _save(place / POSITIONS, known)
+                    now = time.monotonic()
+                    left = (now - start) / done * (len(missing) - done)
+                    if now > tell_at and left > PATIENCE_S:
+                        tell(f"{what}: about {duration(left)} left")
+                        tell_at = now + SILENCE_S
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(len(known) * block)
+                raise
+
+
+def _save(path: Path, positions: Indices) -> None:
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.save(file, positions, allow_pickle=False)
+
+    replace_file(path, write)
+
+
+def _make_room(place: Path, need: int, limit_bytes: int) -> None:
+    """Remove folders, the least recently used first, until so many more bytes keep the limit and find room on the disk.
+
+    Raises:
+        FileError: the disk has no room.
+    """
+
+    def used(folder: Path) -> float:
+        try:
+            return (folder / POSITIONS).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def size(folder: Path) -> int:
+        try:
+            return (folder / PIXELS).stat().st_size
+        except OSError:
+            return 0
+
+    with reading_or_writing(place.parent):
+        others = sorted((path for path in place.parent.iterdir() if path.is_dir() and path != place), key=used)
+        total = size(place) + sum(map(size, others)) + need
+        for folder in others:
+            free = shutil.disk_usage(place.parent).free
+            if total <= limit_bytes and need <= free:
+                return
+            with suppress(FileError), one_at_a_time(_lock(folder), wait=False):  # another process may be writing it
+                total -= size(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(place.parent).free
+    if need > free:
+        raise FileError(
+            f"{place.parent}: the images for evaluation need {need / 1e9:.2g} GB and {free / 1e9:.2g} GB are free: free some "
+            "space, or set XDG_CACHE_HOME to a folder on another disk"
+        )

@@ -1,0 +1,161 @@
+"""The program that a card shows, and the same program run over many photographs in a Python process of its own.
+
+So what a card says about accuracy is what its program gives, from the folder alone: its preprocess.py, its network file, the
+original photographs, and the packages of this environment without onceforall.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import preprocess
+from ..errors import VerificationError
+from ..files import reading_or_writing, write_text
+
+__all__ = ["ACCURACY", "PREPROCESS", "Program", "program_of", "run_programs", "write_preprocess"]
+
+PREPROCESS = "preprocess.py"
+PHOTO = '"photo.jpg"'
+ONCE = """import json
+from pathlib import Path
+
+from preprocess import prepare  # preprocess.py of this folder
+
+config = json.loads(Path("config.json").read_text(encoding="utf-8"))"""
+ACCURACY = (
+    "Test accuracy is what the program under Use says of the original files of all test images, run from this folder in a Python "
+    "process of its own."
+)
+PREPARE = f'x = prepare({PHOTO}, config["preprocessing"])'
+
+CHILD = """import ast, json, os, sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+
+sys.modules["onceforall"] = None  # who takes the folder home need not have it
+job = json.load(sys.stdin)
+scopes, xs = {}, {}
+
+
+def prepared(prepare, photo):
+    scope = dict(prepare[0], photo=photo)
+    try:
+        exec(prepare[1], scope)
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {photo}: {error}")
+    return scope["x"]
+
+
+for name, program in job["programs"].items():
+    body = ast.parse(program["usage"]).body
+    scope = scopes[name] = {"__name__": "card"}
+    try:
+        exec(program["once"], scope)
+        exec(compile(ast.Module(body[:-1], []), name, "exec"), scope)
+    except Exception as error:
+        sys.exit(f"{name}: {type(error).__name__}: {error}")
+    program["each"] = compile(ast.Module(body[-1:], []), name, "exec")
+    xs.setdefault(program["image"], (scope, compile(program["image"], name, "exec")))
+found = {name: [] for name in scopes}
+with ThreadPoolExecutor(os.cpu_count()) as pool:
+    for start in range(0, len(job["photos"]), 64):
+        photos = job["photos"][start : start + 64]
+        for image, prepare in xs.items():
+            try:
+                images = list(pool.map(lambda photo: prepared(prepare, photo), photos))
+            except Exception as error:
+                sys.exit(str(error))
+            for name, program in job["programs"].items():
+                if program["image"] == image:
+                    for photo, x in zip(photos, images):
+                        scopes[name]["x"] = x
+                        try:
+                            exec(program["each"], scopes[name])
+                            found[name].append(np.asarray(scopes[name].pop("logits"), np.float32)[0])
+                        except Exception as error:
+                            sys.exit(f"{name}: {photo}: {type(error).__name__}: {error}")
+np.savez(job["out"], *[np.stack(found[name]) for name in job["programs"]])
+"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Python that says what is in a photograph, in the folder of an exported network.
+
+    Args:
+        once: imports, and what is read once.
+        image: makes `x` of "photo.jpg".
+        usage: makes `logits` (1, classes) of `x`, in its last statement; what is before that is done once.
+    """
+
+    once: str
+    image: str
+    usage: str
+
+    @property
+    def preparing(self) -> str:
+        """The part that all files have in common."""
+        return f"{self.once}\n{self.image}"
+
+
+def program_of(usage: str) -> Program:
+    """The program of one network's folder, with a format's `usage`."""
+    return Program(ONCE, PREPARE, usage)
+
+
+def write_preprocess(folder: Path) -> None:
+    """Put the preprocessing beside a network."""
+    write_text(folder / PREPROCESS, Path(preprocess.__file__).read_text(encoding="utf-8"))
+
+
+def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
+    """What each program says of each photograph: logits (photographs, classes).
+
+    One Python process runs them all, one photograph at a time; photographs are prepared by several threads, for programs that do it
+    alike only once.
+
+    Args:
+        folder: of the network.
+        programs: by names for messages.
+        photos: their files.
+
+    Raises:
+        VerificationError: a program fails; the message has its error.
+    """
+    texts = {
+        name: {"once": program.once, "image": program.image.replace(PHOTO, "photo"), "usage": program.usage}
+        for name, program in programs.items()
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "logits.npz"
+        job = {"programs": texts, "photos": [os.path.abspath(photo) for photo in photos], "out": str(out)}
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", CHILD],
+            input=json.dumps(job).encode(),
+            capture_output=True,
+            cwd=folder,
+            env=_environment(),
+            check=False,
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
+            raise VerificationError(f"{folder}: the program of its card fails in a Python process of its own: {said[-1]}")
+        with reading_or_writing(out), np.load(out, allow_pickle=False) as arrays:
+            return dict(zip(programs, (arrays[name] for name in arrays.files), strict=True))
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but nothing that leads to onceforall or away from the folder."""
+    own = Path(preprocess.__file__).resolve().parent.parent
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path).resolve() != own]
+    left_out = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONWARNINGS")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)} if paths else kept
