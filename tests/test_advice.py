@@ -73,8 +73,9 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "runs/a/specialised/best",
-            "run that it was made from, runs/a; ofa evaluate runs/a --arch best measures this network",
+            "an exported network: give the run that it was made from, runs/a; ofa classify runs/a/specialised/best PHOTO tells",
         ),
+        ("runs/a/specialised/best", "photographs show, ofa evaluate runs/a --arch best measures this network"),
         ("runs/a/specialised/best/model.onnx", "a file of an exported network, runs/a/specialised/best: give the run"),
         ("runs/a/bundle", "a bundle of networks: give the run that it was made from, runs/a"),
         ("runs/a/specialised", "a part of one: give runs/a"),

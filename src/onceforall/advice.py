@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import list2cmdline
 
-__all__ = ["not_a_bundle", "not_a_run", "not_an_export", "ofa"]
+__all__ = ["PHOTOS", "not_a_bundle", "not_a_run", "not_an_export", "ofa"]
 
-PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"})
 MODELS = frozenset({".onnx", ".pt2", ".pte", ".tflite", ".xml", ".safetensors", ".pth", ".pt", ".bin"})
 LOOKED_AT = 200  # entries of a folder at most, to tell what it is: it may hold a million
 
@@ -35,8 +35,10 @@ def not_a_run(path: Path) -> str:
         if run is None:
             use = "onceforall.load_bundle reads it" if "bundle" in kind else f"{ofa('classify', home, 'PHOTO')} uses it"
             return f"{path}: no run directory, but {what}: {use}; this command needs the run that it was made from"
-        same = f"; {ofa('evaluate', run, '--arch', home.name)} measures this network" if home.parent.name == "specialised" else ""
-        return f"{path}: no run directory, but {what}: give the run that it was made from, {run}{same}"
+        uses = f"; {ofa('classify', home, 'PHOTO')} tells what photographs show"
+        if home.parent.name == "specialised":
+            uses += f", {ofa('evaluate', run, '--arch', home.name)} measures this network"
+        return f"{path}: no run directory, but {what}: give the run that it was made from, {run}{uses}"
     if run is not None:
         return f"{path}: no run directory, but a part of one: give {run}"
     if path.is_file():

@@ -7,10 +7,12 @@ not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import typer
 
+from ..advice import ofa
 from ..errors import OnceForAllError
 from ..memory import keep_freed_memory
 from .signals import handled, interrupt
@@ -56,6 +58,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except UsageError as error:
         message, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
+        message += _meant(arguments, message)
         return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         again = "give the command again with --resume" if "train" in arguments[:1] else "give the command again"
@@ -70,6 +73,16 @@ def run(arguments: list[str]) -> int:
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
+
+
+def _meant(arguments: list[str], message: str) -> str:
+    """What people who type this command line want, where that is known."""
+    if arguments[:1] == ["predict"] and "unexpected extra argument" in message:
+        others = [Path(word) for word in arguments[1:] if not word.startswith("--")]
+        return f": predict measures accuracies of sub-networks; to tell what photographs show: {ofa('classify', *others)}"
+    if any(word.startswith("-") and not word.startswith("--") and Path(word).exists() for word in arguments):
+        return ": put ./ before a path that begins with a dash"
+    return ""
 
 
 def _unexpected(error: Exception) -> int:

@@ -161,7 +161,10 @@ def predict(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure some sub-networks, to predict accuracies."""
+    """Measure some sub-networks, to predict accuracies of all.
+
+    This is about networks, not photographs: ofa classify tells what those show.
+    """
     from ..pipeline.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
