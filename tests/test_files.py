@@ -261,3 +261,17 @@ def test_a_lock_file_tells_whether_it_is_held(tmp_path: Path) -> None:
     with one_at_a_time(path, wait=False):
         assert held(path)
     assert not path.exists()
+
+
+def test_byte_order_marks(tmp_path: Path) -> None:
+    """Editors and spreadsheets of Windows write them."""
+    path = tmp_path / "file"
+    path.write_bytes('{"a": "ü"}\n{"b": 1}\n'.encode("utf-8-sig"))
+    assert read_text(path) == '{"a": "ü"}\n{"b": 1}\n'
+    assert read_lines(path) == [{"a": "ü"}, {"b": 1}]
+    path.write_bytes("[1]".encode("utf-8-sig"))
+    assert read_json(path) == [1]
+    for encoding in ("utf-16", "utf-16-be"):
+        path.write_bytes(("" if encoding == "utf-16" else "\ufeff").encode(encoding) + "[1ü]".encode(encoding))
+        with pytest.raises(FileError, match="file: not a text file in UTF-8 but in UTF-16: save it as UTF-8"):
+            read_text(path)

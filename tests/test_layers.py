@@ -12,6 +12,7 @@ ROOT = Path(onceforall.__file__).parent
 LAYERS = {
     **dict.fromkeys(
         [
+            "advice",
             "errors",
             "arch",
             "genes",

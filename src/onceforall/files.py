@@ -3,6 +3,7 @@
 A file is written beside its place, flushed to the disk, then renamed: readers see the old content or the new one, whole.
 """
 
+import codecs
 import errno
 import fcntl
 import hashlib
@@ -138,14 +139,14 @@ def make_folder(path: Path) -> Path:
 
 
 def writable(path: Path) -> Path:
-    """Make the folder if it is not there and see that files can be made in it; return it.
+    """See that files can be made in the folder, or, if it is not there, in the one that it is going to be made in; return it.
 
     Raises:
         FileError: they cannot.
     """
-    make_folder(path)
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     with reading_or_writing(path):
-        probe = path / f".{os.getpid()}.probe.tmp"
+        probe = there / f".{os.getpid()}.probe.tmp"
         probe.touch()
         probe.unlink()
     return path
@@ -210,7 +211,7 @@ def sha256(path: Path) -> str:
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """The text (UTF-8) of a regular file.
+    """The text (UTF-8, with or without a byte order mark) of a regular file.
 
     Raises:
         FileError: unreadable, too large, or not text.
@@ -218,9 +219,11 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
     regular_file(path, most_bytes)
     with reading_or_writing(path):
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            raise FileError(f"{path}: not a text file") from None
+            with open(path, "rb") as file:
+                other = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            raise FileError(f"{path}: not a text file{' in UTF-8 but in UTF-16: save it as UTF-8' if other else ''}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -253,7 +256,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except FileNotFoundError:
             return []
     records = []
-    for line in content.split(b"\n"):
+    for line in content.removeprefix(codecs.BOM_UTF8).split(b"\n"):
         try:
             record = json.loads(line.decode())
         except (ValueError, RecursionError):

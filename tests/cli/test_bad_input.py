@@ -207,7 +207,7 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path,
         (["search", "RUN", "--flash", "5B", "--ram", "5B"], "5 B of flash (smallest "),
         (["search", "RUN", "--device", "gpu"], "unknown runtime 'gpu'"),
         (["predict", "RUN", "--subnets", "3"], "--subnets 3: at least 16 are needed"),
-        (["specialise", "RUN", "--export", "onnx,tflite"], "unknown export format 'tflite': choose from pytorch, onnx"),
+        (["specialise", "RUN", "--params", "1M", "--export", "onnx,tflite"], "unknown export format 'tflite': choose from pytorch"),
     ],
 )  # fmt: skip
 def test_values_that_do_not_exist(

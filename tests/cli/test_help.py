@@ -35,7 +35,7 @@ def test_help_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert all(len(line) <= 80 for line in lines)
     text = "\n".join(lines)
     assert f"Example: {EXAMPLES[command]}" in " ".join(text.split())
-    assert "..." not in re.sub(r"COMMAND \[ARGS\]\.\.\.|\{?RUN\}?\.\.\.", "", text)
+    assert "..." not in re.sub(r"COMMAND \[ARGS\]\.\.\.|\{?(RUN|PHOTO)\}?\.\.\.", "", text)
     assert "…" not in text
 
 

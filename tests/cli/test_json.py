@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from onceforall.cli import program, run
 from onceforall.pipeline import PRESETS
@@ -28,6 +29,7 @@ CASES: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "search": (["RUN", "--params", "1M", "--finalists", "2"], lambda r: 1 <= len(r["finalists"]) <= 2),
     "specialise": (["RUN", "--params", "1M", "--finalists", "1", "--out", "NEW"], lambda r: len(r) == 1 and r[0]["files"]),
     "bundle": (["RUN", "--arch", "smallest,largest", "--out", "NEW"], lambda r: len(r["members"]) == 2),
+    "classify": (["EXPORT", "PHOTO"], lambda r: len(r) == 1 and len(r[0]["classes"]) == 5),
     "report": (["RUN"], lambda r: Path(r["page"]).exists()),
     "status": (["RUN"], lambda r: r["parts"] and r["next"]),
     "devices": ([], lambda r: {"onnxruntime", "pytorch"} <= {device["runtime"] for device in r}),
@@ -45,9 +47,11 @@ def test_no_command_is_forgotten() -> None:
 def test_json(capfd: pytest.CaptureFixture[str], run_copy: Path, checkpoint: Path, tmp_path: Path, command: str) -> None:
     given, right = CASES[command]
     places = {"RUN": run_copy, "NEW": tmp_path / "new", "CHECKPOINT": checkpoint, "MODEL": tmp_path / "net" / "model.onnx"}
-    if "MODEL" in given:
+    if {"MODEL", "EXPORT"} & set(given):
         assert run(["specialise", str(run_copy), "--params", "1M", "--finalists", "1", "--out", str(tmp_path)]) == 0
         places["MODEL"] = next(tmp_path.glob("*/model.onnx"))
+        places |= {"EXPORT": places["MODEL"].parent, "PHOTO": tmp_path / "photo.png"}
+        Image.new("RGB", (40, 30), "teal").save(places["PHOTO"])
         capfd.readouterr()
     code = run([*command.split(), *(str(places.get(argument, argument)) for argument in given), "--json"])
     out, err = capfd.readouterr()

@@ -96,7 +96,7 @@ def test_a_reader_that_has_seen_enough() -> None:
 
 
 def test_ctrl_c_while_fine_tuning(run_copy: Path) -> None:
-    process = start(["specialise", str(run_copy), "--finalists", "1", "--finetune", "5000"])
+    process = start(["specialise", str(run_copy), "--no-limit", "--finalists", "1", "--finetune", "5000"])
     while process.poll() is None and not list(run_copy.glob("finetuned/*/step-*.safetensors")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -20,7 +20,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     ("parse", "text", "value"),
     [
         (duration_s, "90s", 90), (duration_s, "30m", 1800), (duration_s, "30min", 1800), (duration_s, "1.5h", 5400),
-        (duration_s, " 2 h ", 7200), (amount, "300M", 300e6), (amount, "1.5k", 1500), (amount, "2K", 2000),
+        (duration_s, " 2 h ", 7200), (duration_s, "1h30m", 5400), (duration_s, "1h 30m", 5400), (duration_s, "1h30", 5400),
+        (duration_s, "1 h 30 min 15 s", 5415), (duration_s, "2d", 172800), (duration_s, "1d12h", 129600), (duration_s, "2m30", 150),
+        (duration_s, "1h30m15", 5415), (duration_s, "90 minutes", 5400), (duration_s, "1e3s", 1000),
+        (amount, "300M", 300e6), (amount, "1.5k", 1500), (amount, "2K", 2000),
         (amount, "4000000", 4e6), (amount, "3e8", 3e8), (amount, "1G", 1e9), (amount, ".5M", 5e5),
         (memory_bytes, "4MB", 4e6), (memory_bytes, "512KiB", 524288), (memory_bytes, "1.5 GB", 1.5e9),
         (memory_bytes, "2MiB", 2097152), (memory_bytes, "100", 100), (memory_bytes, "7B", 7), (memory_bytes, "1GiB", 2**30),
@@ -51,6 +54,25 @@ def test_refused(parse: Callable[[str], Any], text: str) -> None:
         parse(text)
     assert refused.value.exit_code == 2
     assert repr(text) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["90", "1:30", "1:30:00", "PT1H", "30m1h", "1h1h", "1h30x", "h30m", "1h,30m", "-1h", "1h-30m", "1s30", "1h0x"]
+)
+def test_times_that_mean_several_things_are_refused(text: str) -> None:
+    with pytest.raises(ValueTextError, match=r"a time such as 90s, 30m, 1\.5h, 1h30m or 2d is needed"):
+        duration_s(text)
+
+
+@given(st.integers(0, 9), st.integers(0, 99), st.integers(0, 99))
+def test_times_of_several_units(hours: int, minutes: int, seconds: int) -> None:
+    total = 3600 * hours + 60 * minutes + seconds
+    for text in (f"{hours}h{minutes}m{seconds}s", f"{hours} h {minutes} min {seconds} s"):
+        if total:
+            assert duration_s(text) == total
+        else:
+            with pytest.raises(ValueTextError):
+                duration_s(text)
 
 
 def test_a_unit_of_something_else_is_refused() -> None:

@@ -90,6 +90,39 @@ def test_wrong_results(kit: Path, tmp_path: Path, change: object, message: str) 
         import_results(SPACE, 10, path, "phone")
 
 
+def as_written_by_a_spreadsheet(text: str, separator: str, decimal: str, start: str = "", encoding: str = "utf-8") -> bytes:
+    rows = [[cell.replace(".", decimal) if i else cell for i, cell in enumerate(row)] for row in csv.reader(text.splitlines())]
+    return (start + "\r\n".join(separator.join(f'"{cell}"' for cell in row) for row in rows)).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("separator", "decimal", "start"),
+    [(",", ".", "\ufeff"), (";", ",", ""), (";", ".", "\ufeff"), ("\t", ",", ""), ("\t", ".", "")],
+)
+def test_what_spreadsheets_write(kit: Path, tmp_path: Path, separator: str, decimal: str, start: str) -> None:
+    path = fill(kit, tmp_path / "filled")
+    table = import_results(SPACE, 10, path, "phone")
+    path.write_bytes(as_written_by_a_spreadsheet(path.read_text(), separator, decimal, start))
+    genes = SPACE.sample_genes(np.random.default_rng(0), 50)
+    assert np.array_equal(import_results(SPACE, 10, path, "phone").estimate(genes), table.estimate(genes))
+
+
+@pytest.mark.parametrize(
+    ("separator", "decimal", "error", "message"),
+    [
+        ("|", ".", DeviceError, "the first line must be file,ms, separated by a comma, a semicolon or a tab"),
+        (",", ",", DeviceError, "line 2: '.*,.*' are no milliseconds"),
+    ],
+)
+def test_what_is_not_clear_is_refused(
+    kit: Path, tmp_path: Path, separator: str, decimal: str, error: type[Exception], message: str
+) -> None:
+    path = fill(kit, tmp_path / "filled")
+    path.write_bytes(as_written_by_a_spreadsheet(path.read_text(), separator, decimal))
+    with pytest.raises(error, match=message):
+        import_results(SPACE, 10, path, "phone")
+
+
 @pytest.mark.parametrize(("which", "factor"), [(0, 1e-3), (0, 1e3), (-1, 1 / 30), (-1, 30)])
 def test_one_time_that_cannot_be_right(kit: Path, tmp_path: Path, which: int, factor: float) -> None:
     """The first model is a segment, the last one a network."""

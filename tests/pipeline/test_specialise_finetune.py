@@ -187,7 +187,7 @@ def test_what_was_written_is_damaged(run_copy: Path, capsys: pytest.CaptureFixtu
     (place / "choice.json").write_text('{"candidate": {}}')
     with pytest.raises(FileError, match=r"choice\.json: damaged or edited .*: remove .* to start anew"):
         go(run_copy)
-    assert ofa(["specialise", str(run_copy), "--finetune", str(EPOCHS), "--finalists", "1"]) == 1
+    assert ofa(["specialise", str(run_copy), "--no-limit", "--finetune", str(EPOCHS), "--finalists", "1"]) == 1
     assert "damaged or edited" in capsys.readouterr().err
     assert "damaged" in {part.state for part in status(run_copy).parts if part.name == "network"}
 

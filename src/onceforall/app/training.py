@@ -8,12 +8,12 @@ import numpy as np
 from ..errors import OnceForAllError
 from ..files import busy, read_lines, read_text
 from ..pipeline import Run
-from ..train import Schedule, work_per_step
+from ..train import Remaining, Schedule, work_per_step
 
 __all__ = ["training"]
 
 MOST_POINTS = 300
-RECENT = 40  # records that tell the speed
+RECENT = 400  # records that tell the speed
 
 
 def training(run: Run) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def training(run: Run) -> dict[str, Any]:
         "step": steps,
         "steps": schedule.steps if schedule else None,
         "seconds": _number(records, "seconds"),
-        "remaining_s": None if finished or schedule is None else _remaining(run, schedule, train),
+        "remaining_s": None if finished or schedule is None else _remaining(run, schedule, records),
         "phases": [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"],
         "loss": _thinned([r["step"] for r in train], [r["loss"] for r in train]),
         "top1": {name: [[r["step"], r["top1"]] for r in validations if r["subnet"] == name] for name in subnets},
@@ -48,18 +48,17 @@ def _schedule(path: Path) -> Schedule | None:
         return None
 
 
-def _remaining(run: Run, schedule: Schedule, train: list[dict[str, Any]]) -> float | None:
+def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:
     """Seconds, from the work that the last records got done."""
-    recent = train[-RECENT:]
-    if len(recent) < 2:
-        return None
     work = work_per_step(schedule, run.space, run.num_classes)
-    first, last, total = (
-        sum(w * done for w, done in zip(work, schedule.steps_done(step), strict=True))
-        for step in (recent[0]["step"], recent[-1]["step"], schedule.steps)
-    )
-    seconds = recent[-1]["seconds"] - recent[0]["seconds"]
-    return float(seconds * (total - last) / (last - first)) if last > first and seconds > 0 else None
+
+    def done(step: int) -> float:
+        return sum(w * steps for w, steps in zip(work, schedule.steps_done(step), strict=True))
+
+    left, found = Remaining(done(schedule.steps)), None
+    for record in records[-RECENT:]:
+        found = left(done(record["step"]), record["seconds"])
+    return found
 
 
 def _thinned(xs: list[float], ys: list[float]) -> list[list[float]]:

@@ -25,7 +25,7 @@ def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
     space = models.run.space
     pool = models.pool(space.genes([arch]))
     plan, table = space.lower(arch, models.run.num_classes), models.tables.get(device)
-    text = arch.to_json()
+    text, top1, std = arch.to_json(), float(pool.top1[0]), float(pool.std[0])
     picture = draw(plan, arch, shares=None if table is None else latency_shares(table, arch))
     return {
         "id": hashlib.sha256(text.encode()).hexdigest()[:8],
@@ -34,8 +34,10 @@ def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
         "resolution": arch.resolution,
         "depths": list(arch.depths),
         "blocks": sum(arch.depths),
-        "top1": float(pool.top1[0]),
-        "std": float(pool.std[0]),
+        "top1": top1,
+        "std": std,
+        "low": max(0.0, top1 - std),
+        "high": min(1.0, top1 + std),
         "costs": {name: float(values[0]) for name, values in pool.costs.items()},
         "svg": picture.replace(f"<style>{STYLE}</style>", ""),
     }

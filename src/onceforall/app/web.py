@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ..advice import ofa
 from ..arch import Arch
 from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
@@ -187,7 +188,8 @@ class App:
             if name in query:
                 cost = LATENCY + query.get("device", "") if name == "latency_ms" else name
                 if cost not in costs:
-                    raise InfeasibleError(f"{query.get('device', '')!r} was not profiled: ofa profile {self.run.folder} --device …")
+                    make = ofa("profile", self.run.folder, "--device", "DEVICE")
+                    raise InfeasibleError(f"{query.get('device', '')!r} was not profiled: {make}")
                 limits[cost] = _positive(name, query[name])
         return limits
 

@@ -6,12 +6,16 @@ not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import typer
 
+from ..advice import ofa
 from ..errors import OnceForAllError
 from ..memory import keep_freed_memory
+from .signals import handled, interrupt
 
 __all__ = ["main", "run"]
 
@@ -29,7 +33,8 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
         keep_freed_memory()
-    code = run(sys.argv[1:])
+    with handled(interrupt):
+        code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -53,6 +58,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except UsageError as error:
         message, context = error.format_message(), error.ctx  # type: ignore[attr-defined]
+        message += _meant(arguments, message)
         return _fail(f"{message} (see {context.command_path if context else 'ofa'} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         again = "give the command again with --resume" if "train" in arguments[:1] else "give the command again"
@@ -69,6 +75,16 @@ def run(arguments: list[str]) -> int:
         return _unexpected(error)
 
 
+def _meant(arguments: list[str], message: str) -> str:
+    """What people who type this command line want, where that is known."""
+    if arguments[:1] == ["predict"] and "unexpected extra argument" in message:
+        others = [Path(word) for word in arguments[1:] if not word.startswith("--")]
+        return f": predict measures accuracies of sub-networks; to tell what photographs show: {ofa('classify', *others)}"
+    if any(word.startswith("-") and not word.startswith("--") and Path(word).exists() for word in arguments):
+        return ": put ./ before a path that begins with a dash"
+    return ""
+
+
 def _unexpected(error: Exception) -> int:
     """A bug of ours, or a file of the run directory that was edited: still one line, the traceback on request."""
     if os.environ.get("OFA_TRACEBACK"):
@@ -77,5 +93,6 @@ def _unexpected(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"ofa: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is gone
+        print(f"ofa: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return code

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..advice import ofa
+from ..errors import ValueTextError
 from ..readable import milliseconds, percent
 from .completion import one_of, run_folders, several_of
 from .options import (
@@ -116,7 +118,7 @@ def train(
     if as_json:
         print(json.dumps(run_record(run)))
         return
-    print(f"trained: {run.folder}; next: ofa evaluate {run.folder}, ofa profile {run.folder}, ofa predict {run.folder}")
+    print(f"trained: {run.folder}; next: {', '.join(ofa(name, run.folder) for name in ('evaluate', 'profile', 'predict'))}")
 
 
 def evaluate(
@@ -159,7 +161,10 @@ def predict(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure some sub-networks, to predict accuracies."""
+    """Measure some sub-networks, to predict accuracies of all.
+
+    This is about networks, not photographs: ofa classify tells what those show.
+    """
     from ..pipeline.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
@@ -185,14 +190,24 @@ def specialise(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload what is proven to the Hugging Face Hub.")] = None,
     license: Annotated[str | None, typer.Option(metavar="NAME", help="Of the weights, for the card: apache-2.0.")] = None,
+    no_limit: Annotated[bool, typer.Option("--no-limit", help="The most accurate network, whatever it costs.")] = False,
     finalists: Finalists = 5,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Export the best network for each budget, with proof."""
     from ..errors import VerificationError
+    from ..pipeline.limits import suggested_limits
     from ..pipeline.specialise import specialise as call
 
+    limited = any(limit is not None for limit in (latency, macs, params, memory, flash, ram))
+    if limited and no_limit:
+        raise ValueTextError("--no-limit and limits exclude each other: leave one out")
+    if not (limited or no_limit):
+        raise ValueTextError(
+            "without a limit this would export the most accurate network, whatever it costs: give one, such as "
+            f"{suggested_limits(run, devices[0])}, or --no-limit if that is what you want"
+        )
     budgets = budgets_of(latency, macs, params, memory, flash, ram)
     with TrainView(stderr()) as view, stopping(view) as should_stop:
         results = call(

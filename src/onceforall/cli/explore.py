@@ -3,19 +3,18 @@
 import html
 import json
 import os
-import signal
 import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from .options import Json, RunFolder, tell
+from .signals import handled, interrupt
 
 __all__ = ["explore", "page_to"]
 
@@ -37,7 +36,7 @@ def explore(
         tell(f"{host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
     print(json.dumps({"url": found.url}) if as_json else found.url, flush=True)
     try:
-        with _terminable(), nullcontext() if no_browser or as_json else _opened(found.url):
+        with handled(interrupt), nullcontext() if no_browser or as_json else _opened(found.url):
             tell("Ctrl-C ends it")
             found.serve()
     except KeyboardInterrupt:  # how this command ends
@@ -68,17 +67,3 @@ def page_to(url: str) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
         f'<meta http-equiv="refresh" content="0;url={safe}"><title>ofa explore</title><a href="{safe}">To the explorer</a></html>\n'
     )
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does, so that the file is removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,7 +1,7 @@
 """What several commands share: options, messages, and what Ctrl-C does."""
 
 import json
-import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,8 +14,9 @@ from rich.console import Console
 
 from ..readable import percent
 from .completion import devices, one_of, run_folders
+from .signals import handled, interrupt, name_of
 from .values import amount, latencies_ms, memory_bytes, space_arguments
-from .views import TrainView, say
+from .views import TrainView, lasting, say
 
 __all__ = [
     "CPU",
@@ -134,7 +135,7 @@ def run_record(run: Any) -> dict[str, Any]:
 
 def stderr() -> Console:
     """Where progress and messages go."""
-    return Console(stderr=True)
+    return Console(file=lasting(sys.stderr))
 
 
 def tell(text: str) -> None:
@@ -160,18 +161,14 @@ def tell_prediction(found: Any, as_json: bool) -> None:
 
 @contextmanager
 def stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
-    """While steps are trained, the first Ctrl-C or SIGTERM asks for a stop after a checkpoint; otherwise it interrupts at once."""
+    """While steps are trained, the first signal to end asks for a stop after a checkpoint; otherwise it interrupts at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         if asked or not view.training:
-            raise KeyboardInterrupt
+            interrupt(number, frame)
         asked.append(number)
-        say(view.console, "stopping after this step; once more to stop at once")
+        say(view.console, f"{name_of(number)}: stopping with a checkpoint after this step; once more to stop at once")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(ask):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..advice import ofa
 from ..errors import ValueTextError
 from ..files import write_text
 from ..readable import percent
@@ -90,7 +91,7 @@ def following(
     if out is None:
         return
     write_text(out, text)
-    tell(f"{out}; next: ofa measure-accuracy {run} --archs {out} && ofa predictor fit {run}")
+    tell(f"{out}; next: {ofa('measure-accuracy', run, '--archs', out)} && {ofa('predictor', 'fit', run)}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..advice import ofa
 from ..errors import ValueTextError
 from ..readable import milliseconds, percent
 from .options import DeviceText, ExportKit, Host, ImportResults, Json, RunOrSpace, Seed, on_host, run_or_space, stderr, tell
@@ -44,7 +45,7 @@ def profile(
             print(json.dumps({"models": count, "folder": str(export_kit)}))
             return
         print(f"{count} models to measure: {export_kit}/models; then fill in {export_kit}/results.csv and")
-        print(f"ofa profile {run} --import-results {export_kit}/results.csv --device imported@NAME")
+        print(ofa("profile", run, "--import-results", export_kit / "results.csv", "--device", "imported@NAME"))
         return
     if import_results is not None:
         table = imported(source, import_results, device, out=out, classes=classes)

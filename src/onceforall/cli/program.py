@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from .accuracy import measure_accuracy
 from .bundle import bundle
+from .classify import classify
 from .commands import demo, evaluate, predict, report, specialise, train
 from .devices import devices, measure
 from .explore import explore
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "search": (search, "ofa search run --latency 5ms --macs 100M"),
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
     "bundle": (bundle, "ofa bundle run --macs 5M,20M"),
+    "classify": (classify, "ofa classify run/specialised/onnxruntime-5ms photo.jpg"),
     "report": (report, "ofa report run && open run/report.html"),
     "explore": (explore, "ofa explore run"),
     "status": (status, "ofa status run"),
@@ -62,7 +64,7 @@ def _help(context: typer.Context, wanted: bool) -> None:
     print("Train one elastic network, then get one for any device. Example: ofa demo")
     print("\nCommands, in the order of use; ofa COMMAND --help has options and an example:")
     print("\n".join(lines))
-    print("\nOptions: --help, --version, --install-completion, --show-completion")
+    print("Options: --help, --version, --install-completion, --show-completion")
     raise typer.Exit
 
 

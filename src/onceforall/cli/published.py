@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..advice import ofa
 from .completion import one_of
 from .options import Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
 from .values import amount
@@ -49,7 +50,7 @@ def import_original(
         print(json.dumps(run_record(run)))
         return
     commands = ["profile"] if data is None else ["evaluate", "profile", "predict" if predictor is None else "search"]
-    steps = ", ".join(f"ofa {command} {run.folder}" for command in commands)
+    steps = ", ".join(ofa(command, run.folder) for command in commands)
     print(f"imported{' without images' if data is None else ''}: {run.folder}; next: {steps}")
 
 

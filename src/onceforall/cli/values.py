@@ -8,15 +8,31 @@ from ..errors import ValueTextError
 
 __all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments"]
 
-SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
+NAMES = {
+    1.0: "s sec secs second seconds",
+    60.0: "m min mins minute minutes",
+    3600.0: "h hr hrs hour hours",
+    86400.0: "d day days",
+}
+SECONDS = {name: seconds for seconds, names in NAMES.items() for name in names.split()}
+BELOW = {60.0: "s", 3600.0: "m", 86400.0: "h"}  # the unit of what comes after, if it is left out, as in 1h30
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
 
 def duration_s(text: str) -> float:
-    """ "90s", "30m" or "1.5h" in seconds."""
-    return _number(text, SECONDS, "a time such as 90s, 30m or 1.5h")
+    """ "90s", "30m", "1.5h", "1h30m", "1h30" or "2d 12h" in seconds: each unit once, the longest first."""
+    parts = re.findall(rf"({NUMBER})\s*([A-Za-z]*)", text)
+    whole = re.fullmatch(rf"\s*(?:{NUMBER}\s*[A-Za-z]+\s*)+(?:{NUMBER})?\s*", text)
+    if whole and len(parts) > 1 and not parts[-1][1]:
+        parts[-1] = parts[-1][0], BELOW.get(SECONDS.get(parts[-2][1], 0.0), "")
+    units = [SECONDS.get(unit, 0.0) for _, unit in parts]
+    value = sum(float(number) * unit for (number, _), unit in zip(parts, units, strict=True))
+    if not whole or not all(units) or units != sorted(set(units), reverse=True) or not 0 < value < math.inf:
+        raise ValueTextError(f"{text!r}: a time such as 90s, 30m, 1.5h, 1h30m or 2d is needed")
+    return value
 
 
 def latencies_ms(text: str) -> list[float]:
@@ -63,7 +79,7 @@ def _plain(text: str, pair: str) -> float:
 
 
 def _number(text: str, units: dict[str, float], wanted: str) -> float:
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", text)
+    match = re.fullmatch(rf"\s*({NUMBER})\s*([A-Za-zµ]*)\s*", text)
     value = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
     if not 0 < value < math.inf:
         raise ValueTextError(f"{text!r}: {wanted} is needed")

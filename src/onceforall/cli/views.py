@@ -1,16 +1,18 @@
 """What a person sees while a command works: a live bar on a terminal, plain lines elsewhere. All on standard error."""
 
+import io
 import math
 import time
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..readable import duration, percent, plural
 
-__all__ = ["Counter", "TrainView", "say"]
+__all__ = ["Counter", "TrainView", "lasting", "say"]
 
 SILENCE_S = 15.0  # between lines where there is no terminal
 TRAINING_SILENCE_S = 60.0
@@ -19,6 +21,37 @@ TRAINING_SILENCE_S = 60.0
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print one line as it is: no markup, no colours of its own, no wrapping."""
     console.print(text, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+class _Lasting(io.TextIOBase):
+    """A text stream that takes no notice of a terminal that is gone: a training must still write its checkpoint."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.stream.encoding
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+
+def lasting(stream: TextIO) -> IO[str]:
+    """The stream, on which writing does not fail when its terminal is gone or its disk is full."""
+    return cast(IO[str], _Lasting(stream))
 
 
 class TrainView:
@@ -49,6 +82,8 @@ class TrainView:
         self.bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] != "validation":  # of which several make one line; what comes later is told later
+            self._flush()
         match event["event"]:
             case "decode":
                 self.bar.update(self.task, description="decoding", completed=event["done"] / max(1, event["total"]))
@@ -61,7 +96,6 @@ class TrainView:
                 say(self.console, event["text"])
             case "phase":
                 self.training = True
-                self._flush()
                 say(self.console, f"phase {event['phase']}: {event['steps']} steps, peak rate {event['rate']:.3g}")
             case "train":
                 self.training = True
@@ -72,7 +106,6 @@ class TrainView:
                     say(self.console, f"  step {event['step']}: {note}")
                     self.said = time.monotonic()
             case "rollback":
-                self._flush()
                 where = f"back from step {event['lost_step']} to step {event['step']}, learning rates × {event['rate_factor']:g}"
                 say(self.console, f"{event['reason']}: {where}")
             case "validation":

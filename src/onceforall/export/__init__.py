@@ -2,10 +2,10 @@
 
 from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
-from .bundle_folder import BundleProofs, Together, write_bundle
+from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow, LatencyRow
 from .config import ExportConfig, InputSteps
-from .folder import Exported, export_network, load
+from .folder import Exported, export_network, load, room_for_export
 from .formats import FORMATS, Format
 from .hub import push, require_pushable
 from .program import Program, program_of, run_programs
@@ -38,6 +38,8 @@ __all__ = [
     "program_of",
     "push",
     "require_pushable",
+    "room_for_bundle",
+    "room_for_export",
     "run_programs",
     "write_bundle",
 ]

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, fx
 
+from ..advice import not_a_bundle
 from ..arch import Arch
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
 from ..files import read_json, reading_or_writing, regular_file
@@ -201,6 +202,8 @@ def load_bundle(folder: Path | str) -> Bundle:
         CheckpointError: the weights are damaged, or those of another bundle.
     """
     folder = Path(folder)
+    if why := not_a_bundle(folder):
+        raise FileError(why)
     with errors_name(folder / "bundle.json") as path:
         data = read_json(path)
         if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:

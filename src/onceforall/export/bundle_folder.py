@@ -24,7 +24,7 @@ from .place import in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, compare, logits_of
 
-__all__ = ["BundleProofs", "Together", "write_bundle"]
+__all__ = ["BundleProofs", "Together", "room_for_bundle", "write_bundle"]
 
 FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__"})
 BATCHES = (1, 7, 64)
@@ -77,7 +77,7 @@ def write_bundle(
     """
     config = ExportConfig(supernet.space, tuple(classes), preprocessing)
     members = [each.member for each in networks]
-    with in_place_when_done(folder, _require_bundle) as temporary:
+    with in_place_when_done(folder, room_for_bundle) as temporary:
         digest = _write_weights(temporary / "weights.safetensors", networks, supernet)
         plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
         write_text(temporary / "model.py", to_bundle_source(plans, about=ABOUT))
@@ -158,7 +158,12 @@ def _run_source(folder: Path) -> Callable[[str], nn.Module]:
     return network
 
 
-def _require_bundle(folder: Path) -> None:
+def room_for_bundle(folder: Path) -> None:
+    """Do nothing if a bundle can take this place.
+
+    Raises:
+        FileError: something else is there.
+    """
     require_replaceable(folder, files=FILES, what="a bundle of networks", main="bundle.json", check=_check)
 
 

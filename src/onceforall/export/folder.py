@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx, nn
 
+from ..advice import not_an_export
 from ..arch import Arch
 from ..errors import FileError, VerificationError
 from ..files import read_json, read_text, write_json, write_text
@@ -21,7 +22,7 @@ from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, logits_of, prove
 from .weights import read_weights
 
-__all__ = ["Exported", "export_files", "export_network", "load"]
+__all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
 
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
 
@@ -87,7 +88,7 @@ def export_network(
     job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
     extracted = logits_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
-    with in_place_when_done(folder, _require_export) as temporary:
+    with in_place_when_done(folder, room_for_export) as temporary:
         wanted = dict.fromkeys(("pytorch", *formats))
         proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
         write_text(temporary / "arch.json", arch.to_json() + "\n")
@@ -112,8 +113,8 @@ def load(folder: Path | str) -> fx.GraphModule:
         CheckpointError: the weights are damaged or of another network.
     """
     folder = Path(folder)
-    if (folder / "bundle.json").exists():
-        raise FileError(f"{folder}: this is a bundle of several networks: read it with onceforall.load_bundle")
+    if why := not_an_export(folder):
+        raise FileError(why)
     with errors_name(folder / "config.json") as path:
         config = ExportConfig.from_json(read_json(path))
     with errors_name(folder / "arch.json") as path:
@@ -126,7 +127,12 @@ def export_files() -> frozenset[str]:
     return ALWAYS.union(*(format.files for format in FORMATS.values()))
 
 
-def _require_export(folder: Path) -> None:
+def room_for_export(folder: Path) -> None:
+    """Do nothing if an export can take this place.
+
+    Raises:
+        FileError: something else is there.
+    """
     require_replaceable(
         folder,
         files=export_files() | {"__pycache__"},  # left by who imported model.py

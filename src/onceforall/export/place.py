@@ -60,9 +60,8 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
         require: called before and at the end; raises an error if the folder must not be replaced.
     """
     require(folder)
-    make_folder(folder.parent)
     temporary, old, lock = _beside(folder)
-    with one_at_a_time(lock):
+    with _parents(folder), one_at_a_time(lock):
         _clear(folder, temporary, old)
         make_folder(temporary)
         try:
@@ -74,6 +73,19 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
                 os.replace(temporary, folder)
         finally:
             _clear(folder, temporary, old)
+
+
+@contextmanager
+def _parents(folder: Path) -> Iterator[None]:
+    """The folders above it; if nothing comes to lie in those that were made, they are gone again."""
+    made = [above for above in folder.parents if not above.exists()]
+    make_folder(folder.parent)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty: something has come
+            for above in made:
+                above.rmdir()
 
 
 def clear_left(folder: Path) -> None:

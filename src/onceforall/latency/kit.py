@@ -25,6 +25,7 @@ __all__ = ["export_kit", "import_results"]
 FORMAT = "onceforall.kit/1"
 MANIFEST, RESULTS = "manifest.json", "results.csv"
 HEADER = ["file", "ms"]
+SEPARATORS = ",;\t"
 # Bounds of what can be true of a time, wide enough for a microcontroller and for a data-centre's GPU
 RATES = 1e4, 1e14  # MACs a second
 ALIKE = 10.0  # times per MAC of whole networks of a space, as factors of their median
@@ -94,7 +95,8 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     Args:
         space: of the kit.
         num_classes: of the kit.
-        results: the kit's results.csv, filled in: milliseconds of one call with one image; manifest.json lies beside it.
+        results: the kit's results.csv, filled in: milliseconds of one call with one image; manifest.json lies beside it. Columns
+            may be separated by commas, semicolons or tabs, as spreadsheets write them; with one of the latter two, 1,5 is 1.5.
         name: of the device.
 
     Raises:
@@ -154,15 +156,19 @@ def _check_sense(path: Path, times: Mapping[str, float], plans: Mapping[str, Pla
 
 def _read(path: Path) -> dict[str, float]:
     times: dict[str, float] = {}
-    rows = csv.reader(io.StringIO(read_text(path).removeprefix("\ufeff")))
-    if [cell.strip() for cell in next(rows, [])] != HEADER:
-        raise DeviceError(f"{path}: the first line must be {','.join(HEADER)}")
+    text = read_text(path)
+    heads = {mark: next(csv.reader(io.StringIO(text), delimiter=mark), []) for mark in SEPARATORS}
+    separator = next((mark for mark, head in heads.items() if [cell.strip() for cell in head] == HEADER), None)
+    if separator is None:
+        raise DeviceError(f"{path}: the first line must be {','.join(HEADER)}, separated by a comma, a semicolon or a tab")
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    next(rows)
     for row in rows:
         if not row or (len(row) == len(HEADER) and not row[1].strip()):
             continue  # not measured
         file, text = row[0].strip().replace("\\", "/"), row[-1].strip()
         try:
-            ms = float(text)
+            ms = float(text if separator == "," else text.replace(",", "."))
         except ValueError:
             ms = math.nan
         if len(row) != len(HEADER) or not math.isfinite(ms) or ms <= 0:

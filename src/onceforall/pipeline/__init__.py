@@ -5,6 +5,7 @@ Every command of `ofa` is the function of the same name here; `ofa import` is `i
 
 from ..latency import list_devices as devices
 from .bundle import bundle
+from .classify import Classified, classify
 from .demo import demo
 from .evaluate import evaluate
 from .export_original import export_original
@@ -26,9 +27,11 @@ from .train import train
 __all__ = [
     "PRESETS",
     "Budget",
+    "Classified",
     "Preset",
     "Run",
     "bundle",
+    "classify",
     "compare_predictors",
     "demo",
     "devices",

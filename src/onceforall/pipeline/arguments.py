@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..advice import ofa
 from ..errors import TrainingError
 from ..train import Settings
 from .compute import Compute
@@ -39,7 +40,7 @@ def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
     if run.info.imported is not None:
         raise TrainingError(
             f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
-            f"ofa train {data} --from {run.folder} --out NEW"
+            + ofa("train", data, "--from", run.folder, "--out", "NEW")
         )
     source = run.require_images().source
     if source not in (data, lasting(data)):

@@ -14,7 +14,18 @@ import torch
 from ..calibrate import Accuracy, Calibrated, Tally
 from ..data import Images
 from ..errors import ArchError, CheckpointError
-from ..export import Bundle, BundleFacts, BundleProofs, Member, Together, bundle_program, load, write_bundle
+from ..export import (
+    Bundle,
+    BundleFacts,
+    BundleProofs,
+    Member,
+    Together,
+    bundle_program,
+    load,
+    room_for_bundle,
+    write_bundle,
+)
+from ..files import writable
 from ..latency import Device, Timing, list_devices, measure
 from ..readable import plural
 from ..supernet import Supernet
@@ -77,6 +88,7 @@ def bundle(
     names = [*map(limits_name, budgets), *(member.name for member, _ in named)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
+    room_for_bundle(writable(target))
     searcher = Searcher(run, device, budgets, images=FINALIST_IMAGES, on_note=on_step) if budgets else None
     supernet, splits = (run.supernet(), run.splits(on_note=on_step)) if searcher is None else (searcher.supernet, searcher.splits)
     for member, place in named:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..advice import ofa
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, Statistics, recalibrate
 from ..calibrate import evaluate as evaluate_network
@@ -71,7 +72,7 @@ def evaluate(
         if split == "held-out":
             images = splits.held_out
         else:  # one of several processes writes it down
-            purpose = f"ofa evaluate --arch {arch}"
+            purpose = ofa("evaluate", "--arch", arch)
             images = run.open_test(splits, purpose) if world.leads else splits.open_test(purpose)
         own = []
         for name, chosen in archs[world.rank :: world.size]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..accuracy import AccuracyPredictor
+from ..advice import ofa
 from ..data import PREPROCESSING
 from ..errors import DataError
 from ..files import locked, make_folder, reading_or_writing, sha256
@@ -68,9 +69,8 @@ def import_original(
     published = None if predictor is None else AccuracyPredictor.from_published(predictor, space)
     on_event({"event": "note", "text": f"weights: {name}, {supernet.num_classes:,} classes"})
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
-        text = (
-            f"the predictor tells accuracy on ImageNet's {CLASSES_OF_PREDICTOR:,} classes: to fit one for yours, ofa predict {out}"
-        )
+        classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
+        text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
         on_event({"event": "note", "text": text})
     opened = splits = None
     if data is not None:
@@ -125,5 +125,5 @@ def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path
     if len(names) != supernet.num_classes:
         raise DataError(
             f"{data} has {len(names):,} classes, the weights in {path} tell {supernet.num_classes:,} apart: give images of those, "
-            f"in their order; for others import without --data, then ofa train {data} --from RUN"
+            f"in their order; for others import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 from ..files import append_line, read_lines, write_text
 from ..latency.resources import EnergyCounter
 from ..space import Space
-from ..train import Schedule, work_per_step
+from ..train import Remaining, Schedule, work_per_step
 
 __all__ = ["forget_after", "metrics_writer"]
 
@@ -41,7 +41,7 @@ def metrics_writer(
     """
     work = work_per_step(schedule, space, num_classes)
     total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
-    start: list[tuple[float, float]] = []  # work done and seconds at the first event of this process
+    remaining = Remaining(total)
     board = _board(folder, step)
     counter, joules_before = EnergyCounter(), max((r.get("joules", 0.0) for r in read_lines(folder / "metrics.jsonl")), default=0.0)
 
@@ -56,11 +56,7 @@ def metrics_writer(
                 if key in event:
                     board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
         done = sum(w * steps for w, steps in zip(work, schedule.steps_done(event["step"]), strict=True))
-        if not start:
-            start.append((done, event["seconds"]))
-        spent = event["seconds"] - start[0][1]
-        remaining = spent * (total - done) / (done - start[0][0]) if done > start[0][0] else None
-        on_event({**event, "progress": done / total, "remaining_s": remaining})
+        on_event({**event, "progress": done / total, "remaining_s": remaining(done, event["seconds"])})
 
     return write
 

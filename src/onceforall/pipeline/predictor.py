@@ -20,6 +20,7 @@ from ..accuracy import (
 )
 from ..accuracy.choose import LEARNERS
 from ..accuracy.folds import families
+from ..advice import ofa
 from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
@@ -149,7 +150,7 @@ def compare_predictors(
     if not fitting:
         raise DataError(
             f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the sub-networks of "
-            f"{run.folder} that are measured and not set aside, or measure more: ofa measure-accuracy {run.folder}"
+            f"{run.folder} that are measured and not set aside, or measure more: {ofa('measure-accuracy', run.folder)}"
         )
     archs, top1 = [row.arch for row in checked], [row.top1 for row in checked]
     order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
@@ -211,7 +212,7 @@ def load_predictor(run: Run) -> AccuracyPredictor:
     """
     path = run.folder / "accuracy" / "predictor.safetensors"
     if not path.exists():
-        raise FileError(f"{run.folder}: no accuracy predictor yet: ofa predict {run.folder}")
+        raise FileError(f"{run.folder}: no accuracy predictor yet: {ofa('predict', run.folder)}")
     return AccuracyPredictor.load(path, run.space, weights_hash=run.weights_hash())
 
 
@@ -242,10 +243,8 @@ def _fit(run: Run, rows: list[AccuracyRow], kinds: Sequence[str] | None, noise: 
 def _rows(run: Run) -> list[AccuracyRow]:
     rows = read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())
     if len(rows) < LEAST_FITTED + LEAST_CHECKED:
-        least = LEAST_FITTED + LEAST_CHECKED
-        raise DataError(
-            f"{run.folder}: {len(rows)} sub-networks are measured, at least {least} are needed: ofa measure-accuracy {run.folder}"
-        )
+        least, more = LEAST_FITTED + LEAST_CHECKED, ofa("measure-accuracy", run.folder)
+        raise DataError(f"{run.folder}: {len(rows)} sub-networks are measured, at least {least} are needed: {more}")
     return rows
 
 

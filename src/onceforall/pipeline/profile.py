@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from ..advice import ofa
 from ..data.cache import default_cache
 from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
@@ -155,10 +156,10 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     chosen = Device.parse(device)
     path = run.folder / "latency" / str(chosen) / "table.json"
     if not path.exists():
-        how = f"--import-results FILE --device {device}" if chosen.imported else f"--device {device}"
+        how = ("--import-results", "FILE", "--device", device) if chosen.imported else ("--device", device)
         measured = sorted(file.parent.name for file in (run.folder / "latency").glob("*/table.json"))
         there = f"; measured are {', '.join(measured)}" if measured else ""
-        raise FileError(f"{run.folder}: {device} was not measured yet: ofa profile {run.folder} {how}{there}")
+        raise FileError(f"{run.folder}: {device} was not measured yet: {ofa('profile', run.folder, *how)}{there}")
     table = LatencyTable.load(path, run.space, run.num_classes)
     if chosen.host is not None:
         return table
@@ -166,7 +167,7 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     if (table.processor, table.version) != (here.processor, here.version or ""):
         raise DeviceError(
             f"{path}: measured on {table.processor} with {chosen.runtime} {table.version}, this machine has {here.processor} and "
-            f"{here.version}: ofa profile {run.folder} --device {device} --again"
+            f"{here.version}: {ofa('profile', run.folder, '--device', device, '--again')}"
         )
     return table
 

@@ -3,9 +3,9 @@
 import json
 from collections import Counter
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
+from ..advice import ofa
 from ..errors import FileError, TrainingError
 from ..files import read_lines, read_text, reading_or_writing
 from ..report import Curve, PhaseFacts, ReportFacts, RunFacts, write_report
@@ -84,7 +84,7 @@ def _schedule(path: Path) -> Schedule | None:
     try:
         return Schedule.from_json(read_text(path))
     except TrainingError as error:
-        raise FileError(f"{path}: {error}: see ofa status {path.parent}") from None
+        raise FileError(f"{path}: {error}: see {ofa('status', path.parent)}") from None
 
 
 def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Schedule | None) -> RunFacts:
@@ -96,7 +96,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         for step_count, phase in zip(schedule.steps_done(steps), schedule.phases, strict=True):
             seen += step_count * phase.subnets * schedule.recipe.batch_size
         if data is not None and not (run.folder / "supernet.safetensors").exists():
-            resume = f"ofa train {quote(data.source)} --out {quote(str(run.folder))} --resume"
+            resume = ofa("train", data.source, "--out", run.folder, "--resume")
     return RunFacts(
         folder=str(run.folder),
         name=name,

@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..advice import not_a_run, ofa
 from ..data import (
     PREPROCESSING,
     Augment,
@@ -138,9 +139,7 @@ class Run:
         """
         folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
-            raise FileError(
-                f"{folder}: no run directory (it has no run.json): make one with ofa train DATA --out {folder}, or with ofa import"
-            )
+            raise FileError(not_a_run(folder))
         data = read_json(folder / "run.json")
         try:
             if data.pop("format") != FORMAT:
@@ -202,10 +201,8 @@ class Run:
         """
         if self.info.data is None:
             assert self.info.imported is not None
-            given = f"{self.info.imported.file} --name {self.info.imported.name}"
-            raise DataError(
-                f"{self.folder} was imported without images, and this needs some: ofa import {given} --data DATA --out NEW"
-            )
+            again = ofa("import", self.info.imported.file, "--name", self.info.imported.name, "--data", "DATA", "--out", "NEW")
+            raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
         return self.info.data
 
     def splits(
@@ -297,11 +294,10 @@ class Run:
         if path.exists():
             return path
         if self.info.imported is not None:
-            given = f"{self.info.imported.file} --name {self.info.imported.name}"
-            raise FileError(f"{path}: the weights are gone: import them again with ofa import {given} --out NEW")
+            again = ofa("import", self.info.imported.file, "--name", self.info.imported.name, "--out", "NEW")
+            raise FileError(f"{path}: the weights are gone: import them again with {again}")
         source = self.require_images().source
         if busy(self.folder):
-            raise FileError(
-                f"{self.folder}: its training is going on: wait until it has finished; ofa status {self.folder} tells how far it is"
-            )
-        raise FileError(f"{self.folder}: its training has not finished: ofa train {source} --out {self.folder} --resume")
+            look = f"{ofa('status', self.folder)} tells how far it is"
+            raise FileError(f"{self.folder}: its training is going on: wait until it has finished; {look}")
+        raise FileError(f"{self.folder}: its training has not finished: {ofa('train', source, '--out', self.folder, '--resume')}")

@@ -9,9 +9,9 @@ from typing import Any
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
-from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable
+from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable, room_for_export
 from ..files import make_folder, writable, write_json
-from ..latency import Timing, measure_onnx
+from ..latency import Device, Timing, measure_onnx
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
@@ -104,22 +104,23 @@ def specialise(
     for format in export:
         FORMATS[format].require()
     first, *others = [device] if isinstance(device, str) else device
-    searcher = Searcher(run, first, budgets, images=FINALIST_IMAGES, on_note=on_step)
-    require_drop_can_be_told(export, len(searcher.splits.held_out), max_drop)
-    searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
-    jobs = [(each, budget, name or name_of(each.device, budget)) for each in searchers for budget in budgets]
-    names = [own for _, _, own in jobs]
+    place = writable(Path(out) if out else run.folder / "specialised")
+    names = [name or name_of(Device.parse(each), budget) for each in (first, *others) for budget in budgets]
     if len(set(names)) < len(names):
         raise FileError(
             f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
         )
+    for own in names:
+        room_for_export(place / own)
     repos = [push_to_hub if len(names) == 1 else f"{push_to_hub}-{name}" for name in names] if push_to_hub is not None else []
     if repos:
         require_pushable(repos)
-    make_folder(run.folder / "specialised")
-    place = writable(Path(out) if out else run.folder / "specialised")
+    searcher = Searcher(run, first, budgets, images=FINALIST_IMAGES, on_note=on_step)
+    require_drop_can_be_told(export, len(searcher.splits.held_out), max_drop)
+    searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
+    jobs = zip([(each, budget) for each in searchers for budget in budgets], names, strict=True)
     results = []
-    for each, budget, own in jobs:
+    for (each, budget), own in jobs:
         target = place / own
         tuning = Finetuning(each, own, budget, arch, epochs=finetune, seed=seed, on_event=on_event, should_stop=should_stop)
         if arch is None:
@@ -214,7 +215,7 @@ def _take_home(
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy
     write_json(
-        run.folder / "specialised" / f"{target.name}.json",
+        make_folder(run.folder / "specialised") / f"{target.name}.json",
         {
             "folder": str(target),
             "arch": arch.to_json(),

@@ -1,17 +1,15 @@
 """`ofa status`: what a run directory holds, what is missing, out of date or damaged, and the commands that come next."""
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from ..advice import not_a_run, ofa
 from ..errors import FileError, OnceForAllError
 from ..files import reading_or_writing
-from ..latency import Device, LatencyTable
+from .limits import middle_ms
 from .run import Run
-from .status_parts import PARTS, Part, State, fit_command, line, quoted
+from .status_parts import PARTS, Part, State, fit_command, line
 
 __all__ = ["Part", "State", "Status", "status"]
 
@@ -39,7 +37,7 @@ def status(folder: Path) -> Status:
         names = {path.name for path in folder.iterdir()}
     if "run.json" not in names:
         if not names & {"schedule.json", "supernet.safetensors"}:
-            raise FileError(f"{folder}: no run directory (it has no run.json): make one with ofa train DATA --out {folder}")
+            raise FileError(not_a_run(folder))
         text = "stopped before run.json was written: give the ofa train or ofa import that made it again"
         return Status(folder, (Part("run", "unfinished", text),), ())
     try:
@@ -72,13 +70,7 @@ def _next(run: Run, parts: list[Part]) -> Iterator[str]:
     if usable and any(part.name == "predictor" and (part.state == "done" or part.command == fit_command(run)) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
-                limits = f"--device {shlex.quote(str(part.device))} --latency {_middle(run, str(part.device)):.2g}ms"
-                yield f"ofa search {quoted(run)} {limits}"
-                yield f"ofa specialise {quoted(run)} {limits}"
+                limits = ("--device", str(part.device), "--latency", f"{middle_ms(run, str(part.device)):.2g}ms")
+                yield ofa("search", run.folder, *limits)
+                yield ofa("specialise", run.folder, *limits)
     yield from (command for command in commands if "ofa report" in command)
-
-
-def _middle(run: Run, device: str) -> float:
-    path = run.folder / "latency" / str(Device.parse(device)) / "table.json"
-    ends = LatencyTable.load(path, run.space, run.num_classes).estimate([run.space.smallest(), run.space.largest()])
-    return float(np.sqrt(ends.prod()))

@@ -1,6 +1,5 @@
 """The parts of a run directory, each told by what is in it; `status` puts them together."""
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..accuracy import AccuracyPredictor, read_rows
+from ..advice import ofa
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..files import busy, read_json, read_lines, read_text
 from ..latency import LatencyTable, list_devices
@@ -18,7 +18,7 @@ from .finetune import unfinished
 from .predictor import checks
 from .run import Run
 
-__all__ = ["PARTS", "Part", "State", "fit_command", "line", "quoted"]
+__all__ = ["PARTS", "Part", "State", "fit_command", "line"]
 
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
@@ -69,7 +69,7 @@ def _training(run: Run) -> Iterator[Part]:
     top1 = f"; last held-out top-1: {told}" if ends else ""
     spent = max((float(r["seconds"]) for r in records), default=None)
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
-    resume = f"ofa train {shlex.quote(run.require_images().source)} --out {shlex.quote(str(run.folder))} --resume"
+    resume = ofa("train", run.require_images().source, "--out", run.folder, "--resume")
     if (run.folder / "supernet.safetensors").exists():
         try:
             weights = run.weights_hash()
@@ -103,7 +103,7 @@ def _evaluations(run: Run) -> Iterator[Part]:
     opened = len(read_lines(run.folder / "test_openings.jsonl"))
     test = f"; the test images were opened {plural(opened, 'time')} (test_openings.jsonl)" if opened else ""
     if not records:
-        text, command = f"no sub-network evaluated yet{test}", f"ofa evaluate {quoted(run)} --arch random:16"
+        text, command = f"no sub-network evaluated yet{test}", ofa("evaluate", run.folder, "--arch", "random:16")
         yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = records[-1]
@@ -115,26 +115,25 @@ def _evaluations(run: Run) -> Iterator[Part]:
 def _profiles(run: Run) -> Iterator[Part]:
     folders = sorted(path for path in (run.folder / "latency").glob("*") if path.is_dir())
     if not folders:
-        yield Part("profile", "missing", "no device measured yet", f"ofa profile {quoted(run)} --device cpu")
+        yield Part("profile", "missing", "no device measured yet", ofa("profile", run.folder, "--device", "cpu"))
     for folder in folders:
         try:
             yield _profile(run, folder)
         except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             with suppress(OnceForAllError, LookupError, TypeError):
                 spec = str(read_json(folder / "profile.json")["device"])
-                command = f"ofa profile {quoted(run)} --device {shlex.quote(spec)}"
+                command = ofa("profile", run.folder, "--device", spec)
                 yield Part("profile", "damaged", line(error), command, spec)
                 continue
             yield Part("profile", "damaged", line(error))
 
 
 def _profile(run: Run, folder: Path) -> Part:
-    command = f"ofa profile {quoted(run)} --device"
     if not (folder / "table.json").exists():
         head = folder / "profile.json"
         spec = str(read_json(head)["device"]) if head.exists() else folder.name
         state: State = "going on" if busy(folder) else "unfinished"
-        return Part("profile", state, f"{spec}: begun", f"{command} {shlex.quote(spec)}" if head.exists() else None)
+        return Part("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
     table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
     device, errors = table.device, table.errors
     text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
@@ -144,7 +143,7 @@ def _profile(run: Run, folder: Path) -> Part:
         (here,) = (found for found in list_devices() if found.runtime == device.runtime)
         if (table.processor, table.version) != (here.processor, here.version or ""):
             now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
-            again = f"{command} {shlex.quote(device.spec)} --again"
+            again = ofa("profile", run.folder, "--device", device.spec, "--again")
             return Part("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec, facts)
     return Part("profile", "done", text, device=device.spec, facts=facts)
 
@@ -165,7 +164,7 @@ def _accuracy_data(run: Run) -> Iterator[Part]:
 
 
 def _predictor(run: Run) -> Iterator[Part]:
-    path, command = run.folder / "accuracy" / "predictor.safetensors", f"ofa predict {quoted(run)}"
+    path, command = run.folder / "accuracy" / "predictor.safetensors", ofa("predict", run.folder)
     if not path.exists():
         yield Part("predictor", "missing", "no accuracy predictor yet", command if run.info.data is not None else None)
         return
@@ -225,7 +224,7 @@ def _bundles(run: Run) -> Iterator[Part]:
 
 
 def _report(run: Run) -> Iterator[Part]:
-    page, command = run.folder / "report.html", f"ofa report {quoted(run)}"
+    page, command = run.folder / "report.html", ofa("report", run.folder)
     if not page.exists():
         yield Part("report", "missing", "no page yet", command)
         return
@@ -254,12 +253,7 @@ PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
 
 def fit_command(run: Run) -> str:
     """What fits the predictor anew."""
-    return f"ofa predictor fit {quoted(run)}"
-
-
-def quoted(run: Run) -> str:
-    """The run's folder on a command line."""
-    return shlex.quote(str(run.folder))
+    return ofa("predictor", "fit", run.folder)
 
 
 def line(error: Exception) -> str:

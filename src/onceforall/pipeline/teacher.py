@@ -11,7 +11,7 @@ from ..files import sha256
 from ..nn.tensor_files import read_tensors
 from ..train import Schedule
 
-__all__ = ["load_teacher", "require_same_teacher", "taught_by_another", "teacher_digest"]
+__all__ = ["check_teacher", "load_teacher", "require_same_teacher", "taught_by_another", "teacher_digest"]
 
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
@@ -63,6 +63,22 @@ def teacher_digest(text: str) -> str:
     return sha256(Path(_parts(text)[2]).expanduser())
 
 
+def check_teacher(text: str) -> str:
+    """What can be told before the images are read: the library, the model's name, and that the file has weights; its sha256.
+
+    Raises:
+        TrainingError: the text is not of that form, or names an unknown model.
+        MissingExtraError: timm is not installed.
+        FileError: there is no such file.
+        CheckpointError: it has no weights.
+    """
+    library, name, file = _parts(text)
+    if name not in _names(library):
+        raise TrainingError(f"teacher {text!r}: {library} has no model {name!r}: {FORM}")
+    read_tensors(Path(file).expanduser())
+    return teacher_digest(text)
+
+
 def require_same_teacher(text: str, digest: str | None) -> None:
     """Do nothing if the teacher's file is that of the first start, as far as its digest is known.
 
@@ -83,6 +99,18 @@ def _parts(text: str) -> tuple[str, str, str]:
     if library not in ("torchvision", "timm") or not name or not file:
         raise TrainingError(f"teacher {text!r}: {FORM}")
     return library, name, file
+
+
+def _names(library: str) -> list[str]:
+    if library == "torchvision":
+        import torchvision
+
+        return list(torchvision.models.list_models())
+    try:
+        import timm
+    except ImportError:
+        raise MissingExtraError("timm", "timm") from None
+    return list(timm.list_models())
 
 
 def _make(library: str, name: str, num_classes: int) -> nn.Module:

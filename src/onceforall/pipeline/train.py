@@ -31,7 +31,8 @@ from .info import RunInfo
 from .metrics import forget_after, metrics_writer
 from .presets import choose_preset
 from .run import Run
-from .teacher import load_teacher, require_same_teacher, taught_by_another, teacher_digest
+from .space_size import check_size
+from .teacher import check_teacher, load_teacher, require_same_teacher, taught_by_another
 from .transfer import going_on, open_origin, origin_of, preset_for, recipe_of, transferred
 
 __all__ = ["train"]
@@ -39,6 +40,7 @@ __all__ = ["train"]
 Event = dict[str, Any]
 VALIDATION_IMAGES = 1000
 CALIBRATION_IMAGES = 512
+MANY_STEPS = 100_000
 
 
 def train(
@@ -170,6 +172,11 @@ def _begin(
     if origin is not None:
         chosen = preset_for(origin, chosen, given)
     made = chosen.space(given["space"] or {}) if origin is None else origin.space
+    unusual = check_size(made, chosen.recipe, chosen.space({}), name, compute.device)
+    chosen.schedule(made, MANY_STEPS)  # whether there can be one, before the images are read
+    digest = None if given["teacher"] is None else check_teacher(given["teacher"])
+    if unusual is not None:
+        on_event({"event": "note", "text": unusual})
     size = ceil(made.resolutions[-1] / chosen.crop_share)
     opened, splits = open_images(
         data,
@@ -201,7 +208,7 @@ def _begin(
     teacher = None
     if given["teacher"] is not None:
         teacher = load_teacher(given["teacher"], len(splits.classes), made.resolutions).to(compute.device)
-        info = replace(info, arguments={**info.arguments, "teacher_sha256": teacher_digest(given["teacher"])})
+        info = replace(info, arguments={**info.arguments, "teacher_sha256": digest})
 
     def schedule(steps: int) -> Schedule:
         own = chosen.schedule(made, steps) if origin is None else going_on(chosen.schedule(made, steps))

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from html import escape
-from shlex import quote
+from pathlib import Path
 
+from ..advice import ofa
 from .drawing import key_line
 from .facts import ReportFacts
 
@@ -14,7 +15,7 @@ def empty(facts: ReportFacts, words: str, command: str, *, images: bool = True) 
     """What is missing, and the command that finds it; `images` tells whether it needs some."""
     if images and facts.run.data is None:
         return f'<p class="empty">{escape(words)} It takes images, and this run was imported without.</p>'
-    text = "ofa " + command.format(run=quote(facts.run.folder))
+    text = ofa(*(Path(facts.run.folder) if word == "{run}" else word for word in command.split()))
     return f'<p class="empty">{escape(words)} Do it with <code>{escape(text)}</code></p>'
 
 

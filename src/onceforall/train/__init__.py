@@ -3,6 +3,7 @@
 from .finetune import finetune, finetuning
 from .loop import Settings, train
 from .losses import DIVERGENCES
+from .remaining import Remaining
 from .schedule import Phase, Recipe, Schedule
 from .schemes import SCHEMES, progressive_shrinking
 from .step import train_step
@@ -16,6 +17,7 @@ __all__ = [
     "STRATEGIES",
     "Phase",
     "Recipe",
+    "Remaining",
     "Schedule",
     "Settings",
     "World",

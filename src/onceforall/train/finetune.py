@@ -15,6 +15,7 @@ from ..errors import StoppedError, TrainingError
 from . import checkpoint
 from .guard import diverged
 from .loop import LOG_EVERY
+from .remaining import Remaining
 from .schedule import Phase, Recipe, Schedule, learning_rate
 from .state import State
 from .step import clip_gradients, in_precision, objective, onto, torch_seed, wide
@@ -79,8 +80,9 @@ def finetune(
         state.restore(saved)
     network.train()
     device = next(network.parameters()).device
-    first, began, last_saved = state.step, time.monotonic(), time.monotonic()
-    before = state.seconds
+    began, last_saved = time.monotonic(), time.monotonic()
+    before, left = state.seconds, Remaining(phase.steps)
+    left(state.step, 0.0)
     recent: list[Tensor] = []
     on_event({"event": "phase", "phase": phase.name, "step": state.step, "steps": phase.steps, "rate": phase.rate})
     while state.step < phase.steps:
@@ -99,8 +101,8 @@ def finetune(
         recent.clear()
         if reason := diverged(loss, state, num_classes):
             raise TrainingError(f"fine-tuning diverged near step {state.step}: {reason}")
-        spent, done = time.monotonic() - began, state.step - first
-        remaining = spent / done * (phase.steps - state.step)
+        spent = time.monotonic() - began
+        remaining = left(state.step, spent)
         record = {"phase": phase.name, "step": state.step, "seconds": before + spent, "loss": loss, "rate": rate}
         on_event({"event": "train", **record, "progress": state.step / phase.steps, "remaining_s": remaining})
         if epoch_ends or stop or due:

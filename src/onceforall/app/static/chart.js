@@ -22,14 +22,14 @@ export function ticks(low, high, most = 6) {
 }
 
 export class Chart {
-  // place: id of the element; x, y: {title, show: value → text}; height of the drawing
+  // place: id of the element; x, y: {title, show: value → text, most}; height of the drawing
   constructor(place, { x, y, height = 300, label }) {
     Object.assign(this, { place: at(place), x, y, height, label, width: 560 });
   }
 
   begin(xs, ys, tight = false) {
     this.xt = ticks(Math.min(...xs), Math.max(...xs));
-    this.yt = ticks(Math.min(...ys), Math.max(...ys));
+    this.yt = ticks(Math.min(...ys), Math.max(...ys)).filter((t) => t <= (this.y.most ?? Infinity) + 1e-9);
     this.range = [this.xt[0], this.xt.at(-1)];
     if (tight) {
       this.range = [Math.min(...xs), Math.max(...xs)];
@@ -84,9 +84,9 @@ export class Chart {
     if (points.length === 1) this.add("circle", { class: `f${index}`, cx: this.sx(points[0][0]), cy: this.sy(points[0][1]), r: 3 });
   }
 
-  point(x, y, std, index, name) {
+  point(x, y, [low, high], index, name) {
     const [a, b] = [this.sx(x), this.sy(y)];
-    if (std) this.add("path", { class: `line s${index}`, d: `M${a} ${this.sy(y - std)}V${this.sy(y + std)}m-4 0h8M${a - 4} ${this.sy(y - std)}h8` });
+    if (high > low) this.add("path", { class: `line s${index}`, d: `M${a} ${this.sy(low)}V${this.sy(high)}m-4 0h8M${a - 4} ${this.sy(low)}h8` });
     this.add("path", { class: `f${index}`, d: `M${a} ${b - 8}l8 8l-8 8l-8 -8Z` });
     if (name) this.add("text", { class: "halo m", x: a, y: b - 12 }, name);
   }

@@ -1,7 +1,7 @@
 // Sliders → the best network: its numbers, its picture, its place on the front.
 import { get, post, tell } from "./api.js";
 import { Chart } from "./chart.js";
-import { amount, at, cost, make, memory, milliseconds, percent, picture, points } from "./format.js";
+import { amount, at, cost, ends, make, memory, milliseconds, percent, picture } from "./format.js";
 
 const STEPS = 1000;
 const KEYS = { macs: "macs", params: "params", memory_bytes: "memory_bytes" };
@@ -212,7 +212,7 @@ export class Explore {
   tiles(n) {
     const tile = (value, label) => make("div", { class: "tile" }, make("b", {}, value), make("span", { title: label }, label));
     const device = this.run.devices.find((d) => d.spec === this.device), result = [
-      tile(`${percent(n.top1)} ± ${points(n.std)}`, "top-1, predicted, ± standard error"),
+      tile(percent(n.top1), `top-1, predicted; standard error: ${ends(n.low, n.high)}`),
     ];
     if (device) {
       const ms = n.costs[`latency:${device.spec}`];
@@ -242,16 +242,16 @@ export class Explore {
     if (!axis || x == null) return; // other numbers are on their way
     const chart = new Chart("chart", {
       x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
-      y: { title: "top-1, %, predicted", show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
+      y: { title: "top-1, %, predicted", most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
       label: `${axis.label} and predicted accuracy: the front, random networks, and the chosen network`,
     });
     const points = [...back.cloud, ...back.front];
-    chart.begin([...points.map((p) => p[0]), x], [...points.map((p) => p[1]), n.top1 - n.std, n.top1 + n.std]);
+    chart.begin([...points.map((p) => p[0]), x], [...points.map((p) => p[1]), n.low, n.high]);
     chart.cloud(back.cloud);
     chart.line(back.front, 0);
     const key = axis.device ? "latency_ms" : axis.name;
     if (this.limits.get(key)?.check.checked) chart.mark(this.value(key), "limit");
-    chart.point(x, n.top1, n.std, 1);
+    chart.point(x, n.top1, [n.low, n.high], 1);
     chart.show([["the best for each cost", "line", 0], ["random networks", "cloud"], ["this network", "point", 1], ["limit", "mark"]]);
     this.chart = chart;
   }

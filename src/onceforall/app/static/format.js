@@ -2,8 +2,8 @@
 
 export const percent = (share, digits = 1) => (share == null ? "–" : `${(100 * share).toFixed(digits)} %`);
 
-// A standard error in points.
-export const points = (share) => (100 * share).toFixed(share < 0.001 ? 2 : 1);
+// Both ends of an interval of shares: what is near 0 or 100 % has no ±.
+export const ends = (low, high) => `${(100 * low).toFixed(1)} to ${percent(high)}`;
 
 export function amount(value) {
   for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {

@@ -17,17 +17,17 @@ export class Training {
     at("trainstate").textContent = t.state === "imported" ? STATES.imported : facts.join(" · ");
     at("trainstate").dataset.step = t.step;
     at("trainbar").value = t.state === "done" ? 1 : t.steps ? t.step / t.steps : 0;
-    this.draw("losschart", { training: t.loss }, t, (v, step) => v.toFixed(step < 0.1 ? 2 : 1), "loss");
-    this.draw("top1chart", t.top1, t, (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0), "top-1, %");
+    this.draw("losschart", { training: t.loss }, t, { title: "loss", show: (v, step) => v.toFixed(step < 0.1 ? 2 : 1) });
+    this.draw("top1chart", t.top1, t, { title: "top-1, %", most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) });
   }
 
-  draw(place, series, t, show, title) {
+  draw(place, series, t, y) {
     const names = Object.keys(series).filter((name) => series[name].length), points = names.flatMap((name) => series[name]);
     if (!points.length) {
       at(place).replaceChildren(make("p", { class: "empty" }, "No values yet."));
       return;
     }
-    const chart = new Chart(place, { x: { title: "step", show: (v) => v.toLocaleString("en") }, y: { title, show }, height: 210, label: `${title} over steps: ${names.join(", ")}` });
+    const chart = new Chart(place, { x: { title: "step", show: (v) => v.toLocaleString("en") }, y, height: 210, label: `${y.title} over steps: ${names.join(", ")}` });
     chart.begin([0, ...points.map((p) => p[0])], points.map((p) => p[1]), true);
     for (const phase of t.phases.slice(1)) chart.mark(phase.step, "");
     names.forEach((name, i) => chart.line(series[name], i % 4));

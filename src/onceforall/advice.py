@@ -1,0 +1,154 @@
+"""What messages tell people to do: commands as a shell takes them, and what a path is that is not what was asked for."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import list2cmdline
+
+__all__ = ["PHOTOS", "not_a_bundle", "not_a_run", "not_an_export", "ofa"]
+
+PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"})
+MODELS = frozenset({".onnx", ".pt2", ".pte", ".tflite", ".xml", ".safetensors", ".pth", ".pt", ".bin"})
+LOOKED_AT = 200  # entries of a folder at most, to tell what it is: it may hold a million
+
+
+def ofa(*words: str | Path) -> str:
+    """A command of `ofa` that can be pasted into a shell: `ofa("evaluate", Path("my run"))` is "ofa evaluate 'my run'".
+
+    Words that begin with -- are options, unless they are paths. A path that begins with a dash gets ./ before it, so that it is
+    not taken for an option.
+    """
+    return (list2cmdline if os.name == "nt" else shlex.join)(["ofa", *(_not_an_option(word) for word in words)])
+
+
+def not_a_run(path: Path) -> str:
+    """Why this is no run directory, what it is, and what to do, in one line."""
+    if not path.exists():
+        make = f"make one with {ofa('train', 'DATA', '--out', path)}, or with ofa import"
+        return f"{path}: no run directory (there is nothing of that name): check the path, or {make}"
+    above, home = _run_above(path), _export_of(path)
+    run = None if above is None else _typed(above, path)
+    if home is not None:
+        kind = "a bundle of networks" if (home / "bundle.json").is_file() else "an exported network"
+        what = kind if home == path else f"a file of {kind}, {home}"
+        if run is None:
+            use = "onceforall.load_bundle reads it" if "bundle" in kind else f"{ofa('classify', home, 'PHOTO')} uses it"
+            return f"{path}: no run directory, but {what}: {use}; this command needs the run that it was made from"
+        uses = f"; {ofa('classify', home, 'PHOTO')} tells what photographs show"
+        if home.parent.name == "specialised":
+            uses += f", {ofa('evaluate', run, '--arch', home.name)} measures this network"
+        return f"{path}: no run directory, but {what}: give the run that it was made from, {run}{uses}"
+    if run is not None:
+        return f"{path}: no run directory, but a part of one: give {run}"
+    if path.is_file():
+        return f"{path}: no run directory, but {_file(path)}"
+    if runs := [folder for folder in _folders(path) if (folder / "run.json").is_file()]:
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        return f"{path}: no run directory, but a folder with runs in it: give one of them, such as {runs[0]}{more}"
+    if (path / "schedule.json").is_file() or (path / "supernet.safetensors").is_file():
+        return f"{path}: no run directory yet: stopped too early: give the ofa train or ofa import that made it again"
+    if (path / "manifest.json").is_file() and (path / "models").is_dir():
+        use = ofa("profile", "RUN", "--import-results", path / "results.csv", "--device", "imported@NAME")
+        return f"{path}: no run directory, but a kit of models to time: {use} reads their times"
+    if _photos(path):
+        make = ofa("train", path, "--out", "RUN")
+        return f"{path}: no run directory (it has no run.json), but a folder of images: make a run of them with {make}"
+    return f"{path}: no run directory (it has no run.json): make one with {ofa('train', 'DATA', '--out', path)}, or with ofa import"
+
+
+def not_an_export(path: Path) -> str | None:
+    """Why this is no exported network, what it is, and what to do, in one line; None if it is one, or a damaged one."""
+    home = _export_of(path)
+    if home is not None and (home / "bundle.json").is_file():
+        what = "a bundle of several networks" if home == path else f"a file of a bundle of several networks, {home}"
+        return f"{path}: not an exported network, but {what}: onceforall.load_bundle({str(home)!r}) reads it"
+    if home is not None:
+        return None if home == path else f"{path}: not an exported network, but a file of one: give its folder, {home}"
+    return _no_network(path, "an exported network", "specialise", "specialised", "config.json")
+
+
+def not_a_bundle(path: Path) -> str | None:
+    """The same for a bundle of networks."""
+    home = _export_of(path)
+    if home is not None and (home / "bundle.json").is_file():
+        return None if home == path else f"{path}: not a bundle, but a file of one: give its folder, {home}"
+    if home is not None:
+        return f"{path}: not a bundle, but one exported network: onceforall.load({str(home)!r}) reads it"
+    return _no_network(path, "a bundle", "bundle", ".", "bundle.json")
+
+
+def _no_network(path: Path, wanted: str, command: str, place: str, index: str) -> str | None:
+    if not path.exists():
+        return f"{path}: no such file or folder: check the path"
+    if path.is_file():
+        return f"{path}: not {wanted}, but {_file(path)}"
+    if any((path / name).exists() for name in ("weights.safetensors", "model.py", "model.onnx")):
+        return None
+    run = path if (path / "run.json").is_file() else _run_above(path)
+    if run is None:
+        what = ", but a folder of images" if _photos(path) else ""
+        return f"{path}: not {wanted}{what}: give a folder that ofa {command} has made"
+    what = "a run directory" if run == path else "a part of a run directory"
+    run = run if run == path else _typed(run, path)
+    if made := [folder for folder in _folders(run / place) if (folder / index).is_file()]:
+        names = ", ".join(map(str, made[:3])) + (" and others" if len(made) > 3 else "")
+        return f"{path}: not {wanted}, but {what}: give one that is in it: {names}"
+    return f"{path}: not {wanted}, but {what}, with none in it: make one with {ofa(command, run, '--macs', 'N')}"
+
+
+def _export_of(path: Path) -> Path | None:
+    """The exported network or bundle that this is, or a file of."""
+    for folder in (path, path.parent) if path.name else (path,):
+        if (folder / "bundle.json").is_file() or ((folder / "config.json").is_file() and (folder / "arch.json").is_file()):
+            return folder
+    return None
+
+
+def _file(path: Path) -> str:
+    ending = path.suffix.lower()
+    if ending in PHOTOS:
+        return f"a photograph: ofa classify takes an exported network and photographs: {ofa('classify', 'EXPORT', path)}"
+    if ending == ".onnx":
+        return f"an ONNX file: {ofa('measure', path)} times it"
+    if ending in (".pth", ".pt"):
+        return f"a file of weights: {ofa('import', path, '--name', 'NAME', '--out', 'RUN')} takes the Once-for-All authors'"
+    if ending in MODELS:
+        return "a file of a model, which says nothing about where it is from: give a folder that onceforall has made"
+    return "a file: a folder is needed"
+
+
+def _typed(run: Path, path: Path) -> Path:
+    """The run as people wrote the path: relative if that was."""
+    return next((folder for folder in path.parents if folder.absolute() == run), run)
+
+
+def _run_above(path: Path) -> Path | None:
+    """The run directory that this path lies in, if there is one."""
+    return next((folder for folder in path.absolute().parents if (folder / "run.json").is_file()), None)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in _some(path) if entry.is_dir())
+
+
+def _photos(path: Path) -> bool:
+    """Whether photographs lie in the folder, or in one of the folders in it."""
+    places = [path, *_folders(path)[:LOOKED_AT]]
+    return any(entry.suffix.lower() in PHOTOS | {".parquet"} for place in places for entry in _some(place))
+
+
+def _some(path: Path) -> Iterator[Path]:
+    try:
+        for number, entry in enumerate(path.iterdir()):
+            if number == LOOKED_AT:
+                return
+            yield entry
+    except OSError:  # what cannot be read is not described
+        return
+
+
+def _not_an_option(word: str | Path) -> str:
+    text = str(word)
+    option = isinstance(word, str) and text.startswith("--")
+    return f"./{text}" if text.startswith("-") and not option else text

@@ -1,0 +1,39 @@
+"""Signals that ask a command to end: Ctrl-C, a shell's or scheduler's request, a terminal that is gone, Slurm's warning."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+__all__ = ["handled", "interrupt", "name_of"]
+
+Handler = Callable[[int, FrameType | None], None]
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
+
+
+@contextmanager
+def handled(handler: Handler) -> Iterator[None]:
+    """Call it for each of `SIGNALS` in here. What is ignored already stays ignored, as SIGHUP is under nohup."""
+    numbers = [signal.Signals[name] for name in SIGNALS if name in signal.Signals.__members__]
+    before = {number: old for number in numbers if (old := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A handler that ends a command as Ctrl-C does; other signals are named, because nobody may have seen them coming."""
+    if number != signal.SIGINT:
+        with suppress(OSError):  # the terminal is gone
+            os.write(2, f"{name_of(number)} came\n".encode())
+    raise KeyboardInterrupt
+
+
+def name_of(number: int) -> str:
+    """As people call it."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

@@ -1,0 +1,175 @@
+"""`ofa classify`: what photographs show, told by an exported network through any of its files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..advice import PHOTOS, not_an_export
+from ..arch import Arch
+from ..errors import DataError, FileError, MissingExtraError, VerificationError
+from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
+from ..files import read_json, read_text
+from ..preprocess import prepare
+
+__all__ = ["Classified", "classify"]
+
+TOP = 5
+FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Classified:
+    """One photograph.
+
+    Args:
+        photo: its path.
+        format: of the file that told, a name in `onceforall.export.FORMATS`.
+        classes: names and probabilities, the most likely first; empty if the photograph cannot be read.
+        error: why it cannot be read; None if it can.
+    """
+
+    photo: Path
+    format: str
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+def classify(
+    export: Path,
+    photos: Sequence[Path],
+    *,
+    format: str | None = None,
+    network: str | None = None,
+    top: int | None = None,
+    on_result: Callable[[Classified], None] = lambda result: None,
+) -> list[Classified]:
+    """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
+
+    Args:
+        export: a folder that `specialise` made, or one of `bundle`.
+        photos: image files, and folders, of which all image files are taken, those in folders below too.
+        format: of the file that is to run, a name in `onceforall.export.FORMATS`; None for ONNX where the folder has it and ONNX
+            Runtime is installed, else PyTorch, else another one that is there.
+        network: of a bundle, the name of one of its networks.
+        top: so many classes for each photograph; None for 5, or all if there are fewer.
+        on_result: called with each result as it comes.
+
+    Returns:
+        A result for each photograph in their order; those that cannot be read have an error in place of classes.
+
+    Raises:
+        FileError: no exported folder, or it is damaged.
+        DataError: no photographs.
+        VerificationError: an unknown format, one that is not in the folder, or a file that cannot be run.
+        MissingExtraError: the format needs a package that is not installed.
+    """
+    if top is not None and top < 1:
+        raise DataError(f"--top {top}: give a number of classes of at least 1")
+    files = [file for photo in photos for file in _files(Path(photo))]
+    if not files:
+        raise DataError("no photographs: give files or folders")
+    chosen, config, run = _opened(Path(export), format, network)
+    results = []
+    for file in files:
+        try:
+            images = torch.from_numpy(prepare(file, asdict(config.preprocessing)))
+        except ValueError as error:
+            result = Classified(file, chosen, error=str(error))
+        else:
+            found = run(images)[0].double().topk(min(top or TOP, len(config.classes)))
+            pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+            result = Classified(file, chosen, tuple((config.classes[i], probability) for i, probability in pairs))
+        results.append(result)
+        on_result(result)
+    return results
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file, or the image files in the folder, in the order of their names.
+
+    Raises:
+        DataError: there are none in it.
+    """
+    if not path.is_dir():
+        yield path  # also if it is not there: that is told when its turn comes
+        return
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOS and file.is_file())
+    shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not shown:
+        raise DataError(f"{path}: no photographs in it: files with names such as photo.jpg are looked for")
+    yield from shown
+
+
+def _opened(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
+    """The format's name, the config with the network's resolution, and images (1, 3, r, r) → probabilities (1, classes)."""
+    if (folder / "bundle.json").is_file():
+        return _of_bundle(folder, format, network)
+    if why := not_an_export(folder):
+        raise FileError(why)
+    if network is not None:
+        raise DataError(f"--network {network}: {folder} has one network only: leave this out")
+    data = read_json(folder / "config.json")
+    config = _at(ExportConfig.from_json(data), Arch.from_json(read_text(folder / "arch.json")).resolution)
+    chosen = _chosen(folder, format)
+    # not by running model.py: a folder from elsewhere must not bring programs
+    run = _alone(load(folder)) if chosen == "pytorch" else FORMATS[chosen].load(folder, torch.get_num_threads())
+    options = data.get("onnx") or {}
+    batch, softmax = options.get("batch") or 1, bool(options.get("softmax"))
+
+    def probabilities(images: Tensor) -> Tensor:
+        found = run(images if chosen == "pytorch" else images.repeat(batch, 1, 1, 1))[:1]
+        done = softmax and bool((found >= 0).all()) and bool((found.sum(1) - 1).abs().max() < 1e-3)
+        return found if done else found.softmax(1)
+
+    return chosen, config, probabilities
+
+
+def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
+    bundle = load_bundle(folder)
+    if format not in (None, "pytorch"):
+        raise VerificationError(f"--format {format}: bundles run in PyTorch: leave this out")
+    if network not in bundle.members:
+        given = "a bundle of several networks" if network is None else f"no network {network!r} in this bundle"
+        raise DataError(f"{folder}: {given}: give --network with one of {', '.join(bundle.names)}")
+    run = _alone(bundle.network(network))
+    return "pytorch", _at(bundle.config, bundle.members[network].arch.resolution), lambda images: run(images).softmax(1)
+
+
+def _chosen(folder: Path, format: str | None) -> str:
+    """The name of the format to run."""
+    there = [name for name, one in FORMATS.items() if all((folder / file).is_file() for file in one.files)]
+    if format is not None:
+        if format not in FORMATS:
+            raise VerificationError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+        if format not in there:
+            raise VerificationError(f"--format {format}: {folder} has no {FORMATS[format].files[0]}, but {', '.join(there)}")
+        FORMATS[format].require()
+        return format
+    lacks: MissingExtraError | None = None
+    for name in sorted(there, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
+        try:
+            FORMATS[name].require()
+            return name
+        except MissingExtraError as error:
+            lacks = lacks or error
+    raise lacks or FileError(f"{folder}: none of the files that an export has, such as weights.safetensors: export it again")
+
+
+def _at(config: ExportConfig, resolution: int) -> ExportConfig:
+    """The config with the resolution in it, which exports of before do not say there."""
+    steps: InputSteps = replace(config.preprocessing, resolution=resolution)
+    return replace(config, preprocessing=steps)
+
+
+def _alone(network: Any) -> Run:
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = network(images)
+        return logits
+
+    return run

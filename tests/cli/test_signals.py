@@ -1,0 +1,113 @@
+"""Every signal that asks for an end leaves a checkpoint, a line that names it and says how to go on, and exit code 130."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onceforall.cli import run
+from onceforall.cli.signals import SIGNALS, handled
+from onceforall.files import read_lines
+from tiny_run import TRAINING_TEXT
+
+PROGRAM = [sys.executable, "-c", "import sys; from onceforall.cli import main; main()"]
+MANY = [*TRAINING_TEXT[:4], "--epochs", "20000", "--limit", "120", "--batch-size", "32"]  # never ends by itself
+
+
+def trains(out: Path) -> bool:
+    """Whether a step is written down."""
+    return any(r["event"] == "train" for r in read_lines(out / "metrics.jsonl"))
+
+
+def last_step(out: Path) -> int:
+    """Of the newest checkpoint."""
+    return max(int(path.stem.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*.safetensors"))
+
+
+@contextmanager
+def started(arguments: list[str], **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A command, which does not outlive the test."""
+    process = subprocess.Popen([*PROGRAM, *arguments], **settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
+def test_a_checkpoint(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "run"
+    with started(["train", "digits", "--out", str(out), *MANY], stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not trains(out):
+            time.sleep(0.02)
+        process.send_signal(signal.Signals[name])
+        _, err = process.communicate(timeout=300)
+    *before, last = err.decode().splitlines()
+    assert process.returncode == 130
+    assert f"{name}: stopping with a checkpoint after this step; once more to stop at once" in before
+    assert last.startswith("ofa: stopped at step ")
+    assert "go on with --resume" in last
+    assert f"step {last_step(out)} of" in last
+
+
+def test_a_terminal_that_closes_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """The kernel sends SIGHUP, and from then on writing to the terminal fails."""
+    out = tmp_path / "run"
+    ours, theirs = pty.openpty()
+
+    def own_session() -> None:
+        os.setsid()
+        os.close(os.open(os.ttyname(2), os.O_RDWR))  # becomes the terminal of the session
+
+    settings = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "preexec_fn": own_session}
+    with started(["train", "digits", "--out", str(out), *MANY], **settings) as process:
+        os.close(theirs)
+        while process.poll() is None and not trains(out):
+            os.read(ours, 100_000)
+        os.close(ours)
+        assert process.wait(timeout=300) == 130
+    assert last_step(out) > 0
+
+
+def test_nohup_is_kept(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    seen: list[int] = []
+    try:
+        with handled(lambda number, frame: seen.append(number)):
+            for name in SIGNALS:
+                os.kill(os.getpid(), signal.Signals[name])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert sorted(seen) == sorted(signal.Signals[name] for name in SIGNALS if name != "SIGHUP")
+
+
+def test_handlers_are_put_back() -> None:
+    before = [signal.getsignal(signal.Signals[name]) for name in SIGNALS]
+    with handled(lambda number, frame: None):
+        pass
+    assert before == [signal.getsignal(signal.Signals[name]) for name in SIGNALS]
+
+
+def test_other_commands_end_with_one_line(run_copy: Path) -> None:
+    given = ["measure-accuracy", str(run_copy), "--subnets", "4000"]
+    with started(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGUSR1)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert out == b""
+    *_, named, last = err.decode().splitlines()
+    assert named == "SIGUSR1 came"
+    assert last.startswith("ofa: interrupted; what was finished is kept")
+    assert run(["status", str(run_copy)]) == 0
