@@ -9,10 +9,14 @@ is bound, so no later import can put the module in its place.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .arch import Arch
-from .plan import Plan
-from .space import Space
-from .spaces import space
+from .processors import bound_spinning
+
+bound_spinning()  # before anything loads a library that reads these environment variables: numpy may, with MKL
+
+from .arch import Arch  # noqa: E402
+from .plan import Plan  # noqa: E402
+from .space import Space  # noqa: E402
+from .spaces import space  # noqa: E402
 
 if TYPE_CHECKING:
     from .export import load, load_bundle

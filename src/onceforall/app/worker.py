@@ -56,7 +56,9 @@ def main() -> None:
 
 def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from ..pipeline import Budget, specialise
+    from ..pipeline.environment import fit_threads
 
+    fit_threads()
     arch, budget = Arch.from_json(job["arch"]), Budget(**job["limits"])
     (made,) = specialise(
         run,

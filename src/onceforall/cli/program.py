@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
 from importlib import metadata
 from typing import Annotated, Any, cast
 
 import typer
 from typer.main import get_command
 
+from ..processors import cpu_quota
 from .accuracy import measure_accuracy
 from .bundle import bundle
 from .classify import classify
@@ -94,14 +96,28 @@ def _what(name: str) -> str:
     return GROUPS[name] if isinstance(command, dict) else (inspect.getdoc(command) or "").partition("\n")[0]
 
 
+def _fitted(command: Command) -> Command:
+    """The command, with the threads of the libraries that compute fitted to a container's share of CPU time, where there is one."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        if cpu_quota() is not None:
+            from ..pipeline.environment import fit_threads
+
+            fit_threads()
+        return command(*arguments, **options)
+
+    return run
+
+
 def _made() -> Command:
     for name, (command, example) in COMMANDS.items():
         if not isinstance(command, dict):
-            app.command(name, epilog=f"Example: {example}")(command)
+            app.command(name, epilog=f"Example: {example}")(_fitted(command))
             continue
         group = typer.Typer(rich_markup_mode=None, help=GROUPS[name])
         for below, (function, example_below) in command.items():
-            group.command(below, epilog=f"Example: {example_below}")(function)
+            group.command(below, epilog=f"Example: {example_below}")(_fitted(function))
         app.add_typer(group, name=name, epilog=f"Example: {example}")
     made: Any = get_command(app)
     made.commands = {name: made.commands[name] for name in COMMANDS}  # typer lists groups after all others

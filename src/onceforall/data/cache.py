@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
 from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, write_json
+from ..processors import processors
 from .decode import quiet, shrink
 from .sources import Indices, Load, Part, digest
 
@@ -94,7 +95,7 @@ def cache_part(
 
     Args:
         limit_bytes: stop if the pixels take more.
-        threads: that decode; None for one per CPU.
+        threads: that decode; None for one per processor that this process may use.
         on_progress: called with images done and images in all.
 
     Raises:
@@ -109,7 +110,7 @@ def cache_part(
         with one_at_a_time(folder / f".{place.name}.lock"):
             store = _open(place)  # another process may have been here before
             if store is None:
-                _decode(part, size, place, limit_bytes, threads or os.cpu_count() or 1, on_progress)
+                _decode(part, size, place, limit_bytes, threads or processors(), on_progress)
                 store = _open(place)
                 if store is None:
                     raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")

@@ -5,7 +5,7 @@ from .design import QUICK, Effort
 from .device import Available, Device, list_devices
 from .kit import export_kit, import_results
 from .measure import Timing, measure
-from .meters import measure_networks, measure_onnx
+from .meters import load_onnx, measure_functions, measure_networks, measure_onnx
 from .networks import stand_in
 from .profile import profile_space
 from .table import LatencyErrors, LatencyTable, Measured
@@ -23,7 +23,9 @@ __all__ = [
     "export_kit",
     "import_results",
     "list_devices",
+    "load_onnx",
     "measure",
+    "measure_functions",
     "measure_networks",
     "measure_onnx",
     "profile_space",

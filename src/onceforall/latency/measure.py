@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DeviceError
+from ..processors import processors
 
 __all__ = ["Reference", "Timing", "least_disturbed_ms", "measure"]
 
@@ -219,6 +220,6 @@ def _no_garbage_collection() -> Iterator[None]:
 def _load() -> str:
     """How busy the machine is, where the system tells it."""
     try:
-        return f" (load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors)"
+        return f" (load average {os.getloadavg()[0]:.1f} on {processors()} processors)"
     except (AttributeError, OSError):
         return ""

@@ -13,7 +13,7 @@ from ..plan import Plan
 from .device import Device, list_devices
 from .host import Host
 from .measure import Reference, Timing, least_disturbed_ms, measure
-from .networks import all_ready
+from .networks import all_ready, require_threads
 from .remote import Model, RemoteMeter
 from .runtimes import RUNTIMES
 from .runtimes.common import OnHost, Weights
@@ -21,7 +21,7 @@ from .runtimes.cuda import GpuReference
 from .runtimes.onnxruntime import load_model
 from .runtimes.openvino import compile_model
 
-__all__ = ["LocalMeter", "Meter", "load_onnx", "measure_networks", "measure_onnx", "meter_of"]
+__all__ = ["LocalMeter", "Meter", "load_onnx", "measure_functions", "measure_networks", "measure_onnx", "meter_of"]
 
 
 class Meter(Protocol):
@@ -105,12 +105,18 @@ def measure_networks(
         DeviceError: the machine is too noisy, has fewer threads, or cannot be reached.
         MissingExtraError: the runtime's package is not installed.
     """
-    arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 4 * rounds, "limit": limit, "patience_s": patience_s}
-    networks = list(networks) if anchor is None else [*networks, (anchor[0], None)]
-    if device.host is not None:
-        timings = meter_of(device).time([plan for plan, _ in networks], **arguments)
-    else:
-        timings = measure(all_ready(networks, device), reference=_reference(device), **arguments)
+    if device.host is None:
+        return measure_functions(
+            all_ready(networks, device),
+            device,
+            rounds=rounds,
+            max_rounds=4 * rounds,
+            limit=limit,
+            patience_s=patience_s,
+            anchor=anchor,
+        )
+    plans = [plan for plan, _ in networks] + ([] if anchor is None else [anchor[0]])
+    timings = meter_of(device).time(plans, rounds=rounds, max_rounds=4 * rounds, limit=limit, patience_s=patience_s)
     return timings if anchor is None else _scaled(timings, anchor[1])
 
 
@@ -127,18 +133,50 @@ def measure_onnx(
         anchor: see `measure_networks`.
 
     Raises:
-        DeviceError: another runtime, one that cannot run the model, or a machine that is too noisy.
+        DeviceError: another runtime, one that cannot run the model, more threads than processors, or a machine that is too noisy.
         MissingExtraError: the runtime is not installed.
     """
-    if device.host is not None:
-        models = [Model(model, input_shape)] + ([] if anchor is None else [Model.stand_in(anchor[0], device.runtime)])
-        timings = _remote(device).time_models(models, rounds=rounds, max_rounds=4 * rounds)
-    else:
+    if device.host is None:
         images = np.random.default_rng(0).standard_normal((device.batch, *input_shape), np.float32)
-        functions: list[Callable[[], object]] = [load_onnx(model, device).bind(images)]
-        functions += [] if anchor is None else all_ready([(anchor[0], None)], device)
-        timings = measure(functions, rounds=rounds, max_rounds=4 * rounds)
+        function = load_onnx(model, input_shape, device).bind(images)
+        (timing,) = measure_functions([function], device, rounds=rounds, max_rounds=4 * rounds, anchor=anchor)
+        return timing
+    models = [Model(model, input_shape)] + ([] if anchor is None else [Model.stand_in(anchor[0], device.runtime)])
+    timings = _remote(device).time_models(models, rounds=rounds, max_rounds=4 * rounds)
     return (timings if anchor is None else _scaled(timings, anchor[1]))[0]
+
+
+def measure_functions(
+    functions: Sequence[Callable[[], object]],
+    device: Device,
+    *,
+    rounds: int,
+    max_rounds: int,
+    limit: float = 0.25,
+    patience_s: float = 20.0,
+    anchor: tuple[Plan, float] | None = None,
+) -> list[Timing]:
+    """Time functions on this machine in turns, all alike: what is shown side by side is timed by one call of this.
+
+    Args:
+        functions: ready to be called.
+        device: here; says what the reference kernel runs on, and how the anchor is loaded.
+        rounds: see `measure`, as for max_rounds, limit and patience_s.
+        anchor: see `measure_networks`; all functions are brought to its level.
+
+    Raises:
+        DeviceError: the machine is too noisy.
+    """
+    anchors = [] if anchor is None else all_ready([(anchor[0], None)], device)
+    timings = measure(
+        [*functions, *anchors],
+        rounds=rounds,
+        max_rounds=max_rounds,
+        limit=limit,
+        patience_s=patience_s,
+        reference=_reference(device),
+    )
+    return timings if anchor is None else _scaled(timings, anchor[1])
 
 
 def _scaled(timings: Sequence[Timing], anchor_ms: float) -> list[Timing]:
@@ -147,18 +185,20 @@ def _scaled(timings: Sequence[Timing], anchor_ms: float) -> list[Timing]:
     return [Timing(factor * t.ms, factor * t.low, factor * t.high, t.repeats) for t in timings[:-1]]
 
 
-def load_onnx(model: bytes, device: Device) -> OnHost:
+def load_onnx(model: bytes, input_shape: Shape, device: Device) -> OnHost:
     """An ONNX model of one input in the device's runtime, on this machine.
 
     Raises:
-        DeviceError: another runtime, or one that cannot load the model.
+        DeviceError: another runtime, one that cannot load the model, or more threads than processors.
         MissingExtraError: the runtime is not installed.
     """
+    if device.runtime not in ("onnxruntime", "openvino"):
+        raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
+    require_threads(device)
+    shape = (device.batch, *input_shape)
     if device.runtime == "openvino":
-        return compile_model(read_openvino(model), threads=device.threads, batch=device.batch)
-    if device.runtime == "onnxruntime":
-        return load_model(model, threads=device.threads, batch=device.batch)
-    raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
+        return compile_model(read_openvino(model), threads=device.threads, shape=shape)
+    return load_model(model, threads=device.threads, shape=shape)
 
 
 def _reference(device: Device) -> Callable[[], object]:

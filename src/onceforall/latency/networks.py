@@ -1,6 +1,5 @@
 """Networks with made-up weights, and networks ready to be timed on this machine."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,12 +11,14 @@ from ..arch import Arch, Block, Stage
 from ..errors import DeviceError, StatisticsError
 from ..nn.shared import own_shapes
 from ..plan import Plan
+from ..processors import processor_count_text, processors
+from ..readable import plural
 from ..space import Space
 from .device import Device
 from .runtimes import RUNTIMES
 from .runtimes.common import Weights, own_network
 
-__all__ = ["all_ready", "made_up", "middle", "ready", "stand_in"]
+__all__ = ["all_ready", "made_up", "middle", "ready", "require_threads", "stand_in"]
 
 IN_THREADS = ("openvino",)  # several are loaded at once: for most of the time of loading, these let other threads go on
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
@@ -55,11 +56,22 @@ def stand_in(plan: Plan, seed: int = 0) -> fx.GraphModule:
     return own_network(plan, made_up(plan, seed))
 
 
+def require_threads(device: Device) -> None:
+    """Do nothing if this process may use as many processors as the device has threads.
+
+    Raises:
+        DeviceError: it may not.
+    """
+    most = processors()
+    if device.threads > most:
+        raise DeviceError(f"threads is {device.threads}, {processor_count_text(most)}: ask for at most {plural(most, 'thread')}")
+
+
 def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[[], object]:
     """The network, or that of a state dict, on the device, as a function of no arguments that computes it for a fixed random input.
 
     Raises:
-        DeviceError: more threads than this machine has, or than the runtime can use.
+        DeviceError: more threads than this process may use, or than the runtime can.
         MissingExtraError: the runtime's package is not installed.
         StatisticsError: BatchNorm statistics that are not finite.
         CheckpointError: weights that are not those of a network of the plan.
@@ -68,9 +80,7 @@ def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[
     for name, value in weights.items():
         if "running_" in name and not value.isfinite().all():
             raise StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
-    have = os.cpu_count() or 1
-    if device.threads > have:
-        raise DeviceError(f"threads is {device.threads}, this machine has {have} processors: ask for at most {have} threads")
+    require_threads(device)
     function = RUNTIMES[device.runtime].load(plan, weights, threads=device.threads, batch=device.batch)
     images = np.random.default_rng(0).standard_normal((device.batch, *plan.input_shape), np.float32)
     return function.bind(images)
@@ -85,5 +95,5 @@ def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], devic
 
     if device.runtime not in IN_THREADS:
         return [one(network) for network in networks]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         return list(pool.map(one, networks))

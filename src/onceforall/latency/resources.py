@@ -24,10 +24,10 @@ def peak():
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 model, device, shape = open(sys.argv[1], "rb").read(), Device.parse(sys.argv[2]), tuple(map(int, sys.argv[3].split("x")))
-small = load_onnx(open(sys.argv[4], "rb").read(), device)  # brings the runtime's own memory in
+small = load_onnx(open(sys.argv[4], "rb").read(), (1, 8, 8), device)  # brings the runtime's own memory in
 small(np.zeros((device.batch, 1, 8, 8), np.float32))
 before = peak()
-load_onnx(model, device)(np.zeros((device.batch, *shape), np.float32))
+load_onnx(model, shape, device)(np.zeros((device.batch, *shape), np.float32))
 print(peak() - before)
 """
 

@@ -9,7 +9,7 @@ from ..errors import DeviceError, InfeasibleError
 from ..latency import Device, Timing
 from .search import Budget, Candidate, Searcher
 
-__all__ = ["confirmed", "given", "limits_name", "name_of"]
+__all__ = ["CONFIRMATIONS", "TOLERANCE", "confirmed", "given", "limits_name", "name_of"]
 
 CONFIRMATIONS = 3
 SEARCHES = 3

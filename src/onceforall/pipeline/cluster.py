@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..errors import DeviceError, MissingExtraError, OnceForAllError
+from ..processors import processors
 
 __all__ = ["Cluster", "joined_cluster"]
 
@@ -75,7 +76,7 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[Cluster]:
         raise MissingExtraError("ray", "cluster") from None
     _require_answer(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    local = {"num_cpus": os.cpu_count(), "include_dashboard": False}
+    local = {"num_cpus": processors(), "include_dashboard": False}
     try:
         ray.init(address=address, **quiet, **(local if address == "local" else {}))
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:

@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..latency.device import package_version, processor_name
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["environment"]
+from ..latency.device import package_version, processor_name
+from ..processors import processors
+
+__all__ = ["environment", "fit_threads"]
 
 PACKAGES = (
     "onceforall",
@@ -39,10 +42,28 @@ def environment() -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := package_version(name))},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": processors(),
         "threads": torch.get_num_threads(),
         "git": _git(),
     }
+
+
+def fit_threads() -> None:
+    """Let torch, and the BLAS of numpy and scipy, compute with no more threads than this process may use.
+
+    They look at the processors that the process may run on, and not at a container's share of CPU time: with 2 of 64 processors'
+    worth, 64 threads would wait for each other. OMP_NUM_THREADS wins, which torchrun and Ray set too.
+    """
+    import torch
+
+    if os.environ.get("OMP_NUM_THREADS", "").strip():
+        return
+    most = processors()
+    if torch.get_num_threads() > most:
+        torch.set_num_threads(most)
+    for library in ThreadpoolController().lib_controllers:
+        if library.num_threads > most:
+            library.set_num_threads(most)
 
 
 def _git() -> str | None:

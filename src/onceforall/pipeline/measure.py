@@ -8,8 +8,7 @@ import numpy as np
 
 from ..errors import DeviceError
 from ..files import reading_or_writing, regular_file
-from ..latency import Device, Timing, measure_onnx
-from ..latency.meters import load_onnx
+from ..latency import Device, Timing, load_onnx, measure_onnx
 from ..latency.model_file import input_shape, tiny_model
 from ..latency.resources import energy_mj, peak_memory_bytes
 
@@ -62,4 +61,4 @@ def measure(model: Path, *, device: str = "cpu", shape: tuple[int, ...] | None =
         tiny.write_bytes(tiny_model())
         memory = peak_memory_bytes(model, found, chosen, tiny)
     images = np.zeros((chosen.batch, *found), np.float32)
-    return Measurement(latency, size, memory, energy_mj(load_onnx(content, chosen).bind(images)))
+    return Measurement(latency, size, memory, energy_mj(load_onnx(content, found, chosen).bind(images)))

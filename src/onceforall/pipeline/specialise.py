@@ -11,7 +11,7 @@ from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
 from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable, room_for_export
 from ..files import make_folder, writable, write_json
-from ..latency import Device, Timing, measure_onnx
+from ..latency import Device, Timing
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
@@ -162,12 +162,6 @@ def _take_home(
     found: list[tuple[FoundThroughFiles, Timing]] = []
 
     def measure(files: Path) -> CardFacts:
-        model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
-        timing, known = confirmed, dict[str, Timing]()
-        if model.exists() and device.runtime in ("onnxruntime", "openvino"):
-            timing = measure_onnx(model.read_bytes(), shape, device, anchor=searcher.anchor)
-            if device.runtime == "onnxruntime":  # one file in one runtime has one latency
-                known["onnx"] = timing
         through = measure_files(
             run,
             files,
@@ -177,9 +171,11 @@ def _take_home(
             held_out=splits.held_out,
             device=device,
             max_drop=max_drop,
-            known=known,
+            anchor=searcher.anchor,
+            limit_ms=budget.latency_ms,
             on_step=on_step,
         )
+        timing = through.timing or confirmed
         found.append((through, timing))
         method = f"{searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"

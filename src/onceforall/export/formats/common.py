@@ -3,8 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ...arch import Arch
@@ -12,9 +16,10 @@ from ...packages import require
 from ...plan import Plan
 from ..config import ExportConfig
 
-__all__ = ["Format", "Job", "Run"]
+__all__ = ["Format", "Images", "Job", "Run"]
 
 Run = Callable[[Tensor], Tensor]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
+Images = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Format:
             cannot be written.
         load: the files of a folder, ready to run with so many threads. Raises as `write`; what it returns raises VerificationError.
         load_for_many: as `load`, for thousands of images in large batches, where that can be faster; as exact but for rounding.
+        load_to_time: see `ready`, where `load` would do more than a profile of the same runtime times.
+        runtime: key of `onceforall.latency.runtimes.RUNTIMES`, whose networks run as this file does.
         usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array,
             in its last statement; the card's accuracies are measured by it, and what is before that statement runs once.
         takes: where the images go in and what the file itself says about them, for the card.
@@ -66,6 +73,21 @@ class Format:
     needs: tuple[str, ...] = ()
     extra: str = ""
     load_for_many: Callable[[Path, int], Run] | None = None
+    load_to_time: Callable[[Path, int, Images], Callable[[], object]] | None = None
+    runtime: str | None = None
+
+    def ready(self, folder: Path, threads: int, images: Images) -> Callable[[], object]:
+        """The files of a folder as a function to be timed, which computes these images (batch, 3, resolution, resolution).
+
+        The settings of the runtime are those of `backends`, as in a profile, with so many threads and this one batch size.
+
+        Raises:
+            MissingExtraError: as `load`, as the next one.
+            VerificationError: the files cannot be loaded.
+        """
+        if self.load_to_time is not None:
+            return self.load_to_time(folder, threads, images)
+        return partial(self.load(folder, threads), torch.from_numpy(images))
 
     def require(self) -> None:
         """Look for the packages, without importing them.

@@ -41,4 +41,5 @@ EXECUTORCH = Format(
     batches=(1,),
     needs=("executorch",),
     extra="executorch",
+    runtime="executorch",
 )

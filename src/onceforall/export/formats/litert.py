@@ -40,4 +40,5 @@ LITERT = Format(
     "`args_0` of the signature `serving_default`, gives `output_0`",
     needs=PACKAGES,
     extra="litert",
+    runtime="litert",
 )

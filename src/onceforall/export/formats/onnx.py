@@ -1,18 +1,21 @@
 """model.onnx: batch norms folded, any batch size; run by ONNX Runtime."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...backends import onnxruntime
 from ...errors import VerificationError
 from ...files import write_bytes
 from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...packages import import_package, one_line
-from .common import Format, Job, Run
+from .common import Format, Images, Job, Run
 
-__all__ = ["ONNX", "TAKES", "session", "usage", "with_facts"]
+__all__ = ["ONNX", "TAKES", "session", "session_to_time", "usage", "with_facts"]
 
 TAKES = f"`{INPUT}`, gives `{OUTPUT}`; metadata `arch`, `config`"
 
@@ -24,25 +27,29 @@ def with_facts(job: Job) -> bytes:
 
 def session(path: Path, threads: int) -> Run:
     """An ONNX file in ONNX Runtime."""
-    onnxruntime = import_package("onnxruntime", "onnx")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # threads that spin after a run slow down what comes next
-    try:
-        found = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common public class
-        raise VerificationError(f"{path}: ONNX Runtime cannot load it: {one_line(error)}") from error
+    compute = _loaded(path, threads)
 
     def run(x: Tensor) -> Tensor:
         try:
-            logits = found.run([OUTPUT], {INPUT: np.ascontiguousarray(x.numpy())})[0]
+            return torch.from_numpy(compute(np.ascontiguousarray(x.numpy())))
         except Exception as error:
             shape = tuple(x.shape)
             raise VerificationError(f"{path}: ONNX Runtime cannot run it on images of shape {shape}: {one_line(error)}") from error
-        return torch.from_numpy(logits)
 
     return run
+
+
+def session_to_time(path: Path, threads: int, images: Images) -> Callable[[], object]:
+    """See `Format.ready`."""
+    return partial(_loaded(path, threads, images.shape), images)
+
+
+def _loaded(path: Path, threads: int, shape: Sequence[int] | None = None) -> Callable[[Images], Images]:
+    import_package("onnxruntime", "onnx")
+    try:
+        return onnxruntime.load(str(path), threads=threads, shape=shape)
+    except Exception as error:  # onnxruntime's exceptions have no common public class
+        raise VerificationError(f"{path}: ONNX Runtime cannot load it: {one_line(error)}") from error
 
 
 def usage(name: str) -> str:
@@ -59,4 +66,6 @@ ONNX = Format(
     TAKES,
     needs=("onnx", "onnxruntime"),
     extra="onnx",
+    load_to_time=lambda folder, threads, images: session_to_time(folder / "model.onnx", threads, images),
+    runtime="onnxruntime",
 )

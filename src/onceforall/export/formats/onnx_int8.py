@@ -6,7 +6,7 @@ from ...errors import VerificationError
 from ...files import write_bytes
 from ...nn.quantise import quantise_onnx
 from .common import Format, Job
-from .onnx import TAKES, session, usage, with_facts
+from .onnx import TAKES, session, session_to_time, usage, with_facts
 
 __all__ = ["ONNX_INT8"]
 
@@ -28,4 +28,6 @@ ONNX_INT8 = Format(
     int8=True,
     needs=("onnx", "onnxruntime"),
     extra="onnx",
+    load_to_time=lambda folder, threads, images: session_to_time(folder / NAME, threads, images),
+    runtime="onnxruntime-int8",
 )

@@ -1,6 +1,8 @@
 """model.xml and model.bin: OpenVINO's own files, float32, any batch size."""
 
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...backends import openvino
 from ...errors import FileError, VerificationError
 from ...files import reading_or_writing, write_bytes
 from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...nn.quantise import read_openvino
 from ...packages import import_package, one_line, quiet
-from .common import Format, Job, Run
+from .common import Format, Images, Job, Run
 
-__all__ = ["OPENVINO", "TAKES", "compiled", "save", "usage"]
+__all__ = ["OPENVINO", "TAKES", "compiled", "compiled_to_time", "save", "usage"]
 
 TAKES = f"`{INPUT}`, gives `{OUTPUT}`; `rt_info` has `onceforall` with `arch`, `config`"
 
@@ -25,14 +28,14 @@ def save(model: Any, path: Path, job: Job) -> None:
 
     OpenVINO writes elsewhere first: on a full disk it says nothing of the disk, and leaves half a file.
     """
-    openvino = import_package("openvino", "openvino")
+    library = import_package("openvino", "openvino")
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / path.name
         try:
             with quiet():
                 for key, text in job.facts.items():
                     model.set_rt_info(text, ["onceforall", key])
-                openvino.save_model(model, there, compress_to_fp16=False)
+                library.save_model(model, there, compress_to_fp16=False)
         except Exception as error:  # openvino raises RuntimeError and others
             raise FileError(f"{there}: OpenVINO cannot write it: {one_line(error)}") from error
         for end in (".bin", ".xml"):
@@ -43,28 +46,32 @@ def save(model: Any, path: Path, job: Job) -> None:
 
 def compiled(path: Path, threads: int) -> Run:
     """OpenVINO's files on the processor, in float32 where the model is not int8."""
-    openvino = import_package("openvino", "openvino")
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": str(threads),
-        "INFERENCE_PRECISION_HINT": "f32",
-        "ENABLE_CPU_PINNING": "NO",
-    }
-    try:
-        with quiet():
-            request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    except Exception as error:  # openvino raises RuntimeError and others
-        raise VerificationError(f"{path}: OpenVINO cannot load it: {one_line(error)}") from error
+    compute, _ = _loaded(path, threads)
 
     def run(x: Tensor) -> Tensor:
         try:
-            logits = request.infer([np.ascontiguousarray(x.numpy())])[0]
+            return torch.from_numpy(compute(np.ascontiguousarray(x.numpy())))
         except Exception as error:
             shape = tuple(x.shape)
             raise VerificationError(f"{path}: OpenVINO cannot run it on images of shape {shape}: {one_line(error)}") from error
-        return torch.from_numpy(logits)
 
     return run
+
+
+def compiled_to_time(path: Path, threads: int, images: Images) -> Callable[[], object]:
+    """See `Format.ready`."""
+    return partial(_loaded(path, threads, images.shape)[1], images)
+
+
+def _loaded(
+    path: Path, threads: int, shape: Sequence[int] | None = None
+) -> tuple[Callable[[Images], Images], Callable[[Images], object]]:
+    import_package("openvino", "openvino")
+    try:
+        with quiet():
+            return openvino.load(str(path), threads=threads, shape=shape)
+    except Exception as error:  # openvino raises RuntimeError and others
+        raise VerificationError(f"{path}: OpenVINO cannot load it: {one_line(error)}") from error
 
 
 def usage(name: str) -> str:
@@ -81,4 +88,6 @@ OPENVINO = Format(
     TAKES,
     needs=("onnx", "openvino"),
     extra="openvino",
+    load_to_time=lambda folder, threads, images: compiled_to_time(folder / "model.xml", threads, images),
+    runtime="openvino",
 )

@@ -6,7 +6,7 @@ from ...errors import VerificationError
 from ...nn.onnx import to_onnx
 from ...nn.quantise import quantise_openvino, read_openvino
 from .common import Format, Job
-from .openvino import TAKES, compiled, save, usage
+from .openvino import TAKES, compiled, compiled_to_time, save, usage
 
 __all__ = ["OPENVINO_INT8"]
 
@@ -28,4 +28,6 @@ OPENVINO_INT8 = Format(
     int8=True,
     needs=("onnx", "openvino", "nncf"),
     extra="openvino",
+    load_to_time=lambda folder, threads, images: compiled_to_time(folder / NAME, threads, images),
+    runtime="openvino-int8",
 )

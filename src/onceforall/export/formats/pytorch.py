@@ -1,16 +1,19 @@
 """weights.safetensors, and model.py, which needs torch only: a readable network that loads them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, channels_last, nn, no_grad
 
+from ...backends import pytorch
 from ...errors import VerificationError
 from ...files import read_text, write_text
 from ...nn.source import to_source
 from ...packages import one_line
 from ..weights import write_weights
-from .common import Format, Job, Run
+from .common import Format, Images, Job, Run
 
 __all__ = ["PYTORCH", "from_source"]
 
@@ -59,6 +62,10 @@ def _load_for_many(folder: Path, threads: int) -> Run:
     return _runs(fuse(from_source(folder, "load")).to(memory_format=channels_last))
 
 
+def _load_to_time(folder: Path, threads: int, images: Images) -> Callable[[], object]:
+    return partial(pytorch.load(from_source(folder, "load"), threads=threads, shape=images.shape), images)
+
+
 def _runs(network: nn.Module) -> Run:
     def run(x: Tensor) -> Tensor:
         with no_grad():
@@ -75,4 +82,6 @@ PYTORCH = Format(
     USAGE,
     "the argument of `load(path)`'s network; `model.py` describes it too",
     load_for_many=_load_for_many,
+    load_to_time=_load_to_time,
+    runtime="pytorch",
 )

@@ -1,15 +1,18 @@
 """model.pt2: the graph that `torch.export` makes, any batch size; needs torch only."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...backends import pytorch
 from ...errors import VerificationError
 from ...files import write_bytes
 from ...packages import one_line, quiet
-from .common import Format, Job, Run
+from .common import Format, Images, Job, Run
 
 __all__ = ["TORCH_EXPORT"]
 
@@ -36,12 +39,7 @@ def _write(folder: Path, job: Job) -> None:
 
 def _load(folder: Path, threads: int) -> Run:
     """The number of threads is torch's."""
-    path = folder / NAME
-    try:
-        with quiet():
-            module = torch.export.load(path).module()
-    except Exception as error:
-        raise VerificationError(f"{path}: torch cannot load it: {one_line(error)}") from error
+    path, module = folder / NAME, _module(folder / NAME)
 
     def run(x: Tensor) -> Tensor:
         try:
@@ -56,6 +54,23 @@ def _load(folder: Path, threads: int) -> Run:
     return run
 
 
+def _load_to_time(folder: Path, threads: int, images: Images) -> Callable[[], object]:
+    return partial(pytorch.load(_module(folder / NAME), threads=threads, shape=images.shape), images)
+
+
+def _module(path: Path) -> nn.Module:
+    try:
+        with quiet():
+            return torch.export.load(path).module()
+    except Exception as error:
+        raise VerificationError(f"{path}: torch cannot load it: {one_line(error)}") from error
+
+
 TORCH_EXPORT = Format(
-    (NAME,), _write, _load, USAGE, "the first argument of the module; `arch`, `config` are `extra_files` of `torch.export.load`"
+    (NAME,),
+    _write,
+    _load,
+    USAGE,
+    "the first argument of the module; `arch`, `config` are `extra_files` of `torch.export.load`",
+    load_to_time=_load_to_time,
 )

@@ -1,4 +1,4 @@
-"""What runs on the other machine: Python, numpy and a runtime, no torch and nothing else of onceforall than `measure.py`.
+"""What runs on the other machine: Python, numpy and a runtime, no torch, and of onceforall what `bundle.SOURCES` names.
 
     python agent.zip about RUNTIME        what this machine is, as JSON
     python agent.zip start FOLDER         measure what FOLDER/job.zip describes, in the background
@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from ...backends import onnxruntime, openvino
+from ...processors import processors
 from ..measure import Reference, measure
 
 __all__ = ["PACKAGES", "WEIGHTS", "main"]
@@ -53,9 +55,8 @@ def _about(runtime: str) -> dict[str, Any]:
         package = importlib.import_module(PACKAGES[runtime])
     except ImportError as error:
         raise RuntimeError(f"{error}: pip install {PACKAGES[runtime]} there") from None
-    cpus = os.cpu_count() or 1
     return {
-        "version": str(package.__version__), "processor": _processor(), "cpus": cpus, "python": platform.python_version(),
+        "version": str(package.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
         "baseline_ms": Reference().baseline_ms(),
     }  # fmt: skip
 
@@ -119,28 +120,11 @@ def _work(folder: str) -> dict[str, Any]:
 
 
 def _load(runtime: str, path: Path, threads: int, shape: Sequence[int]) -> Callable[[], object]:
-    """A model in a runtime, bound to a random input; the settings are those of `latency/runtimes`."""
+    """A model in a runtime, bound to a random input; the settings are those of `backends`."""
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     if runtime == "openvino":
-        openvino: Any = importlib.import_module("openvino")
-        model = openvino.Core().read_model(path)
-        model.reshape(list(shape))
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": str(threads),
-            "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": "NO",
-        }  # fmt: skip
-        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
-        return partial(request.infer, [images], share_inputs=True, share_outputs=True)
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    options.add_free_dimension_override_by_name("batch", shape[0])
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return partial(session.run, None, {session.get_inputs()[0].name: images})
+        return partial(openvino.load(str(path), threads=threads, shape=shape)[1], images)
+    return partial(onnxruntime.load(str(path), threads=threads, shape=shape), images)
 
 
 def _random_weights(path: Path, size: int) -> None:

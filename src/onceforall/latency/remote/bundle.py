@@ -20,8 +20,15 @@ from .agent import WEIGHTS
 __all__ = ["Model", "agent_zip", "digest", "job_zip"]
 
 PACKAGE = Path(__file__).parents[2]
-SOURCES = ("errors.py", "latency/measure.py", "latency/remote/agent.py")
-EMPTY = ("__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
+SOURCES = (
+    "errors.py",
+    "processors.py",
+    "backends/onnxruntime.py",
+    "backends/openvino.py",
+    "latency/measure.py",
+    "latency/remote/agent.py",
+)
+EMPTY = ("__init__.py", "backends/__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
 ALIGNMENT = 64
 SMALL = 1024  # bytes of a tensor that stays in the model
 LEAST_PYTHON = (3, 10)

@@ -64,7 +64,7 @@ class RemoteMeter:
         self.baseline_ms = _number(about, "baseline_ms")
         cpus = int(_number(about, "cpus"))
         if threads > cpus:
-            raise DeviceError(f"threads is {threads}, {host} has {cpus} processors: ask for at most {cpus} threads")
+            raise DeviceError(f"threads is {threads}, {host} has {cpus} processors for this: ask for at most {cpus} threads")
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
         """Time networks with made-up weights in turns; the arguments are those of `latency.measure.measure`.

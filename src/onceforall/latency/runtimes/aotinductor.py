@@ -1,7 +1,7 @@
 """PyTorch AOTInductor on the CPU, float32: the network compiled to C++, weights frozen.
 
 The compiled code has its number of threads built in; what it calls in torch uses torch's, which is set for each call as in
-`pytorch.py`. Compiling takes seconds for a block and needs a C++ compiler.
+`backends/pytorch.py`. Compiling takes seconds for a block and needs a C++ compiler.
 """
 
 import os
@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...backends.pytorch import with_threads
 from ...errors import CheckpointError, DeviceError
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, one_line, own_network, processor, quiet
 from .converted import Converted
-from .pytorch import with_threads
 
 __all__ = ["AotInductor"]
 
@@ -56,7 +56,7 @@ class AotInductor:
             raise
         except Exception as error:  # of the compiler, of torch.export: no common class
             raise DeviceError(f"AOTInductor cannot compile the network: {one_line(error)}") from error
-        return with_threads(model, threads, shape)
+        return OnHost(with_threads(model, threads=threads, shape=shape))
 
 
 def _compiled(network: nn.Module, shape: tuple[int, ...], threads: int, path: Path) -> bytes:

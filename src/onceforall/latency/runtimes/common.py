@@ -1,6 +1,5 @@
 """What every runtime is, and what several of them use."""
 
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ...nn.shared import network_on, own_shapes
 from ...ops import Shape
 from ...packages import import_package, one_line, quiet, require
 from ...plan import Plan
+from ...processors import processors
 
 __all__ = [
     "FLOAT",
@@ -116,8 +116,8 @@ class OnHost:
 
 
 def processor() -> Hardware:
-    """This machine's processor."""
-    return Hardware(processor_name(), os.cpu_count() or 1)
+    """This machine's processor, with as many threads as this process may use."""
+    return Hardware(processor_name(), processors())
 
 
 def processor_name() -> str:

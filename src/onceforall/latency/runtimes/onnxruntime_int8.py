@@ -28,4 +28,4 @@ class OnnxRuntimeInt8:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
-        return load_model(quantise_onnx(to_onnx(plan, weights), calibration), threads=threads, batch=batch)
+        return load_model(quantise_onnx(to_onnx(plan, weights), calibration), threads=threads, shape=(batch, *plan.input_shape))

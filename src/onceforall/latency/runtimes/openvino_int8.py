@@ -31,4 +31,4 @@ class OpenVinoInt8:
         self.hardware()
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
         model = quantise_openvino(read_openvino(to_onnx(plan, weights)), calibration)
-        return compile_model(model, threads=threads, batch=batch)
+        return compile_model(model, threads=threads, shape=(batch, *plan.input_shape))

@@ -1,0 +1,102 @@
+"""How many processors this process may use, and how long its threads spin while they wait for each other.
+
+Only the standard library: this runs before torch is loaded, and as part of the agent on other machines.
+"""
+
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["SPINNING", "bound_spinning", "cpu_quota", "processor_count_text", "processors"]
+
+# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own bound, 300,000 turns, takes longer than the
+# scheduler gives a thread at once: beside one other busy process, a step of the digits' network took 20 times as long as alone on 2
+# cores. With 30,000 turns it takes 4 times as long, and alone 3 % longer than before; with 3,000, 3 times, but alone 20 % longer
+# (benchmarks/contended.py). LLVM's and Intel's OpenMP (macOS, Windows, conda) count milliseconds, 200 if not told; 1 is the least
+# that all of their versions read, but for not spinning at all.
+SPINNING = {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "1"}
+
+
+def bound_spinning() -> None:
+    """Set the environment variables of `SPINNING`, for libraries that are loaded later and for child processes.
+
+    What the user has set wins: each of the variables, and OMP_WAIT_POLICY over both. Nothing is set when torch is loaded already,
+    since it would change child processes only.
+    """
+    if "torch" in sys.modules or os.environ.get("OMP_WAIT_POLICY", "").strip():
+        return
+    for name, value in SPINNING.items():
+        if not os.environ.get(name, "").strip():
+            os.environ[name] = value
+
+
+def processors(root: Path = Path("/")) -> int:
+    """How many processors this process may use at once, at least 1.
+
+    That is the processors it may run on (`taskset`), and not more than the CPU time which its control groups grant (containers),
+    where a fraction counts as a whole: with 1.5, two threads compute half again as much as one.
+
+    Args:
+        root: of the file system in which the control groups are looked up.
+    """
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quota = cpu_quota(root)
+    return usable if quota is None else max(1, min(usable, math.ceil(quota)))
+
+
+def processor_count_text(count: int) -> str:
+    """What a message about too many threads says of this machine: what it has, and what this process may use of it."""
+    have = os.cpu_count() or 1
+    plural = "processor" if have == 1 else "processors"
+    return f"this machine has {have} {plural}" + ("" if count == have else f", of which this process may use {count}")
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """The CPU time that control groups grant this process, in processors; None where there is no limit.
+
+    Both versions of Linux's control groups are read, and all groups above the process's own that can be seen: the smallest counts.
+    """
+    quotas = []
+    for folder, version in _groups(root):
+        with suppress(OSError, ValueError):  # a group without the controller, or one that cannot be read, sets no limit
+            if version == 2:
+                most, period = (folder / "cpu.max").read_text().split()
+            else:
+                most, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+            if most != "max" and int(most) > 0 and int(period) > 0:  # version 1 writes -1 for no limit
+                quotas.append(int(most) / int(period))
+    return min(quotas, default=None)
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """Folders of this process's control groups that can limit its CPU time, each from its own upwards, with their version."""
+    try:
+        mounts = (root / "proc/self/mountinfo").read_text(errors="replace").splitlines()
+        groups = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
+    except OSError:  # another system, or no /proc
+        return
+    own = {}  # version -> path of the process's group within the hierarchy
+    for line in groups:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "cpu" in controllers.split(","):
+            own[1] = path
+        elif number == "0" and not controllers:
+            own[2] = path
+    for line in mounts:
+        place, _, kind = line.partition(" - ")
+        fields, kinds = place.split(), kind.split()
+        version = {"cgroup": 1, "cgroup2": 2}.get(kinds[0] if kinds else "")
+        if version not in own or len(fields) < 5 or (version == 1 and "cpu" not in kinds[-1].split(",")):
+            continue
+        mount = root / re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]).lstrip("/")  # a space is \040
+        # The mount shows the hierarchy from `top` on. In a container that may be the process's own group, under another name.
+        top, path = fields[3].rstrip("/"), own[version]
+        below = path[len(top) :].strip("/") if path == top or path.startswith(f"{top}/") else ""
+        parts = below.split("/") if below and ".." not in below.split("/") else []
+        for depth in range(len(parts), -1, -1):
+            yield mount.joinpath(*parts[:depth]), version
