@@ -3,11 +3,11 @@ OpenMP has them spin, and as `ofa` bounds it (`onceforall/processors.py`).
 
     python benchmarks/contended.py [--steps 12] [--rounds 5] [--spin 30000 3000] [--threads N]
 
-The variables count only before torch is loaded, so each way is a process of its own. All are loaded at once and compute in turns, one
-at a time, `--steps` steps each, in mixed order: alone, and beside one other process that only counts, on whatever core it gets. Printed
-are medians over the rounds, ms, and as multiples of the first one alone. The aims: alone at most 1.05 times of what it is without a
-bound, and beside the busy process at most 5 times of what it is alone. Other work on the machine spoils the first of them: the load
-average is printed too, and the share of the processors' time that others took while nothing but this was to run.
+The variables count only before torch is loaded, so each way is a process of its own. All are loaded at once and compute in turns,
+one at a time, `--steps` steps each, in mixed order: alone, and beside one other process that only counts, on whatever core it gets.
+Printed are medians over the rounds, in ms, and what they are relative to the first way alone. The aims: alone at most 1.05 times
+what it is without a bound, and beside the busy process at most 5 times what it is alone. Other work on the machine spoils both: the
+load average is printed, and the share of the processors' time that others took while nothing but this was to run.
 """
 
 import argparse

@@ -1,4 +1,3 @@
-import os
 import sys
 from importlib import metadata
 
@@ -8,6 +7,7 @@ from onceforall.errors import DeviceError
 from onceforall.latency import Device, list_devices
 from onceforall.latency.runtimes import RUNTIMES
 from onceforall.latency.runtimes.common import Hardware
+from onceforall.processors import processors
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_list_devices() -> None:
         assert available.processor
         if available.lacks is None:
             assert available.version == metadata.version(RUNTIMES[available.runtime].package)
-            assert available.threads == (1 if available.runtime in ("cuda", "tensorrt") else os.cpu_count())
+            assert available.threads == (1 if available.runtime in ("cuda", "tensorrt") else processors())
         else:
             assert "\n" not in available.lacks
     assert found["pytorch"].lacks is None

@@ -14,7 +14,7 @@ from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime
 
 import onceforall
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, OnceForAllError, StatisticsError
-from onceforall.latency import Device, measure_networks, stand_in
+from onceforall.latency import Device, load_onnx, measure_networks, stand_in
 from onceforall.latency.networks import all_ready, made_up, ready
 from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
 from onceforall.latency.runtimes.common import import_package
@@ -27,6 +27,7 @@ from onceforall.nn.onnx import to_onnx
 from onceforall.nn.quantise import quantise_onnx, read_openvino
 from onceforall.nn.static import build
 from onceforall.plan import Plan
+from onceforall.processors import processors
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 27), strides=(1, 1, 2, 2, 1, 1, 2))
 PLAN = SPACE.lower(SPACE.largest(), 7)
@@ -106,9 +107,13 @@ def test_statistics_that_are_not_finite_are_refused(runtime: str) -> None:
 
 
 def test_more_threads_than_processors_are_refused() -> None:
-    have = os.cpu_count() or 1
-    with pytest.raises(DeviceError, match=f"threads is {have + 1}, this machine has {have} processors"):
+    have = processors()
+    with pytest.raises(
+        DeviceError, match=f"threads is {have + 1}, this machine has {os.cpu_count()} processor.*: ask for at most {have} thread"
+    ):
         ready(PLAN, stand_in(PLAN), Device("pytorch", threads=have + 1))
+    with pytest.raises(DeviceError, match=f"threads is {have + 1}, "):
+        load_onnx(b"", (3, 8, 8), Device("onnxruntime", threads=have + 1))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -147,7 +152,7 @@ def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
 
 def test_onnxruntime_refuses_what_is_no_model() -> None:
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot load the model: .*$"):
-        load_model(b"no model", threads=1, batch=1)
+        load_model(b"no model", threads=1, shape=(1, 3, 8, 8))
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantise the model: .*$"):
         quantise_onnx(b"no model", trained().calibration)
 
@@ -157,7 +162,7 @@ def test_openvino_refuses_what_is_no_model() -> None:
     with pytest.raises(DeviceError, match=r"^OpenVINO cannot read the model: .*$"):
         read_openvino(b"no model")
     with pytest.raises(DeviceError, match=r"^OpenVINO cannot compile the model: .*$"):
-        compile_model("no model", threads=1, batch=1)
+        compile_model("no model", threads=1, shape=(1, 3, 8, 8))
 
 
 @pytest.mark.parametrize("plan", [PLAN, small_plan()])

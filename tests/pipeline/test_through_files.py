@@ -1,16 +1,21 @@
 """Accuracy and latency through exported files, and what makes the command fail."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from formats_here import EXTRAS, formats_of
+from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import Accuracy
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
 from onceforall.files import read_json
-from onceforall.pipeline import Budget, specialise
+from onceforall.latency import Device, Timing
+from onceforall.pipeline import Budget, Run, specialise, through_files
+from onceforall.pipeline.profile import latency_table
 from onceforall.pipeline.through_files import require_drop_can_be_told, require_same, too_large_drop
+from onceforall.readable import milliseconds
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
@@ -66,3 +71,51 @@ def test_another_accuracy_through_the_file_is_refused() -> None:
     require_same("model.onnx", own, Accuracy(0.905, 1.0, 0.1, 200))  # one image
     with pytest.raises(VerificationError, match=r"model\.onnx: test top-1 through the file is 91\.00 %.* 2 of 200 images"):
         require_same("model.onnx", own, Accuracy(0.91, 1.0, 0.1, 200))
+
+
+def test_all_files_of_a_card_are_timed_by_one_measurement(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latency at the top of the card is that of the device's file in the list, and all are at the level of the profile."""
+    real, calls = through_files.measure_functions, list[dict[str, Any]]()
+
+    def measured(functions: Sequence[Callable[[], object]], device: Device, **arguments: Any) -> list[Timing]:
+        calls.append({"functions": len(functions), "device": device, "anchor": arguments["anchor"]})
+        return real(functions, device, **arguments)
+
+    monkeypatch.setattr(through_files, "measure_functions", measured)
+    formats = [format_here(name) for name in ("onnx", "onnx-int8")]
+    (result,) = specialise(run_copy, [Budget()], finalists=1, export=formats, max_drop=100)
+    (call,) = calls
+    assert call["functions"] == len(result.files) == 1 + len(formats)
+    table = latency_table(Run.open(run_copy), "cpu")
+    assert call["anchor"] == table.anchor
+    (row,) = [row for row in result.files if row.format == "onnx"]
+    assert row.latency == (result.timing.ms, result.timing.low, result.timing.high)
+    text = f"{milliseconds(result.timing.ms)} ({result.timing.low:.3g} – {result.timing.high:.3g})"
+    assert (result.folder / "README.md").read_text().count(text) == 2
+
+
+def test_a_file_far_over_the_budget_is_timed_again(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = through_files.measure_functions, list[list[Timing]]()
+
+    def disturbed(functions: Sequence[Callable[[], object]], device: Device, **arguments: Any) -> list[Timing]:
+        found = real(functions, device, **arguments) if calls else [Timing(1e4, 1e4, 1e4, 9) for _ in functions]
+        calls.append(found)
+        return found
+
+    monkeypatch.setattr(through_files, "measure_functions", disturbed)
+    arch = Run.open(run_copy).space.smallest()
+    (result,) = specialise(run_copy, [Budget(latency_ms=5000.0)], arch=arch, export=["onnx"])
+    assert len(calls) == 2
+    assert [row.latency for row in result.files] == [(t.ms, t.low, t.high) for t in calls[1]]
+    assert result.timing in calls[1]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "format"), [("pytorch", "pytorch"), ("openvino", "openvino"), ("onnxruntime-int8", "onnx-int8")]
+)
+def test_the_latency_of_a_device_is_that_of_its_file(run_copy: Path, runtime: str, format: str) -> None:
+    format_here(format)
+    arch = Run.open(run_copy).space.smallest()
+    (result,) = specialise(run_copy, [Budget()], arch=arch, device=runtime, export=[format], max_drop=100)
+    (row,) = [row for row in result.files if row.format == format]
+    assert row.latency == (result.timing.ms, result.timing.low, result.timing.high)

@@ -84,8 +84,8 @@ def measure_files(
         device: its threads and batch size are used for the latency of every file.
         max_drop: most points of top-1 that int8 may lose.
         anchor: see `measure_networks`: all latencies are at the level of the device's profile.
-        limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all files
-            are timed again, as networks are before they are chosen, since what disturbs a measurement makes it longer.
+        limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
+            files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
         on_step: called with what is being done.
 
     Raises:
