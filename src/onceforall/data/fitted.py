@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from .. import preprocess
 from ..errors import FileError
 from ..files import make_folder, one_at_a_time, reading_or_writing, replace_file
+from ..processors import processors
 from ..readable import duration
 from .cache import in_threads
 from .sources import Indices, Load, Part, digest
@@ -122,7 +123,7 @@ def _fitted(part: Part, positions: Indices, resolution: int, crop_share: float) 
     def fit(load: Load) -> NDArray[np.uint8]:
         return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, crop_share))
 
-    return in_threads(part, positions, fit, os.cpu_count() or 1)
+    return in_threads(part, positions, fit, processors())
 
 
 def _append(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .. import preprocess
 from ..errors import VerificationError
 from ..files import reading_or_writing, write_text
+from ..processors import processors
 
 __all__ = ["ACCURACY", "PREPROCESS", "Program", "program_of", "run_programs", "write_preprocess"]
 
@@ -36,7 +37,7 @@ ACCURACY = (
 )
 PREPARE = f'x = prepare({PHOTO}, config["preprocessing"])'
 
-CHILD = """import ast, json, os, sys
+CHILD = """import ast, json, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
@@ -65,7 +66,7 @@ for name, program in job["programs"].items():
     program["each"] = compile(ast.Module(body[-1:], []), name, "exec")
     xs.setdefault(program["image"], (scope, compile(program["image"], name, "exec")))
 found = {name: [] for name in scopes}
-with ThreadPoolExecutor(os.cpu_count()) as pool:
+with ThreadPoolExecutor(job["threads"]) as pool:
     for start in range(0, len(job["photos"]), 64):
         photos = job["photos"][start : start + 64]
         for image, prepare in xs.items():
@@ -136,7 +137,8 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
     }
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "logits.npz"
-        job = {"programs": texts, "photos": [os.path.abspath(photo) for photo in photos], "out": str(out)}
+        paths = [os.path.abspath(photo) for photo in photos]
+        job = {"programs": texts, "photos": paths, "out": str(out), "threads": processors()}
         done = subprocess.run(
             [sys.executable, "-B", "-c", CHILD],
             input=json.dumps(job).encode(),
