@@ -299,3 +299,39 @@ def test_a_training_grows_and_what_is_missing_is_told(browser: Any, trained: Pat
 
 def read_phase(run: Path) -> str:
     return str(read_json(run / "schedule.json")["phases"][-1]["name"])
+
+
+@pytest.mark.parametrize("width", [320, 375, 1280])
+def test_the_longest_numbers_fit_their_tiles(browser: Any, explored: Served, width: int) -> None:
+    """Nearly everything right, and costs with as many digits as there can be."""
+    for page in opened(browser, explored, width=width):
+
+        def longest(route: Any) -> None:
+            answer = route.fetch()
+            data = answer.json()
+            if data["network"]:
+                costs = {name: 1234.4 if name.startswith("latency") else 999_949_999_999.0 for name in data["network"]["costs"]}
+                data["network"] |= {"id": "longest", "top1": 0.999, "std": 0.005, "low": 0.994, "high": 1.0, "costs": costs}
+            route.fulfill(response=answer, json=data)
+
+        page.route("**/api/best*", longest)
+        slide(page, "latency_ms", 321)
+        wait(page, lambda page=page: shown(page) == "longest")
+        assert page.inner_text("#tiles .tile b") == "99.9 %"
+        assert "99.4 to 100.0 %" in page.inner_text("#tiles .tile")
+        if folder := os.environ.get("OFA_LONGEST"):
+            page.screenshot(path=f"{folder}/{width}.png", full_page=True)
+        wide = page.eval_on_selector_all(
+            "#tiles .tile, #tiles .tile b, #tiles .tile span",
+            "all => all.filter(e => e.scrollWidth > e.clientWidth + (e.tagName === 'B' ? 0 : 1)).map(e => e.textContent)",
+        )
+        assert wide == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        if (bar := page.query_selector("#chart path.line.s1")) is not None:  # of the network; it ends within the chart
+            top, chart = bar.bounding_box()["y"], page.query_selector("#chart svg.chart").bounding_box()["y"]
+            assert top > chart
+
+
+def test_no_network_has_an_interval_beyond_100_percent(explored: Served) -> None:
+    network = explored.client.get("/api/best").json()["network"]
+    assert 0 <= network["low"] <= network["top1"] <= network["high"] <= 1
