@@ -10,11 +10,14 @@ from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import Accuracy
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
-from onceforall.files import read_json
+from onceforall.export import folder as export_folder
+from onceforall.export.program import write_preprocess
+from onceforall.files import read_json, write_json
 from onceforall.latency import Device, Timing
 from onceforall.pipeline import Budget, Run, specialise, through_files
 from onceforall.pipeline.profile import latency_table
 from onceforall.pipeline.through_files import require_drop_can_be_told, require_same, too_large_drop
+from onceforall.preprocess import LARGE
 from onceforall.readable import milliseconds
 
 
@@ -64,6 +67,31 @@ def test_held_out_images_that_cannot_tell_what_int8_loses(run_copy: Path) -> Non
     with pytest.raises(VerificationError, match=message):
         specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], on_step=started.append)
     assert not started
+
+
+def test_another_accuracy_by_the_cards_program_fails_the_command(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preprocessing that is not the one of evaluation: the card must not be written."""
+
+    def another(folder: Path) -> None:
+        write_preprocess(folder)
+        path = folder / "preprocess.py"
+        path.write_text(path.read_text().replace("    rows += np.tile(", "    rows *= 0\n    rows += np.tile("))
+
+    monkeypatch.setattr(export_folder, "write_preprocess", another)
+    steps: list[str] = []
+    with pytest.raises(VerificationError, match=r"weights\.safetensors: test top-1 through the file is .*, the network's is "):
+        specialise(run_copy, [Budget()], finalists=1, export=["pytorch"], on_step=steps.append)
+    assert any(step.startswith("measuring test accuracy by the card's programs in a process of their own, ") for step in steps)
+    assert not list((run_copy / "specialised").iterdir())
+
+
+def test_a_run_of_before_there_was_a_limit_of_pixels_keeps_the_old_one(run_copy: Path) -> None:
+    data = read_json(run_copy / "run.json")
+    assert data["data"].pop("max_pixels") is None
+    write_json(run_copy / "run.json", data)
+    run = Run.open(run_copy)
+    assert run.require_images().max_pixels == LARGE
+    assert run.splits().fingerprint == data["data"]["fingerprint"]
 
 
 def test_another_accuracy_through_the_file_is_refused() -> None:
