@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 from PIL import Image
 
 from onceforall.cli import program, run
-from onceforall.pipeline import PRESETS
 from tiny_original import NAME
-from tiny_run import SPACE, SUBNETS, TRAINING_TEXT
+from tiny_run import SUBNETS, TRAINING_TEXT
 
 # command: (arguments, what the JSON must have); RUN is a measured run, NEW a new folder
 CASES: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
@@ -40,7 +38,7 @@ COMMANDS = {*program.COMMANDS, *(f"predictor {name}" for name in program.PREDICT
 
 
 def test_no_command_is_forgotten() -> None:
-    assert CASES.keys() | {"demo", "explore"} == COMMANDS  # explore goes on until it is stopped: tests/app
+    assert CASES.keys() | {"demo", "explore"} == COMMANDS  # test_demo.py; explore goes on until it is stopped: tests/app
 
 
 @pytest.mark.parametrize("command", CASES)
@@ -58,23 +56,3 @@ def test_json(capfd: pytest.CaptureFixture[str], run_copy: Path, checkpoint: Pat
     assert code == 0, err
     assert right(json.loads(out)), out
     assert "ofa: " not in err
-
-
-def test_demo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The whole path, on a smaller space than that of the demo."""
-    monkeypatch.setitem(PRESETS, "digits-demo", replace(PRESETS["digits-demo"], arguments=SPACE, epochs=3))
-    command = ["demo", "--out", str(tmp_path / "run"), "--json"]
-    for _ in range(3):  # the machine may be too busy to measure latency; the demo goes on where it stopped
-        code = run(command)
-        out, err = capfd.readouterr()
-        if code == 0:
-            break
-    assert code == 0, err
-    record = json.loads(out)
-    assert [end["name"] for end in record["ends"]] == ["largest", "smallest"]
-    assert len(record["networks"]) == 3
-    assert len(record["gains"]) == 2
-    assert Path(record["page"]).exists()
-    names = [line.partition(":")[0] for line in err.splitlines()]
-    stages = ["train", "evaluate", "profile", "predict", "report"]
-    assert [name for name in names if name in stages] == stages
