@@ -74,7 +74,7 @@ def quantise_openvino(model: Any, calibration: Images) -> Any:
                 subset_size=len(calibration),
                 advanced_parameters=advanced.AdvancedQuantizationParameters(
                     overflow_fix=advanced.OverflowFix.ENABLE if _saturates() else None,
-                    activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX
+                    activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
                 ),
             )
     except Exception as error:  # nncf and openvino raise RuntimeError and others
