@@ -1,38 +1,15 @@
-import io
-import json
 import os
 import struct
 import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pictures import MakeFolder, picture
 
 from onceforall.data import open_data, open_source
 from onceforall.errors import DataError, FileError
 from rights import needs_permissions
-
-
-def png(seed: int) -> bytes:
-    stream = io.BytesIO()
-    picture(seed).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def write_parquet(
-    path: Path, labels: list[int], *, image: str = "img", label: str = "label", names: list[str] | None = None, plain: bool = False
-) -> None:
-    images = [png(hash((path.name, i)) % 2**32) for i in range(len(labels))]
-    column = pa.array(images) if plain else pa.array([{"bytes": data, "path": None} for data in images])
-    table = pa.table({image: column, label: pa.array(labels, pa.int64())})
-    if names is not None:
-        features = {image: {"_type": "Image"}, label: {"names": names, "_type": "ClassLabel"}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, row_group_size=3)
 
 
 def shapes(source_part: object) -> int:
@@ -97,73 +74,6 @@ def test_subset_reads_the_right_images(make_folder: MakeFolder) -> None:
     assert smaller.names == [part.names[1], part.names[5]]
     for image, expected in zip(smaller.read(np.arange(2)), (everything[1], everything[5]), strict=True):
         assert (np.asarray(image(64)) == expected).all()
-
-
-@pytest.mark.parametrize("where", ["", "data", "plain_text"])
-@pytest.mark.parametrize("plain", [False, True])
-def test_parquet(tmp_path: Path, where: str, plain: bool) -> None:
-    write_parquet(tmp_path / where / "train-00000-of-00002.parquet", [0, 1, 0, 1, 0], names=["cat", "dog"], plain=plain)
-    write_parquet(tmp_path / where / "train-00001-of-00002.parquet", [1, 1], names=["cat", "dog"], plain=plain)
-    write_parquet(tmp_path / where / "validation-00000-of-00001.parquet", [1, 0], names=["cat", "dog"], plain=plain)
-    source = open_source(str(tmp_path))
-    assert source.classes == ("cat", "dog")
-    assert source.train.labels.tolist() == [0, 1, 0, 1, 0, 1, 1]
-    assert source.train.names[6] == "train-00001-of-00002.parquet[1]"
-    assert source.test is not None
-    assert (shapes(source.train), shapes(source.test)) == (7, 2)
-    everything = [np.asarray(load(64)) for load in source.train.read(np.arange(7))]
-    for wanted in ([4], [0, 6], [2, 3, 5]):
-        for i, load in zip(wanted, source.train.read(np.array(wanted)), strict=True):
-            assert (np.asarray(load(64)) == everything[i]).all()
-
-
-def test_parquet_without_class_names_and_with_an_unlabelled_test(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "train-0.parquet", [0, 1, 2], image="image", label="fine_label")
-    write_parquet(tmp_path / "validation-0.parquet", [0, 1, 2], image="image", label="fine_label")
-    write_parquet(tmp_path / "test-0.parquet", [-1, -1], image="image", label="fine_label")
-    source = open_source(str(tmp_path))
-    assert source.classes == ("0", "1", "2")
-    assert source.test is not None
-    assert source.test.names[0] == "validation-0.parquet[0]"
-    assert source.held_out is None
-
-
-def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
-    table = pa.table({"image": pa.array([None, b"junk"], pa.binary()), "label": [0, 1]})
-    pq.write_table(table, tmp_path / "train.parquet")
-    empty, junk = open_source(str(tmp_path)).train.read(np.arange(2))
-    with pytest.raises(DataError, match=r"train\.parquet\[0\]: no image in this row"):
-        empty(8)
-    with pytest.raises(DataError, match=r"train\.parquet\[1\]: not an image"):
-        junk(8)
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"text": ["a"], "label": [0]}, "no image column: expected one of image, img.*the columns are text, label"),
-        ({"image": [b"a"], "caption": ["a"]}, "no label column: expected one of label, labels"),
-        ({"image": [b"a"], "label": ["cat"]}, "no label column.*with integers"),
-        ({"image": [b"a"], "label": pa.array([None], pa.int64())}, "1 rows of 'label' are empty"),
-    ],
-)
-def test_parquet_without_usable_columns(tmp_path: Path, columns: dict[str, object], message: str) -> None:
-    pq.write_table(pa.table(columns), tmp_path / "train-0.parquet")
-    with pytest.raises(DataError, match=message):
-        open_source(str(tmp_path))
-
-
-def test_damaged_parquet(tmp_path: Path) -> None:
-    (tmp_path / "train-0.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(DataError, match=r"train-0\.parquet: not a Parquet file, or damaged"):
-        open_source(str(tmp_path))
-
-
-def test_parquet_without_training_files(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "test-0.parquet", [0, 1])
-    write_parquet(tmp_path / "extra-0.parquet", [0, 1])
-    with pytest.raises(DataError, match=r"no train-\*\.parquet among its Parquet files \(found: extra, test\)"):
-        open_source(str(tmp_path))
 
 
 def write_mnist(root: Path) -> None:

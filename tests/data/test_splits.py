@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import MakeFolder, picture
+from pictures import MakeFolder, picture, write_parquet
 
 from onceforall.data import Images, Splits, open_data
 from onceforall.data.splits import stratified
@@ -126,6 +126,7 @@ def test_digits(cache: Path) -> None:
     require_disjoint(splits)
     assert (len(splits.train), len(splits.held_out), splits.test_size) == (1295, 143, 359)
     assert splits.train.pixels(0).shape == (8, 8, 3)
+    assert splits.fingerprint == "c935720ab574582a"  # of version 630d9cc
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_digits(cache: Path) -> None:
     [
         ({"cat": 30}, r"images has one class \(cat\), at least 2 are needed"),
         ({"cat": 1, "dog": 1}, r"too few usable train images in 2 of 2 classes: cat \(1\), dog \(1\); each needs 5"),
-        ({"cat": 30, "dog": 0}, r"in 1 of 2 classes: dog \(0\); each needs 5"),
+        ({"cat": 30, "dog": 0}, r"one class \(cat\), at least 2 are needed.*; left out: 1 folder without images: dog"),
         ({"train": {"cat": 9, "dog": 3}, "val": {"cat": 1, "dog": 1}}, r"train images in 1 of 2 classes: dog \(3\); each needs 4"),
         ({"train": {"cat": 9, "dog": 9}, "val": {"cat": 1, "dog": 0}}, r"test images in 1 of 2 classes: dog \(0\); each needs 1"),
     ],
@@ -148,8 +149,81 @@ def test_nothing_left_after_dropping_copies(make_folder: MakeFolder, cache: Path
     root = make_folder({"train": {"cat": 5, "dog": 5}, "val": {"cat": 1, "dog": 1}})
     for i in range(5):
         shutil.copy(root / "train" / "cat" / f"{i:03}.png", root / "val" / "cat" / f"copy{i}.png")
-    with pytest.raises(DataError, match=r"too few usable train images in 1 of 2 classes: cat \(0\)"):
+    (root / "train" / "cat" / "damaged.png").write_text("no")
+    with pytest.raises(DataError, match=r"too few usable train images in 1 of 2 classes: cat \(0\)") as caught:
         open_data(str(root), size=16, cache=cache)
+    assert "; 4 images of them had to go, because a split that matters more has the same pixels (train/cat/00" in str(caught.value)
+    assert "; 1 image of them cannot be read; 4" in str(caught.value)
+
+
+def test_dropped_copies_of_another_class_are_named_as_the_reason(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"train": {"cat": 12, "dog": 5}, "val": {"cat": 9, "dog": 5}})
+    for i in range(5):
+        shutil.copy(root / "train" / "dog" / f"{i:03}.png", root / "val" / "cat" / f"copy{i}.png")
+    with pytest.raises(DataError, match=r"dog \(0\); each needs 1; 4 images of them had to go.*/dog/00..png is val/cat/copy..png"):
+        open_data(str(root), size=16, holdout=0.1, cache=cache)
+
+
+def test_equal_pixels_under_two_labels_are_told(make_folder: MakeFolder, cache: Path) -> None:
+    root = make_folder({"train": {"cat": 20, "dog": 20}, "val": {"cat": 4, "dog": 4}, "test": {"cat": 4, "dog": 4}})
+    shutil.copy(root / "train" / "cat" / "003.png", root / "train" / "dog" / "copy.png")
+    shutil.copy(root / "test" / "cat" / "001.png", root / "train" / "dog" / "leak.png")
+    shutil.copy(root / "train" / "cat" / "005.png", root / "train" / "cat" / "twice.png")  # under one label
+    splits = open_data(str(root), size=16, cache=cache)
+    assert (len(splits.train), splits.duplicates, splits.unreadable) == (42, 1, 0)
+    assert [(problem.name, problem.reason) for problem in sorted(splits.problems, key=lambda problem: problem.name)] == [
+        ("test/cat/001.png", "kept: of class cat, with the pixels of train/dog/leak.png of class dog"),
+        ("train/cat/003.png", "kept: of class cat, with the pixels of train/dog/copy.png of class dog"),
+        ("train/dog/copy.png", "kept: of class dog, with the pixels of train/cat/003.png of class cat"),
+        ("train/dog/leak.png", "dropped as a duplicate: of class dog, with the pixels of test/cat/001.png of class cat"),
+    ]
+    (remark,) = splits.remarks
+    assert remark.startswith("4 images have the same pixels as one of another class (")
+    assert "where both are in one split they are kept under both labels" in remark
+
+
+def test_what_was_left_out_is_in_problems_and_remarks(
+    make_folder: MakeFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onceforall.data.splits.MOST_LISTED", 3)
+    root = make_folder({"cat": 10, "dog": 10})
+    for i in range(5):
+        (root / "cat" / f"{i:03}.txt").write_text("a box")
+    (root / "dog" / "000.png").write_text("no")
+    splits = open_data(str(root), size=16, cache=cache)
+    assert splits.remarks == ("left out: 5 files without an image in it (.txt): cat/000.txt, …",)
+    assert splits.unreadable == 1
+    assert [(problem.name, problem.reason) for problem in splits.problems[1:]] == [
+        *((f"cat/{i:03}.txt", "left out: file without an image in it (.txt)") for i in range(3)),
+        ("2 more", "left out: file without an image in it (.txt)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "fingerprint"),
+    [
+        ({"cat": 12, "dog": 9, "B 2": 7}, "99034a6147322ec9"),
+        ({"train": {"cat": 12, "dog": 9}, "val": {"cat": 3, "dog": 4}}, "9ebdb439907380ce"),
+        ({"train": {"cat": 12, "dog": 9}, "val": {"cat": 3, "dog": 4}, "test": {"cat": 2, "dog": 2}}, "7a0cda8ba8ea6de8"),
+    ],
+)
+def test_run_directories_of_earlier_versions_find_the_same_images(
+    make_folder: MakeFolder, cache: Path, layout: dict[str, int], fingerprint: str
+) -> None:
+    """What version 630d9cc computed: a run directory does not open its data if this changes."""
+    root = make_folder(layout)
+    if "cat" in layout:
+        (root / "cat" / "deeper").mkdir()
+        picture(500).save(root / "cat" / "deeper" / "x.PNG")
+    assert open_data(str(root), size=16, cache=cache).fingerprint == fingerprint
+
+
+def test_parquet_files_of_earlier_runs_are_the_same_images(tmp_path: Path, cache: Path) -> None:
+    """As above."""
+    files = {"train-00000-of-00002": [0, 1] * 8, "train-00001-of-00002": [1, 0] * 8, "test-0": [1, 0] * 3}
+    for i, (name, labels) in enumerate(files.items()):
+        write_parquet(tmp_path / "data" / f"{name}.parquet", labels, seed=100 * i, names=["cat", "dog"])
+    assert open_data(str(tmp_path), size=16, cache=cache).fingerprint == "1aeced64dedba8de"
 
 
 @pytest.mark.parametrize(

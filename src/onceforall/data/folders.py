@@ -1,84 +1,219 @@
 """Folders of images, one folder per class."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
 from ..files import reading_or_writing
+from .scan import DANGLING, LOOP, Found, LeftOut, is_unread_picture, left_out_line, look, mark_of, marks_above, printable, walk
+from .scan import same_name as key
 from .sources import Indices, Load, Part, Source, digest
+from .split_names import arrange, is_plain, mentions_role, role_of
 
-__all__ = ["open_folder"]
+__all__ = ["holds_image_folders", "open_folder"]
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif", ".mpo")
-TRAIN = ("train", "training")
-VALIDATION = ("val", "valid", "validation")
 EXPECTED = "expected one folder per class with images in it, or train/ and val/ with such folders"
+OUTSIDE = "image outside the class folders"
+NO_IMAGES = "folder without images"
+NOT_USED = "folder without a split's name, or without class folders"
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder, and what is in it once that is asked for.
+
+    Attributes:
+        above: marks of the data's folder and of those that hold it: a link to one of them leads round in a circle.
+    """
+
+    path: str
+    above: frozenset[tuple[int, int]] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+    @cached_property
+    def entries(self) -> list[Found]:
+        with reading_or_writing(Path(self.path)):
+            return sorted(look(self.path), key=lambda found: found.entry.name)
+
+    @cached_property
+    def all_folders(self) -> list["_Folder"]:
+        return [_Folder(found.entry.path, self.above) for found in self.entries if found.kind == "folder"]
+
+    @cached_property
+    def folders(self) -> list["_Folder"]:
+        """The folders in it that hold an image, however deep."""
+        return [folder for folder in self.all_folders if folder.holds_images]
+
+    @cached_property
+    def holds_images(self) -> bool:
+        return any(found.kind == "image" for found in self.walk())
+
+    @cached_property
+    def leads_back(self) -> bool:
+        with reading_or_writing(Path(self.path)):
+            return mark_of(self.path) in self.above
+
+    def walk(self) -> Iterator[Found]:
+        """All that is below it; see `scan.walk`."""
+        if not self.leads_back:
+            with reading_or_writing(Path(self.path)):
+                yield from walk(self.path, {*self.above, mark_of(self.path)})
 
 
 def open_folder(root: Path) -> Source:
-    """A folder of class folders, or one with train/ and test/ or val/ of class folders.
+    """A folder of class folders, or one of train/ and test/ or val/ with class folders (see `split_names`).
 
     With train, val and test all there, val becomes the held-out part.
 
     Raises:
-        DataError: no class folders, or different classes in train and the others.
+        DataError: no class folders, different classes in train and the others, or more than one reading.
     """
-    inside = {folder.name.lower(): folder for folder in _subfolders(root)}
-    train = next((inside[name] for name in TRAIN if name in inside and _subfolders(inside[name])), None)
-    if train is None:
-        classes = _classes(root)
-        return Source(str(root), tuple(map(_printable, classes)), _part(root, root, classes))
-    classes = _classes(train)
-    others = [inside[name] for name in ("test", *VALIDATION) if name in inside and _subfolders(inside[name])]
-    for other in others:
-        _require_same(classes, _classes(other), train, other)
-    parts = [_part(root, other, classes) for other in others]
+    chain = _chain(_top(root))
+    top = chain[-1]
+    if not top.folders:
+        raise DataError(_nothing(root, top))
+    divided = _divide(root, top)
+    flat = divided == [top]
+    classes: dict[str, str] = {}  # by `key`: two folders whose names differ in Unicode's form are one class
+    chains = [[top] if flat else _chain(divided[0])]
+    for folder in chains[0][-1].folders:
+        classes.setdefault(key(folder.name), folder.name)
+    chains += [_chain(folder, frozenset(classes)) for folder in divided[1:]]
+    ends = [part[-1] for part in chains]
+    for end in ends[1:]:
+        _require_same(classes, ends[0], end)
+    left_out: LeftOut = {}
+    parts = [_part(root, end, list(classes), left_out) for end in ends]
+    opened = {folder.path: folder for part in (chain, *chains) for folder in part}
+    used = {*opened, *(folder.path for end in ends for folder in end.folders)}
+    for folder in opened.values():
+        _note_unused(root, folder, used, left_out, of_classes=folder in ends)
     return Source(
         str(root),
-        tuple(map(_printable, classes)),
-        _part(root, train, classes),
-        test=parts[0] if parts else None,
-        held_out=parts[1] if len(parts) > 1 else None,
+        tuple(map(printable, classes.values())),
+        parts[0],
+        test=parts[1] if len(parts) > 1 else None,
+        held_out=parts[2] if len(parts) > 2 else None,
+        left_out=left_out,
+        remarks=_remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
     )
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    with reading_or_writing(folder):
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+def holds_image_folders(root: Path) -> bool:
+    """Whether a folder looks like one of class folders, or of splits with class folders."""
+    folders = _chain(_top(root))[-1].folders
+    return len(folders) > 1 or any(folder.folders for folder in folders)
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
-    classes = tuple(path.name for path in _subfolders(folder))
-    if not classes:
-        raise DataError(f"{folder}: no class folders in it: {EXPECTED}")
-    return classes
+def _top(root: Path) -> _Folder:
+    with reading_or_writing(root):
+        return _Folder(str(root), frozenset(marks_above(str(root))))
 
 
-def _require_same(classes: tuple[str, ...], others: tuple[str, ...], train: Path, other: Path) -> None:
-    if classes != others:
-        odd = sorted(set(classes) ^ set(others))
+def _chain(folder: _Folder, classes: Set[str] = frozenset()) -> list[_Folder]:
+    """The folder, and those inside it that only wrap what matters: photos/photos/train/…, train/images/CLASS/…"""
+    chain = [folder]
+    while len(chain[-1].folders) == 1:
+        outer, inner = chain[-1], chain[-1].folders[0]
+        again = inner.name.lower() == outer.name.lower()
+        says_nothing = is_plain(inner.name) and role_of(inner.name) in (None, role_of(outer.name))
+        with_splits = any(role_of(folder.name) == "train" for folder in inner.folders)
+        loose = any(found.kind == "image" for found in (*outer.entries, *inner.entries))
+        if loose or not inner.folders or key(inner.name) in classes or not (again or says_nothing or with_splits):
+            break
+        chain.append(inner)
+    return chain
+
+
+def _divide(root: Path, top: _Folder) -> list[_Folder]:
+    """The folders of the training, test and held-out images; `top` alone where the class folders are in it.
+
+    A name that says more than a split, such as seg_train or bullet_train, counts where all folders have such names, or where
+    the training folder and another have the same class folders, and no folder without such a name has.
+    """
+    named = {folder.name: role for folder in top.folders if (role := mentions_role(folder.name))}
+    others = [folder.name for folder in top.folders if folder.name not in named]
+    holders = {folder.name: named[folder.name] for folder in top.folders if folder.name in named and folder.folders}
+    plain = {name: role for name in named if (role := role_of(name))}
+    trains = [name for name, role in holders.items() if role == "train"]
+    by_name = {folder.name: folder for folder in top.folders}
+    inner = {name: _inner_names(folder) for name, folder in by_name.items()} if trains else {}
+    alike = {name for name, names in inner.items() if len(names) > 1 and names == inner[trains[0]]}
+    by_classes = len(alike) > 1 and alike <= set(holders)
+    if any(name in plain for name in trains) or (len(trains) == 1 and (by_classes or not others)):
+        if others and len(trains) == len(holders):
+            raise DataError(
+                f"{root}: is {trains[0]} a class beside {_some(others)}, or does it hold all the training images? Give "
+                f"{os.path.join(top.path, trains[0])} for these, or rename the class"
+            )
+        return [by_name[name] for name in arrange(holders, top.path)]
+    if len(plain) == len(top.folders):
+        what = (
+            f"there are no training images beside {_some(holders)}" if holders else f"{_some(plain)}: images without class folders"
+        )
+        raise DataError(f"{root}: {what}: {EXPECTED}")
+    doubtful = [name for name, role in plain.items() if role != "train"]
+    if doubtful and (len(top.folders) - len(doubtful) > 1 or any(name in holders for name in doubtful)):
         raise DataError(
-            f"{train} has {len(classes)} classes and {other} has {len(others)}; only in one of them: "
-            f"{', '.join(map(_printable, odd[:5]))}{', …' if len(odd) > 5 else ''}: both need the same class folders"
+            f"{root}: is {doubtful[0]} a class, or are these the {plain[doubtful[0]]} images? If a class, rename it (class "
+            f"{doubtful[0]}); if not, put the class folders into train/, or move it away"
+        )
+    return [top]
+
+
+def _inner_names(folder: _Folder) -> set[str]:
+    return {key(inner.name) for inner in _chain(folder)[-1].folders}
+
+
+def _nothing(root: Path, top: _Folder) -> str:
+    left_out: LeftOut = {}
+    for found in top.walk():
+        _add(left_out, root, found.entry.path, found.reason or OUTSIDE)
+    what = "no images in its folders" if top.all_folders else "no class folders in it"
+    return f"{root}: {what}: {EXPECTED}" + (f"; left out: {left_out_line(left_out)}" if left_out else "")
+
+
+def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder) -> None:
+    there = {key(folder.name) for folder in other.all_folders}  # a class without images is told of by name later
+    here = {key(folder.name): folder.name for folder in other.folders}
+    odd = sorted(
+        [name for same, name in classes.items() if same not in there] + [here[same] for same in here if same not in classes]
+    )
+    if odd:
+        empty = {folder.name for folder in train.all_folders} - set(classes.values())
+        shown = [_shown(name) + (f" (without images in {train.name})" if name in empty else "") for name in odd[:5]]
+        raise DataError(
+            f"{train.path} has {len(classes)} classes and {other.path} has {len(here)}; only in one of them: "
+            f"{', '.join(shown)}{', …' if len(odd) > 5 else ''}: both need the same class folders"
         )
 
 
-def _part(root: Path, folder: Path, classes: tuple[str, ...]) -> Part:
+def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut) -> Part:
+    """The images of a folder's class folders; `classes` are keys."""
     paths: list[str] = []
     labels: list[int] = []
     marks: list[str] = []
-    for label, name in enumerate(classes):
-        with reading_or_writing(folder / name):
-            for path, stat in sorted(_images(str(folder / name))):
-                paths.append(path)
-                labels.append(label)
-                marks.append(f"{path}|{stat[0]}|{stat[1]}")
-    if not paths:
-        raise DataError(f"{folder}: no images in its folders ({', '.join(SUFFIXES)}): {EXPECTED}")
-    names = [_printable(os.path.relpath(path, root)) for path in paths]
+    label_of = {name: label for label, name in enumerate(classes)}
+    for inner in sorted(folder.folders, key=lambda inner: label_of[key(inner.name)]):
+        images = []
+        for found in inner.walk():
+            if found.kind == "image":
+                images.append((found.entry.path, *_stat(found.entry)))
+            else:
+                _add(left_out, root, found.entry.path, found.reason)
+        images.sort()
+        paths += [path for path, _, _ in images]
+        labels += [label_of[key(inner.name)]] * len(images)
+        marks += [f"{path}|{size}|{changed}" for path, size, changed in images]
+    names = [_name(path, root) for path in paths]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:
@@ -87,26 +222,73 @@ def _part(root: Path, folder: Path, classes: tuple[str, ...]) -> Part:
     return Part(names, np.array(labels, np.int64), digest(marks), read)
 
 
-def _printable(name: str) -> str:
-    """A file name on one line and in valid Unicode, which it need not be."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut, *, of_classes: bool) -> None:
+    """Note what lies in a folder and is not used.
+
+    Raises:
+        DataError: among it is what was surely meant as a class.
+    """
+    for found in folder.entries:
+        path = found.entry.path
+        if found.kind == "image":
+            _add(left_out, root, path, OUTSIDE)
+        elif found.kind == "other":
+            if found.reason == DANGLING and (of_classes or role_of(found.entry.name)):
+                raise DataError(f"{path}: a link to nothing: bring back what it points to, or remove it")
+            _add(left_out, root, path, found.reason)
+        elif path not in used:
+            inner = _Folder(path, folder.above)
+            unread: LeftOut = {}
+            for deeper in inner.walk():
+                if is_unread_picture(deeper.reason):
+                    _add(unread, root, deeper.entry.path, deeper.reason)
+            if unread and not inner.holds_images and (of_classes or role_of(inner.name)):
+                raise DataError(
+                    f"{path}: no image that can be read, but {left_out_line(unread)}: save them as JPEG or PNG, or move it away"
+                )
+            _add(left_out, root, path, NOT_USED if inner.holds_images else LOOP if inner.leads_back else NO_IMAGES)
 
 
-def _images(folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Path and (size, time of change) of every image below the folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _images(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES):
-                yield entry.path, _stat(entry)
+def _remarks(root: Path, wrapped: list[_Folder], flat: _Folder | None) -> tuple[str, ...]:
+    """Readings that are probable and not certain; `flat` is the folder of the class folders where there are no splits."""
+    remarks = []
+    if wrapped:
+        remarks.append(f"read from {_some([os.path.relpath(folder.path, root) for folder in wrapped])}: nothing else is beside it")
+    if flat is not None:
+        doubtful = [folder.name for folder in flat.folders if role_of(folder.name)]
+        if doubtful:
+            remarks.append(f"taken as a class: {_some(doubtful)}, because there are no class folders in it")
+        inner = _inner_names(flat.folders[0])
+        if len(inner) > 1 and len(flat.folders) > 1 and all(_inner_names(folder) == inner for folder in flat.folders[1:]):
+            names = _some(folder.name for folder in flat.folders)
+            remarks.append(f"taken as classes: {names}, though each holds the same folders ({_some(sorted(inner))})")
+    return tuple(remarks)
+
+
+def _add(left_out: LeftOut, root: Path, path: str, reason: str) -> None:
+    left_out.setdefault(reason, []).append(_name(path, root))
+
+
+def _name(path: str, root: Path) -> str:
+    return printable(
+        path.removeprefix(str(root)).lstrip(os.sep)
+    )  # os.path.relpath takes as long as all the rest of reading a folder
+
+
+def _some(names: Iterable[str]) -> str:
+    """A few names as a list in words."""
+    shown = [_shown(name) for name in names]
+    return ", ".join(shown[:4]) + (", …" if len(shown) > 4 else "")
+
+
+def _shown(name: str) -> str:
+    """A name as it stands in a message: in quotes where spaces around it would be overlooked."""
+    return printable(name) if name == name.strip() else f"'{printable(name)}'"
 
 
 def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
     try:
         stat = entry.stat()
-    except OSError:  # a dangling link is reported by name when it is read
+    except OSError:  # gone since: reported by name when it is read
         return -1, 0
     return stat.st_size, stat.st_mtime_ns

@@ -1,8 +1,10 @@
 """Folders of Parquet files as the Hugging Face hub lays them out: an image column, a label column."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,117 +16,162 @@ from PIL import Image
 
 from ..errors import DataError, FileError
 from ..files import reading_or_writing
+from .parquet_names import Place, choose_splits, place_of
+from .scan import LeftOut, look, mark_of, printable, same_name
 from .sources import Indices, Load, Part, Source, digest
 
-__all__ = ["open_parquet", "parquet_files"]
+__all__ = ["Files", "open_parquet", "parquet_files"]
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
-SPLITS = {
-    "train": "train",
-    "test": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-}
+DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or that in data/
+NO_COLUMN = "Parquet file without a column of images"
+UNLABELLED = "Parquet file without labels"
 
 
-def parquet_files(root: Path) -> dict[str, list[Path]]:
-    """The Parquet files in a folder, its data/ folder or the first of its folders that has any, by split; {} if there are none."""
+@dataclass(frozen=True)
+class Files:
+    """The Parquet files of a folder: those with a column of images, those without, and those that cannot be opened."""
+
+    with_images: list[Path]
+    without: list[Path]
+    broken: list[Path]
+
+
+def parquet_files(root: Path) -> Files:
+    """The Parquet files in a folder and in the folders in it."""
+    found: list[Path] = []
     with reading_or_writing(root):
-        folders = [root, root / "data", *sorted(path for path in root.iterdir() if path.is_dir())]
-        found = next((files for folder in folders if (files := sorted(folder.glob("*.parquet")))), [])
-    splits: dict[str, list[Path]] = {}
-    for path in found:
-        word = path.stem.lower().split("-")[0].split("_")[0].split(".")[0]
-        splits.setdefault(SPLITS.get(word, "train" if len(found) == 1 else word), []).append(path)
-    return splits
+        folders, seen = [str(root)], {mark_of(str(root))}
+        for _ in range(DEEPEST + 1):
+            deeper = []
+            for entry, kind, _ in (entry for folder in folders for entry in look(folder, contents=False)):
+                if kind == "folder" and mark_of(entry.path) not in seen:
+                    seen.add(mark_of(entry.path))
+                    deeper.append(entry.path)
+                elif kind == "other" and entry.name.lower().endswith(".parquet") and not entry.name.startswith("."):
+                    found.append(Path(entry.path))
+            folders = sorted(deeper)
+    files = Files([], [], [])
+    for path in sorted(found):
+        try:
+            (files.with_images if _columns(path).images else files.without).append(path)
+        except DataError:
+            files.broken.append(path)
+    return files
 
 
-def open_parquet(root: Path) -> Source:
-    """A folder of train-*.parquet with test-*.parquet or validation-*.parquet beside, or in a data/ folder.
+def open_parquet(root: Path, files: Files) -> Source:
+    """Parquet files of one configuration, by split (see `split_names`): train-*.parquet, train/0000.parquet, …
 
-    With all three there, validation becomes the held-out part; a test part without labels (all -1) is left aside.
+    With train, test and validation there, validation becomes the held-out part. A part without labels (none, or all -1) is left
+    aside. Labels are matched by the names of the classes, file by file.
 
     Raises:
-        DataError: no training file, no image or label column, labels out of range.
+        DataError: no training files, more than one reading, no image or label column, labels that cannot be matched.
     """
-    splits = parquet_files(root)
-    if "train" not in splits:
-        found = ", ".join(sorted(splits))
-        raise DataError(f"{root}: no train-*.parquet among its Parquet files (found: {found}): rename the training files to that")
-    tables = {split: _Table(split, splits[split]) for split in ("train", "test", "validation") if split in splits}
-    train, *others = [table for table in tables.values() if table.split == "train" or (table.labels >= 0).any()]
-    classes = train.classes or tuple(str(i) for i in range(int(train.labels.max(initial=-1)) + 1))
-    for other in others:
-        if other.classes != train.classes:
-            raise DataError(
-                f"{root}: the {other.split} files name {len(other.classes)} classes, not the same {len(train.classes)} as the "
-                "training files: both need the same names in the same order"
-            )
-    parts = [table.part() for table in others]
+    left_out: LeftOut = {}
+    usable = sorted(files.with_images + files.broken) or files.without
+    splits = choose_splits(root, [place_of(path, root) for path in usable], left_out)
+    chosen = {place.part for split in splits for place in split}
+    for path in set(files.without) - set(usable):
+        place = place_of(path, root)
+        if place.part in chosen:  # the neighbors have images: not a file about something else
+            raise _no_column(path, "image", _columns(path).all)
+        left_out.setdefault(NO_COLUMN, []).append(place.name)
+    columns = {place.path: _columns(place.path) for split in splits for place in split}
+    splits = _labelled(splits, {path: bool(column.labels) for path, column in columns.items()}, left_out)
+    used = {place.path: columns[place.path] for split in splits for place in split}
+    image, label = _choose(used, "image"), _choose(used, "label")
+    training = {place.path for place in splits[0]}
+    labels = {path: _read_labels(path, label[path], lack=path not in training) for path in used}
+    splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
+    paths = [[place.path for place in split] for split in splits]
+    names = {path: used[path].names(label[path]) for split in paths for path in split}
+    labels |= {path: _matched(path, labels[path], names, paths[0][0]) for path in names}
+    base = os.path.commonpath([path.parent for split in paths for path in split])
+    parts = [_Table(base, split, [image[p] for p in split], [labels[p] for p in split]).part() for split in paths]
+    classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
+    others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
+    remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
     return Source(
         str(root),
         classes,
-        train.part(),
-        test=parts[0] if parts else None,
-        held_out=parts[1] if len(parts) > 1 else None,
+        parts[0],
+        test=parts[1] if len(parts) > 1 else None,
+        held_out=parts[2] if len(parts) > 2 else None,
+        left_out=left_out,
+        remarks=(remark,) if others else (),
     )
 
 
+@dataclass(frozen=True)
 class _Table:
-    """The rows of one split's files."""
+    """The rows of one split's files.
 
-    def __init__(self, split: str, paths: list[Path]) -> None:
-        self.split = split
-        self.paths = paths
-        self.rows: list[int] = []
-        labels = []
-        for path in paths:
-            with _opening(path) as file:
-                schema = file.schema_arrow
-                self.image = _image_column(schema, path)
-                self.label = _label_column(schema, path)
-                self.classes = _class_names(schema, self.label)
-                column = file.read([self.label]).column(0)
-                if column.null_count:
-                    raise DataError(f"{path}: {column.null_count} rows of '{self.label}' are empty: every image needs a label")
-                labels.append(column.to_numpy().astype(np.int64))
-                self.rows.append(file.metadata.num_rows)
-        self.labels = np.concatenate(labels)
+    Attributes:
+        base: the folder that names of images begin in.
+        images, labels: the column of images, and the labels, of each file.
+    """
+
+    base: str
+    paths: list[Path]
+    images: list[str]
+    labels: list[Indices]
+
+    def name(self, path: Path) -> str:
+        return printable(os.path.relpath(path, self.base))
 
     def part(self) -> Part:
         marks = []
-        for path in self.paths:
+        for path, image in zip(self.paths, self.images, strict=True):
             stat = path.stat()
-            marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{self.image}")
-        names = [f"{path.name}[{row}]" for path, rows in zip(self.paths, self.rows, strict=True) for row in range(rows)]
-        return Part(names, self.labels, digest(marks), self.read)
+            marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image}")
+        files = zip(self.paths, self.labels, strict=True)
+        names = [f"{name}[{row}]" for path, labels in files for name in [self.name(path)] for row in range(len(labels))]
+        return Part(names, np.concatenate(self.labels), digest(marks), self.read)
 
     def read(self, positions: Indices) -> Iterator[Load]:
         """Reads only row groups with wanted rows, a few rows at a time."""
         start = 0
-        for path in self.paths:
+        for path, image in zip(self.paths, self.images, strict=True):
             with _opening(path) as file:
                 first = start
                 for group in range(file.num_row_groups):
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = positions[(positions >= start) & (positions < stop)] - start
                     if len(wanted):
-                        yield from self._read_group(file, group, wanted, f"{path.name}[{{}}]", start - first)
+                        yield from self._read_group(file, group, image, wanted, self.name(path), start - first)
                     start = stop
 
-    def _read_group(self, file: Any, group: int, wanted: Indices, name: str, offset: int) -> Iterator[Load]:
+    def _read_group(self, file: Any, group: int, image: str, wanted: Indices, name: str, offset: int) -> Iterator[Load]:
         seen = 0
-        for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[self.image]):
+        for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[image]):
             column = batch.column(0)
             if pa.types.is_struct(column.type):
                 column = column.field("bytes")
             here = wanted[(wanted >= seen) & (wanted < seen + len(column))]
             for row in here:
-                yield _load(column[int(row) - seen].as_py(), name.format(offset + row))
+                yield _load(column[int(row) - seen].as_py(), f"{name}[{offset + row}]")
             seen += len(column)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What a file's schema tells: all columns, and those that may hold the images or the labels, the likeliest first."""
+
+    all: list[str]
+    images: list[str]
+    labels: list[str]
+    metadata: Mapping[bytes, bytes]
+
+    def names(self, label: str) -> tuple[str, ...]:
+        """The classes' names that the Hugging Face hub keeps in the schema's metadata; () if there are none."""
+        try:
+            features = json.loads(self.metadata[b"huggingface"])["info"]["features"]
+            return tuple(str(name) for name in features[label]["names"])
+        except (KeyError, TypeError, ValueError):
+            return ()
 
 
 @contextmanager
@@ -144,37 +191,105 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _image_column(schema: pa.Schema, path: Path) -> str:
-    usable = []
+def _columns(path: Path) -> _Columns:
+    with _opening(path) as file:
+        schema = file.schema_arrow
+    images, labels = set(), set()
     for field in schema:
-        struct = pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-        if _is_bytes(field.type.field("bytes").type if struct else field.type):
-            usable.append(field.name)
-    for name in IMAGE_COLUMNS:
-        if name in usable:
-            return name
-    raise DataError(
-        f"{path}: no image column: expected one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and "
-        f"path); the columns are {', '.join(schema.names)}"
+        kind = field.type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            images.add(field.name)
+        elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+            labels.add(field.name)
+    return _Columns(
+        schema.names,
+        [name for name in IMAGE_COLUMNS if name in images],
+        [name for name in LABEL_COLUMNS if name in labels],
+        schema.metadata or {},
     )
 
 
-def _label_column(schema: pa.Schema, path: Path) -> str:
-    for name in LABEL_COLUMNS:
-        if name in schema.names and pa.types.is_integer(schema.field(name).type):
-            return name
-    raise DataError(
-        f"{path}: no label column: expected one of {', '.join(LABEL_COLUMNS)} with integers; columns: {', '.join(schema.names)}"
-    )
+def _choose(columns: Mapping[Path, _Columns], what: str) -> dict[Path, str]:
+    """The column of images, or of labels, of each file: the same in all, where there is one.
+
+    Raises:
+        DataError: a file has none, or it is not clear which is meant.
+    """
+    candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
+    for path, names in candidates.items():
+        if not names:
+            raise _no_column(path, what, columns[path].all)
+    first = next(iter(candidates.values()))
+    everywhere = [name for name in first if all(name in names for names in candidates.values())]
+    if everywhere:
+        return dict.fromkeys(candidates, everywhere[0])
+    for path, names in candidates.items():
+        if len(names) > 1:
+            raise DataError(f"{path}: which is the {what} column, {' or '.join(names)}? Its neighbors have other ones: rename one")
+    return {path: names[0] for path, names in candidates.items()}
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
-    """The names that the Hugging Face hub keeps in the schema's metadata; () if there are none."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[label]["names"])
-    except (KeyError, TypeError, ValueError):
-        return ()
+def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
+    if what == "image":
+        kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path)"
+    else:
+        kind = f"one of {', '.join(LABEL_COLUMNS)} with integers"
+    return DataError(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
+
+
+def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
+    """The training split and those with labels in any file; the others are noted."""
+    kept = list(splits[:1])
+    for split in splits[1:]:
+        if any(labelled[place.path] for place in split):
+            kept.append(split)
+        else:
+            left_out.setdefault(UNLABELLED, []).extend(place.name for place in split)
+    return kept
+
+
+def _read_labels(path: Path, name: str, *, lack: bool) -> Indices:
+    """A file's labels; -1 for all of them where a file that may `lack` them has only empty ones."""
+    with _opening(path) as file:
+        column = file.read([name]).column(0)
+    if column.null_count:
+        if lack and column.null_count == len(column):
+            return np.full(len(column), -1, np.int64)
+        raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label")
+    return np.asarray(column.to_numpy()).astype(np.int64)
+
+
+def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
+    """A file's labels as numbers in the order of the first file's classes.
+
+    Raises:
+        DataError: the files name different classes, or only one of them does, or a label is out of range.
+    """
+    own, wanted = ([same_name(name) for name in names[p]] for p in (path, first))
+    if own == wanted:
+        return labels
+    if not own or not wanted:
+        with_names, without = (path, first) if own else (first, path)
+        raise DataError(
+            f"{with_names} names its classes and {without} does not, so that their labels cannot be matched: write "
+            "both with the names"
+        )
+    odd = sorted(set(own) ^ set(wanted))
+    if odd or len(set(wanted)) < len(wanted) or len(own) != len(wanted):
+        raise DataError(
+            f"{path} names {len(own)} classes, not the same {len(wanted)} as {first}"
+            + (f"; only in one of them: {', '.join(map(printable, odd[:5]))}{', …' if len(odd) > 5 else ''}" if odd else "")
+            + ": both need the same names"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(own)))
+    if len(wrong):
+        raise DataError(
+            f"{path}: the label of row {wrong[0]} is {labels[wrong[0]]}, out of range: with {len(own)} classes labels go from 0 to "
+            f"{len(own) - 1}"
+        )
+    return np.array([wanted.index(name) for name in own], np.int64)[labels]
 
 
 def _load(data: bytes | None, name: str) -> Load:

@@ -1,8 +1,8 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +77,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """What was found: `held_out` and `test` are None where the data bring no such part."""
+    """What was found: `held_out` and `test` are None where the data bring no such part.
+
+    Attributes:
+        left_out: what was there and is not used: why, as a phrase about one ("file without an image in it (.txt)"), and the names.
+        remarks: what else the user should know about how the data were read, a line each.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Part
     test: Part | None = None
     held_out: Part | None = None
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def digest(texts: Iterable[str]) -> str:
@@ -100,17 +107,18 @@ def open_source(source: str) -> Source:
 
     Args:
         source: one of
-            a folder with train/ and val/ (or test/, valid/, validation/), each with one folder per class;
+            a folder with train/ and val/ (or others of the names in `split_names`), each with one folder per class;
             a folder with one folder per class;
-            a folder with Hugging Face Parquet files (train-*.parquet, test-*.parquet, …), or its parent's parent "data/";
+            a folder with Parquet files as the Hugging Face hub lays them out (train-*.parquet, train/*.parquet, in a
+                configuration's folder or not);
             `torchvision:NAME:ROOT`, a data set of torchvision that is in ROOT already;
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
 
     Raises:
-        DataError: nothing usable is there; the message says what was expected.
+        DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
     from .embedded import open_digits, open_torchvision
-    from .folders import open_folder
+    from .folders import holds_image_folders, open_folder
     from .parquet import open_parquet, parquet_files
 
     if source == "digits":
@@ -126,4 +134,14 @@ def open_source(source: str) -> Source:
         )
     if not is_folder:
         raise DataError(f"{source}: this is a file: give the folder that holds the images (or the Parquet files)")
-    return open_parquet(path) if parquet_files(path) else open_folder(path)
+    files = parquet_files(path)
+    if not (files.with_images or files.without or files.broken):
+        return open_folder(path)
+    if not holds_image_folders(path):
+        return open_parquet(path, files)
+    if files.with_images:
+        raise DataError(
+            f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
+            "folder that holds only the one or the other, or move one of them away"
+        )
+    return open_folder(path)

@@ -1,8 +1,9 @@
 """Three disjoint splits: train; held-out (recalibration, accuracy data, every choice); test (final reports only)."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
 from ..files import make_folder, reading_or_writing
+from ..readable import plural
 from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
 from .fitted import Keep, fitted_batches
+from .scan import left_out_line
 from .sources import Indices, Part, Source, digest, open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
@@ -20,6 +23,7 @@ CACHE_GB = 8.0
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 LEAST_PER_CLASS = 4
+MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +114,9 @@ class Splits:
 
     Attributes:
         classes: names, in the order of the labels.
-        problems: images that were left out.
+        problems: what is in problems.jsonl: images that cannot be read, what else was left out, equal pixels under two labels.
+        unreadable: how many of them are images that cannot be read.
+        remarks: what the user should know about how the data were read, a line each: what was left out, and so on.
         duplicates: images dropped because the same pixels are in a split that matters more (test, then held-out).
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
@@ -120,6 +126,8 @@ class Splits:
     held_out: Images
     classes: tuple[str, ...]
     problems: tuple[Problem, ...]
+    unreadable: int
+    remarks: tuple[str, ...]
     duplicates: int
     fingerprint: str
     _test: Images = field(repr=False)
@@ -207,17 +215,24 @@ def open_data(
         chosen = stratified(train.labels, share, np.random.default_rng([seed, 0x4E1D]))
         held_out = train.subset(chosen)
         train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
-    before = len(train) + len(held_out)
+    all_of = {"train": train, "held-out": held_out, "test": test}
     held_out = _without(held_out, test)
     train = _without(_without(train, test), held_out)
-    for name, split in (("train", train), ("held-out", held_out), ("test", test)):
-        _check_counts(found, split.labels, 1, name)
+    kept = {"train": train, "held-out": held_out, "test": test}
+    for name, split in kept.items():
+        own = name if name in parts else "train"
+        _check_counts(found, split.labels, 1, name, partial(_lost, name, all_of, kept, parts[own], stores[own]))
+    unreadable = [problem for store in stores.values() for problem in store.problems]
+    contradictions, contradiction = _contradictions(all_of, kept, found.classes)
+    left_out = left_out_line(found.left_out)
     return Splits(
         train=train,
         held_out=held_out,
         classes=found.classes,
-        problems=tuple(problem for store in stores.values() for problem in store.problems),
-        duplicates=before - len(train) - len(held_out),
+        problems=(*unreadable, *_listed(found.left_out), *contradictions),
+        unreadable=len(unreadable),
+        remarks=(*found.remarks, *([f"left out: {left_out}"] if left_out else []), *([contradiction] if contradiction else [])),
+        duplicates=sum(map(len, all_of.values())) - sum(map(len, kept.values())),
         fingerprint=_fingerprint(found.classes, train, held_out, test),
         _test=test,
     )
@@ -250,7 +265,7 @@ def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, ma
 def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
         found = f"one class ({source.classes[0]})" if source.classes else "no classes"
-        raise DataError(f"{source.name} has {found}, at least 2 are needed: give a folder with one folder per class")
+        raise DataError(f"{source.name} has {found}, at least 2 are needed: give a folder with one folder per class{_also(source)}")
     for part in (source.train, source.test, source.held_out):
         if part is None:
             continue
@@ -274,14 +289,85 @@ def _limited(parts: dict[str, Part], limit: int, classes: int) -> dict[str, Part
     }
 
 
-def _check_counts(source: Source, labels: Indices, least: int, name: str) -> None:
+def _check_counts(source: Source, labels: Indices, least: int, name: str, lost: Callable[[Indices], str] = lambda few: "") -> None:
+    """`lost` tells, of classes with too few images, where the others went."""
     counts = np.bincount(labels, minlength=len(source.classes))
     few = np.flatnonzero(counts < least)
     if len(few):
         what = ", ".join(f"{source.classes[i]} ({counts[i]})" for i in few[:5]) + (", …" if len(few) > 5 else "")
         raise DataError(
             f"{source.name}: too few usable {name} images in {len(few)} of {len(counts)} classes: {what}; each needs {least}"
+            f"{lost(few)}{_also(source)}"
         )
+
+
+def _also(source: Source) -> str:
+    left_out = left_out_line(source.left_out)
+    return f"; left out: {left_out}" if left_out else ""
+
+
+def _lost(
+    name: str, all_of: Mapping[str, Images], kept: Mapping[str, Images], part: Part, store: Store, classes: NDArray[np.int64]
+) -> str:
+    """Why images of these classes are missing from a split."""
+    unreadable = int(np.isin(np.delete(part.labels, store.index[:, 0]), classes).sum())
+    texts = [f"; {plural(unreadable, 'image')} of them cannot be read"] if unreadable else []
+    images = all_of[name]
+    dropped = np.flatnonzero(np.isin(images.labels, classes) & ~np.isin(images.rows, kept[name].rows))
+    if len(dropped):
+        first = images.digests[dropped[0]]
+        twin = next(other.name(int(i)) for other in list(kept.values())[::-1] for i in np.flatnonzero(other.digests == first)[:1])
+        texts.append(
+            f"; {plural(len(dropped), 'image')} of them had to go, because a split that matters more has the same pixels "
+            f"({images.name(int(dropped[0]))} is {twin})"
+        )
+    return "".join(texts)
+
+
+def _contradictions(
+    all_of: Mapping[str, Images], kept: Mapping[str, Images], classes: tuple[str, ...]
+) -> tuple[list[Problem], str]:
+    """Images whose pixels are also there under another label, and that in a line. They stay: nobody knows which label is right."""
+    everything = list(all_of.values())
+    labels = np.concatenate([images.labels for images in everything])
+    halves = np.concatenate([images.digests for images in everything]).view(np.uint64).reshape(-1, 2)
+    order = np.lexsort((labels, halves[:, 1], halves[:, 0]))
+    new = np.r_[True, (halves[order[1:]] != halves[order[:-1]]).any(axis=1)]
+    group = np.cumsum(new)
+    conflict = ~new[1:] & (labels[order[1:]] != labels[order[:-1]])
+    members = np.flatnonzero(np.isin(group, group[1:][conflict]))
+    if not len(members):
+        return [], ""
+    starts = np.cumsum([0, *map(len, everything)])
+    in_use = np.concatenate([np.isin(images.rows, kept[name].rows) for name, images in all_of.items()])
+
+    def name_of(i: int) -> str:
+        split = int(np.searchsorted(starts, i, side="right")) - 1
+        return everything[split].name(i - int(starts[split]))
+
+    problems, twins = [], []
+    for place in members[:MOST_LISTED]:
+        i = int(order[place])
+        same = order[np.searchsorted(group, group[place]) : np.searchsorted(group, group[place], side="right")]
+        other = int(same[labels[same] != labels[i]][0])
+        what = "kept" if in_use[i] else "dropped as a duplicate"
+        twins.append(f"{name_of(i)} and {name_of(other)}")
+        about = f"of class {classes[labels[i]]}, with the pixels of {name_of(other)} of class {classes[labels[other]]}"
+        problems.append(Problem(name_of(i), f"{what}: {about}"))
+    if len(members) > MOST_LISTED:
+        problems.append(Problem(f"{len(members) - MOST_LISTED:,} more", "of one class, with the pixels of an image of another"))
+    return problems, (
+        f"{len(members):,} images have the same pixels as one of another class ({twins[0]}"
+        f"{', …' if len(members) > 2 else ''}): where both are in one split they are kept under both labels; remove the wrong ones"
+    )
+
+
+def _listed(left_out: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    for reason, names in left_out.items():
+        for name in sorted(names)[:MOST_LISTED]:
+            yield Problem(name, f"left out: {reason}")
+        if len(names) > MOST_LISTED:
+            yield Problem(f"{len(names) - MOST_LISTED:,} more", f"left out: {reason}")
 
 
 def _divide_parts(source: Source) -> dict[str, Part]:

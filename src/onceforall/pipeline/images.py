@@ -29,7 +29,7 @@ def open_images(
     Args:
         cache_gb: most that the decoded images may take.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
-        on_event: gets "decode" events, then one "data" event.
+        on_event: gets "decode" events, then one "data" event, then a "note" for each thing that was left out or is doubtful.
 
     The other arguments are those of `onceforall.data.open_data`.
 
@@ -62,10 +62,12 @@ def open_images(
         "held_out": len(splits.held_out),
         "test": splits.test_size,
         "classes": len(splits.classes),
-        "problems": len(splits.problems),
+        "problems": splits.unreadable,
         "duplicates": splits.duplicates,
     }
     on_event({"event": "data", **counts})
+    for remark in splits.remarks:
+        note(remark)
     return DataInfo(source, size, holdout, seed, limit, splits.fingerprint, cache_gb, max_pixels), splits
 
 

@@ -61,7 +61,7 @@ def _facts(run: Run, name: str, seed: int) -> ReportFacts:
     tables = latency_tables(run)
     measured, chosen = subnets(run), chosen_facts(run, list(tables.values()))
     with whole(folder / "problems.jsonl"):
-        problems = [f"{p['name']} was left out: {p['reason']}" for p in read_lines(folder / "problems.jsonl")]
+        problems = [f"{p['name']}: {p['reason']}" for p in read_lines(folder / "problems.jsonl")]
     return ReportFacts(
         run=about,
         phases=phases,

@@ -49,7 +49,7 @@ def _run(run: Run) -> Iterator[Part]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
     source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
     left_out = len(read_lines(run.folder / "problems.jsonl"))
-    problems = f"; {left_out} unreadable images left out (problems.jsonl)" if left_out else ""
+    problems = f"; problems.jsonl tells of {left_out:,} images and files that were left out or are doubtful" if left_out else ""
     space = f"{run.space.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "classes": run.num_classes}
