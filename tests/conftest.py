@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from onceforall import Space
 from small_spaces import SMALL, SPACES
 
-os.environ["OMP_NUM_THREADS"] = "1"  # test processes share few cores; set before torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes share few cores; set before torch is loaded
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onceforall-tests-")  # decoded images, not among the user's own
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, also by what tests start

@@ -7,7 +7,7 @@ from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .bundle import Bundle, Interval, Member
 from .card_text import code, plain, yaml_of
 from .program import ACCURACY, Program
-from .proof import Proof
+from .proof import ABOUT_FLOAT32, Proof
 
 __all__ = ["BundleFacts", "Sizes", "Switch", "bundle_program", "write_bundle_card"]
 
@@ -148,9 +148,20 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
         "## Proof",
         PROOF,
         table(
-            ["network", "read by", "compared with", "largest difference of a logit", "allowed", "same top-1", "images"],
+            [
+                "network",
+                "read by",
+                "compared with",
+                "largest difference of a logit",
+                "float32 itself",
+                "allowed",
+                "same top-1",
+                "images",
+            ],
             [row for name, by in proofs.items() for reader, proof in by.items() for row in _proof(name, reader, proof)],
         ),
+        ABOUT_FLOAT32,
+        *(f"{name}: {chance}." for name, by in proofs.items() for chance in {proof.chance for proof in by.values()} if chance),
         "## Use",
         ALONE.format(preparing=shown.preparing, usage=shown.usage),
         USE.format(under=under),
@@ -212,6 +223,13 @@ def _proof(name: str, reader: str, proof: Proof) -> list[list[str]]:
     if proof.active is not None:
         found.append(("sub-network of the supernet", proof.active))
     return [
-        [name, reader, other, f"{v.max_abs_diff:.2g}", f"{v.tolerance:.2g}", percent(v.top1_agreement), f"{v.images:,}"]
+        [
+            name,
+            reader,
+            other,
+            *(f"{x:.2g}" for x in (v.max_abs_diff, v.float32_error, v.tolerance)),
+            percent(v.top1_agreement),
+            f"{v.images:,}",
+        ]
         for other, v in found
     ]

@@ -22,13 +22,12 @@ from .config import ExportConfig, InputSteps
 from .formats.pytorch import from_source
 from .place import in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
-from .proof import Proof, active_logits, compare, logits_of
+from .proof import Proof, active_logits, prove, reference_of
 
 __all__ = ["BundleProofs", "Together", "room_for_bundle", "write_bundle"]
 
 FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__"})
 BATCHES = (1, 7, 64)
-TOLERANCE = 1e-5  # of the largest logit, at least 1; the same operations on the same numbers gave equal logits
 BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it
 ABOUT = """Networks written by onceforall, on weights that are stored once. `Bundle(path)` reads weights.safetensors.
 
@@ -129,19 +128,13 @@ def _prove(bundle: Bundle, folder: Path, networks: Sequence[Together], supernet:
         if any(module.training for module in each.network.modules()):
             raise VerificationError(f"{name} is in train mode: recalibrate it, which puts it in eval mode, and bundle it then")
         network = each.network.cpu()
-        extracted, active = logits_of(network, images), active_logits(supernet, each.member.arch, network, images)
+        extracted, active = reference_of(network, images), active_logits(supernet, each.member.arch, network, images)
         proofs[name] = {}
         for reader, found in (("onceforall.load_bundle", bundle.network), ("model.py", alone)):
             what = f"{name} of the bundle, read by {reader}"
-            allowed = TOLERANCE * max(1.0, float(extracted.abs().max()))
-            logits = [_in_batches(found(name), images, size) for size in BATCHES]
-            proofs[name][reader] = Proof(compare(what, extracted, logits, allowed), compare(what, active, logits))
+            run = torch.no_grad()(found(name))
+            proofs[name][reader] = prove(what, run, images, extracted=extracted, active=active, batches=BATCHES, int8=False)
     return proofs
-
-
-def _in_batches(network: nn.Module, images: Tensor, size: int) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([network(part) for part in torch.split(images, size)])
 
 
 def _run_source(folder: Path) -> Callable[[str], nn.Module]:

@@ -12,7 +12,7 @@ from .card_text import code, plain, yaml_of
 from .config import ExportConfig
 from .formats import FORMATS
 from .program import ACCURACY, program_of
-from .proof import Proof, Verification
+from .proof import ABOUT_FLOAT32, Proof, Verification
 
 __all__ = ["CardFacts", "LatencyRow", "write_card"]
 
@@ -133,9 +133,11 @@ def write_card(
         "## Proof",
         "Each file was run on real images and compared with the network that it was written from.",
         table(
-            ["format", "compared with", "largest difference of a logit", "allowed", "same top-1", "images"],
+            ["format", "compared with", "largest difference of a logit", "float32 itself", "allowed", "same top-1", "images"],
             [row for name, proof in proofs.items() for row in _proof(name, proof)],
         ),
+        ABOUT_FLOAT32,
+        *sorted({plain(f"{proof.chance}.") for proof in proofs.values() if proof.chance is not None}),
         "## Use",
         f"```python\n{program_of('').preparing}\n```",
         *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage) for name in proofs),
@@ -194,7 +196,15 @@ def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
 def _proof(name: str, proof: Proof) -> list[list[str]]:
     def row(network: str, found: Verification) -> list[str]:
         difference, allowed = f"{found.max_abs_diff:.2g}", f"{found.tolerance:.2g}"
-        return [name, network, difference, allowed, percent(found.top1_agreement), f"{found.images:,}"]
+        return [
+            name,
+            network,
+            difference,
+            f"{found.float32_error:.2g}",
+            allowed,
+            percent(found.top1_agreement),
+            f"{found.images:,}",
+        ]
 
     active = [] if proof.active is None else [row("sub-network of the supernet", proof.active)]
     return [row("extracted network", proof.extracted), *active]

@@ -19,7 +19,7 @@ from .config import ExportConfig, InputSteps
 from .formats import FORMATS, Job
 from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
-from .proof import Proof, active_logits, logits_of, prove
+from .proof import Proof, Reference, active_logits, prove, reference_of
 from .weights import read_weights
 
 __all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
@@ -86,7 +86,7 @@ def export_network(
     config = ExportConfig(space, tuple(classes), preprocessing)
     network, images = network.cpu(), images.cpu()
     job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
-    extracted = logits_of(network, images)
+    extracted = reference_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
     with in_place_when_done(folder, room_for_export) as temporary:
         wanted = dict.fromkeys(("pytorch", *formats))
@@ -142,7 +142,7 @@ def room_for_export(folder: Path) -> None:
     )
 
 
-def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Tensor, active: Tensor | None) -> Proof:
+def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, active: Tensor | None) -> Proof:
     """Write one format's files and run them once more from there."""
     format = FORMATS[name]
     format.write(folder, job)

@@ -78,7 +78,8 @@ def _groups(segment: Segment) -> list[_Group]:
 
 def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int], along: Mapping[str, Tensor]) -> None:
     readers = [supernet.get_submodule(f"{segment}.{name}").get_parameter("weight") for name in group.columns]
-    importance = readers[-1].abs().transpose(0, 1).flatten(1).sum(1)  # the last reader projects; the others gate
+    projecting = readers[-1].double()  # the others gate; float32 sums of near-equal channels would fall as the processor adds
+    importance = projecting.abs().transpose(0, 1).flatten(1).sum(1)
     edges = sorted({0, *boundaries, len(importance)})
     parts = [start + importance[start:end].argsort(descending=True, stable=True) for start, end in itertools.pairwise(edges)]
     order = torch.cat(parts)

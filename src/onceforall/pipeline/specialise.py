@@ -194,7 +194,7 @@ def _take_home(
         )
 
     shares = {} if table is None else latency_shares(table, arch)
-    export_network(
+    exported = export_network(
         target,
         space=run.space,
         arch=arch,
@@ -226,6 +226,7 @@ def _take_home(
             "latency": asdict(timing),
             "files": [asdict(row) for row in through.rows],
             "left_out": dict(through.left_out),
+            "proofs": {format: asdict(proof) for format, proof in exported.proofs.items()},
             "finetuned": None if tuned is None else asdict(tuned),
         },
     )
