@@ -227,3 +227,12 @@ def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture
 def test_trained_again(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
     assert run(["train", "digits", "--out", str(trained), *TRAINING_TEXT, "--resume"]) == 0
     assert capsys.readouterr().out.startswith(f"trained: {trained}")
+
+
+def test_a_path_that_begins_with_a_dash(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "-dash").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "put ./ before a path that begins with a dash" in fails(capsys, ["status", "-dash"], 2)
+    assert "ofa train DATA --out ./-dash" in fails(capsys, ["status", "./-dash"], 1)
