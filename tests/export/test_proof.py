@@ -194,6 +194,17 @@ def test_a_network_that_rounding_decides_is_not_proven():
         proven(network, reference, images)
 
 
+def test_a_network_computed_with_less_than_float32_proves_nothing(case):
+    """As with ONEDNN_DEFAULT_FPMATH_MODE=BF16: a file that is as coarse must not pass."""
+    network, images = case
+    with torch.no_grad():
+        coarse = autocast(network)
+        reference = reference_of(network, images)
+        off = replace(reference, float32_error=float((coarse(images).double() - reference.logits).abs().max()))
+    with pytest.raises(VerificationError, match=r"remove hooks .* settings that lower float32's precision"):
+        proven(network, off, images)
+
+
 def test_chance_is_told_in_one_line():
     expected = of(torch.tensor([[1.0, 1.0001], [2.0, 1.0], [-3.0, 0.0]]), rounding=1e-3)
     found = compare("f", expected, [expected.logits.float()])

@@ -224,8 +224,8 @@ def compare(what: str, expected: Reference, found: Iterable[Tensor], tolerance: 
         tolerance: largest difference allowed, if not `expected.allowed`.
 
     Raises:
-        VerificationError: they differ by more than the tolerance, or a first class differs although its lead is larger; or
-            rounding to float32 alone can move the network's logits so far that the comparison says nothing.
+        VerificationError: they differ by more than the tolerance, or a first class differs although its lead is larger; PyTorch's
+            own logits differ; or rounding to float32 alone can move the logits so far that the comparison says nothing.
     """
     largest, rounding = expected.largest, expected.rounding
     allowed = expected.allowed if tolerance is None else tolerance
@@ -233,6 +233,12 @@ def compare(what: str, expected: Reference, found: Iterable[Tensor], tolerance: 
         raise VerificationError(
             f"{what}: cannot be proven, since rounding to float32 alone can move the network's logits by {rounding:.3g} (largest "
             f"logit {largest:.3g}), so its answers are chance: train it further, or recalibrate it on more images"
+        )
+    if expected.float32_error > expected.allowed:
+        raise VerificationError(
+            f"{what}: does not compute what the network computes: PyTorch's logits are {expected.float32_error:.3g} off what its "
+            f"weights give in float64, allowed is {expected.allowed:.3g} (largest logit {largest:.3g}): remove hooks from the network, "
+            "and settings that lower float32's precision, such as ONEDNN_DEFAULT_FPMATH_MODE"
         )
     difference, agreement = 0.0, 1.0
     for logits in found:
