@@ -4,13 +4,18 @@ Results go to standard output, progress and messages to standard error. Every fa
 not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 """
 
+import codecs
+import io
 import os
 import sys
-from typing import cast
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO, cast
 
 import typer
 
-from ..errors import OnceForAllError
+from ..errors import Note, OnceForAllError
 from ..memory import keep_freed_memory
 
 __all__ = ["main", "run"]
@@ -19,19 +24,23 @@ INTERRUPTED = 130
 SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as others' programs run them, or stay for long
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
+LOOKS_LIKE = dict(zip("×–—µ’·●²³τ", "x--u'.*23t", strict=True)) | {"…": "...", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
+
 # typer does not name click's base class of wrong command lines
 UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 def main() -> None:
     """Entry point of `ofa`. Of torchrun's processes only the first prints results."""
+    _take_any_text()
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
         keep_freed_memory()
     code = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # results went to a full disk
@@ -42,6 +51,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    with _notes():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         from .program import ofa  # here, so that Ctrl-C while it loads is one line too
 
@@ -67,6 +81,50 @@ def run(arguments: list[str]) -> int:
         return _unexpected(error)
     except Exception as error:
         return _unexpected(error)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Print notes, each once, where errors go; of torchrun's processes only the first one's."""
+    said = set()
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, Note):
+            before(message, category, filename, lineno, file, line)
+        elif str(message) not in said and os.environ.get("RANK", "0") == "0":
+            said.add(str(message))
+            _fail(f"note: {message}", 0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        warnings.showwarning = show
+        yield
+
+
+def _take_any_text() -> None:
+    """What standard output and standard error cannot hold, as where they are not UTF-8, is written in another way, not refused."""
+
+    def other(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)  # only writing comes here
+        letters = error.object[error.start : error.end]
+        try:
+            return letters.encode("ascii", "surrogateescape"), error.end  # bytes of a path that is not UTF-8: as they are
+        except UnicodeEncodeError:
+            plain = [LOOKS_LIKE.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters]
+            return "".join(plain), error.end
+
+    codecs.register_error("onceforall", other)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="onceforall")
 
 
 def _unexpected(error: Exception) -> int:

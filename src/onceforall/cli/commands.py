@@ -11,6 +11,7 @@ from ..readable import milliseconds, percent
 from .completion import one_of, run_folders, several_of
 from .options import (
     CPU,
+    Data,
     Devices,
     Finalists,
     Flash,
@@ -126,6 +127,7 @@ def evaluate(
         str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.", autocompletion=one_of("split"))
     ] = "held-out",
     device: TorchDevice = "auto",
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -133,7 +135,7 @@ def evaluate(
     from ..pipeline import Run
     from ..pipeline.evaluate import evaluate as call
 
-    results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"))
+    results = call(run, arch=arch, split=split, seed=seed, device=device, data=data, on_result=lambda r: tell(f"{r.name} done"))
     if as_json:
         print(
             json.dumps(
@@ -153,6 +155,7 @@ def predict(
     subnets: Annotated[int, typer.Option(metavar="N", help="To measure; a quarter checks the predictor.")] = 80,
     ray: Ray = None,
     device: TorchDevice = "auto",
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -160,7 +163,7 @@ def predict(
     from ..pipeline.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
-        found = call(run, subnets=subnets, seed=seed, device=device, ray=ray, on_progress=counter)
+        found = call(run, subnets=subnets, seed=seed, device=device, ray=ray, data=data, on_progress=counter)
     tell_prediction(found, as_json)
 
 
@@ -183,6 +186,7 @@ def specialise(
     push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload what is proven to the Hugging Face Hub.")] = None,
     license: Annotated[str | None, typer.Option(metavar="NAME", help="Of the weights, for the card: apache-2.0.")] = None,
     finalists: Finalists = 5,
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -204,6 +208,7 @@ def specialise(
             finetune=finetune,
             license=license,
             push_to_hub=push_to_hub,
+            data=data,
             on_step=view.step,
             on_result=lambda result: None if as_json else print(_line(result), flush=True),
             on_event=view,

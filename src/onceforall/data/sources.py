@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
+from ..places import expanded
 
 __all__ = ["Load", "Part", "Source", "digest", "open_source"]
 
@@ -90,7 +90,7 @@ def open_source(source: str) -> Source:
         return open_digits()
     if source.startswith("torchvision:"):
         return open_torchvision(source)
-    path = Path(source).expanduser()
+    path = expanded(source)
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
     if not source.strip() or not there:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
 from ..files import make_folder
-from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
+from ..places import cache_folder
+from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
 from .sources import Indices, Part, Source, digest, open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
@@ -158,7 +159,8 @@ def open_data(
         parts = _limited(parts, limit, len(found.classes))
     for name, part in parts.items():
         _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
-    stores = _stores(parts, size, cache or default_cache(), limit_gb, on_progress)
+    cache = cache or cache_folder([place_of(part, size, Path()).name for part in parts.values()])
+    stores = _stores(parts, size, cache, limit_gb, on_progress)
     images = {name: _all_images(stores[name], part) for name, part in parts.items()}
     train, test = images["train"], images["test"]
     held_out = images.get("held-out")

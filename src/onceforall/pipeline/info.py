@@ -11,7 +11,7 @@ __all__ = ["DataInfo", "Imported", "Origin", "RunInfo"]
 
 @dataclass(frozen=True)
 class DataInfo:
-    """How the data were opened, to open them the same way again."""
+    """How the data were opened, to open them the same way again; `before` are places that they were in, the first one first."""
 
     source: str
     size: int
@@ -20,6 +20,7 @@ class DataInfo:
     limit: int | None
     fingerprint: str
     cache_gb: float = CACHE_GB
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class RunInfo:
         given, imported, origin = data["data"], data.get("imported"), data.get("origin")
         read = {
             "classes": tuple(data["classes"]),
-            "data": None if given is None else DataInfo(**given),
+            "data": None if given is None else DataInfo(**{**given, "before": tuple(given.get("before", ()))}),
             "imported": None if imported is None else Imported(**imported),
             "origin": None if origin is None else Origin(**origin),
         }
