@@ -26,6 +26,7 @@ LAYERS = {
             "picture",
             "readable",
             "statistics",
+            "places",
             "structure",
         ],
         0,

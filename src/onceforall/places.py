@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import FileError, Note
 from .files import reading_or_writing, writable
 
-__all__ = ["cache_folder", "expanded", "plain_path"]
+__all__ = ["cache_folder", "expanded", "is_unicode", "plain_path"]
 
 NAME = "onceforall"
 HOW = "set XDG_CACHE_HOME to a folder that can be written"
@@ -83,17 +83,18 @@ def _private() -> Path:
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
     """The file or folder under a name that is valid Unicode, for libraries that open no others: itself, or a link to it."""
-    if _is_unicode(path):
+    if is_unicode(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / f"plain{path.suffix if _is_unicode(path.suffix) else ''}"
+        link = Path(folder) / f"plain{path.suffix if is_unicode(path.suffix) else ''}"
         with reading_or_writing(link):
             link.symlink_to(path.absolute(), target_is_directory=path.is_dir())
         yield link
 
 
-def _is_unicode(path: str | Path) -> bool:
+def is_unicode(path: str | Path) -> bool:
+    """Whether the path's name is valid Unicode, so that UTF-8 can hold it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -24,7 +24,7 @@ INTERRUPTED = 130
 SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as others' programs run them, or stay for long
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
-LOOKS_LIKE = dict(zip("×–—µ’·●²³τ", "x--u'.*23t", strict=True)) | {"…": "...", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
+LOOKS_LIKE = dict(zip("×–—µ’·●²³", "x--u'.*23", strict=True)) | {"…": "...", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
 
 # typer does not name click's base class of wrong command lines
 UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
@@ -101,7 +101,7 @@ def _notes() -> Iterator[None]:
             before(message, category, filename, lineno, file, line)
         elif str(message) not in said and os.environ.get("RANK", "0") == "0":
             said.add(str(message))
-            _fail(f"note: {message}", 0)
+            print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", Note)
