@@ -74,8 +74,8 @@ def gone(source: str) -> str:
         return "" if any(folder.iterdir()) else f"{folder}: the images are gone, the folder is empty"
     except FileNotFoundError:
         return f"{folder}: the images are no longer there"
-    except OSError as error:
-        return f"{folder}: the images cannot be read ({error.strerror})"
+    except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write
+        return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
 
 
 def _divided(source: str) -> tuple[str, str]:
