@@ -134,10 +134,11 @@ def test_file_system_without_locks(tmp_path: Path) -> None:
         pytest.skip("there is no gcc to build a library without locks")
     (tmp_path / "a.c").write_text(NO_LOCKS)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "a.so", tmp_path / "a.c"], check=True)
-    commands = [[*TRAIN, "--out", "run"], ["status", "run"]]
-    codes, _, err = tried(commands, tmp_path, LD_PRELOAD=str(tmp_path / "a.so"), XDG_CACHE_HOME=str(tmp_path / "new"))
-    assert codes == [0, 0], err
-    assert err.count("note: run: no locks here (No locks available), so let only one command at a time work on it") == 2
+    codes, _, err = tried(
+        [[*TRAIN, "--out", "run"]], tmp_path, LD_PRELOAD=str(tmp_path / "a.so"), XDG_CACHE_HOME=str(tmp_path / "new")
+    )
+    assert codes == [0], err
+    assert err.count("note: run: no locks here (No locks available), so let only one command at a time work on it\n") == 1
 
 
 def test_without_what_only_unix_has(measured: Path, tmp_path: Path) -> None:
@@ -213,6 +214,4 @@ def test_name_that_the_locale_cannot_write(monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr("onceforall.cli.program.ofa", fail)
     assert cli.run(["status", "größe"]) == 1
-    assert (
-        capsys.readouterr().err == "ofa: 'größe': cannot be written in this locale (ascii): set LC_ALL=C.UTF-8, or PYTHONUTF8=1\n"
-    )
+    assert capsys.readouterr().err == "ofa: 'größe': this locale (ascii) cannot write that: set LC_ALL=C.UTF-8, or PYTHONUTF8=1\n"

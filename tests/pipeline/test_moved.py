@@ -14,10 +14,10 @@ from onceforall.cli import run as ofa
 from onceforall.errors import DataError, Note, TrainingError
 from onceforall.files import read_json, reading_or_writing
 from onceforall.pipeline import Run, evaluate, status, train
-from onceforall.pipeline import predict as fit
 from onceforall.pipeline.export_original import export_original
 from onceforall.pipeline.front import front
 from onceforall.pipeline.images import gone, lasting
+from onceforall.pipeline.measure_accuracy import measure_accuracy
 from onceforall.pipeline.search import Budget, search
 from tiny_run import edited, on_pictures, openings, pictures
 
@@ -53,7 +53,7 @@ def test_moved_once_and_for_all(moved: tuple[Path, Path]) -> None:
 
 
 CALLS: dict[str, Callable[[Path, str], Any]] = {
-    "predict": lambda run, data: fit(run, subnets=16, data=data),
+    "measure-accuracy": lambda run, data: measure_accuracy(run, archs=[Run.open(run).space.largest()], data=data),
     "search": lambda run, data: search(run, Budget(macs=1e9), data=data),
     "front": lambda run, data: front(run, data=data),
     "export-original": lambda run, data: export_original(run, data=data),

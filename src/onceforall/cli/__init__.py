@@ -74,9 +74,7 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except UnicodeEncodeError as error:
-        return _fail(
-            f"{error.object!r}: cannot be written in this locale ({error.encoding}): set LC_ALL=C.UTF-8, or PYTHONUTF8=1", 1
-        )
+        return _fail(f"{error.object!r}: this locale ({error.encoding}) cannot write that: set LC_ALL=C.UTF-8, or PYTHONUTF8=1", 1)
     except MemoryError:
         return _fail(OUT_OF_MEMORY, 1)
     except RuntimeError as error:
