@@ -1,7 +1,6 @@
 """Files that a crash cannot tear, and what is said when they cannot be written or read."""
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceforall.errors import FileError, OnceForAllError
+from onceforall import files
+from onceforall.errors import FileError, Note, OnceForAllError
 from onceforall.files import (
     append_line,
+    busy,
     held,
     locked,
     make_folder,
@@ -22,6 +23,7 @@ from onceforall.files import (
     read_json,
     read_lines,
     read_text,
+    recording,
     regular_file,
     replace_file,
     write_json,
@@ -29,18 +31,15 @@ from onceforall.files import (
 )
 from rights import needs_permissions
 
+TEXT = st.text(max_size=9) | st.binary(max_size=9).map(os.fsdecode)  # paths need not be valid Unicode
 DATA = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
 
 
-def no_surrogates(value: Any) -> bool:
-    return not any(0xD800 <= ord(c) < 0xE000 for c in json.dumps(value, ensure_ascii=False))
-
-
-@given(DATA.filter(no_surrogates))
+@given(DATA)
 def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     write_json(path, data)
@@ -48,7 +47,7 @@ def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, data: Any) ->
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), DATA, max_size=2).filter(no_surrogates), max_size=4))
+@given(st.lists(st.dictionaries(TEXT, DATA, max_size=2), max_size=4))
 def test_lines_round_trip(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("lines") / "a.jsonl"
     for record in records:
@@ -275,3 +274,93 @@ def test_byte_order_marks(tmp_path: Path) -> None:
         path.write_bytes(("" if encoding == "utf-16" else "\ufeff").encode(encoding) + "[1ü]".encode(encoding))
         with pytest.raises(FileError, match="file: not a text file in UTF-8 but in UTF-16: save it as UTF-8"):
             read_text(path)
+
+
+NO_LOCKS = pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES])
+
+
+@NO_LOCKS
+def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The work goes on, and one note says what the user must see to."""
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    note = rf"no locks here \({os.strerror(number)}\), so let only one command at a time work on it"
+    with pytest.warns(Note, match=note), locked(tmp_path):
+        pass
+    with pytest.warns(Note, match=note):
+        assert not busy(tmp_path)
+    for wait in (True, False):
+        with pytest.warns(Note, match=note), one_at_a_time(tmp_path / "a.lock", wait=wait):
+            pass
+    assert not (tmp_path / "a.lock").exists()
+
+
+class Msvcrt:
+    """The locks of Windows' C library, made of Linux's: they refuse to wait, and say so with another error."""
+
+    LK_NBLCK, LK_UNLCK = 2, 0
+
+    def __init__(self, flock: Any) -> None:
+        self.flock = flock
+
+    def locking(self, handle: int, mode: int, size: int) -> None:
+        assert size == 1
+        assert os.lseek(handle, 0, os.SEEK_CUR) == 0
+        try:
+            self.flock(handle, {self.LK_NBLCK: 6, self.LK_UNLCK: 8}[mode])
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+
+
+def test_locks_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "msvcrt", Msvcrt(files.fcntl.flock))
+    monkeypatch.setattr(files, "fcntl", None)
+    path = tmp_path / "a.lock"
+    with locked(tmp_path):
+        assert busy(tmp_path)
+        with pytest.raises(FileError, match="another command is working on it"), locked(tmp_path):
+            pass
+    assert not busy(tmp_path)
+    with one_at_a_time(path):
+        assert held(path)
+        with pytest.raises(FileError, match="another process holds it"), one_at_a_time(path, wait=False):
+            pass
+    assert not path.exists()
+
+
+def test_folder_that_cannot_be_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, which opens no folders, and some network file systems, which flush none."""
+    flush, opened = os.fsync, os.open
+
+    def no_folder(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(handle)
+
+    def only_files(path: Any, *arguments: Any) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_folder)
+        write_text(tmp_path / "a", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", only_files)
+        write_text(tmp_path / "a", "2")
+    assert read_text(tmp_path / "a") == "2"
+
+
+def test_records_where_nothing_may_be_written(tmp_path: Path) -> None:
+    def fail(number: int) -> None:
+        with recording("this is"), files.reading_or_writing(tmp_path):
+            raise OSError(number, os.strerror(number))
+
+    for number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        with pytest.warns(Note, match=r"^this is not written down: /.*: "):
+            fail(number)
+    with pytest.raises(FileError, match="the disk is full"):
+        fail(errno.ENOSPC)

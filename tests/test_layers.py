@@ -29,6 +29,7 @@ LAYERS = {
             "processors",
             "readable",
             "statistics",
+            "places",
             "structure",
         ],
         0,

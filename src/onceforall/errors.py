@@ -1,7 +1,8 @@
 """Every error that onceforall raises on purpose, on one page.
 
 All derive from `OnceForAllError`. Its message is for the person at the command line: what is wrong, why, what to do.
-The command line prints the message on one line and exits with `exit_code`.
+The command line prints the message on one line and exits with `exit_code`. What goes on all the same is a `Note`, which the command
+line prints on one line too.
 """
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "HubError",
     "InfeasibleError",
     "MissingExtraError",
+    "Note",
     "OnceForAllError",
     "ServerError",
     "SpaceError",
@@ -28,6 +30,10 @@ class OnceForAllError(Exception):
     """Something that the user can mend."""
 
     exit_code = 1
+
+
+class Note(UserWarning):
+    """A warning that something was done in another way than usual, or left out, and the work goes on."""
 
 
 class SpaceError(OnceForAllError, ValueError):

@@ -5,18 +5,27 @@ A file is written beside its place, flushed to the disk, then renamed: readers s
 
 import codecs
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import stat
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import FileError
+from .errors import FileError, Note
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:  # everywhere else
+    msvcrt = None  # type: ignore[assignment]
 
 __all__ = [
     "append_line",
@@ -29,6 +38,7 @@ __all__ = [
     "read_lines",
     "read_text",
     "reading_or_writing",
+    "recording",
     "regular_file",
     "replace_file",
     "sha256",
@@ -40,6 +50,9 @@ __all__ = [
 
 LOOKS = 5
 MOST_BYTES = 100_000_000  # of a text file
+UNICODE = "backslashreplace"  # paths need not be valid Unicode, and this is how JSON writes what is not
+NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_FLUSH = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)  # of a folder: Windows, and some network file systems
 
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and give the command again (ofa train: with --resume)",
@@ -66,26 +79,42 @@ def reading_or_writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def recording(what: str) -> Iterator[None]:
+    """Inside, what only keeps a record may not be permitted, as in a folder that can only be read: then a `Note` says so.
+
+    Args:
+        what: is recorded, with "is" or "are", as in "this evaluation is".
+    """
+    try:
+        yield
+    except FileError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in NOT_PERMITTED:
+            raise
+        warnings.warn(f"{what} not written down: {error}", Note, stacklevel=4)
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, so that two commands do not write the same files. A crash releases it.
+
+    Where the file system has no locks, a `Note` says so.
 
     Raises:
         FileError: another process holds it.
     """
+    path = folder / ".lock"
     with reading_or_writing(folder):
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         for left in reversed(range(LOOKS)):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _taken(handle, path):
                 break
-            except BlockingIOError:
-                if not left:
-                    raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it") from None
-                time.sleep(0.02)  # `held` may have looked just now
+            if not left:
+                raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it")
+            time.sleep(0.02)  # `held` may have looked just now
         yield
     finally:
-        os.close(handle)
+        _close(handle)
 
 
 def busy(folder: Path) -> bool:
@@ -94,24 +123,23 @@ def busy(folder: Path) -> bool:
 
 
 def held(path: Path) -> bool:
-    """Whether a process holds this lock file now."""
+    """Whether a process holds this lock file now. Where the file system has no locks, no, and a `Note` says so."""
     with reading_or_writing(path):
         try:
             handle = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-    return False
+    try:
+        return not _taken(handle, path, shared=True)
+    finally:
+        _close(handle)
 
 
 @contextmanager
 def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file, after whoever has it; it is gone in the end. A crash releases it.
+
+    Where the file system has no locks, a `Note` says so.
 
     Raises:
         FileError: it cannot be made, or another process holds it and `wait` is False.
@@ -119,16 +147,21 @@ def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
     with reading_or_writing(path):
         handle = _lock(path, wait)
         while not _is(handle, path):  # who had it has removed it
-            os.close(handle)
+            _close(handle)
             handle = _lock(path, wait)
     try:
         yield
     finally:
-        try:
-            with reading_or_writing(path):
-                path.unlink(missing_ok=True)
-        finally:
-            os.close(handle)
+        if fcntl is None:  # Windows removes no file that is open, here or in the process that has it next
+            _close(handle)
+            with suppress(OSError):
+                path.unlink()
+        else:
+            try:
+                with reading_or_writing(path):
+                    path.unlink(missing_ok=True)
+            finally:
+                _close(handle)
 
 
 def make_folder(path: Path) -> Path:
@@ -166,7 +199,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
             write(temporary)
             _flush(temporary)
             os.replace(temporary, path)
-            _flush(path.parent)
+            _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -177,8 +210,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file (UTF-8), atomically."""
-    write_bytes(path, text.encode())
+    r"""Write a whole text file (UTF-8), atomically. What no UTF-8 can hold, as of a path, becomes \udce9, which JSON reads back."""
+    write_bytes(path, text.encode("utf-8", UNICODE))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -245,7 +278,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
     with reading_or_writing(path), open(path, "a+b") as file:
         if file.tell() and not _ends_line(file):
             line = "\n" + line
-        file.write(line.encode())
+        file.write(line.encode("utf-8", UNICODE))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -269,11 +302,45 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def _lock(path: Path, wait: bool) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        while not _taken(handle, path, wait=wait):
+            if not wait:
+                raise FileError(f"{path}: another process holds it: wait until it has ended")
+            time.sleep(0.02)
+    except BaseException:
         os.close(handle)
-        raise FileError(f"{path}: another process holds it: wait until it has ended") from None
+        raise
     return handle
+
+
+def _taken(handle: int, path: Path, *, wait: bool = False, shared: bool = False) -> bool:
+    """Lock an open file; False if another process has it. Without locks it counts as taken, and a `Note` says so."""
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                return False
+        elif msvcrt is not None:
+            os.lseek(handle, 0, os.SEEK_SET)
+            try:
+                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            except PermissionError:
+                return False
+        else:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    except OSError as error:  # such as ENOLCK, ENOSYS or EOPNOTSUPP of NFS, Lustre or FUSE, as some machines mount them
+        text = f"{path.parent}: no locks here ({error.strerror}), so let only one command at a time work on it"
+        warnings.warn(text, Note, stacklevel=3)
+    return True
+
+
+def _close(handle: int) -> None:
+    """Close an open file, which releases its lock."""
+    if fcntl is None and msvcrt is not None:
+        with suppress(OSError):  # it was not taken
+            os.lseek(handle, 0, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+    os.close(handle)
 
 
 def _is(handle: int, path: Path) -> bool:
@@ -293,8 +360,21 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR)  # Windows flushes only what can be written
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_folder(path: Path) -> None:
+    """So that a new name in it survives a power failure; where folders cannot be flushed, the system does what it does."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in NO_FLUSH:
+            raise

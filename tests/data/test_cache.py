@@ -13,7 +13,7 @@ from pictures import MakeFolder, picture
 from PIL import Image
 
 from onceforall.data import open_source
-from onceforall.data.cache import Problem, Store, cache_part, default_cache, expected_bytes
+from onceforall.data.cache import Problem, Store, cache_part, expected_bytes
 from onceforall.data.sources import Part
 from onceforall.errors import DataError, FileError
 
@@ -215,11 +215,3 @@ def test_meta_is_plain_json(make_folder: MakeFolder, tmp_path: Path) -> None:
     cache_part(part_of(make_folder({"cat": 2, "dog": 2})), size=16, folder=tmp_path / "cache", limit_bytes=LIMIT)
     meta = json.loads(next((tmp_path / "cache").glob("*/meta.json")).read_text())
     assert meta == {"version": 2, "size": 16, "images": 4, "bytes": 4 * 360, "problems": []}
-
-
-def test_default_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_cache() == Path("/somewhere/onceforall")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert default_cache() == Path("/home/someone/.cache/onceforall")

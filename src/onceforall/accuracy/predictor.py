@@ -18,6 +18,7 @@ from ..arch import Arch
 from ..errors import CheckpointError, DataError
 from ..files import reading_or_writing, regular_file, write_bytes
 from ..genes import Genes
+from ..places import plain_path
 from ..space import Space
 from ..statistics import kendall_tau
 from ..structure import Quadratic
@@ -272,7 +273,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with reading_or_writing(path):
         path.open("rb").close()  # gives the operating system's error, safetensors gives its own
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
+            with plain_path(path) as plain, safetensors.safe_open(plain, framework="numpy") as file:
                 description = json.loads((file.metadata() or {})["onceforall"])
                 arrays = {name: file.get_tensor(name) for name in list(file.keys())}
             if not isinstance(description, dict) or not all(np.isfinite(array).all() for array in arrays.values()):

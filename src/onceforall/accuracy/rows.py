@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ..arch import Arch
 from ..errors import DataError, FileError
 from ..files import make_folder, reading_or_writing, replace_file
+from ..places import plain_path
 from ..space import Space
 
 __all__ = ["AccuracyRow", "append_rows", "read_rows"]
@@ -87,7 +88,7 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
     numbers = [int(path.stem.split("-")[1]) for path in _parts(folder)]
     whose = f"-{writer}" if writer else ""
     path = folder / f"part-{max(numbers, default=-1) + 1:05d}{whose}.parquet"
-    replace_file(path, lambda temporary: pq.write_table(table, temporary))
+    replace_file(path, lambda temporary: _write(table, temporary))
 
 
 def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) -> list[AccuracyRow]:
@@ -107,7 +108,8 @@ def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) ->
     for path in _parts(folder):
         with reading_or_writing(path):
             try:
-                table = pq.read_table(path)
+                with plain_path(path) as plain:
+                    table = pq.read_table(plain)
             except pa.ArrowInvalid as error:
                 raise FileError(f"{path}: not a Parquet file, or damaged: delete it and measure again ({error})") from None
         if not table.schema.equals(SCHEMA) and not table.schema.equals(OLDER):
@@ -124,6 +126,11 @@ def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) ->
             values = (record["top1"], record["loss"], record["images"], record["seconds"], record.get("top1_half"))
             rows.setdefault(arch, AccuracyRow(arch, *values))
     return list(rows.values())
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with open(path, "wb") as file:  # pyarrow opens no names that are not valid Unicode
+        pq.write_table(table, file)
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["explorer"]
 
 
-def explorer(folder: Path, *, host: str = "127.0.0.1", port: int = 8471) -> "Explorer":
+def explorer(folder: Path, *, host: str = "127.0.0.1", port: int = 8471, data: str | None = None) -> "Explorer":
     """Open a run for exploring; the result has the address (`url`) and serves it until Ctrl-C (`serve`).
 
     Args:
         folder: the run directory.
         host: address to listen on.
         port: to listen on; 0 takes a free one.
+        data: where the images are now, if they have moved since; None for where the run says.
 
     Raises:
         MissingExtraError: the extra "ui" is not installed.
@@ -28,4 +29,4 @@ def explorer(folder: Path, *, host: str = "127.0.0.1", port: int = 8471) -> "Exp
         require(package, "ui")
     from .server import Explorer
 
-    return Explorer.listening(folder, host=host, port=port)
+    return Explorer.listening(folder, host=host, port=port, data=data)

@@ -30,9 +30,11 @@ class Explorer:
     socket: socket.socket
 
     @classmethod
-    def listening(cls, folder: Path, *, host: str, port: int) -> "Explorer":
+    def listening(cls, folder: Path, *, host: str, port: int, data: str | None = None) -> "Explorer":
         """Open the run and take the port. See `onceforall.app.explorer`."""
-        run = Run.open(folder)
+        run = Run.open(folder, data)
+        if run.moved:
+            run.splits()  # for the exports, which find the new place in run.json
         if not 0 <= port < 65536:
             raise ServerError(f"port {port}: give one from 1 to 65535, or 0 for a free one")
         try:

@@ -4,16 +4,20 @@ Results go to standard output, progress and messages to standard error. Every fa
 not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 """
 
+import codecs
+import io
 import os
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 import typer
 
 from ..advice import ofa
-from ..errors import OnceForAllError
+from ..errors import Note, OnceForAllError
 from ..memory import keep_freed_memory
 from .signals import handled, interrupt
 
@@ -23,12 +27,15 @@ INTERRUPTED = 130
 SHARING = {"profile", "devices", "measure", "demo", "explore"}  # time runtimes as others' programs run them, or stay for long
 OUT_OF_MEMORY = "out of memory: use a smaller batch size or a smaller space"
 
+LOOKS_LIKE = dict(zip("×–—µ’·●²³", "x--u'.*23", strict=True)) | {"…": "...", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
+
 # typer does not name click's base class of wrong command lines
 UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 def main() -> None:
     """Entry point of `ofa`. Of torchrun's processes only the first prints results."""
+    _take_any_text()
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
@@ -36,7 +43,8 @@ def main() -> None:
     with handled(interrupt):
         code = run(sys.argv[1:])
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # results went to a full disk
@@ -47,6 +55,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    with _notes():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         from .program import ofa  # here, so that Ctrl-C while it loads is one line too
 
@@ -65,6 +78,8 @@ def run(arguments: list[str]) -> int:
         return _fail(f"interrupted; what was finished is kept: {again} to go on", INTERRUPTED)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except UnicodeEncodeError as error:
+        return _fail(f"{error.object!r}: this locale ({error.encoding}) cannot write that: set LC_ALL=C.UTF-8, or PYTHONUTF8=1", 1)
     except MemoryError:
         return _fail(OUT_OF_MEMORY, 1)
     except RuntimeError as error:
@@ -83,6 +98,50 @@ def _meant(arguments: list[str], message: str) -> str:
     if any(word.startswith("-") and not word.startswith("--") and Path(word).exists() for word in arguments):
         return ": put ./ before a path that begins with a dash"
     return ""
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Print notes, each once, where errors go; of torchrun's processes only the first one's."""
+    said = set()
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, Note):
+            before(message, category, filename, lineno, file, line)
+        elif str(message) not in said and os.environ.get("RANK", "0") == "0":
+            said.add(str(message))
+            print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        warnings.showwarning = show
+        yield
+
+
+def _take_any_text() -> None:
+    """What standard output and standard error cannot hold, as where they are not UTF-8, is written in another way, not refused."""
+
+    def other(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)  # only writing comes here
+        letters = error.object[error.start : error.end]
+        try:
+            return letters.encode("ascii", "surrogateescape"), error.end  # bytes of a path that is not UTF-8: as they are
+        except UnicodeEncodeError:
+            plain = [LOOKS_LIKE.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters]
+            return "".join(plain), error.end
+
+    codecs.register_error("onceforall", other)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="onceforall")
 
 
 def _unexpected(error: Exception) -> int:

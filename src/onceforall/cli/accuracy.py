@@ -11,7 +11,7 @@ from ..arch import Arch
 from ..errors import ArchError, ValueTextError
 from ..files import read_text
 from ..readable import percent
-from .options import Json, Ray, RunFolder, Seed, TorchDevice, stderr
+from .options import Data, Json, Ray, RunFolder, Seed, TorchDevice, stderr
 from .views import Counter
 
 __all__ = ["measure_accuracy"]
@@ -24,6 +24,7 @@ def measure_accuracy(
     every: Annotated[int | None, typer.Option(metavar="PX", help="Interpolate between resolutions so far apart.", min=1)] = None,
     ray: Ray = None,
     device: TorchDevice = "auto",
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +33,9 @@ def measure_accuracy(
 
     given = None if archs is None else _read(archs)
     with Counter(stderr(), "measuring") as counter:
-        rows = call(run, subnets=subnets, archs=given, every=every, seed=seed, device=device, ray=ray, on_progress=counter)
+        rows = call(
+            run, subnets=subnets, archs=given, every=every, seed=seed, device=device, ray=ray, data=data, on_progress=counter
+        )
     if as_json:
         print(json.dumps([{**asdict(row), "arch": json.loads(row.arch.to_json())} for row in rows]))
         return

@@ -9,6 +9,7 @@ import typer
 
 from .. import readable
 from .options import (
+    Data,
     DeviceText,
     Finalists,
     Flash,
@@ -41,6 +42,7 @@ def bundle(
     device: DeviceText = "pytorch",
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/bundle.")] = None,
     finalists: Finalists = 5,
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +52,7 @@ def bundle(
     limits = (latency, macs, params, memory, flash, ram)
     budgets = budgets_of(*limits) if any(limit is not None for limit in limits) else []
     archs = [name for names in arch or [] for name in names.split(",") if name]
-    done = call(run, budgets, archs=archs, device=device, out=out, finalists=finalists, seed=seed, on_step=tell)
+    done = call(run, budgets, archs=archs, device=device, out=out, finalists=finalists, seed=seed, data=data, on_step=tell)
     members, sizes = done.bundle.members, done.facts.sizes
     if as_json:
         entries = [member.to_json(done.bundle.plans[name]) for name, member in members.items()]

@@ -13,6 +13,7 @@ from ..readable import milliseconds, percent
 from .completion import one_of, run_folders, several_of
 from .options import (
     CPU,
+    Data,
     Devices,
     Finalists,
     Flash,
@@ -131,6 +132,7 @@ def evaluate(
         str, typer.Option(metavar="SPLIT", help="held-out, or test for a final report.", autocompletion=one_of("split"))
     ] = "held-out",
     device: TorchDevice = "auto",
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -138,7 +140,9 @@ def evaluate(
     from ..pipeline import Run
     from ..pipeline.evaluate import evaluate as call
 
-    results = call(run, arch=arch, split=split, seed=seed, device=device, on_result=lambda r: tell(f"{r.name} done"), on_note=tell)
+    results = call(
+        run, arch=arch, split=split, seed=seed, device=device, data=data, on_result=lambda r: tell(f"{r.name} done"), on_note=tell
+    )
     if as_json:
         print(
             json.dumps(
@@ -158,6 +162,7 @@ def predict(
     subnets: Annotated[int, typer.Option(metavar="N", help="To measure; a quarter checks the predictor.")] = 80,
     ray: Ray = None,
     device: TorchDevice = "auto",
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -168,7 +173,7 @@ def predict(
     from ..pipeline.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
-        found = call(run, subnets=subnets, seed=seed, device=device, ray=ray, on_progress=counter)
+        found = call(run, subnets=subnets, seed=seed, device=device, ray=ray, data=data, on_progress=counter)
     tell_prediction(found, as_json)
 
 
@@ -192,6 +197,7 @@ def specialise(
     license: Annotated[str | None, typer.Option(metavar="NAME", help="Of the weights, for the card: apache-2.0.")] = None,
     no_limit: Annotated[bool, typer.Option("--no-limit", help="The most accurate network, whatever it costs.")] = False,
     finalists: Finalists = 5,
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -222,6 +228,7 @@ def specialise(
             finetune=finetune,
             license=license,
             push_to_hub=push_to_hub,
+            data=data,
             on_step=view.step,
             on_result=lambda result: None if as_json else print(_line(result), flush=True),
             on_event=view,

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, RunFolder, tell
+from .options import Data, Json, RunFolder, tell
 from .signals import handled, interrupt
 
 __all__ = ["explore", "page_to"]
@@ -24,12 +24,17 @@ NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address
 
 
 def explore(
-    run: RunFolder, port: Port = 8471, host: Address = "127.0.0.1", no_browser: NoBrowser = False, as_json: Json = False
+    run: RunFolder,
+    port: Port = 8471,
+    host: Address = "127.0.0.1",
+    no_browser: NoBrowser = False,
+    data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Look at a run in the browser, and export from there."""
     from ..app import explorer
 
-    found = explorer(run, host=host, port=port)
+    found = explorer(run, host=host, port=port, data=data)
     from ..app.safety import loopback
 
     if not loopback(host):

@@ -20,6 +20,7 @@ from .views import TrainView, lasting, say
 
 __all__ = [
     "CPU",
+    "Data",
     "DeviceText",
     "Devices",
     "ExportKit",
@@ -72,6 +73,7 @@ Devices = Annotated[
     typer.Option("--device", metavar="DEVICE", help="As in ofa profile; several: give it again.", autocompletion=devices),
 ]
 CPU = ["cpu"]
+Data = Annotated[str | None, typer.Option(metavar="DATA", help="Where the images are now, if they have moved.")]
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over a Ray cluster: host:port, auto, local.")]
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]

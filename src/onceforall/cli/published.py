@@ -8,7 +8,7 @@ import typer
 
 from ..advice import ofa
 from .completion import one_of
-from .options import Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
+from .options import Data, Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
 from .values import amount
 from .views import TrainView
 
@@ -59,12 +59,13 @@ def export_original(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Instead of RUN/original.pth; a file there is not overwritten.")
     ] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Write the weights for the Once-for-All authors' code."""
     from ..pipeline.export_original import export_original as call
 
-    done = call(run, out=out)
+    done = call(run, out=out, data=data)
     if done.images is not None:
         tell(f"BatchNorm statistics measured on {done.images:,} training images; they are right for the largest network only")
     print(json.dumps({"path": str(done.path), "images": done.images}) if as_json else done.path)

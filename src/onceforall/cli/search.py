@@ -8,6 +8,7 @@ import typer
 
 from ..readable import milliseconds, percent
 from .options import (
+    Data,
     DeviceText,
     Finalists,
     Flash,
@@ -41,6 +42,7 @@ def search(
     finalists: Finalists = 5,
     caution: Caution = 1.0,
     points: Points = None,
+    data: Data = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -50,10 +52,10 @@ def search(
 
     for budget in budgets_of(latency, macs, params, memory, flash, ram):
         if points is None:
-            found = call(run, budget, device=device, finalists=finalists, caution=caution, seed=seed, on_step=tell)
+            found = call(run, budget, device=device, finalists=finalists, caution=caution, seed=seed, data=data, on_step=tell)
             marks = [""] * len(found)
         else:
-            measured = front(run, points=points, budget=budget, device=device, caution=caution, seed=seed, on_step=tell)
+            measured = front(run, points=points, budget=budget, device=device, caution=caution, seed=seed, data=data, on_step=tell)
             found, marks = [p.candidate for p in measured], ["" if p.stands else " (a faster one is as accurate)" for p in measured]
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_record(c) for c in found]}))

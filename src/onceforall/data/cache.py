@@ -28,7 +28,7 @@ from ..processors import processors
 from .decode import quiet, shrink
 from .sources import Indices, Load, Part, digest
 
-__all__ = ["Problem", "Store", "cache_part", "default_cache", "expected_bytes", "in_threads"]
+__all__ = ["Problem", "Store", "cache_part", "expected_bytes", "in_threads", "place_of"]
 
 VERSION = 2
 WORST_SHARE = 0.1
@@ -63,15 +63,9 @@ class Store:
     problems: tuple[Problem, ...]
 
 
-def default_cache() -> Path:
-    """$XDG_CACHE_HOME/onceforall, or ~/.cache/onceforall."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "onceforall"
-
-
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
     """Bytes that the part takes in the cache, estimated from 64 images if it is not there; and whether it is there."""
-    store = _open(_place(part, size, folder))
+    store = _open(place_of(part, size, folder))
     if store is not None:
         return store.pixels.size, True
     positions = np.unique(np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(np.int64))
@@ -102,7 +96,7 @@ def cache_part(
         DataError: more than a tenth of the images cannot be read, or the limit is exceeded.
         FileError: the folder cannot be written, or the disk is full. Nothing half-written is left to be trusted.
     """
-    place = _place(part, size, folder)
+    place = place_of(part, size, folder)
     store = _open(place)
     if store is None:
         make_folder(folder)
@@ -135,7 +129,8 @@ def _decode(part: Part, size: int, place: Path, limit_bytes: int, threads: int, 
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _place(part: Part, size: int, folder: Path) -> Path:
+def place_of(part: Part, size: int, folder: Path) -> Path:
+    """Where the part's images are in the cache."""
     return folder / digest([str(VERSION), str(size), part.identity])
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
+from ..places import expanded
 from .sources import Indices, Load, Part, Source, digest
 
 __all__ = ["open_digits", "open_torchvision"]
@@ -49,7 +50,7 @@ def open_torchvision(source: str) -> Source:
         close = [other for other in datasets.__all__ if other.lower().startswith(name[:3].lower())]
         hint = f", did you mean {' or '.join(close[:6])}?" if close else ""
         raise DataError(f"torchvision has no data set '{name}'{hint}: see torchvision.datasets for the names")
-    if not Path(root).expanduser().is_dir():
+    if not expanded(root).is_dir():
         raise DataError(f"{root}: no such folder: give the folder that torchvision downloaded {name} to")
     maker = datasets.__dict__[name]
     parameters = inspect.signature(maker).parameters
@@ -69,7 +70,7 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> A
     """The data set with the first of the values that it knows; a wrong word is a ValueError in torchvision."""
     for value in values:
         try:
-            return maker(str(Path(root).expanduser()), **({argument: value} if argument else {}))
+            return maker(str(expanded(root)), **({argument: value} if argument else {}))
         except ValueError:
             continue
         except Exception as error:
@@ -85,7 +86,7 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> A
 
 def _part(dataset: Any, name: str, root: str) -> Part:
     with reading_or_writing(Path(root)):
-        files = sorted(path for path in Path(root).expanduser().rglob("*") if path.is_file())
+        files = sorted(path for path in expanded(root).rglob("*") if path.is_file())
         marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
 
     def read(positions: Indices) -> Iterator[Load]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import DataError, FileError
 from ..files import reading_or_writing
+from ..places import plain_path
 from .parquet_names import Place, choose_splits, place_of
 from .scan import LeftOut, look, mark_of, printable, same_name
 from .sources import Indices, Load, Part, Source, digest
@@ -178,7 +179,7 @@ class _Columns:
 def _opening(path: Path) -> Iterator[Any]:
     """A Parquet file; whatever goes wrong in it is an error that names it."""
     try:
-        with pq.ParquetFile(path) as file:
+        with plain_path(path) as plain, pq.ParquetFile(plain) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
+from ..places import expanded
 from ..preprocess import LARGE
 from .decode import Original, decode
 
@@ -125,7 +125,7 @@ def open_source(source: str) -> Source:
         return open_digits()
     if source.startswith("torchvision:"):
         return open_torchvision(source)
-    path = Path(source).expanduser()
+    path = expanded(source)
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
     if not source.strip() or not there:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
 from ..files import make_folder, reading_or_writing
+from ..places import cache_folder
 from ..readable import plural
-from .cache import Problem, Progress, Store, cache_part, default_cache, expected_bytes
+from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
 from .fitted import Keep, fitted_batches
 from .scan import left_out_line
 from .sources import Indices, Part, Source, digest, open_source
@@ -204,7 +205,7 @@ def open_data(
         parts = _limited(parts, limit, len(found.classes))
     for name, part in parts.items():
         _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
-    cache = cache or default_cache()
+    cache = cache or cache_folder([place_of(part, size, Path()).name for part in parts.values()])
     stores = _stores(parts, size, cache, limit_gb, on_progress)
     keep = Keep(cache, int(limit_gb * 1e9), on_note)
     images = {name: _all_images(stores[name], part, keep) for name, part in parts.items()}

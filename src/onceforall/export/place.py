@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import FileError, OnceForAllError
 from ..files import make_folder, one_at_a_time, reading_or_writing
+from ..places import plain_path
 
 __all__ = ["clear_left", "errors_name", "in_place_when_done", "require_replaceable"]
 
@@ -65,7 +66,8 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
         _clear(folder, temporary, old)
         make_folder(temporary)
         try:
-            yield temporary
+            with plain_path(temporary) as plain:
+                yield plain
             require(folder)
             with reading_or_writing(folder):
                 if folder.exists():

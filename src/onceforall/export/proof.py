@@ -237,8 +237,8 @@ def compare(what: str, expected: Reference, found: Iterable[Tensor], tolerance: 
     if expected.float32_error > expected.allowed:
         raise VerificationError(
             f"{what}: does not compute what the network computes: PyTorch's logits are {expected.float32_error:.3g} off what its "
-            f"weights give in float64, allowed is {expected.allowed:.3g} (largest logit {largest:.3g}): remove hooks from the network, "
-            "and settings that lower float32's precision, such as ONEDNN_DEFAULT_FPMATH_MODE"
+            f"weights give in float64, allowed is {expected.allowed:.3g} (largest logit {largest:.3g}): remove hooks from the "
+            "network, and settings that lower float32's precision, such as ONEDNN_DEFAULT_FPMATH_MODE"
         )
     difference, agreement = 0.0, 1.0
     for logits in found:

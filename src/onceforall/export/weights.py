@@ -9,6 +9,7 @@ from torch import fx, nn
 from ..errors import CheckpointError, FileError
 from ..files import write_bytes
 from ..nn.static import build
+from ..places import plain_path
 from ..plan import Plan
 
 __all__ = ["read_weights", "write_weights"]
@@ -35,7 +36,8 @@ def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
     if not path.is_file():
         raise FileError(f"{path}: no such file: check the path, or export the network again")
     try:
-        state = load_file(path)
+        with plain_path(path) as plain:
+            state = load_file(plain)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}): export the network again") from None
     network = build(plan)

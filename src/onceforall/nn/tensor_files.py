@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, FileError
 from ..files import reading_or_writing, regular_file
+from ..places import plain_path
 
 __all__ = ["read_tensors"]
 
@@ -49,7 +50,8 @@ def _load(path: Path, plain: bool, size: int) -> Any:
         warnings.simplefilter("ignore")  # torch warns of formats that it refuses or has deprecated
         try:
             if plain:
-                return safetensors.torch.load_file(path, device="cpu")
+                with plain_path(path) as plain_name:
+                    return safetensors.torch.load_file(plain_name, device="cpu")
             _check_archive(path, size)
             return torch.load(path, map_location="cpu", weights_only=True)
         except CheckpointError:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from ..advice import ofa
 from ..errors import TrainingError
 from ..train import Settings
 from .compute import Compute
-from .images import lasting
 from .run import Run
+from .teacher import lasting_teacher
 
-__all__ = ["check_numbers", "compute_of", "note_differences", "require_same", "settings_of"]
+__all__ = ["check_numbers", "compute_of", "note_differences", "resumed", "settings_of"]
 
 
 def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
@@ -31,30 +32,37 @@ def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None) ->
         raise TrainingError("epochs and a time budget both say how long to train: give one of them")
 
 
-def require_same(run: Run, data: str, given: dict[str, Any]) -> None:
-    """A resumed training follows the arguments of its first start; those given again must not differ.
+def resumed(out: Path, data: str, given: dict[str, Any]) -> Run:
+    """The run that a training goes on with. It follows the arguments of its first start; those given again must not differ.
+
+    The images may have moved: `Run.splits` checks that they are the same.
 
     Raises:
-        TrainingError: they do, or there is nothing to train.
+        TrainingError: arguments differ, or there is nothing to train.
+        FileError: there is no run.
     """
+    run = Run.open(out)
     if run.info.imported is not None:
         raise TrainingError(
             f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
             + ofa("train", data, "--from", run.folder, "--out", "NEW")
         )
     source = run.require_images().source
-    if source not in (data, lasting(data)):
+    if source != data and "digits" in (source, data):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
     first, own = (
         {"from_run": None, "max_pixels": None, **run.info.arguments},
         {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False},
     )
+    if first.get("teacher") is not None:
+        first["teacher"] = lasting_teacher(first["teacher"])  # older runs have it as it was given
     for name, value in json.loads(json.dumps(given)).items():
         if name in first and value not in (None, own.get(name), first[name]):
             option = name.removesuffix("_run")
             raise TrainingError(
                 f"{run.folder} was started with {option} {first[name]}, not {value}: resume without it, or choose another --out"
             )
+    return run.moved_to(data)
 
 
 def compute_of(run: Run, given: dict[str, Any], compute: Compute) -> Compute:

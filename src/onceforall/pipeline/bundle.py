@@ -59,6 +59,7 @@ def bundle(
     out: Path | None = None,
     finalists: int = 5,
     seed: int = 0,
+    data: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> Bundled:
     """Put several sub-networks into one folder, for switching between them at run time.
@@ -71,6 +72,7 @@ def bundle(
         out: None for bundle/ in the run directory.
         finalists: best predicted networks that are measured before one is chosen.
         seed: of the search and of random networks.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_step: called with what is being done.
 
     Raises:
@@ -80,7 +82,7 @@ def bundle(
     """
     if not budgets and not archs:
         raise ArchError("a bundle of which networks? Give limits, such as --latency 2ms,5ms, or --arch with names or files")
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     chosen = Device.parse(device)
     target = Path(out) if out else run.folder / "bundle"

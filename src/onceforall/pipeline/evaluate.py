@@ -12,7 +12,7 @@ from ..calibrate import Accuracy, Calibrated, Statistics, recalibrate
 from ..calibrate import evaluate as evaluate_network
 from ..data import Images, Splits
 from ..errors import ArchError, DataError
-from ..files import append_line, read_text
+from ..files import append_line, read_text, recording
 from ..space import Space
 from ..supernet import Supernet
 from ..train import World
@@ -40,6 +40,7 @@ def evaluate(
     split: str = "held-out",
     seed: int = 0,
     device: str = "auto",
+    data: str | None = None,
     on_result: Callable[[Evaluation], None] = lambda result: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> list[Evaluation]:
@@ -54,6 +55,7 @@ def evaluate(
         split: "held-out", or "test" for a final report; the use of the test images is written down.
         seed: of the random ones.
         device: to run them on, see `choose_compute`.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_result: called with each result.
         on_note: called with a line when images are prepared and it takes long.
 
@@ -62,7 +64,7 @@ def evaluate(
     """
     if split not in ("held-out", "test"):
         raise DataError(f"--split {split}: use held-out or test")
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     archs = choose_archs(run.space, str(place_of(run, arch)), seed)
     compute = choose_compute(device)
@@ -78,7 +80,8 @@ def evaluate(
         for name, chosen in archs[world.rank :: world.size]:
             own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))
             record = {"name": name, "split": split, "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
-            append_line(run.folder / "evaluations.jsonl", record)
+            with recording("this evaluation is"):
+                append_line(run.folder / "evaluations.jsonl", record)
             on_result(own[-1])
         parts = world.gather(own)
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]

@@ -20,7 +20,7 @@ class Exported:
     images: int | None
 
 
-def export_original(folder: Path, *, out: Path | None = None) -> Exported:
+def export_original(folder: Path, *, out: Path | None = None, data: str | None = None) -> Exported:
     """Write a checkpoint that the original's code loads.
 
     A supernet that was trained here has no running statistics; then those of the largest network are measured on the training
@@ -29,11 +29,12 @@ def export_original(folder: Path, *, out: Path | None = None) -> Exported:
     Args:
         folder: the run directory.
         out: the file, None for original.pth in the run directory; one that is there is not overwritten.
+        data: where the images are now, if they have moved since; None for where the run says.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     path = Path(out) if out is not None else run.folder / "original.pth"
     if path.exists():
         raise FileError(f"{path}: already there, and not overwritten: choose another --out, or remove it")

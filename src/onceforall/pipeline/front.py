@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..files import write_json
+from ..files import recording, write_json
 from ..readable import amount
 from ..search import Objectives, pareto
 from .run import Run
@@ -34,6 +34,7 @@ def front(
     device: str = "cpu",
     caution: float = CAUTION,
     seed: int = 0,
+    data: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> list[FrontPoint]:
     """Networks from the fastest to the most accurate, on a run with a profile and a predictor.
@@ -45,6 +46,7 @@ def front(
         device: that was profiled; if it was not, MACs stand in for latency in the search.
         caution: as for `search`.
         seed: of the search.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_step: called with what is being done.
 
     Returns:
@@ -56,7 +58,7 @@ def front(
     """
     if points < 2:
         raise DataError(f"--front {points}: a front needs at least 2 networks")
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     searcher = Searcher(run, device, [budget or Budget()], caution=caution, on_note=on_step)
     cost = searcher.costs["macs"] if searcher.table is None else searcher.table
@@ -74,7 +76,8 @@ def front(
         result.append(FrontPoint(candidate, candidate.accuracy.top1 > best))
         best = max(best, candidate.accuracy.top1)
     records = [{"stands": p.stands, **_record(p.candidate)} for p in result]
-    write_json(run.folder / "front.json", {"device": str(searcher.device), "points": records})
+    with recording("this front is"):
+        write_json(run.folder / "front.json", {"device": str(searcher.device), "points": records})
     return result
 
 

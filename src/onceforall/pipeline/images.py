@@ -1,13 +1,13 @@
 """Opening the images of a new run."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..data import CACHE_GB, Splits, open_data
+from ..places import expanded
 from .info import DataInfo
 
-__all__ = ["lasting", "open_images"]
+__all__ = ["gone", "lasting", "open_images"]
 
 Event = dict[str, Any]
 
@@ -72,6 +72,28 @@ def open_images(
 
 
 def lasting(data: str) -> str:
-    """What names the data from any working folder: a path that is there becomes absolute."""
-    path = Path(data).expanduser()
-    return str(path.resolve()) if data != "digits" and path.is_dir() else data
+    """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
+    if data == "digits":
+        return data
+    head, folder = _divided(data)
+    path = expanded(folder)
+    return f"{head}{path.resolve()}" if folder and path.is_dir() else data
+
+
+def gone(source: str) -> str:
+    """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
+    if source == "digits":
+        return ""
+    folder = expanded(_divided(source)[1])
+    try:
+        return "" if any(folder.iterdir()) else f"{folder}: the images are gone, the folder is empty"
+    except FileNotFoundError:
+        return f"{folder}: the images are no longer there"
+    except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write
+        return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
+
+
+def _divided(source: str) -> tuple[str, str]:
+    """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    kind, name, folder = [*source.split(":", 2), "", ""][:3]
+    return (f"{kind}:{name}:", folder) if kind == "torchvision" else ("", source)

@@ -12,7 +12,7 @@ __all__ = ["DataInfo", "Imported", "Origin", "RunInfo"]
 
 @dataclass(frozen=True)
 class DataInfo:
-    """How the data were opened, to open them the same way again."""
+    """How the data were opened, to open them the same way again; `before` are places that they were in, the first one first."""
 
     source: str
     size: int
@@ -22,11 +22,12 @@ class DataInfo:
     fingerprint: str
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
+    before: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "DataInfo":
         """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
-        return cls(**{"max_pixels": LARGE, **data})
+        return cls(**{"max_pixels": LARGE, **data, "before": tuple(data.get("before", ()))})
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def measure_accuracy(
     seed: int = 0,
     device: str = "auto",
     ray: str | None = None,
+    data: str | None = None,
     on_progress: Progress = lambda done, total, what: None,
 ) -> list[AccuracyRow]:
     """Measure sub-networks of a trained run on held-out images; test images are not touched. Those measured before are not again.
@@ -60,6 +61,7 @@ def measure_accuracy(
         device: to run them on, see `choose_compute`.
         ray: address of a Ray cluster that shares out the work, or "local" for one on this machine. Its machines see the folder and
             the images at the same paths.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_progress: called with sub-networks measured, sub-networks needed and a note.
 
     Returns:
@@ -68,7 +70,7 @@ def measure_accuracy(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     wanted = list(dict.fromkeys(_drawn(run, subnets, every, seed) if archs is None else archs))
     for arch in wanted:
@@ -137,6 +139,8 @@ def _measured(
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
     """All of them, group by group as they come, the largest first."""
+    if run.moved:
+        run.splits()  # for the workers, which find the new place in run.json
     with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
         groups, work = _groups(run, archs, cluster.workers)
         order = sorted(range(len(groups)), key=lambda i: -work[i])

@@ -1,12 +1,15 @@
 """metrics.jsonl: what a training reports, written as it happens, in step with the checkpoints."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..errors import Note
 from ..files import append_line, read_lines, write_text
 from ..latency.resources import EnergyCounter
+from ..places import is_unicode
 from ..space import Space
 from ..train import Remaining, Schedule, work_per_step
 
@@ -62,9 +65,12 @@ def metrics_writer(
 
 
 def _board(folder: Path, step: int) -> Any:
-    """A TensorBoard writer that drops what was written after `step`, or None where the extra "log" is not installed."""
+    """A TensorBoard writer that drops what was written after `step`, or None where it cannot write one."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        return None
+    if not is_unicode(folder):
+        warnings.warn(f"{folder}: no log for TensorBoard, which opens no path that is not UTF-8; metrics.jsonl has all", Note, 2)
         return None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

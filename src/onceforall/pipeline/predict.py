@@ -25,6 +25,7 @@ def predict(
     seed: int = 0,
     device: str = "auto",
     ray: str | None = None,
+    data: str | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
@@ -37,6 +38,7 @@ def predict(
         seed: of the sub-networks drawn.
         device: to run them on, see `choose_compute`.
         ray: see `measure_accuracy`.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_progress: called with sub-networks measured, sub-networks needed and a note.
 
     Raises:
@@ -44,11 +46,11 @@ def predict(
     """
     if subnets < 16:
         raise DataError(f"--subnets {subnets}: at least 16 are needed, 12 to fit and 4 to check")
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     place, weights = run.folder / "accuracy", run.weights_hash()
     fit, check = _drawn(run, subnets, seed)
-    measured = measure_accuracy(folder, archs=[*fit, *check], device=device, ray=ray, on_progress=on_progress)
+    measured = measure_accuracy(folder, archs=[*fit, *check], device=device, ray=ray, data=data, on_progress=on_progress)
     checked = [row for row in measured if row.arch in check]
     rows = read_rows(place, run.space, weights_hash=weights)
     fitted = [row for row in rows if row not in checked]

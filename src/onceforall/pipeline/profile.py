@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..advice import ofa
-from ..data.cache import default_cache
 from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_results, list_devices, profile_space
 from ..latency.device import IMPORTED
 from ..latency.runtimes import RUNTIMES
+from ..places import cache_folder
 from ..space import Space
 from .run import Run
 
@@ -69,7 +69,7 @@ def profile(
             seed=seed,
             effort=effort,
             again=again,
-            levels=default_cache() / LEVELS,
+            levels=cache_folder() / LEVELS,
             on_progress=on_progress,
         )
         table.save(place / "table.json")

@@ -21,7 +21,9 @@ test_openings.jsonl   when and what for the test images were opened
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,14 +46,15 @@ from ..data import (
     eval_batches,
     open_data,
 )
-from ..errors import DataError, FileError, TrainingError
-from ..files import append_line, busy, make_folder, read_json, reading_or_writing, write_json, write_text
+from ..errors import DataError, FileError, Note, TrainingError
+from ..files import append_line, busy, make_folder, read_json, reading_or_writing, recording, write_json, write_text
 from ..space import Space
 from ..spaces import from_json
 from ..supernet import Supernet
 from ..train import Schedule
 from ..train.checkpoint import digest_of, load_tensors, save_tensors
 from ..train.state import load_weights
+from .images import gone, lasting
 from .info import DataInfo, RunInfo
 
 __all__ = ["Run"]
@@ -69,10 +72,17 @@ EVALUATION_BATCH_GPU = 256
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that exists."""
+    """A run directory that exists.
+
+    Args:
+        folder: its path.
+        info: what run.json says.
+        moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
+    """
 
     folder: Path
     info: RunInfo
+    moved: bool = False
 
     @staticmethod
     def require_free(
@@ -109,47 +119,77 @@ class Run:
         `start` is the weights to start from, if not random ones, and `origin` the run that they are of.
 
         Raises:
-            FileError: the folder holds something else, or cannot be written.
+            FileError: the folder holds something else, or cannot be written. What was made of it is gone again.
         """
         cls.require_free(folder)
-        make_folder(folder)
-        write_text(folder / "schedule.json", schedule.to_json())
-        if start is not None:
-            save_tensors(folder / "start.safetensors", start, {})
         before, complete = (NO_DIGESTS, True) if origin is None else origin.trained_on()
         digests = np.concatenate([before, splits.train.digests])
         rows = torch.from_numpy(digests.view(np.uint8).reshape(len(digests), NO_DIGESTS.itemsize))
-        save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
         run = cls(folder, info)
-        run.save_info(splits.problems)
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            make_folder(folder)
+            write_text(folder / "schedule.json", schedule.to_json())
+            if start is not None:
+                save_tensors(folder / "start.safetensors", start, {})
+            save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
+            run.save_info(splits.problems)
+        except BaseException:
+            for path in (folder / name for name in BEGINNINGS):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in made:
+                    path.rmdir()
+            raise
         return run
 
     def save_info(self, problems: Sequence[Problem]) -> None:
         """Write problems.jsonl and, last of all, run.json."""
         lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
         write_text(self.folder / "problems.jsonl", "".join(lines))
+        self._save()
+
+    def _save(self) -> None:
         write_json(self.folder / "run.json", {"format": FORMAT, **asdict(self.info)})
 
     @classmethod
-    def open(cls, folder: Path) -> "Run":
+    def open(cls, folder: Path, data: str | None = None) -> "Run":
         """Open a run directory.
+
+        Args:
+            folder: its path.
+            data: see `moved_to`; None for where run.json says.
 
         Raises:
             FileError: there is none, or run.json is damaged.
+            DataError: there is `data`, but the run was imported without images.
         """
         folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
             raise FileError(not_a_run(folder))
-        data = read_json(folder / "run.json")
+        told = read_json(folder / "run.json")
         try:
-            if data.pop("format") != FORMAT:
+            if told.pop("format") != FORMAT:
                 raise FileError(f"{folder / 'run.json'}: written by another version of onceforall")
-            info = RunInfo.from_json(data)
+            info = RunInfo.from_json(told)
             run = cls(folder, info)
             _ = run.space, run.augment, run.preprocessing
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{folder / 'run.json'}: damaged or edited ({error!r})") from None
-        return run
+        return run if data is None else run.moved_to(data)
+
+    def moved_to(self, data: str) -> "Run":
+        """The run with its images elsewhere. `splits` checks that they are the same, and writes the new place into run.json.
+
+        Raises:
+            DataError: weights were imported without images.
+        """
+        known, source = self.require_images(), lasting(data)
+        if source == known.source:
+            return self
+        before = tuple(dict.fromkeys((*known.before, known.source)))
+        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
 
     @cached_property
     def space(self) -> Space:
@@ -218,10 +258,14 @@ class Run:
             DataError: there are none, they are gone, or they differ.
         """
         data = self.require_images()
-        if os.path.isabs(data.source) and not os.path.isdir(data.source):
-            raise DataError(
-                f"{data.source}: the images of {self.folder} are no longer there: bring them back, or link that path to them"
-            )
+        if text := gone(data.source):
+            raise DataError(f"{text}, and {self.folder} needs them: bring them back, or give their new place with --data")
+
+        def require_same(classes: tuple[str, ...]) -> None:
+            if classes != self.info.classes:
+                odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
+                raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
+
         splits = open_data(
             data.source,
             size=data.size,
@@ -230,18 +274,33 @@ class Run:
             limit=data.limit,
             max_pixels=data.max_pixels,
             limit_gb=data.cache_gb,
+            on_classes=require_same,
             on_progress=on_progress,
             on_note=on_note,
         )
         if splits.fingerprint != data.fingerprint:
-            made = "trained on: restore them or train" if self.info.imported is None else "imported with: restore them or import"
-            raise DataError(f"{data.source}: the images are not those that {self.folder} was {made} anew")
+            found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
+            raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")
+        if self.moved:
+            with recording(f"the new place of the images ({data.source}) is"):
+                self._save()
+                warnings.warn(f"{self.folder}: its images are from now on taken from {data.source}", Note, stacklevel=3)
         return splits
+
+    def _others(self, how: str) -> DataError:
+        """Images were found, but others."""
+        made = "trained on" if self.info.imported is None else "imported with"
+        anew = "train" if self.info.imported is None else "import"
+        return DataError(
+            f"{self.require_images().source}: the images are not those that {self.folder} was {made} ({how}): restore them, give "
+            f"their new place with --data, or {anew} anew"
+        )
 
     def open_test(self, splits: Splits, purpose: str) -> Images:
         """The test images for a final report; the purpose is written down in test_openings.jsonl."""
         images = splits.open_test(purpose)
-        append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
+        with recording(f"that the {len(images):,} test images were opened for {purpose!r} is"):
+            append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
         return images
 
     def trained_on(self) -> tuple[NDArray[np.void], bool]:

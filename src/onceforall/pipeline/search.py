@@ -15,7 +15,7 @@ from ..arch import Arch
 from ..calibrate import Statistics
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
-from ..files import append_line
+from ..files import append_line, recording
 from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, list_devices, measure_networks
 from ..plan import Plan
@@ -92,6 +92,7 @@ def search(
     finalists: int = 5,
     caution: float = CAUTION,
     seed: int = 0,
+    data: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> list[Candidate]:
     """The finalists of one search on a run with a profile and a predictor, measured, the choice first.
@@ -104,6 +105,7 @@ def search(
         caution: standard deviations of the prediction that are taken off it: the best of very many predictions is one that is too
             high. 0 maximises the prediction itself, and says how far from the optimum the result can be where that is known.
         seed: of the search.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_step: called with what is being done.
 
     Returns:
@@ -113,7 +115,7 @@ def search(
         InfeasibleError: nothing in the space keeps the budget.
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     searcher = Searcher(run, device, [budget], caution=caution, on_note=on_step)
     return searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
@@ -305,4 +307,5 @@ class Searcher:
             "predicted_ms": candidate.predicted_ms,
             "measured_ms": candidate.timing.ms,
         }
-        append_line(self.run.folder / "searches.jsonl", record)
+        with recording("these finalists are"):
+            append_line(self.run.folder / "searches.jsonl", record)

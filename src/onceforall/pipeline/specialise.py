@@ -10,7 +10,7 @@ from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
 from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable, room_for_export
-from ..files import make_folder, writable, write_json
+from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
@@ -59,6 +59,7 @@ def specialise(
     license: str | None = None,
     push_to_hub: str | None = None,
     finetune: int = 0,
+    data: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -81,6 +82,7 @@ def specialise(
         push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
             with the name of its folder added.
         finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
+        data: where the images are now, if they have moved since; None for where the run says.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
         on_event: gets progress of the fine-tuning, as `ofa train` shows it.
@@ -99,7 +101,7 @@ def specialise(
     if not 0 <= max_drop <= 100:
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     whole("--finetune", finetune, 0)
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     run.require_images()
     for format in export:
         FORMATS[format].require()
@@ -210,24 +212,23 @@ def _take_home(
     )
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy
-    write_json(
-        make_folder(run.folder / "specialised") / f"{target.name}.json",
-        {
-            "folder": str(target),
-            "arch": arch.to_json(),
-            "device": str(device),
-            "budget": asdict(budget),
-            "shares": shares,
-            "predicted_top1": chosen.predicted_top1,
-            "held_out_top1": held_out.top1,
-            "held_out_images": held_out.images,
-            "predicted_ms": chosen.predicted_ms,
-            "test": asdict(through.test),
-            "latency": asdict(timing),
-            "files": [asdict(row) for row in through.rows],
-            "left_out": dict(through.left_out),
-            "proofs": {format: asdict(proof) for format, proof in exported.proofs.items()},
-            "finetuned": None if tuned is None else asdict(tuned),
-        },
-    )
+    record = {
+        "folder": str(target.absolute()),
+        "arch": arch.to_json(),
+        "device": str(device),
+        "budget": asdict(budget),
+        "shares": shares,
+        "predicted_top1": chosen.predicted_top1,
+        "held_out_top1": held_out.top1,
+        "held_out_images": held_out.images,
+        "predicted_ms": chosen.predicted_ms,
+        "test": asdict(through.test),
+        "latency": asdict(timing),
+        "files": [asdict(row) for row in through.rows],
+        "left_out": dict(through.left_out),
+        "proofs": {format: asdict(proof) for format, proof in exported.proofs.items()},
+        "finetuned": None if tuned is None else asdict(tuned),
+    }
+    with recording(f"for ofa status and ofa report, that {target} was exported is"):
+        write_json(make_folder(run.folder / "specialised") / f"{target.name}.json", record)
     return Specialised(target, budget, chosen, through.test, timing, tuple(through.rows), through.left_out, finetuned=tuned)

@@ -56,10 +56,11 @@ def status(folder: Path) -> Status:
 def _next(run: Run, parts: list[Part]) -> Iterator[str]:
     """The commands that can be given now; with a profile and a predictor, a latency from the middle of what the device can do."""
     ready = any(part.name in ("training", "weights") and part.state == "done" for part in parts)
-    usable = ready and run.info.data is not None
+    gone = any(part.name == "images" for part in parts)
+    usable = ready and run.info.data is not None and not gone
     busy_now = any(part.name == "training" and part.state == "going on" for part in parts)  # a profile needs a quiet machine
-    always = {"training", "report"} if busy_now else {"training", "profile", "report"}
-    order = ("training", "profile", "predictor", "evaluations", "report")
+    always = {"images", "training", "report"} | (set() if busy_now else {"profile"})
+    order = ("images", "training", "profile", "predictor", "evaluations", "report")
     commands = [
         part.command
         for name in order

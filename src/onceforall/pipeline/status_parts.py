@@ -15,11 +15,13 @@ from ..readable import amount, duration, milliseconds, percent, plural
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .finetune import unfinished
+from .images import gone
 from .predictor import checks
 from .run import Run
 
 __all__ = ["PARTS", "Part", "State", "fit_command", "line"]
 
+NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
 
@@ -28,8 +30,8 @@ class Part:
     """One thing that a run directory holds or could hold.
 
     Args:
-        name: what it is: "run", "training", "weights", "evaluations", "profile", "accuracy data", "predictor", "searches",
-            "network", "bundle" or "report".
+        name: what it is: "run", "images" (only if they are gone), "training", "weights", "evaluations", "profile", "accuracy data",
+            "predictor", "searches", "network", "bundle" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
         command: that makes it, mends it or goes on with it; None where there is nothing to do.
@@ -57,6 +59,14 @@ def _run(run: Run) -> Iterator[Part]:
     yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
 
 
+def _images(run: Run) -> Iterator[Part]:
+    """Only where they are gone; whether they are the same is seen when they are used."""
+    if run.info.data is not None and (text := gone(run.info.data.source)):
+        text += f": {NEW_PLACE} is where they are now"
+        command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
+        yield Part("images", "missing", text, command, facts={"source": run.info.data.source})
+
+
 def _training(run: Run) -> Iterator[Part]:
     if run.info.imported is not None:
         weights = run.weights_hash()
@@ -69,7 +79,8 @@ def _training(run: Run) -> Iterator[Part]:
     top1 = f"; last held-out top-1: {told}" if ends else ""
     spent = max((float(r["seconds"]) for r in records), default=None)
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
-    resume = ofa("train", run.require_images().source, "--out", run.folder, "--resume")
+    source = run.require_images().source
+    resume = ofa("train", NEW_PLACE if gone(source) else source, "--out", run.folder, "--resume")
     if (run.folder / "supernet.safetensors").exists():
         try:
             weights = run.weights_hash()
@@ -239,6 +250,7 @@ def _report(run: Run) -> Iterator[Part]:
 
 PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
     "run": _run,
+    "images": _images,
     "training": _training,
     "evaluations": _evaluations,
     "profile": _profiles,

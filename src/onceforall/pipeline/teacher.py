@@ -1,7 +1,6 @@
 """A teacher from elsewhere: a classifier of torchvision or timm that was trained on the same classes."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,9 +8,17 @@ from torch import nn
 from ..errors import CheckpointError, MissingExtraError, TrainingError
 from ..files import sha256
 from ..nn.tensor_files import read_tensors
+from ..places import expanded
 from ..train import Schedule
 
-__all__ = ["check_teacher", "load_teacher", "require_same_teacher", "taught_by_another", "teacher_digest"]
+__all__ = [
+    "check_teacher",
+    "lasting_teacher",
+    "load_teacher",
+    "require_same_teacher",
+    "taught_by_another",
+    "teacher_digest",
+]
 
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
@@ -30,7 +37,7 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> n
         MissingExtraError: timm is not installed.
     """
     library, name, file = _parts(text)
-    tensors = read_tensors(Path(file).expanduser())
+    tensors = read_tensors(expanded(file))
     try:
         model = _make(library, name, num_classes)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -53,6 +60,16 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> n
     return model
 
 
+def lasting_teacher(text: str) -> str:
+    """The text with the file's absolute path, so that a resume finds it from any working folder.
+
+    Raises:
+        TrainingError: the text is not of the form.
+    """
+    library, name, file = _parts(text)
+    return f"{library}:{name}:{expanded(file).resolve()}"
+
+
 def teacher_digest(text: str) -> str:
     """The sha256 of the file that the text names.
 
@@ -60,7 +77,7 @@ def teacher_digest(text: str) -> str:
         TrainingError: the text is not of that form.
         FileError: there is no such file.
     """
-    return sha256(Path(_parts(text)[2]).expanduser())
+    return sha256(expanded(_parts(text)[2]))
 
 
 def check_teacher(text: str) -> str:
@@ -75,7 +92,7 @@ def check_teacher(text: str) -> str:
     library, name, file = _parts(text)
     if name not in _names(library):
         raise TrainingError(f"teacher {text!r}: {library} has no model {name!r}: {FORM}")
-    read_tensors(Path(file).expanduser())
+    read_tensors(expanded(file))
     return teacher_digest(text)
 
 

@@ -14,13 +14,14 @@ import torch
 from ..data import CACHE_GB, Splits
 from ..errors import TrainingError
 from ..files import locked, read_text
+from ..places import expanded
 from ..space import Space
 from ..supernet import Supernet
 from ..train import Schedule, Settings, World
 from ..train import train as follow
 from ..train.checkpoint import latest
 from ..train.state import load_weights
-from .arguments import check_numbers, compute_of, note_differences, require_same, settings_of
+from .arguments import check_numbers, compute_of, note_differences, resumed, settings_of
 from .batches import batch_maker
 from .budget import epochs_within, validate_every
 from .compute import Compute, choose_compute
@@ -32,7 +33,7 @@ from .metrics import forget_after, metrics_writer
 from .presets import choose_preset
 from .run import Run
 from .space_size import check_size
-from .teacher import check_teacher, load_teacher, require_same_teacher, taught_by_another
+from .teacher import check_teacher, lasting_teacher, load_teacher, require_same_teacher, taught_by_another
 from .transfer import going_on, open_origin, origin_of, preset_for, recipe_of, transferred
 
 __all__ = ["train"]
@@ -74,7 +75,8 @@ def train(
     Started by torchrun, the processes share the work: each takes its part of every batch, and only the first writes.
 
     Args:
-        data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`.
+        data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`. To
+            resume with images that have moved, where they are now.
         out: the run directory to make, or to go on with if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
             names of the classes are the same.
@@ -109,8 +111,9 @@ def train(
     """
 
     given = {
-        "from_run": None if from_run is None else str(Path(from_run).expanduser().resolve()),
-        "preset": preset, "space": None if space is None else dict(space), "scheme": scheme, "teacher": teacher,
+        "from_run": None if from_run is None else str(expanded(from_run).resolve()),
+        "preset": preset, "space": None if space is None else dict(space), "scheme": scheme,
+        "teacher": None if teacher is None else lasting_teacher(teacher),
         "epochs": epochs, "budget_s": budget_s,
         "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit, "max_pixels": max_pixels,
         "sync_norm": sync_norm, "same_networks": same_networks, "precision": precision,
@@ -118,8 +121,9 @@ def train(
 
     out = Path(out)
     if resume and (out / "supernet.safetensors").exists():
-        run = Run.open(out)
-        require_same(run, data, given)
+        run = resumed(out, data, given)
+        if run.moved:
+            run.splits()
         return run
     compute = choose_compute(device, precision)
     with World.joined(compute.device.type) as world:
@@ -143,8 +147,7 @@ def _open(
     out: Path, data: str, given: dict[str, Any], world: World, compute: Compute, on_event: Callable[[Event], None]
 ) -> tuple[Run, Splits]:
     """A run that was begun before, and its images."""
-    run = Run.open(out)
-    require_same(run, data, given)
+    run = resumed(out, data, given)
     splits = run.splits(
         lambda done, total: on_event({"event": "decode", "done": done, "total": total}),
         lambda text: on_event({"event": "note", "text": text}),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import make_folder, reading_or_writing, replace_file, write_bytes
+from ..places import plain_path
 
 __all__ = ["Checkpoint", "digest_of", "has_good", "last_good", "latest", "load_tensors", "save", "save_tensors"]
 
@@ -142,7 +143,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with reading_or_writing(path):
         path.stat()
         try:
-            with safe_open(str(path), "pt") as file:
+            with plain_path(path) as plain, safe_open(str(plain), "pt") as file:
                 yield file
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
