@@ -4,14 +4,16 @@ from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch
 from .bundle_folder import BundleProofs, Together, write_bundle
 from .card import CardFacts, FileRow, LatencyRow
-from .config import ExportConfig, InputSteps
+from .config import ExportConfig, InputSteps, OnnxOptions
 from .folder import Exported, export_network, load
 from .formats import FORMATS, Format
 from .hub import push, require_pushable
 from .proof import Proof, Verification
+from .readers import READERS, Reading, readers_of
 
 __all__ = [
     "FORMATS",
+    "READERS",
     "Bundle",
     "BundleFacts",
     "BundleProofs",
@@ -24,7 +26,9 @@ __all__ = [
     "Interval",
     "LatencyRow",
     "Member",
+    "OnnxOptions",
     "Proof",
+    "Reading",
     "Sizes",
     "Switch",
     "Together",
@@ -33,6 +37,7 @@ __all__ = [
     "load",
     "load_bundle",
     "push",
+    "readers_of",
     "require_pushable",
     "write_bundle",
 ]

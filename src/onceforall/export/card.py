@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..arch import Arch
+from ..nn.onnx import OUTPUT, PROBABILITIES
+from ..nn.source import NEEDS
 from ..ops import Conv
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .card_text import bleed, code, plain, yaml_of
-from .config import ExportConfig
+from .config import ExportConfig, OnnxOptions
 from .formats import FORMATS
 from .proof import Proof, Verification
+from .readers import READERS, Reading
 
 __all__ = ["CardFacts", "LatencyRow", "write_card"]
 
@@ -102,9 +105,17 @@ class CardFacts:
 
 
 def write_card(
-    facts: CardFacts, *, plan: Plan, arch: Arch, config: ExportConfig, proofs: Mapping[str, Proof], sizes: Mapping[str, int]
+    facts: CardFacts,
+    *,
+    plan: Plan,
+    arch: Arch,
+    config: ExportConfig,
+    proofs: Mapping[str, Proof],
+    sizes: Mapping[str, int],
+    readings: Sequence[Reading] = (),
 ) -> str:
     """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
+    onnx = config.onnx or OnnxOptions()
     low, high = wilson(facts.top1, facts.test_images)
     measured = [["test top-1", f"{percent(facts.top1)} ({100 * low:.1f} – {100 * high:.1f})", f"{facts.test_images:,} test images"]]
     if facts.top5 is not None:
@@ -123,7 +134,8 @@ def write_card(
     about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
     size = f"{arch.resolution}, {arch.resolution}"
     inputs = f"RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, mean {list(steps.mean)}, std {list(steps.std)}. "
-    inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)}). "
+    inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)})"
+    inputs += f"{_unless(onnx, proofs)}. "
     inputs += "`config.json` has the names of the classes in their order."
     parts = [
         _head(facts, config, proofs),
@@ -135,6 +147,7 @@ def write_card(
         "## Files",
         "Test top-1 and latency were measured through each file; top-1 through model.py with its batch norms folded.",
         table(["format", "file", "test top-1", "latency (95 % interval)", "size"], _files(facts, sizes)),
+        f"`model.py` needs {NEEDS}, and nothing else.",
         *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
         *(f"Without {FORMATS[name].files[0]}: {plain(why)}." for name, why in facts.left_out.items()),
         "## Proof",
@@ -143,13 +156,14 @@ def write_card(
             ["format", "compared with", "largest difference of a logit", "allowed", "same top-1", "images"],
             [row for name, proof in proofs.items() for row in _proof(name, proof)],
         ),
+        *_elsewhere(readings),
         "## Use",
         PREPARE.format(size=arch.resolution, bleed=bleed(arch, config)),
-        *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage) for name in proofs),
+        *(RUN.format(name=FORMATS[name].files[0], usage=_usage(name, onnx)) for name in proofs),
         LOADING,
         "## Preprocessing",
         inputs,
-        table(["format", "batch", "images go to"], [_input(name) for name in proofs]),
+        table(["format", "batch", "images go to"], [_input(name, onnx) for name in proofs]),
         "## Blocks",
         table(["segment", "kernel", "expand ratio", "output", "MACs", "parameters"], _blocks(plan, arch)),
         *(["## Notes", "\n".join(f"- {plain(note)}" for note in facts.notes)] if facts.notes else []),
@@ -213,6 +227,43 @@ def _quantised(facts: CardFacts) -> str:
     return f"What int8 does to top-1 on the held-out images, from which its acceptance was decided: {', '.join(drops)}."
 
 
-def _input(name: str) -> list[str]:
-    batch = "any" if max(FORMATS[name].batches) > 1 else "1"
-    return [name, batch, FORMATS[name].takes]
+def _input(name: str, onnx: OnnxOptions) -> list[str]:
+    format = FORMATS[name]
+    batch = "any" if max(format.batches) > 1 else "1"
+    if not format.from_onnx:
+        return [name, batch, format.takes]
+    takes = f"{format.takes}, gives `{PROBABILITIES if onnx.softmax else OUTPUT}`"
+    return [name, str(onnx.batch or batch), f"{takes}; opset {onnx.opset}" if format.is_onnx else takes]
+
+
+def _usage(name: str, onnx: OnnxOptions) -> str:
+    format = FORMATS[name]
+    return format.usage if format.usage_of is None else format.usage_of(onnx)
+
+
+def _unless(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> str:
+    """What files that are made from an ONNX graph give instead of logits."""
+    files = [FORMATS[name].files[0] for name in proofs if FORMATS[name].from_onnx]
+    return f", but {' and '.join(files)} the probabilities, their softmax" if onnx.softmax and files else ""
+
+
+def _elsewhere(readings: Sequence[Reading]) -> list[str]:
+    """What other programs made of the ONNX files."""
+    if not readings:
+        return []
+    tried = [reading for reading in readings if reading.state != "not tried"]
+    rows = []
+    for found in tried:
+        numbers = [f"{value:.2g}" if value is not None else "" for value in (found.max_abs_diff, found.tolerance)]
+        same = "" if found.top1_agreement is None else percent(found.top1_agreement)
+        reader = f"{READERS[found.reader].name} {found.version}".rstrip()
+        state = f"agrees, in batches of {', '.join(map(str, found.batches))}" if found.state == "agrees" else f"**{found.state}**"
+        rows.append([f"`{found.file}`", plain(reader), state, *numbers, same])
+    left = dict.fromkeys(reading.reader for reading in readings if reading.state == "not tried")
+    installs = [f"{READERS[key].name} (`{READERS[key].install}`)" for key in left]
+    header = ["file", "program", "result", "largest difference", "allowed", "same top-1"]
+    return [
+        *(["Other programs that read ONNX were run on the same images.", table(header, rows)] if rows else []),
+        *([f"Do not overlook: {plain(reading.warning)}." for reading in tried if reading.warning is not None]),
+        *([f"Not tried: {', '.join(installs)}."] if installs else []),
+    ]

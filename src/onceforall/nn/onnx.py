@@ -13,15 +13,16 @@ from typing import Any, assert_never
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, MissingExtraError, StatisticsError
+from ..errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
 from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
 from ..plan import Plan, Segment
 
-__all__ = ["INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "to_onnx"]
+__all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "to_onnx"]
 
 INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
 OPSET = 13  # of December 2020; nothing newer is needed
-OPSETS = range(10, 24)  # tested
+OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
+HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -49,9 +50,15 @@ def to_onnx(
     Raises:
         MissingExtraError: the package onnx is not installed.
         StatisticsError: a batch norm's statistics were never measured or are not finite.
+        DeviceError: the installed onnx does not know the opset.
         CheckpointError: a weight is missing, has another shape than the plan says, or is not finite.
     """
     onnx = _onnx()
+    if opset > onnx.defs.onnx_opset_version():
+        known = onnx.defs.onnx_opset_version()
+        raise DeviceError(
+            f"opset {opset}: the installed onnx {onnx.__version__} knows up to {known}: choose a lower one, or update it"
+        )
     graph = _Graph(onnx, network.state_dict() if isinstance(network, nn.Module) else network, opset)
     last = INPUT
     for segment in plan.segments:
@@ -165,7 +172,7 @@ class _Graph:
             case "relu6":
                 bounds = [self._constant(f"{name}.{key}", np.array(value)) for key, value in (("min", 0.0), ("max", 6.0))]
                 return self.node("Clip", [*inputs, *bounds], name)
-            case "h_swish" if self.opset < 14:
+            case "h_swish" if self.opset < HARD_SWISH:
                 return self.node("Mul", [*inputs, self.node("HardSigmoid", inputs, f"{name}.gate", alpha=1 / 6)], name)
             case "h_swish":
                 return self.node("HardSwish", inputs, name)

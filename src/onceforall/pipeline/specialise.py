@@ -9,9 +9,22 @@ from typing import Any
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
-from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable
+from ..export import (
+    FORMATS,
+    CardFacts,
+    FileRow,
+    LatencyRow,
+    OnnxOptions,
+    Reading,
+    export_network,
+    push,
+    readers_of,
+    require_pushable,
+)
+from ..export.formats.onnx_int8 import require_opset
 from ..files import make_folder, writable, write_json
 from ..latency import Timing, measure_onnx
+from ..nn.onnx import to_onnx
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
@@ -42,6 +55,7 @@ class Specialised:
     left_out: Mapping[str, str] = field(default_factory=dict)
     pushed: str | None = None  # address on the Hugging Face Hub
     finetuned: Finetuned | None = None
+    readings: tuple[Reading, ...] = ()  # of the ONNX files in other programs
 
 
 def specialise(
@@ -59,6 +73,8 @@ def specialise(
     license: str | None = None,
     push_to_hub: str | None = None,
     finetune: int = 0,
+    onnx: OnnxOptions | None = None,
+    readers: Sequence[str] | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -81,6 +97,8 @@ def specialise(
         push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
             with the name of its folder added.
         finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
+        onnx: options of the formats that are made from an ONNX graph; None for the default.
+        readers: other programs to run the ONNX files in, see `onceforall.export.READERS`; None for all that are installed.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
         on_event: gets progress of the fine-tuning, as `ofa train` shows it.
@@ -99,6 +117,13 @@ def specialise(
     if not 0 <= max_drop <= 100:
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     whole("--finetune", finetune, 0)
+    if onnx is not None and not any(FORMATS[name].from_onnx for name in export):
+        raise VerificationError(f"options of ONNX files, but --export {','.join(export)} makes none: add onnx, or leave them out")
+    options = onnx or OnnxOptions()
+    if "onnx-int8" in export:
+        require_opset(options)
+    if readers is not None:
+        readers_of(readers)
     run = Run.open(folder)
     run.require_images()
     for format in export:
@@ -130,7 +155,9 @@ def specialise(
             chosen, timing = tuning.choose(choose)
             ready, tuned = tuning.finish(chosen, on_step)
             on_step(f"exporting and proving {target.name}")
-            results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned))
+            results.append(
+                _take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned, options, readers)
+            )
             tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
@@ -151,6 +178,8 @@ def _take_home(
     license: str | None,
     ready: Calibrated,
     tuned: Finetuned | None,
+    onnx: OnnxOptions,
+    readers: Sequence[str] | None,
 ) -> Specialised:
     table, device = searcher.table, searcher.device
     arch, splits = chosen.arch, searcher.splits
@@ -163,8 +192,10 @@ def _take_home(
         model, shape = files / "model.onnx", (3, arch.resolution, arch.resolution)
         timing, known = confirmed, dict[str, Timing]()
         if model.exists() and device.runtime in ("onnxruntime", "openvino"):
-            timing = measure_onnx(model.read_bytes(), shape, device, anchor=searcher.anchor)
-            if device.runtime == "onnxruntime":  # one file in one runtime has one latency
+            same = onnx.batch in (None, device.batch)
+            content = model.read_bytes() if same else to_onnx(run.space.lower(arch, run.num_classes), ready.network)
+            timing = measure_onnx(content, shape, device, anchor=searcher.anchor)
+            if device.runtime == "onnxruntime" and same:  # one file in one runtime has one latency
                 known["onnx"] = timing
         through = measure_files(
             run,
@@ -176,6 +207,7 @@ def _take_home(
             device=device,
             max_drop=max_drop,
             known=known,
+            onnx=onnx,
         )
         found.append((through, timing))
         method = f"{searcher.hardware}, "
@@ -191,11 +223,11 @@ def _take_home(
             files=through.rows,
             left_out=through.left_out,
             license=license,
-            notes=[*run.info.notes, *(tuned.notes if tuned else ())],
+            notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_batches(onnx, device.batch, formats)],
         )
 
     shares = {} if table is None else latency_shares(table, arch)
-    export_network(
+    exported = export_network(
         target,
         space=run.space,
         arch=arch,
@@ -208,6 +240,8 @@ def _take_home(
         shares=shares,
         supernet=None if tuned and tuned.taken else searcher.supernet,
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
+        onnx=onnx,
+        readers=readers,
     )
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy
@@ -227,7 +261,28 @@ def _take_home(
             "latency": asdict(timing),
             "files": [asdict(row) for row in through.rows],
             "left_out": dict(through.left_out),
+            "readers": [asdict(reading) for reading in exported.readings],
             "finetuned": None if tuned is None else asdict(tuned),
         },
     )
-    return Specialised(target, budget, chosen, through.test, timing, tuple(through.rows), through.left_out, finetuned=tuned)
+    return Specialised(
+        target,
+        budget,
+        chosen,
+        through.test,
+        timing,
+        tuple(through.rows),
+        through.left_out,
+        finetuned=tuned,
+        readings=tuple(exported.readings),
+    )
+
+
+def _of_batches(onnx: OnnxOptions, timed: int, formats: Sequence[str]) -> list[str]:
+    """Why files have no latency."""
+    if onnx.batch in (None, timed) or not any(FORMATS[name].from_onnx for name in formats):
+        return []
+    note = (
+        f"Latency was measured with {timed} images a call, as --device says. Files made for {onnx.batch} were not timed: instead "
+    )
+    return [note + "of them, the same network without a fixed batch size."]

@@ -14,7 +14,8 @@ import torch
 from ..calibrate import Accuracy, Tally
 from ..data import Images
 from ..errors import VerificationError
-from ..export import FORMATS, FileRow
+from ..export import FORMATS, FileRow, OnnxOptions
+from ..export.formats.common import in_batches
 from ..latency import Device, Timing, measure
 from .run import Run
 
@@ -52,6 +53,7 @@ def measure_files(
     device: Device,
     max_drop: float,
     known: Mapping[str, Timing],
+    onnx: OnnxOptions,
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, on this machine's processor, the latency.
 
@@ -67,22 +69,25 @@ def measure_files(
         device: its threads and batch size are used for the latency.
         max_drop: most points of top-1 that int8 may lose.
         known: latencies of files that were timed already, by format; in place of another measurement.
+        onnx: options that files made from an ONNX graph have; with another batch size than the device's they are not timed.
 
     Raises:
         VerificationError: a file has another accuracy than the network.
     """
     int8 = [name for name in formats if FORMATS[name].int8]
-    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution) if int8 else {}
+    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution, onnx) if int8 else {}
     drops = {name: too_large_drop(before_and_after[OWN], before_and_after[name], max_drop) for name in int8}
     left_out = {name: why for name, why in drops.items() if why is not None}
     formats = [name for name in formats if name not in left_out]
-    accuracies = _accuracies(run, folder, formats, test, resolution)
+    accuracies = _accuracies(run, folder, formats, test, resolution, onnx)
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], accuracies[OWN], found)
     timings = dict(known)
     if device.on_processor:
-        timings |= _timings(folder, [name for name in formats if name not in known], resolution, device)
+        other = onnx.batch not in (None, device.batch)
+        timed = [name for name in formats if name not in known and not (other and FORMATS[name].from_onnx)]
+        timings |= _timings(folder, timed, resolution, device)
     rows = []
     for name in formats:
         timing = timings.get(name)
@@ -92,10 +97,13 @@ def measure_files(
     return FoundThroughFiles(accuracies[OWN], rows, left_out)
 
 
-def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int) -> dict[str, Accuracy]:
+def _accuracies(
+    run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int, onnx: OnnxOptions
+) -> dict[str, Accuracy]:
     """Through each file; every batch is made once."""
     threads = torch.get_num_threads()
     loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(folder, threads) for name in formats}
+    loaded = {name: in_batches(call, onnx.batch) if FORMATS[name].from_onnx else call for name, call in loaded.items()}
     tallies = {name: Tally() for name in formats}
     batches = run.eval_batches(images, resolution)
     while some := list(islice(batches, IN_A_ROW)):

@@ -1,5 +1,7 @@
 """model.onnx: batch norms folded, any batch size; run by ONNX Runtime."""
 
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +10,19 @@ from torch import Tensor
 
 from ...errors import VerificationError
 from ...files import write_bytes
-from ...nn.onnx import INPUT, OUTPUT, to_onnx
+from ...nn.onnx import INPUT, to_onnx
 from ...packages import import_package, one_line
+from ..config import OnnxOptions
 from .common import Format, Job, Run
 
-__all__ = ["ONNX", "TAKES", "session", "usage", "with_facts"]
+__all__ = ["ONNX", "TAKES", "given", "remark", "session", "usage", "with_facts"]
 
-TAKES = f"`{INPUT}`, gives `{OUTPUT}`; metadata `arch`, `config`"
+TAKES = f"`{INPUT}`; metadata `arch`, `config`"
 
 
 def with_facts(job: Job) -> bytes:
     """The model, with the architecture and the config of its folder inside."""
-    return to_onnx(job.plan, job.network, metadata=job.facts)
+    return to_onnx(job.plan, job.network, **asdict(job.onnx), metadata=job.facts)
 
 
 def session(path: Path, threads: int) -> Run:
@@ -36,7 +39,7 @@ def session(path: Path, threads: int) -> Run:
 
     def run(x: Tensor) -> Tensor:
         try:
-            logits = found.run([OUTPUT], {INPUT: np.ascontiguousarray(x.numpy())})[0]
+            logits = found.run(None, {INPUT: np.ascontiguousarray(x.numpy())})[0]
         except Exception as error:
             shape = tuple(x.shape)
             raise VerificationError(f"{path}: ONNX Runtime cannot run it on images of shape {shape}: {one_line(error)}") from error
@@ -45,9 +48,20 @@ def session(path: Path, threads: int) -> Run:
     return run
 
 
-def usage(name: str) -> str:
+def usage(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
     """For the card."""
-    return f'import onnxruntime\n\nlogits = onnxruntime.InferenceSession("{name}").run(["{OUTPUT}"], {{"{INPUT}": x}})[0]'
+    run = f'run(None, {{"{INPUT}": {given(options)}}})[0]'
+    return f'import onnxruntime\n\nlogits = onnxruntime.InferenceSession("{name}").{run}{remark(options)}'
+
+
+def given(options: OnnxOptions) -> str:
+    """As many images as the file takes, for the card."""
+    return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
+
+
+def remark(options: OnnxOptions) -> str:
+    """What the file gives, if not logits, for the card."""
+    return "  # probabilities: the file ends with a softmax" if options.softmax else ""
 
 
 ONNX = Format(
@@ -58,4 +72,5 @@ ONNX = Format(
     TAKES,
     needs=("onnx", "onnxruntime"),
     extra="onnx",
+    usage_of=partial(usage, "model.onnx"),
 )

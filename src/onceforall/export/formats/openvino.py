@@ -1,6 +1,7 @@
 """model.xml and model.bin: OpenVINO's own files, float32, any batch size."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ from torch import Tensor
 
 from ...errors import FileError, VerificationError
 from ...files import reading_or_writing, write_bytes
-from ...nn.onnx import INPUT, OUTPUT, to_onnx
+from ...nn.onnx import HARD_SWISH, INPUT, to_onnx
 from ...nn.quantise import read_openvino
 from ...packages import import_package, one_line, quiet
+from ..config import OnnxOptions
 from .common import Format, Job, Run
+from .onnx import given, remark
 
-__all__ = ["OPENVINO", "TAKES", "compiled", "save", "usage"]
+__all__ = ["OPENVINO", "TAKES", "compiled", "model_of", "save", "usage"]
 
-TAKES = f"`{INPUT}`, gives `{OUTPUT}`; `rt_info` has `onceforall` with `arch`, `config`"
+TAKES = f"`{INPUT}`; `rt_info` has `onceforall` with `arch`, `config`"
 
 
 def save(model: Any, path: Path, job: Job) -> None:
@@ -67,18 +70,26 @@ def compiled(path: Path, threads: int) -> Run:
     return run
 
 
-def usage(name: str) -> str:
+def model_of(job: Job) -> Any:
+    """The network as an `openvino.Model`."""
+    return read_openvino(to_onnx(job.plan, job.network, batch=job.onnx.batch, opset=HARD_SWISH, softmax=job.onnx.softmax))
+
+
+def usage(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
     """For the card."""
     settings = '{"INFERENCE_PRECISION_HINT": "f32"}'
-    return f'import openvino\n\nlogits = openvino.Core().compile_model("{name}", "CPU", {settings})(x)[0]'
+    return f'import openvino\n\nlogits = openvino.Core().compile_model("{name}", "CPU", {settings})({given(options)})[0]' + remark(
+        options
+    )
 
 
 OPENVINO = Format(
     ("model.xml", "model.bin"),
-    lambda folder, job: save(read_openvino(to_onnx(job.plan, job.network)), folder / "model.xml", job),
+    lambda folder, job: save(model_of(job), folder / "model.xml", job),
     lambda folder, threads: compiled(folder / "model.xml", threads),
     usage("model.xml"),
     TAKES,
     needs=("onnx", "openvino"),
     extra="openvino",
+    usage_of=partial(usage, "model.xml"),
 )

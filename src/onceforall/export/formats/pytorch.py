@@ -7,7 +7,7 @@ from torch import Tensor, channels_last, nn, no_grad
 
 from ...errors import VerificationError
 from ...files import read_text, write_text
-from ...nn.source import to_source
+from ...nn.source import NEEDS, to_source
 from ...packages import one_line
 from ..weights import write_weights
 from .common import Format, Job, Run
@@ -25,6 +25,7 @@ def _write(folder: Path, job: Job) -> None:
     write_weights(folder / "weights.safetensors", job.network)
     steps = job.config.preprocessing
     about = "A network written by onceforall. `load(path)` reads weights.safetensors.\n\n"
+    about += f"Needs {NEEDS}.\n"
     about += f"Images: RGB, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}.\n"
     about += "config.json has the names of the classes, in the order of the logits.\n"
     write_text(folder / "model.py", to_source(job.plan, about=about))

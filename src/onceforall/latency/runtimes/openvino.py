@@ -7,7 +7,7 @@ is set. Threads are not pinned to cores, as in the other runtimes.
 from typing import Any
 
 from ...errors import DeviceError
-from ...nn.onnx import to_onnx
+from ...nn.onnx import HARD_SWISH, to_onnx
 from ...nn.quantise import read_openvino
 from ...plan import Plan
 from .common import FLOAT, Hardware, Images, OnHost, Weights, import_package, one_line, processor, quiet, require
@@ -28,7 +28,7 @@ class OpenVino:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        return compile_model(read_openvino(to_onnx(plan, weights)), threads=threads, batch=batch)
+        return compile_model(read_openvino(to_onnx(plan, weights, opset=HARD_SWISH)), threads=threads, batch=batch)
 
 
 def compile_model(model: Any, *, threads: int, batch: int) -> OnHost:
