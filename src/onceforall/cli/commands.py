@@ -191,6 +191,15 @@ def specialise(
         typer.Option(metavar="FORMATS", help="Such as onnx,onnx-int8, see docs/export.md.", autocompletion=several_of("format")),
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
+    opset: Annotated[int | None, typer.Option(metavar="N", help="Of ONNX files: version of its operators, 10 to 28; 13.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Of ONNX and OpenVINO files: images a call, not any number.")
+    ] = None,
+    softmax: Annotated[bool, typer.Option("--softmax", help="End these files with a softmax, for probabilities.")] = False,
+    readers: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Run ONNX files in opencv,ncnn,…, or none; left out: all installed."),
+    ] = None,
     finetune: Annotated[int, typer.Option(metavar="EPOCHS", min=0, help="Train each on its own before export.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
     push_to_hub: Annotated[str | None, typer.Option(metavar="REPO", help="Upload what is proven to the Hugging Face Hub.")] = None,
@@ -214,6 +223,14 @@ def specialise(
             "without a limit this would export the most accurate network, whatever it costs: give one, such as "
             f"{suggested_limits(run, devices[0])}, or --no-limit if that is what you want"
         )
+
+    def told(result: Any) -> None:
+        if not as_json:
+            print(_line(result), flush=True)
+        for reading in result.readings:
+            if reading.warning is not None:
+                tell(f"warning: {reading.warning}")
+
     budgets = budgets_of(latency, macs, params, memory, flash, ram)
     with TrainView(stderr()) as view, stopping(view) as should_stop:
         results = call(
@@ -226,11 +243,13 @@ def specialise(
             seed=seed,
             max_drop=max_drop,
             finetune=finetune,
+            onnx=_onnx_options(opset, batch, softmax),
+            readers=None if readers is None else [name.strip() for name in readers.split(",") if name.strip() != "none"],
             license=license,
             push_to_hub=push_to_hub,
             data=data,
             on_step=view.step,
-            on_result=lambda result: None if as_json else print(_line(result), flush=True),
+            on_result=told,
             on_event=view,
             should_stop=should_stop,
         )
@@ -281,9 +300,20 @@ def _record(r: Any) -> dict[str, Any]:
         "latency": asdict(r.timing),
         "files": [asdict(file) for file in r.files],
         "left_out": dict(r.left_out),
+        "readers": [asdict(reading) for reading in r.readings],
         "finetuned": None if r.finetuned is None else asdict(r.finetuned),
         "pushed": r.pushed,
     }
+
+
+def _onnx_options(opset: int | None, batch: int | None, softmax: bool) -> Any:
+    """What was asked for; None if nothing was."""
+    from ..export import OnnxOptions
+    from ..nn.onnx import OPSET
+
+    if opset is None and batch is None and not softmax:
+        return None
+    return OnnxOptions(OPSET if opset is None else opset, batch, softmax)
 
 
 def _line(r: Any) -> str:

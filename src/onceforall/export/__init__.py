@@ -4,15 +4,17 @@ from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow, LatencyRow
-from .config import ExportConfig, InputSteps
+from .config import ExportConfig, InputSteps, OnnxOptions
 from .folder import Exported, export_network, load, room_for_export
 from .formats import FORMATS, Format
 from .hub import push, require_pushable
 from .program import Program, program_of, run_programs
 from .proof import Proof, Verification
+from .readers import READERS, Reading, readers_of
 
 __all__ = [
     "FORMATS",
+    "READERS",
     "Bundle",
     "BundleFacts",
     "BundleProofs",
@@ -25,8 +27,10 @@ __all__ = [
     "Interval",
     "LatencyRow",
     "Member",
+    "OnnxOptions",
     "Program",
     "Proof",
+    "Reading",
     "Sizes",
     "Switch",
     "Together",
@@ -37,6 +41,7 @@ __all__ = [
     "load_bundle",
     "program_of",
     "push",
+    "readers_of",
     "require_pushable",
     "room_for_bundle",
     "room_for_export",

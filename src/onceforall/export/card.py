@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..arch import Arch
+from ..nn.onnx import OUTPUT, PROBABILITIES
+from ..nn.source import NEEDS
 from ..ops import Conv
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .card_text import code, plain, yaml_of
-from .config import ExportConfig
+from .config import ExportConfig, OnnxOptions
 from .formats import FORMATS
 from .program import ACCURACY, program_of
 from .proof import ABOUT_FLOAT32, Proof, Verification
+from .readers import READERS, Reading
 
 __all__ = ["CardFacts", "LatencyRow", "write_card"]
 
@@ -93,9 +96,17 @@ class CardFacts:
 
 
 def write_card(
-    facts: CardFacts, *, plan: Plan, arch: Arch, config: ExportConfig, proofs: Mapping[str, Proof], sizes: Mapping[str, int]
+    facts: CardFacts,
+    *,
+    plan: Plan,
+    arch: Arch,
+    config: ExportConfig,
+    proofs: Mapping[str, Proof],
+    sizes: Mapping[str, int],
+    readings: Sequence[Reading] = (),
 ) -> str:
     """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
+    onnx = config.onnx or OnnxOptions()
     low, high = wilson(facts.top1, facts.test_images)
     measured = [["test top-1", f"{percent(facts.top1)} ({100 * low:.1f} – {100 * high:.1f})", f"{facts.test_images:,} test images"]]
     if facts.top5 is not None:
@@ -115,7 +126,8 @@ def write_card(
     size = f"{arch.resolution}, {arch.resolution}"
     inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, "
     inputs += f"mean {list(steps.mean)}, std {list(steps.std)}. "
-    inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)}). "
+    inputs += f"Every file takes that as float32 (batch, 3, {size}) and gives logits (batch, {len(config.classes)})"
+    inputs += f"{_unless(onnx, proofs)}. "
     inputs += "`config.json` has the names of the classes in their order."
     top5 = [] if facts.top5 is None else ["test top-5"]
     parts = [
@@ -128,6 +140,7 @@ def write_card(
         "## Files",
         f"{ACCURACY} Latency was measured through each file.",
         table(["format", "file", "test top-1", *top5, "latency (95 % interval)", "size"], _files(facts, sizes)),
+        f"`model.py` needs {NEEDS}, and nothing else.",
         *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
         *(f"Without {FORMATS[name].files[0]}: {plain(why)}." for name, why in facts.left_out.items()),
         "## Proof",
@@ -138,13 +151,14 @@ def write_card(
         ),
         ABOUT_FLOAT32,
         *sorted({plain(f"{proof.chance}.") for proof in proofs.values() if proof.chance is not None}),
+        *_elsewhere(readings),
         "## Use",
         f"```python\n{program_of('').preparing}\n```",
-        *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage) for name in proofs),
+        *(RUN.format(name=FORMATS[name].files[0], usage=FORMATS[name].usage_with(onnx)) for name in proofs),
         LOADING,
         "## Preprocessing",
         inputs,
-        table(["format", "batch", "images go to"], [_input(name) for name in proofs]),
+        table(["format", "batch", "images go to"], [_input(name, onnx) for name in proofs]),
         "## Blocks",
         table(["segment", "kernel", "expand ratio", "output", "MACs", "parameters"], _blocks(plan, arch)),
         *(["## Notes", "\n".join(f"- {plain(note)}" for note in facts.notes)] if facts.notes else []),
@@ -217,6 +231,38 @@ def _quantised(facts: CardFacts) -> str:
     return f"What int8 does to top-1 on the held-out images, from which its acceptance was decided: {', '.join(drops)}."
 
 
-def _input(name: str) -> list[str]:
-    batch = "any" if max(FORMATS[name].batches) > 1 else "1"
-    return [name, batch, FORMATS[name].takes]
+def _input(name: str, onnx: OnnxOptions) -> list[str]:
+    format = FORMATS[name]
+    batch = "any" if max(format.batches) > 1 else "1"
+    if not format.from_onnx:
+        return [name, batch, format.takes]
+    takes = f"{format.takes}, gives `{PROBABILITIES if onnx.softmax else OUTPUT}`"
+    return [name, str(onnx.batch or batch), f"{takes}; opset {onnx.opset}" if format.is_onnx else takes]
+
+
+def _unless(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> str:
+    """What files that are made from an ONNX graph give instead of logits."""
+    files = [FORMATS[name].files[0] for name in proofs if FORMATS[name].from_onnx]
+    return f", but {' and '.join(files)} the probabilities, their softmax" if onnx.softmax and files else ""
+
+
+def _elsewhere(readings: Sequence[Reading]) -> list[str]:
+    """What other programs made of the ONNX files."""
+    if not readings:
+        return []
+    tried = [reading for reading in readings if reading.state != "not tried"]
+    rows = []
+    for found in tried:
+        numbers = [f"{value:.2g}" if value is not None else "" for value in (found.max_abs_diff, found.tolerance)]
+        same = "" if found.top1_agreement is None else percent(found.top1_agreement)
+        reader = f"{READERS[found.reader].name} {found.version}".rstrip()
+        state = f"agrees, in batches of {', '.join(map(str, found.batches))}" if found.state == "agrees" else f"**{found.state}**"
+        rows.append([f"`{found.file}`", plain(reader), state, *numbers, same])
+    left = dict.fromkeys(reading.reader for reading in readings if reading.state == "not tried")
+    installs = [f"{READERS[key].name} (`{READERS[key].install}`)" for key in left]
+    header = ["file", "program", "result", "largest difference", "allowed", "same top-1"]
+    return [
+        *(["Other programs that read ONNX were run on the same images.", table(header, rows)] if rows else []),
+        *([f"Do not overlook: {plain(reading.warning)}." for reading in tried if reading.warning is not None]),
+        *([f"Not tried: {', '.join(installs)}."] if installs else []),
+    ]

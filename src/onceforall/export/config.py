@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from ..errors import FileError
+from ..errors import FileError, VerificationError
+from ..nn.onnx import OPSET, OPSETS
 from ..space import Space
 from ..spaces import from_json
 
-__all__ = ["FORMAT", "ExportConfig", "InputSteps"]
+__all__ = ["FORMAT", "ExportConfig", "InputSteps", "OnnxOptions"]
 
 FORMAT = "onceforall.export/2"
 BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
+MOST_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,42 @@ class InputSteps:
 
 
 @dataclass(frozen=True)
+class OnnxOptions:
+    """How files that are made from an ONNX graph are written.
+
+    Args:
+        opset: version of ONNX's operators, of the ONNX files themselves; the version of the file format (IR) follows from it.
+        batch: images a call; None for any number.
+        softmax: end with a softmax, so that the files give probabilities.
+
+    Raises:
+        VerificationError: a value that is not among those allowed.
+    """
+
+    opset: int = OPSET
+    batch: int | None = None
+    softmax: bool = False
+
+    def __post_init__(self) -> None:
+        if self.opset not in OPSETS:
+            raise VerificationError(f"opset {self.opset}: choose from {OPSETS[0]} to {OPSETS[-1]}; the default is {OPSET}")
+        if self.batch is not None and not 1 <= self.batch <= MOST_IMAGES:
+            raise VerificationError(
+                f"batch {self.batch}: choose from 1 to {MOST_IMAGES} images a call, or leave it out for any number"
+            )
+
+
+@dataclass(frozen=True)
 class ExportConfig:
-    """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing."""
+    """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing.
+
+    `onnx` is None where no file is made from an ONNX graph, and in folders of earlier versions.
+    """
 
     space: Space
     classes: tuple[str, ...]
     preprocessing: InputSteps
+    onnx: OnnxOptions | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able object that `from_json` reads."""
@@ -52,6 +84,7 @@ class ExportConfig:
             "num_classes": len(self.classes),
             "classes": list(self.classes),
             "preprocessing": asdict(self.preprocessing),
+            **({} if self.onnx is None else {"onnx": asdict(self.onnx)}),
         }
 
     @classmethod
@@ -65,7 +98,7 @@ class ExportConfig:
         if not isinstance(data, dict) or data.get("format") not in (FORMAT, BEFORE):
             raise FileError(f"not the config of an exported network: this version reads formats {BEFORE!r} and {FORMAT!r}")
         keys = {"format", "space", "num_classes", "classes", "preprocessing"}
-        if set(data) != keys:
+        if set(data) - {"onnx"} != keys:
             raise FileError(f"the config has the fields {sorted(data)}: expected {sorted(keys)}")
         classes, steps = data["classes"], data["preprocessing"]
         if not _strings(classes) or data["num_classes"] != len(classes) or not classes:
@@ -74,11 +107,23 @@ class ExportConfig:
         if not isinstance(steps, dict) or set(steps) != set(wanted):
             raise FileError(f"the config's preprocessing must have exactly {', '.join(wanted)}")
         preprocessing = InputSteps(**{**steps, "mean": _three(steps["mean"]), "std": _three(steps["std"])})
-        return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing)
+        options = _onnx(data["onnx"]) if "onnx" in data else None
+        return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing, options)
 
 
 def _strings(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _onnx(values: Any) -> OnnxOptions:
+    if not isinstance(values, dict) or set(values) != {field.name for field in fields(OnnxOptions)}:
+        raise FileError("the config's onnx must have exactly opset, batch and softmax")
+    if type(values["opset"]) is not int or type(values["batch"]) not in (int, type(None)) or type(values["softmax"]) is not bool:
+        raise FileError(f"the config's onnx holds {values}: opset is a number, batch a number or null, softmax true or false")
+    try:
+        return OnnxOptions(**values)
+    except VerificationError as error:
+        raise FileError(f"the config's onnx: {error}") from None
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """The exported folder: written whole, proven, measured, and only then put into its place."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,11 +15,13 @@ from ..picture import draw
 from ..space import Space
 from ..supernet import Supernet
 from .card import CardFacts, write_card
-from .config import ExportConfig, InputSteps
+from .config import ExportConfig, InputSteps, OnnxOptions
 from .formats import FORMATS, Job
+from .formats.common import in_batches
 from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, Reference, active_logits, prove, reference_of
+from .readers import Reading, read_elsewhere_too, readers_of
 from .weights import read_weights
 
 __all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
@@ -29,11 +31,12 @@ ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREP
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder that is in its place, the proof of each format, and what was measured."""
+    """A folder that is in its place, the proof of each format, what was measured, and what other programs make of ONNX files."""
 
     folder: Path
     proofs: Mapping[str, Proof]
     facts: CardFacts
+    readings: Sequence[Reading] = ()
 
 
 def export_network(
@@ -50,6 +53,8 @@ def export_network(
     shares: Mapping[str, float] | None = None,
     supernet: Supernet | None = None,
     calibration: Tensor | None = None,
+    onnx: OnnxOptions | None = None,
+    readers: Sequence[str] | None = None,
 ) -> Exported:
     """Write a network to take home: weights, runtime files, architecture, config, picture and card.
 
@@ -70,9 +75,12 @@ def export_network(
         shares: share of the latency of each segment, for the picture.
         supernet: that the network is of; each file is then compared with its sub-network too.
         calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
+        onnx: options of the formats that are made from an ONNX graph.
+        readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
 
     Raises:
-        VerificationError: an unknown format, a network in train mode, or a file that does not compute what the network computes.
+        VerificationError: an unknown format or reader, a network in train mode, or a file that does not compute what the network
+            computes.
         FileError: the folder holds something else, or cannot be written.
         MissingExtraError: a format needs a package that is not installed.
     """
@@ -83,7 +91,9 @@ def export_network(
     if any(module.training for module in network.modules()):
         raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
     plan = space.lower(arch, len(classes))
-    config = ExportConfig(space, tuple(classes), preprocessing)
+    others = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
+    options = (onnx or OnnxOptions()) if any(FORMATS[name].from_onnx for name in formats) else None
+    config = ExportConfig(space, tuple(classes), preprocessing, options)
     network, images = network.cpu(), images.cpu()
     job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
     extracted = reference_of(network, images)
@@ -99,10 +109,19 @@ def export_network(
             del proofs[name]
             for file in FORMATS[name].files:
                 (temporary / file).unlink()
+        readings = [
+            reading
+            for name in proofs
+            if FORMATS[name].is_onnx
+            for reading in _read(name, temporary, job, images, extracted, others)
+        ]
         sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
         write_text(temporary / "network.svg", draw(plan, arch, shares=shares, title=facts.name) + "\n")
-        write_text(temporary / "README.md", write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes))
-    return Exported(folder, proofs, facts)
+        write_text(
+            temporary / "README.md",
+            write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes, readings=readings),
+        )
+    return Exported(folder, proofs, facts, readings)
 
 
 def load(folder: Path | str) -> fx.GraphModule:
@@ -146,5 +165,33 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
     """Write one format's files and run them once more from there."""
     format = FORMATS[name]
     format.write(folder, job)
-    run = format.load(folder, torch.get_num_threads())
-    return prove(format.files[0], run, images, extracted=extracted, active=active, batches=format.batches, int8=format.int8)
+    run, batches = format.load(folder, torch.get_num_threads()), _batches(name, job)
+    if format.from_onnx:
+        run = in_batches(run, job.onnx.batch)
+        if job.onnx.softmax:
+            extracted, active = extracted.softmax(), None if active is None else active.softmax(1)
+    return prove(format.files[0], run, images, extracted=extracted, active=active, batches=batches, int8=format.int8)
+
+
+def _read(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, readers: Sequence[str]) -> list[Reading]:
+    """One ONNX file in other programs."""
+    format, size = FORMATS[name], job.onnx.batch
+    if size is not None:  # what is left over would be a smaller batch
+        images = images.repeat(-(-size // len(images)), 1, 1, 1)
+        images = images[: len(images) // size * size]
+        logits = extracted.logits
+        extracted = replace(extracted, logits=logits.repeat(-(-size // len(logits)), 1)[: len(images)])
+    return read_elsewhere_too(
+        folder / format.files[0],
+        images,
+        extracted.softmax() if job.onnx.softmax else extracted,
+        readers=readers,
+        batches=_batches(name, job),
+        int8=format.int8,
+    )
+
+
+def _batches(name: str, job: Job) -> tuple[int, ...]:
+    """The batch sizes of the proof."""
+    format = FORMATS[name]
+    return (job.onnx.batch,) if format.from_onnx and job.onnx.batch is not None else format.batches

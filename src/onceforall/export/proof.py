@@ -62,6 +62,10 @@ class Reference:
         """Largest difference that a right float32 file may have."""
         return MARGIN * max(self.rounding, ROUNDING * self.largest)
 
+    def softmax(self) -> "Reference":
+        """The same of the probabilities, which move by at most half as much as the logits."""
+        return Reference(self.logits.softmax(1), self.rounding / 2, self.float32_error / 2)
+
     @property
     def lead(self) -> Tensor:
         """By how much each image's first class leads: (n,)."""

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from ..plan import Plan
 from .source import READ, classes_of, network_class, opening
 
-__all__ = ["to_bundle_source"]
+__all__ = ["NEEDS", "to_bundle_source"]
+
+NEEDS = "Python 3.8 or later with torch 2.1 or later"
 
 BUNDLE = '''class Bundle:
     """Networks in eval mode on the tensors of one file: `Bundle("weights.safetensors").network(name)`, see NETWORKS for names.

@@ -1,6 +1,9 @@
 """An ONNX file from a plan and its weights, without tracing and without torch's exporters (0.6 s a block).
 
 Every batch norm is folded, in float64, into the convolution before it. The batch dimension is free unless it is given.
+
+Of the forms that ONNX allows, those are written that every program in docs/export.md reads right. An attribute that has its
+default value is left out: OpenCV's dnn takes a HardSigmoid with beta written out, followed by any Mul, for a HardSwish.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,52 +13,70 @@ from typing import Any, assert_never
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, MissingExtraError, StatisticsError
+from ..errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
 from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
 from ..plan import Plan, Segment
 
-__all__ = ["INPUT", "OUTPUT", "to_onnx"]
+__all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "to_onnx"]
 
-INPUT, OUTPUT = "images", "logits"
-OPSET, IR = 17, 8  # of May 2022: read by every runtime in use
+INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
+OPSET = 13  # of December 2020; nothing newer is needed
+OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
+HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def to_onnx(
-    plan: Plan, network: nn.Module | Mapping[str, Tensor], *, batch: int | None = None, metadata: Mapping[str, str] | None = None
+    plan: Plan,
+    network: nn.Module | Mapping[str, Tensor],
+    *,
+    batch: int | None = None,
+    opset: int = OPSET,
+    softmax: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """The network in eval mode as an ONNX model, checked by onnx's own checker.
 
-    Input "images" (batch, *plan.input_shape) float32, output "logits" (batch, *plan.output_shape) float32.
+    Input "images" (batch, *plan.input_shape) float32, output "logits", or "probabilities", (batch, *plan.output_shape) float32.
 
     Args:
         plan: a whole network or a piece of one (`Plan.piece`), whose input is then a feature map.
         network: the plain network of that plan (`nn.static.build`, `Supernet.extract`), or its state dict.
         batch: images per call; None leaves it free.
+        opset: version of ONNX's operators, of `OPSETS`; the version of the file format (IR) is the oldest that has it.
+        softmax: of a whole network: end with a softmax over the classes.
         metadata: text to store in the model, by key.
 
     Raises:
         MissingExtraError: the package onnx is not installed.
         StatisticsError: a batch norm's statistics were never measured or are not finite.
+        DeviceError: the installed onnx does not know the opset.
         CheckpointError: a weight is missing, has another shape than the plan says, or is not finite.
     """
     onnx = _onnx()
-    graph = _Graph(onnx, network.state_dict() if isinstance(network, nn.Module) else network)
+    if opset > onnx.defs.onnx_opset_version():
+        known = onnx.defs.onnx_opset_version()
+        raise DeviceError(
+            f"opset {opset}: the installed onnx {onnx.__version__} knows up to {known}: choose a lower one, or update it"
+        )
+    graph = _Graph(onnx, network.state_dict() if isinstance(network, nn.Module) else network, opset)
     last = INPUT
     for segment in plan.segments:
         last = graph.add(segment, last)
-    graph.node("Identity", [last], OUTPUT)
+    output = PROBABILITIES if softmax else OUTPUT
+    graph.end(last, output, softmax)
     tensor, first = onnx.helper.make_tensor_value_info, batch or "batch"
+    opsets = [onnx.helper.make_opsetid("", opset)]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "onceforall",
             [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])],
-            [tensor(OUTPUT, onnx.TensorProto.FLOAT, [first, *plan.output_shape])],
+            [tensor(output, onnx.TensorProto.FLOAT, [first, *plan.output_shape])],
             graph.constants,
         ),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR,
+        opset_imports=opsets,
+        ir_version=onnx.helper.find_min_ir_version_for(opsets),
         producer_name="onceforall",
     )
     onnx.helper.set_model_props(model, dict(metadata or {}))
@@ -67,9 +88,10 @@ def to_onnx(
 class _Graph:
     """Nodes and constants, as they are added."""
 
-    def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int) -> None:
         self.onnx = onnx
         self.state = state
+        self.opset = opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -85,6 +107,15 @@ class _Graph:
                 last = self._operation(f"{segment.name}.", op, inputs, segment.folds.get(op.name))
             tensors[op.name] = last
         return last
+
+    def end(self, last: str, output: str, softmax: bool) -> None:
+        """Give the last tensor the name of the graph's output."""
+        if softmax:
+            self.node("Softmax", [last], output)
+        elif self.nodes and self.nodes[-1].output[0] == last:
+            self.nodes[-1].output[0] = output
+        else:  # a piece that changes nothing
+            self.node("Identity", [last], output)
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
@@ -102,8 +133,8 @@ class _Graph:
                 inputs = [*inputs, self._constant(f"{name}.weight", weight)]
                 if bias is not None:
                     inputs.append(self._constant(f"{name}.bias", bias))
-                strides, pads = [op.stride] * 2, [op.kernel // 2] * 4
-                return self.node("Conv", inputs, name, kernel_shape=[op.kernel] * 2, strides=strides, pads=pads, group=op.groups)
+                groups = {"group": op.groups} if op.groups > 1 else {}
+                return self.node("Conv", inputs, name, **_window(op.kernel, op.stride, op.kernel // 2), **groups)
             case Norm():
                 scale, shift = (value[:, None, None] for value in self._affine(name, op))
                 scaled = self.node("Mul", [*inputs, self._constant(f"{name}.scale", scale)], f"{name}.scaled")
@@ -116,10 +147,9 @@ class _Graph:
             case Activation():
                 return self._activation(name, op.function, inputs)
             case Pool():
-                window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2}
                 if op.function == "max":
-                    return self.node("MaxPool", inputs, name, **window, pads=[op.kernel // 2] * 4)
-                return self.node("AveragePool", inputs, name, **window, ceil_mode=1)
+                    return self.node("MaxPool", inputs, name, **_window(op.kernel, op.stride, op.kernel // 2))
+                return self.node("AveragePool", inputs, name, **_window(op.kernel, op.stride, 0), ceil_mode=1)
             case GlobalPool():
                 return self.node("GlobalAveragePool", inputs, name)
             case Flatten():
@@ -137,13 +167,17 @@ class _Graph:
         match function:
             case "relu":
                 return self.node("Relu", inputs, name)
+            case "relu6" if self.opset < 11:
+                return self.node("Clip", inputs, name, min=0.0, max=6.0)
             case "relu6":
                 bounds = [self._constant(f"{name}.{key}", np.array(value)) for key, value in (("min", 0.0), ("max", 6.0))]
                 return self.node("Clip", [*inputs, *bounds], name)
+            case "h_swish" if self.opset < HARD_SWISH:
+                return self.node("Mul", [*inputs, self.node("HardSigmoid", inputs, f"{name}.gate", alpha=1 / 6)], name)
             case "h_swish":
                 return self.node("HardSwish", inputs, name)
             case "h_sigmoid":
-                return self.node("HardSigmoid", inputs, name, alpha=1 / 6, beta=0.5)
+                return self.node("HardSigmoid", inputs, name, alpha=1 / 6)
             case _:
                 assert_never(function)
 
@@ -170,6 +204,16 @@ class _Graph:
             advice = "recalibrate the network first" if error is StatisticsError else "the weights are damaged or have diverged"
             raise error(f"{name} holds values that are not finite: {advice}")
         return value
+
+
+def _window(kernel: int, stride: int, pad: int) -> dict[str, list[int]]:
+    """Attributes of a convolution or pooling."""
+    given = {"kernel_shape": [kernel] * 2}
+    if stride > 1:
+        given["strides"] = [stride] * 2
+    if pad:
+        given["pads"] = [pad] * 4
+    return given
 
 
 def _onnx() -> ModuleType:

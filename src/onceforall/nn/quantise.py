@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import DeviceError
 from ..packages import import_package, one_line, quiet
-from .onnx import INPUT
+from .onnx import INPUT, PROBABILITIES
 
 __all__ = ["quantise_onnx", "quantise_openvino", "read_openvino"]
 
@@ -48,6 +48,7 @@ def quantise_onnx(model: bytes, calibration: Images) -> bytes:
                     activation_type=tool.QuantType.QUInt8,
                     weight_type=tool.QuantType.QInt8,
                     per_channel=True,
+                    nodes_to_exclude=[PROBABILITIES],  # a softmax in 256 steps would round most classes to 0
                     reduce_range=_saturates(),
                 )
         except Exception as error:  # onnxruntime's exceptions have no common public class

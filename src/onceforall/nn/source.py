@@ -1,5 +1,7 @@
 """A plan as the text of a Python file that needs torch only: one class for each kind of block, and one for the network.
 
+Boards have old versions, so the text is for Python 3.8 and torch 1.10, which are the oldest that it was run with.
+
 Segments of one structure share a class; numbers that differ between them are its arguments. Names of layers are those of
 `nn.static.build`, so both load the same state dict.
 """
@@ -10,13 +12,16 @@ from typing import Any, assert_never
 from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from ..plan import Plan, Segment
 
-__all__ = ["READ", "classes_of", "network_class", "opening", "to_source"]
+__all__ = ["NEEDS", "READ", "classes_of", "network_class", "opening", "to_source"]
 
+NEEDS = "Python 3.8 or later with torch 1.10 or later"
 FUNCTIONS: dict[ActivationName, str] = {"relu": "relu", "relu6": "relu6", "h_swish": "hardswish", "h_sigmoid": "hardsigmoid"}
 Tree = dict[str, Any]  # values are texts or trees
 Number = tuple[str, str]  # name of an operation, and of a field
 
-IMPORTS = """import json
+IMPORTS = """from __future__ import annotations
+
+import json
 from pathlib import Path
 
 import torch

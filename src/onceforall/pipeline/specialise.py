@@ -9,7 +9,20 @@ from typing import Any
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
-from ..export import FORMATS, CardFacts, FileRow, LatencyRow, export_network, push, require_pushable, room_for_export
+from ..export import (
+    FORMATS,
+    CardFacts,
+    FileRow,
+    LatencyRow,
+    OnnxOptions,
+    Reading,
+    export_network,
+    push,
+    readers_of,
+    require_pushable,
+    room_for_export,
+)
+from ..export.formats.onnx_int8 import require_opset
 from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
 from ..train.schedule import whole
@@ -42,6 +55,7 @@ class Specialised:
     left_out: Mapping[str, str] = field(default_factory=dict)
     pushed: str | None = None  # address on the Hugging Face Hub
     finetuned: Finetuned | None = None
+    readings: tuple[Reading, ...] = ()  # of the ONNX files in other programs
 
 
 def specialise(
@@ -60,6 +74,8 @@ def specialise(
     push_to_hub: str | None = None,
     finetune: int = 0,
     data: str | None = None,
+    onnx: OnnxOptions | None = None,
+    readers: Sequence[str] | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -83,6 +99,8 @@ def specialise(
             with the name of its folder added.
         finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
         data: where the images are now, if they have moved since; None for where the run says.
+        onnx: options of the formats that are made from an ONNX graph; None for the default.
+        readers: other programs to run the ONNX files in, see `onceforall.export.READERS`; None for all that are installed.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
         on_event: gets progress of the fine-tuning, as `ofa train` shows it.
@@ -101,6 +119,13 @@ def specialise(
     if not 0 <= max_drop <= 100:
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     whole("--finetune", finetune, 0)
+    if onnx is not None and not any(FORMATS[name].from_onnx for name in export):
+        raise VerificationError(f"options of ONNX files, but --export {','.join(export)} makes none: add onnx, or leave them out")
+    options = onnx or OnnxOptions()
+    if "onnx-int8" in export:
+        require_opset(options)
+    if readers is not None:
+        readers_of(readers)
     run = Run.open(folder, data)
     run.require_images()
     for format in export:
@@ -133,7 +158,11 @@ def specialise(
             chosen, timing = tuning.choose(choose)
             ready, tuned = tuning.finish(chosen, on_step)
             on_step(f"exporting and proving {target.name}")
-            results.append(_take_home(run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned, on_step))
+            results.append(
+                _take_home(
+                    run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned, options, readers, on_step
+                )
+            )
             tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
@@ -154,6 +183,8 @@ def _take_home(
     license: str | None,
     ready: Calibrated,
     tuned: Finetuned | None,
+    onnx: OnnxOptions,
+    readers: Sequence[str] | None,
     on_step: Callable[[str], None],
 ) -> Specialised:
     table, device = searcher.table, searcher.device
@@ -175,6 +206,7 @@ def _take_home(
             max_drop=max_drop,
             anchor=searcher.anchor,
             limit_ms=budget.latency_ms,
+            onnx=onnx,
             on_step=on_step,
         )
         timing = through.timing or confirmed
@@ -192,7 +224,7 @@ def _take_home(
             files=through.rows,
             left_out=through.left_out,
             license=license,
-            notes=[*run.info.notes, *(tuned.notes if tuned else ())],
+            notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_batches(onnx, device.batch, formats)],
         )
 
     shares = {} if table is None else latency_shares(table, arch)
@@ -209,6 +241,8 @@ def _take_home(
         shares=shares,
         supernet=None if tuned and tuned.taken else searcher.supernet,
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
+        onnx=onnx,
+        readers=readers,
     )
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy
@@ -232,3 +266,44 @@ def _take_home(
     with recording(f"for ofa status and ofa report, that {target} was exported is"):
         write_json(make_folder(run.folder / "specialised") / f"{target.name}.json", record)
     return Specialised(target, budget, chosen, through.test, timing, tuple(through.rows), through.left_out, finetuned=tuned)
+    write_json(
+        run.folder / "specialised" / f"{target.name}.json",
+        {
+            "folder": str(target),
+            "arch": arch.to_json(),
+            "device": str(device),
+            "budget": asdict(budget),
+            "shares": shares,
+            "predicted_top1": chosen.predicted_top1,
+            "held_out_top1": held_out.top1,
+            "held_out_images": held_out.images,
+            "predicted_ms": chosen.predicted_ms,
+            "test": asdict(through.test),
+            "latency": asdict(timing),
+            "files": [asdict(row) for row in through.rows],
+            "left_out": dict(through.left_out),
+            "readers": [asdict(reading) for reading in exported.readings],
+            "finetuned": None if tuned is None else asdict(tuned),
+        },
+    )
+    return Specialised(
+        target,
+        budget,
+        chosen,
+        through.test,
+        timing,
+        tuple(through.rows),
+        through.left_out,
+        finetuned=tuned,
+        readings=tuple(exported.readings),
+    )
+
+
+def _of_batches(onnx: OnnxOptions, timed: int, formats: Sequence[str]) -> list[str]:
+    """Why files have no latency."""
+    if onnx.batch in (None, timed) or not any(FORMATS[name].from_onnx for name in formats):
+        return []
+    note = (
+        f"Latency was measured with {timed} images a call, as --device says. Files made for {onnx.batch} were not timed: instead "
+    )
+    return [note + "of them, the same network without a fixed batch size."]

@@ -14,7 +14,8 @@ import torch
 from ..calibrate import Accuracy, Tally
 from ..data import Images
 from ..errors import VerificationError
-from ..export import FORMATS, FileRow, Program, program_of, run_programs
+from ..export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
+from ..export.formats.common import in_batches
 from ..latency import Device, Timing, load_onnx, measure_functions, measure_onnx
 from ..plan import Plan
 from .choose import CONFIRMATIONS, TOLERANCE
@@ -66,6 +67,7 @@ def measure_files(
     max_drop: float,
     anchor: tuple[Plan, float] | None,
     limit_ms: float | None,
+    onnx: OnnxOptions,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
@@ -86,27 +88,30 @@ def measure_files(
         anchor: see `measure_networks`: all latencies are at the level of the device's profile.
         limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
             files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
+        onnx: options that files made from an ONNX graph have; with another batch size than the device's they are not timed.
         on_step: called with what is being done.
 
     Raises:
         VerificationError: a file has another accuracy than the network, or its program fails.
     """
     int8 = [name for name in formats if FORMATS[name].int8]
-    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution) if int8 else {}
+    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution, onnx) if int8 else {}
     drops = {name: too_large_drop(before_and_after[OWN], before_and_after[name], max_drop) for name in int8}
     left_out = {name: why for name, why in drops.items() if why is not None}
     formats = [name for name in formats if name not in left_out]
-    own = _accuracies(run, folder, [OWN], test, resolution)[OWN]
+    own = _accuracies(run, folder, [OWN], test, resolution, onnx)[OWN]
     on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
-    accuracies = by_programs(folder, {name: program_of(FORMATS[name].usage) for name in formats}, test)
+    accuracies = by_programs(folder, {name: program_of(FORMATS[name].usage_with(onnx)) for name in formats}, test)
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
-    timings, timing = _timings(folder, formats, resolution, device, anchor)
+    other = onnx.batch not in (None, device.batch)
+    timed = [name for name in formats if not (other and FORMATS[name].from_onnx)]
+    timings, timing = _timings(folder, timed, resolution, device, anchor)
     for _ in range(CONFIRMATIONS - 1):
         if timing is None or limit_ms is None or timing.ms <= limit_ms * (1 + TOLERANCE):
             break
-        again, timing_again = _timings(folder, formats, resolution, device, anchor)
+        again, timing_again = _timings(folder, timed, resolution, device, anchor)
         if timing_again is not None and timing_again.ms < timing.ms:
             timings, timing = again, timing_again
     rows = []
@@ -117,10 +122,13 @@ def measure_files(
     return FoundThroughFiles(accuracies[OWN], rows, left_out, timing)
 
 
-def _accuracies(run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int) -> dict[str, Accuracy]:
+def _accuracies(
+    run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int, onnx: OnnxOptions
+) -> dict[str, Accuracy]:
     """Through each file; every batch is made once."""
     threads = torch.get_num_threads()
     loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(folder, threads) for name in formats}
+    loaded = {name: in_batches(call, onnx.batch) if FORMATS[name].from_onnx else call for name, call in loaded.items()}
     tallies = {name: Tally() for name in formats}
     batches = run.eval_batches(images, resolution)
     while some := list(islice(batches, IN_A_ROW)):

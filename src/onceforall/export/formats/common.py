@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ...arch import Arch
 from ...packages import require
 from ...plan import Plan
-from ..config import ExportConfig
+from ..config import ExportConfig, OnnxOptions
 
-__all__ = ["Format", "Images", "Job", "Run"]
+__all__ = ["Format", "Images", "Job", "Run", "in_batches"]
 
 Run = Callable[[Tensor], Tensor]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
 Images = np.ndarray[Any, np.dtype[np.float32]]
@@ -35,6 +35,11 @@ class Job:
     network: nn.Module
     config: ExportConfig
     calibration: Tensor | None = None
+
+    @property
+    def onnx(self) -> OnnxOptions:
+        """For formats that are made from an ONNX graph."""
+        return self.config.onnx or OnnxOptions()
 
     @property
     def facts(self) -> dict[str, str]:
@@ -61,6 +66,7 @@ class Format:
         int8: logits are only near the network's, and accuracy may drop.
         needs: packages that are not always installed.
         extra: of onceforall that brings them.
+        usage_of: of formats that are made from an ONNX graph: `usage` of a file with other options than the default.
     """
 
     files: tuple[str, ...]
@@ -75,6 +81,7 @@ class Format:
     load_for_many: Callable[[Path, int], Run] | None = None
     load_to_time: Callable[[Path, int, Images], Callable[[], object]] | None = None
     runtime: str | None = None
+    usage_of: Callable[[OnnxOptions], str] | None = None
 
     def ready(self, folder: Path, threads: int, images: Images) -> Callable[[], object]:
         """The files of a folder as a function to be timed, which computes these images (batch, 3, resolution, resolution).
@@ -89,6 +96,20 @@ class Format:
             return self.load_to_time(folder, threads, images)
         return partial(self.load(folder, threads), torch.from_numpy(images))
 
+    def usage_with(self, options: OnnxOptions | None) -> str:
+        """The `usage` of files that were written with these options."""
+        return self.usage if self.usage_of is None or options is None else self.usage_of(options)
+
+    @property
+    def from_onnx(self) -> bool:
+        """Whether it is made from an ONNX graph, so that a batch size and a softmax can be asked for."""
+        return self.usage_of is not None
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether it is an ONNX file."""
+        return self.files[0].endswith(".onnx")
+
     def require(self) -> None:
         """Look for the packages, without importing them.
 
@@ -97,3 +118,15 @@ class Format:
         """
         for package in self.needs:
             require(package, self.extra)
+
+
+def in_batches(run: Run, size: int | None) -> Run:
+    """A file that takes exactly `size` images a call, for any number of them; what is left over is filled up with copies."""
+    if size is None:
+        return run
+
+    def run_all(x: Tensor) -> Tensor:
+        lacking = -len(x) % size
+        return torch.cat([run(part) for part in torch.split(torch.cat([x, x[-1:].expand(lacking, *x.shape[1:])]), size)])[: len(x)]
+
+    return run_all

@@ -1,6 +1,7 @@
 """model.onnx: batch norms folded, any batch size; run by ONNX Runtime."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +12,19 @@ from torch import Tensor
 from ...backends import onnxruntime
 from ...errors import VerificationError
 from ...files import write_bytes
-from ...nn.onnx import INPUT, OUTPUT, to_onnx
+from ...nn.onnx import INPUT, to_onnx
 from ...packages import import_package, one_line
+from ..config import OnnxOptions
 from .common import Format, Images, Job, Run
 
-__all__ = ["ONNX", "TAKES", "session", "session_to_time", "usage", "with_facts"]
+__all__ = ["ONNX", "TAKES", "given", "remark", "session", "session_to_time", "usage", "with_facts"]
 
-TAKES = f"`{INPUT}`, gives `{OUTPUT}`; metadata `arch`, `config`"
+TAKES = f"`{INPUT}`; metadata `arch`, `config`"
 
 
 def with_facts(job: Job) -> bytes:
     """The model, with the architecture and the config of its folder inside."""
-    return to_onnx(job.plan, job.network, metadata=job.facts)
+    return to_onnx(job.plan, job.network, **asdict(job.onnx), metadata=job.facts)
 
 
 def session(path: Path, threads: int) -> Run:
@@ -52,10 +54,20 @@ def _loaded(path: Path, threads: int, shape: Sequence[int] | None = None) -> Cal
         raise VerificationError(f"{path}: ONNX Runtime cannot load it: {one_line(error)}") from error
 
 
-def usage(name: str) -> str:
+def usage(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
     """For the card."""
     session = f'session = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])'
-    return f'import onnxruntime\n\n{session}\nlogits = session.run(["{OUTPUT}"], {{"{INPUT}": x}})[0]'
+    return f'import onnxruntime\n\n{session}\nlogits = session.run(None, {{"{INPUT}": {given(options)}}})[0]{remark(options)}'
+
+
+def given(options: OnnxOptions) -> str:
+    """As many images as the file takes, for the card."""
+    return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
+
+
+def remark(options: OnnxOptions) -> str:
+    """What the file gives, if not logits, for the card."""
+    return "  # probabilities: the file ends with a softmax" if options.softmax else ""
 
 
 ONNX = Format(
@@ -68,4 +80,5 @@ ONNX = Format(
     extra="onnx",
     load_to_time=lambda folder, threads, images: session_to_time(folder / "model.onnx", threads, images),
     runtime="onnxruntime",
+    usage_of=partial(usage, "model.onnx"),
 )

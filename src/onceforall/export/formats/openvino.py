@@ -13,14 +13,16 @@ from torch import Tensor
 from ...backends import openvino
 from ...errors import FileError, VerificationError
 from ...files import reading_or_writing, write_bytes
-from ...nn.onnx import INPUT, OUTPUT, to_onnx
+from ...nn.onnx import HARD_SWISH, INPUT, to_onnx
 from ...nn.quantise import read_openvino
 from ...packages import import_package, one_line, quiet
+from ..config import OnnxOptions
 from .common import Format, Images, Job, Run
+from .onnx import given, remark
 
-__all__ = ["OPENVINO", "TAKES", "compiled", "compiled_to_time", "save", "usage"]
+__all__ = ["OPENVINO", "TAKES", "compiled", "compiled_to_time", "model_of", "save", "usage"]
 
-TAKES = f"`{INPUT}`, gives `{OUTPUT}`; `rt_info` has `onceforall` with `arch`, `config`"
+TAKES = f"`{INPUT}`; `rt_info` has `onceforall` with `arch`, `config`"
 
 
 def save(model: Any, path: Path, job: Job) -> None:
@@ -74,15 +76,21 @@ def _loaded(
         raise VerificationError(f"{path}: OpenVINO cannot load it: {one_line(error)}") from error
 
 
-def usage(name: str) -> str:
+def model_of(job: Job) -> Any:
+    """The network as an `openvino.Model`."""
+    return read_openvino(to_onnx(job.plan, job.network, batch=job.onnx.batch, opset=HARD_SWISH, softmax=job.onnx.softmax))
+
+
+def usage(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
     """For the card."""
     settings = '{"INFERENCE_PRECISION_HINT": "f32"}'
-    return f'import openvino\n\nnetwork = openvino.Core().compile_model("{name}", "CPU", {settings})\nlogits = network(x)[0]'
+    network = f'network = openvino.Core().compile_model("{name}", "CPU", {settings})'
+    return f"import openvino\n\n{network}\nlogits = network({given(options)})[0]{remark(options)}"
 
 
 OPENVINO = Format(
     ("model.xml", "model.bin"),
-    lambda folder, job: save(read_openvino(to_onnx(job.plan, job.network)), folder / "model.xml", job),
+    lambda folder, job: save(model_of(job), folder / "model.xml", job),
     lambda folder, threads: compiled(folder / "model.xml", threads),
     usage("model.xml"),
     TAKES,
@@ -90,4 +98,5 @@ OPENVINO = Format(
     extra="openvino",
     load_to_time=lambda folder, threads, images: compiled_to_time(folder / "model.xml", threads, images),
     runtime="openvino",
+    usage_of=partial(usage, "model.xml"),
 )

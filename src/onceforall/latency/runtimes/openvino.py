@@ -4,7 +4,7 @@ from typing import Any
 
 from ...backends import openvino
 from ...errors import DeviceError
-from ...nn.onnx import to_onnx
+from ...nn.onnx import HARD_SWISH, to_onnx
 from ...nn.quantise import read_openvino
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, import_package, one_line, processor, quiet, require
@@ -25,7 +25,8 @@ class OpenVino:
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
-        return compile_model(read_openvino(to_onnx(plan, weights)), threads=threads, shape=(batch, *plan.input_shape))
+        model = read_openvino(to_onnx(plan, weights, opset=HARD_SWISH))
+        return compile_model(model, threads=threads, shape=(batch, *plan.input_shape))
 
 
 def compile_model(model: Any, *, threads: int, shape: tuple[int, ...]) -> OnHost:

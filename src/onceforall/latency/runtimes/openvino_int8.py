@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...nn.onnx import to_onnx
+from ...nn.onnx import HARD_SWISH, to_onnx
 from ...nn.quantise import quantise_openvino, read_openvino
 from ...plan import Plan
 from .common import INT8, Hardware, Images, OnHost, Weights, noise, require
@@ -30,5 +30,5 @@ class OpenVinoInt8:
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         self.hardware()
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
-        model = quantise_openvino(read_openvino(to_onnx(plan, weights)), calibration)
+        model = quantise_openvino(read_openvino(to_onnx(plan, weights, opset=HARD_SWISH)), calibration)
         return compile_model(model, threads=threads, shape=(batch, *plan.input_shape))
