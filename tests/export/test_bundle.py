@@ -20,6 +20,7 @@ import onceforall
 from onceforall.calibrate import recalibrate
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError, SpaceError, VerificationError
 from onceforall.export import BundleFacts, InputSteps, Member, Sizes, Switch, Together, load_bundle, write_bundle
+from onceforall.export.proof import compare, reference_of
 from onceforall.files import write_json
 
 SPACE = onceforall.space("mobilenet_v3", width=0.25, resolutions=(20, 28), depths=(1, 2), strides=(1, 1, 2, 2, 1, 1, 2))
@@ -90,10 +91,8 @@ def test_each_network_is_the_extracted_one(made, networks):
         network = bundle.network(each.member.name)
         assert network is bundle.network(each.member.name)
         assert not any(p.requires_grad for p in network.parameters())
-        with torch.no_grad():
-            expected = each.network(each.images)
-        for logits in (network(each.images), bundle(each.images, each.member.name)):
-            torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+        logits = [network(each.images), bundle(each.images, each.member.name)]
+        compare(each.member.name, reference_of(each.network, each.images), logits)
 
 
 def test_threads_run_several_networks_at_once(made, networks):
@@ -135,8 +134,7 @@ with torch.no_grad():
         capture_output=True, text=True, check=False, cwd=made, env={"PYTHONPATH": str(made), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    expected = load_bundle(made)(each.images, "middle")
-    torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "x.npy")), expected, rtol=1e-5, atol=1e-5)
+    compare("model.py", reference_of(each.network, each.images), [torch.from_numpy(np.load(tmp_path / "x.npy"))])
 
 
 def test_the_best_within_limits(made):

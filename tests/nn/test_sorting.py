@@ -123,7 +123,7 @@ def test_networks_trained_before_compute_the_same(supernet: Supernet, trained: i
 def test_importance_descends_within_the_widths(supernet: Supernet) -> None:
     sort_channels(supernet, 1)
     for block in blocks(SPACE):
-        importance = parts(supernet, block)["project.conv.weight"].abs().sum((0, 2, 3))
+        importance = parts(supernet, block)["project.conv.weight"].double().abs().sum((0, 2, 3))
         assert (importance[:-1] >= importance[1:]).all()
     ranked = {block: parts(supernet, block)["project.conv.weight"].clone() for block in blocks(SPACE)}
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_importance_descends_within_the_widths(supernet: Supernet) -> None:
     for block in blocks(SPACE):
         found = parts(supernet, block)["project.conv.weight"]
         edge, _ = widths(supernet, block, 4.5)
-        importance = found.abs().sum((0, 2, 3))
+        importance = found.double().abs().sum((0, 2, 3))
         for low, high in ((0, edge), (edge, len(importance))):
             assert (importance[low : high - 1] >= importance[low + 1 : high]).all()
             assert channels(found[:, low:high]) == channels(changed[block][:, low:high])  # the same set of channels

@@ -12,6 +12,7 @@ from onceforall import load_bundle
 from onceforall.calibrate import evaluate
 from onceforall.cli import run as ofa
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
+from onceforall.export.proof import compare, reference_of
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Budget, Run, bundle, specialise, status
 from onceforall.pipeline import evaluate as evaluate_run
@@ -33,8 +34,7 @@ def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
     for name, member in made.members.items():
         network = calibrated(run, supernet, member.arch, splits)
         x, _ = next(iter(run.eval_batches(test, member.arch.resolution)))
-        with torch.no_grad():
-            torch.testing.assert_close(made(x, name), network.network(x), rtol=1e-5, atol=1e-5)
+        compare(name, reference_of(network.network, x), [made(x, name)])
         accuracy = evaluate(network, run.eval_batches(test, member.arch.resolution))
         assert (member.test_top1, member.test_images) == (pytest.approx(accuracy.top1), accuracy.images)
         held_out = evaluate(network, run.eval_batches(splits.held_out, member.arch.resolution))
