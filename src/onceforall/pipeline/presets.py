@@ -102,7 +102,7 @@ PRESETS: dict[str, Preset] = {
             "kernels": (3, 5),
             "expand_ratios": (2, 4),
         },
-        epochs=80,
+        epochs=56,
         rate=0.01,
         recipe=Recipe(batch_size=64, optimizer="adamw", weight_decay=0.02, dropout=0.0),
         augment=Augment(crop_scale=(0.6, 1.0), flip=False),
