@@ -2,7 +2,7 @@
 
 import builtins
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import onceforall
-from onceforall.errors import CheckpointError, MissingExtraError, StatisticsError
+from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
 from onceforall.export.proof import compare, reference_of
-from onceforall.nn.onnx import to_onnx
+from onceforall.nn.onnx import OPSET, OPSETS, to_onnx
 from onceforall.nn.static import build
 from onceforall.ops import Activation, ActivationName, Add, Conv, Norm
 from onceforall.plan import Plan, Segment
@@ -48,16 +48,16 @@ def run(model: bytes, images: Tensor) -> Tensor:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def assert_same(plan: Plan, seed: int, batch: int = 2) -> None:
+def assert_same(plan: Plan, seed: int, batch: int = 2, **options: Any) -> None:
     network = randomise(build(plan), seed)
     images = torch.randn((batch, *plan.input_shape), generator=torch.Generator().manual_seed(seed))
     expected = reference_of(network, images)
-    found = compare(
-        "model.onnx", replace(expected, logits=expected.logits.flatten(1)), [run(to_onnx(plan, network), images).flatten(1)]
-    )
+    expected = replace(expected, logits=expected.logits.flatten(1))
+    expected = expected.softmax() if options.get("softmax") else expected
+    found = compare("model.onnx", expected, [run(to_onnx(plan, network, **options), images).flatten(1)])
     assert found.tolerance < 0.02 * found.largest_logit, "too badly conditioned to tell a wrong file"
 
 
@@ -83,6 +83,71 @@ def test_every_activation_and_a_norm_that_cannot_be_folded(function: ActivationN
     ops = [Conv("conv", ("in",), shape, 4, 3), Norm("norm", ("conv",), shape), Add("both", ("conv", "norm"), shape)]
     ops += [Norm("after", ("both",), shape), Activation("act", ("after",), shape, function)]
     assert_same(Plan((Segment("only", shape, tuple(ops)),)), 0)
+
+
+def default_of(node: onnx.NodeProto, name: str, opset: int) -> object:
+    """ONNX's default of an attribute: in the operator's schema, or, of windows, in its text only."""
+    if name in ("strides", "dilations"):
+        return [1, 1]
+    if name == "pads":
+        return [0, 0, 0, 0]
+    found = onnx.defs.get_schema(node.op_type, opset).attributes[name].default_value
+    return onnx.helper.get_attribute_value(found) if found.type else None
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSET, OPSETS[-1]])
+def test_nothing_that_is_onnx_s_default_is_written(space: Space, opset: int) -> None:
+    """OpenCV's dnn takes a HardSigmoid with beta written out, and a Mul after it, for a HardSwish."""
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip("the installed onnx is older")
+    kinds = set()
+    for arch in (space.largest(), space.smallest(), space.sample(np.random.default_rng(0))):
+        plan = space.lower(arch, 10)
+        for softmax in (False, True):
+            for node in onnx.load_from_string(to_onnx(plan, build(plan).eval(), opset=opset, softmax=softmax)).graph.node:
+                kinds.add(node.op_type)
+                for attribute in node.attribute:
+                    assert onnx.helper.get_attribute_value(attribute) != default_of(node, attribute.name, opset), node
+    assert kinds >= {"Conv", "Gemm", "GlobalAveragePool", "Softmax"}
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("name", ["digits", "proxyless", "resnet"])
+def test_every_opset_is_written_right(name: str, opset: int) -> None:
+    if opset > onnx.defs.onnx_opset_version():
+        pytest.skip("the installed onnx is older")
+    space = (SPACES | SHARED)[name]
+    plan = space.lower(space.smallest(), 10)
+    assert_same(plan, 1, batch=3, opset=opset, softmax=opset % 2 == 1)
+    model = onnx.load_from_string(to_onnx(plan, build(plan).eval(), opset=opset, batch=3))
+    onnx.checker.check_model(model, full_check=True)
+    assert [each.version for each in model.opset_import] == [opset]
+    assert model.ir_version == onnx.helper.find_min_ir_version_for(model.opset_import)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    assert [[d.dim_value for d in o.type.tensor_type.shape.dim] for o in inferred.graph.output] == [[3, 10]]
+
+
+def test_the_default_file_is_for_old_runtimes_too() -> None:
+    plan = SPACES["digits"].lower(SPACES["digits"].smallest(), 10)
+    model = onnx.load_from_string(to_onnx(plan, build(plan).eval()))
+    assert ([each.version for each in model.opset_import], model.ir_version) == ([13], 7)  # onnxruntime 1.10 takes 15 and 8
+
+
+def test_a_softmax_at_the_end_is_named() -> None:
+    plan = SPACES["digits"].lower(SPACES["digits"].smallest(), 10)
+    network = randomise(build(plan), 0)
+    model = onnx.load_from_string(to_onnx(plan, network, softmax=True, batch=2))
+    assert [o.name for o in model.graph.output] == ["probabilities"]
+    assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [2, *plan.input_shape]
+    assert_same(plan, 0, softmax=True)
+    total = run(model.SerializeToString(), torch.randn(2, *plan.input_shape)).sum(1)
+    torch.testing.assert_close(total, torch.ones(2))
+
+
+def test_an_opset_that_the_installed_onnx_does_not_know() -> None:
+    plan = SPACES["digits"].lower(SPACES["digits"].smallest(), 10)
+    with pytest.raises(DeviceError, match=r"opset 99: the installed onnx .* knows up to \d+: choose a lower one, or update it"):
+        to_onnx(plan, {}, opset=99)
 
 
 def test_the_file_is_described_and_deterministic() -> None:

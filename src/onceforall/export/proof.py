@@ -21,7 +21,18 @@ from ..errors import VerificationError
 from ..supernet import Supernet
 from .formats.common import Run
 
-__all__ = ["ABOUT_FLOAT32", "Proof", "Reference", "Verification", "active_logits", "compare", "logits_of", "prove", "reference_of"]
+__all__ = [
+    "ABOUT_FLOAT32",
+    "INT8",
+    "Proof",
+    "Reference",
+    "Verification",
+    "active_logits",
+    "compare",
+    "logits_of",
+    "prove",
+    "reference_of",
+]
 
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # A float32 sum of k products is the exact sum with each product moved by about sqrt(k) roundings (Higham and Mary, "A new approach

@@ -12,7 +12,7 @@ fifth of their spread instead of a sixteenth (a small MobileNetV3 on the digits,
 
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ __all__ = ["quantise_onnx", "quantise_openvino", "read_openvino"]
 Images = np.ndarray[Any, np.dtype[np.float32]]  # (n, channels, height, width)
 
 
-def quantise_onnx(model: bytes, calibration: Images) -> bytes:
-    """An ONNX model of `nn.onnx.to_onnx`, quantised with images (n, channels, height, width).
+def quantise_onnx(model: bytes, calibration: Images, *, batch: int | None = None) -> bytes:
+    """An ONNX model of `nn.onnx.to_onnx`, made for `batch` images a call, quantised with images (n, channels, height, width).
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
@@ -36,6 +36,7 @@ def quantise_onnx(model: bytes, calibration: Images) -> bytes:
     """
     onnx = import_package("onnx", "onnx")
     tool = import_package("onnxruntime.quantization", "onnx")
+    calls = _calls(calibration, batch)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         try:
@@ -43,7 +44,7 @@ def quantise_onnx(model: bytes, calibration: Images) -> bytes:
                 tool.quantize_static(
                     onnx.load_from_string(model),
                     path,
-                    _Reader(calibration),
+                    _Reader(calls),
                     quant_format=tool.QuantFormat.QDQ,
                     activation_type=tool.QuantType.QUInt8,
                     weight_type=tool.QuantType.QInt8,
@@ -56,8 +57,8 @@ def quantise_onnx(model: bytes, calibration: Images) -> bytes:
         return path.read_bytes()
 
 
-def quantise_openvino(model: Any, calibration: Images) -> Any:
-    """An `openvino.Model` quantised with images (n, channels, height, width).
+def quantise_openvino(model: Any, calibration: Images, *, batch: int | None = None) -> Any:
+    """An `openvino.Model`, made for `batch` images a call, quantised with images (n, channels, height, width).
 
     Raises:
         MissingExtraError: nncf is not installed.
@@ -66,13 +67,14 @@ def quantise_openvino(model: Any, calibration: Images) -> Any:
     nncf = import_package("nncf", "openvino")
     advanced = import_package("nncf.quantization.advanced_parameters", "openvino")
     ranges = import_package("nncf.quantization.range_estimator", "openvino")
+    calls = _calls(calibration, batch)
     try:
         with quiet():
             return nncf.quantize(
                 model,
-                nncf.Dataset([calibration[i : i + 1] for i in range(len(calibration))]),
+                nncf.Dataset(calls),
                 preset=nncf.QuantizationPreset.MIXED,
-                subset_size=len(calibration),
+                subset_size=len(calls),
                 advanced_parameters=advanced.AdvancedQuantizationParameters(
                     overflow_fix=advanced.OverflowFix.ENABLE if _saturates() else None,
                     activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
@@ -98,14 +100,21 @@ def read_openvino(model: bytes) -> Any:
 
 
 class _Reader:
-    """Images one by one, as onnxruntime's tool asks for them."""
+    """Images call by call, as onnxruntime's tool asks for them."""
 
-    def __init__(self, images: Images) -> None:
-        self._images: Iterator[Images] = (images[i : i + 1] for i in range(len(images)))
+    def __init__(self, calls: Sequence[Images]) -> None:
+        self._calls: Iterator[Images] = iter(calls)
 
     def get_next(self) -> dict[str, Images] | None:
-        image = next(self._images, None)
-        return None if image is None else {INPUT: image}
+        images = next(self._calls, None)
+        return None if images is None else {INPUT: images}
+
+
+def _calls(images: Images, batch: int | None) -> list[Images]:
+    """The images of each call; the last one again where they are too few, which changes no range."""
+    size = batch or 1
+    whole = np.concatenate([images, images[-1:].repeat(-len(images) % size, 0)])
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
 
 
 def _saturates() -> bool:

@@ -32,7 +32,7 @@ def _write(folder: Path, job: Job) -> None:
     if job.calibration is None:
         raise VerificationError(f"{NAME}: int8 needs training images to calibrate with: give some")
     require_opset(job.onnx)
-    write_bytes(folder / NAME, quantise_onnx(with_facts(job), job.calibration.numpy()))
+    write_bytes(folder / NAME, quantise_onnx(with_facts(job), job.calibration.numpy(), batch=job.onnx.batch))
 
 
 ONNX_INT8 = Format(

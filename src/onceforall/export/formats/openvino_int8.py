@@ -16,7 +16,7 @@ NAME = "model.int8.xml"
 def _write(folder: Path, job: Job) -> None:
     if job.calibration is None:
         raise VerificationError(f"{NAME}: int8 needs training images to calibrate with: give some")
-    save(quantise_openvino(model_of(job), job.calibration.numpy()), folder / NAME, job)
+    save(quantise_openvino(model_of(job), job.calibration.numpy(), batch=job.onnx.batch), folder / NAME, job)
 
 
 OPENVINO_INT8 = Format(
