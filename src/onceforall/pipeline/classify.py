@@ -12,6 +12,7 @@ from ..advice import PHOTOS, not_an_export
 from ..arch import Arch
 from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
+from ..export.formats.common import in_batches
 from ..files import read_json, read_text
 from ..preprocess import prepare
 
@@ -113,20 +114,15 @@ def _opened(folder: Path, format: str | None, network: str | None) -> tuple[str,
         raise FileError(why)
     if network is not None:
         raise DataError(f"--network {network}: {folder} has one network only: leave this out")
-    data = read_json(folder / "config.json")
-    config = _at(ExportConfig.from_json(data), Arch.from_json(read_text(folder / "arch.json")).resolution)
+    arch = Arch.from_json(read_text(folder / "arch.json"))
+    config = _at(ExportConfig.from_json(read_json(folder / "config.json")), arch.resolution)
     chosen = _chosen(folder, format)
     # not by running model.py: a folder from elsewhere must not bring programs
     run = _alone(load(folder)) if chosen == "pytorch" else FORMATS[chosen].load(folder, torch.get_num_threads())
-    options = data.get("onnx") or {}
-    batch, softmax = options.get("batch") or 1, bool(options.get("softmax"))
-
-    def probabilities(images: Tensor) -> Tensor:
-        found = run(images if chosen == "pytorch" else images.repeat(batch, 1, 1, 1))[:1]
-        done = softmax and bool((found >= 0).all()) and bool((found.sum(1) - 1).abs().max() < 1e-3)
-        return found if done else found.softmax(1)
-
-    return chosen, config, probabilities
+    if config.onnx is None or not FORMATS[chosen].from_onnx:
+        return chosen, config, lambda images: run(images).softmax(1)
+    through, done = in_batches(run, config.onnx.batch), config.onnx.softmax
+    return chosen, config, lambda images: through(images) if done else through(images).softmax(1)
 
 
 def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:

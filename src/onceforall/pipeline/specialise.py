@@ -261,31 +261,11 @@ def _take_home(
         "files": [asdict(row) for row in through.rows],
         "left_out": dict(through.left_out),
         "proofs": {format: asdict(proof) for format, proof in exported.proofs.items()},
+        "readers": [asdict(reading) for reading in exported.readings],
         "finetuned": None if tuned is None else asdict(tuned),
     }
     with recording(f"for ofa status and ofa report, that {target} was exported is"):
         write_json(make_folder(run.folder / "specialised") / f"{target.name}.json", record)
-    return Specialised(target, budget, chosen, through.test, timing, tuple(through.rows), through.left_out, finetuned=tuned)
-    write_json(
-        run.folder / "specialised" / f"{target.name}.json",
-        {
-            "folder": str(target),
-            "arch": arch.to_json(),
-            "device": str(device),
-            "budget": asdict(budget),
-            "shares": shares,
-            "predicted_top1": chosen.predicted_top1,
-            "held_out_top1": held_out.top1,
-            "held_out_images": held_out.images,
-            "predicted_ms": chosen.predicted_ms,
-            "test": asdict(through.test),
-            "latency": asdict(timing),
-            "files": [asdict(row) for row in through.rows],
-            "left_out": dict(through.left_out),
-            "readers": [asdict(reading) for reading in exported.readings],
-            "finetuned": None if tuned is None else asdict(tuned),
-        },
-    )
     return Specialised(
         target,
         budget,
