@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import numpy as np
@@ -116,7 +117,7 @@ def cache_part(
 
 def _decode(part: Part, size: int, place: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:
     """Write the cache beside its place, then rename it."""
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers have equal numbers
     with reading_or_writing(place.parent):
         try:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -205,9 +205,10 @@ def open_data(
         parts = _limited(parts, limit, len(found.classes))
     for name, part in parts.items():
         _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
+    elsewhere = cache_folder if cache is None else None
     cache = cache or cache_folder([place_of(part, size, Path()).name for part in parts.values()])
     stores = _stores(parts, size, cache, limit_gb, on_progress)
-    keep = Keep(cache, int(limit_gb * 1e9), on_note)
+    keep = Keep(cache, int(limit_gb * 1e9), on_note, elsewhere)
     images = {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
     train, test = images["train"], images["test"]
     held_out = images.get("held-out")
