@@ -42,10 +42,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that was left out, and why."""
+    """An image or file that was left out, or an image that is doubtful, and why.
+
+    Args:
+        doubtful: its label is; it is not left out for that.
+        count: how many it stands for, where not all are named.
+    """
 
     name: str
     reason: str
+    doubtful: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -202,8 +202,8 @@ def _require_classes(root: Path, top: _Folder, named: Mapping[str, Role]) -> Non
         other = told.setdefault(without_role(name), name)
         if named[other] != role:
             raise DataError(
-                f"{root}: are {other} and {name} classes, or splits? If splits, put class folders into train/ and test/; if classes, "
-                "rename them"
+                f"{root}: are {other} and {name} classes, or splits? If splits, put class folders into train/ and "
+                "test/; if classes, rename them"
             )
 
 

@@ -114,10 +114,12 @@ def walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Found]:
                 deeper.append(found)
             else:
                 yield found
-        for found in sorted(deeper, key=lambda found: found.entry.name):
+        deeper.sort(key=lambda found: found.entry.name)
+        links += [found for found in deeper if found.entry.is_symlink()]
+        for found in reversed(deeper):  # the last one is next
             if found.entry.is_symlink():
-                links.append(found)
-            elif (mark := mark_of(found.entry.path)) in seen:
+                continue
+            if (mark := mark_of(found.entry.path)) in seen:
                 yield Found(found.entry, "other", LOOP)
             else:
                 seen.add(mark)
