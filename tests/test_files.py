@@ -217,7 +217,7 @@ def test_make_folder(tmp_path: Path) -> None:
 @needs_permissions
 def test_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(FileError, match="permission denied: choose a folder you may write to"):
+    with pytest.raises(FileError, match="permission denied: choose a folder you may read or write"):
         write_text(tmp_path / "a", "x")
     tmp_path.chmod(0o700)
 

@@ -1,8 +1,10 @@
 """A cache for every user, and names that any library can open."""
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,39 @@ def test_cache_where_the_usual_one_cannot_be(tmp_path: Path, monkeypatch: pytest
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
     with pytest.warns(Note):
         assert cache_folder() == found  # a second time, too
+
+
+def test_cache_under_the_home_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME=/root and another user: looking into it is forbidden, which Path.exists raises before Python 3.14."""
+    home = tmp_path / "home"
+    real = os.stat
+
+    def closed(path: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and str(path).startswith(f"{home}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, **options)
+
+    def touch(path: Path, *args: Any) -> None:
+        if path.is_relative_to(home):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        real_touch(path, *args)
+
+    real_touch = Path.touch
+    monkeypatch.setattr(os, "stat", closed)
+    monkeypatch.setattr(os.path, "exists", lambda path: not str(path).startswith(f"{home}/") and _there(real, path))
+    monkeypatch.setattr(os.path, "isdir", lambda path: not str(path).startswith(f"{home}/") and _there(real, path))
+    monkeypatch.setattr(Path, "touch", touch)
+    for holds in ([], ["a"]):
+        with pytest.warns(Note, match=f"because {home}/.cache/onceforall: permission denied"):
+            assert cache_folder(holds).parent == tmp_path / "tmp"
+
+
+def _there(stat_of: Any, path: Any) -> bool:
+    try:
+        stat_of(path)
+    except OSError:
+        return False
+    return True
 
 
 def test_folder_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

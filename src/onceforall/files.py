@@ -57,7 +57,7 @@ NO_FLUSH = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOTSUP)  # of a fold
 ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and give the command again (ofa train: with --resume)",
     errno.EDQUOT: "the disk quota is used up: free some space and give the command again (ofa train: with --resume)",
-    errno.EACCES: "permission denied: choose a folder you may write to, or change its permissions",
+    errno.EACCES: "permission denied: choose a folder you may read or write, or change its permissions",
     errno.EPERM: "not permitted: choose a folder you may write to",
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.ENOENT: "no such file or folder: check the path",
@@ -107,7 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         for left in reversed(range(LOOKS)):
-            if _taken(handle, path):
+            if _taken(handle, path) is not False:
                 break
             if not left:
                 raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it")
@@ -130,27 +130,27 @@ def held(path: Path) -> bool:
         except FileNotFoundError:
             return False
     try:
-        return not _taken(handle, path, shared=True)
+        return _taken(handle, path, shared=True) is False
     finally:
         _close(handle)
 
 
 @contextmanager
-def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[None]:
+def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold a lock file, after whoever has it; it is gone in the end. A crash releases it.
 
-    Where the file system has no locks, a `Note` says so.
+    Where the file system has no locks, a `Note` says so, and it yields False: another process may be at work too.
 
     Raises:
         FileError: it cannot be made, or another process holds it and `wait` is False.
     """
     with reading_or_writing(path):
-        handle = _lock(path, wait)
+        handle, real = _lock(path, wait)
         while not _is(handle, path):  # who had it has removed it
             _close(handle)
-            handle = _lock(path, wait)
+            handle, real = _lock(path, wait)
     try:
-        yield
+        yield real
     finally:
         if fcntl is None:  # Windows removes no file that is open, here or in the process that has it next
             _close(handle)
@@ -177,11 +177,12 @@ def writable(path: Path) -> Path:
     Raises:
         FileError: they cannot.
     """
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     with reading_or_writing(path):
+        # Path.exists fails in a folder that may not be looked into, until Python 3.14
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.exists(folder))
         probe = there / f".{os.getpid()}.probe.tmp"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another container's process may have the same number
     return path
 
 
@@ -299,21 +300,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _lock(path: Path, wait: bool) -> int:
+def _lock(path: Path, wait: bool) -> tuple[int, bool]:
+    """A handle of the lock file, and whether the lock is real."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while not _taken(handle, path, wait=wait):
+        while (taken := _taken(handle, path, wait=wait)) is False:
             if not wait:
                 raise FileError(f"{path}: another process holds it: wait until it has ended")
             time.sleep(0.02)
     except BaseException:
         os.close(handle)
         raise
-    return handle
+    return handle, taken is True
 
 
-def _taken(handle: int, path: Path, *, wait: bool = False, shared: bool = False) -> bool:
-    """Lock an open file; False if another process has it. Without locks it counts as taken, and a `Note` says so."""
+def _taken(handle: int, path: Path, *, wait: bool = False, shared: bool = False) -> bool | None:
+    """Lock an open file; False if another process has it. None where there are no locks, and a `Note` says so."""
     try:
         if fcntl is not None:
             try:
@@ -331,6 +333,7 @@ def _taken(handle: int, path: Path, *, wait: bool = False, shared: bool = False)
     except OSError as error:  # such as ENOLCK, ENOSYS or EOPNOTSUPP of NFS, Lustre or FUSE, as some machines mount them
         text = f"{path.parent}: no locks here ({error.strerror}), so let only one command at a time work on it"
         warnings.warn(text, Note, stacklevel=3)
+        return None
     return True
 
 

@@ -36,7 +36,7 @@ def cache_folder(holds: Sequence[str] = ()) -> Path:
     """
     usual, reason = _usual_cache()
     if usual is not None:
-        if holds and all((usual / name).is_dir() for name in holds):
+        if holds and all(os.path.isdir(usual / name) for name in holds):
             return usual
         try:
             return writable(usual)

@@ -125,7 +125,7 @@ def test_run_that_can_only_be_read(trained: Path, public: Path, nobody: list[str
     assert "test images were opened for 'ofa evaluate --arch largest' is not written down: " in err
     assert "note: this evaluation is not written down: " in err
     assert (work / "page.html").exists()
-    assert err.splitlines()[-1].startswith(f"ofa: {run}/accuracy: permission denied: choose a folder you may write to")
+    assert err.splitlines()[-1].startswith(f"ofa: {run}/accuracy: permission denied: choose a folder you may read or write")
     assert not (public / "run" / "evaluations.jsonl").exists()
 
 

@@ -1,5 +1,6 @@
 """The cache of pixels for evaluation: made once, never wrong, and of bounded size."""
 
+import errno
 import os
 import shutil
 from collections import namedtuple
@@ -10,10 +11,10 @@ import pytest
 from pictures import MakeFolder, picture
 from PIL import Image
 
-from onceforall import preprocess
-from onceforall.data import Images, fitted, open_data
+from onceforall import files, preprocess
+from onceforall.data import Images, fitted, open_data, splits
 from onceforall.data.fitted import Keep, fitted_batches
-from onceforall.errors import DataError, FileError
+from onceforall.errors import DataError, FileError, Note
 from onceforall.files import one_at_a_time
 
 GROUPS = [np.array([3, 0]), np.array([7, 5, 4, 19])]
@@ -151,3 +152,35 @@ def test_larger_photographs_are_left_out_by_the_limit(tmp_path: Path) -> None:
     assert before.fingerprint == default.fingerprint
     with pytest.raises(DataError, match="the most pixels of an image are 0: use 1 or more"):
         open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", max_pixels=0)
+
+
+def test_nothing_is_written_where_there_are_no_locks(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that append to the same file would keep wrong pixels."""
+
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    check(images, GROUPS, 9)
+    before = (places(images)[0] / "pixels.bin").read_bytes()
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    check(images, GROUPS, 9)  # what is there is read
+    with pytest.warns(Note, match="no locks here"):
+        check(images, [*GROUPS, np.arange(10)], 9)
+    assert (places(images)[0] / "pixels.bin").read_bytes() == before
+    with pytest.warns(Note, match="no locks here"):
+        check(images, GROUPS, 11)
+    assert len(places(images)) == 1
+
+
+def test_a_cache_that_can_only_be_read(make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is taken from it, other pixels go where there is a place for them."""
+    root = str(make_folder({"train": {"a": 20, "b": 20}, "val": {"a": 2, "b": 2}}))
+    usual, other = tmp_path / "usual", tmp_path / "other"
+    check(open_data(root, size=16, cache=usual).train, GROUPS, 9)
+    monkeypatch.setattr(splits, "cache_folder", lambda holds=(): usual if holds else other)
+    images = open_data(root, size=16).train
+    check(images, GROUPS, 9)
+    assert not other.exists()
+    check(images, GROUPS, 11)
+    assert len(places(images)) == 1
+    assert [path.name for path in (other / "fitted").iterdir() if path.is_dir()] != []

@@ -1,5 +1,6 @@
 """Image folders as people leave them: nothing is dropped, guessed or chosen without a word."""
 
+import errno
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 
 from onceforall.data import Source, open_source
 from onceforall.data.scan import left_out_line
-from onceforall.errors import DataError
+from onceforall.errors import DataError, FileError
 
 AB = {"a": 3, "b": 3}
 
@@ -42,6 +43,7 @@ def sizes(source: Source) -> tuple[int, int | None, int | None]:
         ({"bullet_train/new": AB, "test_tube/new": AB, "cat": AB}, (18, None, None)),
         ({"bullet_train": AB, "test_tube": AB, "cat": AB}, (18, None, None)),
         ({"valid": 3, "invalid": 3}, (6, None, None)),
+        ({"vehicles": {"train": 3, "bus": 3}, "animals": {"a": 3, "b": 3}}, (12, None, None)),
         ({"photos/train": AB, "photos/val": {"a": 1, "b": 1}}, (6, 2, None)),
         ({"images/images": AB}, (6, None, None)),
         ({"train/train": AB, "val/images": {"a": 1, "b": 1}}, (6, 2, None)),
@@ -70,6 +72,13 @@ def test_layouts(make_folder: MakeFolder, layout: dict[str, dict[str, int]], exp
         ({"train": 3, "test": 3}, "test, train: images without class folders"),
         ({"cat": 3, "dog": 3, "test": 3}, r"is test a class, or are these the test images\? If a class, rename it \(class test\)"),
         ({"cat": 3, "dog": 3, "val": AB}, "is val a class, or are these the validation images"),
+        ({"v1/train": AB, "v1/test": AB, "v2/train": AB}, r"v1, v2 with test, train in it: .* give one of them, such as .*/v1;"),
+        ({"a": {"train": 3, "test": 2}, "b": {"train": 3, "test": 2}}, "a, b with test, train in it: are these classes, or sets"),
+        ({"a": {"test": 2}, "b": {"test": 2}, "c": 3}, "a, b with test in it: are these classes"),
+        ({"v1/train": AB, "more": 3}, "v1 with train in it: are these classes"),
+        ({"trainA": 3, "trainB": 3, "testA": 2, "testB": 2}, "are testA and trainA classes, or splits"),
+        ({"train_cat": 3, "test_cat": 2}, "are test_cat and train_cat classes, or splits"),
+        ({"a": 3, "b": 3, "old_test": AB}, "is old_test a class, or does it hold more images of a, b"),
     ],
 )
 def test_more_than_one_reading_is_asked_about(make_folder: MakeFolder, layout: dict[str, dict[str, int]], message: str) -> None:
@@ -267,3 +276,33 @@ def test_any_file_is_an_image_or_told(tmp_path_factory: pytest.TempPathFactory, 
     (root / "a" / f"x{suffix}").write_bytes(content)
     source = open_source(str(root))
     assert len(source.train) + sum(map(len, source.left_out.values())) == 3
+
+
+def test_a_folder_is_read_once_whatever_links_lead_to_it(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"c/a": 2, "c/b": 3, "d": 3})
+    (root / "c" / "a" / "link").symlink_to(root / "c" / "b")
+    (root / "c" / "b" / "a").symlink_to(root / "c" / "a")
+    source = open_source(str(root))
+    assert len(source.train) == 8
+    assert dict(source.left_out) == {"link to a folder that is read already": ["c/a/link", "c/b/a"]}
+
+
+@pytest.mark.parametrize("layout", [{"a/deep/x": 2, "b": 2}, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b/deep/x": 2}])
+@pytest.mark.parametrize("with_parquet", [False, True])
+def test_a_folder_without_permission_is_named(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, layout: dict[str, int], with_parquet: bool
+) -> None:
+    root = make_folder(layout)
+    closed = next(root.rglob("deep"))
+    if with_parquet:
+        (root / "x.parquet").write_bytes(b"")
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if os.fspath(path) == str(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(FileError, match=f"^{closed}: permission denied: choose a folder you may read or write"):
+        open_source(str(root))

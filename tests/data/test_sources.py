@@ -97,6 +97,16 @@ def test_torchvision(tmp_path: Path) -> None:
     assert len(source.classes) == 10
     image = next(source.test.read(np.array([3])))(28)
     assert (image.mode, image.size) == ("RGB", (28, 28))
+    assert source.remarks == ()
+
+
+def test_a_part_of_torchvision_that_is_not_used_is_told(make_folder: MakeFolder) -> None:
+    counts = {"train": 5, "valid": 2, "test": 3}
+    root = make_folder({part: {"negative": n, "positive": n} for part, n in counts.items()}, name="rendered-sst2").parent
+    source = open_source(f"torchvision:RenderedSST2:{root}")
+    assert source.test is not None
+    assert (len(source.train), len(source.test), source.held_out) == (10, 6, None)
+    assert source.remarks == ("not used: RenderedSST2's 4 images of 'val', as it has 'test' too: a share of 'train' is held out",)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ..readable import milliseconds, percent
 from .completion import one_of, run_folders, several_of
 from .options import (
     CPU,
+    CacheGB,
     Data,
     Devices,
     Finalists,
@@ -84,7 +85,7 @@ def train(
             autocompletion=one_of("precision"),
         ),
     ] = None,
-    cache_gb: Annotated[float, typer.Option(metavar="N", help="Most for the decoded images.", min=0.001)] = 8.0,
+    cache_gb: CacheGB = None,
     as_json: Json = False,
 ) -> None:
     """Train an elastic network."""

@@ -20,6 +20,7 @@ from .views import TrainView, lasting, say
 
 __all__ = [
     "CPU",
+    "CacheGB",
     "Data",
     "DeviceText",
     "Devices",
@@ -84,6 +85,7 @@ Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only so many i
 MaxPixels = Annotated[
     str | None, typer.Option(metavar="N", help="Leave out larger images, e.g. 500M; JPEG 300M, others 89M if not given.")
 ]
+CacheGB = Annotated[float | None, typer.Option(metavar="N", help="Most for the decoded images; 8 if not given.", min=0.001)]
 Latency = Annotated[str | None, typer.Option(metavar="TIME", help="Longest, e.g. 5ms; several: 2ms,5ms.")]
 Macs = Annotated[str | None, typer.Option(metavar="N", help="Most multiply-accumulates, e.g. 300M.")]
 Params = Annotated[str | None, typer.Option(metavar="N", help="Most parameters, e.g. 4M.")]

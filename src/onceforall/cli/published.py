@@ -8,7 +8,7 @@ import typer
 
 from ..advice import ofa
 from .completion import one_of
-from .options import Data, Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
+from .options import CacheGB, Data, Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
 from .values import amount
 from .views import TrainView
 
@@ -27,6 +27,7 @@ def import_original(
     holdout: Holdout = 0.1,
     limit: Limit = None,
     max_pixels: MaxPixels = None,
+    cache_gb: CacheGB = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -43,6 +44,7 @@ def import_original(
             holdout=holdout,
             limit=limit,
             max_pixels=None if max_pixels is None else int(amount(max_pixels)),
+            cache_gb=cache_gb,
             seed=seed,
             on_event=view,
         )

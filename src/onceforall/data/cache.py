@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,10 +42,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that was left out, and why."""
+    """An image or file that was left out, or an image that is doubtful, and why.
+
+    Args:
+        doubtful: its label is; it is not left out for that.
+        count: how many it stands for, where not all are named.
+    """
 
     name: str
     reason: str
+    doubtful: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +124,7 @@ def cache_part(
 
 def _decode(part: Part, size: int, place: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:
     """Write the cache beside its place, then rename it."""
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers have equal numbers
     with reading_or_writing(place.parent):
         try:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,29 @@ def open_torchvision(source: str) -> Source:
     if not expanded(root).is_dir():
         raise DataError(f"{root}: no such folder: give the folder that torchvision downloaded {name} to")
     maker = datasets.__dict__[name]
+    remarks: tuple[str, ...] = ()
     parameters = inspect.signature(maker).parameters
     if "train" in parameters:
         train, test = (_make(maker, name, root, "train", flag) for flag in (True, False))
     elif "split" in parameters:
         train = _make(maker, name, root, "split", "train", "trainval")
         test = _make(maker, name, root, "split", "test", "val", "valid")
+        remarks = _other_splits(maker, name, root)
     else:
         train, test = _make(maker, name, root, "", None), None
     part = _part(train, f"{name} train", root)
     classes = _class_names(train, part)
-    return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root))
+    return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root), remarks=remarks)
+
+
+def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
+    """A line on a validation part beside a test part: runs made with earlier versions hold out training images instead."""
+    for split in ("val", "valid"):
+        with suppress(Exception):  # whatever the data set raises for a word that it does not know or files that are not there
+            size = len(maker(str(expanded(root)), split=split))
+            maker(str(expanded(root)), split="test")
+            return (f"not used: {name}'s {size:,} images of '{split}', as it has 'test' too: a share of 'train' is held out",)
+    return ()
 
 
 def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> Any:

@@ -42,11 +42,13 @@ class Keep:
         folder: of the cache.
         limit_bytes: most for the fitted pixels of all data in it.
         tell: called with a line when fitting takes long.
+        elsewhere: gives the folder for pixels that are not in `folder`, which may be one that can only be read.
     """
 
     folder: Path
     limit_bytes: int
     tell: Callable[[str], None] = lambda text: None
+    elsewhere: Callable[[], Path] | None = None
 
 
 def fitted_batches(
@@ -54,7 +56,7 @@ def fitted_batches(
 ) -> Iterator[NDArray[np.uint8]]:
     """For each group of positions in the part, its images as (n, resolution, resolution, 3).
 
-    What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it.
+    What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it and the file system has locks.
 
     Raises:
         DataError: an original cannot be read any more.
@@ -66,9 +68,15 @@ def fitted_batches(
         return
     place = _place(part, resolution, crop_share, keep.folder)
     known, pixels = _open(place, resolution)
+    if keep.elsewhere is not None and not np.isin(wanted, known).all():
+        place = _place(part, resolution, crop_share, keep.elsewhere())
+        known, pixels = _open(place, resolution)
     if not np.isin(wanted, known).all():
         make_folder(place.parent)
-        with one_at_a_time(_lock(place)):  # of several processes that need them at once, one decodes
+        with one_at_a_time(_lock(place)) as alone:  # of several processes that need them at once, one decodes
+            if not alone:  # two that append to one file would make pixels of other images of it
+                yield from _passing(part, groups, resolution, crop_share)
+                return
             known, _ = _open(place, resolution)
             missing = np.setdiff1d(wanted, known)
             _make_room(place, len(missing) * 3 * resolution * resolution, keep.limit_bytes)
@@ -110,7 +118,8 @@ def _open(place: Path, resolution: int) -> tuple[Indices, NDArray[np.uint8]]:
     try:
         positions = np.load(place / POSITIONS, allow_pickle=False)
         shape = (len(positions), resolution, resolution, 3)
-        if positions.dtype == np.int64 and positions.ndim == 1 and len(positions):
+        whole = (place / PIXELS).stat().st_size >= int(np.prod(shape))
+        if positions.dtype == np.int64 and positions.ndim == 1 and len(positions) and whole:
             return positions, np.asarray(np.memmap(place / PIXELS, np.uint8, "r", shape=shape))
     except (OSError, EOFError, ValueError, TypeError):
         pass

@@ -13,7 +13,7 @@ from ..files import reading_or_writing
 from .scan import DANGLING, LOOP, Found, LeftOut, is_unread_picture, left_out_line, look, mark_of, marks_above, printable, walk
 from .scan import same_name as key
 from .sources import Indices, Load, Part, Source, digest
-from .split_names import arrange, is_plain, mentions_role, role_of
+from .split_names import Role, arrange, is_plain, mentions_role, role_of, without_role
 
 __all__ = ["holds_image_folders", "open_folder"]
 
@@ -55,6 +55,14 @@ class _Folder:
     @cached_property
     def holds_images(self) -> bool:
         return any(found.kind == "image" for found in self.walk())
+
+    @cached_property
+    def is_divided(self) -> bool:
+        """Whether a folder is in it; much faster than `all_folders` where there are many images."""
+        with reading_or_writing(Path(self.path)), os.scandir(self.path) as entries:
+            return any(
+                os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False) for entry in entries
+            )
 
     @cached_property
     def leads_back(self) -> bool:
@@ -166,7 +174,37 @@ def _divide(root: Path, top: _Folder) -> list[_Folder]:
             f"{root}: is {doubtful[0]} a class, or are these the {plain[doubtful[0]]} images? If a class, rename it (class "
             f"{doubtful[0]}); if not, put the class folders into train/, or move it away"
         )
+    _require_classes(root, top, named)
     return [top]
+
+
+def _require_classes(root: Path, top: _Folder, named: Mapping[str, Role]) -> None:
+    """See that the folders can be nothing but classes; `named` are those whose names have a split's word in them."""
+    inner = {folder.name: _chain(folder)[-1].folders for folder in top.folders if folder.is_divided}
+    divided = {name: [deeper for deeper in folders if role_of(deeper.name)] for name, folders in inner.items()}
+    divided = {name: folders for name, folders in divided.items() if folders}
+    if len(divided) > 1 or any(len(folders) > 1 or folders[0].folders for folders in divided.values()):
+        raise DataError(
+            f"{root}: {_some(divided)} with {_some(sorted({deeper.name for folders in divided.values() for deeper in folders}))} "
+            f"in it: are these classes, or sets of images? If sets, give one of them, such as "
+            f"{os.path.join(top.path, next(iter(divided)))}; if classes, put train/ and test/ above their folders"
+        )
+    siblings = {key(folder.name) for folder in top.folders}
+    for name, folders in inner.items():
+        alike = [deeper.name for deeper in folders if key(deeper.name) in siblings]
+        if len(alike) > 1:
+            raise DataError(
+                f"{root}: is {name} a class, or does it hold more images of {_some(alike)}? Move it away, or rename the folders "
+                "in it if it is a class"
+            )
+    told: dict[tuple[str, ...], str] = {}
+    for name, role in named.items():
+        other = told.setdefault(without_role(name), name)
+        if named[other] != role:
+            raise DataError(
+                f"{root}: are {other} and {name} classes, or splits? If splits, put class folders into train/ and "
+                "test/; if classes, rename them"
+            )
 
 
 def _inner_names(folder: _Folder) -> set[str]:

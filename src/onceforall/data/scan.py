@@ -4,7 +4,10 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
+
+from ..files import reading_or_writing
 
 __all__ = [
     "DANGLING",
@@ -86,7 +89,7 @@ class Found(NamedTuple):
 
 def look(folder: str, *, contents: bool = True) -> Iterator[Found]:
     """The entries of one folder, in no order; without `contents` files without an image's suffix are not looked into."""
-    with os.scandir(folder) as entries:
+    with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
         for entry in entries:
             yield _judge(entry, contents)
 
@@ -94,21 +97,33 @@ def look(folder: str, *, contents: bool = True) -> Iterator[Found]:
 def walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Found]:
     """All that is below a folder, but for folders to look into: images, and what is left out.
 
-    A link to a folder is followed unless that is in `seen`, to which every folder is added.
+    No folder is read that is in `seen`, to which every one is added; links to folders are followed last.
     """
-    deeper = []
-    for found in look(folder):
-        if found.kind == "folder":
-            deeper.append(found)
-        else:
-            yield found
-    for found in sorted(deeper, key=lambda found: (found.entry.is_symlink(), found.entry.name)):
-        mark = mark_of(found.entry.path)
-        if found.entry.is_symlink() and mark in seen:
-            yield Found(found.entry, "other", LOOP)
-        else:
+    folders, links = [folder], list[Found]()  # links last: what they lead to may be here as a real folder
+    while folders or links:
+        if not folders:
+            found = links.pop(0)
+            if (mark := mark_of(found.entry.path)) in seen:
+                yield Found(found.entry, "other", LOOP)
+                continue
             seen.add(mark)
-            yield from walk(found.entry.path, seen)
+            folders.append(found.entry.path)
+        deeper = []
+        for found in look(folders.pop()):
+            if found.kind == "folder":
+                deeper.append(found)
+            else:
+                yield found
+        deeper.sort(key=lambda found: found.entry.name)
+        links += [found for found in deeper if found.entry.is_symlink()]
+        for found in reversed(deeper):  # the last one is next
+            if found.entry.is_symlink():
+                continue
+            if (mark := mark_of(found.entry.path)) in seen:
+                yield Found(found.entry, "other", LOOP)
+            else:
+                seen.add(mark)
+                folders.append(found.entry.path)
 
 
 def mark_of(folder: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import DataError
 
-__all__ = ["Role", "arrange", "is_plain", "mentions_role", "role_of"]
+__all__ = ["Role", "arrange", "is_plain", "mentions_role", "role_of", "without_role"]
 
 Role = Literal["train", "test", "evaluation", "validation"]
 
@@ -43,6 +43,11 @@ def mentions_role(name: str) -> Role | None:
     """The one meaning among the words of a name: seg_train, train_small; None where there is none or more than one."""
     roles = {WORDS[word] for word in _words(name) if word in WORDS}
     return roles.pop() if len(roles) == 1 else None
+
+
+def without_role(name: str) -> tuple[str, ...]:
+    """What a name says besides a split: ("cat",) of train_cat and of testCat_2017."""
+    return tuple(word for word in _words(name) if not (word in WORDS or word in NEUTRAL or word.isdigit()))
 
 
 def arrange(found: Mapping[str, Role], where: str) -> list[str]:

@@ -205,9 +205,10 @@ def open_data(
         parts = _limited(parts, limit, len(found.classes))
     for name, part in parts.items():
         _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
+    elsewhere = cache_folder if cache is None else None
     cache = cache or cache_folder([place_of(part, size, Path()).name for part in parts.values()])
     stores = _stores(parts, size, cache, limit_gb, on_progress)
-    keep = Keep(cache, int(limit_gb * 1e9), on_note)
+    keep = Keep(cache, int(limit_gb * 1e9), on_note, elsewhere)
     images = {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
     train, test = images["train"], images["test"]
     held_out = images.get("held-out")
@@ -354,9 +355,11 @@ def _contradictions(
         what = "kept" if in_use[i] else "dropped as a duplicate"
         twins.append(f"{name_of(i)} and {name_of(other)}")
         about = f"of class {classes[labels[i]]}, with the pixels of {name_of(other)} of class {classes[labels[other]]}"
-        problems.append(Problem(name_of(i), f"{what}: {about}"))
+        problems.append(Problem(name_of(i), f"{what}: {about}", doubtful=True))
     if len(members) > MOST_LISTED:
-        problems.append(Problem(f"{len(members) - MOST_LISTED:,} more", "of one class, with the pixels of an image of another"))
+        more = len(members) - MOST_LISTED
+        about = "of one class, with the pixels of an image of another"
+        problems.append(Problem(f"{more:,} more", about, doubtful=True, count=more))
     return problems, (
         f"{len(members):,} images have the same pixels as one of another class ({twins[0]}"
         f"{', …' if len(members) > 2 else ''}): where both are in one split they are kept under both labels; remove the wrong ones"
@@ -368,7 +371,8 @@ def _listed(left_out: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
         for name in sorted(names)[:MOST_LISTED]:
             yield Problem(name, f"left out: {reason}")
         if len(names) > MOST_LISTED:
-            yield Problem(f"{len(names) - MOST_LISTED:,} more", f"left out: {reason}")
+            more = len(names) - MOST_LISTED
+            yield Problem(f"{more:,} more", f"left out: {reason}", count=more)
 
 
 def _divide_parts(source: Source) -> dict[str, Part]:

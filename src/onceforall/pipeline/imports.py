@@ -9,7 +9,7 @@ from typing import Any
 
 from ..accuracy import AccuracyPredictor
 from ..advice import ofa
-from ..data import PREPROCESSING
+from ..data import CACHE_GB, PREPROCESSING
 from ..errors import DataError
 from ..files import locked, make_folder, reading_or_writing, sha256
 from ..published import load_supernet, published_space
@@ -37,6 +37,7 @@ def import_original(
     holdout: float = 0.1,
     limit: int | None = None,
     max_pixels: int | None = None,
+    cache_gb: float | None = None,
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
@@ -52,6 +53,7 @@ def import_original(
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        cache_gb: most that the decoded images may take on the disk; None for 8.
         seed: of the choice of held-out images.
         on_event: gets progress while the data are decoded, and notes.
 
@@ -60,7 +62,13 @@ def import_original(
     """
     path, out = Path(path), Path(out)
     space = published_space(name)
-    for option, value, default in (("limit", limit, None), ("max-pixels", max_pixels, None), ("holdout", holdout, 0.1)):
+    about_images = (
+        ("limit", limit, None),
+        ("max-pixels", max_pixels, None),
+        ("cache-gb", cache_gb, None),
+        ("holdout", holdout, 0.1),
+    )
+    for option, value, default in about_images:
         if data is None and value != default:
             raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
     _require_free(out)
@@ -81,6 +89,7 @@ def import_original(
             seed=seed,
             limit=limit,
             max_pixels=max_pixels,
+            cache_gb=CACHE_GB if cache_gb is None else cache_gb,
             on_classes=lambda names: _require_classes(names, supernet, data, path),
             on_event=on_event,
         )

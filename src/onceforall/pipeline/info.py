@@ -12,7 +12,12 @@ __all__ = ["DataInfo", "Imported", "Origin", "RunInfo"]
 
 @dataclass(frozen=True)
 class DataInfo:
-    """How the data were opened, to open them the same way again; `before` are places that they were in, the first one first."""
+    """How the data were opened, to open them the same way again.
+
+    Attributes:
+        before: places that they were in, the first one first.
+        by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
+    """
 
     source: str
     size: int
@@ -23,11 +28,13 @@ class DataInfo:
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
+    by_suffix: bool = False
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "DataInfo":
         """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
-        return cls(**{"max_pixels": LARGE, **data, "before": tuple(data.get("before", ()))})
+        older = {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data}
+        return cls(**{**older, **data, "before": tuple(data.get("before", ()))})
 
 
 @dataclass(frozen=True)

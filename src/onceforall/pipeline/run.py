@@ -191,6 +191,12 @@ class Run:
         before = tuple(dict.fromkeys((*known.before, known.source)))
         return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
 
+    def with_cache(self, cache_gb: float | None) -> "Run":
+        """The run with another limit of the decoded images, or with its own. `save_info` writes it down."""
+        if cache_gb is None:
+            return self
+        return replace(self, info=replace(self.info, data=replace(self.require_images(), cache_gb=cache_gb)))
+
     @cached_property
     def space(self) -> Space:
         return from_json(json.dumps(self.info.space))
@@ -291,9 +297,16 @@ class Run:
         """Images were found, but others."""
         made = "trained on" if self.info.imported is None else "imported with"
         anew = "train" if self.info.imported is None else "import"
+        data = self.require_images()
+        older = (
+            f"; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
+            f"linked, or in Testing/: {anew} anew, or move them away"
+            if data.by_suffix
+            else ""
+        )
         return DataError(
-            f"{self.require_images().source}: the images are not those that {self.folder} was {made} ({how}): restore them, give "
-            f"their new place with --data, or {anew} anew"
+            f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, give "
+            f"their new place with --data, or {anew} anew{older}"
         )
 
     def open_test(self, splits: Splits, purpose: str) -> Images:

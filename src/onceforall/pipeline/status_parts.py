@@ -50,11 +50,16 @@ class Part:
 def _run(run: Run) -> Iterator[Part]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
     source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
-    left_out = len(read_lines(run.folder / "problems.jsonl"))
-    problems = f"; problems.jsonl tells of {left_out:,} images and files that were left out or are doubtful" if left_out else ""
+    told = read_lines(run.folder / "problems.jsonl")  # of an earlier version without "doubtful" and "count"
+    left_out, doubtful = (sum(r.get("count", 1) for r in told if r.get("doubtful", False) == which) for which in (False, True))
+    counts = [
+        *([f"{left_out:,} images and files left out"] if left_out else []),
+        *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
+    ]
+    problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
     space = f"{run.space.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
-    facts = {"images": dict(run.info.images), "left_out": left_out, "classes": run.num_classes}
+    facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
     facts |= {"networks": float(run.space.count())}
     yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
 

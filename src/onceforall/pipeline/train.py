@@ -66,7 +66,7 @@ def train(
     same_networks: bool = False,
     device: str = "auto",
     precision: str | None = None,
-    cache_gb: float = CACHE_GB,
+    cache_gb: float | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -99,7 +99,7 @@ def train(
             its own.
         device: to train on, "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
         precision: "float32" or "bfloat16"; None for what suits the device.
-        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory.
+        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory; None for 8, or what the run has.
         on_event: gets every record of metrics.jsonl as it is written, and progress while the data are decoded.
         should_stop: asked after every step; True stops with a checkpoint.
 
@@ -121,18 +121,20 @@ def train(
 
     out = Path(out)
     if resume and (out / "supernet.safetensors").exists():
-        run = resumed(out, data, given)
-        if run.moved:
-            run.splits()
+        run = resumed(out, data, given).with_cache(cache_gb)
+        if run.moved or cache_gb is not None:
+            splits = run.splits()
+            if cache_gb is not None:
+                run.save_info(splits.problems)
         return run
     compute = choose_compute(device, precision)
     with World.joined(compute.device.type) as world:
         tell = on_event if world.leads else lambda event: None
         if world.leads:
             run, splits = (
-                _open(out, data, given, world, compute, tell)
+                _open(out, data, given, cache_gb, world, compute, tell)
                 if resume and (out / "run.json").exists()
-                else _begin(out, data, given, cache_gb, world, compute, tell)
+                else _begin(out, data, given, CACHE_GB if cache_gb is None else cache_gb, world, compute, tell)
             )
         world.wait()
         if not world.leads:
@@ -144,14 +146,22 @@ def train(
 
 
 def _open(
-    out: Path, data: str, given: dict[str, Any], world: World, compute: Compute, on_event: Callable[[Event], None]
+    out: Path,
+    data: str,
+    given: dict[str, Any],
+    cache_gb: float | None,
+    world: World,
+    compute: Compute,
+    on_event: Callable[[Event], None],
 ) -> tuple[Run, Splits]:
     """A run that was begun before, and its images."""
-    run = resumed(out, data, given)
+    run = resumed(out, data, given).with_cache(cache_gb)
     splits = run.splits(
         lambda done, total: on_event({"event": "decode", "done": done, "total": total}),
         lambda text: on_event({"event": "note", "text": text}),
     )
+    if cache_gb is not None:
+        run.save_info(splits.problems)  # the other commands keep to it too
     note_differences(run, compute, world.size, on_event)
     return run, splits
 
