@@ -1,5 +1,6 @@
 """Options of the files that are made from an ONNX graph: opset, batch size, softmax."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -69,6 +70,36 @@ def test_a_wrong_softmax_fails_the_proof(sample, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "onnx", wrong)
     with pytest.raises(VerificationError, match=r"model\.onnx: does not compute what the network computes"):
         export_network(tmp_path / "net", **sample.arguments(onnx=OnnxOptions(softmax=True), readers=[]))
+
+
+@pytest.mark.parametrize("format", ["onnx", "onnx-int8"])
+def test_a_softmax_does_not_hide_wrong_logits(sample, tmp_path, monkeypatch, format):
+    """Of a network that is sure of every image, twice the logits give the same probabilities."""
+    with torch.no_grad():
+        for value in sample.network.head.classifier.parameters():
+            value.mul_(0)
+        sample.network.head.classifier.bias[3] = 60.0
+    write = FORMATS[format].write
+
+    def doubled(folder, job):
+        network = copy.deepcopy(job.network)
+        with torch.no_grad():
+            network.head.classifier.bias.mul_(2)
+        write(folder, replace(job, network=network))
+
+    arguments = sample.arguments(formats=[format], onnx=OnnxOptions(softmax=True), readers=[], calibration=sample.images)
+    export_network(tmp_path / "right", **arguments)
+    monkeypatch.setitem(FORMATS, format, replace(FORMATS[format], write=doubled))
+    with pytest.raises(VerificationError, match="does not compute what the network computes: logits differ by up to 60"):
+        export_network(tmp_path / "wrong", **arguments)
+
+
+def test_the_card_says_what_was_proven_of_a_softmax(sample, tmp_path):
+    found = export_network(tmp_path / "net", **sample.arguments(onnx=OnnxOptions(softmax=True), readers=[]))
+    card = (tmp_path / "net" / "README.md").read_text()
+    assert "The logits compared for `model.onnx` are those of the same graph written without its softmax" in card
+    assert card.count("of 64 images by chance") == (found.proofs["pytorch"].chance is not None)
+    assert found.proofs["onnx"].extracted.largest_logit == found.proofs["pytorch"].extracted.largest_logit
 
 
 @pytest.mark.parametrize("n", [1, 4, 5, 9])

@@ -25,6 +25,7 @@ __all__ = ["ACCURACY", "PREPROCESS", "Program", "program_of", "run_programs", "w
 
 PREPROCESS = "preprocess.py"
 PHOTO = '"photo.jpg"'
+MOST_AT_ONCE = 4  # photographs that are decoded: one of 178 million pixels takes gigabytes
 ONCE = """import json
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "logits.npz"
         paths = [os.path.abspath(photo) for photo in photos]
-        job = {"programs": texts, "photos": paths, "out": str(out), "threads": processors()}
+        job = {"programs": texts, "photos": paths, "out": str(out), "threads": min(processors(), MOST_AT_ONCE)}
         done = subprocess.run(
             [sys.executable, "-B", "-c", CHILD],
             input=json.dumps(job).encode(),
