@@ -190,7 +190,9 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
         del without  # which holds its file open on some systems
     expected = replace(extracted, logits=logits).softmax()
     tolerance = INT8_SOFTMAX if format.int8 else None
-    compare(format.files[0], expected, [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches], tolerance)
+    compare(
+        format.files[0], expected, [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches], tolerance
+    )
     return proof
 
 
