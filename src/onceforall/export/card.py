@@ -250,8 +250,8 @@ def _unless(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> str:
 def _through_logits(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> list[str]:
     """What was proven of files that end with a softmax."""
     return [
-        f"The logits compared for `{file}` are those of the same graph written without its softmax; the probabilities that the file "
-        "itself gives were compared with the softmax of such logits."
+        f"The logits compared for `{file}` are those of the same graph written without its softmax; the probabilities that the "
+        "file itself gives were compared with the softmax of such logits."
         for file in _with_softmax(onnx, proofs)
     ]
 

@@ -136,8 +136,8 @@ def write_preprocess(folder: Path) -> None:
 def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
     """What each program says of each photograph: logits (photographs, classes).
 
-    One Python process runs them all, one photograph at a time, or as many as a program takes at once; photographs are prepared by several threads, for programs that do it
-    alike only once.
+    One Python process runs them all, one photograph at a time, or as many as a program takes at once; photographs are prepared by
+    several threads, for programs that do it alike only once.
 
     Args:
         folder: of the network.
