@@ -1,5 +1,6 @@
 """Options of the files that are made from an ONNX graph: opset, batch size, softmax."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -9,9 +10,11 @@ import onnxruntime
 import pytest
 import torch
 
-from onceforall.errors import FileError, VerificationError
+from onceforall.errors import DeviceError, FileError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
 from onceforall.export.formats.common import in_batches
+from onceforall.export.formats.onnx import require_readable
+from onceforall.export.program import PHOTO, Program, run_programs
 from onceforall.export.proof import logits_of
 
 
@@ -71,6 +74,36 @@ def test_a_wrong_softmax_fails_the_proof(sample, tmp_path, monkeypatch):
         export_network(tmp_path / "net", **sample.arguments(onnx=OnnxOptions(softmax=True), readers=[]))
 
 
+@pytest.mark.parametrize("format", ["onnx", "onnx-int8"])
+def test_a_softmax_does_not_hide_wrong_logits(sample, tmp_path, monkeypatch, format):
+    """Of a network that is sure of every image, twice the logits give the same probabilities."""
+    with torch.no_grad():
+        for value in sample.network.head.classifier.parameters():
+            value.mul_(0)
+        sample.network.head.classifier.bias[3] = 60.0
+    write = FORMATS[format].write
+
+    def doubled(folder, job):
+        network = copy.deepcopy(job.network)
+        with torch.no_grad():
+            network.head.classifier.bias.mul_(2)
+        write(folder, replace(job, network=network))
+
+    arguments = sample.arguments(formats=[format], onnx=OnnxOptions(softmax=True), readers=[], calibration=sample.images)
+    export_network(tmp_path / "right", **arguments)
+    monkeypatch.setitem(FORMATS, format, replace(FORMATS[format], write=doubled))
+    with pytest.raises(VerificationError, match="does not compute what the network computes: logits differ by up to 60"):
+        export_network(tmp_path / "wrong", **arguments)
+
+
+def test_the_card_says_what_was_proven_of_a_softmax(sample, tmp_path):
+    found = export_network(tmp_path / "net", **sample.arguments(onnx=OnnxOptions(softmax=True), readers=[]))
+    card = (tmp_path / "net" / "README.md").read_text()
+    assert "The logits compared for `model.onnx` are those of the same graph written without its softmax" in card
+    assert card.count("of 64 images by chance") == (found.proofs["pytorch"].chance is not None)
+    assert found.proofs["onnx"].extracted.largest_logit == found.proofs["pytorch"].extracted.largest_logit
+
+
 @pytest.mark.parametrize("n", [1, 4, 5, 9])
 def test_images_are_filled_up_to_whole_batches(n):
     sizes = []
@@ -127,3 +160,31 @@ def job_of(sample, options):
 
     config = ExportConfig(sample.space, tuple(f"digit {i}" for i in range(10)), sample.arguments()["preprocessing"], options)
     return Job(sample.arch, sample.space.lower(sample.arch, 10), sample.network, config, sample.images)
+
+
+def test_an_opset_that_is_not_known_here_is_refused_before_anything_is_written(monkeypatch):
+    require_readable(OnnxOptions())
+    monkeypatch.setattr(onnx.defs, "onnx_opset_version", lambda: 12)
+    with pytest.raises(DeviceError, match=r"opset 13: the installed onnx .* knows up to 12: choose a lower one, or update it"):
+        require_readable(OnnxOptions())
+    monkeypatch.undo()
+    monkeypatch.setattr("onceforall.backends.onnxruntime.load", lambda *_, **__: 1 / 0)
+    with pytest.raises(VerificationError, match=r"opset 13: the installed ONNX Runtime .* does not read it"):
+        require_readable(OnnxOptions())
+
+
+def test_which_files_take_a_batch():
+    free, four = OnnxOptions(), OnnxOptions(batch=4)
+    assert [FORMATS["onnx"].takes_batch(n, four) for n in (1, 4)] == [False, True]
+    assert FORMATS["onnx"].takes_batch(5, free)
+    assert FORMATS["pytorch"].takes_batch(5, four)
+    assert [FORMATS["executorch"].takes_batch(n, four) for n in (1, 4)] == [True, False]
+
+
+def test_a_fixed_batch_is_filled_with_other_photographs(tmp_path):
+    photos = [tmp_path / str(n) for n in range(5)]
+    usage = "calls = []\nlogits = (calls.append(len(x)), x)[1]"
+    image = f"x = np.full((1, 2), int({PHOTO}[-1]))"
+    programs = {str(batch): Program("import numpy as np", image, usage, batch) for batch in (1, 2, 3, 8)}
+    for found in run_programs(tmp_path, programs, photos).values():
+        assert found.tolist() == [[n, n] for n in range(5)]

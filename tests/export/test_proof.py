@@ -265,3 +265,15 @@ def test_a_network_in_train_mode_is_refused(sample):
     for call in (logits_of, reference_of):
         with pytest.raises(VerificationError, match="train mode"):
             call(sample.network.train(), sample.images)
+
+
+def test_probabilities_may_move_by_what_their_logits_conditioning_gives():
+    """A confident network's may hardly move at all, an undecided one's by half as much as the logits."""
+    confident, undecided = of(torch.tensor([[12.0, 0.0]]), 1e-4).softmax(), of(torch.tensor([[0.0, 0.0]]), 1e-4).softmax()
+    assert undecided.rounding == pytest.approx(0.5e-4)
+    assert confident.rounding < 2e-9 + 4 * 2**-24
+    wrong = torch.tensor([[11.0, 0.0]])
+    with pytest.raises(VerificationError, match=r"probabilities differ by up to .* \(largest probability 1, "):
+        compare("f", confident, [wrong.softmax(1)])
+    for reference in (confident, undecided):
+        compare("f", reference, [reference.logits.float()])

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 
 import onceforall
@@ -26,6 +27,7 @@ from onceforall.latency.remote import Model, RemoteMeter, Ssh
 from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import SOURCES, agent_zip
 from onceforall.latency.remote.meter import has_size
+from onceforall.nn.onnx import HARD_SWISH, OPSET
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 HAVE_SSH = all(shutil.which(name) for name in ("ssh", "ssh-keygen")) and os.path.exists(SSHD)
@@ -125,6 +127,12 @@ def test_a_connection_that_breaks(server: Server, space: Space) -> None:
     cutter.join()
     assert len(waits) >= 1
     assert [timing.repeats > 0 for timing in timings] == [True, True]
+
+
+@pytest.mark.parametrize(("runtime", "opset"), [("openvino", HARD_SWISH), ("onnxruntime", OPSET)])
+def test_other_machines_get_the_graph_that_the_runtime_makes_here(space: Space, runtime: str, opset: int) -> None:
+    model = onnx.load_from_string(Model.stand_in(space.lower(space.smallest(), 10), runtime).content)
+    assert model.opset_import[0].version == opset
 
 
 @needs_ssh

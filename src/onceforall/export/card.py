@@ -150,7 +150,8 @@ def write_card(
             [row for name, proof in proofs.items() for row in _proof(name, proof)],
         ),
         ABOUT_FLOAT32,
-        *sorted({plain(f"{proof.chance}.") for proof in proofs.values() if proof.chance is not None}),
+        *_through_logits(onnx, proofs),
+        *(plain(f"{proof.chance}.") for name, proof in proofs.items() if name == "pytorch" and proof.chance is not None),
         *_elsewhere(readings),
         "## Use",
         f"```python\n{program_of('').preparing}\n```",
@@ -242,8 +243,21 @@ def _input(name: str, onnx: OnnxOptions) -> list[str]:
 
 def _unless(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> str:
     """What files that are made from an ONNX graph give instead of logits."""
-    files = [FORMATS[name].files[0] for name in proofs if FORMATS[name].from_onnx]
-    return f", but {' and '.join(files)} the probabilities, their softmax" if onnx.softmax and files else ""
+    files = _with_softmax(onnx, proofs)
+    return f", but {' and '.join(files)} the probabilities, their softmax" if files else ""
+
+
+def _through_logits(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> list[str]:
+    """What was proven of files that end with a softmax."""
+    return [
+        f"The logits compared for `{file}` are those of the same graph written without its softmax; the probabilities that the "
+        "file itself gives were compared with the softmax of such logits."
+        for file in _with_softmax(onnx, proofs)
+    ]
+
+
+def _with_softmax(onnx: OnnxOptions, proofs: Mapping[str, Proof]) -> list[str]:
+    return [FORMATS[name].files[0] for name in proofs if FORMATS[name].from_onnx and onnx.softmax]
 
 
 def _elsewhere(readings: Sequence[Reading]) -> list[str]:

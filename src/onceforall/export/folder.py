@@ -1,5 +1,6 @@
 """The exported folder: written whole, proven, measured, and only then put into its place."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +17,17 @@ from ..space import Space
 from ..supernet import Supernet
 from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps, OnnxOptions
-from .formats import FORMATS, Job
+from .formats import FORMATS, Job, Run
 from .formats.common import in_batches
 from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
-from .proof import Proof, Reference, active_logits, prove, reference_of
+from .proof import Proof, Reference, active_logits, compare, prove, reference_of
 from .readers import Reading, read_elsewhere_too, readers_of
 from .weights import read_weights
 
 __all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
 
+INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
 
 
@@ -162,15 +164,36 @@ def room_for_export(folder: Path) -> None:
 
 
 def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, active: Tensor | None) -> Proof:
-    """Write one format's files and run them once more from there."""
-    format = FORMATS[name]
-    format.write(folder, job)
-    run, batches = format.load(folder, torch.get_num_threads()), _batches(name, job)
-    if format.from_onnx:
-        run = in_batches(run, job.onnx.batch)
-        if job.onnx.softmax:
-            extracted, active = extracted.softmax(), None if active is None else active.softmax(1)
-    return prove(format.files[0], run, images, extracted=extracted, active=active, batches=batches, int8=format.int8)
+    """Write one format's files and run them once more from there.
+
+    Files that end with a softmax are proven twice: the same graph without it by its logits, which is what is returned, since
+    probabilities of a confident network hardly move whatever the logits are; and the file itself by its probabilities. int8 moves
+    those by any amount, so they are compared with the softmax of the logits that the graph without it gives.
+    """
+    format, batches = FORMATS[name], _batches(name, job)
+
+    def written(folder: Path, job: Job) -> Run:
+        format.write(folder, job)
+        run = format.load(folder, torch.get_num_threads())
+        return in_batches(run, job.onnx.batch) if format.from_onnx else run
+
+    def proven(run: Run) -> Proof:
+        return prove(format.files[0], run, images, extracted=extracted, active=active, batches=batches, int8=format.int8)
+
+    run = written(folder, job)
+    if not (format.from_onnx and job.onnx.softmax):
+        return proven(run)
+    with tempfile.TemporaryDirectory() as temporary:
+        config = replace(job.config, onnx=replace(job.onnx, softmax=False))
+        without = written(Path(temporary), replace(job, config=config))
+        proof, logits = proven(without), without(images).double() if format.int8 else extracted.logits
+        del without  # which holds its file open on some systems
+    expected = replace(extracted, logits=logits).softmax()
+    tolerance = INT8_SOFTMAX if format.int8 else None
+    compare(
+        format.files[0], expected, [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches], tolerance
+    )
+    return proof
 
 
 def _read(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, readers: Sequence[str]) -> list[Reading]:

@@ -25,6 +25,7 @@ __all__ = ["ACCURACY", "PREPROCESS", "Program", "program_of", "run_programs", "w
 
 PREPROCESS = "preprocess.py"
 PHOTO = '"photo.jpg"'
+MOST_AT_ONCE = 4  # photographs that are decoded: one of 178 million pixels takes gigabytes
 ONCE = """import json
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def prepared(prepare, photo):
     return scope["x"]
 
 
+def answer(name, photo, enough):
+    # of the images that wait, if they are enough; what a whole batch lacks is filled up with copies
+    scope, images, size = scopes[name], waiting[name], job["programs"][name]["batch"]
+    if len(images) < enough:
+        return
+    scope["x"] = np.concatenate(images + images[-1:] * (size - len(images))) if size > 1 else images[0]
+    try:
+        exec(job["programs"][name]["each"], scope)
+        found[name].extend(np.asarray(scope.pop("logits"), np.float32)[: len(images)])
+    except Exception as error:
+        sys.exit(f"{name}: {photo}: {type(error).__name__}: {error}")
+    images.clear()
+
+
 for name, program in job["programs"].items():
     body = ast.parse(program["usage"]).body
     scope = scopes[name] = {"__name__": "card"}
@@ -65,7 +80,7 @@ for name, program in job["programs"].items():
         sys.exit(f"{name}: {type(error).__name__}: {error}")
     program["each"] = compile(ast.Module(body[-1:], []), name, "exec")
     xs.setdefault(program["image"], (scope, compile(program["image"], name, "exec")))
-found = {name: [] for name in scopes}
+found, waiting = ({name: [] for name in scopes} for _ in range(2))
 with ThreadPoolExecutor(job["threads"]) as pool:
     for start in range(0, len(job["photos"]), 64):
         photos = job["photos"][start : start + 64]
@@ -77,12 +92,11 @@ with ThreadPoolExecutor(job["threads"]) as pool:
             for name, program in job["programs"].items():
                 if program["image"] == image:
                     for photo, x in zip(photos, images):
-                        scopes[name]["x"] = x
-                        try:
-                            exec(program["each"], scopes[name])
-                            found[name].append(np.asarray(scopes[name].pop("logits"), np.float32)[0])
-                        except Exception as error:
-                            sys.exit(f"{name}: {photo}: {type(error).__name__}: {error}")
+                        waiting[name].append(x)
+                        answer(name, photo, program["batch"])
+for name, program in job["programs"].items():
+    if waiting[name]:
+        answer(name, photos[-1], len(waiting[name]))
 np.savez(job["out"], *[np.stack(found[name]) for name in job["programs"]])
 """
 
@@ -95,11 +109,13 @@ class Program:
         once: imports, and what is read once.
         image: makes `x` of "photo.jpg".
         usage: makes `logits` (1, classes) of `x`, in its last statement; what is before that is done once.
+        batch: photographs that `usage` takes at once, as `x` (batch, …), when many are to be answered.
     """
 
     once: str
     image: str
     usage: str
+    batch: int = 1
 
     @property
     def preparing(self) -> str:
@@ -107,9 +123,9 @@ class Program:
         return f"{self.once}\n{self.image}"
 
 
-def program_of(usage: str) -> Program:
+def program_of(usage: str, batch: int = 1) -> Program:
     """The program of one network's folder, with a format's `usage`."""
-    return Program(ONCE, PREPARE, usage)
+    return Program(ONCE, PREPARE, usage, batch)
 
 
 def write_preprocess(folder: Path) -> None:
@@ -120,8 +136,8 @@ def write_preprocess(folder: Path) -> None:
 def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
     """What each program says of each photograph: logits (photographs, classes).
 
-    One Python process runs them all, one photograph at a time; photographs are prepared by several threads, for programs that do it
-    alike only once.
+    One Python process runs them all, one photograph at a time, or as many as a program takes at once; photographs are prepared by
+    several threads, for programs that do it alike only once.
 
     Args:
         folder: of the network.
@@ -132,13 +148,13 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
         VerificationError: a program fails; the message has its error.
     """
     texts = {
-        name: {"once": program.once, "image": program.image.replace(PHOTO, "photo"), "usage": program.usage}
+        name: {"once": program.once, "image": program.image.replace(PHOTO, "photo"), "usage": program.usage, "batch": program.batch}
         for name, program in programs.items()
     }
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "logits.npz"
         paths = [os.path.abspath(photo) for photo in photos]
-        job = {"programs": texts, "photos": paths, "out": str(out), "threads": processors()}
+        job = {"programs": texts, "photos": paths, "out": str(out), "threads": min(processors(), MOST_AT_ONCE)}
         done = subprocess.run(
             [sys.executable, "-B", "-c", CHILD],
             input=json.dumps(job).encode(),

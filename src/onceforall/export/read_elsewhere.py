@@ -1,7 +1,7 @@
 """Run an ONNX file in another program. A process of its own, started by `export.readers`: it needs numpy and that program only.
 
-Arguments: key of the program, the file, images as .npy, batch sizes as 1,7,64; what it finds goes to the working directory of
-`--into`. There, version.txt is the program's version, SIZE.npy what it computes in batches of SIZE, SIZE.txt why it could not.
+Arguments: key of the program, the file, images as .npy, a folder for what it finds, batch sizes as 1,7,64. In the folder,
+version.txt is the program's version, SIZE.npy what it computes in batches of SIZE, SIZE.txt why it could not.
 """
 
 import json

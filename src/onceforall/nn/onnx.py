@@ -17,7 +17,7 @@ from ..errors import CheckpointError, DeviceError, MissingExtraError, Statistics
 from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
 from ..plan import Plan, Segment
 
-__all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "to_onnx"]
+__all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "require_known", "smallest", "to_onnx"]
 
 INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
 OPSET = 13  # of December 2020; nothing newer is needed
@@ -54,11 +54,7 @@ def to_onnx(
         CheckpointError: a weight is missing, has another shape than the plan says, or is not finite.
     """
     onnx = _onnx()
-    if opset > onnx.defs.onnx_opset_version():
-        known = onnx.defs.onnx_opset_version()
-        raise DeviceError(
-            f"opset {opset}: the installed onnx {onnx.__version__} knows up to {known}: choose a lower one, or update it"
-        )
+    require_known(opset)
     graph = _Graph(onnx, network.state_dict() if isinstance(network, nn.Module) else network, opset)
     last = INPUT
     for segment in plan.segments:
@@ -83,6 +79,31 @@ def to_onnx(
     content = bytes(model.SerializeToString())
     onnx.checker.check_model(content, full_check=True)  # given the model, it would serialise it once more
     return content
+
+
+def require_known(opset: int) -> None:
+    """Do nothing if the installed onnx knows the opset.
+
+    Raises:
+        MissingExtraError: the package onnx is not installed.
+        DeviceError: it does not.
+    """
+    onnx = _onnx()
+    known = onnx.defs.onnx_opset_version()
+    if opset > known:
+        raise DeviceError(
+            f"opset {opset}: the installed onnx {onnx.__version__} knows up to {known}: choose a lower one, or update it"
+        )
+
+
+def smallest(opset: int) -> bytes:
+    """A model of one node, to try whether a program reads files of the opset."""
+    onnx = _onnx()
+    images, same = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in (INPUT, OUTPUT))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", [INPUT], [OUTPUT])], "onceforall", [images], [same])
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    ir = onnx.helper.find_min_ir_version_for(opsets)
+    return bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir).SerializeToString())
 
 
 class _Graph:

@@ -22,9 +22,11 @@ from ..export import (
     require_pushable,
     room_for_export,
 )
+from ..export.formats.onnx import require_readable
 from ..export.formats.onnx_int8 import require_opset
 from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
+from ..nn.onnx import HARD_SWISH, OPSET
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
@@ -119,18 +121,17 @@ def specialise(
     if not 0 <= max_drop <= 100:
         raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
     whole("--finetune", finetune, 0)
-    if onnx is not None and not any(FORMATS[name].from_onnx for name in export):
-        raise VerificationError(f"options of ONNX files, but --export {','.join(export)} makes none: add onnx, or leave them out")
-    options = onnx or OnnxOptions()
-    if "onnx-int8" in export:
-        require_opset(options)
-    if readers is not None:
-        readers_of(readers)
+    _require_used(export, onnx, readers)
     run = Run.open(folder, data)
     run.require_images()
     for format in export:
         FORMATS[format].require()
     first, *others = [device] if isinstance(device, str) else device
+    options = onnx or OnnxOptions(HARD_SWISH if all(_in_openvino(Device.parse(each)) for each in (first, *others)) else OPSET)
+    if any(FORMATS[name].is_onnx for name in export):
+        require_readable(options)
+    if "onnx-int8" in export:
+        require_opset(options)
     place = writable(Path(out) if out else run.folder / "specialised")
     names = [name or name_of(Device.parse(each), budget) for each in (first, *others) for budget in budgets]
     if len(set(names)) < len(names):
@@ -224,7 +225,7 @@ def _take_home(
             files=through.rows,
             left_out=through.left_out,
             license=license,
-            notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_batches(onnx, device.batch, formats)],
+            notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
         )
 
     shares = {} if table is None else latency_shares(table, arch)
@@ -279,11 +280,53 @@ def _take_home(
     )
 
 
-def _of_batches(onnx: OnnxOptions, timed: int, formats: Sequence[str]) -> list[str]:
-    """Why files have no latency."""
-    if onnx.batch in (None, timed) or not any(FORMATS[name].from_onnx for name in formats):
+def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequence[str] | None) -> None:
+    """Do nothing if what was asked of ONNX files and readers means something for these formats.
+
+    Raises:
+        VerificationError: it would be dropped, or there is no such reader.
+        MissingExtraError: see `readers_of`.
+    """
+    formats, given = [FORMATS[name] for name in export], ",".join(export)
+    if onnx is not None and not any(format.from_onnx for format in formats):
+        raise VerificationError(f"options of ONNX files, but --export {given} makes none: add onnx, or leave them out")
+    if any(format.is_onnx for format in formats):
+        if readers is not None:
+            readers_of(readers)
+        return
+    if onnx is not None and onnx.opset != OPSET:
+        raise VerificationError(
+            f"--opset {onnx.opset} is of ONNX files, but --export {given} makes none: add onnx, or leave it out"
+        )
+    if readers:
+        raise VerificationError(f"--readers {','.join(readers)} read ONNX files, but --export {given} makes none: add onnx")
+
+
+def _in_openvino(device: Device) -> bool:
+    return device.runtime in ("openvino", "openvino-int8")
+
+
+def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
+    """Why files have no latency, or another than the search went by."""
+    if device.imported:
         return []
-    note = (
-        f"Latency was measured with {timed} images a call, as --device says. Files made for {onnx.batch} were not timed: instead "
-    )
-    return [note + "of them, the same network without a fixed batch size."]
+    notes, here = [], [FORMATS[row.format] for row in through.rows]
+    own = [format for format in here if format.runtime == device.runtime]
+    if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
+        notes.append(
+            f"Latency was measured with {device.batch} images a call, as --device says. Not timed, since made for another number: "
+            f"{', '.join(in_another)}."
+        )
+    if through.timing is None and own:
+        notes.append("The latency at the top is that of the same network, measured before the export.")
+    elif through.timing is None:
+        notes.append(
+            f"No file of this folder runs in {device.runtime}: the latency at the top is the network's, measured there before the "
+            "export."
+        )
+    elif device.runtime == "openvino" and not own and onnx.opset < HARD_SWISH:
+        notes.append(
+            f"The search went by networks of opset {HARD_SWISH}, in which OpenVINO runs h-swish faster than in opset {onnx.opset} "
+            f"of model.onnx: --opset {HARD_SWISH} or --export openvino gives such a file."
+        )
+    return notes

@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def measure_files(
         anchor: see `measure_networks`: all latencies are at the level of the device's profile.
         limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
             files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
-        onnx: options that files made from an ONNX graph have; with another batch size than the device's they are not timed.
+        onnx: options that files made from an ONNX graph have. Files that do not take the device's batch are not timed.
         on_step: called with what is being done.
 
     Raises:
@@ -101,12 +101,11 @@ def measure_files(
     formats = [name for name in formats if name not in left_out]
     own = _accuracies(run, folder, [OWN], test, resolution, onnx)[OWN]
     on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
-    accuracies = by_programs(folder, {name: program_of(FORMATS[name].usage_with(onnx)) for name in formats}, test)
+    accuracies = by_programs(folder, {name: _program(name, onnx) for name in formats}, test)
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
-    other = onnx.batch not in (None, device.batch)
-    timed = [name for name in formats if not (other and FORMATS[name].from_onnx)]
+    timed = [name for name in formats if FORMATS[name].takes_batch(device.batch, onnx)]
     timings, timing = _timings(folder, timed, resolution, device, anchor)
     for _ in range(CONFIRMATIONS - 1):
         if timing is None or limit_ms is None or timing.ms <= limit_ms * (1 + TOLERANCE):
@@ -136,6 +135,13 @@ def _accuracies(
             for x, labels in some:
                 tallies[name].add(through(x), labels)
     return {name: tally.accuracy() for name, tally in tallies.items()}
+
+
+def _program(name: str, onnx: OnnxOptions) -> Program:
+    """The card's; a file of a fixed batch gets one of other photographs, where the card's fills it with copies of the one."""
+    format = FORMATS[name]
+    free = replace(onnx, batch=None)
+    return program_of(format.usage_with(free), (onnx.batch or 1) if format.from_onnx else 1)
 
 
 def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, Accuracy]:

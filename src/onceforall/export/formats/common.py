@@ -100,6 +100,12 @@ class Format:
         """The `usage` of files that were written with these options."""
         return self.usage if self.usage_of is None or options is None else self.usage_of(options)
 
+    def takes_batch(self, size: int, options: OnnxOptions) -> bool:
+        """Whether files that were written with these options take so many images a call."""
+        if self.from_onnx and options.batch is not None:
+            return size == options.batch
+        return size in self.batches or max(self.batches) > 1
+
     @property
     def from_onnx(self) -> bool:
         """Whether it is made from an ONNX graph, so that a batch size and a softmax can be asked for."""

@@ -12,12 +12,12 @@ from torch import Tensor
 from ...backends import onnxruntime
 from ...errors import VerificationError
 from ...files import write_bytes
-from ...nn.onnx import INPUT, to_onnx
+from ...nn.onnx import INPUT, require_known, smallest, to_onnx
 from ...packages import import_package, one_line
 from ..config import OnnxOptions
 from .common import Format, Images, Job, Run
 
-__all__ = ["ONNX", "TAKES", "given", "remark", "session", "session_to_time", "usage", "with_facts"]
+__all__ = ["ONNX", "TAKES", "given", "remark", "require_readable", "session", "session_to_time", "usage", "with_facts"]
 
 TAKES = f"`{INPUT}`; metadata `arch`, `config`"
 
@@ -25,6 +25,25 @@ TAKES = f"`{INPUT}`; metadata `arch`, `config`"
 def with_facts(job: Job) -> bytes:
     """The model, with the architecture and the config of its folder inside."""
     return to_onnx(job.plan, job.network, **asdict(job.onnx), metadata=job.facts)
+
+
+def require_readable(options: OnnxOptions) -> None:
+    """Do nothing if files of this opset can be written and run here.
+
+    Raises:
+        MissingExtraError: onnx or onnxruntime is not installed.
+        DeviceError: onnx does not know the opset.
+        VerificationError: ONNX Runtime does not.
+    """
+    require_known(options.opset)
+    library = import_package("onnxruntime", "onnx")
+    try:
+        onnxruntime.load(smallest(options.opset), threads=1)
+    except Exception as error:  # see `_loaded`
+        raise VerificationError(
+            f"opset {options.opset}: the installed ONNX Runtime {library.__version__} does not read it ({one_line(error)[:200]}): "
+            "choose a lower one, or update it"
+        ) from error
 
 
 def session(path: Path, threads: int) -> Run:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ...nn.onnx import to_onnx
+from ...nn.onnx import HARD_SWISH, OPSET, to_onnx
 from ...nn.quantise import quantise_onnx
 from ...ops import Shape
 from ...plan import Plan
@@ -62,12 +62,12 @@ class Model:
 
     @classmethod
     def stand_in(cls, plan: Plan, runtime: str) -> "Model":
-        """A model of the plan with made-up weights.
+        """A model of the plan with made-up weights, as the runtime of that name here would make it.
 
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
-        content = to_onnx(plan, made_up(plan))
+        content = to_onnx(plan, made_up(plan), opset=HARD_SWISH if runtime == "openvino" else OPSET)
         if runtime == "onnxruntime-int8":  # weights of another kind: they are sent
             return cls(quantise_onnx(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)
