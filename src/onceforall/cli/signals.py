@@ -16,7 +16,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first tw
 def handled(handler: Handler) -> Iterator[None]:
     """Call it for each of `SIGNALS` in here. What is ignored already stays ignored, as SIGHUP is under nohup.
 
-    So does what Python cannot put back, a handler written in C, such as that of `faulthandler.register`.
+    So does what Python cannot put back, a handler that was written in C.
     """
     numbers = [signal.Signals[name] for name in SIGNALS if name in signal.Signals.__members__]
     before = {number: old for number in numbers if (old := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
