@@ -29,8 +29,8 @@ MANY = [*TRAINING_TEXT[:4], "--epochs", "20000", "--limit", "120", "--batch-size
 
 
 def trains(out: Path) -> bool:
-    """Whether a step is written down."""
-    return any(r["event"] == "train" for r in read_lines(out / "metrics.jsonl"))
+    """Whether two steps are written down, so that the first has been shown too."""
+    return sum(r["event"] == "train" for r in read_lines(out / "metrics.jsonl")) > 1
 
 
 def last_step(out: Path) -> int:
