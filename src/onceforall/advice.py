@@ -8,7 +8,11 @@ from subprocess import list2cmdline
 
 __all__ = ["PHOTOS", "not_a_bundle", "not_a_run", "not_an_export", "ofa"]
 
-PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".jp2", ".avif"})
+# how names of image files end that all of onceforall reads; here, because this module needs nothing
+PHOTOS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",
+    ".avif", ".mpo",
+)  # fmt: skip
 MODELS = frozenset({".onnx", ".pt2", ".pte", ".tflite", ".xml", ".safetensors", ".pth", ".pt", ".bin"})
 LOOKED_AT = 200  # entries of a folder at most, to tell what it is: it may hold a million
 
@@ -135,7 +139,7 @@ def _folders(path: Path) -> list[Path]:
 def _photos(path: Path) -> bool:
     """Whether photographs lie in the folder, or in one of the folders in it."""
     places = [path, *_folders(path)[:LOOKED_AT]]
-    return any(entry.suffix.lower() in PHOTOS | {".parquet"} for place in places for entry in _some(place))
+    return any(entry.suffix.lower() in (*PHOTOS, ".parquet") for place in places for entry in _some(place))
 
 
 def _some(path: Path) -> Iterator[Path]:

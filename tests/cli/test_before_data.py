@@ -1,5 +1,6 @@
 """What can be checked before the images are read is: with images that are not there, the message is about the argument."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_nothing_is_left_of_what_came_to_nothing(run_copy: Path, tmp_path: Path,
     def stop(*given: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onceforall.pipeline.specialise.confirmed", stop)
+    monkeypatch.setattr(sys.modules["onceforall.pipeline.specialise"], "confirmed", stop)
     with pytest.raises(KeyboardInterrupt):
         specialise(run_copy, [Budget(params=1e6)], finalists=1, out=tmp_path / "new" / "below")
     monkeypatch.setattr("onceforall.export.bundle_folder._prove", stop)

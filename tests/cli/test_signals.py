@@ -1,11 +1,15 @@
 """Every signal that asks for an end leaves a checkpoint, a line that names it and says how to go on, and exit code 130."""
 
+import io
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from onceforall.cli import run
+from onceforall.cli import _notes, run
+from onceforall.cli.options import tell
 from onceforall.cli.signals import SIGNALS, handled
+from onceforall.errors import Note
 from onceforall.files import read_lines
 from tiny_run import TRAINING_TEXT
 
@@ -23,8 +29,8 @@ MANY = [*TRAINING_TEXT[:4], "--epochs", "20000", "--limit", "120", "--batch-size
 
 
 def trains(out: Path) -> bool:
-    """Whether a step is written down."""
-    return any(r["event"] == "train" for r in read_lines(out / "metrics.jsonl"))
+    """Whether two steps are written down, so that the first has been shown too."""
+    return sum(r["event"] == "train" for r in read_lines(out / "metrics.jsonl")) > 1
 
 
 def last_step(out: Path) -> int:
@@ -44,15 +50,25 @@ def started(arguments: list[str], **settings: Any) -> Iterator[subprocess.Popen[
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
-def test_a_checkpoint(tmp_path: Path, name: str) -> None:
-    out = tmp_path / "run"
-    with started(["train", "digits", "--out", str(out), *MANY], stderr=subprocess.PIPE) as process:
-        while process.poll() is None and not trains(out):
+def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Sent to this process, which spares another's start."""
+    out, ended = tmp_path / "run", threading.Event()
+
+    def send() -> None:
+        while not ended.is_set() and not trains(out):
             time.sleep(0.02)
-        process.send_signal(signal.Signals[name])
-        _, err = process.communicate(timeout=300)
-    *before, last = err.decode().splitlines()
-    assert process.returncode == 130
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.Signals[name])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        code = run(["train", "digits", "--out", str(out), *MANY])
+    finally:
+        ended.set()
+        sender.join()
+    *before, last = capsys.readouterr().err.splitlines()
+    assert code == 130
     assert f"{name}: stopping with a checkpoint after this step; once more to stop at once" in before
     assert last.startswith("ofa: stopped at step ")
     assert "go on with --resume" in last
@@ -98,8 +114,37 @@ def test_handlers_are_put_back() -> None:
     assert before == [signal.getsignal(signal.Signals[name]) for name in SIGNALS]
 
 
-def test_other_commands_end_with_one_line(run_copy: Path) -> None:
-    given = ["measure-accuracy", str(run_copy), "--subnets", "4000"]
+def test_handlers_written_in_c_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python does not know them, and cannot put them back: `signal.signal(number, None)` is an error."""
+    before = [signal.getsignal(signal.Signals[name]) for name in SIGNALS]
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None)
+        with handled(lambda number, frame: pytest.fail("called")):
+            patch.undo()
+            assert before == [signal.getsignal(signal.Signals[name]) for name in SIGNALS]
+
+
+def test_notes_do_not_end_what_has_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with _notes():
+        warnings.warn("something", Note, stacklevel=1)
+
+
+def test_lines_come_from_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of those of torchrun."""
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        tell(f"process {rank}")
+    assert capsys.readouterr().err == "process 0\n"
+
+
+def test_other_commands_end_with_one_line(trained: Path, tmp_path: Path) -> None:
+    run_copy = Path(shutil.copytree(trained, tmp_path / "run"))
+    given = ["measure-accuracy", str(run_copy), "--subnets", "400"]
     with started(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         process.stderr.readline()

@@ -1,9 +1,10 @@
 """Photographs through exported folders of every kind, against torch and torchvision on their own."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ from onceforall.export import (
     ExportConfig,
     InputSteps,
     Member,
+    OnnxOptions,
     Sizes,
     Switch,
     Together,
     export_network,
     write_bundle,
 )
-from onceforall.files import read_json
 from onceforall.pipeline import classify
 from tiny_run import edited
 
@@ -101,7 +102,7 @@ def test_probabilities_are_those_of_the_network(export: Path, photos: Path, form
 
 def test_files_that_end_with_a_softmax(export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not given a second one; and a fixed batch is filled up."""
-    plain, config, shapes = classify(export, [photos / "2.PNG"], top=7), read_json(export / "config.json"), []
+    plain, shapes = classify(export, [photos / "2.PNG"], top=7), list[int]()
 
     def load(folder: Path, threads: int) -> Callable[[Tensor], Tensor]:
         found = FORMATS["pytorch"].load(folder, threads)
@@ -113,9 +114,8 @@ def test_files_that_end_with_a_softmax(export: Path, photos: Path, monkeypatch: 
         return run
 
     monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], load=load))
-    said = {**config, "onnx": {"opset": 17, "batch": 4, "softmax": True}}
-    monkeypatch.setattr(import_module("onceforall.pipeline.classify"), "read_json", lambda path: said)
-    monkeypatch.setattr(ExportConfig, "from_json", lambda data: ExportConfig(SPACE, CLASSES, STEPS))
+    options = OnnxOptions(batch=4, softmax=True)
+    monkeypatch.setattr(ExportConfig, "from_json", lambda data: ExportConfig(SPACE, CLASSES, STEPS, options))
     ended = classify(export, [photos / "2.PNG"], top=7)
     assert shapes == [4]
     assert [name for name, _ in ended[0].classes] == [name for name, _ in plain[0].classes]
@@ -128,7 +128,10 @@ def test_folders_and_what_cannot_be_read(export: Path, photos: Path, capsys: pyt
     lines = out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [str(photos / name) for name in ("1 one.jpg", "2.PNG", "below/3.webp")]
     assert all(line.count(" %") == 2 for line in lines)
-    broken, missing, last = err.splitlines()
+    noted, broken, missing, last = err.splitlines()
+    assert noted.startswith(f"{photos}: left out: 1 file ")
+    assert ".4.jpg" in noted
+    assert "notes.txt" in noted
     assert broken.startswith(f"{photos / '0 broken.jpg'}: not an image")
     assert missing == f"{photos / 'not there.jpg'}: no such file"
     assert last == "ofa: 2 of 5 photographs cannot be read; the others are classified"
@@ -143,7 +146,7 @@ def test_json(export: Path, photos: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found[1].keys() == {"photo", "format", "classes"}
     assert found[1]["photo"] == str(photos / "1 one.jpg")
     assert [entry.keys() for entry in found[1]["classes"]] == [{"name", "probability"}] * 3
-    assert len(err.splitlines()) == 2
+    assert len(err.splitlines()) == 3
     assert run(["classify", str(export), str(photos / "2.PNG"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["format"] == "onnx"
 
@@ -159,7 +162,12 @@ def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypat
     with pytest.raises(DataError, match="give a number of classes"):
         classify(export, photo, top=0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no photographs in it: files with names such as photo\.jpg are looked for"):
+    with pytest.raises(DataError, match=r"no photographs in it: give files, or a folder with some in it"):
+        classify(export, [tmp_path / "empty"])
+    (tmp_path / "empty" / "a.heic").write_bytes(b"\0\0\0 ftypheic")
+    with pytest.raises(
+        DataError, match=r"no photographs in it: left out: 1 file of a kind that is not read here \(\.heic\): a\.heic"
+    ):
         classify(export, [tmp_path / "empty"])
     with pytest.raises(FileError, match="but a folder of images: give a folder that ofa specialise has made"):
         classify(photos, photo)
@@ -168,6 +176,45 @@ def test_what_is_not_there(export: Path, photos: Path, tmp_path: Path, monkeypat
         assert classify(export, photo)[0].format == "pytorch"
     finally:
         (tmp_path / "model.onnx").rename(export / "model.onnx")
+
+
+def test_images_are_what_they_are_in_training(export: Path, photos: Path, tmp_path: Path) -> None:
+    """By suffix or content, through links, and without what tools leave."""
+    (tmp_path / "all" / "@eaDir").mkdir(parents=True)
+    for name in ("a.jfif", "b.JPE", "c", "@eaDir/small.jpg"):
+        (tmp_path / "all" / name).write_bytes((photos / "1 one.jpg").read_bytes())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "d.mpo").write_bytes((photos / "1 one.jpg").read_bytes())
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "all" / "e.heic").write_bytes(b"\0\0\0 ftypheic")
+    said: list[str] = []
+    found = classify(export, [tmp_path / "all"], on_note=said.append)
+    assert [str(result.photo.relative_to(tmp_path / "all")) for result in found] == ["a.jfif", "b.JPE", "c", "link/d.mpo"]
+    assert all(result.error is None for result in found)
+    (line,) = said
+    assert "1 file of a kind that is not read here (.heic): e.heic" in line
+    assert "1 folder of the system or a tool: @eaDir" in line
+
+
+def test_damage_names_the_file(export: Path, photos: Path, tmp_path: Path) -> None:
+    for name, text in (("arch.json", "{}"), ("arch.json", "["), ("config.json", "{}"), ("config.json", "[")):
+        copy = Path(shutil.copytree(export, tmp_path / "net", dirs_exist_ok=True))
+        (copy / name).write_text(text)
+        with pytest.raises(FileError, match=re.escape(str(copy / name))):
+            classify(copy, [photos / "2.PNG"])
+    copy = Path(shutil.copytree(export, tmp_path / "net", dirs_exist_ok=True))
+    edited(copy / "config.json", lambda data: data.update(classes=list(CLASSES[:3]), num_classes=3))
+    with pytest.raises(VerificationError, match=r"model\.onnx has outputs of shape \(1, 7\) for one photograph, but .* 3 classes"):
+        classify(copy, [photos / "2.PNG"], format="onnx")
+
+
+def test_programs_run_only_where_they_are_asked_for(export: Path, photos: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(export, tmp_path / "net"))
+    for name in ("model.onnx", "weights.safetensors"):
+        (copy / name).unlink()
+    (copy / FORMATS["torch-export"].files[0]).write_text("a program from elsewhere")
+    with pytest.raises(FileError, match="is a program, which may be from elsewhere: --format torch-export runs it"):
+        classify(copy, [photos / "2.PNG"])
 
 
 def test_without_onnx_runtime_pytorch_is_taken(export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,5 +267,8 @@ def test_the_clash_with_predict(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert run(["predict", "my net", "photo.png"]) == 2
     said = capsys.readouterr().err
     assert "predict measures accuracies of sub-networks; to tell what photographs show: ofa classify 'my net' photo.png" in said
+    (tmp_path / "a.png").touch()
+    assert run(["predict", str(export), str(tmp_path / "a.png"), "--seed", "3"]) == 2
+    assert f"ofa classify {export} {tmp_path / 'a.png'} (see" in capsys.readouterr().err
     assert run(["predict", str(export)]) == 1
     assert f"ofa classify {export} PHOTO" in capsys.readouterr().err

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from onceforall.app import worker
+from onceforall.app.server import Explorer
+from onceforall.app.web import App
 from onceforall.cli import run as ofa
-from onceforall.errors import DataError, Note, TrainingError
+from onceforall.errors import DataError, FileError, Note, TrainingError
 from onceforall.files import read_json, reading_or_writing
-from onceforall.pipeline import Run, evaluate, status, train
+from onceforall.pipeline import Run, evaluate, report, status, train
 from onceforall.pipeline.export_original import export_original
 from onceforall.pipeline.front import front
 from onceforall.pipeline.images import gone, lasting
-from onceforall.pipeline.measure_accuracy import measure_accuracy
+from onceforall.pipeline.measure_accuracy import _opened, measure_accuracy
 from onceforall.pipeline.search import Budget, search
 from tiny_run import edited, on_pictures, openings, pictures
 
@@ -123,6 +126,87 @@ def test_no_relative_path_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert lasting(f"torchvision:CIFAR10:{given}") == f"torchvision:CIFAR10:{tmp_path / 'a' / 'b'}"
     for given in ("digits", "torchvision:CIFAR10", "torchvision:CIFAR10:", "torchvision:CIFAR10:./no", "no"):
         assert lasting(given) == given
+
+
+def test_kept_where_nothing_is_computed(moved: tuple[Path, Path]) -> None:
+    """A new place that is given is checked, also by commands that find all done."""
+    run, new = moved
+    largest = [Run.open(run).space.largest()]
+    shutil.copytree(run, before := run.parent / "before")
+    with pytest.warns(Note, match="from now on taken from"):
+        (first,) = measure_accuracy(before, archs=largest, data=str(new))
+    shutil.copytree(before / "accuracy", run / "accuracy")
+    (new / "class 0" / "00.jpg").rename(new / "00.jpg")
+    with pytest.raises(DataError, match="the images are not those"):
+        measure_accuracy(run, archs=largest, data=str(new))
+    (new / "00.jpg").rename(new / "class 0" / "00.jpg")
+    with pytest.warns(Note, match="from now on taken from"):
+        assert measure_accuracy(run, archs=largest, data=str(new)) == [first]
+    assert Run.open(run).require_images().source == str(new)
+
+
+def test_kept_by_an_export_that_needs_no_images(moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of weights that were imported, which have their statistics."""
+    run, new = moved
+    monkeypatch.setattr("onceforall.supernet.Supernet.norms", lambda self: [])
+    monkeypatch.setattr(sys.modules["onceforall.pipeline.export_original"], "save_original", lambda supernet, path: None)
+    with pytest.warns(Note, match="from now on taken from"):
+        assert export_original(run, data=str(new)).images is None
+    assert Run.open(run).require_images().source == str(new)
+
+
+def test_a_run_that_cannot_be_written(moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new place, which run.json does not get, reaches the workers of a cluster and of the explorer all the same."""
+    run, new = moved
+    monkeypatch.setattr("onceforall.pipeline.run.write_json", _refuse)
+    with pytest.warns(Note, match="is not written down"):
+        _, _, splits = _opened.__wrapped__(run, Run.open(run, str(new)).new_place, Run.open(run).weights_hash(), "cpu")
+    assert len(splits.train) > 0
+    explorer = Explorer.listening(run, host="127.0.0.1", port=0, data=str(new))
+    explorer.socket.close()
+    jobs, given = App(explorer.run).jobs, list[Any]()
+    assert jobs.data == str(new)
+
+    def specialise(*own: Any, **named: Any) -> Any:
+        given.append(named["data"])
+        raise DataError("enough")
+
+    monkeypatch.setattr("onceforall.pipeline.specialise", specialise)
+    job = {"arch": explorer.run.space.largest().to_json(), "limits": {}, "device": "cpu", "formats": [], "out": "x"}
+    with pytest.raises(DataError, match="enough"):
+        worker._export(run, {**job, "data": jobs.data}, lambda text: None)
+    assert given == [str(new)]
+    with pytest.raises(DataError, match="nowhere: the images are no longer there: check --data"):
+        Explorer.listening(run, host="127.0.0.1", port=0, data=str(new.parent / "nowhere"))
+    assert Run.open(run).new_place is None
+
+
+def test_a_training_is_not_told_of_an_option_that_it_lacks(moved: tuple[Path, Path]) -> None:
+    run, new = moved
+    source = str(new.parent / "old")
+    (run / "supernet.safetensors").unlink()
+    resume = shlex.quote(str(run))
+    with pytest.raises(DataError) as gone_now:
+        train(source, out=run, resume=True)
+    (new / "class 0" / "00.jpg").unlink()
+    with pytest.raises(DataError) as others:
+        train(str(new), out=run, resume=True)
+    for told in (gone_now, others):
+        assert f"give their new place: ofa train NEW_PLACE --out {resume} --resume" in str(told.value)
+        assert "--data" not in str(told.value)
+    with pytest.raises(FileError, match="has not finished: ofa train NEW_PLACE"):
+        evaluate(run)
+    assert "ofa train NEW_PLACE" in report(run).read_text()
+
+
+def test_finished_trainings_need_no_images(moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given again in any spelling of the place where they were."""
+    run, new = moved
+    monkeypatch.chdir(new.parent)
+    for spelling in ("old", "old/", "./old", str(new.parent / "old")):
+        assert train(spelling, out=run, resume=True).folder == run
+    with pytest.raises(DataError, match="the images are no longer there"):
+        train("elsewhere", out=run, resume=True)
 
 
 def test_imported_without_images(moved: tuple[Path, Path]) -> None:

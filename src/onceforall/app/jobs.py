@@ -33,10 +33,13 @@ HEX = frozenset("0123456789abcdef")
 
 
 class Jobs:
-    """The exports of a run. A job is {"id", "name", "arch", "device", "formats", "limits", "state", "step", "share", …}."""
+    """The exports of a run. A job is {"id", "name", "arch", "device", "formats", "limits", "state", "step", "share", …}.
 
-    def __init__(self, run: Path) -> None:
-        self.run, self.folder = run, run / "explorer" / "jobs"
+    `data` is where the images are now, if not where run.json says.
+    """
+
+    def __init__(self, run: Path, data: str | None = None) -> None:
+        self.run, self.data, self.folder = run, data, run / "explorer" / "jobs"
         self.explorer, self.alive, self.signed = secrets.token_hex(6), ExitStack(), False
         self.own: dict[str, dict[str, Any]] = {}
         self.waiting: queue.Queue[str | None] = queue.Queue()
@@ -189,7 +192,8 @@ class Jobs:
                 return
             process = self.process = subprocess.Popen(
                 [sys.executable, "-m", "onceforall.app.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                errors="replace", start_new_session=True,
             )  # fmt: skip
             self.running = job["id"]
             job |= {"state": "running", "step": "starting"}
@@ -222,9 +226,10 @@ class Jobs:
         assert process.stdin is not None
         assert process.stdout is not None
         self._note(job)
+        given = {"run": str(self.run), "data": self.data, "out": self._target(job["id"]).name, **job}
         # stdin stays open: when it ends, because this explorer was killed, the worker stops
         with suppress(BrokenPipeError):  # it has ended already, and says why on stderr
-            process.stdin.write(json.dumps({"run": str(self.run), "out": self._target(job["id"]).name, **job}) + "\n")
+            process.stdin.write(json.dumps(given) + "\n")
             process.stdin.flush()
         last: dict[str, Any] = {}
         for line in process.stdout:

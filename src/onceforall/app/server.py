@@ -9,8 +9,9 @@ from pathlib import Path
 
 import uvicorn
 
-from ..errors import ServerError
+from ..errors import DataError, ServerError
 from ..pipeline import Run
+from ..pipeline.images import gone
 from .safety import Guard
 from .web import App
 
@@ -33,8 +34,8 @@ class Explorer:
     def listening(cls, folder: Path, *, host: str, port: int, data: str | None = None) -> "Explorer":
         """Open the run and take the port. See `onceforall.app.explorer`."""
         run = Run.open(folder, data)
-        if run.moved:
-            run.splits()  # for the exports, which find the new place in run.json
+        if (place := run.new_place) is not None and (text := gone(place)):
+            raise DataError(f"{text}: check --data")
         if not 0 <= port < 65536:
             raise ServerError(f"port {port}: give one from 1 to 65535, or 0 for a free one")
         try:

@@ -40,7 +40,7 @@ class App:
     """The explorer of one run, without its guard: see `safety.Guard`."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.engine, self.pins, self.jobs = run, Engine(run), Pins(run.folder), Jobs(run.folder)
+        self.run, self.engine, self.pins, self.jobs = run, Engine(run), Pins(run.folder), Jobs(run.folder, run.new_place)
         self.stopping: Callable[[], bool] = lambda: False
 
     def stop(self) -> None:

@@ -64,6 +64,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         run,
         [budget],
         device=job["device"],
+        data=job["data"],
         export=job["formats"],
         arch=arch,
         name=job["out"],
@@ -74,6 +75,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         "latency": asdict(made.timing),
         "files": [asdict(row) for row in made.files],
         "left_out": dict(made.left_out),
+        "warnings": [reading.warning for reading in made.readings if reading.warning is not None],
         "held_out_top1": made.chosen.accuracy.top1,
     }
 

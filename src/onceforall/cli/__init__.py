@@ -93,7 +93,9 @@ def _run(arguments: list[str]) -> int:
 def _meant(arguments: list[str], message: str) -> str:
     """What people who type this command line want, where that is known."""
     if arguments[:1] == ["predict"] and "unexpected extra argument" in message:
-        others = [Path(word) for word in arguments[1:] if not word.startswith("--")]
+        words = [Path(word) for word in arguments[1:] if not word.startswith("--")]
+        there = [path for path in words if path.exists()]  # others may be values of options
+        others = there if len(there) > 1 else words[:2]
         return f": predict measures accuracies of sub-networks; to tell what photographs show: {ofa('classify', *others)}"
     if any(word.startswith("-") and not word.startswith("--") and Path(word).exists() for word in arguments):
         return ": put ./ before a path that begins with a dash"
@@ -118,7 +120,8 @@ def _notes() -> Iterator[None]:
             before(message, category, filename, lineno, file, line)
         elif str(message) not in said and os.environ.get("RANK", "0") == "0":
             said.add(str(message))
-            print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+            with suppress(OSError):  # the terminal is gone
+                print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", Note)

@@ -33,7 +33,7 @@ def classify(
         elif not as_json:
             print(f"{result.photo}: {', '.join(f'{name} {percent(share)}' for name, share in result.classes)}", flush=True)
 
-    found = call(export, photos, format=format, network=network, top=top, on_result=show)
+    found = call(export, photos, format=format, network=network, top=top, on_result=show, on_note=tell)
     if as_json:
         print(json.dumps([_record(result) for result in found]))
     if wrong := sum(result.error is not None for result in found):

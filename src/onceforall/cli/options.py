@@ -1,6 +1,7 @@
 """What several commands share: options, messages, and what Ctrl-C does."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,8 +144,9 @@ def stderr() -> Console:
 
 
 def tell(text: str) -> None:
-    """Print one line there."""
-    say(stderr(), text)
+    """Print one line there; of torchrun's processes only the first one's."""
+    if os.environ.get("RANK", "0") == "0":
+        say(stderr(), text)
 
 
 def tell_prediction(found: Any, as_json: bool) -> None:

@@ -14,9 +14,12 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first tw
 
 @contextmanager
 def handled(handler: Handler) -> Iterator[None]:
-    """Call it for each of `SIGNALS` in here. What is ignored already stays ignored, as SIGHUP is under nohup."""
+    """Call it for each of `SIGNALS` in here. What is ignored already stays ignored, as SIGHUP is under nohup.
+
+    So does what Python cannot put back, a handler that was written in C.
+    """
     numbers = [signal.Signals[name] for name in SIGNALS if name in signal.Signals.__members__]
-    before = {number: old for number in numbers if (old := signal.getsignal(number)) is not signal.SIG_IGN}
+    before = {number: old for number in numbers if (old := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, handler)
     try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ..advice import PHOTOS as IMAGES
 from ..files import reading_or_writing
 
 __all__ = [
@@ -25,10 +26,6 @@ __all__ = [
 
 LeftOut = dict[str, list[str]]  # why, as a phrase about one ("file that cannot be opened") -> names
 
-IMAGES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",
-    ".avif", ".mpo",
-)  # fmt: skip
 # Read by no codec here, or as their small preview (camera files look like TIFF).
 CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
 PICTURES = (

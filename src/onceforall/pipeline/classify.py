@@ -8,18 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..advice import PHOTOS, not_an_export
+from ..advice import not_an_export
 from ..arch import Arch
+from ..data.scan import LeftOut, left_out_line, marks_above, printable, walk
 from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
 from ..export.formats.common import in_batches
-from ..files import read_json, read_text
+from ..export.place import errors_name
+from ..files import read_json, read_text, reading_or_writing
 from ..preprocess import prepare
 
 __all__ = ["Classified", "classify"]
 
 TOP = 5
 FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else
+ASKED_FOR = frozenset({"torch-export"})  # never chosen: such a file is a program, and the folder may be from elsewhere
 Run = Callable[[Tensor], Tensor]
 
 
@@ -48,17 +51,19 @@ def classify(
     network: str | None = None,
     top: int | None = None,
     on_result: Callable[[Classified], None] = lambda result: None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> list[Classified]:
     """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
 
     Args:
         export: a folder that `specialise` made, or one of `bundle`.
-        photos: image files, and folders, of which all image files are taken, those in folders below too.
+        photos: image files, and folders, of which all images are taken as in training, those in folders below too.
         format: of the file that is to run, a name in `onceforall.export.FORMATS`; None for ONNX where the folder has it and ONNX
-            Runtime is installed, else PyTorch, else another one that is there.
+            Runtime is installed, else PyTorch, else another one that is there, but never "torch-export".
         network: of a bundle, the name of one of its networks.
         top: so many classes for each photograph; None for 5, or all if there are fewer.
         on_result: called with each result as it comes.
+        on_note: called with a line for each folder in which something is left out.
 
     Returns:
         A result for each photograph in their order; those that cannot be read have an error in place of classes.
@@ -71,18 +76,24 @@ def classify(
     """
     if top is not None and top < 1:
         raise DataError(f"--top {top}: give a number of classes of at least 1")
-    files = [file for photo in photos for file in _files(Path(photo))]
+    files = [file for photo in photos for file in _files(Path(photo), on_note)]
     if not files:
         raise DataError("no photographs: give files or folders")
     chosen, config, run = _opened(Path(export), format, network)
-    results = []
+    few, results = min(top or TOP, len(config.classes)), []
     for file in files:
         try:
             images = torch.from_numpy(prepare(file, asdict(config.preprocessing)))
         except ValueError as error:
             result = Classified(file, chosen, error=str(error))
         else:
-            found = run(images)[0].double().topk(min(top or TOP, len(config.classes)))
+            outputs = run(images)
+            if outputs.shape != (1, len(config.classes)):
+                text = (
+                    f"outputs of shape {tuple(outputs.shape)} for one photograph, but config.json has {len(config.classes)} classes"
+                )
+                raise VerificationError(f"{Path(export)}: its {FORMATS[chosen].files[0]} has {text}: export it again")
+            found = outputs[0].double().topk(few)
             pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
             result = Classified(file, chosen, tuple((config.classes[i], probability) for i, probability in pairs))
         results.append(result)
@@ -90,8 +101,8 @@ def classify(
     return results
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """The file, or the image files in the folder, in the order of their names.
+def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
+    """The file, or the images in the folder, in the order of their paths.
 
     Raises:
         DataError: there are none in it.
@@ -99,11 +110,21 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path  # also if it is not there: that is told when its turn comes
         return
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOS and file.is_file())
-    shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    if not shown:
-        raise DataError(f"{path}: no photographs in it: files with names such as photo.jpg are looked for")
-    yield from shown
+    images: list[Path] = []
+    left_out: LeftOut = {}
+    with reading_or_writing(path):
+        for found in walk(str(path), marks_above(str(path))):
+            file = Path(found.entry.path)
+            if found.kind == "image":
+                images.append(file)
+            else:
+                left_out.setdefault(found.reason, []).append(printable(str(file.relative_to(path))))
+    without = f"left out: {left_out_line(left_out)}" if left_out else ""
+    if not images:
+        raise DataError(f"{path}: no photographs in it{without and f': {without}'}: give files, or a folder with some in it")
+    if without:
+        on_note(f"{path}: {without}")
+    yield from sorted(images)
 
 
 def _opened(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
@@ -114,8 +135,10 @@ def _opened(folder: Path, format: str | None, network: str | None) -> tuple[str,
         raise FileError(why)
     if network is not None:
         raise DataError(f"--network {network}: {folder} has one network only: leave this out")
-    arch = Arch.from_json(read_text(folder / "arch.json"))
-    config = _at(ExportConfig.from_json(read_json(folder / "config.json")), arch.resolution)
+    with errors_name(folder / "arch.json") as path:
+        arch = Arch.from_json(read_text(path))
+    with errors_name(folder / "config.json") as path:
+        config = _at(ExportConfig.from_json(read_json(path)), arch.resolution)
     chosen = _chosen(folder, format)
     # not by running model.py: a folder from elsewhere must not bring programs
     run = _alone(load(folder)) if chosen == "pytorch" else FORMATS[chosen].load(folder, torch.get_num_threads())
@@ -147,6 +170,11 @@ def _chosen(folder: Path, format: str | None) -> str:
         FORMATS[format].require()
         return format
     lacks: MissingExtraError | None = None
+    programs = [name for name in there if name in ASKED_FOR]
+    there = [name for name in there if name not in ASKED_FOR]
+    if programs and not there:
+        what = f"{folder / FORMATS[programs[0]].files[0]} is a program, which may be from elsewhere"
+        raise FileError(f"{what}: --format {programs[0]} runs it")
     for name in sorted(there, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
         try:
             FORMATS[name].require()

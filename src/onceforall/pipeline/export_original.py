@@ -40,6 +40,8 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
         raise FileError(f"{path}: already there, and not overwritten: choose another --out, or remove it")
     supernet = run.supernet()
     trained_here = any(norm.running_mean.isnan().any() for norm in supernet.norms())
+    if run.moved and not trained_here:
+        run.splits()  # nothing needs them, but a new place that was given is checked and kept
     images = _measure_statistics(run, supernet) if trained_here else None
     save_original(supernet, path)
     return Exported(path, images)

@@ -7,8 +7,9 @@ from ..data import CACHE_GB, Splits, open_data
 from ..places import expanded
 from .info import DataInfo
 
-__all__ = ["gone", "lasting", "open_images"]
+__all__ = ["NEW_PLACE", "absolute", "gone", "lasting", "open_images"]
 
+NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
 
 
@@ -78,6 +79,12 @@ def lasting(data: str) -> str:
     head, folder = _divided(data)
     path = expanded(folder)
     return f"{head}{path.resolve()}" if folder and path.is_dir() else data
+
+
+def absolute(data: str) -> str:
+    """The same, whether anything is there or not."""
+    head, folder = _divided(data)
+    return data if data == "digits" or not folder else f"{head}{expanded(folder).resolve()}"
 
 
 def gone(source: str) -> str:

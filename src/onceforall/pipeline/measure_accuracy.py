@@ -89,6 +89,8 @@ def measure_accuracy(
         def note(text: str) -> None:
             tell(done, len(wanted), text)
 
+        if run.moved and not missing and world.leads:
+            run.splits(on_note=note)  # nothing needs them, but a new place that was given is checked and kept
         if missing:
             found = _measured(run, missing, compute, world, note) if ray is None else _on_ray(run, missing, compute, ray)
             for rows in found:
@@ -139,26 +141,24 @@ def _measured(
 
 def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
     """All of them, group by group as they come, the largest first."""
-    if run.moved:
-        run.splits()  # for the workers, which find the new place in run.json
     with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
         groups, work = _groups(run, archs, cluster.workers)
         order = sorted(range(len(groups)), key=lambda i: -work[i])
         folder, weights, kind = run.folder.resolve(), run.weights_hash(), compute.device.type
-        yield from cluster.each(_by_worker, [(folder, weights, kind, groups[i]) for i in order])
+        yield from cluster.each(_by_worker, [(folder, run.new_place, weights, kind, groups[i]) for i in order])
 
 
-def _by_worker(task: tuple[Path, str, str, list[Arch]]) -> list[AccuracyRow]:
+def _by_worker(task: tuple[Path, str | None, str, str, list[Arch]]) -> list[AccuracyRow]:
     """Runs in a worker of the cluster."""
-    folder, weights, device, archs = task
-    return together(*_opened(folder, weights, device), archs)
+    folder, data, weights, device, archs = task
+    return together(*_opened(folder, data, weights, device), archs)
 
 
 @lru_cache(maxsize=1)
-def _opened(folder: Path, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
+def _opened(folder: Path, data: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
     """Of a worker, once for all of its tasks."""
     keep_freed_memory()
-    run = Run.open(folder)
+    run = Run.open(folder, data)
     if run.weights_hash() != weights:
         raise DataError(f"{folder}: a worker of the cluster sees other weights there: the folder must be the same on all machines")
     return run, run.supernet().to(choose_compute(device).device), run.splits()

@@ -96,7 +96,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         for step_count, phase in zip(schedule.steps_done(steps), schedule.phases, strict=True):
             seen += step_count * phase.subnets * schedule.recipe.batch_size
         if data is not None and not (run.folder / "supernet.safetensors").exists():
-            resume = ofa("train", data.source, "--out", run.folder, "--resume")
+            resume = run.resume_command()
     return RunFacts(
         folder=str(run.folder),
         name=name,

@@ -54,7 +54,7 @@ from ..supernet import Supernet
 from ..train import Schedule
 from ..train.checkpoint import digest_of, load_tensors, save_tensors
 from ..train.state import load_weights
-from .images import gone, lasting
+from .images import NEW_PLACE, absolute, gone, lasting
 from .info import DataInfo, RunInfo
 
 __all__ = ["Run"]
@@ -186,7 +186,7 @@ class Run:
             DataError: weights were imported without images.
         """
         known, source = self.require_images(), lasting(data)
-        if source == known.source:
+        if known.source in (source, absolute(data)):  # the latter if they are gone
             return self
         before = tuple(dict.fromkeys((*known.before, known.source)))
         return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
@@ -196,6 +196,11 @@ class Run:
         if cache_gb is None:
             return self
         return replace(self, info=replace(self.info, data=replace(self.require_images(), cache_gb=cache_gb)))
+
+    @property
+    def new_place(self) -> str | None:
+        """`data` for another process that opens the run; None where run.json says the place."""
+        return self.info.data.source if self.moved and self.info.data is not None else None
 
     @cached_property
     def space(self) -> Space:
@@ -265,7 +270,7 @@ class Run:
         """
         data = self.require_images()
         if text := gone(data.source):
-            raise DataError(f"{text}, and {self.folder} needs them: bring them back, or give their new place with --data")
+            raise DataError(f"{text}, and {self.folder} needs them: bring them back, or {self._how_moved()}")
 
         def require_same(classes: tuple[str, ...]) -> None:
             if classes != self.info.classes:
@@ -305,9 +310,20 @@ class Run:
             else ""
         )
         return DataError(
-            f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, give "
-            f"their new place with --data, or {anew} anew{older}"
+            f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, "
+            f"{self._how_moved()}, or {anew} anew{older}"
         )
+
+    def _how_moved(self) -> str:
+        """What to do if they are elsewhere; `ofa train` has no --data."""
+        if self.info.imported is None and not (self.folder / "supernet.safetensors").exists():
+            return f"give their new place: {ofa('train', NEW_PLACE, '--out', self.folder, '--resume')}"
+        return "give their new place with --data"
+
+    def resume_command(self) -> str:
+        """What goes on with the training, with a word to replace where the images are gone."""
+        source = self.require_images().source
+        return ofa("train", NEW_PLACE if gone(source) else source, "--out", self.folder, "--resume")
 
     def open_test(self, splits: Splits, purpose: str) -> Images:
         """The test images for a final report; the purpose is written down in test_openings.jsonl."""
@@ -368,8 +384,7 @@ class Run:
         if self.info.imported is not None:
             again = ofa("import", self.info.imported.file, "--name", self.info.imported.name, "--out", "NEW")
             raise FileError(f"{path}: the weights are gone: import them again with {again}")
-        source = self.require_images().source
         if busy(self.folder):
             look = f"{ofa('status', self.folder)} tells how far it is"
             raise FileError(f"{self.folder}: its training is going on: wait until it has finished; {look}")
-        raise FileError(f"{self.folder}: its training has not finished: {ofa('train', source, '--out', self.folder, '--resume')}")
+        raise FileError(f"{self.folder}: its training has not finished: {self.resume_command()}")

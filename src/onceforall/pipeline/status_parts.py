@@ -15,13 +15,12 @@ from ..readable import amount, duration, milliseconds, percent, plural
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .finetune import unfinished
-from .images import gone
+from .images import NEW_PLACE, gone
 from .predictor import checks
 from .run import Run
 
 __all__ = ["PARTS", "Part", "State", "fit_command", "line"]
 
-NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
 
@@ -84,8 +83,7 @@ def _training(run: Run) -> Iterator[Part]:
     top1 = f"; last held-out top-1: {told}" if ends else ""
     spent = max((float(r["seconds"]) for r in records), default=None)
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
-    source = run.require_images().source
-    resume = ofa("train", NEW_PLACE if gone(source) else source, "--out", run.folder, "--resume")
+    resume = run.resume_command()
     if (run.folder / "supernet.safetensors").exists():
         try:
             weights = run.weights_hash()
