@@ -1,11 +1,12 @@
+import numpy as np
 import pytest
 
 from onceforall.readable import (
     amount,
-    difference,
     duration,
     memory,
     milliseconds,
+    paired_difference,
     percent,
     plural,
     quantity,
@@ -90,7 +91,24 @@ def test_table_escapes_bars():
     assert table(["a"], [["x|y\nz"]]) == "| a |\n| --- |\n| x\\|y z |"
 
 
-def test_difference_agrees_with_published_values():
-    """Newcombe 1998, table II, method 10."""
-    assert difference(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    assert difference(10 / 10, 10, 0 / 20, 20) == pytest.approx((0.6791, 1.0), abs=5e-5)
+def test_a_paired_difference_is_that_of_the_images_one_by_one():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random(4000) < 0.9, rng.random(4000) < 0.8
+    each = ours.astype(float) - theirs
+    half = 1.96 * each.std() / np.sqrt(len(each))
+    found = paired_difference(int((ours & ~theirs).sum()), int((theirs & ~ours).sum()), len(each))
+    assert found == pytest.approx((each.mean() - half, each.mean() + half), abs=2e-4)
+
+
+def test_a_paired_difference_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    cells = rng.multinomial(359, [0.08, 0.03, 0.89], size=2000)  # gained, lost, alike
+    inside = [low <= 0.05 <= high for low, high in (paired_difference(int(g), int(b), 359) for g, b, _ in cells)]
+    assert 0.93 < np.mean(inside) < 0.97
+
+
+def test_a_paired_difference_of_nothing_is_not_certain():
+    low, high = paired_difference(0, 0, 100)
+    assert -0.03 < low < 0 < high < 0.03
+    with pytest.raises(ValueError, match="n is 0: a share needs at least 1 image"):
+        paired_difference(0, 0, 0)

@@ -6,10 +6,10 @@ from typing import TypeGuard
 
 __all__ = [
     "amount",
-    "difference",
     "duration",
     "memory",
     "milliseconds",
+    "paired_difference",
     "percent",
     "plural",
     "quantity",
@@ -35,17 +35,18 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def difference(share: float, n: int, other: float, m: int) -> tuple[float, float]:
-    """95 % interval of the difference of two shares, counted on n and on m images, from Wilson's (Newcombe 1998, method 10).
+def paired_difference(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """95 % interval of the difference of two shares of the same n images, of which the first gained and lost so many against the second
+    (Agresti and Min 2005: Wald's interval after half an image is added to each of the four cells).
 
     Raises:
-        ValueError: n or m is below 1.
+        ValueError: n is below 1.
     """
-    (low, high), (other_low, other_high) = wilson(share, n), wilson(other, m)
-    middle = share - other
-    return middle - sqrt((share - low) ** 2 + (other_high - other) ** 2), middle + sqrt(
-        (high - share) ** 2 + (other - other_low) ** 2
-    )
+    if n < 1:
+        raise ValueError(f"n is {n}: a share needs at least 1 image")
+    middle = (gained - lost) / (n + 2)
+    half = 1.96 * sqrt(gained + lost + 1 - (gained - lost) ** 2 / (n + 2)) / (n + 2)
+    return middle - half, middle + half
 
 
 def percent(share: float | None, digits: int = 1) -> str:

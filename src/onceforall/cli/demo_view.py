@@ -21,7 +21,8 @@ def demo_lines(done: Demo) -> list[str]:
         "",
         *("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
         "",
-        *(_bought(done.networks[i], gain) for i, gain in enumerate(done.gains)),
+        *(_bought(fast, gain) for fast, gain in zip(done.networks[:-1], done.gains, strict=False)),
+        f"in all, {_bought(done.networks[0], done.gains[-1])}",
         f"files to take home: {done.run.folder / 'specialised'}",
         f"look at {done.page}",
     ]
