@@ -36,8 +36,9 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def paired_difference(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two shares of the same n images, of which the first gained and lost so many against the second
-    (Agresti and Min 2005: Wald's interval after half an image is added to each of the four cells).
+    """95 % interval of the difference of two shares of the same n images, of which one share gained and lost so many.
+
+    Wald's interval after half an image is added to each of the four cells (Agresti and Min 2005).
 
     Raises:
         ValueError: n is below 1.
