@@ -101,5 +101,5 @@ def make_sample(supernet: Supernet) -> Sample:
 
 
 @pytest.fixture
-def config() -> ExportConfig:
-    return ExportConfig(SPACE, CLASSES, STEPS)
+def config(sample: Sample) -> ExportConfig:
+    return ExportConfig(SPACE, CLASSES, replace(STEPS, resolution=sample.arch.resolution))

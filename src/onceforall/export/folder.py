@@ -95,7 +95,7 @@ def export_network(
     plan = space.lower(arch, len(classes))
     others = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
     options = (onnx or OnnxOptions()) if any(FORMATS[name].from_onnx for name in formats) else None
-    config = ExportConfig(space, tuple(classes), preprocessing, options)
+    config = ExportConfig(space, tuple(classes), replace(preprocessing, resolution=arch.resolution), options)
     network, images = network.cpu(), images.cpu()
     job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
     extracted = reference_of(network, images)
