@@ -13,7 +13,16 @@ __all__ = ["VALUES", "devices", "one_of", "run_folders", "several_of"]
 
 # Keys of registries whose modules load torch, written down once more; tests/cli/test_completion.py compares them.
 VALUES: dict[str, tuple[str, ...]] = {
-    "preset": ("digits", "imagenette-60m", "cifar10-30m", "cifar10-gpu", "imagenette-gpu", "imagenet-ofa", "imagenet-alphanet"),
+    "preset": (
+        "digits",
+        "digits-demo",
+        "imagenette-60m",
+        "cifar10-30m",
+        "cifar10-gpu",
+        "imagenette-gpu",
+        "imagenet-ofa",
+        "imagenet-alphanet",
+    ),
     "scheme": ("progressive_shrinking", "single_path", "sandwich", "alphanet", "best_up", "coupled", "delayed_shrinking"),
     "runtime": (
         "onnxruntime",
