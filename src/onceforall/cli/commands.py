@@ -194,12 +194,12 @@ def specialise(
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     opset: Annotated[int | None, typer.Option(metavar="N", help="Of ONNX files: version of its operators, 10 to 28; 13.")] = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Of ONNX and OpenVINO files: images a call, not any number.")
+        int | None, typer.Option(metavar="N", help="Of ONNX and OpenVINO files: images of a call.")
     ] = None,
     softmax: Annotated[bool, typer.Option("--softmax", help="End these files with a softmax, for probabilities.")] = False,
     readers: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Run ONNX files in opencv,ncnn,…, or none; left out: all installed."),
+        typer.Option(metavar="NAMES", help="Run ONNX files there too, e.g. opencv,ncnn; none."),
     ] = None,
     finetune: Annotated[int, typer.Option(metavar="EPOCHS", min=0, help="Train each on its own before export.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead of RUN/specialised.")] = None,
