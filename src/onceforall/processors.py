@@ -43,7 +43,10 @@ def processors(root: Path = Path("/")) -> int:
     Args:
         root: of the file system in which the control groups are looked up.
     """
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        usable = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        usable = os.cpu_count() or 1
     quota = cpu_quota(root)
     return usable if quota is None else max(1, min(usable, math.ceil(quota)))
 

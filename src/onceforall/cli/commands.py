@@ -193,9 +193,7 @@ def specialise(
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     opset: Annotated[int | None, typer.Option(metavar="N", help="Of ONNX files: version of its operators, 10 to 28; 13.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Of ONNX and OpenVINO files: images of a call.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Of ONNX and OpenVINO files: images of a call.")] = None,
     softmax: Annotated[bool, typer.Option("--softmax", help="End these files with a softmax, for probabilities.")] = False,
     readers: Annotated[
         str | None,

@@ -38,9 +38,9 @@ ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # A float32 sum of k products is the exact sum with each product moved by about sqrt(k) roundings (Higham and Mary, "A new approach
 # to probabilistic rounding error analysis", 2019): moving the weights by as much and computing exactly shows what float32 may do.
 SOFTMAX_ROUNDINGS = 4  # of 1, in the softmax itself: an exponential, a sum and a quotient
-PROBES, AT_ONCE = 4, 16  # ways to move the weights, and images tried in each: together all images of a proof, as float32 is bad at few
-# Right logits of 48 networks were off by up to 0.73 of what the probes found; those of a network trained for an epoch by 1.0, on the one
-# image of 64 that float32 computes worst: probes that did not see it found a sixth (docs/export.md).
+PROBES, AT_ONCE = 4, 16  # ways to move the weights, and images tried in each: all that a proof has
+# Right logits of 48 networks were off by up to 0.73 of what the probes found; those of one trained for an epoch by 1.0, on the
+# one image of 64 that float32 computes worst: probes that did not see it found a sixth (docs/export.md).
 MARGIN = 4
 ABOUT_FLOAT32 = (
     "Differences are from the network's logits in float64. `float32 itself`: how far PyTorch's own float32 logits are off there. "
