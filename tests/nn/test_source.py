@@ -41,7 +41,7 @@ def test_equal_blocks_share_a_class_and_nothing_but_torch_is_imported(small_spac
     assert len(classes) == len(set(classes)) <= len({segment.signature for segment in plan.segments}) + 1
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert modules == {"json", "pathlib", "torch", "torch.nn"}
+    assert modules == {"__future__", "json", "pathlib", "torch", "torch.nn"}
 
 
 @pytest.mark.parametrize("about", ['it says "hello"', "a \\ b", 'ends with "'])
