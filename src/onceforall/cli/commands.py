@@ -189,7 +189,7 @@ def specialise(
     devices: Devices = CPU,
     export: Annotated[
         str,
-        typer.Option(metavar="FORMATS", help="Such as onnx,onnx-int8, see docs/export.md.", autocompletion=several_of("format")),
+        typer.Option(metavar="FORMATS", help="Such as onnx,onnx-int8: docs/export.md.", autocompletion=several_of("format")),
     ] = "onnx",
     max_drop: Annotated[float, typer.Option(metavar="POINTS", min=0, max=100, help="Most top-1 that int8 may lose.")] = 2.0,
     opset: Annotated[int | None, typer.Option(metavar="N", help="Of ONNX files: version of its operators, 10 to 28; 13.")] = None,
