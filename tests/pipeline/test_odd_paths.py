@@ -13,6 +13,7 @@ from PIL import Image
 
 from onceforall import space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows
+from onceforall.advice import ofa
 from onceforall.data import open_source
 from onceforall.errors import Note
 from onceforall.nn.tensor_files import read_tensors
@@ -34,7 +35,7 @@ def test_run_data_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     there = Run.open(run.folder)
     assert (there.info.data, there.info.classes) == (run.info.data, run.info.classes)
     assert there.require_images().source == str(data)
-    assert there.info.environment["command"] == f"ofa train {data}"
+    assert there.info.environment["command"] == ofa("train", data)
     (whole,) = evaluate(run.folder)
     made = bundle(run.folder, archs=["smallest", "largest"])
     assert {member.test_images for member in made.bundle.members.values()} == {there.info.images["test"]}
