@@ -135,6 +135,8 @@ class Run:
             save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
             run.save_info(splits.problems)
         except BaseException:
+            if (folder / "run.json").exists():  # it is whole, so that --resume can go on
+                raise
             for path in (folder / name for name in BEGINNINGS):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
