@@ -19,7 +19,7 @@ from onceforall.pipeline.search import Searcher
 from onceforall.readable import amount, rounded_up
 from tiny_run import openings
 
-NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "weights.safetensors"}
+NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
 
 
 def middle_macs(run: Path) -> float:
