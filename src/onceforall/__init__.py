@@ -19,15 +19,17 @@ from .space import Space  # noqa: E402
 from .spaces import space  # noqa: E402
 
 if TYPE_CHECKING:
+    from .elastic import elastic
     from .export import load, load_bundle
     from .supernet import Supernet
 
-__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "load", "load_bundle", "space"]
+__all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "elastic", "load", "load_bundle", "space"]
 
 __version__ = "0.1.0"
 
 LAZY = {
     "Supernet": "onceforall.supernet",
+    "elastic": "onceforall.elastic",
     "load": "onceforall.export",
     "load_bundle": "onceforall.export",
 }

@@ -16,10 +16,12 @@ FORMAT = "onceforall.arch/1"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block: the kernel size of its spatial convolution and its expand ratio (middle width over reference width)."""
+    """One block: the kernel size of its spatial convolution, its expand ratio (middle width over reference width), and the share
+    of its attention heads, which is written down only where it is not 1."""
 
     kernel: int
     expand_ratio: float
+    heads: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Arch:
         stages = [
             {
                 "width": _number(stage.width),
-                "blocks": [{"kernel": _number(b.kernel), "expand_ratio": _number(b.expand_ratio)} for b in stage.blocks],
+                "blocks": [_block_fields(block) for block in stage.blocks],
             }
             for stage in self.stages
         ]
@@ -76,13 +78,20 @@ class Arch:
         )
 
 
+def _block_fields(block: Block) -> dict[str, float]:
+    heads = {} if block.heads == 1 else {"heads": _number(block.heads)}
+    return {"kernel": _number(block.kernel), "expand_ratio": _number(block.expand_ratio), **heads}
+
+
 def _stage(data: Any, where: str) -> Stage:
     fields = _fields(data, {"width", "blocks"}, where)
     blocks = []
     for j, item in enumerate(_list(fields["blocks"], f"{where}.blocks")):
         at = f"{where}.blocks[{j}]"
-        block = _fields(item, {"kernel", "expand_ratio"}, at)
-        blocks.append(Block(_integer(block["kernel"], f"{at}.kernel"), _ratio(block["expand_ratio"], f"{at}.expand_ratio")))
+        heads = {"heads"} if isinstance(item, dict) and "heads" in item else set[str]()
+        block = _fields(item, {"kernel", "expand_ratio", *heads}, at)
+        kernel, ratio = _integer(block["kernel"], f"{at}.kernel"), _ratio(block["expand_ratio"], f"{at}.expand_ratio")
+        blocks.append(Block(kernel, ratio, _ratio(block["heads"], f"{at}.heads") if heads else 1))
     return Stage(_integer(fields["width"], f"{where}.width"), tuple(blocks))
 
 

@@ -159,12 +159,14 @@ def segment_table(space: Space, num_classes: int) -> SegmentTable:
     names, columns = _slots(space, num_classes)
     sizes = [tuple(len(space.columns[c].choices) + 1 for c in cols) for cols in columns]
     found: list[dict[int, Segment]] = [{} for _ in names]
-    most = [max(map(len, options)) for options in zip(*((s.kernels, s.expand_ratios, s.widths) for s in space.stages), strict=True)]
+    options = zip(*((s.kernels, s.expand_ratios, s.heads, s.widths) for s in space.stages), strict=True)
+    kernels, ratios, heads, widths = (range(max(map(len, values))) for values in options) if space.stages else [range(1)] * 4
     for resolution in space.resolutions:
-        for kernel, ratio, even, odd in product(range(most[0]), range(most[1]), range(most[2]), range(most[2])):
+        for *own, even, odd in product(kernels, ratios, heads, widths, widths):
             stages = []
             for s, c in enumerate(space.stages):
-                block = Block(c.kernels[min(kernel, len(c.kernels) - 1)], c.expand_ratios[min(ratio, len(c.expand_ratios) - 1)])
+                values = zip((c.kernels, c.expand_ratios, c.heads), own, strict=True)
+                block = Block(*(choices[min(index, len(choices) - 1)] for choices, index in values))  # type: ignore[arg-type]
                 width = c.widths[min(odd if s % 2 else even, len(c.widths) - 1)]
                 stages.append(Stage(width, (block,) * c.depths[-1]))
             arch = Arch(resolution, tuple(stages))
@@ -182,17 +184,16 @@ def segment_table(space: Space, num_classes: int) -> SegmentTable:
 def _slots(space: Space, num_classes: int) -> tuple[list[str], list[tuple[int, ...]]]:
     """Names of all segments of the largest architecture, and the gene columns each depends on (`Space.lowering`)."""
     width_at = {column.stage: c for c, column in enumerate(space.columns) if column.kind == "width"}
-    choices_at = {
-        (column.stage, column.block): c for c, column in enumerate(space.columns) if column.kind == "kernel"
-    }  # the expand ratio stands in the next column
+    choices_at: dict[tuple[int, int], list[int]] = {}
+    for c, column in enumerate(space.columns):
+        choices_at.setdefault((column.stage, column.block), []).append(c)
     names, columns, stage = [], [], -1
     for segment in space.lower(space.largest(), num_classes).segments:
         names.append(segment.name)
         if segment.name.startswith("stages."):
             stage, block = map(int, segment.name.split(".")[1:])
             before = (width_at[stage - 1],) if block == 0 and stage > 0 else ()
-            at = choices_at[stage, block]
-            columns.append((0, *before, width_at[stage], at, at + 1))
+            columns.append((0, *before, width_at[stage], *choices_at[stage, block]))
         else:
             columns.append((0, width_at[stage]) if stage >= 0 else (0,))
     return names, columns

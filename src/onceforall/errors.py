@@ -14,6 +14,7 @@ __all__ = [
     "HubError",
     "InfeasibleError",
     "MissingExtraError",
+    "ModelError",
     "Note",
     "OnceForAllError",
     "ServerError",
@@ -38,6 +39,10 @@ class Note(UserWarning):
 
 class SpaceError(OnceForAllError, ValueError):
     """Arguments that do not describe a search space."""
+
+
+class ModelError(OnceForAllError, ValueError):
+    """A model that someone brought and that cannot be made elastic, or weights that are none of it."""
 
 
 class ArchError(OnceForAllError, ValueError):

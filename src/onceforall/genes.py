@@ -7,18 +7,19 @@ Every function returns canonical rows: equal networks have equal rows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 
 from .errors import ArchError
 
-__all__ = ["Column", "Genes", "canonical", "check", "cross", "mutate", "neighbours", "one_hot", "sample"]
+__all__ = ["Column", "Genes", "Kind", "canonical", "check", "cross", "mutate", "neighbours", "one_hot", "sample"]
 
 Genes = np.ndarray[tuple[int, int], np.dtype[np.int16]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 CHUNK = 4096  # rows checked at a time: they stay in the cache
-Kind = Literal["resolution", "width", "depth", "kernel", "expand_ratio"]
+Kind = Literal["resolution", "width", "depth", "kernel", "expand_ratio", "heads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,11 @@ def neighbours(columns: Sequence[Column], row: np.ndarray[tuple[int], np.dtype[n
         if row[c] > 0:
             rows.append(_changed(row, {c: int(row[c]) - 1}))
         if row[c] + 1 < len(column.choices):
-            kernels, ratios = (len(columns[i].choices) for i in slots[:2])
-            for k in range(kernels):
-                for e in range(ratios):
-                    absent = {i: (k if columns[i].kind == "kernel" else e) for i in slots if row[i] < 0}
-                    rows.append(_changed(row, {c: int(row[c]) + 1, **absent}))
+            sizes = {columns[i].kind: len(columns[i].choices) for i in slots}
+            for values in product(*map(range, sizes.values())):
+                chosen = dict(zip(sizes, values, strict=True))
+                absent = {i: chosen[columns[i].kind] for i in slots if row[i] < 0}
+                rows.append(_changed(row, {c: int(row[c]) + 1, **absent}))
     return canonical(columns, np.array(rows, np.int16).reshape(len(rows), len(columns)))
 
 

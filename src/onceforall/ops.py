@@ -4,32 +4,78 @@ An operation reads "in", which is its segment's input, or earlier operations of 
 (channels, height, width), or (features,) after the last pooling.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "Activation",
     "ActivationName",
     "Add",
+    "Batch",
+    "Call",
     "Conv",
     "Dropout",
     "Flatten",
     "GlobalPool",
+    "Input",
     "Linear",
     "Norm",
     "Op",
+    "Operation",
     "Pool",
     "Scale",
     "Shape",
+    "Weight",
+    "leaves",
 ]
 
 Shape = tuple[int, ...]
 ActivationName = Literal["relu", "relu6", "h_swish", "h_sigmoid"]
 
 
+class Operation:
+    """What every operation has: what it costs, and the tensors that belong to it. Most have none and cost nothing.
+
+    A kind of operation with weights says so in `weights` and `statistics`; all that goes through plans goes by these.
+    """
+
+    __slots__ = ()
+
+    @property
+    def in_place(self) -> bool:
+        """Deployment runtimes fuse it with what it reads."""
+        return False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return 0
+
+    @property
+    def params(self) -> int:
+        """Learnable numbers."""
+        return sum(map(prod, self.weights.values()))
+
+    @property
+    def int8_bytes(self) -> int:
+        """What the weights take in int8: a byte each, and a 32-bit bias and scale for each output channel."""
+        return 0
+
+    @property
+    def weights(self) -> Mapping[str, Shape]:
+        """Shapes of the trained tensors, by their names in the operation's layer."""
+        return {}
+
+    @property
+    def statistics(self) -> Mapping[str, Shape]:
+        """Shapes of the running statistics, by their names in the operation's layer."""
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
-class Conv:
+class Conv(Operation):
     """2-d convolution with padding kernel // 2.
 
     `kernels` lists the sizes that the shared weight of a supernet serves; more than one makes the kernel elastic.
@@ -50,39 +96,47 @@ class Conv:
         return prod(self.shape) * (self.in_channels // self.groups) * self.kernel**2
 
     @property
-    def params(self) -> int:
-        return self.shape[0] * (self.in_channels // self.groups * self.kernel**2 + self.bias)
+    def weights(self) -> Mapping[str, Shape]:
+        weight = {"weight": (self.shape[0], self.in_channels // self.groups, self.kernel, self.kernel)}
+        return {**weight, "bias": self.shape[:1]} if self.bias else weight
+
+    @property
+    def int8_bytes(self) -> int:
+        return prod(self.weights["weight"]) + 8 * self.shape[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Norm:
+class Norm(Operation):
     """Batch normalisation over the channels, with scale and shift."""
 
     name: str
     inputs: tuple[str]
     shape: Shape
     eps: float = 1e-5
-    macs = 0
+    in_place = True
 
     @property
-    def params(self) -> int:
-        return 2 * self.shape[0]
+    def weights(self) -> Mapping[str, Shape]:
+        return {"weight": self.shape[:1], "bias": self.shape[:1]}
+
+    @property
+    def statistics(self) -> Mapping[str, Shape]:
+        return {"running_mean": self.shape[:1], "running_var": self.shape[:1]}
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(Operation):
     """Element-wise function. h_sigmoid(x) = relu6(x + 3) / 6 and h_swish(x) = x h_sigmoid(x)."""
 
     name: str
     inputs: tuple[str]
     shape: Shape
     function: ActivationName
-    macs = 0
-    params = 0
+    in_place = True
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(Operation):
     """Maximum or mean over windows of kernel × kernel pixels.
 
     "max" pads with kernel // 2 pixels that never win; "mean" does not pad, and a window that reaches over the edge is the mean
@@ -95,67 +149,57 @@ class Pool:
     function: Literal["max", "mean"]
     kernel: int
     stride: int
-    macs = 0
-    params = 0
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalPool:
+class GlobalPool(Operation):
     """Mean over height and width, which stay as 1 × 1."""
 
     name: str
     inputs: tuple[str]
     shape: Shape
-    macs = 0
-    params = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Flatten:
+class Flatten(Operation):
     """(channels, 1, 1) → (channels,)."""
 
     name: str
     inputs: tuple[str]
     shape: Shape
-    macs = 0
-    params = 0
+    in_place = True
 
 
 @dataclass(frozen=True, slots=True)
-class Add:
+class Add(Operation):
     """Sum of two tensors of one shape: the shortcut, then the branch that it goes around."""
 
     name: str
     inputs: tuple[str, str]
     shape: Shape
-    macs = 0
-    params = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(Operation):
     """First input times the second, one factor per channel: the gate of squeeze-and-excitation."""
 
     name: str
     inputs: tuple[str, str]
     shape: Shape
-    macs = 0
-    params = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Dropout:
+class Dropout(Operation):
     """Dropout; does nothing in eval mode. The rate is a matter of training and belongs to the supernet's call."""
 
     name: str
     inputs: tuple[str]
     shape: Shape
-    macs = 0
-    params = 0
+    in_place = True
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(Operation):
     """Fully connected layer with bias."""
 
     name: str
@@ -168,8 +212,109 @@ class Linear:
         return self.in_features * self.shape[0]
 
     @property
+    def weights(self) -> Mapping[str, Shape]:
+        return {"weight": (self.shape[0], self.in_features), "bias": self.shape}
+
+    @property
+    def int8_bytes(self) -> int:
+        return (self.in_features + 8) * self.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Among a call's arguments: the result of an earlier operation."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Among a call's arguments: so many for every image."""
+
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Among a call's arguments: its part of a tensor of the supernet.
+
+    Args:
+        shape: of the part.
+        name: of the tensor, as in the model that it came with.
+        cut: for each dimension the ranges of entries that belong to the part; None: all.
+        kernels: sizes from that of the tensor down to that of the part, if they differ.
+        dtype: as torch calls it, without "torch.".
+        trained: a parameter; else a buffer or a constant.
+        counted: the first use of the tensor in the network, where its numbers count.
+        sizes: that its kernel can have, ascending, if there are several.
+    """
+
+    shape: Shape
+    name: str = field(compare=False)
+    cut: tuple[tuple[tuple[int, int], ...] | None, ...] = field(compare=False)
+    kernels: tuple[int, ...] = ()
+    dtype: str = "float32"
+    trained: bool = True
+    counted: bool = field(default=True, compare=False)
+    sizes: tuple[int, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Operation):
+    """Any operation of torch, as `torch.export` gave it, of a network that was not written for this library.
+
+    Its tensors are named as in the model that they came with, not after the operation.
+
+    Args:
+        target: the operation in ATen with its overload, such as "conv2d.default"; "output" gathers what the network returns,
+            and "getitem" takes one of several results.
+        args: numbers, texts, `Input`, `Weight`, `Batch`, tuples of such; "<training>" is the mode, "<device>" where it runs.
+        kwargs: likewise, in pairs of name and value.
+        work: multiply-accumulates for one image.
+        fused: deployment runtimes fuse it with what it reads.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    target: str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    work: int = 0
+    fused: bool = False
+
+    @property
+    def in_place(self) -> bool:
+        return self.fused
+
+    @property
+    def macs(self) -> int:
+        return self.work
+
+    @property
     def params(self) -> int:
-        return self.in_features * self.shape[0] + self.shape[0]
+        return sum(prod(weight.shape) for weight in self.tensors if weight.trained and weight.counted)
+
+    @property
+    def int8_bytes(self) -> int:
+        large = [weight for weight in self.tensors if weight.trained and weight.counted and len(weight.shape) > 1]
+        return sum(prod(weight.shape) + 8 * weight.shape[0] for weight in large)
+
+    @property
+    def tensors(self) -> tuple[Weight, ...]:
+        """What it uses of the supernet's tensors."""
+        return tuple(leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Weight))
 
 
-Op = Conv | Norm | Activation | Pool | GlobalPool | Flatten | Add | Scale | Dropout | Linear
+def leaves(value: Any) -> Iterator[Any]:
+    """All that stands in nested tuples, lists and mappings."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        yield value
+        return
+    for item in value:
+        yield from leaves(item)
+
+
+Op = Call | Conv | Norm | Activation | Pool | GlobalPool | Flatten | Add | Scale | Dropout | Linear

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from .ops import Activation, Conv, Dropout, Flatten, Linear, Norm, Op, Shape
+from .ops import Conv, Norm, Op, Shape
 
 __all__ = ["Plan", "Segment"]
 
@@ -45,10 +45,7 @@ class Segment:
     @property
     def int8_bytes(self) -> int:
         """What the weights take in int8, batch norms folded: a byte each, and a 32-bit bias and scale for each output channel."""
-        layers = [op for op in self.ops if isinstance(op, Conv | Linear)]
-        channels = sum(op.shape[0] for op in layers)
-        biases = sum(op.shape[0] for op in layers if isinstance(op, Linear) or op.bias)
-        return sum(op.params for op in layers) - biases + 8 * channels
+        return sum(op.int8_bytes for op in self.ops)
 
     @cached_property
     def read_once(self) -> frozenset[str]:
@@ -74,9 +71,8 @@ class Segment:
         free_at = dict(last_use)
         peak = size["in"]
         for i, op in enumerate(self.ops):
-            source = owner[op.inputs[0]]
-            if isinstance(op, Norm | Activation | Flatten | Dropout) and free_at[op.inputs[0]] == i:
-                owner[op.name] = source
+            if op.in_place and op.inputs and free_at[op.inputs[0]] == i:
+                owner[op.name] = owner[op.inputs[0]]
             else:
                 owner[op.name] = op.name
                 size[op.name] = prod(op.shape)

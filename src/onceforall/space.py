@@ -15,7 +15,7 @@ import numpy as np
 from . import genes as gene_ops
 from .arch import Arch, Block, Stage
 from .errors import ArchError, SpaceError
-from .genes import Column, Genes
+from .genes import Column, Genes, Kind
 from .plan import Plan
 
 __all__ = ["Choices", "Space"]
@@ -31,10 +31,27 @@ class Choices:
     depths: tuple[int, ...]
     kernels: tuple[int, ...]
     expand_ratios: tuple[float, ...]
+    heads: tuple[float, ...] = (1,)  # shares of attention heads
 
     @property
     def per_block(self) -> int:
-        return len(self.kernels) * len(self.expand_ratios)
+        return len(self.kernels) * len(self.expand_ratios) * len(self.heads)
+
+    @property
+    def of_block(self) -> tuple[tuple[Kind, tuple[float, ...]], ...]:
+        """Choices of each block, in the order of their columns. Heads have a column only where there is a choice."""
+        heads: tuple[tuple[Kind, tuple[float, ...]], ...] = (("heads", self.heads),) if len(self.heads) > 1 else ()
+        return (("kernel", self.kernels), ("expand_ratio", self.expand_ratios), *heads)
+
+    def block(self, indices: Sequence[int]) -> Block:
+        """The block of an index into each of its choices."""
+        kernel, ratio, *rest = indices
+        return Block(self.kernels[kernel], self.expand_ratios[ratio], self.heads[rest[0] if rest else 0])
+
+    def indices(self, block: Block) -> list[int]:
+        """The opposite of `block`."""
+        rest = [self.heads.index(block.heads)] if len(self.heads) > 1 else []
+        return [self.kernels.index(block.kernel), self.expand_ratios.index(block.expand_ratio), *rest]
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,8 @@ class Space:
         stages: choices of each elastic stage, from input to output.
         lowering: (arch, num_classes) -> Plan. Segment "stages.S.I" is block I of stage S; it depends on the resolution,
             its own choices, its stage's width and, for I = 0, the width of the stage before. Segments before the first
-            stage depend on the resolution only, those after the last stage also on that stage's width.
+            stage depend on the resolution only, those after a stage also on that stage's width.
+        classes: outputs of the classifier where nothing else is said.
     """
 
     family: str
@@ -56,6 +74,7 @@ class Space:
     resolutions: tuple[int, ...]
     stages: tuple[Choices, ...]
     lowering: Callable[[Arch, int], Plan] = field(compare=False, repr=False)
+    classes: int = 1000
 
     # -- one architecture ------------------------------------------------------------------------------------------
 
@@ -106,6 +125,7 @@ class Space:
             for i, block in enumerate(stage.blocks):
                 self._allowed(f"kernel of block {i} in stage {s}", block.kernel, choices.kernels)
                 self._allowed(f"expand ratio of block {i} in stage {s}", block.expand_ratio, choices.expand_ratios)
+                self._allowed(f"share of heads of block {i} in stage {s}", block.heads, choices.heads)
 
     def __contains__(self, arch: Arch) -> bool:
         try:
@@ -114,13 +134,19 @@ class Space:
             return False
         return True
 
-    def lower(self, arch: Arch, num_classes: int = 1000) -> Plan:
+    def lower(self, arch: Arch, num_classes: int | None = None) -> Plan:
         """The operations of the architecture, with all shapes.
+
+        Args:
+            arch: which sub-network.
+            num_classes: outputs of the classifier; by default `classes`: 1000, or those of the network that the space was made of.
 
         Raises:
             ArchError: the architecture lies outside this space.
         """
         self.check(arch)
+        if num_classes is None:
+            num_classes = self.classes
         if num_classes < 1:
             raise ArchError(f"num_classes is {num_classes}: a classifier needs at least 1 class")
         return self.lowering(arch, num_classes)
@@ -135,8 +161,7 @@ class Space:
             columns.append(Column("width", stage.widths, s))
             columns.append(Column("depth", stage.depths, s))
             for i in range(stage.depths[-1]):
-                columns.append(Column("kernel", stage.kernels, s, i))
-                columns.append(Column("expand_ratio", stage.expand_ratios, s, i))
+                columns += [Column(kind, values, s, i) for kind, values in stage.of_block]
         return tuple(columns)
 
     def sample_genes(self, rng: np.random.Generator, n: int) -> Genes:
@@ -156,8 +181,8 @@ class Space:
             for stage, choices in zip(arch.stages, self.stages, strict=True):
                 values += [choices.widths.index(stage.width), choices.depths.index(stage.depth)]
                 for block in stage.blocks:
-                    values += [choices.kernels.index(block.kernel), choices.expand_ratios.index(block.expand_ratio)]
-                values += [-1, -1] * (choices.depths[-1] - stage.depth)
+                    values += choices.indices(block)
+                values += [-1] * len(choices.of_block) * (choices.depths[-1] - stage.depth)
             row[:] = values
         return matrix
 
@@ -190,7 +215,7 @@ class Space:
     def restrict(self, **choices: Sequence[float]) -> "Space":
         """The sub-space that keeps only the given values of the named choices, wherever a stage offers one of them.
 
-        A stage that offers none of them keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios.
+        A stage that offers none of them keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios, heads.
 
         Raises:
             SpaceError: an unknown name, no value, or a value that occurs nowhere in this space.
@@ -204,7 +229,7 @@ class Space:
                 offered = {value for stage in stages for value in getattr(stage, name)}
                 stages = [replace(stage, **{name: _keep(getattr(stage, name), values)}) for stage in stages]
             else:
-                raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels or expand_ratios")
+                raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels, expand_ratios or heads")
             if len(values) == 0 or set(values) - offered:
                 raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_list(sorted(offered))}")
         return replace(self, resolutions=resolutions, stages=tuple(stages))
@@ -212,7 +237,7 @@ class Space:
     def keep_largest(self, **numbers: int) -> "Space":
         """The sub-space that keeps, in every stage, the given number of largest values of the named choices.
 
-        Names: widths, depths, kernels, expand_ratios. A stage with fewer values keeps them all.
+        Names: widths, depths, kernels, expand_ratios, heads. A stage with fewer values keeps them all.
 
         Raises:
             SpaceError: an unknown name, or a number below 1.
@@ -221,14 +246,18 @@ class Space:
         for name, number in numbers.items():
             if name not in Choices.__dataclass_fields__ or number < 1:
                 raise SpaceError(
-                    f"cannot keep the {number} largest {name!r}: use widths, depths, kernels or expand_ratios, and at least 1"
+                    f"cannot keep the {number} largest {name!r}: use widths, depths, kernels, expand_ratios or heads, and at least 1"
                 )
             stages = tuple(replace(stage, **{name: getattr(stage, name)[-number:]}) for stage in stages)
         return replace(self, stages=stages)
 
     def to_json(self) -> str:
         """Family, arguments and choices as JSON text; `onceforall.spaces.from_json` reads it."""
-        choices = {"resolutions": self.resolutions, "stages": [asdict(stage) for stage in self.stages]}
+        stages = [asdict(stage) for stage in self.stages]
+        for stage in stages:
+            if stage["heads"] == (1,):
+                del stage["heads"]  # as files were before there were heads
+        choices = {"resolutions": self.resolutions, "stages": stages}
         return json.dumps({"format": "onceforall.space/1", "family": self.family, "arguments": self.arguments, "choices": choices})
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -238,7 +267,8 @@ class Space:
             self._allowed("resolution", resolution, self.resolutions)
             resolution = self.resolutions[self.resolutions.index(resolution)]
         stages = tuple(
-            Stage(c.widths[index], (Block(c.kernels[index], c.expand_ratios[index]),) * c.depths[index]) for c in self.stages
+            Stage(c.widths[index], (Block(c.kernels[index], c.expand_ratios[index], c.heads[index]),) * c.depths[index])
+            for c in self.stages
         )
         return Arch(self.resolutions[index] if resolution is None else resolution, stages)
 
@@ -246,10 +276,10 @@ class Space:
         resolution, at, stages = self.resolutions[row[0]], 1, []
         for choices in self.stages:
             width, depth = choices.widths[row[at]], choices.depths[row[at + 1]]
-            pairs = row[at + 2 : at + 2 + 2 * depth]
-            blocks = zip(pairs[::2], pairs[1::2], strict=True)
-            stages.append(Stage(width, tuple(Block(choices.kernels[k], choices.expand_ratios[e]) for k, e in blocks)))
-            at += 2 + 2 * choices.depths[-1]
+            each = len(choices.of_block)
+            starts = range(at + 2, at + 2 + each * depth, each)
+            stages.append(Stage(width, tuple(choices.block(row[start : start + each]) for start in starts)))
+            at += 2 + each * choices.depths[-1]
         return Arch(resolution, tuple(stages))
 
     def _allowed(self, what: str, value: float, allowed: Sequence[float]) -> None:

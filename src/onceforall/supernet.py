@@ -4,7 +4,8 @@ The layers are those of the space's largest plan; `supernet(x, arch)` runs the p
 channels and the inner kernels of the same weights. A family needs no code here: whatever its plans use is elastic.
 """
 
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,14 +13,16 @@ from torch.nn import functional as F
 
 from .arch import Arch
 from .errors import StatisticsError
+from .nn.calls import STATISTICS, cut, put_weight, run
 from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm
 from .nn.static import build, put
-from .ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Pool, Scale
+from .ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from .plan import Plan, Segment
 from .space import Space
 
-__all__ = ["Supernet"]
+__all__ = ["Subnet", "Supernet"]
 
+LAYERS: dict[type[Op], Callable[[Any], nn.Module]] = {Conv: ElasticConv, Norm: ElasticNorm, Linear: ElasticLinear}
 ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, "h_swish": F.hardswish, "h_sigmoid": F.hardsigmoid}
 
 
@@ -28,7 +31,7 @@ class Supernet(nn.Module):
 
     Args:
         space: the choices.
-        num_classes: outputs of the classifier.
+        num_classes: outputs of the classifier; by default those that the space says (`Space.classes`).
 
     Example:
         >>> supernet = Supernet(space, num_classes=10)
@@ -36,22 +39,20 @@ class Supernet(nn.Module):
         >>> network = supernet.extract(arch)  # a plain torch module with its own copy of the weights
     """
 
-    def __init__(self, space: Space, num_classes: int) -> None:
+    def __init__(self, space: Space, num_classes: int | None = None) -> None:
         super().__init__()
         self.space = space
-        self.num_classes = num_classes
-        for segment in space.lower(space.largest(), num_classes).segments:
+        self.num_classes = space.classes if num_classes is None else num_classes
+        for segment in space.lower(space.largest(), self.num_classes).segments:
             for op in segment.ops:
                 name = f"{segment.name}.{op.name}"
-                match op:
-                    case Conv():
-                        put(self, name, ElasticConv(op))
-                    case Norm():
-                        put(self, name, ElasticNorm(op))
-                    case Linear():
-                        put(self, name, ElasticLinear(op))
+                if isinstance(op, Call):
+                    for weight in op.tensors:
+                        put_weight(self, weight, op.target)
+                elif op.weights:
+                    put(self, name, LAYERS[type(op)](op))
         self.to(memory_format=torch.channels_last)
-        elastic = ElasticConv | ElasticNorm | ElasticLinear
+        elastic = tuple(LAYERS.values())
         self._layers = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
 
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, sync_norm: bool = False) -> Tensor:
@@ -73,8 +74,9 @@ class Supernet(nn.Module):
         if not self.training:
             self._require_statistics()
         x = x.contiguous(memory_format=torch.channels_last)
+        tensors = self._tensors() if self.space.family == "graph" else {}
         for segment in self.space.lower(arch, self.num_classes).segments:
-            x = self._run(segment, x, dropout, sync_norm)
+            x = self._run(segment, x, dropout, sync_norm, tensors)
         return x
 
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -88,21 +90,34 @@ class Supernet(nn.Module):
         """
         return self.cut(self.space.lower(arch, self.num_classes), dropout=dropout)
 
+    def at(self, arch: Arch) -> "Subnet":
+        """The sub-network as a module that shares the weights: use it in any training loop, as part of any model.
+
+        Raises:
+            ArchError: the architecture lies outside the space.
+        """
+        self.space.check(arch)
+        return Subnet(self, arch)
+
     def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
         """As `extract`, of a plan that the space lowers to or a piece of one: segments can be run, and shared, on their own."""
         like = next(self.parameters())
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
             network = build(plan, dropout=dropout)
-        network.to_empty(device=like.device).to(like.dtype)
+        network.to_empty(device=like.device)
+        network.to(like.dtype)
+        own: dict[str, Tensor] = {}
+        tensors = self._tensors()
         with torch.no_grad():
             for segment in plan.segments:
                 for op in segment.ops:
                     name = f"{segment.name}.{op.name}"
-                    if name in self._layers:
-                        own = self._layers[name].cut(op)  # type: ignore[arg-type]  # each layer was made for this kind of operation
-                        if isinstance(op, Norm):
-                            own["num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=like.device)
-                        network.get_submodule(name).load_state_dict(own)
+                    if isinstance(op, Call):
+                        own |= {weight.name: cut(weight, tensors) for weight in op.tensors}
+                    elif name in self._layers:
+                        own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
+            for name, tensor in network.state_dict().items():
+                tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is not ours
         return network.train(self.training)
 
     def forget_statistics(self) -> None:
@@ -110,25 +125,33 @@ class Supernet(nn.Module):
 
         From then on eval mode refuses to run, and networks extracted give NaN in eval mode until recalibrated.
         """
-        for layer in self.norms():
-            layer.running_mean.fill_(torch.nan)
-            layer.running_var.fill_(torch.nan)
+        for name, buffer in self.named_buffers():
+            if name.endswith(STATISTICS):
+                buffer.fill_(torch.nan)
 
     def norms(self) -> list[ElasticNorm]:
         """Every batch norm, in the order of the network."""
         return [layer for layer in self._layers.values() if isinstance(layer, ElasticNorm)]
 
+    def _tensors(self) -> dict[str, Tensor]:
+        """Of calls: parameters and buffers by name."""
+        return {**dict(self.named_parameters(remove_duplicate=False)), **dict(self.named_buffers(remove_duplicate=False))}
+
     def _require_statistics(self) -> None:
-        if self.norms()[0].running_mean[0].isnan():
+        first = next((buffer for name, buffer in self.named_buffers() if name.endswith(STATISTICS)), None)
+        if first is not None and first[0].isnan():
             raise StatisticsError(
                 "this supernet was trained and has no BatchNorm statistics, so eval mode is meaningless: "
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"
             )
 
-    def _run(self, segment: Segment, x: Tensor, dropout: float, sync_norm: bool) -> Tensor:
+    def _run(self, segment: Segment, x: Tensor, dropout: float, sync_norm: bool, tensors: Mapping[str, Tensor]) -> Tensor:
         """One segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
         values = {"in": x}
         for op in segment.ops:
+            if isinstance(op, Call):
+                x = values[op.name] = run(op, values, tensors, self.training, sync_norm)
+                continue
             source = values[op.inputs[0]]
             match op:
                 case Norm() if sync_norm and self.training:
@@ -157,3 +180,15 @@ class Supernet(nn.Module):
                     assert_never(op)
             values[op.name] = x
         return x
+
+
+class Subnet(nn.Module):
+    """One sub-network on the weights of its supernet, see `Supernet.at`. Its parameters are the supernet's, its mode too."""
+
+    def __init__(self, supernet: Supernet, arch: Arch) -> None:
+        super().__init__()
+        self.supernet = supernet
+        self.arch = arch
+
+    def forward(self, x: Tensor) -> Any:
+        return self.supernet(x, self.arch)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..ops import Conv, Linear, Norm
 from .exchange import add_up
 
-__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm"]
+__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm", "matrix_name", "synchronised_norm"]
 
 
 class ElasticConv(nn.Module):
@@ -82,7 +82,7 @@ class ElasticNorm(nn.Module):
     def synchronised(self, x: Tensor, op: Norm) -> Tensor:
         """As in train mode, with the statistics of the batches of all processes, which must be of one size."""
         c = op.shape[0]
-        return _synchronised(x, self.weight[:c], self.bias[:c], op.eps)
+        return synchronised_norm(x, self.weight[:c], self.bias[:c], op.eps)
 
 
 class SynchronisedNorm(nn.Module):
@@ -93,7 +93,7 @@ class SynchronisedNorm(nn.Module):
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return _synchronised(x, self.weight, self.bias, self.eps)
+        return synchronised_norm(x, self.weight, self.bias, self.eps)
 
 
 class ElasticLinear(nn.Module):
@@ -125,7 +125,8 @@ class _Sum(torch.autograd.Function):
         return add_up(grad.clone())
 
 
-def _synchronised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def synchronised_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Batch normalisation of (batch, channels, height, width) by the statistics of the batches of all processes."""
     size, kind = dist.get_world_size(), x.dtype
     x = x.to(torch.promote_types(kind, torch.float32))
     mean = _sum_over_processes(x.mean((0, 2, 3))) / size

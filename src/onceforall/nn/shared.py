@@ -11,8 +11,9 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from ..errors import CheckpointError
-from ..ops import Conv, Linear, Norm, Shape
+from ..ops import Call, Shape
 from ..plan import Plan
+from .calls import STATISTICS
 from .layers import matrix_name
 from .static import build
 
@@ -75,17 +76,13 @@ def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
     statistics: dict[str, Shape] = {}
     for segment in plan.segments:
         for op in segment.ops:
+            if isinstance(op, Call):
+                for tensor in op.tensors:
+                    own = statistics if tensor.name.endswith(STATISTICS) else weights
+                    own[tensor.name] = tensor.shape
             layer = f"{segment.name}.{op.name}"
-            match op:
-                case Conv():
-                    weights[f"{layer}.weight"] = (op.shape[0], op.in_channels // op.groups, op.kernel, op.kernel)
-                    if op.bias:
-                        weights[f"{layer}.bias"] = op.shape[:1]
-                case Norm():
-                    weights |= {f"{layer}.{name}": op.shape[:1] for name in ("weight", "bias")}
-                    statistics |= {f"{layer}.{name}": op.shape[:1] for name in ("running_mean", "running_var")}
-                case Linear():
-                    weights |= {f"{layer}.weight": (op.shape[0], op.in_features), f"{layer}.bias": op.shape}
+            weights |= {f"{layer}.{name}": shape for name, shape in op.weights.items()}
+            statistics |= {f"{layer}.{name}": shape for name, shape in op.statistics.items()}
     return weights, statistics
 
 

@@ -6,8 +6,9 @@ from typing import assert_never
 import torch
 from torch import fx, nn
 
-from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from ..ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from ..plan import Plan
+from .calls import add_call, modules_of, put_tensor
 
 __all__ = ["build"]
 
@@ -24,9 +25,19 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
     root = nn.Module()
     graph = fx.Graph()
     last = graph.placeholder("x")
+    layers = modules_of(plan)
+    for name, layer in layers.items():
+        put(root, name, layer)
     for segment in plan.segments:
         values = {"in": last}
         for op in segment.ops:
+            if isinstance(op, Call):
+                for weight in op.tensors:
+                    if weight.name.rpartition(".")[0] not in layers:
+                        tensor = torch.empty(weight.shape, dtype=vars(torch)[weight.dtype])
+                        put_tensor(root, weight.name, tensor, weight.trained)
+                last = values[op.name] = add_call(graph, root, op, values)
+                continue
             inputs = tuple(values[source] for source in op.inputs)
             layer = _layer(op, dropout, op.inputs[0] in segment.read_once)
             if isinstance(layer, nn.Module):
@@ -65,6 +76,8 @@ def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-de
             return operator.add
         case Scale():
             return operator.mul
+        case Call():
+            raise TypeError(op)  # its layers serve several calls
         case _:
             assert_never(op)
 

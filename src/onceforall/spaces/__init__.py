@@ -8,11 +8,12 @@ from typing import Any
 
 from ..errors import SpaceError
 from ..space import Choices, Space
+from .graph import graph_space
 from .mobilenet_v3 import mobilenet_v3
 from .proxyless import proxyless
 from .resnet50d import resnet50d
 
-__all__ = ["FAMILIES", "from_json", "space"]
+__all__ = ["FAMILIES", "from_json", "graph_space", "space"]
 
 FAMILIES: dict[str, Callable[..., Space]] = {
     "mobilenet_v3": mobilenet_v3,
@@ -57,19 +58,20 @@ def from_json(text: str) -> Space:
 
 
 def _make(family: str, arguments: dict[str, Any]) -> Space:
-    if not isinstance(family, str) or family not in FAMILIES:
+    made: dict[str, Callable[..., Space]] = {**FAMILIES, "graph": graph_space}  # of which there is none without a network
+    if not isinstance(family, str) or family not in made:
         raise SpaceError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)}")
-    known = list(inspect.signature(FAMILIES[family]).parameters)
+    known = list(inspect.signature(made[family]).parameters)
     for name in arguments:
         if name not in known:
             raise SpaceError(f"{family} has no argument {name!r}: choose from {', '.join(known)}")
-    return FAMILIES[family](**arguments)
+    return made[family](**arguments)
 
 
 def _part(full: Space, choices: Any) -> Space:
     """The part of a space with exactly these choices, as `Space.restrict` may have left it."""
     stages = tuple(
-        replace(own, **{f.name: _among(getattr(own, f.name), given[f.name]) for f in fields(Choices)})
+        replace(own, **{f.name: _among(getattr(own, f.name), given.get(f.name, [1]) if f.name == "heads" else given[f.name]) for f in fields(Choices)})
         for own, given in zip(full.stages, choices["stages"], strict=True)
     )
     return replace(full, resolutions=_among(full.resolutions, choices["resolutions"]), stages=stages)

@@ -1,0 +1,58 @@
+"""`elastic`: a trained model becomes a supernet whose largest sub-network is that model."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ModelError
+from .reader import read
+from .spaces import graph_space
+from .spaces.graph import KERNELS, WIDTHS
+from .supernet import Supernet
+
+__all__ = ["elastic"]
+
+
+def elastic(
+    model: nn.Module,
+    resolutions: Sequence[int] = (224,),
+    *,
+    widths: Sequence[float] = WIDTHS,
+    heads: Sequence[float] | None = None,
+    depths: Sequence[int] | None = None,
+    kernels: Sequence[int] = KERNELS,
+    importance: str = "l1",
+    images: Iterable[Tensor] | None = None,
+) -> Supernet:
+    """Make a trained model elastic: depth, width, heads, kernel size and resolution, all on the model's own weights.
+
+    The largest sub-network computes what the model computes, with the weights and the running statistics that came with it. The
+    model itself is left as it is.
+
+    Args:
+        model: takes one batch of images (n, 3, r, r) and returns a tensor, or tuples, lists and mappings of tensors.
+        resolutions: input sizes r in pixels.
+        widths: shares of each block's own hidden widths; () leaves them as they are.
+        heads: shares of each block's attention heads; by default as `widths`.
+        depths: blocks that a stage may have; () leaves them; by default from a third to all.
+        kernels: odd sizes that larger depthwise kernels may be cut down to; () leaves them.
+        importance: how channels are ranked, of which narrower networks keep the first.
+        images: batches for the importances that need some.
+
+    Raises:
+        ModelError: the model cannot be read.
+        SpaceError: values that do not describe a space.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"elastic takes a torch.nn.Module, not a {type(model).__name__}")
+    graph, tensors = read(model, sorted(set(resolutions)))
+    space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
+    supernet = Supernet(space)
+    like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
+    supernet.to(device=like.device, dtype=like.dtype)
+    own = supernet._tensors()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+    return supernet.train(model.training)

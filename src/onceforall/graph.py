@@ -1,0 +1,289 @@
+"""`Graph`: a network that someone brought, as data: its operations, which sizes are elastic, and the blocks it is made of.
+
+It is read from a model once (`onceforall.reader`) and is JSON from then on: `onceforall.spaces.graph` makes a space of it, which
+lowers architectures to plans of `Call`s without the model, its code or torch.
+
+Sizes are sums: so many entries that always stay, and so many for every unit that is kept of a group. A *unit* is what can only be
+left out as a whole, wherever it appears: one channel of a convolution with all that belongs to it, one attention head, one group of
+a grouped convolution. Units that are alike form a *group*; a narrower network keeps the first units of it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from .errors import SpaceError
+
+__all__ = ["Graph", "Group", "Node", "Own", "Part", "Piece", "Size", "Value", "WeightSpec", "decoded", "encoded"]
+
+FORMAT = "onceforall.graph/1"
+Kind = Literal["width", "heads", "classes"]
+Number = int | tuple[int, ...]  # one for each resolution where they differ
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A number that depends on the sub-network: the sum of `times` · units kept of `group` (-1: 1), times the images where `batch`."""
+
+    terms: tuple[tuple[Number, int], ...]
+    batch: bool = False
+
+    def of(self, kept: Sequence[int], resolution: int) -> int:
+        """For the units kept of each group and the number of the resolution; of one image."""
+        return sum(
+            (times if isinstance(times, int) else times[resolution]) * (1 if group < 0 else kept[group]) for times, group in self.terms
+        )
+
+    @property
+    def groups(self) -> set[int]:
+        return {group for _, group in self.terms if group >= 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """In arguments: the result of a node."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """In arguments: a weight, buffer or constant."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Entries of one dimension of a weight: `each` for every unit of the group from its first to its last (-1: always there)."""
+
+    group: int
+    units: int
+    each: int
+
+
+@dataclass(frozen=True)
+class WeightSpec:
+    """A tensor of the network.
+
+    Args:
+        shape: in the largest network.
+        dims: for each dimension what its entries belong to.
+        dtype: as torch calls it, without "torch.".
+        trained: a parameter; else a buffer or a constant.
+        kernels: sizes that its last two dimensions can have, ascending, if there are several.
+    """
+
+    shape: tuple[int, ...]
+    dims: tuple[tuple[Part, ...], ...]
+    dtype: str = "float32"
+    trained: bool = True
+    kernels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: its name in ATen with the overload, what it is given, and the shapes of its results.
+
+    Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>" and "<device>".
+    """
+
+    op: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shape: tuple[Size, ...]
+    dtype: str = "float32"
+    module: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are alike: how many the largest network has, what they are, and to how many their number is rounded."""
+
+    units: int
+    kind: Kind
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A segment of the network: nodes that read one value, `source`, and hand on one, `result`.
+
+    Args:
+        name: "stages.S.I" of an elastic block, else any other.
+        skippable: left out, the network still fits together.
+        nodes: by name, in the order in which they run.
+        groups: that stand in it alone.
+        kernels: the largest elastic kernel in it, 0 if there is none.
+        module: of the model, where it comes from.
+    """
+
+    name: str
+    source: str
+    result: str
+    nodes: tuple[str, ...]
+    skippable: bool = False
+    groups: tuple[int, ...] = ()
+    kernel: int = 0
+    module: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network as data.
+
+    Args:
+        resolutions: that it was read at, in pixels, ascending.
+        classes: number of the group of the classifier's outputs, or -1.
+        nodes: by name.
+        weights: by the names that they have in the model.
+        groups: what numbers in `Size` and `Part` mean.
+        pieces: in order.
+        output: what the network returns: values in tuples, lists and mappings.
+        fixed: what is not elastic and why, one line each.
+    """
+
+    resolutions: tuple[int, ...]
+    classes: int
+    nodes: Mapping[str, Node]
+    weights: Mapping[str, WeightSpec]
+    groups: tuple[Group, ...]
+    pieces: tuple[Piece, ...]
+    output: Any
+    fixed: tuple[str, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As data for `json.dumps`."""
+        return {
+            "format": FORMAT,
+            "resolutions": list(self.resolutions),
+            "classes": self.classes,
+            "nodes": {name: {**_fields(node), "kwargs": encoded(dict(node.kwargs))} for name, node in self.nodes.items()},
+            "weights": {name: {**asdict(w), "dims": [[[p.group, p.units, p.each] for p in d] for d in w.dims]} for name, w in self.weights.items()},
+            "groups": [asdict(group) for group in self.groups],
+            "pieces": [asdict(piece) for piece in self.pieces],
+            "output": encoded(self.output),
+            "fixed": list(self.fixed),
+            "about": dict(self.about),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Graph":
+        """Read what `to_json` gave.
+
+        Raises:
+            SpaceError: something else, or written by a version that this one does not know.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
+            raise SpaceError(f"unknown graph format {found!r}: this version reads {FORMAT!r}")
+        try:
+            nodes = {name: _node(entry) for name, entry in data["nodes"].items()}
+            weights = {name: _weight(entry) for name, entry in data["weights"].items()}
+            graph = cls(
+                resolutions=tuple(data["resolutions"]),
+                classes=data["classes"],
+                nodes=nodes,
+                weights=weights,
+                groups=tuple(Group(**entry) for entry in data["groups"]),
+                pieces=tuple(Piece(**{key: _tuples(value) for key, value in entry.items()}) for entry in data["pieces"]),
+                output=decoded(data["output"]),
+                fixed=tuple(data["fixed"]),
+                about=dict(data["about"]),
+            )
+            graph._check()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+            raise SpaceError(f"a damaged graph of a network: {type(error).__name__}: {error}") from None
+        return graph
+
+    def _check(self) -> None:
+        """Every name that is used exists."""
+        for node in self.nodes.values():
+            for found in _leaves((node.args, dict(node.kwargs))):
+                if isinstance(found, Own):
+                    self.weights[found.name]
+                elif isinstance(found, Value) and found.name != "x":
+                    self.nodes[found.name]
+                elif isinstance(found, Size):
+                    for group in found.groups:
+                        self.groups[group]
+        for piece in self.pieces:
+            for name in piece.nodes:
+                self.nodes[name]
+
+
+def encoded(value: Any) -> Any:
+    """Arguments as JSON: what is more than a number, a text or a list becomes an object of one key."""
+    match value:
+        case Value(name):
+            return {"value": name}
+        case Own(name):
+            return {"own": name}
+        case Size(terms, batch):
+            return {"size": [[list(t) if isinstance(t, tuple) else t, g] for t, g in terms], **({"batch": True} if batch else {})}
+        case tuple() | list():
+            return [encoded(item) for item in value]
+        case Mapping():
+            return {"map": [[key, encoded(item)] for key, item in value.items()]}
+        case float() if value != value or value in (float("inf"), float("-inf")):
+            return {"float": str(value)}
+    return value
+
+
+def decoded(value: Any) -> Any:
+    """What `encoded` was given; lists become tuples."""
+    match value:
+        case {"value": name}:
+            return Value(name)
+        case {"own": name}:
+            return Own(name)
+        case {"size": terms, **more}:
+            return Size(tuple((tuple(t) if isinstance(t, list) else t, g) for t, g in terms), bool(more.get("batch")))
+        case {"map": items}:
+            return {key: decoded(item) for key, item in items}
+        case {"float": text}:
+            return float(text)
+        case list():
+            return tuple(decoded(item) for item in value)
+    return value
+
+
+def _fields(node: Node) -> dict[str, Any]:
+    return {"op": node.op, "args": encoded(node.args), "shape": encoded(node.shape), "dtype": node.dtype, "module": node.module}
+
+
+def _node(entry: Mapping[str, Any]) -> Node:
+    return Node(
+        entry["op"], decoded(entry["args"]), decoded(entry["kwargs"]), decoded(entry["shape"]), entry["dtype"], entry["module"]
+    )
+
+
+def _weight(entry: Mapping[str, Any]) -> WeightSpec:
+    dims = tuple(tuple(Part(*part) for part in parts) for parts in entry["dims"])
+    return WeightSpec(tuple(entry["shape"]), dims, entry["dtype"], entry["trained"], tuple(entry["kernels"]))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _leaves(value: Any) -> list[Any]:
+    found: list[Any] = []
+    each(value, found.append)
+    return found
+
+
+def each(value: Any, do: Callable[[Any], Any]) -> Any:
+    """Call `do` on all that stands in nested tuples, lists and mappings; return the same nest of what it returns."""
+    if isinstance(value, tuple | list):
+        return tuple(each(item, do) for item in value)
+    if isinstance(value, Mapping):
+        return {key: each(item, do) for key, item in value.items()}
+    return do(value)
+
+
+def text_of(graph: Graph) -> str:
+    """One JSON text, the same for equal graphs."""
+    return json.dumps(graph.to_json(), sort_keys=True)

@@ -1,0 +1,210 @@
+"""Where a network can be cut, which parts of it can be skipped, and how they make stages.
+
+A *cut* is a value after which nothing reads an earlier one. A sum of a cut and something else that is a cut itself ends a block
+that can be skipped: left out, the network still fits together.
+"""
+
+from dataclasses import dataclass, field
+
+from ..graph import Value
+from ..ops import leaves
+from .trace import Step, Trace
+from .units import Units
+
+__all__ = ["Found", "find_blocks"]
+
+HEAVY = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "bmm", "mm", "baddbmm", "addmm", "einsum"}
+TOGETHER = 4  # more sums than this in one module are blocks of their own
+
+
+@dataclass
+class Found:
+    """A part of the network between two cuts.
+
+    Args:
+        source: the value that it reads.
+        result: the value that it hands on.
+        steps: that depend on the images, in order.
+        skippable: see above.
+        groups: elastic ones that stand in it alone.
+        module: path in the model.
+    """
+
+    source: str
+    result: str
+    steps: list[str]
+    skippable: bool = False
+    groups: set[int] = field(default_factory=set)
+    module: str = ""
+
+
+class Chain:
+    """The steps that depend on the images, in order, with the cuts among them."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.steps: dict[str, Step] = {}
+        self.free: dict[str, Step] = {}
+        for step in trace.steps:
+            depends = any(name == "x" or name in self.steps for name in step.reads)
+            (self.steps if depends else self.free)[step.name] = step
+        self.names = list(self.steps)
+        self.position = {name: i for i, name in enumerate(self.names)} | {"x": -1}
+        last = dict.fromkeys(self.position, -2)
+        for i, name in enumerate(self.names):
+            for read in self.steps[name].reads:
+                if read in last:
+                    last[read] = i
+        for leaf in leaves(trace.output):
+            if isinstance(leaf, Value):
+                last[leaf.name] = len(self.names)
+        self.cuts = [-1]
+        reach = last["x"]
+        for i, name in enumerate(self.names):
+            step = self.steps[name]
+            batched = bool(step.sizes) and bool(step.sizes[0]) and step.sizes[0][0].batch and step.sizes[0][0].terms == ((1, -1),)
+            if reach <= i and not step.several and batched and step.dtype.startswith(("float", "bfloat")):
+                self.cuts.append(i)
+            reach = max(reach, last[name])
+        self.is_cut = set(self.cuts)
+
+    def skippable(self) -> list[tuple[int, int]]:
+        """Positions of the source and of the sum of each block that can be skipped, in order."""
+        blocks = []
+        for i in self.cuts:
+            step = self.steps.get(self.names[i]) if i >= 0 else None
+            if step is None or step.kind != "add" or step.kwargs.get("alpha", 1) != 1 or len(step.args) < 2:
+                continue
+            operands = [arg for arg in step.args[:2] if isinstance(arg, Value) and arg.name in self.position and arg.name != "x"]
+            if len(operands) < 2 or operands[0] == operands[1]:
+                continue
+            starts = [p for p in (self.position[arg.name] for arg in operands) if p in self.is_cut]
+            starts = [p for p in starts if self.steps[self.names[p]].sizes == step.sizes]
+            if starts:
+                blocks.append((min(starts), i))
+        return blocks
+
+
+def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, set[int]]:
+    """The parts of the network in order, and the elastic groups; parts with groups or that are skippable are blocks."""
+    chain = Chain(trace)
+    parts = _parts(chain)
+    spans = _spans(chain, units)
+    stream: set[int] = set()
+    for part in parts:
+        if part.skippable:
+            stream |= units.groups_of(part.source) | units.groups_of(part.result)
+    elastic = set(spans) - stream - {units.classes}
+    found: list[Found] = []
+    for part in parts:
+        first, last = chain.position[part.steps[0]], chain.position[part.steps[-1]]
+        own = {g for g in elastic if first <= spans[g][0] and spans[g][1] <= last}
+        if part.skippable:
+            part.groups = own
+            found.append(part)
+        else:
+            found += _pieces(chain, part, own, spans)
+    return _joined(found), chain, set().union(*(part.groups for part in found)) if found else set()
+
+
+def _parts(chain: Chain) -> list[Found]:
+    """Blocks that can be skipped, and what lies between them."""
+    end = len(chain.names) - 1
+    parts: list[Found] = []
+    at = -1
+    for start, stop in [*chain.skippable(), (end, end)]:
+        if start > at:
+            between = Found(_name(chain, at), chain.names[start], chain.names[at + 1 : start + 1])
+            kinds = {chain.steps[name].kind for name in between.steps}
+            same = bool(parts) and chain.steps[parts[-1].result].sizes == chain.steps[between.result].sizes
+            if parts and parts[-1].skippable and same and not kinds & HEAVY and start != end:
+                parts[-1].steps += between.steps  # an activation or a norm after the sum goes with the block
+                parts[-1].result = between.result
+            else:
+                parts.append(between)
+        if stop > start:
+            steps = chain.names[start + 1 : stop + 1]
+            parts.append(Found(chain.names[start], chain.names[stop], steps, True, module=chain.steps[chain.names[stop]].module))
+        at = stop
+    return _halves(parts)
+
+
+def _name(chain: Chain, position: int) -> str:
+    return chain.names[position] if position >= 0 else "x"
+
+
+def _halves(parts: list[Found]) -> list[Found]:
+    """Neighbouring blocks whose sums one module makes are one block: attention and MLP of a transformer's block."""
+    merged: list[list[Found]] = []
+    for part in parts:
+        before = merged[-1][-1] if merged else None
+        if before and before.skippable and part.skippable and part.module and part.module == before.module:
+            merged[-1].append(part)
+        else:
+            merged.append([part])
+    result: list[Found] = []
+    for run in merged:
+        if 1 < len(run) <= TOGETHER:
+            steps = [name for part in run for name in part.steps]
+            result.append(Found(run[0].source, run[-1].result, steps, True, module=run[0].module))
+        else:
+            result += run
+    return result
+
+
+def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
+    """For each group the first and last position at which something of it is read or made."""
+    spans: dict[int, tuple[int, int]] = {}
+    of_free: dict[str, set[int]] = {}
+
+    def groups_read(step: Step) -> set[int]:
+        found = set(units.groups_of(step.name))
+        for leaf in leaves((step.args, dict(step.kwargs))):
+            if isinstance(leaf, Value):
+                found |= of_free.get(leaf.name, set()) | units.groups_of(leaf.name)
+            elif type(leaf).__name__ == "Own":
+                found |= units.groups_of_weight(leaf.name)
+        return found
+
+    for name, step in chain.free.items():
+        of_free[name] = groups_read(step)
+    for i, name in enumerate(chain.names):
+        for group in groups_read(chain.steps[name]):
+            first, _ = spans.get(group, (i, i))
+            spans[group] = (first, i)
+    return spans
+
+
+def _pieces(chain: Chain, part: Found, groups: set[int], spans: dict[int, tuple[int, int]]) -> list[Found]:
+    """A part that cannot be skipped, cut wherever no elastic group is cut through."""
+    first, last = chain.position[part.steps[0]], chain.position[part.steps[-1]]
+    if not groups:
+        return [part]
+    crossed = [any(spans[g][0] <= i < spans[g][1] for g in groups) for i in range(first, last + 1)]
+    edges = [i for i in range(first, last) if i in chain.is_cut and not crossed[i - first]] + [last]
+    pieces: list[Found] = []
+    start = first
+    for edge in edges:
+        own = {g for g in groups if start <= spans[g][0] and spans[g][1] <= edge}
+        steps = chain.names[start : edge + 1]
+        if pieces and not own and not pieces[-1].groups:
+            pieces[-1].steps += steps
+            pieces[-1].result = steps[-1]
+        else:
+            pieces.append(Found(_name(chain, start - 1), steps[-1], steps, groups=own, module=chain.steps[steps[-1]].module))
+        start = edge + 1
+    return pieces
+
+
+def _joined(found: list[Found]) -> list[Found]:
+    """What lies between a block that changes the shape and the blocks of its stage belongs to that block."""
+    result: list[Found] = []
+    for i, part in enumerate(found):
+        plain = not part.skippable and not part.groups
+        before = result[-1] if result else None
+        after = found[i + 1] if i + 1 < len(found) else None
+        if plain and before and before.groups and not before.skippable and after and after.skippable:
+            before.steps += part.steps
+            before.result = part.result
+        else:
+            result.append(part)
+    return result

@@ -1,0 +1,121 @@
+"""Which entries of which dimensions belong together: every entry of a weight's dimension gets a label, operations tie labels.
+
+A value has *factors*: arrays of labels that are broadcast against its shape, 1 long where they say nothing. An entry of the value
+stays as long as all of its labels stay. A dimension without labels can never become narrower (batch, pixels, tokens).
+
+numpy's own reshape, transpose and indexing move labels exactly as torch's move numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ..ops import leaves
+from ..graph import Own, Size, Value
+from .trace import BATCH, Step, Trace
+
+__all__ = ["Factors", "Labels", "Reason", "collapsed", "follow"]
+
+Array = np.ndarray[Any, np.dtype[np.int64]]
+Factors = list[Array]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why labels may not go: the operation, and in which module it is called."""
+
+    step: str
+    module: str
+    text: str
+
+
+@dataclass
+class Labels:
+    """Labels of all tensors and values, and what was found about them.
+
+    Args:
+        count: labels given so far.
+        ties: pairs of arrays of labels that stay or go together.
+        fixed: labels that have to stay, and why.
+        heads: labels of attention heads.
+        values: factors of each result, by name of the step: a list of them, one for each result.
+        weights: factors of each tensor.
+    """
+
+    count: int = 0
+    ties: list[tuple[Array, Array]] = field(default_factory=list)
+    fixed: list[tuple[Array, Reason]] = field(default_factory=list)
+    heads: list[Array] = field(default_factory=list)
+    values: dict[str, list[Factors]] = field(default_factory=dict)
+    weights: dict[str, Factors] = field(default_factory=dict)
+    shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+
+    def fresh(self, shape: Sequence[int]) -> Factors:
+        """New labels along each dimension of more than one entry."""
+        factors = []
+        for dim, size in enumerate(shape):
+            if size > 1:
+                labels = np.arange(self.count, self.count + size).reshape([size if d == dim else 1 for d in range(len(shape))])
+                factors.append(labels)
+                self.count += size
+        return factors
+
+    def tie(self, first: Array, second: Array) -> None:
+        """Entries that lie over each other stay or go together."""
+        a, b = np.broadcast_arrays(first, second)
+        self.ties.append((a.ravel(), b.ravel()))
+
+    def tie_along(self, labels: Array, axes: Sequence[int]) -> Array:
+        """All along some axes stay or go together; return one label for each of the rest, those axes 1 long."""
+        first = labels
+        for axis in axes:
+            first = first.take([0], axis)
+        if first.shape != labels.shape:
+            self.tie(labels, first)
+        return first
+
+    def fix(self, factors: Factors, reason: Reason) -> None:
+        """They stay."""
+        self.fixed += [(labels.ravel(), reason) for labels in factors]
+
+    def components(self) -> Array:
+        """For each label the number of its component: labels that stay or go together have one."""
+        if not self.ties:
+            return np.arange(self.count)
+        rows = np.concatenate([a for a, _ in self.ties])
+        columns = np.concatenate([b for _, b in self.ties])
+        graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))
+        found: Array = connected_components(graph.tocsr(), directed=False)[1].astype(np.int64)
+        return found
+
+
+def collapsed(labels: Array) -> Array:
+    """The same, 1 long along axes on which nothing changes."""
+    for axis, size in enumerate(labels.shape):
+        if size > 1:
+            first = labels.take([0], axis)
+            if (labels == first).all():
+                labels = first
+    return labels
+
+
+def follow(trace: Trace) -> Labels:
+    """Label all tensors, and follow the labels through the steps."""
+    from . import moves  # noqa: F401  which registers its rules; rules need the class above
+    from .rules import RULES, element_by_element, opaque, pointwise
+
+    labels = Labels()
+    for name, tensor in trace.tensors.items():
+        labels.weights[name] = labels.fresh(tuple(tensor.shape))
+        labels.shapes[f"own {name}"] = [tuple(tensor.shape)]
+    labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, 3, trace.resolutions[-1], trace.resolutions[-1])]
+    for step in trace.steps:
+        labels.shapes[step.name] = step.shapes
+        rule: Callable[[Labels, Step], list[Factors]] = RULES.get(step.kind, pointwise if element_by_element(step.op) else opaque)
+        labels.values[step.name] = rule(labels, step)
+    return labels

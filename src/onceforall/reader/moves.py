@@ -1,0 +1,229 @@
+"""Rules for operations that move entries: reshape, permute, slice, join. numpy moves labels as torch moves numbers."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..graph import Own, Size, Value
+from .labels import Array, Factors, Labels, collapsed
+from .rules import because, factors_of, keep_dims, merge, opaque, rule, shape_of
+from .trace import Step
+
+__all__ = ["reshaped"]
+
+
+def moved(labels: Labels, step: Step, move: Callable[[Array], Array]) -> list[Factors]:
+    return [[move(factor) for factor in factors_of(labels, step.args[0])]]
+
+
+@rule("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "pixel_shuffle_")
+def reshape(labels: Labels, step: Step) -> list[Factors]:
+    before, after = shape_of(labels, step.args[0]), step.shapes[0]
+    return [[reshaped(factor, before, after) for factor in factors_of(labels, step.args[0])]]
+
+
+def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Array:
+    """Labels of a tensor that is given another shape.
+
+    Only dimensions that are merged or split with one that has labels are written out; the others stay 1 long.
+    """
+    for old, new in _blocks(before, after):
+        written = any(factor.shape[dim] > 1 for dim in old)
+        if not written:
+            continue
+        full = [before[d] if d in old else factor.shape[d] for d in range(len(before))]
+        factor = np.broadcast_to(factor, full)
+    shape: list[int] = []
+    for old, new in _blocks(before, after):
+        known = prod(factor.shape[dim] for dim in old) > 1
+        shape += [after[dim] if known else 1 for dim in new]
+    return collapsed(factor.reshape(shape))
+
+
+def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """The smallest runs of dimensions of both that hold the same numbers of entries."""
+    blocks, i, j = [], 0, 0
+    while i < len(before) or j < len(after):
+        old, new, a, b = [], [], 1, 1
+        if i < len(before):
+            old, a, i = [i], before[i], i + 1
+        if j < len(after) and (a != 1 or i > len(before) or not old or after[j] == 1 or len(after) - j > len(before) - i):
+            new, b, j = [j], after[j], j + 1
+        while a != b:
+            if a < b and i < len(before):
+                old.append(i)
+                a *= before[i]
+                i += 1
+            elif j < len(after):
+                new.append(j)
+                b *= after[j]
+                j += 1
+            else:
+                break
+        blocks.append((old, new))
+    return blocks
+
+
+@rule("permute")
+def permute(labels: Labels, step: Step) -> list[Factors]:
+    return moved(labels, step, lambda f: f.transpose(step.args[1]))
+
+
+@rule("transpose", "swapaxes")
+def transpose(labels: Labels, step: Step) -> list[Factors]:
+    return moved(labels, step, lambda f: np.swapaxes(f, step.args[1], step.args[2]))
+
+
+@rule("t", "numpy_T", "mT", "adjoint")
+def turn(labels: Labels, step: Step) -> list[Factors]:
+    return moved(labels, step, lambda f: np.swapaxes(f, -1, -2) if f.ndim > 1 else f)
+
+
+@rule("movedim")
+def movedim(labels: Labels, step: Step) -> list[Factors]:
+    return moved(labels, step, lambda f: np.moveaxis(f, step.args[1], step.args[2]))
+
+
+@rule("expand", "expand_as", "broadcast_to")
+def expand(labels: Labels, step: Step) -> list[Factors]:
+    ndim = len(step.shapes[0])
+    return moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
+
+
+@rule("repeat", "tile")
+def repeat(labels: Labels, step: Step) -> list[Factors]:
+    before, after = shape_of(labels, step.args[0]), step.shapes[0]
+    padded = (1,) * (len(after) - len(before)) + before
+    same = {dim for dim, (a, b) in enumerate(zip(padded, after, strict=True)) if a == b}
+    kept, lost = keep_dims([f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])], same.__contains__)
+    labels.fix(lost, because(step, "channels that are repeated"))
+    return [kept]
+
+
+@rule("cat", "concat", "concatenate")
+def cat(labels: Labels, step: Step) -> list[Factors]:
+    tensors = step.args[0]
+    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
+    others, along = [], []
+    for tensor in tensors:
+        factors, shape = factors_of(labels, tensor), shape_of(labels, tensor)
+        if len(shape) != len(step.shapes[0]):
+            continue  # an empty tensor, which torch allows
+        rest, own = keep_dims(factors, lambda d: d != dim)
+        others.append((rest, tuple(1 if d == dim else s for d, s in enumerate(shape))))
+        mixed = [f for f in own if f.size != shape[dim]]
+        labels.fix(mixed, because(step, "channels that are mixed with other dimensions"))
+        along.append((next((f for f in own if f.size == shape[dim]), None), shape[dim]))
+    found = merge(labels, step, others)
+    if any(f is not None for f, _ in along):
+        parts = []
+        for factor, size in along:
+            if factor is None:  # what has no labels gets some that stay
+                factor = labels.fresh([size]) or [np.arange(labels.count, labels.count + 1)]
+                if size == 1:
+                    labels.count += 1
+                factor = factor[0]
+                labels.fixed.append((factor, because(step, "")))
+            parts.append(factor.ravel())
+        found.append(np.concatenate(parts).reshape([-1 if d == dim else 1 for d in range(len(step.shapes[0]))]))
+    return [found]
+
+
+@rule("stack")
+def stack(labels: Labels, step: Step) -> list[Factors]:
+    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
+    made = merge(labels, step, [(factors_of(labels, t), shape_of(labels, t)) for t in step.args[0]])
+    return [[np.expand_dims(f, dim) for f in made]]
+
+
+@rule("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_split", "unsafe_chunk")
+def split(labels: Labels, step: Step) -> list[Factors]:
+    ndim = len(shape_of(labels, step.args[0]))
+    dim = (step.args[2] if len(step.args) > 2 else step.kwargs.get("dim", 0)) % ndim
+    edges = np.cumsum([shape[dim] for shape in step.shapes])[:-1]
+    results: list[Factors] = [[] for _ in step.shapes]
+    for factor in factors_of(labels, step.args[0]):
+        parts = np.split(factor, edges, dim) if factor.shape[dim] > 1 else [factor] * len(results)
+        for own, part in zip(results, parts, strict=True):
+            own.append(collapsed(part) if part.size == 1 else part)
+    return results
+
+
+@rule("unbind")
+def unbind(labels: Labels, step: Step) -> list[Factors]:
+    ndim = len(shape_of(labels, step.args[0]))
+    dim = (step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)) % ndim
+    results: list[Factors] = [[] for _ in step.shapes]
+    for factor in factors_of(labels, step.args[0]):
+        for i, own in enumerate(results):
+            own.append(factor.take(i if factor.shape[dim] > 1 else 0, dim))
+        if factor.shape[dim] > 1:
+            _one_by_one(labels, step, factor, dim)
+    return results
+
+
+def _one_by_one(labels: Labels, step: Step, factor: Array, dim: int) -> None:
+    """Entries along a dimension that are taken by their numbers: they stay, where nothing else tells them apart."""
+    if factor.size == factor.shape[dim]:
+        labels.fix([factor], because(step, "channels that are taken one by one"))
+
+
+@rule("getitem")
+def getitem(labels: Labels, step: Step) -> list[Factors]:
+    source, index = step.args
+    return [labels.values[source.name][index]]
+
+
+@rule("select")
+def select(labels: Labels, step: Step) -> list[Factors]:
+    dim, index = step.args[1], step.args[2]
+    found = []
+    for factor in factors_of(labels, step.args[0]):
+        size = factor.shape[dim]
+        if size > 1:
+            _one_by_one(labels, step, factor, dim % factor.ndim)
+        found.append(factor.take(index if size > 1 else 0, dim))
+    return [found]
+
+
+@rule("slice", "narrow")
+def cut(labels: Labels, step: Step) -> list[Factors]:
+    _, dim, start, end, jump = (*step.args, *(0, 0, None, 1)[len(step.args) - 1 :])[:5]
+    if isinstance(start, Size) or isinstance(end, Size) or isinstance(jump, Size):
+        kept, lost = keep_dims(factors_of(labels, step.args[0]), lambda d: d != dim % len(step.shapes[0]))
+        labels.fix(lost, because(step, "channels that are cut by the resolution"))
+        return [kept]
+    if step.kind == "narrow":
+        end = start + end
+    found = []
+    for factor in factors_of(labels, step.args[0]):
+        if factor.shape[dim] > 1:
+            if jump not in (1, None):
+                labels.fix([factor], because(step, "every so many channels"))
+            index = [slice(None)] * factor.ndim
+            index[dim] = slice(start, end, jump)
+            factor = factor[tuple(index)]
+        found.append(factor)
+    return [found]
+
+
+@rule("pixel_unshuffle", "pixel_shuffle", "channel_shuffle")
+def shuffled(labels: Labels, step: Step) -> list[Factors]:
+    return opaque(labels, step)
+
+
+@rule("index", "index_select", "gather", "embedding")
+def indexed(labels: Labels, step: Step) -> list[Factors]:
+    """Rows of a table along its first dimension, by positions that are fixed."""
+    table, chosen, *_ = step.args
+    positions = [p for p in (chosen if isinstance(chosen, tuple) else (chosen,))]
+    simple = step.kind in ("index", "embedding") and len(positions) == 1 and isinstance(positions[0], Value | Own)
+    if not simple:
+        return opaque(labels, step)
+    labels.fix(factors_of(labels, positions[0]), because(step, "positions in a table"))
+    kept, lost = keep_dims(factors_of(labels, table), lambda dim: dim > 0)
+    labels.fix(lost, because(step, "rows of a table"))
+    more = len(step.shapes[0]) - len(shape_of(labels, table))
+    return [[f.reshape((1,) * more + f.shape) for f in kept]]

@@ -1,0 +1,222 @@
+"""`read`: a model becomes a `Graph`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, WeightSpec
+from ..ops import leaves
+from .blocks import Chain, Found, find_blocks
+from .labels import Labels, Reason, follow
+from .sizes import sized
+from .trace import Step, Trace, trace
+from .units import OrderError, Units, resolve
+
+__all__ = ["read"]
+
+LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have more numbers than the network
+RESERVED = {"space", "num_classes", "norms", "cut", "extract", "at", "forget_statistics"}  # names of a supernet's own
+
+
+def read(model: nn.Module, resolutions: Sequence[int]) -> tuple[Graph, dict[str, Tensor]]:
+    """The graph of a model that takes images (n, 3, resolution, resolution), and its tensors by name.
+
+    Raises:
+        ModelError: torch.export cannot read it, or it does something else at another resolution.
+    """
+    traced = _renamed(trace(model, resolutions))
+    labels = follow(traced)
+    for _ in range(50):
+        units = resolve(traced, labels)
+        found, chain, elastic = find_blocks(traced, units)
+        if units.classes >= 0:
+            elastic = elastic | {units.classes}
+        try:
+            return _graph(traced, units, found, chain, elastic), traced.tensors
+        except OrderError as error:
+            where = np.flatnonzero(units.group == error.group)
+            labels.fixed.append((where, Reason("", "", "its channels stand in an order that cannot be cut")))
+    raise ModelError("the channels of the model are tied in a way that cannot be cut: no way around it is known")
+
+
+def _renamed(traced: Trace) -> Trace:
+    """Tensors whose names a supernet needs for itself get a "_"."""
+    for name in list(traced.tensors):
+        if name.partition(".")[0] in RESERVED:
+            raise ModelError(f"the model has a part named {name.partition('.')[0]!r}, which is a name of Supernet's: rename it")
+    return traced
+
+
+def _graph(traced: Trace, units: Units, found: list[Found], chain: Chain, elastic: set[int]) -> Graph:
+    numbers = {group: i for i, group in enumerate(sorted(elastic))}
+    nodes = {}
+    for step in traced.steps:
+        op, args, kwargs, shapes = sized(step, units, elastic)
+        nodes[step.name] = Node(
+            op, _numbered(args, numbers), _numbered(dict(kwargs), numbers), _numbered(shapes[0] if shapes else (), numbers),
+            step.dtype, step.module,
+        )  # fmt: skip
+    kernels = _kernels(traced)
+    weights = {
+        name: WeightSpec(
+            tuple(tensor.shape),
+            tuple(_parts(units, name, dim, size, elastic, numbers) for dim, size in enumerate(tensor.shape)),
+            str(tensor.dtype).removeprefix("torch."),
+            isinstance(tensor, nn.Parameter),
+            kernels.get(name, ()),
+        )
+        for name, tensor in traced.tensors.items()
+    }
+    groups = tuple(_group(units, group) for group in sorted(elastic))
+    classes = numbers.get(units.classes, -1)
+    return Graph(
+        tuple(traced.resolutions), classes, nodes, weights, groups, tuple(_named(traced, found, chain, kernels, numbers)), traced.output,
+        tuple(_reasons(units, found, elastic, traced)),
+    )  # fmt: skip
+
+
+def _numbered(value: Any, numbers: dict[int, int]) -> Any:
+    """Groups by their numbers in the graph."""
+    if isinstance(value, Size):
+        return Size(tuple((times, numbers.get(group, -1)) for times, group in value.terms), value.batch)
+    if isinstance(value, tuple):
+        return tuple(_numbered(item, numbers) for item in value)
+    if isinstance(value, dict):
+        return {key: _numbered(item, numbers) for key, item in value.items()}
+    return value
+
+
+def _parts(units: Units, name: str, dim: int, size: int, elastic: set[int], numbers: dict[int, int]) -> tuple[Part, ...]:
+    line = units.along(units.labels.weights[name], dim, elastic)
+    if line is None:
+        return (Part(-1, size, 1),)
+    return tuple(Part(numbers.get(part.group, -1), part.units, part.each) for part in units.parts(line, elastic))
+
+
+def _group(units: Units, group: int) -> Group:
+    if group == units.classes:
+        return Group(units.sizes[group], "classes")
+    if group in units.heads:
+        return Group(units.sizes[group], "heads")
+    single = int((units.group == group).sum())
+    # channels of convolutions and hidden units, not groups of channels that stay together
+    alone = _most_in_a_row(units, group) == 1
+    return Group(units.sizes[group], "width", 8 if alone and units.sizes[group] >= 16 and single else 1)
+
+
+def _most_in_a_row(units: Units, group: int) -> int:
+    """Entries of a unit that stand side by side in a weight, at most."""
+    most = 1
+    for factors in units.labels.weights.values():
+        for factor in factors:
+            line = factor.ravel()
+            inside = units.group[line] == group
+            if inside.any():
+                ranks = units.rank[line[inside]]
+                most = max(most, int(np.bincount(ranks).max())) if (np.diff(ranks) == 0).any() else most
+    return most
+
+
+def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
+    """Sizes of the depthwise kernels that can be cut down to their centre, by weight."""
+    uses = Counter(leaf.name for step in traced.steps for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own))
+    found = {}
+    for step in traced.steps:
+        if step.op != "conv2d.default" or len(step.args) < 7 or not isinstance(step.args[1], Own):
+            continue
+        name = step.args[1].name
+        shape, padding, dilation, groups = traced.tensors[name].shape, step.args[4], step.args[5], step.args[6]
+        k = shape[-1]
+        square = shape[-2] == k and k % 2 == 1 and 5 <= k <= LARGEST_KERNEL and shape[1] == 1 and groups == shape[0] > 1
+        least = [size for size in range(3, k + 1, 2) if all(pad >= (k - size) // 2 for pad in padding)]
+        if square and uses[name] == 1 and set(dilation) == {1} and len(least) > 1 and name.endswith("weight"):
+            found[name] = tuple(least)
+    return found
+
+
+def _named(
+    traced: Trace, found: list[Found], chain: Chain, kernels: dict[str, tuple[int, ...]], numbers: dict[int, int]
+) -> list[Piece]:
+    """The pieces with their names: stages of blocks of one shape, and what is fixed around them."""
+    order = {step.name: i for i, step in enumerate(traced.steps)}
+    steps = {step.name: step for step in traced.steps}
+    pieces: list[Piece] = []
+    stage, block, fixed, shape = -1, 0, 0, None
+    for i, part in enumerate(found):
+        own = steps[part.result].sizes
+        if part.skippable or part.groups:
+            if part.skippable and shape == own and stage >= 0:
+                block += 1
+            else:
+                stage, block = stage + 1, 0
+            name, shape = f"stages.{stage}.{block}", own
+        else:
+            shape = None
+            fixed += 1
+            name = "stem" if i == 0 else "head" if i == len(found) - 1 else f"between.{fixed}"
+        needed = _with_free(part.steps, chain)
+        nodes = sorted(needed - {part.result}, key=order.__getitem__) + [part.result]
+        largest = [
+            kernels[leaf.name][-1]
+            for node in nodes
+            for leaf in leaves(steps[node].args)
+            if isinstance(leaf, Own) and leaf.name in kernels
+        ]
+        groups = tuple(numbers[g] for g in sorted(part.groups))
+        kernel = max(largest, default=0) if name.startswith("stages.") else 0
+        pieces.append(Piece(name, part.source, part.result, tuple(nodes), part.skippable, groups, kernel, part.module))
+    return pieces
+
+
+def _with_free(steps: list[str], chain: Chain) -> set[str]:
+    """Steps, and those that they read which do not depend on the images."""
+    needed, waiting = set(steps), list(steps)
+    while waiting:
+        name = waiting.pop()
+        step = chain.steps.get(name) or chain.free[name]
+        for read in step.reads:
+            if read in chain.free and read not in needed:
+                needed.add(read)
+                waiting.append(read)
+    return needed
+
+
+def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace) -> list[str]:
+    """What is not elastic, and which operation of which module is the reason."""
+    labels = units.labels
+    why: dict[int, Reason] = {}
+    for array, reason in labels.fixed:
+        for component in np.unique(units.components[array]).tolist():
+            if component not in why or not why[component].text:
+                why[component] = reason
+    stream: set[int] = set()
+    for part in found:
+        if part.skippable:
+            stream |= units.groups_of(part.source) | units.groups_of(part.result)
+    lines: Counter[str] = Counter()
+    for step in traced.steps:
+        if step.kind not in ("conv2d", "linear", "conv1d", "conv_transpose2d") or not isinstance(step.args[1], Own):
+            continue
+        factors = [f for f in labels.weights[step.args[1].name] if f.shape[0] > 1]
+        if not factors or step.kind == "conv_transpose2d":
+            continue
+        line = factors[0].ravel()
+        groups = set(np.unique(units.group[line]).tolist())
+        if groups & elastic:
+            continue
+        where = step.module or "the model"
+        reasons = [why[c] for c in np.unique(units.components[line]).tolist() if c in why]
+        if groups & stream:
+            lines[f"{where}: its outputs are the residual stream, which all blocks of a stage share"] += 1
+        elif reasons:
+            reason = reasons[0]
+            by = f"{reason.step} in {reason.module or 'the model'}" if reason.step else "the order of its channels"
+            lines[f"{where}: fixed by {by}" + (f" ({reason.text})" if reason.text else "")] += 1
+        else:
+            lines[f"{where}: its outputs reach into several blocks"] += 1
+    return list(lines)

@@ -1,0 +1,449 @@
+"""What each operation ties: one function for each kind. An operation without one is *opaque*: all that touches it stays as it is.
+
+A rule is given the labels so far and a step; it returns the factors of each of the step's results. To teach an operation to be
+elastic, write its rule, and list it here.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..graph import Own, Value
+from ..ops import leaves
+from .labels import Array, Factors, Labels, Reason, collapsed
+from .trace import Step
+
+__all__ = ["RULES", "opaque", "rule"]
+
+Rule = Callable[[Labels, Step], list[Factors]]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*kinds: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operations of these names in ATen, without overload."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
+
+
+# -- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def factors_of(labels: Labels, argument: Any) -> Factors:
+    """Of an argument that is a tensor."""
+    match argument:
+        case Value(name):
+            return labels.values[name][0]
+        case Own(name):
+            return labels.weights[name]
+    return []
+
+
+def shape_of(labels: Labels, argument: Any) -> tuple[int, ...]:
+    """Of an argument; () of a number."""
+    match argument:
+        case Value(name):
+            return labels.shapes[name][0]
+        case Own(name):
+            return labels.shapes[f"own {name}"][0]
+    return ()
+
+
+def because(step: Step, text: str = "") -> Reason:
+    """A reason that names the step."""
+    return Reason(step.op, step.module, text)
+
+
+def opaque(labels: Labels, step: Step) -> list[Factors]:
+    """What touches it stays as it is."""
+    for leaf in leaves((step.args, dict(step.kwargs))):
+        if isinstance(leaf, Value | Own):
+            if isinstance(leaf, Value):
+                for factors in labels.values[leaf.name]:
+                    labels.fix(factors, because(step))
+            labels.fix(labels.weights.get(leaf.name, []) if isinstance(leaf, Own) else [], because(step))
+    return [[] for _ in step.shapes]
+
+
+def spread(array: Array, ndim: int) -> Array:
+    """With leading dimensions of 1, as broadcasting adds them."""
+    return array.reshape((1,) * (ndim - array.ndim) + array.shape)
+
+
+def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int, ...]]]) -> Factors:
+    """Tie tensors that are broadcast against each other, each given with its shape; return the factors of the result."""
+    ndim = max(len(shape) for _, shape in several)
+    tensors = [([spread(f, ndim) for f in factors], (1,) * (ndim - len(shape)) + shape) for factors, shape in several]
+    for i, (own, shape) in enumerate(tensors):
+        for other, other_shape in tensors[i + 1 :]:
+            _tie_pair(labels, step, own, other, shape, other_shape)
+    found: Factors = []
+    for own, _ in tensors:
+        for factor in own:
+            dims = _long(factor)
+            if any(dims <= _long(kept) for kept in found):
+                continue
+            found = [kept for kept in found if not _long(kept) <= dims] + [factor]
+    return found
+
+
+def _long(factor: Array) -> set[int]:
+    return {dim for dim, size in enumerate(factor.shape) if size > 1}
+
+
+def _tie_pair(
+    labels: Labels, step: Step, own: Factors, other: Factors, shape: tuple[int, ...], other_shape: tuple[int, ...]
+) -> None:
+    shared = {dim for dim, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a > 1 and b > 1}
+    for a in own:
+        for b in other:
+            if _long(a) & _long(b):
+                labels.tie(a, b)
+    for mine, theirs in ((own, other), (other, own)):
+        known = set().union(*map(_long, theirs))
+        for factor in mine:
+            if _long(factor) & shared - known:
+                labels.fix([factor], because(step, "the other operand's size is fixed"))
+
+
+def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, Factors]:
+    """Factors that say something only along dimensions that are kept, and the others."""
+    inside = [f for f in factors if all(map(kept, _long(f)))]
+    return inside, [f for f in factors if not all(map(kept, _long(f)))]
+
+
+# -- element by element ------------------------------------------------------------------------------------------------
+
+
+def pointwise(labels: Labels, step: Step) -> list[Factors]:
+    """Operands are broadcast against each other."""
+    tensors = [leaf for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Value | Own)]
+    if not tensors:
+        return [[]]
+    found = merge(labels, step, [(factors_of(labels, t), shape_of(labels, t)) for t in tensors])
+    return [[spread(f, len(step.shapes[0])) for f in found]]
+
+
+ELEMENTWISE = (
+    "dropout alpha_dropout feature_dropout hardsigmoid hardswish hardtanh relu relu6 gelu silu mish sigmoid tanh elu selu celu "
+    "leaky_relu softplus prelu_ threshold clamp clamp_min clamp_max detach to _to_copy type_as zeros_like ones_like full_like "
+    "softsign log_sigmoid hardshrink add sub mul div pow sqrt rsqrt exp log neg abs square where maximum minimum float rsub "
+    "true_divide reciprocal cos sin erf round floor ceil sign masked_fill logical_not eq ne lt gt le ge bitwise_and bitwise_not remainder"
+).split()
+RULES.update(dict.fromkeys(ELEMENTWISE, pointwise))
+
+
+def element_by_element(op: str) -> bool:
+    """ATen says of an operation that it works element by element."""
+    kind, _, overload = op.partition(".")
+    if "::" in kind:
+        return False
+    try:
+        found = getattr(getattr(torch.ops.aten, kind), overload)
+    except AttributeError:
+        return False
+    return torch.Tag.pointwise in found.tags
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+@rule("conv1d", "conv2d", "conv3d")
+def convolution(labels: Labels, step: Step) -> list[Factors]:
+    x, weight, *rest = step.args
+    bias = rest[0] if rest else None
+    groups = step.args[6] if len(step.args) > 6 else 1
+    shape, out = shape_of(labels, weight), step.shapes[0][1]
+    channels = _along(labels, step, factors_of(labels, x), 1)
+    rows, columns = _of_matrix(labels, step, weight)
+    inside = shape_of(labels, x)[1]
+    if groups == 1:
+        _contract(labels, step, channels, columns)
+    elif rows is not None and channels is not None:
+        read = channels.reshape(groups, inside // groups)
+        made = rows.reshape(groups, out // groups)
+        if inside > groups or out > groups:
+            labels.tie_along(read, [1])
+            labels.tie_along(made, [1])
+        labels.tie(read[:, :1], made[:, :1])
+        if columns is not None:
+            labels.fix([columns], because(step, "inside the groups of a convolution"))
+    else:
+        labels.fix([found for found in (rows, columns, channels) if found is not None], because(step, "groups of fixed channels"))
+    if bias is not None and rows is not None:
+        _tie_vector(labels, step, bias, rows)
+    return [[] if rows is None else [_standing(rows, 1, len(step.shapes[0]))]]
+
+
+@rule("conv_transpose2d")
+def transposed(labels: Labels, step: Step) -> list[Factors]:
+    x, weight, *rest = step.args
+    groups = rest[4] if len(rest) > 4 else 1
+    if groups != 1:
+        return opaque(labels, step)
+    rows, columns = _of_matrix(labels, step, weight)
+    _contract(labels, step, _along(labels, step, factors_of(labels, x), 1), rows)
+    if rest and rest[0] is not None and columns is not None:
+        _tie_vector(labels, step, rest[0], columns)
+    return [[] if columns is None else [_standing(columns, 1, 4)]]
+
+
+@rule("linear")
+def linear(labels: Labels, step: Step) -> list[Factors]:
+    x, weight, *rest = step.args
+    ndim = len(shape_of(labels, x))
+    factors = factors_of(labels, x)
+    others, last = keep_dims(factors, lambda dim: dim != ndim - 1)
+    rows, columns = _of_matrix(labels, step, weight)
+    _contract(labels, step, _along(labels, step, last, ndim - 1), columns)
+    if rest and rest[0] is not None and rows is not None:
+        _tie_vector(labels, step, rest[0], rows)
+    return [[*others, *([] if rows is None else [_standing(rows, ndim - 1, ndim)])]]
+
+
+def _along(labels: Labels, step: Step, factors: Factors, dim: int) -> Array | None:
+    """The labels along one dimension, if that is all that its factors say; others are fixed."""
+    found = None
+    for factor in factors:
+        if _long(factor) == {dim} and found is None:
+            found = factor.ravel()
+        elif dim in _long(factor):
+            labels.fix([factor], because(step, "channels that are mixed with other dimensions"))
+            if found is None and _long(factor) == {dim}:
+                found = factor.ravel()
+    return found
+
+
+def _of_matrix(labels: Labels, step: Step, weight: Any) -> tuple[Array | None, Array | None]:
+    """Labels of a weight's rows and columns; what it has besides is fixed."""
+    factors = factors_of(labels, weight)
+    matrix, rest = keep_dims(factors, lambda dim: dim < 2)
+    labels.fix(rest, because(step, "the window of a convolution"))
+    return _along(labels, step, matrix, 0), _along(labels, step, matrix, 1)
+
+
+def _contract(labels: Labels, step: Step, read: Array | None, columns: Array | None) -> None:
+    """A sum over a dimension of both."""
+    if read is not None and columns is not None:
+        labels.tie(read, columns)
+    else:
+        labels.fix([found for found in (read, columns) if found is not None], because(step, "it reads a fixed number of channels"))
+
+
+def _tie_vector(labels: Labels, step: Step, vector: Any, along: Array) -> None:
+    factors = factors_of(labels, vector)
+    if factors:
+        labels.tie(factors[0].ravel(), along)
+    elif prod(shape_of(labels, vector)) > 1:
+        labels.fix([along], because(step, "a bias of fixed size"))
+
+
+def _standing(along: Array, dim: int, ndim: int) -> Array:
+    return along.reshape([-1 if d == dim else 1 for d in range(ndim)])
+
+
+@rule("batch_norm", "instance_norm")
+def batch_norm(labels: Labels, step: Step) -> list[Factors]:
+    factors = factors_of(labels, step.args[0])
+    return [_channelwise(labels, step, factors, step.args[1:5])]
+
+
+def _channelwise(labels: Labels, step: Step, factors: Factors, vectors: Sequence[Any]) -> Factors:
+    channels = _along(labels, step, factors, 1)
+    for vector in vectors:
+        if isinstance(vector, Value | Own) and factors_of(labels, vector):
+            if channels is None:
+                labels.fix(factors_of(labels, vector), because(step, "its input has a fixed number of channels"))
+            else:
+                _tie_vector(labels, step, vector, channels)
+    return factors
+
+
+@rule("group_norm")
+def group_norm(labels: Labels, step: Step) -> list[Factors]:
+    x, groups, *vectors = step.args
+    factors = factors_of(labels, x)
+    channels = _along(labels, step, factors, 1)
+    if channels is not None and groups > 1:
+        labels.tie_along(channels.reshape(groups, -1), [1])
+    return [_channelwise(labels, step, factors, vectors[:2])]
+
+
+@rule("layer_norm", "rms_norm")
+def layer_norm(labels: Labels, step: Step) -> list[Factors]:
+    x, _, *vectors = step.args
+    operands = [x, *(v for v in vectors if isinstance(v, Value | Own))]
+    return [merge(labels, step, [(factors_of(labels, t), shape_of(labels, t)) for t in operands])]
+
+
+# -- pixels ------------------------------------------------------------------------------------------------------------
+
+
+@rule(
+    "avg_pool1d", "avg_pool2d", "max_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
+    "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "reflection_pad2d", "replication_pad2d", "lp_pool2d",
+    "max_pool1d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_nearest_exact2d",
+)  # fmt: skip
+def over_pixels(labels: Labels, step: Step) -> list[Factors]:
+    x = step.args[0]
+    window = len(shape_of(labels, x)) - (1 if "1d" in step.kind else 2)
+    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim < window)
+    labels.fix(lost, because(step, "a window over them"))
+    return [kept for _ in step.shapes]
+
+
+@rule("pad", "constant_pad_nd")
+def pad(labels: Labels, step: Step) -> list[Factors]:
+    x, amounts = step.args[:2]
+    ndim = len(shape_of(labels, x))
+    padded = {ndim - 1 - i // 2 for i, amount in enumerate(amounts) if amount != 0}
+    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim not in padded)
+    labels.fix(lost, because(step, "padding of channels"))
+    return [kept]
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------
+
+
+@rule("mean", "sum", "amax", "amin", "var", "std", "var_mean", "linalg_vector_norm", "norm", "logsumexp", "max", "min", "argmax", "prod")
+def reduced(labels: Labels, step: Step) -> list[Factors]:
+    x = step.args[0]
+    ndim, out = len(shape_of(labels, x)), len(step.shapes[0])
+    dims = next((a for a in (*step.args[1:], step.kwargs.get("dim")) if _are_dims(a, ndim)), None)
+    if dims is None:
+        dims = tuple(range(ndim))
+    over = {d % ndim for d in ((dims,) if isinstance(dims, int) else dims)} or set(range(ndim))
+    found = []
+    for factor in factors_of(labels, x):
+        mixed = _long(factor) & over
+        if mixed and _long(factor) - over:
+            factor = labels.tie_along(factor, sorted(mixed))
+        elif mixed:
+            continue
+        found.append(factor if out == ndim else factor.reshape([s for d, s in enumerate(factor.shape) if d not in over]))
+    return [list(found) for _ in step.shapes]
+
+
+def _are_dims(argument: Any, ndim: int) -> bool:
+    if isinstance(argument, bool):
+        return False
+    if isinstance(argument, int):
+        return -ndim <= argument < ndim
+    return isinstance(argument, tuple) and all(isinstance(d, int) and -ndim <= d < ndim for d in argument)
+
+
+@rule("softmax", "_softmax", "log_softmax", "cumsum", "flip", "roll", "sort", "topk")
+def mixed_along(labels: Labels, step: Step) -> list[Factors]:
+    """Entries along a dimension have to do with each other."""
+    x, *rest = step.args
+    ndim = len(shape_of(labels, x))
+    if step.kind == "roll":
+        dims: Any = rest[1] if len(rest) > 1 else tuple(range(ndim))
+    else:
+        dims = rest[0] if rest else step.kwargs.get("dim", -1)
+    over = {d % ndim for d in ((dims,) if isinstance(dims, int) else dims)}
+    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim not in over)
+    labels.fix(lost, because(step, "entries that are compared with each other"))
+    return [list(kept) for _ in step.shapes]
+
+
+
+
+# -- matrices ----------------------------------------------------------------------------------------------------------
+
+
+@rule("matmul", "bmm", "mm")
+def matmul(labels: Labels, step: Step) -> list[Factors]:
+    a, b = step.args[:2]
+    return [product(labels, step, factors_of(labels, a), shape_of(labels, a), factors_of(labels, b), shape_of(labels, b))]
+
+
+@rule("baddbmm", "addmm")
+def added_product(labels: Labels, step: Step) -> list[Factors]:
+    c, a, b = step.args[:3]
+    made = product(labels, step, factors_of(labels, a), shape_of(labels, a), factors_of(labels, b), shape_of(labels, b))
+    return [merge(labels, step, [(made, step.shapes[0]), (factors_of(labels, c), shape_of(labels, c))])]
+
+
+def product(
+    labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]
+) -> Factors:
+    """(…, n, k) times (…, k, m). Where matrices of several heads are multiplied, all in one head stays or goes together."""
+    ndim = max(len(a_shape), len(b_shape))
+    if min(len(a_shape), len(b_shape)) < 2:
+        labels.fix([*a, *b], because(step, "a product with a vector"))
+        return []
+    a_shape, b_shape = ((1,) * (ndim - len(s)) + s for s in (a_shape, b_shape))
+    sides = []
+    for factors, summed in ((a, ndim - 1), (b, ndim - 2)):
+        heads, kept, read = [], [], None
+        for factor in (spread(f, ndim) for f in factors):
+            long = _long(factor)
+            inner = long & {ndim - 2, ndim - 1}
+            if long - inner:
+                if inner:
+                    factor = labels.tie_along(factor, sorted(inner))
+                    labels.heads.append(factor.ravel())
+                heads.append(factor)
+            elif inner == {summed} and read is None:
+                read = factor.ravel()
+            elif summed in inner:
+                labels.fix([factor], because(step, "a product over mixed dimensions"))
+            else:
+                kept.append(factor)
+        sides.append((heads, kept, read))
+    (a_heads, a_kept, a_read), (b_heads, b_kept, b_read) = sides
+    if a_read is not None or b_read is not None:
+        _contract(labels, step, a_read, b_read)
+    batches = merge(labels, step, [(a_heads, (*a_shape[:-2], 1, 1)), (b_heads, (*b_shape[:-2], 1, 1))])
+    return [*batches, *a_kept, *b_kept]
+
+
+@rule("scaled_dot_product_attention")
+def attention(labels: Labels, step: Step) -> list[Factors]:
+    query, key, value = step.args[:3]
+    mask = step.args[3] if len(step.args) > 3 else step.kwargs.get("attn_mask")
+    if step.kwargs.get("enable_gqa"):
+        return opaque(labels, step)
+    q, k, v = (shape_of(labels, t) for t in (query, key, value))
+    turned = [np.swapaxes(f, -1, -2) for f in factors_of(labels, key)]
+    scores = product(labels, step, factors_of(labels, query), q, turned, (*k[:-2], k[-1], k[-2]))
+    if mask is not None:
+        scores = merge(labels, step, [(scores, (*q[:-1], k[-2])), (factors_of(labels, mask), shape_of(labels, mask))])
+    return [product(labels, step, scores, (*q[:-1], k[-2]), factors_of(labels, value), v)]
+
+
+@rule("einsum")
+def einsum(labels: Labels, step: Step) -> list[Factors]:
+    """Two operands, each letter at most once in each: as a product of matrices."""
+    text = step.args[0].replace(" ", "")
+    operands = step.args[1]
+    if "->" not in text or "." in text or len(operands) != 2:
+        return opaque(labels, step)
+    terms, result = text.split("->")
+    names = terms.split(",")
+    if any(len(set(name)) < len(name) for name in (*names, result)):
+        return opaque(labels, step)
+    a, b = names
+    batch = [c for c in result if c in a and c in b]
+    summed = [c for c in a if c in b and c not in result]
+    own = [[c for c in name if c in result and c not in other] for name, other in ((a, b), (b, a))]
+    if any(c not in result and c not in other for name, other in ((a, b), (b, a)) for c in name) or len(summed) > 1:
+        return opaque(labels, step)
+    if len(own[0]) != 1 or len(own[1]) != 1 or len(summed) != 1:
+        return opaque(labels, step)
+    orders = ("".join((*batch, own[0][0], summed[0])), "".join((*batch, summed[0], own[1][0])))
+    moved, shapes = [], []
+    for name, order, operand in zip(names, orders, operands, strict=True):
+        axes = [name.index(c) for c in order]
+        moved.append([f.transpose(axes) for f in factors_of(labels, operand)])
+        shapes.append(tuple(shape_of(labels, operand)[i] for i in axes))
+    made = product(labels, step, moved[0], shapes[0], moved[1], shapes[1])
+    order = "".join((*batch, own[0][0], own[1][0]))
+    return [[f.transpose([order.index(c) for c in result]) for f in made]]

@@ -1,0 +1,79 @@
+"""Arguments of steps that count entries, written as sizes that depend on the sub-network."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..graph import Size
+from .rules import factors_of, shape_of
+from .trace import Step
+from .units import Units
+
+__all__ = ["sized"]
+
+
+def plain(size: Size) -> Any:
+    """A number, where that is all."""
+    if len(size.terms) == 1 and not size.batch and size.terms[0][1] < 0 and isinstance(size.terms[0][0], int):
+        return size.terms[0][0]
+    return size
+
+
+def sized(step: Step, units: Units, elastic: set[int]) -> tuple[str, tuple[Any, ...], Mapping[str, Any], tuple[tuple[Size, ...], ...]]:
+    """The operation, its arguments, and the shapes of its results, for any number of units of the elastic groups.
+
+    Raises:
+        OrderError: units of a group stand in an order that cannot be cut.
+    """
+    labels = units.labels
+    shapes = tuple(
+        tuple(units.size(base, units.along(factors, dim, elastic), elastic) for dim, base in enumerate(sizes))
+        for sizes, factors in zip(step.sizes, labels.values[step.name], strict=True)
+    )
+    op, args = step.op, list(step.args)
+    first = args[0] if args else None
+
+    def line(argument: Any, dim: int) -> Any:
+        return units.along(factors_of(labels, argument), dim, elastic)
+
+    match step.kind:
+        case "view" | "reshape" | "_unsafe_view":
+            args[1] = tuple(map(plain, shapes[0]))
+        case "unflatten":
+            at = args[1] % len(shape_of(labels, first))
+            args[2] = tuple(map(plain, shapes[0][at : at + len(args[2])]))
+        case "expand" | "broadcast_to":
+            before = (1,) * (len(shapes[0]) - len(shape_of(labels, first))) + shape_of(labels, first)
+            new = len(shapes[0]) - len(shape_of(labels, first))
+            args[1] = tuple(
+                plain(size) if dim < new or before[dim] == 1 else -1 for dim, size in enumerate(shapes[0])
+            )
+        case "chunk" | "split" | "split_with_sizes" | "unsafe_split" | "unsafe_chunk":
+            dim = (args[2] if len(args) > 2 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
+            if line(first, dim) is not None or step.kind != "chunk":
+                op = "split_with_sizes.default"
+                args = [first, tuple(plain(shape[dim]) for shape in shapes), dim]
+                return op, tuple(args), {}, shapes
+        case "slice" | "narrow":
+            _, dim, start, end, *jump = (*args, *(0, 0, None)[len(args) - 1 :])
+            along = line(first, dim)
+            if along is not None:
+                size = len(along)
+                if step.kind == "narrow":
+                    end = start + end
+                begin = 0 if start is None else max(0, start + size if start < 0 else start)
+                stop = size if end is None else min(size, end + size if end < 0 else end)
+                before, inside = (units.size(Size(((n, -1),)), along[:n] if n else None, elastic) for n in (begin, stop))
+                op, args = "slice.Tensor", [first, dim, plain(before), plain(inside), *jump]
+                return op, tuple(args), {}, shapes
+        case "layer_norm" | "rms_norm":
+            args[1] = tuple(map(plain, shapes[0][len(shapes[0]) - len(args[1]) :]))
+        case "group_norm":
+            along = line(first, 1)
+            if along is not None and args[1] > 1:
+                args[1] = plain(units.size(Size(((args[1], -1),)), along.reshape(args[1], -1)[:, 0], elastic))
+        case "conv1d" | "conv2d" | "conv3d":
+            along = line(args[1], 0)
+            if along is not None and len(args) > 6 and args[6] > 1:
+                args[6] = plain(units.size(Size(((args[6], -1),)), along.reshape(args[6], -1)[:, 0], elastic))
+    return op, tuple(args), step.kwargs, shapes

@@ -1,0 +1,217 @@
+"""From tied labels to units and groups, and to the sizes of all dimensions as sums over them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..graph import Part, Size, Value
+from ..ops import leaves
+from .labels import Array, Labels, Reason, collapsed
+from .trace import BATCH, Step, Trace
+
+__all__ = ["Units", "resolve"]
+
+FIXED = -1
+
+
+@dataclass
+class Units:
+    """What the entries of all dimensions belong to.
+
+    Args:
+        group: for each label the number of its group, or -1.
+        rank: for each label the number of its unit in the group.
+        sizes: units of each group.
+        heads: groups of attention heads.
+        classes: the group of the classifier's outputs, or -1.
+        reasons: for each label that has to stay, why: a number in `labels.fixed`.
+    """
+
+    labels: Labels
+    group: Array
+    rank: Array
+    sizes: list[int]
+    heads: set[int]
+    classes: int
+    components: Array
+
+    def groups_of(self, name: str) -> set[int]:
+        """Groups in the dimensions of a step's results."""
+        found: set[int] = set()
+        for factors in self.labels.values[name]:
+            for factor in factors:
+                found |= set(np.unique(self.group[factor]).tolist())
+        return found - {FIXED}
+
+    def groups_of_weight(self, name: str) -> set[int]:
+        found: set[int] = set()
+        for factor in self.labels.weights[name]:
+            found |= set(np.unique(self.group[factor]).tolist())
+        return found - {FIXED}
+
+    def along(self, factors: Sequence[Array], dim: int, elastic: set[int]) -> Array | None:
+        """The labels along a dimension, if some of them belong to elastic groups."""
+        for factor in factors:
+            if factor.shape[dim] > 1 and elastic & set(np.unique(self.group[factor]).tolist()):
+                line = factor
+                for axis in range(factor.ndim):
+                    if axis != dim:
+                        line = line.take([0], axis)
+                # only where this is the dimension that tells the units apart
+                own = self.group[factor] * (self.rank.max() + 1) + self.rank[factor]
+                if collapsed(own).shape[dim] > 1:
+                    return line.ravel()
+        return None
+
+    def parts(self, line: Array, elastic: set[int]) -> tuple[Part, ...]:
+        """The runs of units in a line of labels.
+
+        Raises:
+            OrderError: the units do not stand in their order.
+        """
+        group = np.where(np.isin(self.group[line], list(elastic)), self.group[line], FIXED)
+        rank = np.where(group == FIXED, 0, self.rank[line])
+        edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(rank) != 0)) + 1
+        starts = np.concatenate([[0], edges]).tolist()
+        counts = np.diff([*starts, len(line)]).tolist()
+        found: list[Part] = []
+        expected = 0
+        for start, count in zip(starts, counts, strict=True):
+            g, r = int(group[start]), int(rank[start])
+            if g == FIXED:
+                found.append(Part(FIXED, count, 1))
+                expected = 0
+                continue
+            if r == 0:
+                found.append(Part(g, 1, count))
+            elif found and found[-1].group == g and r == expected and found[-1].each == count:
+                found[-1] = Part(g, r + 1, count)
+            else:
+                raise OrderError(g)
+            expected = r + 1
+        for part in found:
+            if part.group != FIXED and part.units != self.sizes[part.group]:
+                raise OrderError(part.group)
+        return tuple(found)
+
+    def size(self, base: Size, line: Array | None, elastic: set[int]) -> Size:
+        """The size of a dimension that has `base` entries in the largest network."""
+        if line is None:
+            return base
+        batch = base.batch
+        if batch:
+            rows, columns = line.reshape(BATCH, -1), line.reshape(-1, BATCH)
+            if (rows == rows[0]).all():
+                line = rows[0]
+            elif (columns == columns[:, :1]).all():
+                line = columns[:, 0]
+            else:
+                raise OrderError(int(self.group[line].max()))
+        ((times, _),) = base.terms
+        terms: dict[int, int] = {}
+        for part in self.parts(line, elastic):
+            terms[part.group] = terms.get(part.group, 0) + (part.units if part.group == FIXED else part.each)
+        if isinstance(times, tuple):
+            return Size(tuple((tuple(number * t // len(line) for t in times), g) for g, number in terms.items()), batch)
+        return Size(tuple((number, g) for g, number in terms.items()), batch)
+
+
+class OrderError(Exception):
+    """Units of a group stand in an order that cannot be cut."""
+
+    def __init__(self, group: int) -> None:
+        super().__init__(group)
+        self.group = group
+
+
+def resolve(trace: Trace, labels: Labels) -> Units:
+    """Units and groups; what cannot be left out on its own is tied or fixed until every tensor stays a block of numbers."""
+    classes = _outputs(trace, labels)
+    for _ in range(20):
+        components = labels.components()
+        fixed = _fixed(labels, components)
+        if not _mend(labels, components, fixed):
+            break
+    return _groups(labels, components, fixed, classes)
+
+
+def _outputs(trace: Trace, labels: Labels) -> Array | None:
+    """What the model returns stays as it is; the classes of a classifier are returned instead."""
+    returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
+    only = returned[0] if len(returned) == 1 else None
+    if only is not None and only != "x" and len(labels.shapes[only][0]) == 2 and len(labels.values[only][0]) == 1:
+        factor = labels.values[only][0][0]
+        if factor.shape[1] > 1 and factor.shape[0] == 1:
+            return factor.ravel()
+    for name in returned:
+        for factors in labels.values[name]:
+            labels.fix(factors, Reason("output", "", "the model returns them"))
+    return None
+
+
+def _fixed(labels: Labels, components: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """For each label: it has to stay."""
+    marked = np.zeros(components.max() + 1 if len(components) else 0, bool)
+    for array, _ in labels.fixed:
+        marked[components[array]] = True
+    return marked[components] if len(components) else marked
+
+
+def _all_factors(labels: Labels) -> Iterator[tuple[str, Array]]:
+    for name, results in labels.values.items():
+        for factors in results:
+            for factor in factors:
+                yield name, factor
+    for name, factors in labels.weights.items():
+        for factor in factors:
+            yield name, factor
+
+
+def _mend(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+    """Tie what would leave a hole in a tensor; whether there was any."""
+    mended = False
+    for name, factor in _all_factors(labels):
+        own = np.where(fixed[factor], FIXED, components[factor])
+        left = collapsed(own)
+        long = [dim for dim, size in enumerate(left.shape) if size > 1]
+        if len(long) > 1:
+            labels.tie_along(factor, long[1:])
+            mended = True
+    return mended
+
+
+def _groups(
+    labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]], classes: Array | None
+) -> Units:
+    count = int(components.max()) + 1 if len(components) else 0
+    elastic = np.zeros(count, bool)
+    elastic[components[~fixed]] = True
+    signature = np.zeros(count, np.uint64)
+    rng = np.random.default_rng(0)
+    for _, factor in _all_factors(labels):
+        mark = rng.integers(1, 2**63, dtype=np.uint64)
+        own, numbers = np.unique(components[factor], return_counts=True)
+        signature[own] += mark * numbers.astype(np.uint64)
+    if classes is not None:
+        signature[np.unique(components[classes])] += rng.integers(1, 2**63, dtype=np.uint64)
+    group_of = np.full(count, FIXED, np.int64)
+    rank_of = np.zeros(count, np.int64)
+    kinds, numbers = np.unique(signature[elastic], return_inverse=True)
+    which = np.flatnonzero(elastic)
+    sizes: list[int] = []
+    for kind in range(len(kinds)):
+        members = which[numbers == kind]
+        if len(members) > 1:
+            group_of[members] = len(sizes)
+            rank_of[members] = np.arange(len(members))
+            sizes.append(len(members))
+    group, rank = group_of[components], rank_of[components]
+    heads = {int(g) for array in labels.heads for g in np.unique(group[array])} - {FIXED}
+    chosen = FIXED
+    if classes is not None:
+        found = np.unique(group[classes])
+        if len(found) == 1 and found[0] != FIXED and sizes[int(found[0])] == len(classes):
+            chosen = int(found[0])
+    return Units(labels, group, rank, sizes, heads - {chosen}, chosen, components)

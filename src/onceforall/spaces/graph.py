@@ -1,0 +1,320 @@
+"""The space of a network that someone brought: shares of each block's own widths and heads, depths, kernel caps, resolutions.
+
+Choices are relative, so that unequal blocks share a stage: an expand ratio is the share of a block's own hidden widths, `heads` the
+share of its attention heads, a kernel the largest size that its convolutions may have.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from ..arch import Arch, Block
+from ..errors import ArchError, SpaceError
+from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, each
+from ..ops import Batch, Call, Input, Shape, Weight, leaves
+from ..plan import Plan, Segment
+from ..space import Choices, Space
+from .checks import choices
+
+__all__ = ["KERNELS", "WIDTHS", "graph_space"]
+
+WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
+KERNELS = (3, 5, 7)
+DEPTHS = 4  # at most so many choices of a stage's depth by default
+ROUNDED = 8  # channels of convolutions, which processors take together
+
+
+def graph_space(
+    *,
+    graph: Mapping[str, Any],
+    resolutions: Sequence[int] | None = None,
+    widths: Sequence[float] = WIDTHS,
+    heads: Sequence[float] | None = None,
+    depths: Sequence[int] | None = None,
+    kernels: Sequence[int] = KERNELS,
+) -> Space:
+    """The space of a network that `onceforall.elastic` read.
+
+    Args:
+        graph: what `onceforall.graph.Graph.to_json` gave.
+        resolutions: input sizes in pixels, of those that the network was read at; by default all.
+        widths: shares of a block's own hidden widths, over 0 to 1. The whole width is always a choice; none else: ().
+        heads: shares of a block's attention heads; by default as `widths`.
+        depths: blocks that a stage may have; a stage keeps those that it can have, and the whole depth is always a choice. By
+            default up to 4 from a third of the blocks to all; none else: ().
+        kernels: odd sizes to which depthwise kernels may be cut down; the whole kernel is always a choice; none else: ().
+
+    Raises:
+        SpaceError: an argument that does not describe a space, or a damaged graph.
+    """
+    read = Graph.from_json(graph)
+    known = read.resolutions
+    chosen = known if resolutions is None else choices("resolutions", resolutions, whole=True, at_least=1)
+    if unknown := set(chosen) - set(known):
+        raise SpaceError(f"resolutions holds {min(unknown)}: the network was read at {', '.join(map(str, known))}")
+    shares = _shares("widths", widths)
+    head_shares = shares if heads is None else _shares("heads", heads)
+    allowed = None if depths is None else _values("depths", depths)
+    caps = _values("kernels", kernels, odd=True)
+    stages: dict[int, list[Piece]] = {}
+    for piece in read.pieces:
+        if piece.name.startswith("stages."):
+            stages.setdefault(int(piece.name.split(".")[1]), []).append(piece)
+    arguments = {
+        "graph": read.to_json(),
+        "resolutions": chosen,
+        "widths": shares,
+        "heads": head_shares,
+        "depths": allowed,
+        "kernels": caps,
+    }
+    made = tuple(_stage(read, pieces, shares, head_shares, allowed, caps) for pieces in stages.values())
+    return Space("graph", arguments, tuple(chosen), made, _Lowering(read), classes=_classes(read))
+
+
+def _classes(graph: Graph) -> int:
+    return graph.groups[graph.classes].units if graph.classes >= 0 else 1
+
+
+def _stage(
+    graph: Graph,
+    pieces: Sequence[Piece],
+    widths: tuple[float, ...],
+    heads: tuple[float, ...],
+    depths: tuple[int, ...] | None,
+    kernels: tuple[int, ...],
+) -> Choices:
+    kinds = {graph.groups[group].kind for piece in pieces for group in piece.groups}
+    elastic, most = max(piece.kernel for piece in pieces), len(pieces)
+    if depths is None:
+        least = max(1, round(most / 3))
+        count = min(DEPTHS, most - least + 1)
+        kept = {round(least + i * (most - least) / max(1, count - 1)) for i in range(count)} | {most}
+    else:
+        kept = {depth for depth in depths if depth <= most} | {most}
+    final = graph.nodes[pieces[-1].result].shape
+    width = final[1].of([group.units for group in graph.groups], -1) if len(final) > 1 else 1
+    return Choices(
+        widths=(max(1, width),),
+        depths=tuple(sorted(kept)),
+        kernels=(*(kernel for kernel in kernels if kernel < elastic), elastic) if elastic else (1,),
+        expand_ratios=widths if "width" in kinds else (1,),
+        heads=heads if "heads" in kinds else (1,),
+    )
+
+
+def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    if values is not False and len(values) == 0:
+        return (1,)
+    found = choices(name, values, at_least=0.01)
+    if found[-1] > 1:
+        raise SpaceError(f"{name} holds {found[-1]}: each is a share of a block's own width, over 0 to 1")
+    return tuple(found) if found[-1] == 1 else (*found, 1)
+
+
+def _values(name: str, values: Sequence[int], odd: bool = False) -> tuple[int, ...]:
+    return tuple(choices(name, values, whole=True, odd=odd, at_least=1)) if len(values) else ()
+
+
+def units_kept(group: Group, share: float) -> int:
+    """How many units a share of a group is, rounded to `step` and at least one step; all of it for the share 1."""
+    if share >= 1:
+        return group.units
+    step = group.step
+    return min(group.units, max(step, int(share * group.units / step + 0.5) * step))
+
+
+@dataclass
+class _Lowering:
+    """(arch, num_classes) → Plan, each segment made once for each of its choices."""
+
+    graph: Graph
+    _made: dict[tuple[Any, ...], Segment] = field(default_factory=dict, repr=False)
+
+    def __call__(self, arch: Arch, num_classes: int) -> Plan:
+        if self.graph.classes < 0 and num_classes != 1:
+            raise ArchError(f"num_classes is {num_classes}: no classifier was found at the end of this network, leave it out")
+        blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
+        segments, shape = [], (3, arch.resolution, arch.resolution)
+        for piece in self.graph.pieces:
+            block = blocks.get(piece.name)
+            if block is None and piece.name.startswith("stages."):
+                continue
+            key = piece.name, arch.resolution, block, num_classes
+            if key not in self._made:
+                self._made[key] = self._segment(piece, arch.resolution, block, num_classes)
+            segments.append(self._made[key])
+            shape = segments[-1].out_shape
+        return Plan(tuple(segments))
+
+    def _segment(self, piece: Piece, pixels: int, block: Block | None, num_classes: int) -> Segment:
+        graph = self.graph
+        kept = [group.units for group in graph.groups]
+        if graph.classes >= 0:
+            kept[graph.classes] = num_classes
+        if block is not None:
+            for group in piece.groups:
+                share = block.heads if graph.groups[group].kind == "heads" else block.expand_ratio
+                kept[group] = units_kept(graph.groups[group], share)
+        making = _Making(graph, kept, graph.resolutions.index(pixels), block.kernel if block else 0)
+        return making.segment(piece, self._first_uses)
+
+    @property
+    def _first_uses(self) -> Mapping[str, str]:
+        """By the name of a weight the piece that uses it first."""
+        found: dict[str, str] = {}
+        for piece in self.graph.pieces:
+            for name in piece.nodes:
+                node = self.graph.nodes[name]
+                for leaf in leaves((node.args, dict(node.kwargs))):
+                    if isinstance(leaf, Own):
+                        found.setdefault(leaf.name, piece.name)
+        return found
+
+
+@dataclass
+class _Making:
+    """One segment, with so many units of each group."""
+
+    graph: Graph
+    kept: Sequence[int]
+    resolution: int
+    kernel: int
+
+    def segment(self, piece: Piece, first_uses: Mapping[str, str]) -> Segment:
+        names = {piece.source: "in"}
+        counted: set[str] = set()
+        ops: list[Call] = []
+
+        def resolved(leaf: Any) -> Any:
+            match leaf:
+                case Value(name):
+                    return Input(names[name])
+                case Size(_, batch):
+                    number = leaf.of(self.kept, self.resolution)
+                    return Batch(number) if batch else number
+                case Own(name):
+                    first = first_uses[name] == piece.name and name not in counted
+                    counted.add(name)
+                    return self.weight(name, first)
+            return leaf
+
+        if piece.source == "x":
+            in_shape: Shape = (3, self.graph.resolutions[self.resolution], self.graph.resolutions[self.resolution])
+        else:
+            in_shape = self.shape(self.graph.nodes[piece.source])
+        shapes = {"in": in_shape}
+        for number, name in enumerate(piece.nodes):
+            node = self.graph.nodes[name]
+            names[name] = f"{node.op.split('.')[0]}_{number}"
+            args, kwargs = each(node.args, resolved), each(dict(node.kwargs), resolved)
+            shape = self.shape(node)
+            inputs = tuple(leaf.name for leaf in leaves((args, kwargs)) if isinstance(leaf, Input))
+            adapted = self.smaller_kernel(node.op, args)
+            work = _work(node.op, adapted, shapes, shape)
+            fused = bool(inputs) and _fused(node.op, adapted, shapes, shape)
+            ops.append(Call(names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused))
+            shapes[names[name]] = shape
+        return Segment(piece.name, in_shape, tuple(ops))
+
+    def shape(self, node: Node) -> Shape:
+        """Of one image: without the batch where that is the first dimension."""
+        sizes = tuple(size.of(self.kept, self.resolution) for size in node.shape)
+        first = node.shape[0] if node.shape else None
+        return sizes[1:] if first is not None and first.batch and sizes[0] == 1 else sizes
+
+    def weight(self, name: str, first: bool) -> Weight:
+        spec = self.graph.weights[name]
+        cut = tuple(_ranges(parts, self.kept) for parts in spec.dims)
+        shape = tuple(
+            size if ranges is None else sum(stop - start for start, stop in ranges)
+            for size, ranges in zip(spec.shape, cut, strict=True)
+        )
+        kernels: tuple[int, ...] = ()
+        if spec.kernels and self.kernel and self.kernel < spec.kernels[-1]:
+            kernels = tuple(kernel for kernel in reversed(spec.kernels) if kernel >= self.kernel)
+            shape = (*shape[:2], kernels[-1], kernels[-1])
+        if len(kernels) == 1:
+            kernels = ()
+        return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels)
+
+    def smaller_kernel(self, op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of a convolution, its padding less by what a smaller kernel lacks at each edge."""
+        if not (op.startswith("conv2d") and isinstance(args[1], Weight) and args[1].kernels):
+            return args
+        less = (args[1].kernels[0] - args[1].kernels[-1]) // 2
+        return (*args[:4], tuple(pad - less for pad in args[4]), *args[5:])
+
+
+def _ranges(parts: tuple[Part, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+    """Entries that stay, neighbouring ranges joined; None: all."""
+    found: list[tuple[int, int]] = []
+    at, whole = 0, True
+    for part in parts:
+        units = part.units if part.group < 0 else min(part.units, kept[part.group])
+        if part.group >= 0 and kept[part.group] != part.units:
+            whole = False
+            units = kept[part.group]
+        if units and found and found[-1][1] == at:
+            found[-1] = found[-1][0], at + units * part.each
+        elif units:
+            found.append((at, at + units * part.each))
+        at += part.units * part.each
+    return None if whole else tuple(found)
+
+
+MATRIX = {"matmul", "bmm", "baddbmm", "addmm", "mm", "addmv", "mv"}
+FUSED = {"dropout", "batch_norm", "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "clone", "alias", "contiguous"}
+
+
+def _work(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Shape) -> int:
+    """Multiply-accumulates, as torch.utils.flop_counter counts them (in pairs)."""
+    kind = op.split(".")[0]
+
+    def dims(arg: Any) -> Shape:
+        return shapes[arg.name] if isinstance(arg, Input) else arg.shape if isinstance(arg, Weight) else ()
+
+    if kind in {"conv1d", "conv2d", "conv3d"}:
+        return prod(shape) * prod(dims(args[1])[1:])
+    if kind.startswith("conv_transpose"):
+        return prod(dims(args[0])) * prod(dims(args[1])[1:])
+    if kind == "linear":
+        return prod(shape) * dims(args[1])[-1]
+    if kind in MATRIX:
+        factor = args[1] if kind in {"baddbmm", "addmm", "addmv"} else args[0]
+        return prod(shape) * dims(factor)[-1]
+    if kind == "scaled_dot_product_attention":
+        query, key, value = (dims(arg) for arg in args[:3])
+        return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    if kind == "einsum":
+        return _einsum(args, dims)
+    return 0
+
+
+def _einsum(args: tuple[Any, ...], dims: Any) -> int:
+    """Of two operands: the sizes of all letters, but for the batch's, multiplied."""
+    letters = args[0].replace(" ", "").split("->")[0].split(",")
+    if len(letters) != 2:
+        return 0
+    sizes: dict[str, int] = {}
+    for names, operand in zip(letters, args[1], strict=True):
+        shape = dims(operand)
+        if "." in names:
+            return 0
+        sizes |= dict(zip(names[len(names) - len(shape) :], shape, strict=True))
+    return prod(sizes.values())
+
+
+def _fused(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: Shape) -> bool:
+    """A call that a runtime folds into what it reads: views, norms and element-wise functions of one tensor."""
+    kind = op.split(".")[0]
+    one = sum(isinstance(leaf, Input) for leaf in leaves(args)) == 1
+    read = shapes[next(leaf.name for leaf in leaves(args) if isinstance(leaf, Input))] if one else None
+    return one and (kind in FUSED or (kind in ELEMENTWISE and read == shape))
+
+
+ELEMENTWISE = {
+    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "mish", "tanh", "elu", "leaky_relu", "prelu",
+    "celu", "selu", "softplus", "exp", "neg", "abs", "sqrt", "rsqrt", "clamp", "clamp_min", "clamp_max",
+}  # fmt: skip
