@@ -86,7 +86,7 @@ class WeightSpec:
 class Node:
     """One operation: its name in ATen with the overload, what it is given, and the shapes of its results.
 
-    Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>" and "<device>".
+    Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>", "<device>" and "<dtype>" (that of the images).
     """
 
     op: str

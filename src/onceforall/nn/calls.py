@@ -20,7 +20,7 @@ from .layers import matrix_name, synchronised_norm
 
 __all__ = ["STATISTICS", "add_call", "cut", "function_of", "modules_of", "put_tensor", "put_weight", "run"]
 
-TRAINING, DEVICE = "<training>", "<device>"
+TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
 OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # that torch's functions tell apart by what they are given
@@ -62,12 +62,15 @@ def function_of(target: str) -> Callable[..., Any]:
     return getattr(getattr(getattr(torch.ops, space or "aten"), name), overload)  # type: ignore[no-any-return]
 
 
-def constant(text: Any, device: torch.device) -> Any:
-    """What a text among the arguments stands for."""
-    if text == DEVICE:
-        return device
-    if isinstance(text, str) and text.startswith("dtype:"):
-        return vars(torch)[text.removeprefix("dtype:")]
+def constant(text: str, source: Tensor) -> Any:
+    """What a text among the arguments stands for, where `source` is computed with."""
+    match text:
+        case "<device>":
+            return source.device
+        case "<dtype>":
+            return source.dtype
+        case _ if text.startswith("dtype:"):
+            return vars(torch)[text.removeprefix("dtype:")]
     return text
 
 
@@ -96,7 +99,7 @@ def run(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], trai
             case "<training>":
                 return training
             case str():
-                return constant(leaf, source.device)
+                return constant(leaf, source)
         return leaf
 
     if op.target == "output":
@@ -229,10 +232,10 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
                 return size if times == 1 else graph.call_function(operator.mul, (size, times))
             case "<training>":
                 return graph.get_attr("training")
-            case "<device>":
-                return graph.call_function(getattr, (source, "device"))
+            case "<device>" | "<dtype>":
+                return graph.call_function(getattr, (source, leaf.strip("<>")))
             case str():
-                return constant(leaf, torch.device("cpu"))
+                return constant(leaf, torch.empty(0))
         return leaf
 
     for name in {weight.name.rpartition(".")[0] for weight in op.tensors}:

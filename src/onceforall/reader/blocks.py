@@ -6,7 +6,7 @@ that can be skipped: left out, the network still fits together.
 
 from dataclasses import dataclass, field
 
-from ..graph import Value
+from ..graph import Own, Size, Value
 from ..ops import leaves
 from .trace import Step, Trace
 from .units import Units
@@ -14,6 +14,7 @@ from .units import Units
 __all__ = ["Found", "find_blocks"]
 
 HEAVY = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "bmm", "mm", "baddbmm", "addmm", "einsum"}
+VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "unsqueeze", "squeeze"}
 TOGETHER = 4  # more sums than this in one module are blocks of their own
 
 
@@ -61,7 +62,7 @@ class Chain:
         reach = last["x"]
         for i, name in enumerate(self.names):
             step = self.steps[name]
-            batched = bool(step.sizes) and bool(step.sizes[0]) and step.sizes[0][0].batch and step.sizes[0][0].terms == ((1, -1),)
+            batched = bool(step.sizes) and bool(step.sizes[0]) and step.sizes[0][0].batch
             if reach <= i and not step.several and batched and step.dtype.startswith(("float", "bfloat")):
                 self.cuts.append(i)
             reach = max(reach, last[name])
@@ -125,29 +126,44 @@ def _parts(chain: Chain) -> list[Found]:
             steps = chain.names[start + 1 : stop + 1]
             parts.append(Found(chain.names[start], chain.names[stop], steps, True, module=chain.steps[chain.names[stop]].module))
         at = stop
-    return _halves(parts)
+    return _halves(parts, chain)
 
 
 def _name(chain: Chain, position: int) -> str:
     return chain.names[position] if position >= 0 else "x"
 
 
-def _halves(parts: list[Found]) -> list[Found]:
-    """Neighbouring blocks whose sums one module makes are one block: attention and MLP of a transformer's block."""
-    merged: list[list[Found]] = []
-    for part in parts:
-        before = merged[-1][-1] if merged else None
-        if before and before.skippable and part.skippable and part.module and part.module == before.module:
-            merged[-1].append(part)
-        else:
-            merged.append([part])
+def _halves(parts: list[Found], chain: Chain) -> list[Found]:
+    """Neighbouring blocks whose sums one module makes are one block: attention and MLP of a transformer's block.
+
+    Between them the tensor may be viewed in another shape, if it is viewed back in the end.
+    """
+
+    def view(i: int) -> bool:
+        return i < len(parts) and not parts[i].skippable and {chain.steps[name].kind for name in parts[i].steps} <= VIEWS
+
+    def sizes(name: str) -> list[tuple[Size, ...]]:
+        return chain.steps[name].sizes if name in chain.steps else []
+
     result: list[Found] = []
-    for run in merged:
-        if 1 < len(run) <= TOGETHER:
+    i = 0
+    while i < len(parts):
+        first, end, halves = parts[i], i + 1, 1
+        while first.skippable and first.module and end < len(parts):
+            after = end + 1 if view(end) else end
+            if after < len(parts) and parts[after].skippable and parts[after].module == first.module:
+                end, halves = after + 1, halves + 1
+            else:
+                break
+        if halves > 1 and sizes(parts[end - 1].result) != sizes(first.source) and view(end):
+            end += 1
+        run = parts[i:end]
+        if 1 < halves <= TOGETHER and sizes(run[-1].result) == sizes(first.source):
             steps = [name for part in run for name in part.steps]
-            result.append(Found(run[0].source, run[-1].result, steps, True, module=run[0].module))
+            result.append(Found(first.source, run[-1].result, steps, True, module=first.module))
         else:
             result += run
+        i = end
     return result
 
 
@@ -161,7 +177,7 @@ def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
         for leaf in leaves((step.args, dict(step.kwargs))):
             if isinstance(leaf, Value):
                 found |= of_free.get(leaf.name, set()) | units.groups_of(leaf.name)
-            elif type(leaf).__name__ == "Own":
+            elif isinstance(leaf, Own):
                 found |= units.groups_of_weight(leaf.name)
         return found
 

@@ -18,7 +18,7 @@ def moved(labels: Labels, step: Step, move: Callable[[Array], Array]) -> list[Fa
     return [[move(factor) for factor in factors_of(labels, step.args[0])]]
 
 
-@rule("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "pixel_shuffle_")
+@rule("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "reshape_as", "view_as")
 def reshape(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
     return [[reshaped(factor, before, after) for factor in factors_of(labels, step.args[0])]]
@@ -214,16 +214,26 @@ def shuffled(labels: Labels, step: Step) -> list[Factors]:
     return opaque(labels, step)
 
 
-@rule("index", "index_select", "gather", "embedding")
+@rule("index", "embedding")
 def indexed(labels: Labels, step: Step) -> list[Factors]:
-    """Rows of a table along its first dimension, by positions that are fixed."""
-    table, chosen, *_ = step.args
-    positions = [p for p in (chosen if isinstance(chosen, tuple) else (chosen,))]
-    simple = step.kind in ("index", "embedding") and len(positions) == 1 and isinstance(positions[0], Value | Own)
-    if not simple:
+    """Entries of a table along one dimension, by positions that are fixed."""
+    table, chosen = step.args[:2]
+    positions = chosen if isinstance(chosen, tuple) else (chosen,)
+    given = [(dim, p) for dim, p in enumerate(positions) if p is not None]
+    if len(given) != 1 or not isinstance(given[0][1], Value | Own):
         return opaque(labels, step)
-    labels.fix(factors_of(labels, positions[0]), because(step, "positions in a table"))
-    kept, lost = keep_dims(factors_of(labels, table), lambda dim: dim > 0)
-    labels.fix(lost, because(step, "rows of a table"))
-    more = len(step.shapes[0]) - len(shape_of(labels, table))
-    return [[f.reshape((1,) * more + f.shape) for f in kept]]
+    ((dim, where),) = given
+    labels.fix(factors_of(labels, where), because(step, "positions in a table"))
+    kept, lost = keep_dims(factors_of(labels, table), lambda d: d != dim)
+    labels.fix(lost, because(step, "entries of a table"))
+    new = len(shape_of(labels, where))
+    return [[f.reshape((*f.shape[:dim], *(1,) * new, *f.shape[dim + 1 :])) for f in kept]]
+
+
+@rule("index_select")
+def index_select(labels: Labels, step: Step) -> list[Factors]:
+    table, dim, where = step.args
+    labels.fix(factors_of(labels, where), because(step, "positions in a table"))
+    kept, lost = keep_dims(factors_of(labels, table), lambda d: d != dim % len(step.shapes[0]))
+    labels.fix(lost, because(step, "entries of a table"))
+    return [kept]

@@ -39,6 +39,10 @@ def sized(step: Step, units: Units, elastic: set[int]) -> tuple[str, tuple[Any, 
     match step.kind:
         case "view" | "reshape" | "_unsafe_view":
             args[1] = tuple(map(plain, shapes[0]))
+        case "reshape_as" | "view_as":
+            return "reshape.default", (first, tuple(map(plain, shapes[0]))), {}, shapes
+        case "expand_as":
+            return "expand.default", (first, tuple(map(plain, shapes[0]))), {}, shapes
         case "unflatten":
             at = args[1] % len(shape_of(labels, first))
             args[2] = tuple(map(plain, shapes[0][at : at + len(args[2])]))

@@ -76,8 +76,13 @@ def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
         ModelError: torch.export cannot read it, or it does something else at another resolution.
     """
     meta = _on_meta(model)
-    exports = [_export(meta, pixels) for pixels in resolutions]
-    raw = [_Reading(model, exported, pixels) for exported, pixels in zip(exports, resolutions, strict=True)]
+    try:
+        exports = [_export(meta.double(), pixels) for pixels in resolutions]  # in which a type that was asked for by name stands out
+    except ModelError:
+        meta = _on_meta(model)
+        exports = [_export(meta, pixels) for pixels in resolutions]
+    dtype = next((t.dtype for t in (*meta.parameters(), *meta.buffers()) if t.is_floating_point()), torch.float32)
+    raw = [_Reading(model, exported, dtype) for exported in exports]
     for reading, pixels in zip(raw, resolutions, strict=True):
         if [(s.name, s.op) for s in reading.steps] != [(s.name, s.op) for s in raw[-1].steps]:
             raise ModelError(
@@ -154,11 +159,11 @@ def _module_of(error: BaseException) -> str:
 class _Reading:
     """The steps of one exported program, numbers as they are at its resolution."""
 
-    def __init__(self, model: nn.Module, exported: torch.export.ExportedProgram, pixels: int) -> None:
+    def __init__(self, model: nn.Module, exported: torch.export.ExportedProgram, dtype: torch.dtype) -> None:
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
-        self.pixels = pixels
+        self.dtype = dtype
         owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
         targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}  # type: ignore[union-attr]
@@ -239,6 +244,8 @@ class _Reading:
                 return self.names[value]
             case list() | tuple():
                 return tuple(self._argument(item) for item in value)
+            case torch.dtype() if value == self.dtype:
+                return "<dtype>"
             case torch.dtype():
                 return f"dtype:{str(value).removeprefix('torch.')}"
             case torch.device():

@@ -205,6 +205,11 @@ class _Making:
         else:
             in_shape = self.shape(self.graph.nodes[piece.source])
         shapes = {"in": in_shape}
+        if self.rows(piece.source) != 1:  # several rows for each image, which stand apart between segments
+            shape = tuple(size.of(self.kept, self.resolution) for size in self.graph.nodes[piece.source].shape)
+            names[piece.source] = "rows"
+            ops.append(Call("rows", ("in",), shape, "reshape.default", (Input("in"), (Batch(shape[0]), *shape[1:])), fused=True))
+            shapes["rows"] = shape
         for number, name in enumerate(piece.nodes):
             node = self.graph.nodes[name]
             names[name] = f"{node.op.split('.')[0]}_{number}"
@@ -216,7 +221,15 @@ class _Making:
             fused = bool(inputs) and _fused(node.op, adapted, shapes, shape)
             ops.append(Call(names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused))
             shapes[names[name]] = shape
+        if self.rows(piece.result) != 1:
+            shape, last = ops[-1].shape, ops[-1].name
+            ops.append(Call("images", (last,), shape, "reshape.default", (Input(last), (Batch(), *shape)), fused=True))
         return Segment(piece.name, in_shape, tuple(ops))
+
+    def rows(self, name: str) -> int:
+        """Of a value that is handed on: how many rows there are for each image."""
+        node = self.graph.nodes.get(name)
+        return node.shape[0].of(self.kept, self.resolution) if node is not None and node.shape and node.shape[0].batch else 1
 
     def shape(self, node: Node) -> Shape:
         """Of one image: without the batch where that is the first dimension."""
