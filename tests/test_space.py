@@ -154,7 +154,7 @@ def test_restrict_changes_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"kernel": (3,)}, "unknown choice 'kernel': use resolutions, widths, depths, kernels or expand_ratios"),
+        ({"kernel": (3,)}, "unknown choice 'kernel': use resolutions, widths, depths, kernels, expand_ratios or heads"),
         ({"kernels": (9,)}, r"kernels=\(9,\): this mobilenet_v3 space offers 3, 5"),
         ({"kernels": (3, 9)}, r"kernels=\(3, 9\): this mobilenet_v3 space offers 3, 5"),
         ({"resolutions": ()}, r"resolutions=\(\): this mobilenet_v3 space offers 64, 80, 100"),
@@ -173,7 +173,7 @@ def test_keep_largest() -> None:
     assert part.largest() == space.largest()
     assert space.keep_largest() == space
     for numbers in ({"kernel": 1}, {"resolutions": 1}, {"kernels": 0}):
-        with pytest.raises(SpaceError, match=r"cannot keep the . largest '\w+': use widths, depths, kernels or expand_ratios"):
+        with pytest.raises(SpaceError, match=r"cannot keep the . largest '\w+': use widths, depths, kernels, expand_ratios or heads"):
             space.keep_largest(**numbers)
 
 

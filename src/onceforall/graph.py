@@ -32,7 +32,8 @@ class Size:
     def of(self, kept: Sequence[int], resolution: int) -> int:
         """For the units kept of each group and the number of the resolution; of one image."""
         return sum(
-            (times if isinstance(times, int) else times[resolution]) * (1 if group < 0 else kept[group]) for times, group in self.terms
+            (times if isinstance(times, int) else times[resolution]) * (1 if group < 0 else kept[group])
+            for times, group in self.terms
         )
 
     @property
@@ -161,7 +162,10 @@ class Graph:
             "resolutions": list(self.resolutions),
             "classes": self.classes,
             "nodes": {name: {**_fields(node), "kwargs": encoded(dict(node.kwargs))} for name, node in self.nodes.items()},
-            "weights": {name: {**asdict(w), "dims": [[[p.group, p.units, p.each] for p in d] for d in w.dims]} for name, w in self.weights.items()},
+            "weights": {
+                name: {**asdict(w), "dims": [[[p.group, p.units, p.each] for p in d] for d in w.dims]}
+                for name, w in self.weights.items()
+            },
             "groups": [asdict(group) for group in self.groups],
             "pieces": [asdict(piece) for piece in self.pieces],
             "output": encoded(self.output),

@@ -23,7 +23,14 @@ __all__ = ["STATISTICS", "add_call", "cut", "function_of", "modules_of", "put_te
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
-OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # that torch's functions tell apart by what they are given
+OVERLOADS = {
+    "default",
+    "Tensor",
+    "Scalar",
+    "dim",
+    "int",
+    "Tensor_Scalar",
+}  # that torch's functions tell apart by what they are given
 NAMED: dict[str, Callable[..., Any]] = {
     "getitem": operator.getitem,
     "linear": F.linear,
@@ -204,7 +211,9 @@ def _layer(op: Call) -> nn.Module | None:
             "running_mean",
             "running_var",
         ]:
-            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1](channels, eps=eps, momentum=momentum)
+            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1](
+                channels, eps=eps, momentum=momentum
+            )
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:
             return nn.LayerNorm(list(shape), eps=eps)
     return None

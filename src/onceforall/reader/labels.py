@@ -8,15 +8,12 @@ numpy's own reshape, transpose and indexing move labels exactly as torch's move 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..ops import leaves
-from ..graph import Own, Size, Value
 from .trace import BATCH, Step, Trace
 
 __all__ = ["Factors", "Labels", "Reason", "collapsed", "follow"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -97,7 +96,9 @@ def repeat(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
     padded = (1,) * (len(after) - len(before)) + before
     same = {dim for dim, (a, b) in enumerate(zip(padded, after, strict=True)) if a == b}
-    kept, lost = keep_dims([f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])], same.__contains__)
+    kept, lost = keep_dims(
+        [f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])], same.__contains__
+    )
     labels.fix(lost, because(step, "channels that are repeated"))
     return [kept]
 

@@ -2,19 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, WeightSpec
+from ..graph import Graph, Group, Node, Own, Part, Piece, Size, WeightSpec
 from ..ops import leaves
 from .blocks import Chain, Found, find_blocks
-from .labels import Labels, Reason, follow
+from .labels import Reason, follow
 from .sizes import sized
-from .trace import Step, Trace, trace
+from .trace import Trace, trace
 from .units import OrderError, Units, resolve
 
 __all__ = ["read"]

@@ -13,7 +13,7 @@ import torch
 
 from ..graph import Own, Value
 from ..ops import leaves
-from .labels import Array, Factors, Labels, Reason, collapsed
+from .labels import Array, Factors, Labels, Reason
 from .trace import Step
 
 __all__ = ["RULES", "opaque", "rule"]
@@ -130,12 +130,78 @@ def pointwise(labels: Labels, step: Step) -> list[Factors]:
     return [[spread(f, len(step.shapes[0])) for f in found]]
 
 
-ELEMENTWISE = (
-    "dropout alpha_dropout feature_dropout hardsigmoid hardswish hardtanh relu relu6 gelu silu mish sigmoid tanh elu selu celu "
-    "leaky_relu softplus prelu_ threshold clamp clamp_min clamp_max detach to _to_copy type_as zeros_like ones_like full_like "
-    "softsign log_sigmoid hardshrink add sub mul div pow sqrt rsqrt exp log neg abs square where maximum minimum float rsub "
-    "true_divide reciprocal cos sin erf round floor ceil sign masked_fill logical_not eq ne lt gt le ge bitwise_and bitwise_not remainder"
-).split()
+ELEMENTWISE = [
+    "dropout",
+    "alpha_dropout",
+    "feature_dropout",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "relu",
+    "relu6",
+    "gelu",
+    "silu",
+    "mish",
+    "sigmoid",
+    "tanh",
+    "elu",
+    "selu",
+    "celu",
+    "leaky_relu",
+    "softplus",
+    "prelu_",
+    "threshold",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "detach",
+    "to",
+    "_to_copy",
+    "type_as",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "softsign",
+    "log_sigmoid",
+    "hardshrink",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "pow",
+    "sqrt",
+    "rsqrt",
+    "exp",
+    "log",
+    "neg",
+    "abs",
+    "square",
+    "where",
+    "maximum",
+    "minimum",
+    "float",
+    "rsub",
+    "true_divide",
+    "reciprocal",
+    "cos",
+    "sin",
+    "erf",
+    "round",
+    "floor",
+    "ceil",
+    "sign",
+    "masked_fill",
+    "logical_not",
+    "eq",
+    "ne",
+    "lt",
+    "gt",
+    "le",
+    "ge",
+    "bitwise_and",
+    "bitwise_not",
+    "remainder",
+]
 RULES.update(dict.fromkeys(ELEMENTWISE, pointwise))
 
 
@@ -311,7 +377,22 @@ def pad(labels: Labels, step: Step) -> list[Factors]:
 # -- sums --------------------------------------------------------------------------------------------------------------
 
 
-@rule("mean", "sum", "amax", "amin", "var", "std", "var_mean", "linalg_vector_norm", "norm", "logsumexp", "max", "min", "argmax", "prod")
+@rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "var",
+    "std",
+    "var_mean",
+    "linalg_vector_norm",
+    "norm",
+    "logsumexp",
+    "max",
+    "min",
+    "argmax",
+    "prod",
+)
 def reduced(labels: Labels, step: Step) -> list[Factors]:
     x = step.args[0]
     ndim, out = len(shape_of(labels, x)), len(step.shapes[0])
@@ -353,8 +434,6 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
     return [list(kept) for _ in step.shapes]
 
 
-
-
 # -- matrices ----------------------------------------------------------------------------------------------------------
 
 
@@ -371,9 +450,7 @@ def added_product(labels: Labels, step: Step) -> list[Factors]:
     return [merge(labels, step, [(made, step.shapes[0]), (factors_of(labels, c), shape_of(labels, c))])]
 
 
-def product(
-    labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]
-) -> Factors:
+def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]) -> Factors:
     """(…, n, k) times (…, k, m). Where matrices of several heads are multiplied, all in one head stays or goes together."""
     ndim = max(len(a_shape), len(b_shape))
     if min(len(a_shape), len(b_shape)) < 2:

@@ -1,7 +1,6 @@
 """Arguments of steps that count entries, written as sizes that depend on the sub-network."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ..graph import Size
@@ -19,7 +18,9 @@ def plain(size: Size) -> Any:
     return size
 
 
-def sized(step: Step, units: Units, elastic: set[int]) -> tuple[str, tuple[Any, ...], Mapping[str, Any], tuple[tuple[Size, ...], ...]]:
+def sized(
+    step: Step, units: Units, elastic: set[int]
+) -> tuple[str, tuple[Any, ...], Mapping[str, Any], tuple[tuple[Size, ...], ...]]:
     """The operation, its arguments, and the shapes of its results, for any number of units of the elastic groups.
 
     Raises:
@@ -49,9 +50,7 @@ def sized(step: Step, units: Units, elastic: set[int]) -> tuple[str, tuple[Any, 
         case "expand" | "broadcast_to":
             before = (1,) * (len(shapes[0]) - len(shape_of(labels, first))) + shape_of(labels, first)
             new = len(shapes[0]) - len(shape_of(labels, first))
-            args[1] = tuple(
-                plain(size) if dim < new or before[dim] == 1 else -1 for dim, size in enumerate(shapes[0])
-            )
+            args[1] = tuple(plain(size) if dim < new or before[dim] == 1 else -1 for dim, size in enumerate(shapes[0]))
         case "chunk" | "split" | "split_with_sizes" | "unsafe_split" | "unsafe_chunk":
             dim = (args[2] if len(args) > 2 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
             if line(first, dim) is not None or step.kind != "chunk":

@@ -7,7 +7,7 @@ model and images are on the meta device.
 import copy
 import operator
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
-from ..graph import Own, Size, Value, each
+from ..graph import Own, Size, Value
 from ..ops import leaves
 
 __all__ = ["BATCH", "Step", "Trace", "trace"]
@@ -77,7 +77,9 @@ def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
     """
     meta = _on_meta(model)
     try:
-        exports = [_export(meta.double(), pixels) for pixels in resolutions]  # in which a type that was asked for by name stands out
+        exports = [
+            _export(meta.double(), pixels) for pixels in resolutions
+        ]  # in which a type that was asked for by name stands out
     except ModelError:
         meta = _on_meta(model)
         exports = [_export(meta, pixels) for pixels in resolutions]
@@ -186,7 +188,9 @@ class _Reading:
             elif node.op == "output":
                 self._output(node, exported)
             else:
-                raise ModelError(f"the model's graph has {node.op} {node.target} in it, which cannot be read: no way around it is known")
+                raise ModelError(
+                    f"the model's graph has {node.op} {node.target} in it, which cannot be read: no way around it is known"
+                )
 
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
@@ -261,7 +265,9 @@ class _Reading:
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))
         except Exception as error:  # of whatever class the model returns
-            raise ModelError(f"what the model returns cannot be read ({type(error).__name__}): return tensors, tuples or mappings") from None
+            raise ModelError(
+                f"what the model returns cannot be read ({type(error).__name__}): return tensors, tuples or mappings"
+            ) from None
         found = list(leaves(self.output))
         if not any(isinstance(leaf, Value) and leaf.name != "x" for leaf in found):
             raise ModelError("the model returns nothing that it computes from the images: nothing in it could be elastic")

@@ -9,7 +9,7 @@ import numpy as np
 from ..graph import Part, Size, Value
 from ..ops import leaves
 from .labels import Array, Labels, Reason, collapsed
-from .trace import BATCH, Step, Trace
+from .trace import BATCH, Trace
 
 __all__ = ["Units", "resolve"]
 
@@ -182,9 +182,7 @@ def _mend(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.
     return mended
 
 
-def _groups(
-    labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]], classes: Array | None
-) -> Units:
+def _groups(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]], classes: Array | None) -> Units:
     count = int(components.max()) + 1 if len(components) else 0
     elastic = np.zeros(count, bool)
     elastic[components[~fixed]] = True

@@ -71,7 +71,13 @@ def _make(family: str, arguments: dict[str, Any]) -> Space:
 def _part(full: Space, choices: Any) -> Space:
     """The part of a space with exactly these choices, as `Space.restrict` may have left it."""
     stages = tuple(
-        replace(own, **{f.name: _among(getattr(own, f.name), given.get(f.name, [1]) if f.name == "heads" else given[f.name]) for f in fields(Choices)})
+        replace(
+            own,
+            **{
+                f.name: _among(getattr(own, f.name), given.get(f.name, [1]) if f.name == "heads" else given[f.name])
+                for f in fields(Choices)
+            },
+        )
         for own, given in zip(full.stages, choices["stages"], strict=True)
     )
     return replace(full, resolutions=_among(full.resolutions, choices["resolutions"]), stages=stages)

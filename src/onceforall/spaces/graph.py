@@ -136,7 +136,7 @@ class _Lowering:
         if self.graph.classes < 0 and num_classes != 1:
             raise ArchError(f"num_classes is {num_classes}: no classifier was found at the end of this network, leave it out")
         blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
-        segments, shape = [], (3, arch.resolution, arch.resolution)
+        segments = []
         for piece in self.graph.pieces:
             block = blocks.get(piece.name)
             if block is None and piece.name.startswith("stages."):
@@ -145,7 +145,6 @@ class _Lowering:
             if key not in self._made:
                 self._made[key] = self._segment(piece, arch.resolution, block, num_classes)
             segments.append(self._made[key])
-            shape = segments[-1].out_shape
         return Plan(tuple(segments))
 
     def _segment(self, piece: Piece, pixels: int, block: Block | None, num_classes: int) -> Segment:
