@@ -173,7 +173,9 @@ def test_keep_largest() -> None:
     assert part.largest() == space.largest()
     assert space.keep_largest() == space
     for numbers in ({"kernel": 1}, {"resolutions": 1}, {"kernels": 0}):
-        with pytest.raises(SpaceError, match=r"cannot keep the . largest '\w+': use widths, depths, kernels, expand_ratios or heads"):
+        with pytest.raises(
+            SpaceError, match=r"cannot keep the . largest '\w+': use widths, depths, kernels, expand_ratios or heads"
+        ):
             space.keep_largest(**numbers)
 
 

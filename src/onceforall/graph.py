@@ -24,7 +24,7 @@ Number = int | tuple[int, ...]  # one for each resolution where they differ
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A number that depends on the sub-network: the sum of `times` · units kept of `group` (-1: 1), times the images where `batch`."""
+    """A number that depends on the sub-network: a sum of `times` · units kept of `group` (-1: 1), for each image if `batch`."""
 
     terms: tuple[tuple[Number, int], ...]
     batch: bool = False
@@ -87,7 +87,8 @@ class WeightSpec:
 class Node:
     """One operation: its name in ATen with the overload, what it is given, and the shapes of its results.
 
-    Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>", "<device>" and "<dtype>" (that of the images).
+    Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>", "<device>" and "<dtype>", the last
+    two of the images.
     """
 
     op: str

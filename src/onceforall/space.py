@@ -5,7 +5,7 @@ or -1 where the block is absent. Search and predictors work on gene matrices; se
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -67,6 +67,8 @@ class Space:
             its own choices, its stage's width and, for I = 0, the width of the stage before. Segments before the first
             stage depend on the resolution only, those after a stage also on that stage's width.
         classes: outputs of the classifier where nothing else is said.
+        modules: of a network that someone brought: the module of the model that each segment comes from.
+        fixed: of such a network: what is not elastic and why, "module: reason".
     """
 
     family: str
@@ -75,6 +77,8 @@ class Space:
     stages: tuple[Choices, ...]
     lowering: Callable[[Arch, int], Plan] = field(compare=False, repr=False)
     classes: int = 1000
+    modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    fixed: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     # -- one architecture ------------------------------------------------------------------------------------------
 
@@ -150,6 +154,35 @@ class Space:
         if num_classes < 1:
             raise ArchError(f"num_classes is {num_classes}: a classifier needs at least 1 class")
         return self.lowering(arch, num_classes)
+
+    def summary(self) -> str:
+        """What is elastic, what is not, and which operation of which module is the reason: text for a person, several lines."""
+        plans = [self.lower(arch) for arch in (self.smallest(), self.largest())]
+        small, large = (f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters" for plan in plans)
+        lines = [f"{self.count():.3g} networks from {small} to {large}", f"resolutions: {_all(self.resolutions)} pixels"]
+        if self.stages:
+            rows: list[tuple[str, ...]] = [
+                ("stage", "blocks", "depths", "shares of widths", "shares of heads", "kernels", "of the model")
+            ]
+            for s, stage in enumerate(self.stages):
+                ratios, heads, kernels = (_all(v) if len(v) > 1 else "–" for v in (stage.expand_ratios, stage.heads, stage.kernels))
+                names = [name for i in range(stage.depths[-1]) if (name := self.modules.get(f"stages.{s}.{i}"))]
+                origin = f"{names[0]} … {names[-1]}" if len(set(names)) > 1 else (*names, "")[0]
+                rows.append((str(s), str(stage.depths[-1]), _all(stage.depths), ratios, heads, kernels, origin))
+            if self.family != "graph":  # whose ratios are of the input's width, and whose stages have no other names
+                rows = [("stage", "blocks", "depths", "expand ratios", "kernels"), *((*row[:4], row[5]) for row in rows[1:])]
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if self.fixed:
+            lines.append("not elastic:")
+            reasons: dict[str, list[str]] = {}
+            for line in self.fixed:
+                module, _, reason = line.partition(": ")
+                reasons.setdefault(reason, []).append(module)
+            for reason, modules in reasons.items():
+                more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+                lines.append(f"  {', '.join(modules[:3])}{more}: {reason}")
+        return "\n".join(lines)
 
     # -- many architectures ----------------------------------------------------------------------------------------
 
@@ -246,7 +279,7 @@ class Space:
         for name, number in numbers.items():
             if name not in Choices.__dataclass_fields__ or number < 1:
                 raise SpaceError(
-                    f"cannot keep the {number} largest {name!r}: use widths, depths, kernels, expand_ratios or heads, and at least 1"
+                    f"cannot keep the {number} largest {name!r}: use widths, depths, kernels, expand_ratios or heads, at least 1"
                 )
             stages = tuple(replace(stage, **{name: getattr(stage, name)[-number:]}) for stage in stages)
         return replace(self, stages=stages)
@@ -289,6 +322,10 @@ class Space:
 
 def _keep(own: tuple[Value, ...], values: Sequence[float]) -> tuple[Value, ...]:
     return tuple(v for v in own if v in set(values)) or own
+
+
+def _all(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _list(values: Sequence[float]) -> str:

@@ -52,7 +52,7 @@ class Supernet(nn.Module):
                 elif op.weights:
                     put(self, name, LAYERS[type(op)](op))
         self.to(memory_format=torch.channels_last)
-        elastic = tuple(LAYERS.values())
+        elastic = ElasticConv | ElasticNorm | ElasticLinear
         self._layers = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
 
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, sync_norm: bool = False) -> Tensor:
@@ -115,7 +115,7 @@ class Supernet(nn.Module):
                     if isinstance(op, Call):
                         own |= {weight.name: cut(weight, tensors) for weight in op.tensors}
                     elif name in self._layers:
-                        own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
+                        own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}  # type: ignore[arg-type]
             for name, tensor in network.state_dict().items():
                 tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is not ours
         return network.train(self.training)

@@ -28,7 +28,7 @@ def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> 
 
     Only dimensions that are merged or split with one that has labels are written out; the others stay 1 long.
     """
-    for old, new in _blocks(before, after):
+    for old, _ in _blocks(before, after):
         written = any(factor.shape[dim] > 1 for dim in old)
         if not written:
             continue
@@ -119,14 +119,12 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
         along.append((next((f for f in own if f.size == shape[dim]), None), shape[dim]))
     found = merge(labels, step, others)
     if any(f is not None for f, _ in along):
-        parts = []
+        parts: list[Array] = []
         for factor, size in along:
             if factor is None:  # what has no labels gets some that stay
-                factor = labels.fresh([size]) or [np.arange(labels.count, labels.count + 1)]
-                if size == 1:
-                    labels.count += 1
-                factor = factor[0]
-                labels.fixed.append((factor, because(step, "")))
+                factor = np.arange(labels.count, labels.count + size)
+                labels.count += size
+                labels.fix([factor], because(step))
             parts.append(factor.ravel())
         found.append(np.concatenate(parts).reshape([-1 if d == dim else 1 for d in range(len(step.shapes[0]))]))
     return [found]
@@ -159,7 +157,7 @@ def unbind(labels: Labels, step: Step) -> list[Factors]:
     results: list[Factors] = [[] for _ in step.shapes]
     for factor in factors_of(labels, step.args[0]):
         for i, own in enumerate(results):
-            own.append(factor.take(i if factor.shape[dim] > 1 else 0, dim))
+            own.append(_taken(factor, i, dim))
         if factor.shape[dim] > 1:
             _one_by_one(labels, step, factor, dim)
     return results
@@ -182,11 +180,15 @@ def select(labels: Labels, step: Step) -> list[Factors]:
     dim, index = step.args[1], step.args[2]
     found = []
     for factor in factors_of(labels, step.args[0]):
-        size = factor.shape[dim]
-        if size > 1:
+        if factor.shape[dim] > 1:
             _one_by_one(labels, step, factor, dim % factor.ndim)
-        found.append(factor.take(index if size > 1 else 0, dim))
+        found.append(_taken(factor, index, dim))
     return [found]
+
+
+def _taken(factor: Array, index: int, dim: int) -> Array:
+    """What stands at an index along a dimension, which is gone then."""
+    return np.asarray(np.take(factor, index if factor.shape[dim] > 1 else 0, dim))
 
 
 @rule("slice", "narrow")

@@ -73,10 +73,9 @@ def _graph(traced: Trace, units: Units, found: list[Found], chain: Chain, elasti
     }
     groups = tuple(_group(units, group) for group in sorted(elastic))
     classes = numbers.get(units.classes, -1)
-    return Graph(
-        tuple(traced.resolutions), classes, nodes, weights, groups, tuple(_named(traced, found, chain, kernels, numbers)), traced.output,
-        tuple(_reasons(units, found, elastic, traced)),
-    )  # fmt: skip
+    pieces = tuple(_named(traced, found, chain, kernels, numbers))
+    fixed = tuple(_reasons(units, found, elastic, traced))
+    return Graph(tuple(traced.resolutions), classes, nodes, weights, groups, pieces, traced.output, fixed)
 
 
 def _numbered(value: Any, numbers: dict[int, int]) -> Any:
@@ -159,7 +158,7 @@ def _named(
             fixed += 1
             name = "stem" if i == 0 else "head" if i == len(found) - 1 else f"between.{fixed}"
         needed = _with_free(part.steps, chain)
-        nodes = sorted(needed - {part.result}, key=order.__getitem__) + [part.result]
+        nodes = [*sorted(needed - {part.result}, key=order.__getitem__), part.result]
         largest = [
             kernels[leaf.name][-1]
             for node in nodes
@@ -167,9 +166,23 @@ def _named(
             if isinstance(leaf, Own) and leaf.name in kernels
         ]
         groups = tuple(numbers[g] for g in sorted(part.groups))
+        module = part.module if part.skippable else _common([steps[name].module for name in part.steps])
         kernel = max(largest, default=0) if name.startswith("stages.") else 0
-        pieces.append(Piece(name, part.source, part.result, tuple(nodes), part.skippable, groups, kernel, part.module))
+        pieces.append(Piece(name, part.source, part.result, tuple(nodes), part.skippable, groups, kernel, module or part.module))
     return pieces
+
+
+def _common(modules: list[str]) -> str:
+    """The innermost module that all operations stand in."""
+    first, *others = [module.split(".") for module in modules if module] or [[]]
+    for other in others:
+        first = _prefix(first, other)
+    return ".".join(first)
+
+
+def _prefix(first: list[str], second: list[str]) -> list[str]:
+    count = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    return first[:count]
 
 
 def _with_free(steps: list[str], chain: Chain) -> set[str]:

@@ -225,7 +225,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
     x, weight, *rest = step.args
     bias = rest[0] if rest else None
     groups = step.args[6] if len(step.args) > 6 else 1
-    shape, out = shape_of(labels, weight), step.shapes[0][1]
+    out = step.shapes[0][1]
     channels = _along(labels, step, factors_of(labels, x), 1)
     rows, columns = _of_matrix(labels, step, weight)
     inside = shape_of(labels, x)[1]

@@ -58,7 +58,8 @@ def sized(
                 args = [first, tuple(plain(shape[dim]) for shape in shapes), dim]
                 return op, tuple(args), {}, shapes
         case "slice" | "narrow":
-            _, dim, start, end, *jump = (*args, *(0, 0, None)[len(args) - 1 :])
+            dim, start, end = [*args[1:4], *[0, None, None][len(args) - 1 :]]
+            jump = args[4:]
             along = line(first, dim)
             if along is not None:
                 size = len(along)
@@ -66,9 +67,8 @@ def sized(
                     end = start + end
                 begin = 0 if start is None else max(0, start + size if start < 0 else start)
                 stop = size if end is None else min(size, end + size if end < 0 else end)
-                before, inside = (units.size(Size(((n, -1),)), along[:n] if n else None, elastic) for n in (begin, stop))
-                op, args = "slice.Tensor", [first, dim, plain(before), plain(inside), *jump]
-                return op, tuple(args), {}, shapes
+                edges = [plain(units.size(Size(((n, -1),)), along[:n] if n else None, elastic)) for n in (begin, stop)]
+                return "slice.Tensor", (first, dim, *edges, *jump), {}, shapes
         case "layer_norm" | "rms_norm":
             args[1] = tuple(map(plain, shapes[0][len(shapes[0]) - len(args[1]) :]))
         case "group_norm":

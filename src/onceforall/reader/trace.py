@@ -1,7 +1,7 @@
-"""The operations of a model as `torch.export` gives them, at every resolution, with what depends on the batch and resolution marked.
+"""The operations of a model as `torch.export` gives them at every resolution; what depends on batch and resolution is marked.
 
-The batch has a size that occurs nowhere else: a number that is a multiple of it is so many for every image. Nothing is computed, since
-model and images are on the meta device.
+The batch has a size that occurs nowhere else: a number that is a multiple of it is so many for every image. Nothing is computed,
+since model and images are on the meta device.
 """
 
 import copy
@@ -88,8 +88,8 @@ def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
     for reading, pixels in zip(raw, resolutions, strict=True):
         if [(s.name, s.op) for s in reading.steps] != [(s.name, s.op) for s in raw[-1].steps]:
             raise ModelError(
-                f"the model does other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it does the "
-                "same, or one"
+                f"the model does other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
+                "does the same, or one"
             )
     steps = []
     for several in zip(*(reading.steps for reading in raw), strict=True):
@@ -137,7 +137,7 @@ def _export(model: nn.Module, pixels: int) -> torch.export.ExportedProgram:
         where = _module_of(error)
         raise ModelError(
             f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}) and does the same for all"
+            f"{_first_line(error)}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}), whatever they show"
         ) from error
 
 
@@ -168,7 +168,7 @@ class _Reading:
         self.dtype = dtype
         owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
-        targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}  # type: ignore[union-attr]
+        targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
         constants = exported.constants
         for node in exported.graph.nodes:
             if node.op == "placeholder":
@@ -196,11 +196,11 @@ class _Reading:
         if node.target is operator.getitem:
             op = "getitem"
         elif isinstance(node.target, torch._ops.OpOverload):
-            space, _, name = node.target.name().partition("::")
+            space, _, name = str(node.target._schema.name).partition("::")
             op = f"{'' if space == 'aten' else space + '::'}{name.split('.')[0]}.{node.target._overloadname}"
         else:
             raise ModelError(
-                f"{node.target} in {_module(node) or 'the model'} is a control flow that is decided while it runs: it cannot be read"
+                f"{node.target} in {_module(node) or 'the model'} is a control flow that is decided while it runs: not read"
             )
         kind = op.split(".")[0]
         if kind in DROPPED:
@@ -224,7 +224,7 @@ class _Reading:
         self._mark_mode(kind, args)
         value = node.meta["val"]
         several = isinstance(value, tuple | list)
-        found = [item for item in (value if several else [value])]
+        found = list(value) if several else [value]
         if any(not isinstance(item, Tensor) for item in found):
             raise ModelError(f"{op} in {_module(node) or 'the model'} returns no tensor: it cannot be read")
         self.steps.append(

@@ -172,7 +172,7 @@ def _all_factors(labels: Labels) -> Iterator[tuple[str, Array]]:
 def _mend(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
     """Tie what would leave a hole in a tensor; whether there was any."""
     mended = False
-    for name, factor in _all_factors(labels):
+    for _, factor in _all_factors(labels):
         own = np.where(fixed[factor], FIXED, components[factor])
         left = collapsed(own)
         long = [dim for dim, size in enumerate(left.shape) if size > 1]

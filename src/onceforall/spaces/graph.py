@@ -70,7 +70,10 @@ def graph_space(
         "kernels": caps,
     }
     made = tuple(_stage(read, pieces, shares, head_shares, allowed, caps) for pieces in stages.values())
-    return Space("graph", arguments, tuple(chosen), made, _Lowering(read), classes=_classes(read))
+    modules = {piece.name: piece.module for piece in read.pieces}
+    return Space(
+        "graph", arguments, tuple(chosen), made, _Lowering(read), classes=_classes(read), modules=modules, fixed=read.fixed
+    )
 
 
 def _classes(graph: Graph) -> int:
@@ -105,7 +108,7 @@ def _stage(
 
 
 def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    if values is not False and len(values) == 0:
+    if len(values) == 0:
         return (1,)
     found = choices(name, values, at_least=0.01)
     if found[-1] > 1:
@@ -327,6 +330,6 @@ def _fused(op: str, args: tuple[Any, ...], shapes: Mapping[str, Shape], shape: S
 
 
 ELEMENTWISE = {
-    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "mish", "tanh", "elu", "leaky_relu", "prelu",
-    "celu", "selu", "softplus", "exp", "neg", "abs", "sqrt", "rsqrt", "clamp", "clamp_min", "clamp_max",
+    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu", "mish", "tanh", "elu", "leaky_relu",
+    "prelu", "celu", "selu", "softplus", "exp", "neg", "abs", "sqrt", "rsqrt", "clamp", "clamp_min", "clamp_max",
 }  # fmt: skip

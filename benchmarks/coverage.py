@@ -1,0 +1,190 @@
+"""Which networks become elastic, how exactly, and in which dimensions: one row for each of a list of timm's and torchvision's.
+
+    python benchmarks/coverage.py [NAME …] [--out coverage.jsonl] [--markdown coverage.md]
+
+Weights and BatchNorm statistics are random, none of them at its initial value (layer scales of 1e-6 and norms that begin at zero
+would hide what a branch computes). `equal` is the largest difference between the model's and the largest sub-network's output in
+float64 over the standard deviation of the output; `active` the same between `supernet(x, arch)` and the extracted network, the worst
+of the largest, the smallest and three random sub-networks; `macs` is whether the plan's count of the largest is torch's
+FlopCounterMode's. A network that is in the file already is not measured again. One image at the size that the model was made for.
+Needs timm. The list has the smallest network of each of timm's families.
+"""
+
+import argparse
+import json
+import math
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import onceforall
+from onceforall.ops import leaves
+
+TIMM = [
+    "test_convnext", "test_efficientnet", "test_vit", "test_nfnet", "test_mambaout", "test_byobnet", "test_resnet",
+    "starnet_s050", "test_coatnet", "test_vit_relpos", "dla46x_c", "mobilenetv3_small_050", "mobilevit_xxs",
+    "edgenext_xx_small", "ese_vovnet19b_slim_dw", "repghostnet_050", "efficientvit_m0", "ghostnet_050", "regnetx_002",
+    "cspnext_tiny", "iformer_t", "xcit_nano_12_p8_224", "efficientvit_b0", "swiftformer_xs", "efficientformerv2_s0",
+    "pvt_v2_b0", "fasternet_t0", "lcnetv2_small", "inception_next_atto", "cs3darknet_focus_s", "rexnet_100", "pit_ti_224",
+    "hardcorenas_b", "fastvit_t8", "repvit_m1", "coat_tiny", "convit_tiny", "deit_tiny_patch16_224", "gmlp_ti16_224",
+    "hgnetv2_b0", "shvit_s1", "vit_tiny_r_s16_p8_224", "cpubone_nano", "efficientvim_m1", "vit_tiny_patch16_dinov3_qkvb",
+    "levit_128s", "densenet121", "crossvit_tiny_240", "dpn48b", "visformer_tiny", "halonet_h1", "resnest14d", "resnetv2_18",
+    "legacy_seresnet18", "poolformerv2_s12", "cait_xxs24_224", "skresnet18", "gcvit_xxtiny", "tiny_vit_5m_224",
+    "efficientformer_l1", "hrnet_w18_small", "lowformer_b0", "nest_tiny", "convmixer_768_32", "vitamin_small_224",
+    "tnt_s_legacy_patch16_224", "rdnet_tiny", "twins_svt_small", "mvitv2_tiny", "res2next50", "volo_d1_224", "sequencer2d_s",
+    "hiera_tiny_224", "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_224", "davit_tiny", "focalnet_tiny_srf", "selecsls42",
+    "tresnet_m", "nextvit_small", "swinv2_tiny_window8_256", "legacy_xception", "inception_v3", "xception41p", "csatv2",
+    "inception_v4", "samvit_base_patch16_224", "beit_base_patch16_224", "inception_resnet_v2", "mobilenetv5_base", "vgg11",
+    "pnasnet5large", "nasnetalarge", "naflexvit_base_patch16_parfac_gap", "sam2_hiera_tiny", "qwen3_vit_88m",
+    "gemma4_vit_167m", "deepseek_vit_412m",
+]  # fmt: skip
+TORCHVISION = [
+    "alexnet", "vgg11_bn", "resnet18", "resnext50_32x4d", "wide_resnet50_2", "mobilenet_v2", "mobilenet_v3_small",
+    "mobilenet_v3_large", "mnasnet0_5", "mnasnet1_0", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "squeezenet1_1",
+    "densenet121", "googlenet", "inception_v3", "efficientnet_b0", "efficientnet_v2_s", "regnet_y_400mf", "regnet_x_400mf",
+    "convnext_tiny", "vit_b_16", "swin_t", "swin_v2_t", "maxvit_t",
+]  # fmt: skip
+OTHERS = ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "ssdlite_backbone"]
+
+
+def model_of(name: str) -> tuple[nn.Module, int]:
+    """A model with random weights, and the size of its images in pixels."""
+    kind, _, name = name.partition(":")
+    if kind == "timm":
+        import timm
+
+        model = timm.create_model(name)
+        return model, model.default_cfg["input_size"][1]
+    import torchvision
+
+    if name == "ssdlite_backbone":
+        return torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None).backbone, 320
+    if name in OTHERS:
+        return torchvision.models.get_model(name, weights=None, weights_backbone=None), 224
+    more = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(name, weights=None, **more), 299 if name == "inception_v3" else 224
+
+
+def stir(model: nn.Module) -> None:
+    """Give every number another value than the one it begins with."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        scale = max(0.02, 0.3 * float(parameter.detach().std())) if parameter.numel() > 1 else 0.02
+        parameter.data += scale * torch.randn(parameter.shape, generator=generator)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1, generator=generator)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5, generator=generator)
+
+
+def difference(first: Any, second: Any) -> float:
+    """The largest difference over the standard deviation, the worst of all tensors."""
+    pairs = list(zip(tensors(first), tensors(second), strict=True))
+    return max(float((a - b).abs().max() / a.std().clamp_min(1e-30)) for a, b in pairs)
+
+
+def tensors(output: Any) -> list[Tensor]:
+    return [leaf for leaf in leaves(output) if isinstance(leaf, Tensor)]
+
+
+def row(name: str) -> dict[str, Any]:
+    """All columns of one network."""
+    torch.manual_seed(0)
+    model, pixels = model_of(name)
+    stir(model)
+    model.eval()
+    started = time.perf_counter()
+    supernet = onceforall.elastic(model, (pixels,))
+    seconds = time.perf_counter() - started
+    space = supernet.space
+    model.double()
+    supernet.double()
+    images = torch.randn(1, 3, pixels, pixels, dtype=torch.float64)
+    largest, smallest = space.largest(), space.smallest()
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        equal = difference(model(images), supernet(images, largest))
+        active = 0.0
+        for arch in (largest, smallest, *(space.sample(rng) for _ in range(3))):
+            active = max(active, difference(supernet.extract(arch)(images), supernet(images, arch)))
+        counter = FlopCounterMode(display=False)
+        with counter:
+            supernet.extract(largest)(images)
+    plans = [space.lower(arch) for arch in (largest, smallest)]
+    kinds = Counter(
+        kind for stage in space.stages for kind, values in stage.of_block if len(values) > 1 for _ in range(stage.depths[-1])
+    )
+    summary = space.summary().splitlines()
+    return {
+        "name": name,
+        "pixels": pixels,
+        "params": sum(p.numel() for p in model.parameters()),
+        "seconds": round(seconds, 2),
+        "equal": equal,
+        "active": active,
+        "stages": len(space.stages),
+        "skippable": sum(stage.depths[-1] - stage.depths[0] for stage in space.stages),
+        "blocks": sum(stage.depths[-1] for stage in space.stages),
+        "widths": kinds["expand_ratio"],
+        "heads": kinds["heads"],
+        "kernels": kinds["kernel"],
+        "networks": f"1e{math.log10(space.count()):.0f}",
+        "largest_macs": plans[0].macs,
+        "smallest_macs": plans[1].macs,
+        "macs": 2 * plans[0].macs == counter.get_total_flops(),
+        "counted_macs": counter.get_total_flops() // 2,
+        "fixed": summary[-8:],
+    }
+
+
+def main() -> None:
+    """Measure what is not in the file yet, then print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="timm:NAME or torchvision:NAME; by default the whole list")
+    parser.add_argument("--out", type=Path, default=Path("coverage.jsonl"))
+    parser.add_argument("--markdown", type=Path)
+    given = parser.parse_args()
+    names = given.names or [*(f"timm:{n}" for n in TIMM), *(f"torchvision:{n}" for n in (*TORCHVISION, *OTHERS))]
+    rows = {r["name"]: r for r in map(json.loads, given.out.read_text().splitlines())} if given.out.exists() else {}
+    for name in names:
+        if name in rows and "error" not in rows[name]:
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                rows[name] = row(name)
+        except Exception as error:  # a row that says so, and the next one
+            rows[name] = {"name": name, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        with given.out.open("a") as file:
+            file.write(json.dumps(rows[name]) + "\n")
+        print(line(rows[name]), flush=True)
+    if given.markdown:
+        given.markdown.write_text("\n".join([HEAD, *(line(rows[n]) for n in names if n in rows)]) + "\n")
+
+
+HEAD = """| network | px | s | equal | active | blocks (skippable) | widths | heads | kernels | networks | largest | smallest |
+|---|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def line(r: dict[str, Any]) -> str:
+    """A row of the table."""
+    if "error" in r:
+        return f"| {r['name']} | {r['error']} |"
+    share = r["smallest_macs"] / max(1, r["largest_macs"])
+    counted = "" if r["macs"] else f" (torch counts {r['counted_macs'] / 1e6:.1f})"
+    return (
+        f"| {r['name']} | {r['pixels']} | {r['seconds']} | {r['equal']:.0e} | {r['active']:.0e} | {r['blocks']} ({r['skippable']}) "
+        f"| {r['widths']} | {r['heads']} | {r['kernels']} | {r['networks']} | {r['largest_macs'] / 1e6:.1f} M{counted} | {share:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
