@@ -19,7 +19,7 @@ from .space import Space  # noqa: E402
 from .spaces import space  # noqa: E402
 
 if TYPE_CHECKING:
-    from .elastic import elastic
+    from .conversion import elastic
     from .export import load, load_bundle
     from .supernet import Supernet
 
@@ -29,7 +29,7 @@ __version__ = "0.1.0"
 
 LAZY = {
     "Supernet": "onceforall.supernet",
-    "elastic": "onceforall.elastic",
+    "elastic": "onceforall.conversion",
     "load": "onceforall.export",
     "load_bundle": "onceforall.export",
 }

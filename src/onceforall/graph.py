@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from .errors import SpaceError
 
-__all__ = ["Graph", "Group", "Node", "Own", "Part", "Piece", "Size", "Value", "WeightSpec", "decoded", "encoded"]
+__all__ = ["Graph", "Group", "Node", "Own", "Part", "Piece", "Size", "Value", "WeightSpec", "decoded", "each", "encoded"]
 
 FORMAT = "onceforall.graph/1"
 Kind = Literal["width", "heads", "classes"]

@@ -272,6 +272,7 @@ class Call(Operation):
         kwargs: likewise, in pairs of name and value.
         work: multiply-accumulates for one image.
         fused: deployment runtimes fuse it with what it reads.
+        whole: the first dimension of `shape` is that of the result, for one image; no batch before it is left out.
     """
 
     name: str
@@ -282,6 +283,7 @@ class Call(Operation):
     kwargs: tuple[tuple[str, Any], ...] = ()
     work: int = 0
     fused: bool = False
+    whole: bool = False
 
     @property
     def in_place(self) -> bool:

@@ -50,6 +50,7 @@ NAMED: dict[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": F.scaled_dot_product_attention,
     "avg_pool2d": F.avg_pool2d,
     "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
+    "_unsafe_view": torch.reshape,
     "view": torch.reshape,  # other memory formats than the one it was read with
     "expand": torch.Tensor.expand,
     "contiguous": torch.Tensor.contiguous,
@@ -197,7 +198,8 @@ def _layer(op: Call) -> nn.Module | None:
     if len({name for name, _, _ in names}) != 1 or not names[0][0] or any(not weight.trained for weight in weights[:2]):
         return None
     leaf = [last for _, _, last in names]
-    affine = leaf in (["weight"], ["weight", "bias"]) and isinstance(op.args[1], Weight)
+    weight, bias = (*op.args, None, None)[1:3]
+    affine = isinstance(weight, Weight) and (leaf == ["weight", "bias"] or (leaf == ["weight"] and bias is None))
     match op.target, op.args:
         case "conv2d.default", (Input(), Weight(shape=(out, inside, *kernel)), _, stride, padding, dilation, groups) if affine:
             return nn.Conv2d(
@@ -211,7 +213,7 @@ def _layer(op: Call) -> nn.Module | None:
             "running_mean",
             "running_var",
         ]:
-            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1](
+            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1 - op.whole](
                 channels, eps=eps, momentum=momentum
             )
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:

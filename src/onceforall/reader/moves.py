@@ -114,11 +114,20 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
             continue  # an empty tensor, which torch allows
         rest, own = keep_dims(factors, lambda d: d != dim)
         others.append((rest, tuple(1 if d == dim else s for d, s in enumerate(shape))))
-        mixed = [f for f in own if f.size != shape[dim]]
-        labels.fix(mixed, because(step, "channels that are mixed with other dimensions"))
-        along.append((next((f for f in own if f.size == shape[dim]), None), shape[dim]))
+        if len(own) > 1:
+            labels.fix(own, because(step, "channels that are mixed with other dimensions"))
+        along.append((own[0] if len(own) == 1 else None, shape[dim]))
     found = merge(labels, step, others)
-    if any(f is not None for f, _ in along):
+    if all(f is not None for f, _ in along) and any(f is not None and f.size != size for f, size in along):
+        given = [f for f, _ in along if f is not None]  # labels of several dimensions, such as heads and their channels
+        common = np.broadcast_shapes(*([*f.shape[:dim], 1, *f.shape[dim + 1 :]] for f in given))
+        whole = [np.broadcast_to(f, (*common[:dim], f.shape[dim], *common[dim + 1 :])) for f in given]
+        found.append(np.concatenate(whole, dim))
+    elif any(f is not None for f, _ in along):
+        for factor, size in along:
+            if factor is not None and factor.size != size:
+                labels.fix([factor], because(step, "channels that are mixed with other dimensions"))
+        along = [(f if f is not None and f.size == size else None, size) for f, size in along]
         parts: list[Array] = []
         for factor, size in along:
             if factor is None:  # what has no labels gets some that stay
@@ -203,7 +212,7 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     found = []
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:
-            if jump not in (1, None):
+            if jump not in (1, None) and factor.size == factor.shape[dim]:
                 labels.fix([factor], because(step, "every so many channels"))
             index = [slice(None)] * factor.ndim
             index[dim] = slice(start, end, jump)

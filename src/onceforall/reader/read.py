@@ -1,14 +1,14 @@
 """`read`: a model becomes a `Graph`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..graph import Graph, Group, Node, Own, Part, Piece, Size, WeightSpec
+from ..graph import Graph, Group, Node, Own, Part, Piece, Size, WeightSpec, each
 from ..ops import leaves
 from .blocks import Chain, Found, find_blocks
 from .labels import Reason, follow
@@ -19,16 +19,20 @@ from .units import OrderError, Units, resolve
 __all__ = ["read"]
 
 LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have more numbers than the network
-RESERVED = {"space", "num_classes", "norms", "cut", "extract", "at", "forget_statistics"}  # names of a supernet's own
 
 
-def read(model: nn.Module, resolutions: Sequence[int]) -> tuple[Graph, dict[str, Tensor]]:
+def read(model: nn.Module, resolutions: Sequence[int], taken: Collection[str] = ()) -> tuple[Graph, dict[str, Tensor]]:
     """The graph of a model that takes images (n, 3, resolution, resolution), and its tensors by name.
+
+    Args:
+        model: is left as it is.
+        resolutions: in pixels, ascending.
+        taken: names that its parts cannot keep; they get a "_".
 
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution.
     """
-    traced = _renamed(trace(model, resolutions))
+    traced = _renamed(trace(model, resolutions), taken)
     labels = follow(traced)
     for _ in range(50):
         units = resolve(traced, labels)
@@ -43,11 +47,20 @@ def read(model: nn.Module, resolutions: Sequence[int]) -> tuple[Graph, dict[str,
     raise ModelError("the channels of the model are tied in a way that cannot be cut: no way around it is known")
 
 
-def _renamed(traced: Trace) -> Trace:
-    """Tensors whose names a supernet needs for itself get a "_"."""
-    for name in list(traced.tensors):
-        if name.partition(".")[0] in RESERVED:
-            raise ModelError(f"the model has a part named {name.partition('.')[0]!r}, which is a name of Supernet's: rename it")
+def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
+    """The same, the first part of a tensor's name with a "_" where it is taken."""
+
+    def free(name: str) -> str:
+        first, dot, rest = name.partition(".")
+        return f"{first}_{dot}{rest}" if first in taken else name
+
+    def renamed(leaf: Any) -> Any:
+        return Own(free(leaf.name)) if isinstance(leaf, Own) else leaf
+
+    for step in traced.steps:
+        step.args, step.kwargs = each(step.args, renamed), each(dict(step.kwargs), renamed)
+    traced.tensors = {free(name): tensor for name, tensor in traced.tensors.items()}
+    traced.output = each(traced.output, renamed)
     return traced
 
 

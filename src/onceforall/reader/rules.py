@@ -103,8 +103,12 @@ def _tie_pair(
     shared = {dim for dim, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a > 1 and b > 1}
     for a in own:
         for b in other:
-            if _long(a) & _long(b):
+            if not _long(a) & _long(b):
+                continue
+            if min(_long(a)) == min(_long(b)):
                 labels.tie(a, b)
+            else:  # what all heads share of their channels stays: heads are left out whole
+                labels.fix([max(a, b, key=lambda f: min(_long(f)))], because(step, "all heads share it"))
     for mine, theirs in ((own, other), (other, own)):
         known = set().union(*map(_long, theirs))
         for factor in mine:
@@ -244,7 +248,15 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
         labels.fix([found for found in (rows, columns, channels) if found is not None], because(step, "groups of fixed channels"))
     if bias is not None and rows is not None:
         _tie_vector(labels, step, bias, rows)
-    return [[] if rows is None else [_standing(rows, 1, len(step.shapes[0]))]]
+    single = set(shape_of(labels, weight)[2:]) == {1} and step.shapes[0][2:] == shape_of(labels, x)[2:]
+    return [[*_beside(labels, step, x, single), *([] if rows is None else [_standing(rows, 1, len(step.shapes[0]))])]]
+
+
+def _beside(labels: Labels, step: Step, x: Any, single: bool) -> Factors:
+    """What the factors of a convolution's input say of other dimensions than channels, if its window is a single pixel."""
+    kept, others = keep_dims(factors_of(labels, x), lambda dim: dim == 0 or (single and dim > 1))
+    labels.fix([f for f in others if _long(f) != {1}], because(step, "a window over them"))
+    return kept
 
 
 @rule("conv_transpose2d")
@@ -257,7 +269,7 @@ def transposed(labels: Labels, step: Step) -> list[Factors]:
     _contract(labels, step, _along(labels, step, factors_of(labels, x), 1), rows)
     if rest and rest[0] is not None and columns is not None:
         _tie_vector(labels, step, rest[0], columns)
-    return [[] if columns is None else [_standing(columns, 1, 4)]]
+    return [[*_beside(labels, step, x, False), *([] if columns is None else [_standing(columns, 1, 4)])]]
 
 
 @rule("linear")

@@ -6,7 +6,7 @@ from typing import Any
 from ..graph import Size
 from .rules import factors_of, shape_of
 from .trace import Step
-from .units import Units
+from .units import OrderError, Units
 
 __all__ = ["sized"]
 
@@ -58,9 +58,12 @@ def sized(
                 args = [first, tuple(plain(shape[dim]) for shape in shapes), dim]
                 return op, tuple(args), {}, shapes
         case "slice" | "narrow":
-            dim, start, end = [*args[1:4], *[0, None, None][len(args) - 1 :]]
+            given: list[Any] = [*args[1:4], *[0, None, None][len(args) - 1 :]]
+            dim, start, end = given
             jump = args[4:]
             along = line(first, dim)
+            if along is not None and jump and jump[0] != 1:
+                raise OrderError(int(units.group[along].max()))
             if along is not None:
                 size = len(along)
                 if step.kind == "narrow":

@@ -132,13 +132,28 @@ def _export(model: nn.Module, pixels: int) -> torch.export.ExportedProgram:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return torch.export.export(model, (images,), strict=False)
+            exported = torch.export.export(model, (images,), strict=False)
+            return exported.run_decompositions({}) if _writes_through_views(exported) else exported
     except Exception as error:  # torch.export's own classes are many, and the model may raise anything
         where = _module_of(error)
         raise ModelError(
             f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
             f"{_first_line(error)}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}), whatever they show"
         ) from error
+
+
+def _writes_through_views(exported: torch.export.ExportedProgram) -> bool:
+    """Part of a tensor is overwritten, so that its name alone does not say what it holds."""
+
+    def schema(node: Any) -> Any:
+        return node.target._schema if isinstance(node, fx.Node) and isinstance(node.target, torch._ops.OpOverload) else None
+
+    for node in exported.graph.nodes:
+        own, read = schema(node), schema(node.args[0]) if node.args else None
+        written = own is not None and own.is_mutable and read is not None and not read.is_mutable
+        if written and any(result.alias_info is not None for result in read.returns):  # a view
+            return True
+    return False
 
 
 def _first_line(error: BaseException) -> str:

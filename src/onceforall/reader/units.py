@@ -1,7 +1,7 @@
 """From tied labels to units and groups, and to the sizes of all dimensions as sums over them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,34 +36,39 @@ class Units:
     heads: set[int]
     classes: int
     components: Array
+    known: dict[int, tuple[set[int], int, Array]] = field(default_factory=dict)  # by id: labels keep the factors alive
 
     def groups_of(self, name: str) -> set[int]:
         """Groups in the dimensions of a step's results."""
-        found: set[int] = set()
-        for factors in self.labels.values[name]:
-            for factor in factors:
-                found |= set(np.unique(self.group[factor]).tolist())
-        return found - {FIXED}
+        return {group for factors in self.labels.values[name] for factor in factors for group in self._facts(factor)[0]}
 
     def groups_of_weight(self, name: str) -> set[int]:
-        found: set[int] = set()
-        for factor in self.labels.weights[name]:
-            found |= set(np.unique(self.group[factor]).tolist())
-        return found - {FIXED}
+        """Groups in the dimensions of a tensor."""
+        return {group for factor in self.labels.weights[name] for group in self._facts(factor)[0]}
 
     def along(self, factors: Sequence[Array], dim: int, elastic: set[int]) -> Array | None:
         """The labels along a dimension, if some of them belong to elastic groups."""
         for factor in factors:
-            if factor.shape[dim] > 1 and elastic & set(np.unique(self.group[factor]).tolist()):
-                line = factor
-                for axis in range(factor.ndim):
-                    if axis != dim:
-                        line = line.take([0], axis)
-                # only where this is the dimension that tells the units apart
-                own = self.group[factor] * (self.rank.max() + 1) + self.rank[factor]
-                if collapsed(own).shape[dim] > 1:
-                    return line.ravel()
+            groups, carrier, line = self._facts(factor)
+            if carrier == dim and groups & elastic:
+                return line
         return None
+
+    def _facts(self, factor: Array) -> tuple[set[int], int, Array]:
+        """Groups in a factor, the dimension that tells their units apart, and the labels along it."""
+        if id(factor) not in self.known:
+            group = self.group[factor]
+            groups = set(np.unique(group).tolist()) - {FIXED}
+            left = (
+                collapsed(np.where(group == FIXED, FIXED, group * (self.rank.max() + 1) + self.rank[factor])) if groups else group
+            )
+            carrier = next((dim for dim, size in enumerate(left.shape) if groups and size > 1), -1)
+            line = factor
+            for axis in range(factor.ndim):
+                if axis != carrier:
+                    line = line.take([0], axis)
+            self.known[id(factor)] = groups, carrier, line.ravel()
+        return self.known[id(factor)]
 
     def parts(self, line: Array, elastic: set[int]) -> tuple[Part, ...]:
         """The runs of units in a line of labels.

@@ -221,9 +221,17 @@ class _Making:
             adapted = self.smaller_kernel(node.op, args)
             work = _work(node.op, adapted, shapes, shape)
             fused = bool(inputs) and _fused(node.op, adapted, shapes, shape)
-            ops.append(Call(names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused))
+            ops.append(
+                Call(
+                    names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused, len(shape) == len(node.shape)
+                )
+            )
             shapes[names[name]] = shape
-        if self.rows(piece.result) != 1:
+        if piece is self.graph.pieces[-1] and self.graph.output != Value(piece.result):
+            returned = each(self.graph.output, resolved)
+            read = tuple(leaf.name for leaf in leaves(returned) if isinstance(leaf, Input))
+            ops.append(Call("output", read, ops[-1].shape, "output", (returned,)))
+        elif self.rows(piece.result) != 1:
             shape, last = ops[-1].shape, ops[-1].name
             ops.append(Call("images", (last,), shape, "reshape.default", (Input(last), (Batch(), *shape)), fused=True))
         return Segment(piece.name, in_shape, tuple(ops))

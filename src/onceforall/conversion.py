@@ -46,7 +46,7 @@ def elastic(
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"elastic takes a torch.nn.Module, not a {type(model).__name__}")
-    graph, tensors = read(model, sorted(set(resolutions)))
+    graph, tensors = read(model, sorted(set(resolutions)), {*vars(Supernet), "space", "num_classes"})
     space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
