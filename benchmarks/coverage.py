@@ -4,7 +4,7 @@
 
 Weights and BatchNorm statistics are random, none of them at its initial value: layer scales of 1e-6 and norms that begin at zero
 would hide what a branch does. `equal` is the largest difference between the output of the model and of the largest sub-network in
-float64, over the standard deviation of the output; `active` the same between `supernet(x, arch)` and the extracted network, the worst
+float64, over the standard deviation of the output; `active` the same between `supernet(x, arch)` and the extracted one, the worst
 of the largest, the smallest and three random sub-networks. MACs are the plan's; where torch's FlopCounterMode counts others, with
 attention computed by matrix products, which it does not count on CPUs otherwise, its number follows. A network that is in the file
 already is not measured again. One image at the size that the model was made for. Needs timm. The list has the smallest network of

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .errors import ModelError
 from .reader import read
 from .spaces import graph_space
+from .spaces.checks import choices
 from .spaces.graph import KERNELS, WIDTHS
 from .supernet import Supernet
 
@@ -28,7 +29,7 @@ def elastic(
     """Make a trained model elastic: depth, width, heads, kernel size and resolution, all on the model's own weights.
 
     The largest sub-network computes what the model computes, with the weights and the running statistics that came with it. The
-    model itself is left as it is.
+    model itself is left as it is. The supernet is on the model's device and in its mode; half precision becomes float32.
 
     Args:
         model: takes one batch of images (n, 3, r, r) and returns a tensor, or tuples, lists and mappings of tensors.
@@ -46,11 +47,12 @@ def elastic(
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"elastic takes a torch.nn.Module, not a {type(model).__name__}")
-    graph, tensors = read(model, sorted(set(resolutions)), {*vars(Supernet), "space", "num_classes"})
+    pixels = choices("resolutions", resolutions, whole=True, at_least=1)
+    graph, tensors = read(model, pixels, {*vars(Supernet), "space", "num_classes"})
     space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
-    supernet.to(device=like.device, dtype=like.dtype)
+    supernet.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))  # half precision is no type to train in
     own = supernet._tensors()
     with torch.no_grad():
         for name, tensor in tensors.items():

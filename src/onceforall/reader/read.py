@@ -78,7 +78,7 @@ def _graph(traced: Trace, units: Units, found: list[Found], chain: Chain, elasti
         name: WeightSpec(
             tuple(tensor.shape),
             tuple(_parts(units, name, dim, size, elastic, numbers) for dim, size in enumerate(tensor.shape)),
-            str(tensor.dtype).removeprefix("torch."),
+            "float32" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch."),
             isinstance(tensor, nn.Parameter),
             kernels.get(name, ()),
         )

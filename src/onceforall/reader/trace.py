@@ -150,8 +150,9 @@ def _writes_through_views(exported: torch.export.ExportedProgram) -> bool:
 
     for node in exported.graph.nodes:
         own, read = schema(node), schema(node.args[0]) if node.args else None
-        written = own is not None and own.is_mutable and read is not None and not read.is_mutable
-        if written and any(result.alias_info is not None for result in read.returns):  # a view
+        if own is None or read is None or not own.is_mutable or read.is_mutable:
+            continue
+        if any(result.alias_info is not None for result in read.returns):  # a view
             return True
     return False
 
