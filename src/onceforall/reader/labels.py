@@ -6,7 +6,7 @@ stays as long as all of its labels stay. A dimension without labels can never be
 numpy's own reshape, transpose and indexing move labels exactly as torch's move numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .trace import BATCH, Step, Trace
-
-__all__ = ["Factors", "Labels", "Reason", "collapsed", "follow"]
+__all__ = ["Factors", "Labels", "Reason", "collapsed"]
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
 Factors = list[Array]
@@ -98,21 +96,4 @@ def collapsed(labels: Array) -> Array:
             first = labels.take([0], axis)
             if (labels == first).all():
                 labels = first
-    return labels
-
-
-def follow(trace: Trace) -> Labels:
-    """Label all tensors, and follow the labels through the steps."""
-    from . import moves  # noqa: F401  which registers its rules; rules need the class above
-    from .rules import RULES, element_by_element, opaque, pointwise
-
-    labels = Labels()
-    for name, tensor in trace.tensors.items():
-        labels.weights[name] = labels.fresh(tuple(tensor.shape))
-        labels.shapes[f"own {name}"] = [tuple(tensor.shape)]
-    labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, 3, trace.resolutions[-1], trace.resolutions[-1])]
-    for step in trace.steps:
-        labels.shapes[step.name] = step.shapes
-        rule: Callable[[Labels, Step], list[Factors]] = RULES.get(step.kind, pointwise if element_by_element(step.op) else opaque)
-        labels.values[step.name] = rule(labels, step)
     return labels

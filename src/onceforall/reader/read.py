@@ -11,7 +11,8 @@ from ..errors import ModelError
 from ..graph import Graph, Group, Node, Own, Part, Piece, Size, WeightSpec, each
 from ..ops import leaves
 from .blocks import Chain, Found, find_blocks
-from .labels import Reason, follow
+from .follow import follow
+from .labels import Reason
 from .sizes import sized
 from .trace import Trace, trace
 from .units import OrderError, Units, resolve

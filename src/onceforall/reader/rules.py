@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..graph import Own, Value
@@ -16,7 +15,21 @@ from ..ops import leaves
 from .labels import Array, Factors, Labels, Reason
 from .trace import Step
 
-__all__ = ["RULES", "opaque", "rule"]
+__all__ = [
+    "RULES",
+    "because",
+    "contract",
+    "element_by_element",
+    "factors_of",
+    "keep_dims",
+    "long_dims",
+    "merge",
+    "opaque",
+    "pointwise",
+    "rule",
+    "shape_of",
+    "spread",
+]
 
 Rule = Callable[[Labels, Step], list[Factors]]
 RULES: dict[str, Rule] = {}
@@ -86,14 +99,15 @@ def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int
     found: Factors = []
     for own, _ in tensors:
         for factor in own:
-            dims = _long(factor)
-            if any(dims <= _long(kept) for kept in found):
+            dims = long_dims(factor)
+            if any(dims <= long_dims(kept) for kept in found):
                 continue
-            found = [kept for kept in found if not _long(kept) <= dims] + [factor]
+            found = [kept for kept in found if not long_dims(kept) <= dims] + [factor]
     return found
 
 
-def _long(factor: Array) -> set[int]:
+def long_dims(factor: Array) -> set[int]:
+    """Dimensions that a factor says something about."""
     return {dim for dim, size in enumerate(factor.shape) if size > 1}
 
 
@@ -103,23 +117,23 @@ def _tie_pair(
     shared = {dim for dim, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a > 1 and b > 1}
     for a in own:
         for b in other:
-            if not _long(a) & _long(b):
+            if not long_dims(a) & long_dims(b):
                 continue
-            if min(_long(a)) == min(_long(b)):
+            if min(long_dims(a)) == min(long_dims(b)):
                 labels.tie(a, b)
             else:  # what all heads share of their channels stays: heads are left out whole
-                labels.fix([max(a, b, key=lambda f: min(_long(f)))], because(step, "all heads share it"))
+                labels.fix([max(a, b, key=lambda f: min(long_dims(f)))], because(step, "all heads share it"))
     for mine, theirs in ((own, other), (other, own)):
-        known = set().union(*map(_long, theirs))
+        known = set().union(*map(long_dims, theirs))
         for factor in mine:
-            if _long(factor) & shared - known:
+            if long_dims(factor) & shared - known:
                 labels.fix([factor], because(step, "the other operand's size is fixed"))
 
 
 def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, Factors]:
     """Factors that say something only along dimensions that are kept, and the others."""
-    inside = [f for f in factors if all(map(kept, _long(f)))]
-    return inside, [f for f in factors if not all(map(kept, _long(f)))]
+    inside = [f for f in factors if all(map(kept, long_dims(f)))]
+    return inside, [f for f in factors if not all(map(kept, long_dims(f)))]
 
 
 # -- element by element ------------------------------------------------------------------------------------------------
@@ -234,7 +248,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
     rows, columns = _of_matrix(labels, step, weight)
     inside = shape_of(labels, x)[1]
     if groups == 1:
-        _contract(labels, step, channels, columns)
+        contract(labels, step, channels, columns)
     elif rows is not None and channels is not None:
         read = channels.reshape(groups, inside // groups)
         made = rows.reshape(groups, out // groups)
@@ -255,7 +269,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
 def _beside(labels: Labels, step: Step, x: Any, single: bool) -> Factors:
     """What the factors of a convolution's input say of other dimensions than channels, if its window is a single pixel."""
     kept, others = keep_dims(factors_of(labels, x), lambda dim: dim == 0 or (single and dim > 1))
-    labels.fix([f for f in others if _long(f) != {1}], because(step, "a window over them"))
+    labels.fix([f for f in others if long_dims(f) != {1}], because(step, "a window over them"))
     return kept
 
 
@@ -266,7 +280,7 @@ def transposed(labels: Labels, step: Step) -> list[Factors]:
     if groups != 1:
         return opaque(labels, step)
     rows, columns = _of_matrix(labels, step, weight)
-    _contract(labels, step, _along(labels, step, factors_of(labels, x), 1), rows)
+    contract(labels, step, _along(labels, step, factors_of(labels, x), 1), rows)
     if rest and rest[0] is not None and columns is not None:
         _tie_vector(labels, step, rest[0], columns)
     return [[*_beside(labels, step, x, False), *([] if columns is None else [_standing(columns, 1, 4)])]]
@@ -279,7 +293,7 @@ def linear(labels: Labels, step: Step) -> list[Factors]:
     factors = factors_of(labels, x)
     others, last = keep_dims(factors, lambda dim: dim != ndim - 1)
     rows, columns = _of_matrix(labels, step, weight)
-    _contract(labels, step, _along(labels, step, last, ndim - 1), columns)
+    contract(labels, step, _along(labels, step, last, ndim - 1), columns)
     if rest and rest[0] is not None and rows is not None:
         _tie_vector(labels, step, rest[0], rows)
     return [[*others, *([] if rows is None else [_standing(rows, ndim - 1, ndim)])]]
@@ -289,11 +303,11 @@ def _along(labels: Labels, step: Step, factors: Factors, dim: int) -> Array | No
     """The labels along one dimension, if that is all that its factors say; others are fixed."""
     found = None
     for factor in factors:
-        if _long(factor) == {dim} and found is None:
+        if long_dims(factor) == {dim} and found is None:
             found = factor.ravel()
-        elif dim in _long(factor):
+        elif dim in long_dims(factor):
             labels.fix([factor], because(step, "channels that are mixed with other dimensions"))
-            if found is None and _long(factor) == {dim}:
+            if found is None and long_dims(factor) == {dim}:
                 found = factor.ravel()
     return found
 
@@ -306,7 +320,7 @@ def _of_matrix(labels: Labels, step: Step, weight: Any) -> tuple[Array | None, A
     return _along(labels, step, matrix, 0), _along(labels, step, matrix, 1)
 
 
-def _contract(labels: Labels, step: Step, read: Array | None, columns: Array | None) -> None:
+def contract(labels: Labels, step: Step, read: Array | None, columns: Array | None) -> None:
     """A sum over a dimension of both."""
     if read is not None and columns is not None:
         labels.tie(read, columns)
@@ -414,8 +428,8 @@ def reduced(labels: Labels, step: Step) -> list[Factors]:
     over = {d % ndim for d in ((dims,) if isinstance(dims, int) else dims)} or set(range(ndim))
     found = []
     for factor in factors_of(labels, x):
-        mixed = _long(factor) & over
-        if mixed and _long(factor) - over:
+        mixed = long_dims(factor) & over
+        if mixed and long_dims(factor) - over:
             factor = labels.tie_along(factor, sorted(mixed))
         elif mixed:
             continue
@@ -444,95 +458,3 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
     kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim not in over)
     labels.fix(lost, because(step, "entries that are compared with each other"))
     return [list(kept) for _ in step.shapes]
-
-
-# -- matrices ----------------------------------------------------------------------------------------------------------
-
-
-@rule("matmul", "bmm", "mm")
-def matmul(labels: Labels, step: Step) -> list[Factors]:
-    a, b = step.args[:2]
-    return [product(labels, step, factors_of(labels, a), shape_of(labels, a), factors_of(labels, b), shape_of(labels, b))]
-
-
-@rule("baddbmm", "addmm")
-def added_product(labels: Labels, step: Step) -> list[Factors]:
-    c, a, b = step.args[:3]
-    made = product(labels, step, factors_of(labels, a), shape_of(labels, a), factors_of(labels, b), shape_of(labels, b))
-    return [merge(labels, step, [(made, step.shapes[0]), (factors_of(labels, c), shape_of(labels, c))])]
-
-
-def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b: Factors, b_shape: tuple[int, ...]) -> Factors:
-    """(…, n, k) times (…, k, m). Where matrices of several heads are multiplied, all in one head stays or goes together."""
-    ndim = max(len(a_shape), len(b_shape))
-    if min(len(a_shape), len(b_shape)) < 2:
-        labels.fix([*a, *b], because(step, "a product with a vector"))
-        return []
-    a_shape, b_shape = ((1,) * (ndim - len(s)) + s for s in (a_shape, b_shape))
-    sides = []
-    for factors, summed in ((a, ndim - 1), (b, ndim - 2)):
-        heads, kept, read = [], [], None
-        for factor in (spread(f, ndim) for f in factors):
-            long = _long(factor)
-            inner = long & {ndim - 2, ndim - 1}
-            if long - inner:
-                if inner:
-                    factor = labels.tie_along(factor, sorted(inner))
-                    labels.heads.append(factor.ravel())
-                heads.append(factor)
-            elif inner == {summed} and read is None:
-                read = factor.ravel()
-            elif summed in inner:
-                labels.fix([factor], because(step, "a product over mixed dimensions"))
-            else:
-                kept.append(factor)
-        sides.append((heads, kept, read))
-    (a_heads, a_kept, a_read), (b_heads, b_kept, b_read) = sides
-    if a_read is not None or b_read is not None:
-        _contract(labels, step, a_read, b_read)
-    batches = merge(labels, step, [(a_heads, (*a_shape[:-2], 1, 1)), (b_heads, (*b_shape[:-2], 1, 1))])
-    return [*batches, *a_kept, *b_kept]
-
-
-@rule("scaled_dot_product_attention")
-def attention(labels: Labels, step: Step) -> list[Factors]:
-    query, key, value = step.args[:3]
-    mask = step.args[3] if len(step.args) > 3 else step.kwargs.get("attn_mask")
-    if step.kwargs.get("enable_gqa"):
-        return opaque(labels, step)
-    q, k, v = (shape_of(labels, t) for t in (query, key, value))
-    turned = [np.swapaxes(f, -1, -2) for f in factors_of(labels, key)]
-    scores = product(labels, step, factors_of(labels, query), q, turned, (*k[:-2], k[-1], k[-2]))
-    if mask is not None:
-        scores = merge(labels, step, [(scores, (*q[:-1], k[-2])), (factors_of(labels, mask), shape_of(labels, mask))])
-    return [product(labels, step, scores, (*q[:-1], k[-2]), factors_of(labels, value), v)]
-
-
-@rule("einsum")
-def einsum(labels: Labels, step: Step) -> list[Factors]:
-    """Two operands, each letter at most once in each: as a product of matrices."""
-    text = step.args[0].replace(" ", "")
-    operands = step.args[1]
-    if "->" not in text or "." in text or len(operands) != 2:
-        return opaque(labels, step)
-    terms, result = text.split("->")
-    names = terms.split(",")
-    if any(len(set(name)) < len(name) for name in (*names, result)):
-        return opaque(labels, step)
-    a, b = names
-    batch = [c for c in result if c in a and c in b]
-    summed = [c for c in a if c in b and c not in result]
-    own = [[c for c in name if c in result and c not in other] for name, other in ((a, b), (b, a))]
-    if any(c not in result and c not in other for name, other in ((a, b), (b, a)) for c in name) or len(summed) > 1:
-        return opaque(labels, step)
-    if len(own[0]) != 1 or len(own[1]) != 1 or len(summed) != 1:
-        return opaque(labels, step)
-    orders = ("".join((*batch, own[0][0], summed[0])), "".join((*batch, summed[0], own[1][0])))
-    moved, shapes = [], []
-    for name, order, operand in zip(names, orders, operands, strict=True):
-        axes = [name.index(c) for c in order]
-        moved.append([f.transpose(axes) for f in factors_of(labels, operand)])
-        shapes.append(tuple(shape_of(labels, operand)[i] for i in axes))
-    made = product(labels, step, moved[0], shapes[0], moved[1], shapes[1])
-    order = "".join((*batch, own[0][0], own[1][0]))
-    return [[f.transpose([order.index(c) for c in result]) for f in made]]

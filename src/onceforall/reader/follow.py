@@ -1,0 +1,22 @@
+"""`follow`: labels of all tensors, followed through the steps of a trace."""
+
+from . import moves, products  # noqa: F401  which register their rules
+from .labels import Labels
+from .rules import RULES, element_by_element, opaque, pointwise
+from .trace import BATCH, Trace
+
+__all__ = ["follow"]
+
+
+def follow(trace: Trace) -> Labels:
+    """Label all tensors, and follow the labels through the steps."""
+    labels = Labels()
+    for name, tensor in trace.tensors.items():
+        labels.weights[name] = labels.fresh(tuple(tensor.shape))
+        labels.shapes[f"own {name}"] = [tuple(tensor.shape)]
+    labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, 3, trace.resolutions[-1], trace.resolutions[-1])]
+    for step in trace.steps:
+        labels.shapes[step.name] = step.shapes
+        rule = RULES.get(step.kind, pointwise if element_by_element(step.op) else opaque)
+        labels.values[step.name] = rule(labels, step)
+    return labels
