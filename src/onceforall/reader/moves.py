@@ -221,9 +221,13 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     return [found]
 
 
-@rule("pixel_unshuffle", "pixel_shuffle", "channel_shuffle")
-def shuffled(labels: Labels, step: Step) -> list[Factors]:
-    return opaque(labels, step)
+@rule("pixel_shuffle")
+def pixel_shuffle(labels: Labels, step: Step) -> list[Factors]:
+    """Channels become pixels, so many neighbouring ones together."""
+    x, scale = step.args
+    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim == 1)
+    labels.fix(lost, because(step, "pixels that are moved"))
+    return [[labels.tie_along(factor.reshape(-1, scale**2), [1]).reshape(1, -1, 1, 1) for factor in kept]]
 
 
 @rule("index", "embedding")

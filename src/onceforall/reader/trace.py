@@ -25,6 +25,7 @@ BATCH = 1009  # a prime, larger than any number of heads, groups or windows
 MOST = 2**31  # "to the end" of a slice is larger
 SAME = {"lift_fresh_copy", "alias", "contiguous"}  # what they return has the same numbers
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
+COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # whose arguments are written out with their defaults
 TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # where the mode stands among the arguments
 
 
@@ -222,6 +223,9 @@ class _Reading:
         if kind in DROPPED:
             return
         args = [self._argument(arg) for arg in node.args]
+        if kind in COMPLETED and isinstance(node.target, torch._ops.OpOverload):
+            rest = node.target._schema.arguments[len(args) :]
+            args += [self._argument(default.default_value) for default in rest if default.name not in node.kwargs]
         kwargs = {
             name: self._argument(value)
             for name, value in node.kwargs.items()

@@ -6,6 +6,7 @@ share of its attention heads, a kernel the largest size that its convolutions ma
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -162,7 +163,7 @@ class _Lowering:
         making = _Making(graph, kept, graph.resolutions.index(pixels), block.kernel if block else 0)
         return making.segment(piece, self._first_uses)
 
-    @property
+    @cached_property
     def _first_uses(self) -> Mapping[str, str]:
         """By the name of a weight the piece that uses it first."""
         found: dict[str, str] = {}
