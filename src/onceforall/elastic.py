@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
+from .nn.importance import chosen_importance, rank_units
 from .reader import read
 from .spaces import graph_space
 from .spaces.graph import KERNELS, WIDTHS
@@ -22,7 +23,7 @@ def elastic(
     heads: Sequence[float] | None = None,
     depths: Sequence[int] | None = None,
     kernels: Sequence[int] = KERNELS,
-    importance: str = "l1",
+    importance: str | None = None,
     images: Iterable[Tensor] | None = None,
 ) -> Supernet:
     """Make a trained model elastic: depth, width, heads, kernel size and resolution, all on the model's own weights.
@@ -37,15 +38,19 @@ def elastic(
         heads: shares of each block's attention heads; by default as `widths`.
         depths: blocks that a stage may have; () leaves them; by default from a third to all.
         kernels: odd sizes that larger depthwise kernels may be cut down to; () leaves them.
-        importance: how channels are ranked, of which narrower networks keep the first.
-        images: batches for the importances that need some.
+        importance: how channels, hidden units and heads are ranked, of which narrower networks keep the first: "l1", "norm",
+            "activation", "taylor" or "none", see `onceforall.nn.importance.rank_units`; by default the best one:
+            "activation" with images, "l1" without.
+        images: batches (n, 3, r, r), preprocessed as the model wants them, for "activation" and "taylor".
 
     Raises:
-        ModelError: the model cannot be read.
+        ModelError: the model cannot be read, or an importance that is unknown or lacks images.
         SpaceError: values that do not describe a space.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"elastic takes a torch.nn.Module, not a {type(model).__name__}")
+    batches = None if images is None else list(images)
+    importance = chosen_importance(importance, batches)
     graph, tensors = read(model, sorted(set(resolutions)))
     space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
     supernet = Supernet(space)
@@ -55,4 +60,5 @@ def elastic(
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+    rank_units(supernet, importance, batches)
     return supernet.train(model.training)

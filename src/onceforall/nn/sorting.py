@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..ops import Conv, Linear, Norm
 from ..plan import Segment
+from ..spaces.graph import kept_units
 from ..supernet import Supernet
+from .importance import reorder_units, unit_scores
 from .layers import ElasticNorm
 
 __all__ = ["sort_channels"]
@@ -32,16 +34,20 @@ class _Group:
 def sort_channels(supernet: Supernet, trained: int = 0, *, along: Mapping[str, Tensor] = MappingProxyType({})) -> None:
     """Sort every middle width of every segment by the L1 norm of the weights that read each channel, descending.
 
-    Only channels within a segment are sorted; they may be permuted without changing what the largest network computes.
+    Only channels within a segment are sorted; they may be permuted without changing what the largest network computes. Of a
+    network that was read as a graph these are the units of all elastic groups, heads too.
 
     Args:
         supernet: changed in place.
-        trained: so many of the largest expand ratios are trained already. Channels do not cross the widths that belong to
-            these ratios, so that sub-networks trained before keep their channels.
+        trained: so many of the largest expand ratios (and shares of heads) are trained already. Channels do not cross the
+            widths that belong to these ratios, so that sub-networks trained before keep their channels.
         along: tensors by the names of the parameters that they belong to, such as a running mean of the weights, whose channels
             move along.
     """
     space = supernet.space
+    if space.family == "graph":
+        reorder_units(supernet, unit_scores(supernet, "l1"), kept_units(space, trained), along)
+        return
     plans = []
     for number in range(1, trained + 1):  # at full depth, each stage with the smallest of the ratios that it keeps
         kept = space.keep_largest(expand_ratios=number)

@@ -17,7 +17,7 @@ from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices
 
-__all__ = ["KERNELS", "WIDTHS", "graph_space"]
+__all__ = ["KERNELS", "WIDTHS", "graph_space", "kept_units"]
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
@@ -123,6 +123,18 @@ def units_kept(group: Group, share: float) -> int:
         return group.units
     step = group.step
     return min(group.units, max(step, int(share * group.units / step + 0.5) * step))
+
+
+def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
+    """By group how many units the so many largest shares of its stage keep."""
+    graph = Graph.from_json(space.arguments["graph"])
+    kept = {}
+    for piece in graph.pieces:
+        for number in piece.groups if piece.name.startswith("stages.") else ():
+            group, stage = graph.groups[number], space.stages[int(piece.name.split(".")[1])]
+            shares = stage.heads if group.kind == "heads" else stage.expand_ratios
+            kept[number] = [units_kept(group, share) for share in shares[len(shares) - min(largest, len(shares)) :]]
+    return kept
 
 
 @dataclass
