@@ -56,7 +56,7 @@ def elastic(
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
     supernet.to(device=like.device, dtype=like.dtype)
-    own = supernet._tensors()
+    own = supernet._own
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)

@@ -6,6 +6,7 @@ other exporters see what they would see of the model itself.
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,14 +16,35 @@ from torch.nn import functional as F
 
 from ..graph import each
 from ..ops import Batch, Call, Input, Weight
-from ..plan import Plan
+from ..plan import Plan, Segment
 from .layers import matrix_name, synchronised_norm
 
-__all__ = ["STATISTICS", "add_call", "cut", "function_of", "modules_of", "put_tensor", "put_weight", "run"]
+__all__ = [
+    "STATISTICS",
+    "Mode",
+    "Step",
+    "add_call",
+    "cut",
+    "function_of",
+    "is_norm",
+    "modules_of",
+    "prepared",
+    "put_tensor",
+    "put_weight",
+    "run",
+    "with_dropout",
+]
 
+NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
+NORM_LAYERS = {
+    3: nn.BatchNorm3d,
+    2: nn.BatchNorm2d,
+    1: nn.BatchNorm1d,
+    0: nn.BatchNorm1d,
+}  # by the dimensions of an image's channel
 OVERLOADS = {
     "default",
     "Tensor",
@@ -81,43 +103,123 @@ def constant(text: str, source: Tensor) -> Any:
     return text
 
 
-def run(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], training: bool, sync_norm: bool = False) -> Any:
-    """The result of a call.
-
-    In train mode a batch norm takes the statistics of its batch and leaves the running ones alone.
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a network runs.
 
     Args:
-        op: what to compute.
-        values: results of earlier operations; "in" is the segment's input, (batch, …).
-        tensors: of the supernet, by name.
-        training: the mode.
-        sync_norm: in train mode, batch norms take the statistics of the batches of all processes.
+        training: in train mode.
+        sync_norm: then batch norms take the statistics of the batches of all processes.
     """
-    source = values["in"]
 
-    def resolved(leaf: Any) -> Any:
-        match leaf:
-            case Input(name):
-                return values[name]
-            case Weight():
-                return cut(leaf, tensors)
-            case Batch(times):
-                return source.shape[0] * times
-            case "<training>":
-                return training
-            case str():
-                return constant(leaf, source)
-        return leaf
+    training: bool
+    sync_norm: bool = False
 
+
+Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
+
+
+def run(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
+    """The result of a call, see `prepared`."""
+    return prepared(op)(values, tensors, mode)
+
+
+def prepared(op: Call) -> Step:
+    """What gives the result of a call, its arguments looked through once.
+
+    It takes results of earlier operations by name ("in" is the segment's input, (batch, …)), the tensors of the supernet by name,
+    and the mode. In train mode a batch norm takes the statistics of its batch and leaves the running ones alone.
+    """
     if op.target == "output":
-        return each(op.args[0], resolved)
-    args, kwargs = each(op.args, resolved), {name: each(value, resolved) for name, value in op.kwargs}
-    if op.target == NORM and op.args[5] == TRAINING and training:
-        x, weight, bias, _, _, _, _, eps, _ = args
-        if sync_norm:
+        return _maker(op.args[0])
+    if is_norm(op):
+        return _norm(op)
+    function = function_of(op.target)
+    args = [None if _changes(arg) else constant(arg, NOWHERE) if isinstance(arg, str) else arg for arg in op.args]
+    makers = [(i, _maker(arg)) for i, arg in enumerate(op.args) if _changes(arg)]
+    named = [(name, _maker(value)) for name, value in op.kwargs]
+
+    def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
+        own = args.copy()
+        for i, make in makers:
+            own[i] = make(values, tensors, mode)
+        if named:
+            return function(*own, **{name: make(values, tensors, mode) for name, make in named})
+        return function(*own)
+
+    return step
+
+
+def is_norm(op: Call) -> bool:
+    """Whether it is a batch norm that keeps running statistics, its arguments 3 and 4."""
+    return op.target == NORM and op.args[5] == TRAINING
+
+
+def with_dropout(segment: Segment, rate: float) -> Segment:
+    """The last segment of a network with dropout before its last convolution or linear layer, where it has no other."""
+    layers = [i for i, op in enumerate(segment.ops) if isinstance(op, Call) and op.target in ("linear.default", "conv2d.default")]
+    if not layers:
+        return segment
+    last = segment.ops[layers[-1]]
+    assert isinstance(last, Call)
+    source = next((op for op in segment.ops if op.name == last.inputs[0]), None)
+    if isinstance(source, Call) and source.target == "dropout.default":
+        if source.args[1]:
+            return segment
+        own = replace(source, args=(source.args[0], rate, TRAINING))
+        return replace(segment, ops=tuple(own if op is source else op for op in segment.ops))
+    shape = segment.in_shape if source is None else source.shape
+    added = Call("dropped", last.inputs[:1], shape, "dropout.default", (Input(last.inputs[0]), rate, TRAINING), fused=True)
+    reading = replace(last, inputs=("dropped",), args=(Input("dropped"), *last.args[1:]))
+    return replace(segment, ops=(*segment.ops[: layers[-1]], added, reading, *segment.ops[layers[-1] + 1 :]))
+
+
+def _norm(op: Call) -> Step:
+    """Of a batch norm."""
+    makers = [_maker(arg) for arg in op.args[:5]]
+    momentum, eps = op.args[6:8]
+
+    def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
+        if not mode.training:
+            x, weight, bias, mean, var = (make(values, tensors, mode) for make in makers)
+            return F.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
+        x, weight, bias = (make(values, tensors, mode) for make in makers[:3])
+        if mode.sync_norm:
             return synchronised_norm(x, weight, bias, eps)
         return F.batch_norm(x, None, None, weight, bias, True, eps=eps)
-    return function_of(op.target)(*args, **kwargs)
+
+    return step
+
+
+def _changes(arg: Any) -> bool:
+    """Whether an argument depends on the images, the weights or the mode, or is made of several."""
+    return isinstance(arg, Input | Weight | Batch | tuple | Mapping) or (isinstance(arg, str) and arg.startswith("<"))
+
+
+def _maker(arg: Any) -> Step:
+    """What gives an argument."""
+    match arg:
+        case Input(name):
+            return lambda values, tensors, mode: values[name]
+        case Weight(name=name, cut=ranges, kernels=()) if all(part is None for part in ranges):
+            return lambda values, tensors, mode: tensors[name]
+        case Weight():
+            return lambda values, tensors, mode: cut(arg, tensors)
+        case Batch(times):
+            return lambda values, tensors, mode: values["in"].shape[0] * times
+        case "<training>":
+            return lambda values, tensors, mode: mode.training
+        case "<device>" | "<dtype>":
+            return lambda values, tensors, mode: constant(arg, values["in"])
+        case tuple() if any(_changes(item) for item in arg):
+            makers = [_maker(item) for item in arg]
+            return lambda values, tensors, mode: tuple(make(values, tensors, mode) for make in makers)
+        case Mapping():
+            by_name = {name: _maker(value) for name, value in arg.items()}
+            return lambda values, tensors, mode: {name: make(values, tensors, mode) for name, make in by_name.items()}
+        case str():
+            arg = constant(arg, NOWHERE)
+    return lambda values, tensors, mode: arg
 
 
 def cut(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -194,9 +296,11 @@ def _layer(op: Call) -> nn.Module | None:
     """A layer of torch for a call, if there is one with these arguments."""
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
     names = [weight.name.rpartition(".") for weight in weights]
-    if len({name for name, _, _ in names}) != 1 or not names[0][0] or any(not weight.trained for weight in weights[:2]):
+    if len({name for name, _, _ in names}) != 1 or not names[0][0]:
         return None
     leaf = [last for _, _, last in names]
+    if any(weight.trained != (last not in STATISTICS) for weight, last in zip(weights, leaf, strict=True)):
+        return None
     affine = leaf in (["weight"], ["weight", "bias"]) and isinstance(op.args[1], Weight)
     match op.target, op.args:
         case "conv2d.default", (Input(), Weight(shape=(out, inside, *kernel)), _, stride, padding, dilation, groups) if affine:
@@ -211,9 +315,12 @@ def _layer(op: Call) -> nn.Module | None:
             "running_mean",
             "running_var",
         ]:
-            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1](
-                channels, eps=eps, momentum=momentum
-            )
+            return NORM_LAYERS[len(op.shape) - 1](channels, eps=eps, momentum=momentum)
+        case "batch_norm.default", (Input(), None, None, Weight(shape=(channels,)), _, "<training>", momentum, eps, _) if leaf == [
+            "running_mean",
+            "running_var",
+        ]:
+            return NORM_LAYERS[len(op.shape) - 1](channels, eps=eps, momentum=momentum, affine=False)
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:
             return nn.LayerNorm(list(shape), eps=eps)
     return None

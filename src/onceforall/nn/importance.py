@@ -1,4 +1,4 @@
-"""Which units of a network matter most: channels, hidden units and heads, ranked, and the weights permuted so that these come first.
+"""Which channels, hidden units and heads of a network matter most: they are ranked, and weights permuted so that these come first.
 
 Narrower networks keep the first units of every group. The largest network computes what it did before, since the entries of a unit
 move together in all tensors. Everything goes by what `Graph.weights` says about the dimensions of tensors, not by types of layers.
@@ -17,7 +17,7 @@ from ..errors import ModelError
 from ..graph import Graph, Own, Part
 from ..ops import Call, Input, Weight, leaves
 from ..supernet import Supernet
-from .calls import run
+from .calls import Mode, run
 
 __all__ = ["IMPORTANCES", "chosen_importance", "rank_units", "reorder_units", "unit_scores"]
 
@@ -72,7 +72,7 @@ def unit_scores(supernet: Supernet, importance: str | None = None, images: Seque
     groups = {group for piece in graph.pieces for group in piece.groups if group != graph.classes}
     if importance == "none" or not groups:
         return {}
-    tensors = {name: tensor.detach() for name, tensor in supernet._tensors().items()}
+    tensors = {name: tensor.detach() for name, tensor in supernet._own.items()}
     weights = {name: tensors[name].abs() for name, spec in graph.weights.items() if spec.trained}
     reading = _reading(graph)
     scores = _summed(graph, weights, groups)  # for units that nothing reads
@@ -111,7 +111,7 @@ def reorder_units(
         order = torch.cat(runs).cpu()
         if not torch.equal(order, torch.arange(len(order))):
             orders[group] = order
-    own = supernet._tensors()
+    own = supernet._own
     with torch.no_grad():
         for name, spec in graph.weights.items():
             for dim, parts in enumerate(spec.dims):
@@ -215,7 +215,7 @@ def _activations(
 
 def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, int]]:
     """While the largest network computes, in eval mode: weights, what they are applied to, and its dimension of the channels."""
-    tensors = supernet._tensors()
+    tensors = supernet._own
     x: Any = images
     for segment in supernet.space.lower(supernet.space.largest(images.shape[-1]), supernet.num_classes).segments:
         values = {"in": x}
@@ -227,7 +227,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
                 dim = source.ndim - 1 if kind == "linear" else 1
                 if source.ndim > 1 and source.shape[dim] == weight.shape[1]:  # else in groups
                     yield weight, source, dim
-            x = values[op.name] = run(op, values, tensors, training=False)
+            x = values[op.name] = run(op, values, tensors, Mode(training=False))
 
 
 def _taylor(

@@ -113,7 +113,7 @@ def train(
     if any(phase.distil and phase.teacher == "external" for phase in schedule.phases) and teacher is None:
         raise TrainingError("the schedule learns from an external teacher, and none was given")
     if start is None and schedule.recipe.zero_residual:
-        _zero_residuals(supernet)
+        _zero_residuals(supernet)  # of a network that came with weights these are no beginning: it has no operation of this kind
     state = State(supernet, schedule)
     if start is not None:
         state.restore(start)
