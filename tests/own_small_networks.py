@@ -74,7 +74,7 @@ class Transformer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, 32, 8, 8)
-        self.token, self.position = nn.Parameter(torch.zeros(1, 1, 32)), nn.Parameter(0.02 * torch.randn(1, 17, 32))
+        self.token, self.position = nn.Parameter(torch.zeros(1, 1, 32)), nn.Parameter(torch.randn(1, 17, 32))
         self.layers = nn.Sequential(Layer(32, 4), Layer(32, 4), Layer(32, 4))
         self.norm, self.dropout, self.head = nn.LayerNorm(32), nn.Dropout(0.0), nn.Linear(32, CLASSES)
 

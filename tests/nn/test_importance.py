@@ -1,4 +1,4 @@
-"""Ranking of units: the largest network stays what it was, against a reference that moves one unit of the model's own layers at a time."""
+"""Ranking of units: any order leaves the largest network as it is, and scores are what the model's own layers give."""
 
 import pytest
 import torch
