@@ -5,7 +5,7 @@ other exporters see what they would see of the model itself.
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -201,10 +201,9 @@ def _maker(arg: Any) -> Step:
     match arg:
         case Input(name):
             return lambda values, tensors, mode: values[name]
-        case Weight(name=name, cut=ranges, kernels=()) if all(part is None for part in ranges):
-            return lambda values, tensors, mode: tensors[name]
         case Weight():
-            return lambda values, tensors, mode: cut(arg, tensors)
+            part = _cutter(arg)
+            return lambda values, tensors, mode: part(tensors)
         case Batch(times):
             return lambda values, tensors, mode: values["in"].shape[0] * times
         case "<training>":
@@ -224,12 +223,37 @@ def _maker(arg: Any) -> Step:
 
 def cut(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
     """A call's own part of a tensor of the supernet: a view where it is in one piece."""
-    tensor = tensors[weight.name]
-    for dim, ranges in enumerate(weight.cut):
-        if ranges is None:
-            continue
-        parts = [tensor.narrow(dim, start, stop - start) for start, stop in ranges]
-        tensor = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    return _cutter(weight)(tensors)
+
+
+def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """What gives the part, its ranges looked through once: it is called thousands of times."""
+    name, cuts = weight.name, [(dim, ranges) for dim, ranges in enumerate(weight.cut) if ranges is not None]
+    if weight.kernels:
+        whole = _cutter(replace(weight, kernels=(), shape=(*weight.shape[:2], *weight.kernels[:1] * 2)))
+        return lambda tensors: _smaller_kernel(weight, whole(tensors), tensors)
+    if not cuts:
+        return lambda tensors: tensors[name]
+    if any(len(ranges) > 1 for _, ranges in cuts):
+        return lambda tensors: _gathered(tensors[name], cuts)
+    shape, starts = weight.shape, [(dim, ranges[0][0]) for dim, ranges in cuts if ranges[0][0]]
+
+    def sliced(tensors: Mapping[str, Tensor]) -> Tensor:
+        """One operation, whose gradient fills one tensor: slices of several dimensions would fill one for each."""
+        tensor = tensors[name]
+        strides = tensor.stride()
+        return tensor.as_strided(shape, strides, tensor.storage_offset() + sum(start * strides[dim] for dim, start in starts))
+
+    return sliced
+
+
+def _gathered(tensor: Tensor, cuts: Sequence[tuple[int, tuple[tuple[int, int], ...]]]) -> Tensor:
+    for dim, ranges in cuts:
+        tensor = torch.cat([tensor.narrow(dim, start, stop - start) for start, stop in ranges], dim)
+    return tensor
+
+
+def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     for big, small in pairwise(weight.kernels):
         edge = (big - small) // 2
         centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
