@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .errors import ModelError
 from .nn.importance import chosen_importance, rank_units
 from .reader import read
+from .reader.dropped import with_dropped
 from .spaces import graph_space
 from .spaces.graph import KERNELS, WIDTHS
 from .supernet import Supernet
@@ -52,6 +53,7 @@ def elastic(
     batches = None if images is None else list(images)
     importance = chosen_importance(importance, batches)
     graph, tensors = read(model, sorted(set(resolutions)))
+    graph = with_dropped(graph, model)
     space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))

@@ -272,6 +272,7 @@ class Call(Operation):
         kwargs: likewise, in pairs of name and value.
         work: multiply-accumulates for one image.
         fused: deployment runtimes fuse it with what it reads.
+        dropped: an argument that some images lose while a supernet is trained, and at what rate.
     """
 
     name: str
@@ -282,6 +283,7 @@ class Call(Operation):
     kwargs: tuple[tuple[str, Any], ...] = ()
     work: int = 0
     fused: bool = False
+    dropped: tuple[int, float] | None = field(default=None, compare=False)
 
     @property
     def in_place(self) -> bool:

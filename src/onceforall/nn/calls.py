@@ -138,6 +138,8 @@ def prepared(op: Call) -> Step:
     args = [None if _changes(arg) else constant(arg, NOWHERE) if isinstance(arg, str) else arg for arg in op.args]
     makers = [(i, _maker(arg)) for i, arg in enumerate(op.args) if _changes(arg)]
     named = [(name, _maker(value)) for name, value in op.kwargs]
+    if op.dropped is not None:
+        makers = [(i, _some_images(make, op.dropped[1]) if i == op.dropped[0] else make) for i, make in makers]
 
     def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
         own = args.copy()
@@ -146,6 +148,19 @@ def prepared(op: Call) -> Step:
         if named:
             return function(*own, **{name: make(values, tensors, mode) for name, make in named})
         return function(*own)
+
+    return step
+
+
+def _some_images(make: Step, rate: float) -> Step:
+    """In train mode some images get zeros in place of an argument, the others more of it (stochastic depth, Huang et al., 2016)."""
+
+    def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
+        x: Tensor = make(values, tensors, mode)
+        if not mode.training:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)
+        return x * kept.div_(1 - rate)
 
     return step
 

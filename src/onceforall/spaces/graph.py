@@ -230,7 +230,7 @@ class _Making:
             adapted = self.smaller_kernel(node.op, args)
             work = _work(node.op, adapted, shapes, shape)
             fused = bool(inputs) and _fused(node.op, adapted, shapes, shape)
-            ops.append(Call(names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused))
+            ops.append(Call(names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused, node.dropped))
             shapes[names[name]] = shape
         if self.rows(piece.result) != 1:
             shape, last = ops[-1].shape, ops[-1].name
