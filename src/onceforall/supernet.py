@@ -166,8 +166,13 @@ class Supernet(nn.Module):
                     found |= {f"{segment.name}.{op.name}.{name}": None for name in op.statistics}
         return list(found)
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether there are batch norms, and their running statistics were dropped."""
+        return bool(self._statistics) and bool(self._own[self._statistics[0]][0].isnan())
+
     def _require_statistics(self) -> None:
-        if self._statistics and self._own[self._statistics[0]][0].isnan():
+        if self.forgotten:
             raise StatisticsError(
                 "this supernet was trained and has no BatchNorm statistics, so eval mode is meaningless: "
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"

@@ -16,7 +16,9 @@ from onceforall.accuracy.measure import measure_accuracy
 from onceforall.calibrate import evaluate, recalibrate
 from onceforall.elastic import elastic
 from onceforall.errors import StatisticsError, StoppedError
+from onceforall.nn.layers import synchronised_norm
 from onceforall.nn.sorting import sort_channels
+from onceforall.pipeline.transfer import transferred
 from onceforall.spaces import from_json
 from onceforall.train import SCHEMES, STRATEGIES, Phase, Recipe, Schedule, Settings, progressive_shrinking, train
 from onceforall.train.checkpoint import latest
@@ -292,3 +294,32 @@ def test_sorting_moves_the_running_mean_along(kind: str) -> None:
     sort_channels(supernet, 1, along=along)
     for name, p in supernet.named_parameters():
         torch.testing.assert_close((p.detach() - along[name]).abs().sum(), difference[name])
+
+
+def test_classes_of_their_own(kind: str) -> None:
+    """A trained classifier is left behind where the classes are others."""
+    trained = made(kind)
+    fresh = Supernet(trained.space, 7)
+    weights = transferred(trained, fresh, classifier=False)
+    fresh.load_state_dict(weights)
+    name = "classifier.weight" if kind == "convolutional" else "head.weight"
+    assert weights[name].shape[0] == 7
+    differing = {name for name, value in trained.state_dict().items() if value.shape != weights[name].shape}
+    assert differing == {name, name.replace("weight", "bias")}
+    others = [name for name in weights if name not in differing]
+    assert all(torch.equal(weights[name], trained.state_dict()[name]) for name in others)
+    assert fresh(images_and_labels(0)[0], fresh.space.smallest()).shape == (16, 7)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 4), (6, 5, 4, 3)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_synchronised_norms_of_any_shape(shape: tuple[int, ...], affine: bool, tmp_path: Path) -> None:
+    """Of one process, whose batch is that of all; two processes are tested in test_world.py."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    weight, bias = (torch.rand(5), torch.rand(5)) if affine else (None, None)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        found = synchronised_norm(x, weight, bias, 1e-5)
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(found, nn.functional.batch_norm(x, None, None, weight, bias, True))

@@ -110,10 +110,12 @@ class Mode:
     Args:
         training: in train mode.
         sync_norm: then batch norms take the statistics of the batches of all processes.
+        batch_statistics: in eval mode, batch norms take the statistics of the batch.
     """
 
     training: bool
     sync_norm: bool = False
+    batch_statistics: bool = False
 
 
 Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
@@ -195,7 +197,7 @@ def _norm(op: Call) -> Step:
     momentum, eps = op.args[6:8]
 
     def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
-        if not mode.training:
+        if not (mode.training or mode.batch_statistics):
             x, weight, bias, mean, var = (make(values, tensors, mode) for make in makers)
             return F.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
         x, weight, bias = (make(values, tensors, mode) for make in makers[:3])

@@ -60,7 +60,7 @@ def rank_units(supernet: Supernet, importance: str | None = None, images: Sequen
 
     Raises:
         ModelError: an unknown importance, one that needs images and was given none, or images of another size.
-        StatisticsError: "activation" or "taylor" of a network that has no running statistics.
+        StatisticsError: "taylor" of a network that has no running statistics; "activation" then goes by those of the batches.
     """
     reorder_units(supernet, unit_scores(supernet, importance, images))
 
@@ -83,7 +83,8 @@ def unit_scores(supernet: Supernet, importance: str | None = None, images: Seque
         scores |= _summed(graph, {name: weights[name] for name in scales if name in weights}, groups)
     elif importance in WITH_IMAGES:
         assert images is not None
-        supernet._require_statistics()
+        if importance == "taylor":
+            supernet._require_statistics()
         measure = _activations if importance == "activation" else _taylor
         scores |= measure(supernet, graph, [_checked(supernet, batch) for batch in images], groups, reading)
     return scores
@@ -214,8 +215,9 @@ def _activations(
 
 
 def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, int]]:
-    """While the largest network computes, in eval mode: weights, what they are applied to, and its dimension of the channels."""
+    """While the largest network computes, without dropout: weights, what they are applied to, and its dimension of the channels."""
     tensors = supernet._own
+    mode = Mode(training=False, batch_statistics=supernet.forgotten)
     x: Any = images
     for segment in supernet.space.lower(supernet.space.largest(images.shape[-1]), supernet.num_classes).segments:
         values = {"in": x}
@@ -227,7 +229,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
                 dim = source.ndim - 1 if kind == "linear" else 1
                 if source.ndim > 1 and source.shape[dim] == weight.shape[1]:  # else in groups
                     yield weight, source, dim
-            x = values[op.name] = run(op, values, tensors, Mode(training=False))
+            x = values[op.name] = run(op, values, tensors, mode)
 
 
 def _taylor(

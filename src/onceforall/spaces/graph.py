@@ -17,7 +17,7 @@ from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices
 
-__all__ = ["KERNELS", "WIDTHS", "graph_space", "kept_units"]
+__all__ = ["KERNELS", "WIDTHS", "classifier_weights", "graph_space", "kept_units"]
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
@@ -135,6 +135,16 @@ def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
             shares = stage.heads if group.kind == "heads" else stage.expand_ratios
             kept[number] = [units_kept(group, share) for share in shares[len(shares) - min(largest, len(shares)) :]]
     return kept
+
+
+def classifier_weights(space: Space) -> set[str]:
+    """Names of the tensors that have an entry for every class."""
+    graph = Graph.from_json(space.arguments["graph"])
+    return {
+        name
+        for name, spec in graph.weights.items()
+        if any(part.group == graph.classes >= 0 for parts in spec.dims for part in parts)
+    }
 
 
 @dataclass
