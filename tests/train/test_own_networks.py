@@ -16,8 +16,10 @@ from onceforall.accuracy.measure import measure_accuracy
 from onceforall.calibrate import evaluate, recalibrate
 from onceforall.elastic import elastic
 from onceforall.errors import StatisticsError, StoppedError
+from onceforall.nn.calls import cut
 from onceforall.nn.layers import synchronised_norm
 from onceforall.nn.sorting import sort_channels
+from onceforall.ops import Call
 from onceforall.pipeline.transfer import transferred
 from onceforall.spaces import from_json
 from onceforall.train import SCHEMES, STRATEGIES, Phase, Recipe, Schedule, Settings, progressive_shrinking, train
@@ -252,6 +254,27 @@ def test_weights_may_be_replaced(kind: str) -> None:
     supernet.load_state_dict({name: value.clone() for name, value in tensors.items()}, assign=True)
     assert torch.equal(supernet(images, arch), expected)
     torch.testing.assert_close(supernet.double()(images.double(), arch).float(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_gradients_are_those_of_the_extracted_network(kind: str) -> None:
+    supernet = made(kind).double().train()
+    images = images_and_labels(0)[0].double()
+    for arch in (supernet.space.smallest(), supernet.space.largest()):
+        network = supernet.extract(arch)
+        supernet.zero_grad()
+        for module in (lambda arch=arch: supernet(images, arch), lambda network=network: network(images)):
+            module().square().sum().backward()
+        plan = supernet.space.lower(arch, supernet.num_classes)
+        parts = {weight.name: weight for op in plan.ops if isinstance(op, Call) for weight in op.tensors if weight.trained}
+        for name, weight in parts.items():
+            if weight.kernels:
+                continue  # the plain network has a kernel of its own there, and no matrix that makes it
+            whole = supernet.get_parameter(name).grad
+            own = network.get_parameter(name).grad
+            assert whole is not None
+            assert own is not None
+            torch.testing.assert_close(cut(weight, {name: whole}), own)
+            torch.testing.assert_close(whole.abs().sum(), own.abs().sum())  # none elsewhere
 
 
 def test_dropout_stands_before_the_classifier(kind: str) -> None:
