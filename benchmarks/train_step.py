@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py [--family mobilenet_v3] [--width 1.0] [--resolution 128] [--batch 32] [--device cpu]
         [--precision float32] [--only largest middle]
+    python benchmarks/train_step.py --model convnext_atto --batch 8   (timm's name, or torchvision's; with random weights)
 
 Both are in channels-last format and in train mode, with cross-entropy; neither keeps running statistics. Gradients are dropped
 before each pass. Printed is, for each sub-network, the median over the rounds of (supernet / extracted); the aim is 1.05 as the
@@ -15,10 +16,12 @@ import time
 
 import numpy as np
 import torch
+import torchvision
 from torch.nn import functional as F
 
 import onceforall
 from onceforall import Arch, Space, Supernet
+from onceforall.conversion import elastic
 from onceforall.genes import canonical
 from onceforall.train.step import PRECISIONS, in_precision
 
@@ -44,15 +47,30 @@ def choose(space: Space, resolution: int) -> dict[str, Arch]:
 def without_statistics(network: torch.nn.Module) -> torch.nn.Module:
     """The supernet's batch norms keep no running statistics in training, so the plain network's must not either."""
     for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
+        if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
     return network
 
 
+def model_of(name: str, resolution: int) -> torch.nn.Module:
+    """timm's network of this name, else torchvision's."""
+    try:
+        import timm
+    except ImportError:
+        known = False
+    else:
+        known = timm.is_model(name)
+    if known:
+        size = {"img_size": resolution} if name.startswith(("vit", "deit")) else {}
+        return timm.create_model(name, num_classes=10, **size)  # type: ignore[no-any-return]
+    return torchvision.models.get_model(name, weights=None, num_classes=10)  # type: ignore[no-any-return]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", default="mobilenet_v3")
+    parser.add_argument("--model", help="of timm or torchvision, in place of a family")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
@@ -64,8 +82,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    space = onceforall.space(arguments.family, width=arguments.width)
-    supernet = Supernet(space, 10).to(device).train()
+    if arguments.model:
+        supernet = elastic(model_of(arguments.model, arguments.resolution), (arguments.resolution,)).to(device).train()
+    else:
+        supernet = Supernet(onceforall.space(arguments.family, width=arguments.width), 10).to(device).train()
+    space = supernet.space
     images = torch.randn(arguments.batch, 3, arguments.resolution, arguments.resolution, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(arguments.batch, device=device) % 10
@@ -86,7 +107,7 @@ def main() -> None:
         return clock() - started
 
     shape = f"{arguments.resolution} px, batch {arguments.batch}, {arguments.threads} threads, {arguments.precision}"
-    print(f"{space.family}, width {arguments.width}, {shape}")
+    print(f"{arguments.model or f'{space.family}, width {arguments.width}'}, {shape}")
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {arguments.rounds} rounds")
     ratios = {}
     for name, arch in choose(space, arguments.resolution).items():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
@@ -19,6 +19,7 @@ __all__ = [
     "Statistics",
     "Tally",
     "evaluate",
+    "norms_of",
     "recalibrate",
     "require_finite",
     "same_shape",
@@ -66,6 +67,8 @@ class Accuracy:
 def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statistics | None = None) -> Calibrated:
     """Replace every BatchNorm's running statistics by the average over the batches' own, in place.
 
+    In a network without any there is nothing to measure: one batch tells the shape of the images, and none will do as well.
+
     Args:
         network: a plain network, such as `Supernet.extract` gives, on any device.
         batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
@@ -76,9 +79,13 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
         StatisticsError: no batch and none before, a batch of one image, images of several resolutions, statistics of another
             network, or weights or statistics that are not finite.
     """
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    norms = list(norms_of(network).values())
     network.eval()
+    if not norms:
+        first = next(iter(batches), None)
+        require_finite(network)
+        return Calibrated(network, 0, () if first is None else tuple(first.shape[1:]), _version(network))
+    momenta = [norm.momentum for norm in norms]
     device = _device(network)
     images, shape = (0, ()) if begun is None else (begun.images, begun.shape)
     own = {name: value for name, value in network.named_buffers() if "running_" in name}
@@ -104,6 +111,23 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
         network.eval()
     require_finite(network)
     return Calibrated(network, images, shape, _version(network))
+
+
+def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
+    """By name all batch norms whose running statistics can be measured.
+
+    Raises:
+        StatisticsError: there is one among the operations of the network, which belongs to no layer of torch.
+    """
+    if isinstance(network, fx.GraphModule):
+        for node in network.graph.nodes:
+            if node.op == "call_function" and node.target is torch.batch_norm and isinstance(node.args[5], fx.Node):
+                raise StatisticsError(
+                    f"the statistics of {node.args[3]} cannot be measured: the model normalises with a function of its own there; "
+                    "make it a torch.nn.BatchNorm2d, used the same way wherever it is used"
+                )
+    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, kinds) and layer.track_running_stats}
 
 
 def with_momentum(batches: Iterable[Tensor], begun: Statistics | None = None) -> Iterator[tuple[Tensor, float]]:
@@ -199,12 +223,12 @@ def _device(network: nn.Module) -> torch.device:
 
 
 def same_shape(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The images, if they have the shape that the statistics were measured at.
+    """The images, if they have the shape that the statistics were measured at; () stands for any.
 
     Raises:
         StatisticsError: another resolution.
     """
-    if tuple(images.shape[1:]) != shape:
+    if shape and tuple(images.shape[1:]) != shape:
         raise StatisticsError(
             f"the images have shape {tuple(images.shape[1:])}, the BatchNorm statistics were measured at {shape}: recalibrate at "
             "the resolution of the evaluation"

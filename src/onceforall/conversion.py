@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ModelError
+from .nn.importance import chosen_importance, rank_units
 from .reader import read
+from .reader.dropped import with_dropped
 from .spaces import graph_space
 from .spaces.checks import choices
 from .spaces.graph import KERNELS, WIDTHS
@@ -23,7 +25,7 @@ def elastic(
     heads: Sequence[float] | None = None,
     depths: Sequence[int] | None = None,
     kernels: Sequence[int] = KERNELS,
-    importance: str = "l1",
+    importance: str | None = None,
     images: Iterable[Tensor] | None = None,
 ) -> Supernet:
     """Make a trained model elastic: depth, width, heads, kernel size and resolution, all on the model's own weights.
@@ -38,23 +40,29 @@ def elastic(
         heads: shares of each block's attention heads; by default as `widths`.
         depths: blocks that a stage may have; () leaves them; by default from a third to all.
         kernels: odd sizes that larger depthwise kernels may be cut down to; () leaves them.
-        importance: how channels are ranked, of which narrower networks keep the first.
-        images: batches for the importances that need some.
+        importance: how channels, hidden units and heads are ranked, of which narrower networks keep the first: "l1", "norm",
+            "activation", "taylor" or "none", see `onceforall.nn.importance.rank_units`; by default the best one:
+            "activation" with images, "l1" without.
+        images: batches (n, 3, r, r), preprocessed as the model wants them, for "activation" and "taylor".
 
     Raises:
-        ModelError: the model cannot be read.
+        ModelError: the model cannot be read, or an importance that is unknown or lacks images.
         SpaceError: values that do not describe a space.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"elastic takes a torch.nn.Module, not a {type(model).__name__}")
+    batches = None if images is None else list(images)
+    importance = chosen_importance(importance, batches)
     pixels = choices("resolutions", resolutions, whole=True, at_least=1)
-    graph, tensors = read(model, pixels, {*vars(Supernet), "space", "num_classes"})
+    graph, tensors = read(model, pixels, {*dir(Supernet), "space", "num_classes"})
+    graph = with_dropped(graph, model)
     space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
     supernet.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))  # half precision is no type to train in
-    own = supernet._tensors()
+    own = supernet._own
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+    rank_units(supernet, importance, batches)
     return supernet.train(model.training)

@@ -87,6 +87,9 @@ class WeightSpec:
 class Node:
     """One operation: its name in ATen with the overload, what it is given, and the shapes of its results.
 
+    `dropped` is of a sum at the end of a branch with stochastic depth: which argument is the branch, and the rate at which an image
+    loses it in train mode.
+
     Arguments hold numbers, texts, `Value`, `Own`, `Size`, "dtype:…" and the words "<training>", "<device>" and "<dtype>", the last
     two of the images.
     """
@@ -97,6 +100,7 @@ class Node:
     shape: tuple[Size, ...]
     dtype: str = "float32"
     module: str = ""
+    dropped: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -256,13 +260,17 @@ def decoded(value: Any) -> Any:
 
 
 def _fields(node: Node) -> dict[str, Any]:
-    return {"op": node.op, "args": encoded(node.args), "shape": encoded(node.shape), "dtype": node.dtype, "module": node.module}
+    fields = {"op": node.op, "args": encoded(node.args), "shape": encoded(node.shape), "dtype": node.dtype, "module": node.module}
+    return fields if node.dropped is None else {**fields, "dropped": list(node.dropped)}
 
 
 def _node(entry: Mapping[str, Any]) -> Node:
+    which = entry.get("dropped")
+    dropped = None if which is None else (int(which[0]), float(which[1]))
     return Node(
-        entry["op"], decoded(entry["args"]), decoded(entry["kwargs"]), decoded(entry["shape"]), entry["dtype"], entry["module"]
-    )
+        entry["op"], decoded(entry["args"]), decoded(entry["kwargs"]), decoded(entry["shape"]), entry["dtype"], entry["module"],
+        dropped,
+    )  # fmt: skip
 
 
 def _weight(entry: Mapping[str, Any]) -> WeightSpec:

@@ -4,7 +4,7 @@ The layers are those of the space's largest plan; `supernet(x, arch)` runs the p
 channels and the inner kernels of the same weights. A family needs no code here: whatever its plans use is elastic.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .arch import Arch
 from .errors import StatisticsError
-from .nn.calls import STATISTICS, cut, put_weight, run
+from .nn.calls import Mode, Step, cut, is_norm, prepared, put_weight, with_dropout
 from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm
 from .nn.static import build, put
 from .ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
@@ -53,7 +53,10 @@ class Supernet(nn.Module):
                     put(self, name, LAYERS[type(op)](op))
         self.to(memory_format=torch.channels_last)
         elastic = ElasticConv | ElasticNorm | ElasticLinear
-        self._layers = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
+        self._layers: dict[str, Any] = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
+        self._own = _Tensors(self)
+        self._statistics = self._names_of_statistics()
+        self._steps: dict[tuple[int, float], tuple[Segment, list[tuple[str, Step]]]] = {}
 
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, sync_norm: bool = False) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, 3, height, width).
@@ -64,7 +67,8 @@ class Supernet(nn.Module):
         Args:
             x: the images.
             arch: which sub-network.
-            dropout: rate before the classifier, in train mode.
+            dropout: rate before the classifier, in train mode. Of a network that was read from a model it takes the place of the
+                model's own there, if that is 0.
             sync_norm: in train mode, take batch statistics over the images of all processes of torch.distributed's default group.
 
         Raises:
@@ -74,9 +78,16 @@ class Supernet(nn.Module):
         if not self.training:
             self._require_statistics()
         x = x.contiguous(memory_format=torch.channels_last)
-        tensors = self._tensors() if self.space.family == "graph" else {}
-        for segment in self.space.lower(arch, self.num_classes).segments:
-            x = self._run(segment, x, dropout, sync_norm, tensors)
+        segments = self.space.lower(arch, self.num_classes).segments
+        if self.space.family == "graph":
+            mode = Mode(self.training, sync_norm)
+            for segment in segments:
+                values = {"in": x}
+                for name, step in self._prepared(segment, dropout if self.training and segment is segments[-1] else 0.0):
+                    x = values[name] = step(values, self._own, mode)
+            return x
+        for segment in segments:
+            x = self._run(segment, x, dropout, sync_norm)
         return x
 
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -102,20 +113,21 @@ class Supernet(nn.Module):
     def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
         """As `extract`, of a plan that the space lowers to or a piece of one: segments can be run, and shared, on their own."""
         like = next(self.parameters())
+        if dropout and any(isinstance(op, Call) for op in plan.segments[-1].ops):
+            plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
             network = build(plan, dropout=dropout)
         network.to_empty(device=like.device)
         network.to(like.dtype)
         own: dict[str, Tensor] = {}
-        tensors = self._tensors()
         with torch.no_grad():
             for segment in plan.segments:
                 for op in segment.ops:
                     name = f"{segment.name}.{op.name}"
                     if isinstance(op, Call):
-                        own |= {weight.name: cut(weight, tensors) for weight in op.tensors}
+                        own |= {weight.name: cut(weight, self._own) for weight in op.tensors}
                     elif name in self._layers:
-                        own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}  # type: ignore[arg-type]
+                        own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
             for name, tensor in network.state_dict().items():
                 tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is not ours
         return network.train(self.training)
@@ -125,35 +137,55 @@ class Supernet(nn.Module):
 
         From then on eval mode refuses to run, and networks extracted give NaN in eval mode until recalibrated.
         """
-        for name, buffer in self.named_buffers():
-            if name.endswith(STATISTICS):
-                buffer.fill_(torch.nan)
+        for name in self._statistics:
+            self._own[name].fill_(torch.nan)
 
     def norms(self) -> list[ElasticNorm]:
-        """Every batch norm, in the order of the network."""
+        """Every batch norm, in the order of the network. A network that was read from a model has none of this kind."""
         return [layer for layer in self._layers.values() if isinstance(layer, ElasticNorm)]
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """Of calls: parameters and buffers by name."""
-        return {**dict(self.named_parameters(remove_duplicate=False)), **dict(self.named_buffers(remove_duplicate=False))}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_steps": {}}  # functions, which cannot be copied or sent, and are soon made again
+
+    def _prepared(self, segment: Segment, dropout: float) -> list[tuple[str, Step]]:
+        """What computes the calls of a segment, by their names."""
+        key = id(segment), dropout
+        if key not in self._steps:
+            ops = (with_dropout(segment, dropout) if dropout else segment).ops
+            self._steps[key] = segment, [(op.name, prepared(op)) for op in ops if isinstance(op, Call)]
+        return self._steps[key][1]
+
+    def _names_of_statistics(self) -> list[str]:
+        """Of the running statistics of all batch norms."""
+        found: dict[str, None] = {}
+        for segment in self.space.lower(self.space.largest(), self.num_classes).segments:
+            for op in segment.ops:
+                if isinstance(op, Call):
+                    found |= {weight.name: None for weight in op.args[3:5]} if is_norm(op) else {}
+                else:
+                    found |= {f"{segment.name}.{op.name}.{name}": None for name in op.statistics}
+        return list(found)
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether there are batch norms, and their running statistics were dropped."""
+        return bool(self._statistics) and bool(self._own[self._statistics[0]][0].isnan())
 
     def _require_statistics(self) -> None:
-        first = next((buffer for name, buffer in self.named_buffers() if name.endswith(STATISTICS)), None)
-        if first is not None and first[0].isnan():
+        if self.forgotten:
             raise StatisticsError(
                 "this supernet was trained and has no BatchNorm statistics, so eval mode is meaningless: "
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"
             )
 
-    def _run(self, segment: Segment, x: Tensor, dropout: float, sync_norm: bool, tensors: Mapping[str, Tensor]) -> Tensor:
+    def _run(self, segment: Segment, x: Tensor, dropout: float, sync_norm: bool) -> Tensor:
         """One segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
         values = {"in": x}
         for op in segment.ops:
-            if isinstance(op, Call):
-                x = values[op.name] = run(op, values, tensors, self.training, sync_norm)
-                continue
             source = values[op.inputs[0]]
             match op:
+                case Call():
+                    raise TypeError(op)  # of other families
                 case Norm() if sync_norm and self.training:
                     layer = self._layers[f"{segment.name}.{op.name}"]
                     assert isinstance(layer, ElasticNorm)
@@ -180,6 +212,24 @@ class Supernet(nn.Module):
                     assert_never(op)
             values[op.name] = x
         return x
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """Parameters and buffers of a supernet by name, always the present ones, even while they are replaced for a call."""
+
+    def __init__(self, root: nn.Module) -> None:
+        names = [name for name, _ in (*root.named_parameters(remove_duplicate=False), *root.named_buffers(remove_duplicate=False))]
+        self._places = {name: (root.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in names}
+
+    def __getitem__(self, name: str) -> Tensor:
+        module, leaf = self._places[name]
+        return getattr(module, leaf)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class Subnet(nn.Module):

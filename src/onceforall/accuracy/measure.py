@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arch import Arch
-from ..calibrate import Statistics, Tally, require_finite, same_shape, with_momentum
+from ..calibrate import Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernet import Supernet
 from .rows import AccuracyRow
@@ -83,10 +83,10 @@ def measure_together(
         layers: dict[Segment, _Layers] = {}
         steps = [_step(node, supernet, layers) for node in grow(plans)]
         with torch.no_grad():
-            images, shape = _calibrate(steps, layers.values(), calibration(resolution))
+            images, shape = _calibrate(steps, layers.values(), calibration(resolution), _device(supernet))
             for segment, own in layers.items():
                 own.fold(segment)
-            _evaluate(steps, shape, evaluation(resolution))
+            _evaluate(steps, shape, evaluation(resolution), _device(supernet))
         if statistics is not None:
             statistics |= {arch: Statistics(tensors, images, shape) for arch, tensors in _statistics(steps)}
         seconds = (time.perf_counter() - began) / len(plans)
@@ -106,7 +106,7 @@ class _Layers:
     """
 
     network: nn.Module
-    norms: dict[str, nn.BatchNorm2d]
+    norms: dict[str, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]
     folded: dict[str, tuple[nn.Conv2d, Tensor]] = field(default_factory=dict)
 
     def fold(self, segment: Segment) -> None:
@@ -142,13 +142,21 @@ class _Step:
         return self.layers.network
 
 
+def _device(supernet: Supernet) -> torch.device:
+    return next(supernet.parameters()).device
+
+
 def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
-        norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+        norms = norms_of(network)
         layers[node.segment] = _Layers(network, norms)
     own = layers[node.segment]
-    statistics = [(torch.zeros_like(norm.weight), torch.ones_like(norm.weight)) for norm in own.norms.values()]
+    like = next(supernet.parameters())
+    statistics = [
+        (like.new_zeros(norm.num_features, requires_grad=False), like.new_ones(norm.num_features, requires_grad=False))
+        for norm in own.norms.values()
+    ]
     return _Step(own, statistics, [_step(child, supernet, layers) for child in node.children], node.archs, Tally())
 
 
@@ -180,9 +188,14 @@ def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], No
         _run(step.following, y, at_end)
 
 
-def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor]) -> tuple[int, tuple[int, ...]]:
+def _calibrate(
+    steps: Sequence[_Step], layers: Iterable[_Layers], batches: Iterable[Tensor], device: torch.device
+) -> tuple[int, tuple[int, ...]]:
     """Measure all statistics; return the number of images and the shape of one."""
     norms = [norm for own in layers for norm in own.norms.values()]
+    if not norms:
+        first = next(iter(batches), None)
+        return 0, () if first is None else tuple(first.shape[1:])
     for norm in norms:
         norm.train()
     images, shape = 0, tuple[int, ...]()
@@ -190,7 +203,7 @@ def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Itera
         images, shape = images + len(batch), tuple(batch.shape[1:])
         for norm in norms:
             norm.momentum = momentum
-        _run(steps, batch.to(norms[0].weight.device), lambda step, logits: None)
+        _run(steps, batch.to(device), lambda step, logits: None)
     for norm in norms:
         norm.eval()
     for step in _all(steps):
@@ -198,9 +211,11 @@ def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Itera
     return images, shape
 
 
-def _evaluate(steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _evaluate(
+    steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> None:
     """Count what every network gets right."""
-    seen, device = 0, next(next(_all(steps)).layers.network.parameters()).device
+    seen = 0
     for images, labels in batches:
         wanted, first = labels.to(device), seen % 2  # of every second image
 

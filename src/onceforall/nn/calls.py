@@ -5,7 +5,8 @@ other exporters see what they would see of the model itself.
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,14 +16,35 @@ from torch.nn import functional as F
 
 from ..graph import each
 from ..ops import Batch, Call, Input, Weight
-from ..plan import Plan
+from ..plan import Plan, Segment
 from .layers import matrix_name, synchronised_norm
 
-__all__ = ["STATISTICS", "add_call", "cut", "function_of", "modules_of", "put_tensor", "put_weight", "run"]
+__all__ = [
+    "STATISTICS",
+    "Mode",
+    "Step",
+    "add_call",
+    "cut",
+    "function_of",
+    "is_norm",
+    "modules_of",
+    "prepared",
+    "put_tensor",
+    "put_weight",
+    "run",
+    "with_dropout",
+]
 
+NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
+NORM_LAYERS = {
+    3: nn.BatchNorm3d,
+    2: nn.BatchNorm2d,
+    1: nn.BatchNorm1d,
+    0: nn.BatchNorm1d,
+}  # by the dimensions of an image's channel
 OVERLOADS = {
     "default",
     "Tensor",
@@ -82,53 +104,174 @@ def constant(text: str, source: Tensor) -> Any:
     return text
 
 
-def run(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], training: bool, sync_norm: bool = False) -> Any:
-    """The result of a call.
-
-    In train mode a batch norm takes the statistics of its batch and leaves the running ones alone.
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a network runs.
 
     Args:
-        op: what to compute.
-        values: results of earlier operations; "in" is the segment's input, (batch, …).
-        tensors: of the supernet, by name.
-        training: the mode.
-        sync_norm: in train mode, batch norms take the statistics of the batches of all processes.
+        training: in train mode.
+        sync_norm: then batch norms take the statistics of the batches of all processes.
+        batch_statistics: in eval mode, batch norms take the statistics of the batch.
     """
-    source = values["in"]
 
-    def resolved(leaf: Any) -> Any:
-        match leaf:
-            case Input(name):
-                return values[name]
-            case Weight():
-                return cut(leaf, tensors)
-            case Batch(times):
-                return source.shape[0] * times
-            case "<training>":
-                return training
-            case str():
-                return constant(leaf, source)
-        return leaf
+    training: bool
+    sync_norm: bool = False
+    batch_statistics: bool = False
 
+
+Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
+
+
+def run(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
+    """The result of a call, see `prepared`."""
+    return prepared(op)(values, tensors, mode)
+
+
+def prepared(op: Call) -> Step:
+    """What gives the result of a call, its arguments looked through once.
+
+    It takes results of earlier operations by name ("in" is the segment's input, (batch, …)), the tensors of the supernet by name,
+    and the mode. In train mode a batch norm takes the statistics of its batch and leaves the running ones alone.
+    """
     if op.target == "output":
-        return each(op.args[0], resolved)
-    args, kwargs = each(op.args, resolved), {name: each(value, resolved) for name, value in op.kwargs}
-    if op.target == NORM and op.args[5] == TRAINING and training:
-        x, weight, bias, _, _, _, _, eps, _ = args
-        if sync_norm:
+        return _maker(op.args[0])
+    if is_norm(op):
+        return _norm(op)
+    function = function_of(op.target)
+    args = [None if _changes(arg) else constant(arg, NOWHERE) if isinstance(arg, str) else arg for arg in op.args]
+    makers = [(i, _maker(arg)) for i, arg in enumerate(op.args) if _changes(arg)]
+    named = [(name, _maker(value)) for name, value in op.kwargs]
+    if op.dropped is not None:
+        makers = [(i, _some_images(make, op.dropped[1]) if i == op.dropped[0] else make) for i, make in makers]
+
+    def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
+        own = args.copy()
+        for i, make in makers:
+            own[i] = make(values, tensors, mode)
+        if named:
+            return function(*own, **{name: make(values, tensors, mode) for name, make in named})
+        return function(*own)
+
+    return step
+
+
+def _some_images(make: Step, rate: float) -> Step:
+    """In train mode some images get zeros in place of an argument, the others more of it (stochastic depth, Huang et al., 2016)."""
+
+    def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
+        x: Tensor = make(values, tensors, mode)
+        if not mode.training:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)
+        return x * kept.div_(1 - rate)
+
+    return step
+
+
+def is_norm(op: Call) -> bool:
+    """Whether it is a batch norm that keeps running statistics, its arguments 3 and 4."""
+    return op.target == NORM and op.args[5] == TRAINING
+
+
+def with_dropout(segment: Segment, rate: float) -> Segment:
+    """The last segment of a network with dropout before its last convolution or linear layer, where it has no other."""
+    layers = [i for i, op in enumerate(segment.ops) if isinstance(op, Call) and op.target in ("linear.default", "conv2d.default")]
+    if not layers:
+        return segment
+    last = segment.ops[layers[-1]]
+    assert isinstance(last, Call)
+    source = next((op for op in segment.ops if op.name == last.inputs[0]), None)
+    if isinstance(source, Call) and source.target == "dropout.default":
+        if source.args[1]:
+            return segment
+        own = replace(source, args=(source.args[0], rate, TRAINING))
+        return replace(segment, ops=tuple(own if op is source else op for op in segment.ops))
+    shape = segment.in_shape if source is None else source.shape
+    added = Call("dropped", last.inputs[:1], shape, "dropout.default", (Input(last.inputs[0]), rate, TRAINING), fused=True)
+    reading = replace(last, inputs=("dropped",), args=(Input("dropped"), *last.args[1:]))
+    return replace(segment, ops=(*segment.ops[: layers[-1]], added, reading, *segment.ops[layers[-1] + 1 :]))
+
+
+def _norm(op: Call) -> Step:
+    """Of a batch norm."""
+    makers = [_maker(arg) for arg in op.args[:5]]
+    momentum, eps = op.args[6:8]
+
+    def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
+        if not (mode.training or mode.batch_statistics):
+            x, weight, bias, mean, var = (make(values, tensors, mode) for make in makers)
+            return F.batch_norm(x, mean, var, weight, bias, False, momentum, eps)
+        x, weight, bias = (make(values, tensors, mode) for make in makers[:3])
+        if mode.sync_norm:
             return synchronised_norm(x, weight, bias, eps)
         return F.batch_norm(x, None, None, weight, bias, True, eps=eps)
-    return function_of(op.target)(*args, **kwargs)
+
+    return step
+
+
+def _changes(arg: Any) -> bool:
+    """Whether an argument depends on the images, the weights or the mode, or is made of several."""
+    return isinstance(arg, Input | Weight | Batch | tuple | Mapping) or (isinstance(arg, str) and arg.startswith("<"))
+
+
+def _maker(arg: Any) -> Step:
+    """What gives an argument."""
+    match arg:
+        case Input(name):
+            return lambda values, tensors, mode: values[name]
+        case Weight():
+            part = _cutter(arg)
+            return lambda values, tensors, mode: part(tensors)
+        case Batch(times):
+            return lambda values, tensors, mode: values["in"].shape[0] * times
+        case "<training>":
+            return lambda values, tensors, mode: mode.training
+        case "<device>" | "<dtype>":
+            return lambda values, tensors, mode: constant(arg, values["in"])
+        case tuple() if any(_changes(item) for item in arg):
+            makers = [_maker(item) for item in arg]
+            return lambda values, tensors, mode: tuple(make(values, tensors, mode) for make in makers)
+        case Mapping():
+            by_name = {name: _maker(value) for name, value in arg.items()}
+            return lambda values, tensors, mode: {name: make(values, tensors, mode) for name, make in by_name.items()}
+        case str():
+            arg = constant(arg, NOWHERE)
+    return lambda values, tensors, mode: arg
 
 
 def cut(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
     """A call's own part of a tensor of the supernet: a view where it is in one piece."""
-    tensor = tensors[weight.name]
-    for dim, ranges in enumerate(weight.cut):
-        if ranges is None:
-            continue
-        parts = [tensor.narrow(dim, start, stop - start) for start, stop in ranges]
-        tensor = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    return _cutter(weight)(tensors)
+
+
+def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """What gives the part, its ranges looked through once: it is called thousands of times."""
+    name, cuts = weight.name, [(dim, ranges) for dim, ranges in enumerate(weight.cut) if ranges is not None]
+    if weight.kernels:
+        whole = _cutter(replace(weight, kernels=(), shape=(*weight.shape[:2], *weight.kernels[:1] * 2)))
+        return lambda tensors: _smaller_kernel(weight, whole(tensors), tensors)
+    if not cuts:
+        return lambda tensors: tensors[name]
+    if any(len(ranges) > 1 for _, ranges in cuts):
+        return lambda tensors: _gathered(tensors[name], cuts)
+    shape, starts = weight.shape, [(dim, ranges[0][0]) for dim, ranges in cuts if ranges[0][0]]
+
+    def sliced(tensors: Mapping[str, Tensor]) -> Tensor:
+        """One operation, whose gradient fills one tensor: slices of several dimensions would fill one for each."""
+        tensor = tensors[name]
+        strides = tensor.stride()
+        return tensor.as_strided(shape, strides, tensor.storage_offset() + sum(start * strides[dim] for dim, start in starts))
+
+    return sliced
+
+
+def _gathered(tensor: Tensor, cuts: Sequence[tuple[int, tuple[tuple[int, int], ...]]]) -> Tensor:
+    for dim, ranges in cuts:
+        tensor = torch.cat([tensor.narrow(dim, start, stop - start) for start, stop in ranges], dim)
+    return tensor
+
+
+def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     for big, small in pairwise(weight.kernels):
         edge = (big - small) // 2
         centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
@@ -195,9 +338,11 @@ def _layer(op: Call) -> nn.Module | None:
     """A layer of torch for a call, if there is one with these arguments."""
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
     names = [weight.name.rpartition(".") for weight in weights]
-    if len({name for name, _, _ in names}) != 1 or not names[0][0] or any(not weight.trained for weight in weights[:2]):
+    if len({name for name, _, _ in names}) != 1 or not names[0][0]:
         return None
     leaf = [last for _, _, last in names]
+    if any(weight.trained != (last not in STATISTICS) for weight, last in zip(weights, leaf, strict=True)):
+        return None
     weight, bias = (*op.args, None, None)[1:3]
     affine = isinstance(weight, Weight) and (leaf == ["weight", "bias"] or (leaf == ["weight"] and bias is None))
     match op.target, op.args:
@@ -213,9 +358,12 @@ def _layer(op: Call) -> nn.Module | None:
             "running_mean",
             "running_var",
         ]:
-            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1 - op.whole](
-                channels, eps=eps, momentum=momentum
-            )
+            return NORM_LAYERS[len(op.shape) - 1 - op.whole](channels, eps=eps, momentum=momentum)
+        case "batch_norm.default", (Input(), None, None, Weight(shape=(channels,)), _, "<training>", momentum, eps, _) if leaf == [
+            "running_mean",
+            "running_var",
+        ]:
+            return NORM_LAYERS[len(op.shape) - 1 - op.whole](channels, eps=eps, momentum=momentum, affine=False)
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:
             return nn.LayerNorm(list(shape), eps=eps)
     return None

@@ -88,7 +88,7 @@ class ElasticNorm(nn.Module):
 class SynchronisedNorm(nn.Module):
     """A batch norm of an extracted network, on the statistics of the batches of all processes, which must be of one size."""
 
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
@@ -125,15 +125,17 @@ class _Sum(torch.autograd.Function):
         return add_up(grad.clone())
 
 
-def synchronised_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Batch normalisation of (batch, channels, height, width) by the statistics of the batches of all processes."""
+def synchronised_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Batch normalisation of (batch, channels, …) by the statistics of the batches of all processes."""
     size, kind = dist.get_world_size(), x.dtype
     x = x.to(torch.promote_types(kind, torch.float32))
-    mean = _sum_over_processes(x.mean((0, 2, 3))) / size
-    centred = x - mean[:, None, None]
-    var = _sum_over_processes(centred.square().mean((0, 2, 3))) / size
-    scale = weight * (var + eps).rsqrt()
-    return (centred * scale[:, None, None] + bias[:, None, None]).to(kind)
+    others, line = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
+    mean = _sum_over_processes(x.mean(others)) / size
+    centred = x - mean.view(line)
+    var = _sum_over_processes(centred.square().mean(others)) / size
+    scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
+    normalised = centred * scale.view(line)
+    return (normalised if bias is None else normalised + bias.view(line)).to(kind)
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

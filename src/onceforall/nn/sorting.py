@@ -5,7 +5,7 @@ Once-for-All, section 3.3 (elastic width).
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..ops import Conv, Linear, Norm
 from ..plan import Segment
+from ..spaces.graph import kept_units
 from ..supernet import Supernet
+from .importance import reorder_units, unit_scores
 from .layers import ElasticNorm
 
 __all__ = ["sort_channels"]
@@ -29,19 +31,36 @@ class _Group:
     fixed: bool = False  # part of the segment's input or output
 
 
-def sort_channels(supernet: Supernet, trained: int = 0, *, along: Mapping[str, Tensor] = MappingProxyType({})) -> None:
+def sort_channels(
+    supernet: Supernet,
+    trained: int = 0,
+    *,
+    along: Mapping[str, Tensor] = MappingProxyType({}),
+    images: Callable[[], Tensor] | None = None,
+    mean: Callable[[Tensor], Tensor] = lambda scores: scores,
+) -> None:
     """Sort every middle width of every segment by the L1 norm of the weights that read each channel, descending.
 
-    Only channels within a segment are sorted; they may be permuted without changing what the largest network computes.
+    Only channels within a segment are sorted; they may be permuted without changing what the largest network computes. Of a
+    network that was read as a graph these are the units of all elastic groups, heads too, and with images they are sorted by what
+    they add to the layers that read them, which is better (docs/results/importance.md).
 
     Args:
         supernet: changed in place.
-        trained: so many of the largest expand ratios are trained already. Channels do not cross the widths that belong to
-            these ratios, so that sub-networks trained before keep their channels.
+        trained: so many of the largest expand ratios (and shares of heads) are trained already. Channels do not cross the
+            widths that belong to these ratios, so that sub-networks trained before keep their channels.
         along: tensors by the names of the parameters that they belong to, such as a running mean of the weights, whose channels
             move along.
+        images: gives a batch (n, 3, r, r), for networks that were read as graphs.
+        mean: of the scores over processes that must sort alike.
     """
     space = supernet.space
+    if space.family == "graph":
+        scores = unit_scores(supernet, None, None if images is None else [images()])
+        if scores:
+            means = torch.split(mean(torch.cat(list(scores.values()))), [len(score) for score in scores.values()])
+            reorder_units(supernet, dict(zip(scores, means, strict=True)), kept_units(space, trained), along)
+        return
     plans = []
     for number in range(1, trained + 1):  # at full depth, each stage with the smallest of the ratios that it keeps
         kept = space.keep_largest(expand_ratios=number)

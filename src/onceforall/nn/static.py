@@ -10,8 +10,9 @@ from ..ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Lin
 from ..plan import Plan
 from .calls import add_call, modules_of, put_tensor
 
-__all__ = ["build"]
+__all__ = ["build", "without_dropout"]
 
+DROPOUTS = {torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout}
 ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "h_swish": nn.Hardswish, "h_sigmoid": nn.Hardsigmoid}
 
 
@@ -50,6 +51,15 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
     graph.output(last)
     network = fx.GraphModule(root, graph, "Subnet")
     return network.to(memory_format=torch.channels_last)
+
+
+def without_dropout(network: fx.GraphModule) -> None:
+    """Leave out, in place, the dropout that stands among the operations: that of a model that the network was read from."""
+    for node in list(network.graph.nodes):
+        if node.op == "call_function" and node.target in DROPOUTS:
+            node.replace_all_uses_with(node.args[0])
+            network.graph.erase_node(node)
+    network.recompile()
 
 
 def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-def]  # an nn.Module or one of operator's functions

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data import Splits
 from ..errors import DataError, FileError, TrainingError
 from ..ops import Linear
+from ..spaces.graph import classifier_weights
 from ..supernet import Supernet
 from ..train import Schedule
 from .info import Origin
@@ -120,5 +121,8 @@ def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict
     if classifier:
         return weights
     plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
+    if fresh.space.family == "graph":
+        own = classifier_weights(fresh.space)
+        return {name: value if name in own else weights[name] for name, value in fresh.state_dict().items()}
     heads = tuple(f"{segment.name}.{op.name}." for segment in plan.segments for op in segment.ops if isinstance(op, Linear))
     return {name: value if name.startswith(heads) else weights[name] for name, value in fresh.state_dict().items()}

@@ -18,7 +18,7 @@ from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices
 
-__all__ = ["KERNELS", "WIDTHS", "graph_space"]
+__all__ = ["KERNELS", "WIDTHS", "classifier_weights", "graph_space", "kept_units"]
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
@@ -129,6 +129,28 @@ def units_kept(group: Group, share: float) -> int:
     return min(group.units, max(step, int(share * group.units / step + 0.5) * step))
 
 
+def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
+    """By group how many units the so many largest shares of its stage keep."""
+    graph = Graph.from_json(space.arguments["graph"])
+    kept = {}
+    for piece in graph.pieces:
+        for number in piece.groups if piece.name.startswith("stages.") else ():
+            group, stage = graph.groups[number], space.stages[int(piece.name.split(".")[1])]
+            shares = stage.heads if group.kind == "heads" else stage.expand_ratios
+            kept[number] = [units_kept(group, share) for share in shares[len(shares) - min(largest, len(shares)) :]]
+    return kept
+
+
+def classifier_weights(space: Space) -> set[str]:
+    """Names of the tensors that have an entry for every class."""
+    graph = Graph.from_json(space.arguments["graph"])
+    return {
+        name
+        for name, spec in graph.weights.items()
+        if any(part.group == graph.classes >= 0 for parts in spec.dims for part in parts)
+    }
+
+
 @dataclass
 class _Lowering:
     """(arch, num_classes) → Plan, each segment made once for each of its choices."""
@@ -222,11 +244,9 @@ class _Making:
             adapted = self.smaller_kernel(node.op, args)
             work = _work(node.op, adapted, shapes, shape)
             fused = bool(inputs) and _fused(node.op, adapted, shapes, shape)
-            ops.append(
-                Call(
-                    names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused, len(shape) == len(node.shape)
-                )
-            )
+            whole = len(shape) == len(node.shape)
+            more = tuple(kwargs.items())
+            ops.append(Call(names[name], inputs, shape, node.op, adapted, more, work, fused, whole, node.dropped))
             shapes[names[name]] = shape
         if piece is self.graph.pieces[-1] and self.graph.output != Value(piece.result):
             returned = each(self.graph.output, resolved)

@@ -113,7 +113,7 @@ def train(
     if any(phase.distil and phase.teacher == "external" for phase in schedule.phases) and teacher is None:
         raise TrainingError("the schedule learns from an external teacher, and none was given")
     if start is None and schedule.recipe.zero_residual:
-        _zero_residuals(supernet)
+        _zero_residuals(supernet)  # of a network that came with weights these are no beginning: it has no operation of this kind
     state = State(supernet, schedule)
     if start is not None:
         state.restore(start)
@@ -151,6 +151,9 @@ def train(
         save(good=True)
         report("rollback", reason=reason, lost_step=lost, rate_factor=factor)
 
+    def seen() -> Tensor:
+        return onto(batches(state.step, supernet.space.resolutions[-1])[0], device)
+
     if len(set(world.gather(state.step))) > 1:
         raise TrainingError("the processes start from different checkpoints: give all of them the same folder")
     (missing,) = world.agree([not checkpoint.has_good(checkpoints)])
@@ -164,7 +167,7 @@ def train(
         if within == 0:
             report("phase", steps=phase.steps, rate=phase.rate)
             if phase.sort is not None:
-                sort_channels(supernet, phase.sort, along=state.ema)
+                sort_channels(supernet, phase.sort, along=state.ema, images=seen, mean=world.mean)
             if phase.cosine[0] == 0:
                 state.renew_optimizer()
         guide = teacher if phase.distil and phase.teacher == "external" else None

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..calibrate import norms_of
 from ..errors import CheckpointError
 from ..nn.layers import SynchronisedNorm
-from ..nn.static import put
+from ..nn.static import put, without_dropout
 from ..supernet import Supernet
 from . import checkpoint
 from .schedule import Recipe, Schedule
 
 __all__ = ["State", "frozen_teacher", "load_weights"]
 
+DECAYED = ("weight", "matrix")
 FACTS = ("seconds", "rate_factor", "rollbacks", "best_top1")
 
 
@@ -107,7 +109,7 @@ class State:
         self.renew_optimizer()
         parameters = dict(self.network.named_parameters())
         for name, value in part_of(saved.tensors, "optimizer.").items():
-            owner, key = name.split("/")
+            owner, _, key = name.rpartition("/")
             parameter = parameters[owner]
             # momentum has its parameter's memory format, so that a resumed run adds in the same order
             self.optimizer.state[parameter][key] = torch.empty_like(parameter).copy_(value) if value.ndim else value
@@ -127,7 +129,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = True, sync_norm: bool = False) -> nn.Module:
-    """The largest network, frozen: made now and written, or read back. It runs in train mode, on batch statistics.
+    """The largest network, frozen: made now and written, or read back. It runs in train mode, on batch statistics, without dropout.
 
     Args:
         supernet: of which it is the largest network.
@@ -151,16 +153,17 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
             raise CheckpointError(f"{path}: not the teacher of this run: train again with another --out")
         copy_into(teacher, tensors)
     if sync_norm:
-        for name, layer in list(teacher.named_modules()):
-            if isinstance(layer, nn.BatchNorm2d):
-                put(teacher, name, SynchronisedNorm(layer))
+        for name, layer in norms_of(teacher).items():
+            put(teacher, name, SynchronisedNorm(layer))
+    without_dropout(teacher)
     return teacher.requires_grad_(False).train()
 
 
 def new_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW, with weight decay on weights and kernel matrices only."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    """SGD or AdamW, with weight decay on weights and kernel matrices only: not on position embeddings, tokens and tables."""
+    decays = {name: p.ndim > 1 and name.endswith(DECAYED) for name, p in network.named_parameters()}
+    decayed = [p for name, p in network.named_parameters() if decays[name]]
+    others = [p for name, p in network.named_parameters() if not decays[name]]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

@@ -73,7 +73,7 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
 
 def coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
-    """Depth and expand ratio of a stage go together, small with small and large with large (CompOFA, 2021).
+    """Depth, expand ratio and heads of a stage go together, small with small and large with large (CompOFA, 2021).
 
     With three depths and three ratios in five stages these are 243 networks, times the kernels, which are drawn for each block.
     """
@@ -85,7 +85,8 @@ def coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
             depth = int(rng.integers(len(choices.depths)))
             share = depth / max(1, len(choices.depths) - 1) if len(choices.depths) > 1 else rng.random()
             ratio = choices.expand_ratios[round(share * (len(choices.expand_ratios) - 1))]
-            blocks = tuple(Block(int(rng.choice(choices.kernels)), ratio) for _ in range(choices.depths[depth]))
+            heads = choices.heads[round(share * (len(choices.heads) - 1))]
+            blocks = tuple(Block(int(rng.choice(choices.kernels)), ratio, heads) for _ in range(choices.depths[depth]))
             stages.append(Stage(int(rng.choice(choices.widths)), blocks))
         archs.append(Arch(resolution, tuple(stages)))
     return _alone(archs)
