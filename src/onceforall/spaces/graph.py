@@ -12,7 +12,7 @@ from typing import Any
 from ..arch import Arch, Block
 from ..errors import ArchError, SpaceError
 from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, each
-from ..ops import Batch, Call, Input, Shape, Weight, leaves
+from ..ops import Batch, Call, Fields, Input, Shape, Weight, leaves
 from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices
@@ -220,7 +220,12 @@ class _Making:
             fused = bool(inputs) and _fused(node.op, adapted, shapes, shape)
             ops.append(Call(names[name], inputs, shape, node.op, adapted, tuple(kwargs.items()), work, fused))
             shapes[names[name]] = shape
-        if self.rows(piece.result) != 1:
+        output = self.graph.output
+        if piece is self.graph.pieces[-1] and output != Value(piece.result):
+            given = _hashable(each(output, resolved))
+            inputs = tuple(leaf.name for leaf in leaves(given) if isinstance(leaf, Input))
+            ops.append(Call("output", inputs, shapes[inputs[0]], "output", (given,), fused=True))
+        elif self.rows(piece.result) != 1:
             shape, last = ops[-1].shape, ops[-1].name
             ops.append(Call("images", (last,), shape, "reshape.default", (Input(last), (Batch(), *shape)), fused=True))
         return Segment(piece.name, in_shape, tuple(ops))
@@ -257,6 +262,13 @@ class _Making:
             return args
         less = (args[1].kernels[0] - args[1].kernels[-1]) // 2
         return (*args[:4], tuple(pad - less for pad in args[4]), *args[5:])
+
+
+def _hashable(value: Any) -> Any:
+    """A nest with `Fields` for mappings."""
+    if isinstance(value, Mapping):
+        return Fields(tuple((key, _hashable(item)) for key, item in value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, tuple) else value
 
 
 def _ranges(parts: tuple[Part, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
