@@ -72,7 +72,7 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, ten
     for big, small in zip(kernels, kernels[1:]):
         edge = (big - small) // 2
         centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
-        (matrix,) = (value for at, value in tensors.items() if at.startswith(f"{key.removesuffix('weight')}{big}to{small}"))
+        matrix = tensors[f"{key[:-6] if key.endswith('weight') else key}{big}to{small}_matrix"]
         tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
     return tensor
 
