@@ -141,8 +141,9 @@ def _outputs(trace: Trace, labels: Labels) -> Array | None:
     """What the model returns stays as it is; the classes of a classifier are returned instead."""
     returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
     only = returned[0] if len(returned) == 1 else None
-    if only is not None and only != "x" and len(labels.shapes[only][0]) == 2 and len(labels.values[only][0]) == 1:
-        factor = labels.values[only][0][0]
+    factors = [] if only in (None, "x") else [factor for factor in labels.values[only][0] if factor.size > 1]  # type: ignore[index]
+    if only is not None and len(factors) == 1 and len(labels.shapes[only][0]) == 2:
+        (factor,) = factors
         if factor.shape[1] > 1 and factor.shape[0] == 1:
             return factor.ravel()
     for name in returned:
