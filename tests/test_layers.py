@@ -16,6 +16,8 @@ LAYERS = {
             "errors",
             "arch",
             "genes",
+            "graph",
+            "looks",
             "ops",
             "plan",
             "preprocess",

@@ -3,15 +3,16 @@
 Its `Bundle` does what `nn.shared` does: the same names, the same views, the same smaller kernels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..plan import Plan
+from .call_source import NEEDS as NEEDS_OF_CALLS
 from .call_source import PART, functions_of, network_of_calls
 from .calls import STATISTICS
 from .shared import parts_of
 from .source import READ, classes_of, network_class, of_calls, opening
 
-__all__ = ["NEEDS", "to_bundle_source"]
+__all__ = ["needs_of", "to_bundle_source"]
 
 NEEDS = "Python 3.8 or later with torch 2.1 or later"
 
@@ -78,6 +79,11 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, ten
 
 
 '''
+
+
+def needs_of(plans: Iterable[Plan]) -> str:
+    """What the text needs, in words."""
+    return NEEDS_OF_CALLS if any(map(of_calls, plans)) else NEEDS
 
 
 def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:

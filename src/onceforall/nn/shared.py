@@ -21,7 +21,7 @@ from .calls import STATISTICS, cut
 from .layers import matrix_name
 from .static import build
 
-__all__ = ["matrices", "network_on", "own_shapes", "own_weights", "parts_of", "share"]
+__all__ = ["constants_of", "matrices", "network_on", "own_shapes", "own_weights", "parts_of", "share"]
 
 
 def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Tensor]:
@@ -103,6 +103,11 @@ def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
 def parts_of(plan: Plan) -> dict[str, Weight]:
     """Of networks that someone brought: what they use of the supernet's tensors, by name."""
     return {weight.name: weight for op in plan.ops if isinstance(op, Call) for weight in op.tensors}
+
+
+def constants_of(plan: Plan) -> set[str]:
+    """Names of tensors that are neither trained nor measured, such as masks and positions."""
+    return {name for name, part in parts_of(plan).items() if not part.trained and not name.endswith(STATISTICS)}
 
 
 def matrices(part: Weight) -> list[str]:
