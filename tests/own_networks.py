@@ -52,7 +52,7 @@ class Attention(nn.Module):
         self.norm2, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, tokens, width = x.shape
+        n, tokens, _ = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, -1)
         x = x + self.proj(y)
@@ -77,7 +77,10 @@ class Two(nn.Sequential):
     def __init__(self, inside: int, outside: int) -> None:
         hidden = 2 * outside
         super().__init__(
-            nn.Conv2d(inside, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.LeakyReLU(0.1), nn.Conv2d(hidden, outside, 3, padding=1)
+            nn.Conv2d(inside, hidden, 3, padding=1),
+            nn.BatchNorm2d(hidden),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(hidden, outside, 3, padding=1),
         )
 
 
@@ -102,7 +105,9 @@ class Split(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.norm = nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.inner = nn.Sequential(nn.Conv2d(width // 2, width, 3, padding=1), nn.ReLU6(), nn.Conv2d(width, width // 2, 3, padding=1))
+        self.inner = nn.Sequential(
+            nn.Conv2d(width // 2, width, 3, padding=1), nn.ReLU6(), nn.Conv2d(width, width // 2, 3, padding=1)
+        )
         self.last = nn.Conv2d(width + width // 2, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -285,7 +285,8 @@ class Call(Operation):
     Args:
         target: the operation in ATen with its overload, such as "conv2d.default"; "output" gathers what the network returns,
             and "getitem" takes one of several results.
-        args: numbers, texts, `Input`, `Weight`, `Batch`, tuples and `Fields` of such; "<training>" is the mode, "<device>" where it runs.
+        args: numbers, texts, `Input`, `Weight`, `Batch`, tuples and `Fields` of such; "<training>" is the mode, "<device>" where it
+            runs.
         kwargs: likewise, in pairs of name and value.
         work: multiply-accumulates for one image.
         fused: deployment runtimes fuse it with what it reads.

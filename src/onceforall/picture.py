@@ -1,7 +1,8 @@
 """Picture of a network: a self-contained SVG, folded from its plan.
 
 Each segment is a box from left to right. Width and colour tell the kernel size, which is also written on it; height tells the
-middle width (its square root); a block of attention without a spatial convolution tells its heads instead. The ribbon through the boxes has the width of the tensor that flows. An arc is a shortcut,
+middle width (its square root); a block of attention without a spatial convolution tells its heads instead. The ribbon through
+the boxes has the width of the tensor that flows. An arc is a shortcut,
 a dot squeeze-and-excitation. The bars below tell the share of latency, or of MACs where no latency is given.
 
 Ids are not used and every class starts with "ofa-net", so that many pictures can stand in one page. A page sets the colours with
@@ -115,21 +116,21 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
     for segment in plan.segments:
-        found = look(segment)
+        seen = look(segment)
         if boxes:
             x += boxes[-1].width + (GAP if _group(boxes[-1].segment) == _group(segment) else STAGE_GAP)
         boxes.append(
             _Box(
                 segment=segment,
                 block=expected.get(segment.name),
-                kernel=found.kernel,
-                heads=found.heads,
-                middle=found.hidden,
-                squeeze=found.squeeze,
-                shortcut=found.shortcut,
+                kernel=seen.kernel,
+                heads=seen.heads,
+                middle=seen.hidden,
+                squeeze=seen.squeeze,
+                shortcut=seen.shortcut,
                 x=x,
-                width=28 + 3 * min(found.kernel or 3, 11),
-                height=max(SHORTEST, TALLEST * sqrt(found.hidden / widest)),
+                width=28 + 3 * min(seen.kernel or 3, 11),
+                height=max(SHORTEST, TALLEST * sqrt(seen.hidden / widest)),
             )
         )
     return boxes

@@ -1,4 +1,5 @@
 """ONNX files of own networks compute what the extracted networks compute."""
+# ruff: noqa: E501, one function a line
 
 from collections.abc import Callable
 from typing import Any
@@ -110,7 +111,9 @@ def test_a_token_for_each_image_is_a_constant_where_the_batch_is_fixed() -> None
     assert "Shape" in {node.op_type for node in free.graph.node}
     assert "Shape" not in {node.op_type for node in fixed.graph.node}
     with torch.no_grad():
-        torch.testing.assert_close(run(fixed.SerializeToString(), images_of())["logits"], network(images_of()), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            run(fixed.SerializeToString(), images_of())["logits"], network(images_of()), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_every_segment_alone(own_only: None) -> None:
@@ -154,11 +157,13 @@ class Does(nn.Module):
         return {name: function(self, maps, tokens) for name, function in self.functions.items()}
 
 
-ONE = {name: getattr(F, name) for name in "relu relu6 hardtanh hardswish hardsigmoid silu gelu softplus elu leaky_relu mish logsigmoid selu".split()}
+ONE = (
+    F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.silu, F.gelu, F.softplus, F.elu, F.leaky_relu, F.mish, F.logsigmoid, F.selu,
+    torch.sigmoid, torch.tanh, torch.exp, torch.neg, torch.abs, torch.sin, torch.erf,
+)  # fmt: skip
 FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "elementwise": {
-        **{name: lambda s, m, t, f=f: f(m) for name, f in ONE.items()},
-        **{name: lambda s, m, t, f=getattr(torch, name): f(m) for name in ("sigmoid", "tanh", "exp", "neg", "abs", "sin", "erf")},
+        "each": lambda s, m, t: [function(m) for function in ONE],
         "sqrt": lambda s, m, t: torch.sqrt(m.abs() + 1),
         "rsqrt": lambda s, m, t: torch.rsqrt(m.abs() + 1),
         "gelu tanh": lambda s, m, t: F.gelu(m, approximate="tanh"),
@@ -183,40 +188,92 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "split": lambda s, m, t: (m.split(3, 1)[2], m.split([5, 3], 1)[0], m.chunk(2, -1)[1], m.unbind(1)[3], t.unbind(-1)[0]),
         "slices": lambda s, m, t: (m[:, 1:5], m[..., ::2], m[:, -1], m.narrow(2, 1, 3), m[:, :, 2:-1], t[:, 0], m[:, :, 0, None]),
         "views": lambda s, m, t: (
-            m.flatten(2), m.flatten(1), m.view(m.shape[0], 2, 4, 8, 8), m.reshape(-1, 8), m.unflatten(1, (4, 2)), m.reshape(m.shape[0] * 4, 2, 64)[:, 0]
+            m.flatten(2),
+            m.flatten(1),
+            m.view(m.shape[0], 2, 4, 8, 8),
+            m.reshape(-1, 8),
+            m.unflatten(1, (4, 2)),
+            m.reshape(m.shape[0] * 4, 2, 64)[:, 0],
         ),
         "back": lambda s, m, t: (m.reshape(-1, 64) * 2).reshape(m.shape[0], 8, 64),
-        "turns": lambda s, m, t: (m.permute(0, 2, 3, 1), m.transpose(1, 2), m.unsqueeze(1), m[:, :1].squeeze(1), t.mT, m.movedim(1, -1)),
-        "expand": lambda s, m, t: (torch.cat([s.table[None].expand(m.shape[0], -1, -1), t], 1), m[:, :1].expand(-1, 4, -1, -1), t.repeat(1, 2, 3)),
+        "turns": lambda s, m, t: (
+            m.permute(0, 2, 3, 1),
+            m.transpose(1, 2),
+            m.unsqueeze(1),
+            m[:, :1].squeeze(1),
+            t.mT,
+            m.movedim(1, -1),
+        ),
+        "expand": lambda s, m, t: (
+            torch.cat([s.table[None].expand(m.shape[0], -1, -1), t], 1),
+            m[:, :1].expand(-1, 4, -1, -1),
+            t.repeat(1, 2, 3),
+        ),
         "repeat": lambda s, m, t: torch.cat([s.table[:1].repeat(m.shape[0], 16, 1), t], 1),
         "zeros": lambda s, m, t: torch.cat([m, m.new_zeros(m.shape[0], 1, 8, 8), torch.ones_like(m)], 1),
-        "pad": lambda s, m, t: (F.pad(m, (1, 2)), F.pad(m, (1, 0, 2, 1), value=0.5), F.pad(m, (2, 1, 1, 1), mode="reflect"), F.pad(m, (1,) * 4, mode="replicate")),
+        "pad": lambda s, m, t: (
+            F.pad(m, (1, 2)),
+            F.pad(m, (1, 0, 2, 1), value=0.5),
+            F.pad(m, (2, 1, 1, 1), mode="reflect"),
+            F.pad(m, (1,) * 4, mode="replicate"),
+        ),
         "roll": lambda s, m, t: (torch.roll(m, (-2, 3), (2, 3)), torch.roll(m, 1, 1)),
         "flip": lambda s, m, t: m.flip((2, 3)),
         "index": lambda s, m, t: (m[:, s.order], t[:, s.order], t.index_select(1, s.order.abs())),
         "pixels": lambda s, m, t: (F.pixel_shuffle(m, 2), F.pixel_unshuffle(m, 2), F.channel_shuffle(m, 4)),
     },
     "layers": {
-        "conv": lambda s, m, t: (F.conv2d(m, s.kernel[:, :, :, :].repeat(1, 2, 1, 1), padding="same"), F.conv2d(m, s.kernel, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)),
+        "conv": lambda s, m, t: (
+            F.conv2d(m, s.kernel[:, :, :, :].repeat(1, 2, 1, 1), padding="same"),
+            F.conv2d(m, s.kernel, stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
+        ),
         "conv1d": lambda s, m, t: F.conv1d(t, s.kernel[..., 0].repeat(1, 4, 1), padding=1),
-        "transposed": lambda s, m, t: F.conv_transpose2d(m, s.kernel.repeat(2, 1, 1, 1), stride=2, padding=1, output_padding=1, groups=2),
-        "linear": lambda s, m, t: (F.linear(t, s.table), F.linear(m.mean((2, 3)), s.table), F.linear(m.mean((2, 3)), s.table, s.table[:, 0])),
+        "transposed": lambda s, m, t: F.conv_transpose2d(
+            m, s.kernel.repeat(2, 1, 1, 1), stride=2, padding=1, output_padding=1, groups=2
+        ),
+        "linear": lambda s, m, t: (
+            F.linear(t, s.table),
+            F.linear(m.mean((2, 3)), s.table),
+            F.linear(m.mean((2, 3)), s.table, s.table[:, 0]),
+        ),
         "norms": lambda s, m, t: (
-            F.layer_norm(m, (8, 8)), F.layer_norm(t, (8,), s.table[0], s.table[1]), F.group_norm(m, 4, s.table[0], s.table[1]), F.rms_norm(t, (8,), s.table[0])
+            F.layer_norm(m, (8, 8)),
+            F.layer_norm(t, (8,), s.table[0], s.table[1]),
+            F.group_norm(m, 4, s.table[0], s.table[1]),
+            F.rms_norm(t, (8,), s.table[0]),
         ),
         "batch norm": lambda s, m, t: F.batch_norm(m + m * m, s.table[0], s.table[1].abs() + 1, s.table[2], s.table[3]),
         "normalize": lambda s, m, t: F.normalize(t, dim=-1),
-        "means": lambda s, m, t: (m.mean(), m.mean((2, 3)), m.sum(1), m.amax((2, 3)), m.mean(1, keepdim=True), m.sum((2, 3), keepdim=True))[1:],
+        "means": lambda s, m, t: (
+            m.mean(),
+            m.mean((2, 3)),
+            m.sum(1),
+            m.amax((2, 3)),
+            m.mean(1, keepdim=True),
+            m.sum((2, 3), keepdim=True),
+        )[1:],
         "pools": lambda s, m, t: (
-            F.max_pool2d(m, 3, 2, 1), F.max_pool2d(m, 3, 2, ceil_mode=True), F.max_pool2d(m, 2, 3, 1, ceil_mode=True), F.avg_pool2d(m, 3, 2, 1),
-            F.avg_pool2d(m, 3, 2, 1, count_include_pad=False), F.avg_pool2d(m, 3, 2, ceil_mode=True), F.max_pool2d(m, 3, 1, dilation=2),
+            F.max_pool2d(m, 3, 2, 1),
+            F.max_pool2d(m, 3, 2, ceil_mode=True),
+            F.max_pool2d(m, 2, 3, 1, ceil_mode=True),
+            F.avg_pool2d(m, 3, 2, 1),
+            F.avg_pool2d(m, 3, 2, 1, count_include_pad=False),
+            F.avg_pool2d(m, 3, 2, ceil_mode=True),
+            F.max_pool2d(m, 3, 1, dilation=2),
         ),
-        "adaptive": lambda s, m, t: (F.adaptive_avg_pool2d(m, 1), F.adaptive_avg_pool2d(m, (4, 2)), F.adaptive_avg_pool2d(m, 3), F.adaptive_avg_pool1d(t, 3)),
+        "adaptive": lambda s, m, t: (
+            F.adaptive_avg_pool2d(m, 1),
+            F.adaptive_avg_pool2d(m, (4, 2)),
+            F.adaptive_avg_pool2d(m, 3),
+            F.adaptive_avg_pool1d(t, 3),
+        ),
     },
     "sizes": {
         "nearest": lambda s, m, t: (F.interpolate(m, scale_factor=2), F.interpolate(m, size=(12, 20))),
         "linear": lambda s, m, t: (
-            F.interpolate(m, scale_factor=2, mode="bilinear"), F.interpolate(m, size=(5, 12), mode="bilinear"), F.interpolate(m, size=15, mode="bilinear", align_corners=True),
+            F.interpolate(m, scale_factor=2, mode="bilinear"),
+            F.interpolate(m, size=(5, 12), mode="bilinear"),
+            F.interpolate(m, size=15, mode="bilinear", align_corners=True),
         ),
         "cubic": lambda s, m, t: F.interpolate(m, scale_factor=2, mode="bicubic"),
     },
@@ -228,10 +285,13 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "attention": lambda s, m, t: F.scaled_dot_product_attention(*(t.reshape(t.shape[0], 16, 2, 4).transpose(1, 2),) * 3),
         "scaled": lambda s, m, t: F.scaled_dot_product_attention(t, t, t, scale=0.3),
         "causal": lambda s, m, t: F.scaled_dot_product_attention(t, t, t, is_causal=True),
-        "masked": lambda s, m, t: (F.scaled_dot_product_attention(t, t, t, s.mask), F.scaled_dot_product_attention(t, t, t, s.table[s.spots.view(-1), 0].view(16, 16))),
+        "masked": lambda s, m, t: (
+            F.scaled_dot_product_attention(t, t, t, s.mask),
+            F.scaled_dot_product_attention(t, t, t, s.table[s.spots.view(-1), 0].view(16, 16)),
+        ),
         "constant": lambda s, m, t: t @ s.table[s.spots.view(-1)].view(16, 16, 8).permute(2, 0, 1).sigmoid().mean(0)[:8, :8],
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("opset", [13, 17, 20])

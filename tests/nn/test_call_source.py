@@ -44,7 +44,9 @@ def executed(folder: Path, text: str, networks: str, images: Tensor) -> Any:
     (folder / "model.py").write_text(text, encoding="utf-8")
     torch.save(images, folder / "images.pt")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program = "import sys\nsys.path = [p for p in sys.path if 'src' not in p]\nsys.path.insert(0, '.')\n" + RUN.replace("{NETWORKS}", networks)
+    program = "import sys\nsys.path = [p for p in sys.path if 'src' not in p]\nsys.path.insert(0, '.')\n" + RUN.replace(
+        "{NETWORKS}", networks
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
     return torch.load(folder / "found.pt")
@@ -68,7 +70,7 @@ def test_the_text_is_the_network_without_onceforall(tmp_path: Path) -> None:
             with torch.no_grad():
                 expected[key] = network(images)
             assert len(files[key].splitlines()) < 300
-    every = "{name: __import__(name).load(name + '.safetensors')(images) for name in %r}" % list(expected)
+    every = f"{{name: __import__(name).load(name + '.safetensors')(images) for name in {list(expected)}}}"
     assert_equal(executed(tmp_path, files["conv0"], every, images), expected)
 
 

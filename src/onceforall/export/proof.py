@@ -228,10 +228,10 @@ def active_logits(supernet: Supernet, arch: Arch, network: nn.Module, images: Te
     Nothing is written to the supernet. Statistics that the sub-network does not have are NaN, so none can be used by mistake.
     """
     buffers = {name: torch.full_like(value, torch.nan) for name, value in supernet.named_buffers() if name.endswith(STATISTICS)}
-    parts = parts_of(supernet.space.lower(arch, supernet.num_classes))
+    own = parts_of(supernet.space.lower(arch, supernet.num_classes))
     for name, value in network.named_buffers():
         if name in buffers:
-            (ranges,) = parts[name].cut if name in parts else (None,)
+            (ranges,) = own[name].cut if name in own else (None,)
             at = torch.cat([torch.arange(*one) for one in ranges or ((0, len(value)),)])
             buffers[name][at.to(buffers[name].device)] = value.to(buffers[name])
     was_training = supernet.training

@@ -57,7 +57,7 @@ def likeness(segment: Segment) -> Likeness:
     return Likeness(
         (into, out, tuple(kind_of(op) for op in segment.ops)),
         tuple((layer.kernel, layer.stride) for layer in found),
-        tuple(layer.outputs for layer in found) if not calls else tuple(width for l in found for width in (l.inputs, l.outputs)),
+        tuple(width for layer in found for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
         segment.in_shape if calls else segment.in_shape[1:],
     )
 

@@ -28,7 +28,8 @@ def middle(space: Space) -> Arch:
     """The network with the middle choice everywhere, the larger one of two."""
     stages = []
     for c in space.stages:
-        block = Block(*(values[len(values) // 2] for values in (c.kernels, c.expand_ratios, c.heads)))
+        kernel, ratio, heads = (len(values) // 2 for values in (c.kernels, c.expand_ratios, c.heads))
+        block = Block(c.kernels[kernel], c.expand_ratios[ratio], c.heads[heads])
         stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
     return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 

@@ -18,7 +18,8 @@ from .calls import function_of, modules_of
 
 __all__ = ["NEEDS", "PART", "functions_of", "network_of_calls"]
 
-NEEDS = f"Python 3.8 or later; it was written with torch {torch.__version__.partition('+')[0]}, and older ones do that have all it calls"
+VERSION = torch.__version__.partition("+")[0]
+NEEDS = f"Python 3.8 or later, and was written with torch {VERSION}: an older one must have all that it calls"
 
 PART = '''class Part(nn.Module):
     """Layers, tensors and other parts, by the names that they have in the file of weights."""
@@ -136,7 +137,12 @@ def _layer(layer: nn.Module) -> str:
     """The expression that makes a layer of `modules_of`; what has its default is left out."""
     match layer:
         case nn.Conv2d():
-            options = {"stride": (layer.stride, 1), "padding": (layer.padding, 0), "dilation": (layer.dilation, 1), "groups": (layer.groups, 1)}
+            options = {
+                "stride": (layer.stride, 1),
+                "padding": (layer.padding, 0),
+                "dilation": (layer.dilation, 1),
+                "groups": (layer.groups, 1),
+            }
             given = [f"{name}={_few(value)}" for name, (value, usual) in options.items() if _few(value) != str(usual)]
             given += [] if layer.bias is not None else ["bias=False"]
             return f"nn.Conv2d({', '.join([f'{layer.in_channels}, {layer.out_channels}, {_few(layer.kernel_size)}', *given])})"
@@ -218,7 +224,7 @@ class _Writing:
         for weight in op.tensors:
             if weight.name.rpartition(".")[0] in self.layers:
                 return f"{self.own(weight)}({self.variables[op.inputs[0]]})"
-        kind, _, overload = op.target.partition(".")
+        kind = op.target.partition(".")[0]
         args = [self.text(arg) for arg in op.args]
         named = [f"{name}={self.text(value)}" for name, value in op.kwargs]
         if kind == "output":

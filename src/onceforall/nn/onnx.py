@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
 from ..ops import Activation, ActivationName, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
 from ..plan import Plan, Segment
-from .onnx_calls import OPERATIONS, Writer, WrongForm
+from .onnx_calls import OPERATIONS, NotWrittenError, Writer
 from .torch_onnx import INPUT, OUTPUT, PROBABILITIES, by_torch, names_of
 
 __all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "require_known", "smallest", "to_onnx"]
@@ -38,8 +38,8 @@ def to_onnx(
 ) -> bytes:
     """The network in eval mode as an ONNX model, checked by onnx's own checker.
 
-    Input "images" (batch, *plan.input_shape) float32, output "logits", or "probabilities", (batch, *plan.output_shape) float32. A network
-    that returns several tensors has an output for each, named by the keys and positions that lead to it.
+    Input "images" (batch, *plan.input_shape) float32, output "logits", or "probabilities", (batch, *plan.output_shape) float32.
+    A network that returns several tensors has an output for each, named by the keys and positions that lead to it.
 
     Operations that cannot be written here are left to torch's own exporter, with the whole network.
 
@@ -62,7 +62,7 @@ def to_onnx(
     state = network.state_dict() if isinstance(network, nn.Module) else network
     try:
         model = _written(onnx, plan, state, batch, opset, softmax)
-    except WrongForm as error:
+    except NotWrittenError as error:
         model = onnx.load_model_from_string(by_torch(plan, state, str(error), batch=batch, opset=opset, softmax=softmax))
     onnx.helper.set_model_props(model, dict(metadata or {}))
     content = bytes(model.SerializeToString())
@@ -71,7 +71,7 @@ def to_onnx(
 
 
 def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: int | None, opset: int, softmax: bool) -> Any:
-    """The model; raises WrongForm if an operation cannot be written."""
+    """The model; raises NotWrittenError if an operation cannot be written."""
     graph = _Graph(onnx, state, opset, batch)
     last: Any = INPUT
     for segment in plan.segments:

@@ -3,8 +3,8 @@
 A shared tensor is as large as the largest of the networks needs, in every dimension. A network's own is the first entries of it, a
 view; only a kernel that is smaller than the shared one is computed, like `ElasticConv.cut`. Names are those of a state dict.
 
-Tensors of networks that someone brought are kept whole, since what a network has of one need not be its first entries: it is a view where
-it is in one piece, else it is put together.
+Tensors of networks that someone brought are kept whole, since what a network has of one need not be its first entries: it is a
+view where it is in one piece, else it is put together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -124,7 +124,9 @@ def _part(tensors: Mapping[str, Tensor], part: Weight) -> Tensor:
     except (RuntimeError, IndexError):  # beyond the edge
         own = None
     if own is None or tuple(own.shape) != part.shape:
-        raise CheckpointError(f"{part.name} has shape {tuple(tensors[part.name].shape)}, of which a network cannot have {part.shape}")
+        raise CheckpointError(
+            f"{part.name} has shape {tuple(tensors[part.name].shape)}, of which a network cannot have {part.shape}"
+        )
     return own
 
 

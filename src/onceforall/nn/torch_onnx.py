@@ -1,9 +1,10 @@
 """ONNX files by torch's own exporter, for networks with operations that are not written here."""
 
-import io
 import re
+import tempfile
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,22 +40,28 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
     network.load_state_dict(state)
     network.eval().float()
     images = torch.zeros(batch or 2, *plan.input_shape)
-    content = io.BytesIO()
     try:
-        with warnings.catch_warnings(), quiet(), torch.no_grad():
+        with warnings.catch_warnings(), quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
             wrapped = _Outputs(network, softmax)
             names = wrapped.names_for(images)
             free = {} if batch else {name: {0: "batch"} for name in (INPUT, *names)}
             torch.onnx.export(
-                wrapped, (images,), content, input_names=[INPUT], output_names=names, opset_version=opset, dynamic_axes=free, dynamo=False
-            )  # type: ignore[arg-type]
+                wrapped,
+                (images,),
+                str(Path(folder) / "model.onnx"),
+                input_names=[INPUT],
+                output_names=names,
+                opset_version=opset,
+                dynamic_axes=free,
+                dynamo=False,
+            )
+            return (Path(folder) / "model.onnx").read_bytes()
     except Exception as error:  # of torch's exporter: no common class
         raise DeviceError(
-            f"ONNX with opset {opset} cannot hold {why}, and torch's exporter gives up too ({one_line(error)[:200]}): other formats can: "
-            "torch-export (model.pt2) and pytorch"
+            f"ONNX with opset {opset} cannot hold {why}, and torch's exporter gives up too ({one_line(error)[:200]}): other "
+            "formats can: torch-export (model.pt2) and pytorch"
         ) from None
-    return content.getvalue()
 
 
 class _Outputs(nn.Module):

@@ -141,7 +141,7 @@ def _outputs(trace: Trace, labels: Labels) -> Array | None:
     """What the model returns stays as it is; the classes of a classifier are returned instead."""
     returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
     only = returned[0] if len(returned) == 1 else None
-    factors = [] if only in (None, "x") else [factor for factor in labels.values[only][0] if factor.size > 1]  # type: ignore[index]
+    factors = [] if only is None or only == "x" else [factor for factor in labels.values[only][0] if factor.size > 1]
     if only is not None and len(factors) == 1 and len(labels.shapes[only][0]) == 2:
         (factor,) = factors
         if factor.shape[1] > 1 and factor.shape[0] == 1:

@@ -3,8 +3,8 @@
 from .elementwise import ELEMENTWISE
 from .layers import LAYERS
 from .shapes import SHAPES
-from .writer import Write, Writer, WrongForm
+from .writer import NotWrittenError, Write, Writer
 
-__all__ = ["OPERATIONS", "Write", "Writer", "WrongForm"]
+__all__ = ["OPERATIONS", "NotWrittenError", "Write", "Writer"]
 
 OPERATIONS: dict[str, Write] = {**ELEMENTWISE, **SHAPES, **LAYERS}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .writer import Array, Write, WrongForm, Writing
+from .writer import Array, NotWrittenError, Write, Writing
 
 __all__ = ["ELEMENTWISE"]
 
@@ -24,9 +24,9 @@ def _number(value: Number) -> torch.Tensor:
 
 def _clip(w: Writing, x: Array, low: Any, high: Any) -> str:
     if any(isinstance(bound, Array) for bound in (low, high)):
-        raise WrongForm("bounds that are tensors")
+        raise NotWrittenError("bounds that are tensors")
     if not x.floating:
-        raise WrongForm("bounds of integers")
+        raise NotWrittenError("bounds of integers")
     if w.opset < 11:
         bounds = {name: float(bound) for name, bound in (("min", low), ("max", high)) if bound is not None}
         return w.node("Clip", [x], **bounds)
@@ -70,7 +70,7 @@ def _mish(w: Writing, x: Array) -> str:
 
 def _elu(w: Writing, x: Array, alpha: Number, scale: Number, input_scale: Number) -> str:
     if scale != 1 or input_scale != 1:
-        raise WrongForm("scales of its own")
+        raise NotWrittenError("scales of its own")
     return w.node("Elu", [x], **({} if alpha == 1 else {"alpha": float(alpha)}))
 
 
@@ -80,13 +80,13 @@ def _leaky(w: Writing, x: Array, negative_slope: Number) -> str:
 
 def _prelu(w: Writing, x: Array, weight: Array) -> str:
     if weight.value is None:
-        raise WrongForm("slopes that depend on the images")
+        raise NotWrittenError("slopes that depend on the images")
     return w.node("PRelu", [x, weight.value.reshape(-1, *[1] * (x.rank - 2))])
 
 
 def _pow(w: Writing, x: Any, exponent: Any) -> str:
     if not isinstance(x, Array) or not x.floating:
-        raise WrongForm("a base that is no tensor")
+        raise NotWrittenError("a base that is no tensor")
     if exponent == 2:
         return w.node("Mul", [x, x])
     if exponent == 0.5:
@@ -97,7 +97,7 @@ def _pow(w: Writing, x: Any, exponent: Any) -> str:
 def _binary(kind: str, swapped: bool = False) -> Write:
     def write(w: Writing, x: Any, other: Any, alpha: Number = 1, rounding_mode: Any = None) -> str:
         if rounding_mode is not None or (kind == "Div" and not w.out[0].floating):
-            raise WrongForm("rounding")
+            raise NotWrittenError("rounding")
         factor, summand = (other, x) if not swapped else (x, other)
         if alpha != 1 and not isinstance(factor, Array):
             factor = factor * alpha
@@ -134,7 +134,7 @@ def _same(w: Writing, x: Array, **ignored: Any) -> str:
 
 def _to(w: Writing, x: Array, **ignored: Any) -> str:
     if w.out[0].metas[0].dtype in (torch.float16, torch.bfloat16):
-        raise WrongForm("half precision")
+        raise NotWrittenError("half precision")
     return w.cast(x, w.out[0].metas[0].dtype, "cast")
 
 
@@ -184,7 +184,8 @@ ELEMENTWISE: dict[str, Write] = {
     "silu": _silu, "gelu": _gelu, "softplus": _softplus, "mish": _mish, "elu": _elu, "leaky_relu": _leaky, "prelu": _prelu,
     "log_sigmoid": _log_sigmoid, "glu": _glu,
     "pow": _pow, "square": lambda w, x: w.node("Mul", [x, x]), "rsqrt": _rsqrt,
-    "add": _binary("Add"), "sub": _binary("Sub"), "rsub": _binary("Sub", swapped=True), "mul": _binary("Mul"), "div": _binary("Div"),
+    "add": _binary("Add"), "sub": _binary("Sub"), "rsub": _binary("Sub", swapped=True), "mul": _binary("Mul"),
+    "div": _binary("Div"),
     "addcmul": _added_product, "maximum": _several("Max"), "minimum": _several("Min"),
     "where": _where, "masked_fill": _masked,
     "gt": _compare("Greater"), "lt": _compare("Less"), "eq": _compare("Equal"),

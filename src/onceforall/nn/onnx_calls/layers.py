@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .writer import Array, Write, WrongForm, Writing, affine
+from .writer import Array, NotWrittenError, Write, Writing, affine
 
 __all__ = ["LAYERS"]
 
@@ -40,7 +40,7 @@ def _conv(w: Writing, x: Array, weight: Array, bias: Any, stride: Any, padding: 
         pads = [0] * 2 * n if padding == "valid" else _each(padding, n) * 2
     before = x.rank - n - 2  # an image without a batch
     if before:
-        raise WrongForm("images without a batch")
+        raise NotWrittenError("images without a batch")
     inputs = [x, weight, *([] if bias is None else [bias])]
     more = {"group": groups} if groups != 1 else {}
     return w.node("Conv", inputs, **_window(kernel, stride, pads, dilation), **more)
@@ -73,7 +73,7 @@ def _linear(w: Writing, x: Array, weight: Array, bias: Any) -> str:
 
 def _values(*arrays: Array | None) -> list[torch.Tensor | None]:
     if any(array is not None and array.value is None for array in arrays):
-        raise WrongForm("weights that depend on the images")
+        raise NotWrittenError("weights that depend on the images")
     return [None if array is None else array.value for array in arrays]
 
 
@@ -81,7 +81,7 @@ def _batch_norm(
     w: Writing, x: Array, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, eps: float, **ignored: Any
 ) -> str:
     if training or running_mean is None:
-        raise WrongForm("statistics of the batch")
+        raise NotWrittenError("statistics of the batch")
     own = _values(weight, bias, running_mean, running_var)
     scale, shift = (value.reshape(-1, *[1] * (x.rank - 2)) for value in affine(*own, eps=eps))  # type: ignore[arg-type]
     return w.node("Add", [w.node("Mul", [x, w.name(scale, "scale")], "scaled"), w.name(shift, "shift")])
@@ -91,7 +91,7 @@ def _layer_norm(w: Writing, x: Array, normalized_shape: Any, weight: Any, bias: 
     n = len(normalized_shape)
     if w.opset >= 17:
         scale = weight if weight is not None else w.name(torch.ones(tuple(normalized_shape)), "scale")
-        more = {} if n == 1 else {"axis": -n}
+        more: dict[str, Any] = {} if n == 1 else {"axis": -n}
         more |= {} if eps == 1e-5 else {"epsilon": eps}
         return w.node("LayerNormalization", [x, scale, *([] if bias is None else [bias])], **more)
     axes = [x.rank - n + i for i in range(n)]
@@ -123,7 +123,9 @@ def _group_norm(w: Writing, x: Array, num_groups: int, weight: Any, bias: Any, e
     more = {} if eps == 1e-5 else {"epsilon": eps}
     normal = w.node("InstanceNormalization", [parts, w.name(ones, "ones"), w.name(zeros, "zeros")], "normal", **more)
     back = w.reshaped(normal, grouped, x.dims, "back")
-    own = [None if v is None else w.name(v.reshape(-1, *[1] * (x.rank - 2)), name) for v, name in zip(_values(weight, bias), ("weight", "bias"), strict=True)]  # fmt: skip
+    shape = [-1, *[1] * (x.rank - 2)]
+    pairs = zip(("weight", "bias"), _values(weight, bias), strict=True)
+    own = [None if value is None else w.name(value.reshape(shape), name) for name, value in pairs]
     return _scaled(w, back, *own)
 
 
@@ -145,10 +147,12 @@ def _reduced(w: Writing, kind: str, x: Array | str, axes: Sequence[int], keep: b
 def _reduce(kind: str) -> Write:
     def write(w: Writing, x: Array, dim: Any = None, keepdim: bool = False, **ignored: Any) -> str:
         if not x.floating:
-            raise WrongForm("integers")
-        axes = list(range(x.rank)) if dim is None or dim == () else sorted(x.dim(d) for d in ([dim] if isinstance(dim, int) else dim))
+            raise NotWrittenError("integers")
+        axes = (
+            list(range(x.rank)) if dim is None or dim == () else sorted(x.dim(d) for d in ([dim] if isinstance(dim, int) else dim))
+        )
         if any(not isinstance(x.dims[axis], int) for axis in axes):
-            raise WrongForm("it goes across images")
+            raise NotWrittenError("it goes across images")
         if kind == "ReduceMean" and keepdim and x.rank == 4 and axes == [2, 3]:
             return w.node("GlobalAveragePool", [x])
         return _reduced(w, kind, x, axes, keepdim)
@@ -160,7 +164,7 @@ def _vector_norm(w: Writing, x: Array, ord: Any = 2, dim: Any = None, keepdim: b
     kinds = {1: "ReduceL1", 2: "ReduceL2"}
     order = ignored.get("p", ord)
     if order not in kinds:
-        raise WrongForm(f"a norm of order {order}")
+        raise NotWrittenError(f"a norm of order {order}")
     return _reduce(kinds[order])(w, x, dim, keepdim)  # type: ignore[return-value]
 
 
@@ -200,7 +204,7 @@ def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, cei
     dilation = _each(rest.get("dilation", 1), n)
     mean = "count_include_pad" in rest
     if rest.get("divisor_override") is not None:
-        raise WrongForm("a divisor of its own")
+        raise NotWrittenError("a divisor of its own")
     ends = list(pads)
     ceil: dict[str, int] = {}
     for i in range(n):
@@ -211,7 +215,7 @@ def _pool(w: Writing, x: Array, kernel_size: Any, stride: Any, padding: Any, cei
         if not any(pads):
             ceil = {"ceil_mode": 1}
         elif mean:
-            raise WrongForm("windows that reach over padded edges")
+            raise NotWrittenError("windows that reach over padded edges")
         else:
             ends[i] += missing  # pixels that never win
     more = {"count_include_pad": 1} if mean and rest["count_include_pad"] and any(pads) else {}
@@ -230,7 +234,7 @@ def _resize(mode: str) -> Write:
         scales = [wanted / size for wanted, size in zip(out, sizes, strict=True)]
         if w.opset < 11:
             if mode != "nearest" or any(scale != int(scale) for scale in scales):
-                raise WrongForm("other than whole factors needs opset 11")
+                raise NotWrittenError("other than whole factors needs opset 11")
             return w.node("Resize", [x, torch.tensor([1.0, 1.0, *scales])])
         where = "asymmetric" if mode == "nearest" else "align_corners" if align_corners else "half_pixel"
         more: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" else {"mode": mode}
@@ -261,10 +265,18 @@ def _added(w: Writing, x: Array, beta: Any = 1, alpha: Any = 1, **factors: Array
 
 
 def _attention(
-    w: Writing, query: Array, key: Array, value: Array, attn_mask: Any, dropout_p: float, is_causal: bool, scale: Any, enable_gqa: bool
+    w: Writing,
+    query: Array,
+    key: Array,
+    value: Array,
+    attn_mask: Any,
+    dropout_p: float,
+    is_causal: bool,
+    scale: Any,
+    enable_gqa: bool,
 ) -> str:
     if enable_gqa:
-        raise WrongForm("groups of queries")
+        raise NotWrittenError("groups of queries")
     order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
     factor = torch.tensor(1 / sqrt(query.size(-1)) if scale is None else float(scale), dtype=torch.float64)
     product = w.node("MatMul", [w.node("Mul", [query, factor], "query"), w.node("Transpose", [key], "key", perm=order)], "product")
@@ -306,7 +318,8 @@ LAYERS: dict[str, Write] = {
     "mean": _reduce("ReduceMean"), "sum": _reduce("ReduceSum"), "amax": _reduce("ReduceMax"), "amin": _reduce("ReduceMin"),
     "linalg_vector_norm": _vector_norm, "norm": _vector_norm,
     "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": _adaptive_1d,
-    "avg_pool2d": _pool, "avg_pool1d": _pool, "max_pool2d": _pool, "max_pool1d": _pool, "max_pool2d_with_indices": _pool_with_positions,
+    "avg_pool2d": _pool, "avg_pool1d": _pool, "max_pool2d": _pool, "max_pool1d": _pool,
+    "max_pool2d_with_indices": _pool_with_positions,
     "upsample_nearest2d": _resize("nearest"), "upsample_bilinear2d": _resize("linear"), "upsample_bicubic2d": _resize("cubic"),
     "matmul": _matmul, "bmm": _matmul, "mm": _matmul, "addmm": _added, "baddbmm": _added,
     "scaled_dot_product_attention": _attention, "softmax": _softmax("Softmax"), "_softmax": _softmax("Softmax"),

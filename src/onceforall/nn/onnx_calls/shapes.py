@@ -7,7 +7,7 @@ import torch
 
 from ...ops import Batch
 from ..calls import function_of
-from .writer import Array, Write, WrongForm, Writing
+from .writer import Array, NotWrittenError, Write, Writing
 
 __all__ = ["SHAPES"]
 
@@ -49,7 +49,7 @@ def _slice(w: Writing, x: Array, dim: int, start: Any, end: Any, step: int) -> s
     if isinstance(size, Batch):
         if start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end > 2**31)):
             return w.name(x)
-        raise WrongForm("it goes across images")
+        raise NotWrittenError("it goes across images")
     first, last, _ = slice(start, end, None).indices(size)
     return _cut(w, x, axis, first, last, step, "")
 
@@ -113,7 +113,7 @@ def _stack(w: Writing, tensors: Sequence[Array], dim: int) -> str:
 def _pad(w: Writing, x: Array, pad: Sequence[int], mode: str = "constant", value: Any = None) -> str:
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
     if mode not in modes:
-        raise WrongForm(f"{mode} padding")
+        raise NotWrittenError(f"{mode} padding")
     if not any(pad):
         return w.name(x)
     edges = [0] * (x.rank * 2)
@@ -129,12 +129,12 @@ def _index(w: Writing, x: Array, indices: Sequence[Any]) -> str:
     """Entries of one dimension, at positions that are known."""
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not isinstance(given[0][1], Array) or given[0][1].value is None:
-        raise WrongForm("positions that depend on the images, or of several dimensions")
+        raise NotWrittenError("positions that depend on the images, or of several dimensions")
     ((axis, index),) = given
     at = index.value
     if at.dtype == torch.bool:
         if at.ndim != 1:
-            raise WrongForm("a mask of several dimensions")
+            raise NotWrittenError("a mask of several dimensions")
         at = at.nonzero()[:, 0]
     size = x.size(axis)
     return w.node("Gather", [x, at.long() % size], **({"axis": axis} if axis else {}))
@@ -147,7 +147,7 @@ def _index_select(w: Writing, x: Array, dim: int, index: Array) -> str:
 def _roll(w: Writing, x: Array, shifts: Any, dims: Any) -> str:
     shifts, dims = ((value,) if isinstance(value, int) else tuple(value) for value in (shifts, dims))
     if not dims:
-        raise WrongForm("all dimensions at once")
+        raise NotWrittenError("all dimensions at once")
     moves = [(x.dim(dim), shift % x.size(dim)) for shift, dim in zip(shifts, dims, strict=True)]
     moves = [(axis, shift) for axis, shift in moves if shift]
     last = w.name(x)
@@ -170,7 +170,7 @@ def _repeat(w: Writing, x: Array, repeats: Sequence[Any]) -> str:
     if any(isinstance(times, Batch) for times in repeats):
         own = (*[1] * (len(repeats) - x.rank), *x.dims)
         if any(have != 1 and times != 1 for have, times in zip(own, repeats, strict=True)):
-            raise WrongForm("it repeats more than one entry for each image")
+            raise NotWrittenError("it repeats more than one entry for each image")
         return _expand(w, x)
     lead = w.reshaped(w.name(x), x.dims, [*[1] * (len(repeats) - x.rank), *x.dims], "lead")
     return lead if all(times == 1 for times in repeats) else w.node("Tile", [lead, _ints(*repeats)])
@@ -186,7 +186,7 @@ def _shuffled(w: Writing, x: Array, between: Sequence[int | Batch], order: Seque
 def _pixel_shuffle(w: Writing, x: Array, upscale_factor: int) -> str:
     if x.rank == 4 and w.opset >= 11:
         return w.node("DepthToSpace", [x], blocksize=upscale_factor, mode="CRD")
-    r, (*lead, c, height, width) = upscale_factor, x.dims
+    r, (*lead, _, height, width) = upscale_factor, x.dims
     n = len(lead)
     between = [*lead, x.size(-3) // r**2, r, r, height, width]
     return _shuffled(w, x, between, [*range(n), n, n + 3, n + 1, n + 4, n + 2])

@@ -21,12 +21,12 @@ from ...ops import Batch, Call, Input, Shape, Weight, leaves
 from ...plan import Segment
 from ..calls import STATISTICS, constant, function_of
 
-__all__ = ["Array", "Write", "Writer", "Writing", "WrongForm"]
+__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing"]
 
 IMAGES = 2, 3  # numbers of images that shapes are compared at: not 1, which broadcasts
 
 
-class WrongForm(Exception):
+class NotWrittenError(Exception):
     """A call that cannot be written with the operators of an opset; the text says what of it."""
 
 
@@ -63,7 +63,7 @@ class Array:
         """Of a dimension that does not depend on the images."""
         found = self.dims[dim]
         if isinstance(found, Batch):
-            raise WrongForm("it goes across images")
+            raise NotWrittenError("it goes across images")
         return found
 
     def dim(self, number: int) -> int:
@@ -76,7 +76,7 @@ def _dim(first: int, second: int) -> int | Batch:
     if not times:
         return first
     if rest or times * IMAGES[0] != first:
-        raise WrongForm("the size of its result is no multiple of the number of images")
+        raise NotWrittenError("the size of its result is no multiple of the number of images")
     return Batch(times)
 
 
@@ -123,7 +123,9 @@ class Writer:
         self.first = self.first or source
         metas = [torch.empty((images, *segment.in_shape), device="meta") for images in IMAGES]
         values: dict[str, Value] = {"in": Array((metas[0], metas[1]), source)}
-        readers = Counter(leaf.name for op in segment.ops if isinstance(op, Call) for leaf in op_leaves(op) if isinstance(leaf, Input))
+        readers = Counter(
+            leaf.name for op in segment.ops if isinstance(op, Call) for leaf in op_leaves(op) if isinstance(leaf, Input)
+        )
         norms = {}
         for op in segment.ops:
             assert isinstance(op, Call)
@@ -144,8 +146,8 @@ class Writer:
                     done.add(norm.name)
                 else:
                     last = self._value(f"{segment.name}.{op.name}", op, values)
-            except WrongForm as error:
-                raise WrongForm(f"{op.target.partition('.')[0]} in {segment.name} ({error})") from error
+            except NotWrittenError as error:
+                raise NotWrittenError(f"{op.target.partition('.')[0]} in {segment.name} ({error})") from error
             values[op.name] = last
         return self.named(last)
 
@@ -154,7 +156,7 @@ class Writer:
 
         def one(leaf: Any) -> Any:
             if not isinstance(leaf, Array):
-                raise WrongForm("the network returns something that is no tensor")
+                raise NotWrittenError("the network returns something that is no tensor")
             name = self.name_of(leaf)
             self.shapes[name] = [dim if isinstance(dim, int) else self._symbol(dim) for dim in leaf.dims]
             return name
@@ -186,7 +188,9 @@ class Writer:
         """(1,) int64, from the graph's input."""
         if not self.images:
             shape = self.node("Shape", [self.first], "images.shape")
-            self.images = self.node("Gather", [shape, self.constant("images.first", torch.zeros(1, dtype=torch.long))], "images.number")
+            self.images = self.node(
+                "Gather", [shape, self.constant("images.first", torch.zeros(1, dtype=torch.long))], "images.number"
+            )
         return self.images
 
     def _resolved(self, leaf: Any, values: Mapping[str, Value]) -> Any:
@@ -239,7 +243,7 @@ class Writer:
         out = [Array(pair) for pair in zip(*metas, strict=True)] if several else [Array((metas[0], metas[1]))]
         kind = op.target.partition(".")[0]
         if kind not in self.table:
-            raise WrongForm("no operators of ONNX are known for it")
+            raise NotWrittenError("no operators of ONNX are known for it")
         names = self.table[kind](Writing(self, at, op.target, out), **arguments(op.target, args, kwargs))
         if not several:
             assert isinstance(names, str)
@@ -263,7 +267,7 @@ class Writer:
         try:
             return function_of(target)(*each(args, meta), **each(kwargs, meta))
         except Exception as error:  # of torch's meta functions: no common class
-            raise WrongForm(f"its shapes cannot be found ({type(error).__name__})") from error
+            raise NotWrittenError(f"its shapes cannot be found ({type(error).__name__})") from error
 
     def _folded(self, segment: str, op: Call, norm: Call, values: Mapping[str, Value]) -> Array | None:
         """A convolution with the norm's work in its weights; None where that cannot be."""
@@ -272,9 +276,16 @@ class Writer:
         rest = [self._resolved(leaf, values) for leaf in norm.args[1:5]]
         known = [array for array in (weight, bias, *rest) if array is not None]
         source = bound["x"]
-        if any(array.value is None for array in known) or source.value is not None or (op.target.startswith("linear") and source.rank != 2):
+        if (
+            any(array.value is None for array in known)
+            or source.value is not None
+            or (op.target.startswith("linear") and source.rank != 2)
+        ):
             return None
-        scale, shift = affine(*(None if array is None else array.value for array in rest), eps=norm.args[7])
+        gain, offset, mean, var = (None if array is None else array.value for array in rest)
+        if mean is None or var is None:
+            return None
+        scale, shift = affine(gain, offset, mean, var, eps=norm.args[7])
         folded = weight.value * scale.reshape(-1, *[1] * (weight.rank - 1))
         added = shift if bias is None else bias.value * scale + shift
         at = f"{segment}.{op.name}"
@@ -290,9 +301,7 @@ class Writer:
 FOLDED = {"conv1d", "conv2d", "linear"}  # of which a batch norm's work can be done by the weights
 
 
-def affine(
-    weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float
-) -> tuple[Tensor, Tensor]:
+def affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
     """Scale and shift (channels,) of a batch norm in eval mode."""
     scale = (1 if weight is None else weight) / torch.sqrt(var + eps)
     return scale, (0 if bias is None else bias) - mean * scale
@@ -318,9 +327,11 @@ class Writing:
     def opset(self) -> int:
         return self.writer.opset
 
-    def node(self, kind: str, inputs: Sequence[Array | Tensor | str], part: str = "", **attributes: Any) -> str:
+    def node(self, kind: str, inputs: Sequence[Array | Tensor | str], part: str = "", /, **attributes: Any) -> str:
         """Add a node; the one without `part` is the call's last."""
-        names = [self.name(item, f"{part or 'in'}{i}" if not isinstance(item, Array | str) else "") for i, item in enumerate(inputs)]
+        names = [
+            self.name(item, f"{part or 'in'}{i}" if not isinstance(item, Array | str) else "") for i, item in enumerate(inputs)
+        ]
         return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
 
     def name(self, item: Array | Tensor | str, part: str = "constant") -> str:
@@ -330,9 +341,9 @@ class Writing:
         return item if isinstance(item, str) else self.writer.constant(f"{self.at}.{part}", item)
 
     def need(self, opset: int, what: str) -> None:
-        """Raises WrongForm if the opset is older."""
+        """Raises NotWrittenError if the opset is older."""
         if self.opset < opset:
-            raise WrongForm(f"{what} needs opset {opset}")
+            raise NotWrittenError(f"{what} needs opset {opset}")
 
     def operand(self, item: Array | float | int | bool, like: Array, part: str) -> str:
         """A factor or summand as a tensor of the result's kind."""
@@ -371,11 +382,9 @@ class Writing:
             return item
         if len(after) == 2 and len(before) > 2 and before[0] == after[0] == Batch():
             return self.node("Flatten", [item], part)
-        sizes = [
-            dim if isinstance(dim, int) else 0 if i < len(before) and before[i] == dim else -1 for i, dim in enumerate(after)
-        ]
+        sizes = [dim if isinstance(dim, int) else 0 if i < len(before) and before[i] == dim else -1 for i, dim in enumerate(after)]
         if sizes.count(-1) > 1 or (0 in sizes and any(dim == 0 for dim in after)):
-            raise WrongForm("two sizes of its result depend on the number of images")
+            raise NotWrittenError("two sizes of its result depend on the number of images")
         return self.node("Reshape", [item, torch.tensor(sizes, dtype=torch.long)], part)
 
 
@@ -414,7 +423,7 @@ def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
                 return function_of(target)(*each(args, lambda x: value(x, dtype)), **each(kwargs, lambda x: value(x, dtype)))  # noqa: B023, called at once
         except RuntimeError as error:  # of two types that do not go together
             failed = error
-    raise WrongForm(f"it cannot be computed ({type(failed).__name__})") from failed
+    raise NotWrittenError(f"it cannot be computed ({type(failed).__name__})") from failed
 
 
 def _known(value: Any, label: str) -> Array:
@@ -431,7 +440,7 @@ def _plain(dtype: torch.dtype) -> torch.dtype:
 
 def _kind(dtype: torch.dtype) -> str:
     if dtype.is_complex:
-        raise WrongForm("complex numbers")
+        raise NotWrittenError("complex numbers")
     return "float" if dtype.is_floating_point else "bool" if dtype == torch.bool else "int"
 
 
