@@ -19,7 +19,7 @@ from onceforall.elastic import elastic
 from onceforall.errors import CheckpointError, DeviceError, StatisticsError
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.torch_onnx import names_of
-from own_networks import MODELS, PIXELS, Rooted, Running, ViT, model_of, supernet_of
+from own_networks import MODELS, PIXELS, Rooted, ViT, Windows, model_of, supernet_of
 
 ROUNDING = 2.0**-24
 
@@ -177,6 +177,13 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
         "alpha": lambda s, m, t: (torch.add(m, m, alpha=2), torch.sub(m, m * m, alpha=0.5), torch.add(m, 1, alpha=3)),
         "broadcast": lambda s, m, t: m * m.mean((2, 3), keepdim=True) + m[:, :1],
         "addcmul": lambda s, m, t: torch.addcmul(m, m, m, value=0.5),
+        "sums": lambda s, m, t: (
+            m.cumsum(1),
+            (m > 0).cumsum(2),
+            torch.where((m > 0) & ~(m > 1), m, 0.5),
+            torch.where((m >= 0) | (m <= -1), m, 0.5),
+        ),
+        "spread": lambda s, m, t: (m.var((2, 3)), m.std(1, keepdim=True), m.var((2, 3), unbiased=False, keepdim=True)),
         "maximum": lambda s, m, t: torch.maximum(m, -m),
         "where": lambda s, m, t: torch.where(m > 0, m, m * 0.1),
         "cast": lambda s, m, t: (m.float() + (m > 0).to(m.dtype), m * s.spots[:8, :8]),
@@ -304,7 +311,7 @@ def test_operations(group: str, opset: int, own_only: None) -> None:
 
 
 def test_what_is_not_written_here_is_left_to_torch() -> None:
-    supernet = elastic(model_of(Running), (PIXELS,))
+    supernet = elastic(model_of(Windows), (PIXELS,))
     for arch in archs(supernet)[:2]:
         network, plan = supernet.extract(arch), supernet.space.lower(arch, supernet.num_classes)
         assert_same(network, to_onnx(plan, network, metadata={"arch": "a"}), images_of())

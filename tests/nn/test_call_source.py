@@ -18,9 +18,9 @@ from onceforall.export.weights import write_weights
 from onceforall.nn.bundle_source import to_bundle_source
 from onceforall.nn.shared import network_on, own_weights, share
 from onceforall.nn.source import to_source
-from own_networks import MODELS, PIXELS, Running, model_of, supernet_of
+from own_networks import MODELS, PIXELS, Windows, model_of, supernet_of
 
-NAMES = [*MODELS, "running"]
+NAMES = [*MODELS, "windows"]
 RUN = """
 import pickle, sys, torch
 assert not any(name.startswith("onceforall") for name in sys.modules)
@@ -32,7 +32,7 @@ with torch.no_grad():
 
 
 def supernet(name: str) -> Any:
-    return elastic(model_of(Running), (PIXELS,)) if name == "running" else supernet_of(name)
+    return elastic(model_of(Windows), (PIXELS,)) if name == "windows" else supernet_of(name)
 
 
 def archs(space: Any) -> list[Any]:

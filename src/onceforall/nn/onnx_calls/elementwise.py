@@ -152,12 +152,36 @@ def _log_sigmoid(w: Writing, x: Array) -> str:
     return w.node("Neg", [w.node("Softplus", [w.node("Neg", [x], "less")], "soft")])
 
 
-def _compare(kind: str) -> Write:
+def _compare(kind: str, part: str = "") -> Write:
     def write(w: Writing, x: Array, other: Any) -> str:
         like = x if x.floating or not isinstance(other, Array) else other
-        return w.node(kind, [w.operand(x, like, "first"), w.operand(other, like, "other")])
+        return w.node(kind, [w.operand(x, like, "first"), w.operand(other, like, "other")], part)
 
     return write
+
+
+def _not_less(kind: str) -> Write:
+    """What is left of a comparison: the ones that say it themselves need opset 12."""
+    return lambda w, x, other: w.node("Not", [_compare(kind, "opposite")(w, x, other)])
+
+
+def _logical(kind: str) -> Write:
+    """Of truth values; of the bits of integers there is nothing before opset 18."""
+
+    def write(w: Writing, x: Array, other: Any = None) -> str:
+        given = [x] if other is None else [x, other]
+        if any(not isinstance(item, Array) or item.metas[0].dtype != torch.bool for item in given):
+            raise NotWrittenError("other than truth values")
+        return w.node(kind, given)
+
+    return write
+
+
+def _running_sum(w: Writing, x: Array, dim: int, **ignored: Any) -> str:
+    w.need(11, "CumSum")
+    x.size(dim)
+    summand = w.cast(x, w.out[0].metas[0].dtype, "cast")
+    return w.node("CumSum", [summand, torch.tensor(x.dim(dim), dtype=torch.long)])
 
 
 def _several(kind: str) -> Write:
@@ -188,6 +212,12 @@ ELEMENTWISE: dict[str, Write] = {
     "div": _binary("Div"),
     "addcmul": _added_product, "maximum": _several("Max"), "minimum": _several("Min"),
     "where": _where, "masked_fill": _masked,
+    **{name: _logical(kind) for word in ("bitwise", "logical") for name, kind in (
+        (f"{word}_not", "Not"), (f"{word}_and", "And"), (f"{word}_or", "Or"), (f"{word}_xor", "Xor"),
+    )},
+    "cumsum": _running_sum,
+    "__and__": _logical("And"), "__or__": _logical("Or"), "__xor__": _logical("Xor"),
+    "ge": _not_less("Less"), "le": _not_less("Greater"), "ne": _not_less("Equal"),
     "gt": _compare("Greater"), "lt": _compare("Less"), "eq": _compare("Equal"),
     **dict.fromkeys(IDENTITIES, _same),
     "to": _to, "_to_copy": _to, "type_as": _to,

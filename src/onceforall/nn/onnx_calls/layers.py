@@ -160,6 +160,24 @@ def _reduce(kind: str) -> Write:
     return write
 
 
+def _variance(root: bool) -> Write:
+    """Or its square root."""
+
+    def write(w: Writing, x: Array, dim: Any = None, correction: Any = None, keepdim: bool = False, **ignored: Any) -> str:
+        less = ignored.get("unbiased", 1 if correction is None else correction)
+        axes = list(range(x.rank)) if dim is None or dim == () else sorted(x.dim(d) for d in dim)
+        count = 1
+        for axis in axes:
+            count *= x.size(axis)
+        centred = w.node("Sub", [x, _reduced(w, "ReduceMean", x, axes, True, "mean")], "centred")
+        found = _reduced(w, "ReduceMean", w.node("Mul", [centred, centred], "square"), axes, keepdim, "of")
+        share = torch.tensor(count / max(0, count - less), dtype=torch.float64)
+        found = w.node("Mul", [found, share], "more" if root else "")
+        return w.node("Sqrt", [found]) if root else found
+
+    return write
+
+
 def _vector_norm(w: Writing, x: Array, ord: Any = 2, dim: Any = None, keepdim: bool = False, **ignored: Any) -> str:
     kinds = {1: "ReduceL1", 2: "ReduceL2"}
     order = ignored.get("p", ord)
@@ -316,6 +334,7 @@ LAYERS: dict[str, Write] = {
     "conv_transpose1d": _conv_transpose, "conv_transpose2d": _conv_transpose,
     "linear": _linear, "batch_norm": _batch_norm, "layer_norm": _layer_norm, "group_norm": _group_norm, "rms_norm": _rms_norm,
     "mean": _reduce("ReduceMean"), "sum": _reduce("ReduceSum"), "amax": _reduce("ReduceMax"), "amin": _reduce("ReduceMin"),
+    "var": _variance(False), "std": _variance(True),
     "linalg_vector_norm": _vector_norm, "norm": _vector_norm,
     "adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool1d": _adaptive_1d,
     "avg_pool2d": _pool, "avg_pool1d": _pool, "max_pool2d": _pool, "max_pool1d": _pool,
