@@ -80,16 +80,16 @@ def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: i
     if isinstance(last, str):
         output = PROBABILITIES if softmax else OUTPUT
         graph.end(last, output, softmax)
-        shapes: dict[str, list[Any]] = {output: [first, *plan.output_shape]}
+        outputs = [tensor(output, onnx.TensorProto.FLOAT, [first, *plan.output_shape])]
     else:
-        shapes = graph.end_several(last, softmax)
+        outputs = [tensor(name, *about) for name, about in graph.end_several(last, softmax).items()]
     opsets = [onnx.helper.make_opsetid("", opset)]
     return onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "onceforall",
             [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])],
-            [tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+            outputs,
             graph.constants,
         ),
         opset_imports=opsets,
@@ -161,15 +161,15 @@ class _Graph:
         else:  # a piece that changes nothing
             self.node("Identity", [last], output)
 
-    def end_several(self, last: Any, softmax: bool) -> dict[str, list[Any]]:
-        """As `end`, for a nest of tensors; shapes by name."""
+    def end_several(self, last: Any, softmax: bool) -> dict[str, tuple[int, list[Any]]]:
+        """As `end`, for a nest of tensors; their types and shapes by name."""
         if softmax:
             raise DeviceError("softmax: the network returns several tensors, of which none is known to be logits: leave it out")
-        shapes: dict[str, list[Any]] = {}
+        found: dict[str, tuple[int, list[Any]]] = {}
         for name, tensor in names_of(last).items():
             self.node("Identity", [tensor], name)
-            shapes[name] = self.calls.shapes[tensor]
-        return shapes
+            found[name] = self.calls.kinds[tensor], self.calls.shapes[tensor]
+        return found
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))

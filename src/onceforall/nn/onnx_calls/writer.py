@@ -117,6 +117,7 @@ class Writer:
         self.images = ""  # the number of images, (1,)
         self.first = ""  # name of the graph's input
         self.shapes: dict[str, list[int | str]] = {}  # of what segments hand on
+        self.kinds: dict[str, int] = {}  # likewise, as in `onnx.TensorProto`
 
     def add(self, segment: Segment, source: str) -> Any:
         """Add the segment's calls, which read tensor `source`; return the name of what it hands on, or a nest of names."""
@@ -158,6 +159,7 @@ class Writer:
             if not isinstance(leaf, Array):
                 raise NotWrittenError("the network returns something that is no tensor")
             name = self.name_of(leaf)
+            self.kinds[name] = CODES[_kind(leaf.metas[0].dtype)]
             self.shapes[name] = [dim if isinstance(dim, int) else self._symbol(dim) for dim in leaf.dims]
             return name
 
