@@ -222,9 +222,11 @@ def _layer(op: Call) -> nn.Module | None:
             "running_mean",
             "running_var",
         ]:
-            return {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}[len(op.shape) - 1](
-                channels, eps=eps, momentum=momentum
-            )
+            after = (
+                len(op.shape) - 1 if op.shape[0] == channels and len(op.shape) < 4 else len(op.shape) - 2
+            )  # rows of an image first
+            kinds: dict[int, Any] = {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}
+            return kinds[after](channels, eps=eps, momentum=momentum) if after in kinds else None
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:
             return nn.LayerNorm(list(shape), eps=eps)
     return None

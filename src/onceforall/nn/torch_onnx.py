@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
-from ..packages import one_line, quiet
+from ..packages import no_stdout, one_line, quiet
 from ..plan import Plan
 from .static import build
 
@@ -41,7 +41,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
     network.eval().float()
     images = torch.zeros(batch or 2, *plan.input_shape)
     try:
-        with warnings.catch_warnings(), quiet(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        with warnings.catch_warnings(), quiet(), no_stdout(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
             wrapped = _Outputs(network, softmax)
             names = wrapped.names_for(images)

@@ -35,6 +35,10 @@ def _expand(w: Writing, x: Array, **ignored: Any) -> str:
     return w.node("Expand", [x, w.shape(sizes)])
 
 
+def _copied(w: Writing, x: Array, src: Array, non_blocking: bool = False) -> str:
+    return _expand(w, src)
+
+
 def _filled(w: Writing, x: Any = None, **rest: Any) -> str:
     """A tensor of one number, of a size that depends on the images."""
     value = {"zeros": 0, "new_zeros": 0, "zeros_like": 0, "ones": 1, "new_ones": 1, "ones_like": 1}.get(w.target.partition(".")[0])
@@ -140,6 +144,15 @@ def _index(w: Writing, x: Array, indices: Sequence[Any]) -> str:
     return w.node("Gather", [x, at.long() % size], **({"axis": axis} if axis else {}))
 
 
+def _windows(w: Writing, x: Array, dimension: int, size: int, step: int) -> str:
+    """Overlapping runs of entries; a dimension of their own at the end."""
+    axis = x.dim(dimension)
+    starts = torch.arange(0, x.size(axis) - size + 1, step)
+    found = w.node("Gather", [x, starts[:, None] + torch.arange(size)], "runs", **({"axis": axis} if axis else {}))
+    order = [i for i in range(x.rank + 1) if i != axis + 1]
+    return w.node("Transpose", [found], perm=[*order, axis + 1])
+
+
 def _index_select(w: Writing, x: Array, dim: int, index: Array) -> str:
     return _index(w, x, [*[None] * x.dim(dim), index])
 
@@ -210,8 +223,9 @@ SHAPES: dict[str, Write] = {
     **dict.fromkeys(VIEWS, _view),
     **dict.fromkeys(TURNS, _transpose),
     **dict.fromkeys(FILLED, _filled),
-    "expand": _expand, "expand_as": _expand, "broadcast_to": _expand, "repeat": _repeat,
+    "expand": _expand, "expand_as": _expand, "copy": _copied, "broadcast_to": _expand, "repeat": _repeat,
     "slice": _slice, "narrow": _narrow, "select": _select, "unbind": _unbind, "index": _index, "index_select": _index_select,
+    "unfold": _windows,
     "split": _split, "split_with_sizes": _split, "chunk": _split, "tensor_split": _split,
     "cat": _cat, "concat": _cat, "stack": _stack,
     "pad": _pad, "constant_pad_nd": _pad, "roll": _roll, "flip": _flip,
