@@ -116,6 +116,27 @@ def test_a_token_for_each_image_is_a_constant_where_the_batch_is_fixed() -> None
         )
 
 
+class Biased(ViT):
+    """The bias of a layer is put together of two, as in BEiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.last = nn.Parameter(torch.randn(5)), nn.Parameter(torch.randn(3)), nn.Linear(32, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.patches(x).mean((2, 3)), self.last.weight, torch.cat([self.left, self.right]))
+
+
+def test_a_bias_that_is_computed(own_only: None) -> None:
+    model = model_of(Biased)
+    supernet = elastic(model, (PIXELS,))
+    arch = supernet.space.largest()
+    network, plan = supernet.extract(arch), supernet.space.lower(arch, supernet.num_classes)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images_of()), model(images_of()), rtol=1e-4, atol=1e-4)
+    assert_same(network, to_onnx(plan, network), images_of())
+
+
 def test_every_segment_alone(own_only: None) -> None:
     supernet = supernet_of("csp")
     arch = supernet.space.largest()

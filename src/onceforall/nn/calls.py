@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..graph import each
-from ..ops import Batch, Call, Input, Weight
+from ..ops import Batch, Call, Input, Weight, leaves
 from ..plan import Plan
 from .layers import matrix_name, synchronised_norm
 
@@ -203,6 +203,8 @@ def _layer(op: Call) -> nn.Module | None:
     given, usual = op.args, LEFT_OUT.get(op.target, ())
     if usual:
         op = replace(op, args=(*given, *usual[len(given) - 2 :]))
+    if any(isinstance(leaf, Input) for leaf in leaves((op.args[1:], dict(op.kwargs)))):
+        return None  # a weight or bias that is computed
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
     names = [weight.name.rpartition(".") for weight in weights]
     if len({name for name, _, _ in names}) != 1 or not names[0][0] or any(not weight.trained for weight in weights[:2]):
@@ -222,9 +224,8 @@ def _layer(op: Call) -> nn.Module | None:
             "running_mean",
             "running_var",
         ]:
-            after = (
-                len(op.shape) - 1 if op.shape[0] == channels and len(op.shape) < 4 else len(op.shape) - 2
-            )  # rows of an image first
+            rows = op.shape[0] != channels or len(op.shape) == 4  # of an image, which stand first
+            after = len(op.shape) - (2 if rows else 1)
             kinds: dict[int, Any] = {2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}
             return kinds[after](channels, eps=eps, momentum=momentum) if after in kinds else None
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:
