@@ -24,6 +24,7 @@ LAYERS = {
             "costs",
             "files",
             "graph",
+            "looks",
             "memory",
             "packages",
             "picture",

@@ -17,6 +17,7 @@ __all__ = [
     "Call",
     "Conv",
     "Dropout",
+    "Fields",
     "Flatten",
     "GlobalPool",
     "Input",
@@ -259,6 +260,22 @@ class Weight:
     sizes: tuple[int, ...] = field(default=(), compare=False)
 
 
+@dataclass(frozen=True)
+class Fields(Mapping[str, Any]):
+    """Among a call's arguments: a mapping, which can be hashed."""
+
+    pairs: tuple[tuple[str, Any], ...]
+
+    def __getitem__(self, key: str) -> Any:
+        return dict(self.pairs)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self.pairs))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Operation):
     """Any operation of torch, as `torch.export` gave it, of a network that was not written for this library.
@@ -268,7 +285,8 @@ class Call(Operation):
     Args:
         target: the operation in ATen with its overload, such as "conv2d.default"; "output" gathers what the network returns,
             and "getitem" takes one of several results.
-        args: numbers, texts, `Input`, `Weight`, `Batch`, tuples of such; "<training>" is the mode, "<device>" where it runs.
+        args: numbers, texts, `Input`, `Weight`, `Batch`, tuples and `Fields` of such; "<training>" is the mode, "<device>" where it
+            runs.
         kwargs: likewise, in pairs of name and value.
         work: multiply-accumulates for one image.
         fused: deployment runtimes fuse it with what it reads.

@@ -10,11 +10,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from typing import Any
+from typing import Any, TextIO
 
 from .errors import DeviceError, MissingExtraError
 
-__all__ = ["import_package", "no_stderr", "one_line", "quiet", "require", "same_environment"]
+__all__ = ["import_package", "no_stderr", "no_stdout", "one_line", "quiet", "require", "same_environment"]
 
 _REDIRECTING = threading.RLock()
 
@@ -98,22 +98,34 @@ def no_stderr() -> Iterator[None]:
     That of other threads is dropped too, so this is for seconds at most. One thread at a time: two that overlap could put back
     what the other one had put there.
     """
+    with _dropped(2, sys.stderr), redirect_stderr(io.StringIO()):  # what Python has there may be another file
+        yield
+
+
+@contextmanager
+def no_stdout() -> Iterator[None]:
+    """As `no_stderr`, of standard output."""
+    with _dropped(1, sys.stdout), redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextmanager
+def _dropped(descriptor: int, stream: TextIO | None) -> Iterator[None]:
     with _REDIRECTING:
-        if sys.stderr is not None:
-            sys.stderr.flush()
+        if stream is not None:
+            stream.flush()
         try:
-            before = os.dup(2)
+            before = os.dup(descriptor)
         except OSError:  # there is none
             yield
             return
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, 2)
+            os.dup2(nothing, descriptor)
             os.close(nothing)
-            with redirect_stderr(io.StringIO()):  # what Python has there may be another file
-                yield
+            yield
         finally:
-            os.dup2(before, 2)
+            os.dup2(before, descriptor)
             os.close(before)
 
 

@@ -1,7 +1,8 @@
 """Picture of a network: a self-contained SVG, folded from its plan.
 
 Each segment is a box from left to right. Width and colour tell the kernel size, which is also written on it; height tells the
-middle width (its square root); the ribbon through the boxes has the width of the tensor that flows. An arc is a shortcut,
+middle width (its square root); a block of attention without a spatial convolution tells its heads instead. The ribbon through
+the boxes has the width of the tensor that flows. An arc is a shortcut,
 a dot squeeze-and-excitation. The bars below tell the share of latency, or of MACs where no latency is given.
 
 Ids are not used and every class starts with "ofa-net", so that many pictures can stand in one page. A page sets the colours with
@@ -16,7 +17,7 @@ from math import isfinite, sqrt
 
 from .arch import Arch, Block
 from .errors import ArchError
-from .ops import Add, Conv, Linear, Scale
+from .looks import channels, look, pixels
 from .plan import Plan, Segment
 
 __all__ = ["KERNEL_COLOURS", "draw"]
@@ -52,6 +53,7 @@ class _Box:
     segment: Segment
     block: Block | None
     kernel: int | None
+    heads: int | None
     middle: int
     squeeze: bool
     shortcut: bool
@@ -110,34 +112,28 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     found = {segment.name for segment in plan.segments if segment.name.startswith("stages.")}
     if found != set(expected) or plan.input_shape[-1] != arch.resolution:
         raise ArchError("the plan was not lowered from this architecture: draw the plan that space.lower(arch) gives")
-    widest = max(_middle(segment) for segment in plan.segments)
+    widest = max(look(segment).hidden for segment in plan.segments)
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
     for segment in plan.segments:
-        kernels = [op.kernel for op in segment.ops if isinstance(op, Conv) and op.kernel > 1]
-        kernel = max(kernels) if kernels else None
+        seen = look(segment)
         if boxes:
             x += boxes[-1].width + (GAP if _group(boxes[-1].segment) == _group(segment) else STAGE_GAP)
         boxes.append(
             _Box(
                 segment=segment,
                 block=expected.get(segment.name),
-                kernel=kernel,
-                middle=_middle(segment),
-                squeeze=any(isinstance(op, Scale) for op in segment.ops),
-                shortcut=any(isinstance(op, Add) for op in segment.ops),
+                kernel=seen.kernel,
+                heads=seen.heads,
+                middle=seen.hidden,
+                squeeze=seen.squeeze,
+                shortcut=seen.shortcut,
                 x=x,
-                width=28 + 3 * min(kernel or 3, 11),
-                height=max(SHORTEST, TALLEST * sqrt(_middle(segment) / widest)),
+                width=28 + 3 * min(seen.kernel or 3, 11),
+                height=max(SHORTEST, TALLEST * sqrt(seen.hidden / widest)),
             )
         )
     return boxes
-
-
-def _middle(segment: Segment) -> int:
-    """Channels of the spatial convolution, or the widest tensor before the classifier."""
-    spatial = [op.shape[0] for op in segment.ops if isinstance(op, Conv) and op.kernel > 1]
-    return max(spatial or [op.shape[0] for op in segment.ops if not isinstance(op, Linear)] or [segment.out_shape[0]])
 
 
 def _group(segment: Segment) -> str:
@@ -153,7 +149,7 @@ def _ribbon(boxes: list[_Box], y: float) -> list[str]:
     end = boxes[-1].x + boxes[-1].width
     edges.append((end - 4, end + 26, boxes[-1].segment.out_shape))
     for left, right, shape in edges:
-        thick = 1.6 * sqrt(shape[0])
+        thick = min(TALLEST, 1.6 * sqrt(channels(shape)))
         parts.append(
             f'<rect x="{left:.1f}" y="{y - thick / 2:.1f}" width="{right - left:.1f}" height="{thick:.1f}" '
             f'fill="currentColor" fill-opacity=".22"><title>{_shape(shape)}</title></rect>'
@@ -170,11 +166,11 @@ def _captions(boxes: list[_Box], top: float, floor: float) -> list[str]:
         shape = group[-1].segment.out_shape
         x = (group[0].x + group[-1].x + group[-1].width) / 2
         label = f"stage {int(name.split('.')[1]) + 1}" if name.startswith("stages.") else name
-        size = f"{shape[1]}×{shape[2]}" if len(shape) == 3 else f"{shape[0]} out"
+        size, map_of = _size(shape), pixels(shape)
         parts.append(f'<text class="ofa-net-strong" x="{x:.1f}" y="{top - 31}">{escape(label)}</text>')
-        detail = f"{size} · {shape[0]} ch" if len(shape) == 3 and len(group) > 1 else size
+        detail = f"{size} · {channels(shape)} ch" if len(shape) > 1 and len(group) > 1 else size
         parts.append(f'<text class="ofa-net-faint" x="{x:.1f}" y="{top - 17}">{detail}</text>')
-        if shape[-1] != before[-1] and group[0] is not boxes[0]:
+        if (map_of or shape[-1]) != (pixels(before) or before[-1]) and group[0] is not boxes[0]:
             line = group[0].x - STAGE_GAP / 2
             parts.append(
                 '<path class="ofa-net-line" stroke-opacity=".3" stroke-dasharray="2 4" '
@@ -184,9 +180,16 @@ def _captions(boxes: list[_Box], top: float, floor: float) -> list[str]:
     return parts
 
 
+def _size(shape: tuple[int, ...]) -> str:
+    """Of a map its pixels, of tokens their number, else how many numbers come out."""
+    if (found := pixels(shape)) is not None:
+        return f"{found[0]}×{found[1]}"
+    return f"{shape[0]} tokens" if len(shape) == 2 else f"{shape[0]} out" if len(shape) == 1 else _shape(shape)
+
+
 def _block(box: _Box, y: float, shares: Mapping[str, float] | None) -> str:
     half = box.height / 2
-    label = f"{box.kernel}×{box.kernel}" if box.kernel else "1×1"
+    label = f"{box.kernel}×{box.kernel}" if box.kernel else f"{box.heads} h" if box.heads else "1×1"
     parts = [f'<g class="ofa-net-block"><title>{escape(_tooltip(box, shares))}</title>']
     parts.append(
         f'<rect class="ofa-net-box" x="{box.x:.1f}" y="{y - half:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="6" '
@@ -245,6 +248,8 @@ def _legend(boxes: list[_Box], y: float) -> list[str]:
     words = "e: expand ratio · number: middle width, the box's height · arc: shortcut"
     if any(box.squeeze for box in boxes):
         words += " · dot: squeeze-and-excitation"
+    if any(box.heads and not box.kernel for box in boxes):
+        words += " · h: attention heads"
     parts.append(f'<text class="ofa-net-left ofa-net-faint" x="{x + 4:.0f}" y="{y:.0f}">{words}</text>')
     return parts
 
@@ -255,6 +260,11 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
     if box.kernel:
         ratio = f", expand ratio {box.block.expand_ratio:g}" if box.block else ""
         lines.append(f"kernel {box.kernel}×{box.kernel}{ratio}, middle width {box.middle}")
+    elif box.heads and box.block:
+        lines.append(f"expand ratio {box.block.expand_ratio:g}, middle width {box.middle}")
+    if box.heads:
+        share = f", {box.block.heads:g} of all" if box.block and box.block.heads != 1 else ""
+        lines.append(f"{box.heads} attention {'head' if box.heads == 1 else 'heads'}{share}")
     extras = [word for on, word in ((box.squeeze, "squeeze-and-excitation"), (box.shortcut, "shortcut")) if on]
     if extras:
         lines.append(", ".join(extras))

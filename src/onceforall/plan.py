@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from .ops import Conv, Norm, Op, Shape
+from .ops import Call, Conv, Norm, Op, Shape
 
 __all__ = ["Plan", "Segment"]
+
+
+MOVES = {"permute", "transpose", "getitem", "unbind", "select", "slice", "expand", "output"}  # left out of summaries
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,9 @@ class Plan:
 
 
 def _summary(segment: Segment) -> str:
+    calls = Counter(op.target.partition(".")[0] for op in segment.ops if isinstance(op, Call) and not op.in_place)
+    if calls:
+        return " ".join(kind if number == 1 else f"{number}×{kind}" for kind, number in calls.items() if kind not in MOVES)
     convs = [op for op in segment.ops if isinstance(op, Conv)]
     spatial = [f"k{op.kernel}" + (f"/s{op.stride}" if op.stride > 1 else "") for op in convs if op.kernel > 1]
     kinds = Counter(type(op).__name__.lower() for op in segment.ops)

@@ -6,7 +6,7 @@ x is (n, 3, resolution, resolution) float32, logits (n, classes).
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ..advice import not_a_bundle
 from ..arch import Arch
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
 from ..files import read_json, reading_or_writing, regular_file
-from ..nn.shared import network_on, own_shapes, own_weights
+from ..nn.shared import constants_of, network_on, own_shapes, own_weights
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds
 from .config import ExportConfig
@@ -215,7 +215,8 @@ def load_bundle(folder: Path | str) -> Bundle:
         for member in members:
             config.space.check(member.arch)
     path = folder / "weights.safetensors"
-    tensors = _read(path, data["weights_sha256"])
+    plans = [config.space.lower(member.arch, len(config.classes)) for member in members]
+    tensors = _read(path, data["weights_sha256"], {name for plan in plans for name in constants_of(plan)})
     try:
         return Bundle(config, members, tensors)
     except CheckpointError as error:
@@ -224,8 +225,8 @@ def load_bundle(folder: Path | str) -> Bundle:
         raise FileError(f"{folder / 'bundle.json'}: {error}") from None
 
 
-def _read(path: Path, digest: str) -> dict[str, Tensor]:
-    """The tensors, convolutions in channels-last format."""
+def _read(path: Path, digest: str, constants: Set[str]) -> dict[str, Tensor]:
+    """The tensors, convolutions in channels-last format. Constants may hold infinities, as masks do."""
     regular_file(path)
     with reading_or_writing(path):
         content = path.read_bytes()
@@ -236,7 +237,7 @@ def _read(path: Path, digest: str) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error}): make the bundle again") from None
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        if name not in constants and not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite: make the bundle again")
     last = torch.channels_last
     return {name: value.contiguous(memory_format=last) if value.ndim == 4 else value for name, value in tensors.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..nn.bundle_source import NEEDS
+from ..nn.bundle_source import needs_of
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .bundle import Bundle, Interval, Member
 from .card_text import code, plain, yaml_of
@@ -116,7 +116,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
     """The card as Markdown. `proofs` are by name of the network, then by how it was loaded."""
     config, members = bundle.config, list(bundle.members.values())
     steps, sizes = config.preprocessing, facts.sizes
-    needs = f"`model.py` needs {NEEDS}, and nothing else."
+    needs = f"`model.py` needs {needs_of(bundle.plans.values())}, and nothing else."
     about = ABOUT.format(
         number=len(members), family=config.space.family, data=plain(facts.data), classes=len(config.classes), needs=needs
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import FileError, VerificationError
 from ..files import read_json, write_bytes, write_json, write_text
-from ..nn.bundle_source import NEEDS, to_bundle_source
+from ..nn.bundle_source import needs_of, to_bundle_source
 from ..nn.shared import own_shapes, share
 from ..packages import one_line
 from ..supernet import Supernet
@@ -79,7 +79,7 @@ def write_bundle(
     with in_place_when_done(folder, room_for_bundle) as temporary:
         digest = _write_weights(temporary / "weights.safetensors", networks, supernet)
         plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
-        write_text(temporary / "model.py", to_bundle_source(plans, about=f"{ABOUT}\nNeeds {NEEDS}."))
+        write_text(temporary / "model.py", to_bundle_source(plans, about=f"{ABOUT}\nNeeds {needs_of(plans.values())}."))
         _write_index(temporary, config, members, digest)
         write_preprocess(temporary)
         bundle = load_bundle(temporary)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..arch import Arch
+from ..looks import layers, look
 from ..nn.onnx import OUTPUT, PROBABILITIES
-from ..nn.source import NEEDS
-from ..ops import Conv
+from ..nn.source import needs_of
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .card_text import code, plain, yaml_of
@@ -33,6 +33,9 @@ import onceforall
 
 network = onceforall.load(".")  # a plain torch.nn.Module in eval mode
 ```"""
+
+BLOCKS = ["segment", "kernel", "expand ratio", "output", "MACs", "parameters"]
+OWN_BLOCKS = ["segment", "kernel", "share of its widths", "hidden", "heads", "output", "MACs", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def write_card(
     readings: Sequence[Reading] = (),
 ) -> str:
     """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
-    onnx = config.onnx or OnnxOptions()
+    onnx, own = config.onnx or OnnxOptions(), config.space.family == "graph"
     low, high = wilson(facts.top1, facts.test_images)
     measured = [["test top-1", f"{percent(facts.top1)} ({100 * low:.1f} – {100 * high:.1f})", f"{facts.test_images:,} test images"]]
     if facts.top5 is not None:
@@ -121,7 +124,7 @@ def write_card(
     ]
     steps = config.preprocessing
     pixels = f"{arch.resolution}×{arch.resolution} pixels"
-    about = f"A {config.space.family} network for {plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
+    about = f"{_what(config)} for {plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
     about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
     size = f"{arch.resolution}, {arch.resolution}"
     inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, "
@@ -140,7 +143,7 @@ def write_card(
         "## Files",
         f"{ACCURACY} Latency was measured through each file.",
         table(["format", "file", "test top-1", *top5, "latency (95 % interval)", "size"], _files(facts, sizes)),
-        f"`model.py` needs {NEEDS}, and nothing else.",
+        f"`model.py` needs {needs_of(plan)}, and nothing else.",
         *([_quantised(facts)] if any(row.held_out for row in facts.files) else []),
         *(f"Without {FORMATS[name].files[0]}: {plain(why)}." for name, why in facts.left_out.items()),
         "## Proof",
@@ -161,7 +164,7 @@ def write_card(
         inputs,
         table(["format", "batch", "images go to"], [_input(name, onnx) for name in proofs]),
         "## Blocks",
-        table(["segment", "kernel", "expand ratio", "output", "MACs", "parameters"], _blocks(plan, arch)),
+        table(OWN_BLOCKS if own else BLOCKS, _blocks(plan, arch, own)),
         *(["## Notes", "\n".join(f"- {plain(note)}" for note in facts.notes)] if facts.notes else []),
         *(["## Made with", "\n".join(f"- `{code(line)}`" for line in facts.made_with)] if facts.made_with else []),
     ]
@@ -183,14 +186,26 @@ def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Proof]) -
     return "\n".join([*lines, "---"])
 
 
-def _blocks(plan: Plan, arch: Arch) -> list[list[str]]:
-    ratios = {f"stages.{s}.{i}": f"{block.expand_ratio:g}" for s, st in enumerate(arch.stages) for i, block in enumerate(st.blocks)}
+def _what(config: ExportConfig) -> str:
+    """What kind of network it is, and where one that was brought comes from."""
+    if config.space.family != "graph":
+        return f"A {config.space.family} network"
+    origin = config.space.arguments["graph"]["about"]
+    words = "; ".join(f"{key}: {value}" for key, value in origin.items())
+    return f"A network made elastic from a trained one ({plain(words)})" if words else "A network made elastic from a trained one"
+
+
+def _blocks(plan: Plan, arch: Arch, own: bool) -> list[list[str]]:
+    """Rows of `BLOCKS`, or of `OWN_BLOCKS` for networks that were brought."""
+    blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
     rows = []
     for segment in plan.segments:
-        kernels = [op.kernel for op in segment.ops if isinstance(op, Conv)]
-        kernel = str(max(kernels, default=""))
+        found, block = look(segment), blocks.get(segment.name)
+        kernel = max((layer.kernel for layer in layers(segment)), default=0)
+        ratio = f"{block.expand_ratio:g}" if block else ""
+        more = [str(found.hidden), str(found.heads or "")] if own else []
         shape = "×".join(map(str, segment.out_shape))
-        rows.append([segment.name, kernel, ratios.get(segment.name, ""), shape, f"{segment.macs:,}", f"{segment.params:,}"])
+        rows.append([segment.name, str(kernel or ""), ratio, *more, shape, f"{segment.macs:,}", f"{segment.params:,}"])
     return rows
 
 

@@ -12,7 +12,9 @@ from ..advice import not_an_export
 from ..arch import Arch
 from ..errors import FileError, VerificationError
 from ..files import read_json, read_text, write_json, write_text
+from ..ops import Call
 from ..picture import draw
+from ..plan import Plan
 from ..space import Space
 from ..supernet import Supernet
 from .card import CardFacts, write_card
@@ -93,6 +95,7 @@ def export_network(
     if any(module.training for module in network.modules()):
         raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
     plan = space.lower(arch, len(classes))
+    _require_logits(plan, len(classes))
     others = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
     options = (onnx or OnnxOptions()) if any(FORMATS[name].from_onnx for name in formats) else None
     config = ExportConfig(space, tuple(classes), replace(preprocessing, resolution=arch.resolution), options)
@@ -161,6 +164,16 @@ def room_for_export(folder: Path) -> None:
         main="config.json",
         check=lambda path: ExportConfig.from_json(read_json(path)),
     )
+
+
+def _require_logits(plan: Plan, classes: int) -> None:
+    several = any(isinstance(op, Call) and op.target == "output" for op in plan.ops)
+    if several or plan.output_shape != (classes,):
+        gives = "several tensors" if several else f"(n, {', '.join(map(str, plan.output_shape))})"
+        raise VerificationError(
+            f"the network returns {gives}, and an exported folder is of a classifier, which returns logits (n, {classes}): write "
+            "one file with onceforall.nn.onnx.to_onnx(space.lower(arch), network) or torch.export instead"
+        )
 
 
 def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, active: Tensor | None) -> Proof:

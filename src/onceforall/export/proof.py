@@ -18,6 +18,8 @@ from torch.func import functional_call
 
 from ..arch import Arch
 from ..errors import VerificationError
+from ..nn.calls import STATISTICS
+from ..nn.shared import parts_of
 from ..supernet import Supernet
 from .formats.common import Run
 
@@ -225,10 +227,13 @@ def active_logits(supernet: Supernet, arch: Arch, network: nn.Module, images: Te
 
     Nothing is written to the supernet. Statistics that the sub-network does not have are NaN, so none can be used by mistake.
     """
-    buffers = {name: torch.full_like(value, torch.nan) for name, value in supernet.named_buffers() if value.is_floating_point()}
+    buffers = {name: torch.full_like(value, torch.nan) for name, value in supernet.named_buffers() if name.endswith(STATISTICS)}
+    own = parts_of(supernet.space.lower(arch, supernet.num_classes))
     for name, value in network.named_buffers():
         if name in buffers:
-            buffers[name][: len(value)] = value
+            (ranges,) = own[name].cut if name in own else (None,)
+            at = torch.cat([torch.arange(*one) for one in ranges or ((0, len(value)),)])
+            buffers[name][at.to(buffers[name].device)] = value.to(buffers[name])
     was_training = supernet.training
     supernet.eval()
     try:

@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from ..errors import CheckpointError, FileError
 from ..files import write_bytes
+from ..nn.shared import constants_of
 from ..nn.static import build
 from ..places import plain_path
 from ..plan import Plan
@@ -45,12 +46,13 @@ def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
     for name in sorted(own.keys() ^ state.keys()):
         what = "is missing" if name in own else "is unknown"
         raise CheckpointError(f"{path}: {name} {what}: the weights belong to another architecture than arch.json")
+    constants = constants_of(plan)  # masks may hold infinities
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise CheckpointError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, arch.json needs {tuple(own[name].shape)}: export again"
             )
-        if not tensor.isfinite().all():
+        if name not in constants and not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite: export the network again")
     network.load_state_dict(state)
     return network.eval()

@@ -23,7 +23,8 @@ import numpy as np
 
 from ..costs import SegmentTable
 from ..genes import Genes
-from ..ops import Add, Conv, Op, Scale, Shape
+from ..looks import channels, kind_of, layers
+from ..ops import Add, Call, Conv, Scale, Shape
 from ..plan import Segment
 
 __all__ = ["Likeness", "compositions", "fit_costs", "interpolate", "likeness"]
@@ -50,12 +51,14 @@ class Likeness:
 
 def likeness(segment: Segment) -> Likeness:
     """Read off a segment's operations."""
-    convs = [op for op in segment.ops if isinstance(op, Conv)]
+    found = layers(segment)
+    calls = any(isinstance(op, Call) for op in segment.ops)
+    into, out = (channels(shape) if calls else shape[0] for shape in (segment.in_shape, segment.out_shape))
     return Likeness(
-        (segment.in_shape[0], segment.out_shape[0], tuple(_kind(op) for op in segment.ops)),
-        tuple((conv.kernel, conv.stride) for conv in convs),
-        tuple(conv.shape[0] for conv in convs),
-        segment.in_shape[1:],
+        (into, out, tuple(kind_of(op) for op in segment.ops)),
+        tuple((layer.kernel, layer.stride) for layer in found),
+        tuple(width for layer in found for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
+        segment.in_shape if calls else segment.in_shape[1:],
     )
 
 
@@ -119,8 +122,12 @@ def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networ
 
 def _features(segment: Segment) -> tuple[float, ...]:
     """What every segment pays for: being there, weights, memory traffic, MACs, convolutions, gates, shortcuts."""
-    traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in segment.ops if isinstance(op, Conv | Add | Scale))
+    working = [op for op in segment.ops if isinstance(op, Conv | Add | Scale) or (isinstance(op, Call) and not op.fused)]
+    traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in working)
     kinds = [sum(isinstance(op, kind) for op in segment.ops) for kind in (Conv, Scale, Add)]
+    if calls := [op for op in working if isinstance(op, Call)]:
+        weighted = sum(bool(op.macs) for op in calls)
+        kinds = [weighted, len(calls) - weighted, 0]
     return (1, segment.params, traffic, segment.macs, *kinds)
 
 
@@ -137,7 +144,3 @@ def _equal(values: Sequence[object]) -> Floats:
     numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
     ids = np.array([numbers[value] for value in values])
     return np.asarray(ids[:, None] == ids, float)
-
-
-def _kind(op: Op) -> str:
-    return type(op).__name__

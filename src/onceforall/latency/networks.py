@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from ..arch import Arch, Block, Stage
 from ..errors import DeviceError, StatisticsError
-from ..nn.shared import own_shapes
+from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
 from ..processors import processor_count_text, processors
 from ..readable import plural
@@ -28,7 +28,8 @@ def middle(space: Space) -> Arch:
     """The network with the middle choice everywhere, the larger one of two."""
     stages = []
     for c in space.stages:
-        block = Block(c.kernels[len(c.kernels) // 2], c.expand_ratios[len(c.expand_ratios) // 2])
+        kernel, ratio, heads = (len(values) // 2 for values in (c.kernels, c.expand_ratios, c.heads))
+        block = Block(c.kernels[kernel], c.expand_ratios[ratio], c.heads[heads])
         stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
     return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 
@@ -40,8 +41,11 @@ def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
     pool = torch.empty(POOL).uniform_(-1, 1, generator=generator).numpy()
     weights, statistics = own_shapes(plan)
     found = {}
+    whole = {name: part.dtype for name, part in parts_of(plan).items() if not part.trained and "float" not in part.dtype}
     for name, shape in (weights | statistics).items():
-        if len(shape) > 1:  # drawn anew, they would take a quarter of the time of loading a network
+        if name in whole:  # positions and masks: 0 lies in every tensor, and nothing is masked
+            found[name] = torch.full(shape, whole[name] == "bool").to(vars(torch)[whole[name]])
+        elif len(shape) > 1:  # drawn anew, they would take a quarter of the time of loading a network
             bound = (6 / np.prod(shape[1:])) ** 0.5
             found[name] = torch.from_numpy(np.resize(pool, shape)) * bound
         elif name.endswith("running_mean") or name.endswith("bias"):

@@ -3,12 +3,16 @@
 Its `Bundle` does what `nn.shared` does: the same names, the same views, the same smaller kernels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..plan import Plan
-from .source import READ, classes_of, network_class, opening
+from .call_source import NEEDS as NEEDS_OF_CALLS
+from .call_source import PART, functions_of, network_of_calls
+from .calls import STATISTICS
+from .shared import parts_of
+from .source import READ, classes_of, network_class, of_calls, opening
 
-__all__ = ["NEEDS", "to_bundle_source"]
+__all__ = ["needs_of", "to_bundle_source"]
 
 NEEDS = "Python 3.8 or later with torch 2.1 or later"
 
@@ -39,7 +43,7 @@ BUNDLE = '''class Bundle:
         if key.endswith(("running_mean", "running_var")):  # those of BatchNorm are each network's own
             return self.tensors[f"{name}/{key}"]
         tensor = self.tensors[key]
-        if tensor.ndim < 4:
+@CUT@        if tensor.ndim < 4:
             return tensor[tuple(map(slice, shape))]
         tensor = tensor[: shape[0], : shape[1]]  # the first channels
         while tensor.shape[-1] > shape[-1]:  # the centre of the kernels, times a learnt matrix
@@ -52,9 +56,34 @@ BUNDLE = '''class Bundle:
         return tensor
 
 
-def _channels_last(tensor: Tensor) -> Tensor:
+@CUTTING@def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 '''
+
+
+CUT = """        if (name, key) in PARTS:
+            return _part(tensor, key, *PARTS[name, key], self.tensors)
+"""
+CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, tensors: dict) -> Tensor:
+    """Ranges of entries of some dimensions, and kernels made smaller step by step."""
+    for dim, ranges in enumerate(cut):
+        if ranges is not None:
+            parts = [tensor.narrow(dim, start, stop - start) for start, stop in ranges]
+            tensor = parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+    for big, small in zip(kernels, kernels[1:]):
+        edge = (big - small) // 2
+        centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
+        matrix = tensors[f"{key[:-6] if key.endswith('weight') else key}{big}to{small}_matrix"]
+        tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
+    return tensor
+
+
+'''
+
+
+def needs_of(plans: Iterable[Plan]) -> str:
+    """What the text needs, in words."""
+    return NEEDS_OF_CALLS if any(map(of_calls, plans)) else NEEDS
 
 
 def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
@@ -63,10 +92,31 @@ def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
     Args:
         plans: of whole networks, by name.
         about: docstring of the file.
+
+    Raises:
+        DeviceError: an operation of a network cannot be written as text.
     """
-    classes, calls = classes_of(list(plans.values()))
     names = {name: f"Network{i}" for i, name in enumerate(plans, 1)}
-    networks = [network_class(names[name], plan, calls) for name, plan in plans.items()]
+    parts = ""
+    if any(map(of_calls, plans.values())):
+        classes, lines = functions_of(list(plans.values()))
+        classes = [PART, *classes]
+        networks = [network_of_calls(names[name], plan, own) for (name, plan), own in zip(plans.items(), lines, strict=True)]
+        parts = _parts(plans)
+    else:
+        classes, calls = classes_of(list(plans.values()))
+        networks = [network_class(names[name], plan, calls) for name, plan in plans.items()]
     tables = f"NETWORKS = {{{', '.join(f'{name!r}: {made}' for name, made in names.items())}}}\n"
     tables += f"RESOLUTIONS = {{{', '.join(f'{name!r}: {plan.input_shape[1]}' for name, plan in plans.items())}}}  # pixels\n"
-    return "\n\n".join([opening(about), *classes, *networks, tables, READ, BUNDLE])
+    bundle = BUNDLE.replace("@CUT@", CUT if parts else "").replace("@CUTTING@", CUTTING if parts else "")
+    return "\n\n".join([opening(about), *classes, *networks, tables + parts, READ, bundle])
+
+
+def _parts(plans: Mapping[str, Plan]) -> str:
+    """The table of what networks have of tensors that they do not have whole."""
+    lines = ["PARTS = {  # (network, tensor): ranges of entries in each dimension, kernel sizes on the way to its own"]
+    for name, plan in plans.items():
+        for tensor, part in parts_of(plan).items():
+            if (any(ranges is not None for ranges in part.cut) or part.kernels) and not tensor.endswith(STATISTICS):
+                lines.append(f"    ({name!r}, {tensor!r}): ({part.cut!r}, {part.kernels!r}),")
+    return "\n".join([*lines, "}", ""])

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..graph import each
-from ..ops import Batch, Call, Input, Weight
+from ..ops import Batch, Call, Input, Weight, leaves
 from ..plan import Plan, Segment
 from .layers import matrix_name, synchronised_norm
 
@@ -334,8 +334,20 @@ def modules_of(plan: Plan) -> dict[str, nn.Module]:
     return {name: layer for name, layer in layers.items() if name not in refused | inside}
 
 
+LEFT_OUT: dict[str, tuple[Any, ...]] = {  # values of arguments after the first two, which may not be given
+    "conv2d.default": (None, (1, 1), (0, 0), (1, 1), 1),
+    "linear.default": (None,),
+    "layer_norm.default": (None, None, 1e-5, True),
+}
+
+
 def _layer(op: Call) -> nn.Module | None:
     """A layer of torch for a call, if there is one with these arguments."""
+    given, usual = op.args, LEFT_OUT.get(op.target, ())
+    if usual:
+        op = replace(op, args=(*given, *usual[len(given) - 2 :]))
+    if any(isinstance(leaf, Input) for leaf in leaves((op.args[1:], dict(op.kwargs)))):
+        return None  # a weight or bias that is computed
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
     names = [weight.name.rpartition(".") for weight in weights]
     if len({name for name, _, _ in names}) != 1 or not names[0][0]:

@@ -14,12 +14,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
-from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
+from ..ops import Activation, ActivationName, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
 from ..plan import Plan, Segment
+from .onnx_calls import OPERATIONS, NotWrittenError, Writer
+from .torch_onnx import INPUT, OUTPUT, PROBABILITIES, by_torch, names_of
 
 __all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "require_known", "smallest", "to_onnx"]
 
-INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
 OPSET = 13  # of December 2020; nothing newer is needed
 OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
 HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
@@ -38,6 +39,9 @@ def to_onnx(
     """The network in eval mode as an ONNX model, checked by onnx's own checker.
 
     Input "images" (batch, *plan.input_shape) float32, output "logits", or "probabilities", (batch, *plan.output_shape) float32.
+    A network that returns several tensors has an output for each, named by the keys and positions that lead to it.
+
+    Operations that cannot be written here are left to torch's own exporter, with the whole network.
 
     Args:
         plan: a whole network or a piece of one (`Plan.piece`), whose input is then a feature map.
@@ -50,35 +54,48 @@ def to_onnx(
     Raises:
         MissingExtraError: the package onnx is not installed.
         StatisticsError: a batch norm's statistics were never measured or are not finite.
-        DeviceError: the installed onnx does not know the opset.
+        DeviceError: the installed onnx does not know the opset, or an operation of the network cannot be written with it.
         CheckpointError: a weight is missing, has another shape than the plan says, or is not finite.
     """
     onnx = _onnx()
     require_known(opset)
-    graph = _Graph(onnx, network.state_dict() if isinstance(network, nn.Module) else network, opset)
-    last = INPUT
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    try:
+        model = _written(onnx, plan, state, batch, opset, softmax)
+    except NotWrittenError as error:
+        model = onnx.load_model_from_string(by_torch(plan, state, str(error), batch=batch, opset=opset, softmax=softmax))
+    onnx.helper.set_model_props(model, dict(metadata or {}))
+    content = bytes(model.SerializeToString())
+    onnx.checker.check_model(content, full_check=True)  # given the model, it would serialise it once more
+    return content
+
+
+def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: int | None, opset: int, softmax: bool) -> Any:
+    """The model; raises NotWrittenError if an operation cannot be written."""
+    graph = _Graph(onnx, state, opset, batch)
+    last: Any = INPUT
     for segment in plan.segments:
         last = graph.add(segment, last)
-    output = PROBABILITIES if softmax else OUTPUT
-    graph.end(last, output, softmax)
     tensor, first = onnx.helper.make_tensor_value_info, batch or "batch"
+    if isinstance(last, str):
+        output = PROBABILITIES if softmax else OUTPUT
+        graph.end(last, output, softmax)
+        outputs = [tensor(output, onnx.TensorProto.FLOAT, [first, *plan.output_shape])]
+    else:
+        outputs = [tensor(name, *about) for name, about in graph.end_several(last, softmax).items()]
     opsets = [onnx.helper.make_opsetid("", opset)]
-    model = onnx.helper.make_model(
+    return onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "onceforall",
             [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])],
-            [tensor(output, onnx.TensorProto.FLOAT, [first, *plan.output_shape])],
+            outputs,
             graph.constants,
         ),
         opset_imports=opsets,
         ir_version=onnx.helper.find_min_ir_version_for(opsets),
         producer_name="onceforall",
     )
-    onnx.helper.set_model_props(model, dict(metadata or {}))
-    content = bytes(model.SerializeToString())
-    onnx.checker.check_model(content, full_check=True)  # given the model, it would serialise it once more
-    return content
 
 
 def require_known(opset: int) -> None:
@@ -109,15 +126,21 @@ def smallest(opset: int) -> bytes:
 class _Graph:
     """Nodes and constants, as they are added."""
 
-    def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int) -> None:
+    def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int, batch: int | None) -> None:
         self.onnx = onnx
         self.state = state
         self.opset = opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.calls = Writer(OPERATIONS, self.node, self._store, state, opset=opset, batch=batch)
 
-    def add(self, segment: Segment, source: str) -> str:
-        """Add one segment's operations that read tensor `source`; return the name of the segment's output tensor."""
+    def add(self, segment: Segment, source: str) -> Any:
+        """Add one segment's operations that read tensor `source`; return the name of the segment's output tensor.
+
+        The last segment of calls may hand on a nest of names.
+        """
+        if any(isinstance(op, Call) for op in segment.ops):
+            return self.calls.add(segment, source)
         folded = {norm.name for norm in segment.folds.values()}
         tensors, last = {"in": source}, source
         for op in segment.ops:
@@ -137,6 +160,16 @@ class _Graph:
             self.nodes[-1].output[0] = output
         else:  # a piece that changes nothing
             self.node("Identity", [last], output)
+
+    def end_several(self, last: Any, softmax: bool) -> dict[str, tuple[int, list[Any]]]:
+        """As `end`, for a nest of tensors; their types and shapes by name."""
+        if softmax:
+            raise DeviceError("softmax: the network returns several tensors, of which none is known to be logits: leave it out")
+        found: dict[str, tuple[int, list[Any]]] = {}
+        for name, tensor in names_of(last).items():
+            self.node("Identity", [tensor], name)
+            found[name] = self.calls.kinds[tensor], self.calls.shapes[tensor]
+        return found
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
@@ -181,6 +214,8 @@ class _Graph:
                 return self.node("Mul", inputs, name)
             case Dropout():
                 return inputs[0]
+            case Call():
+                raise TypeError(op)  # written with its whole segment
             case _:
                 assert_never(op)
 
@@ -203,7 +238,10 @@ class _Graph:
                 assert_never(function)
 
     def _constant(self, name: str, value: Floats) -> str:
-        self.constants.append(self.onnx.numpy_helper.from_array(value.astype(np.float32), name))
+        return self._store(name, value.astype(np.float32))
+
+    def _store(self, name: str, value: np.ndarray[Any, Any]) -> str:
+        self.constants.append(self.onnx.numpy_helper.from_array(value, name))
         return name
 
     def _affine(self, name: str, op: Norm) -> tuple[Floats, Floats]:

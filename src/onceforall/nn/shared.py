@@ -2,22 +2,26 @@
 
 A shared tensor is as large as the largest of the networks needs, in every dimension. A network's own is the first entries of it, a
 view; only a kernel that is smaller than the shared one is computed, like `ElasticConv.cut`. Names are those of a state dict.
+
+Tensors of networks that someone brought are kept whole, since what a network has of one need not be its first entries: it is a
+view where it is in one piece, else it is put together.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
 from ..errors import CheckpointError
-from ..ops import Call, Shape
+from ..ops import Call, Shape, Weight
 from ..plan import Plan
-from .calls import STATISTICS
+from .calls import STATISTICS, cut
 from .layers import matrix_name
 from .static import build
 
-__all__ = ["network_on", "own_shapes", "own_weights", "share"]
+__all__ = ["constants_of", "matrices", "network_on", "own_shapes", "own_weights", "parts_of", "share"]
 
 
 def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Tensor]:
@@ -29,10 +33,16 @@ def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Ten
         CheckpointError: a tensor is missing or too small.
     """
     needed: dict[str, list[Shape]] = {}
-    for plan in plans:
-        for name, shape in own_shapes(plan)[0].items():
-            needed.setdefault(name, []).append(shape)
     shared: dict[str, Tensor] = {}
+    for plan in plans:
+        parts = parts_of(plan)
+        for name, part in parts.items():
+            if not name.endswith(STATISTICS):
+                shared |= {each: _found(tensors, each) for each in (name, *matrices(part))}
+        for name, shape in own_shapes(plan)[0].items():
+            if name in parts:
+                continue
+            needed.setdefault(name, []).append(shape)
     for name, shapes in needed.items():
         largest = tuple(map(max, zip(*shapes, strict=True)))
         shared[name] = _own(tensors, name, largest)
@@ -50,7 +60,11 @@ def own_weights(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: a tensor is missing or too small.
     """
-    return {name: _own(tensors, name, shape) for name, shape in own_shapes(plan)[0].items()}
+    parts = parts_of(plan)
+    return {
+        name: _part(tensors, parts[name]) if name in parts else _own(tensors, name, shape)
+        for name, shape in own_shapes(plan)[0].items()
+    }
 
 
 def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> fx.GraphModule:
@@ -86,11 +100,45 @@ def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
     return weights, statistics
 
 
-def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
-    """The first entries of a tensor in every dimension, its kernels brought to the size of `shape`."""
+def parts_of(plan: Plan) -> dict[str, Weight]:
+    """Of networks that someone brought: what they use of the supernet's tensors, by name."""
+    return {weight.name: weight for op in plan.ops if isinstance(op, Call) for weight in op.tensors}
+
+
+def constants_of(plan: Plan) -> set[str]:
+    """Names of tensors that are neither trained nor measured, such as masks and positions."""
+    return {name for name, part in parts_of(plan).items() if not part.trained and not name.endswith(STATISTICS)}
+
+
+def matrices(part: Weight) -> list[str]:
+    """Names of the matrices that make its kernels."""
+    layer = part.name.removesuffix("weight")
+    return [f"{layer}{matrix_name(big, small)}" for big, small in pairwise(part.kernels)]
+
+
+def _part(tensors: Mapping[str, Tensor], part: Weight) -> Tensor:
+    for name in (part.name, *matrices(part)):
+        _found(tensors, name)
+    try:
+        own = cut(part, tensors)
+    except (RuntimeError, IndexError):  # beyond the edge
+        own = None
+    if own is None or tuple(own.shape) != part.shape:
+        raise CheckpointError(
+            f"{part.name} has shape {tuple(tensors[part.name].shape)}, of which a network cannot have {part.shape}"
+        )
+    return own
+
+
+def _found(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise CheckpointError(f"{name} is missing")
-    found = tensors[name]
+    return tensors[name]
+
+
+def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
+    """The first entries of a tensor in every dimension, its kernels brought to the size of `shape`."""
+    found = _found(tensors, name)
     if found.ndim != len(shape) or any(have < need for have, need in zip(found.shape, shape, strict=True)):
         raise CheckpointError(f"{name} has shape {tuple(found.shape)}, a network needs {shape}")
     if found.ndim < 4:

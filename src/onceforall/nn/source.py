@@ -9,10 +9,12 @@ Segments of one structure share a class; numbers that differ between them are it
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
-from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from ..ops import Activation, ActivationName, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from ..plan import Plan, Segment
+from .call_source import NEEDS as NEEDS_OF_CALLS
+from .call_source import PART, functions_of, network_of_calls
 
-__all__ = ["NEEDS", "READ", "classes_of", "network_class", "opening", "to_source"]
+__all__ = ["NEEDS", "READ", "classes_of", "needs_of", "network_class", "of_calls", "opening", "to_source"]
 
 NEEDS = "Python 3.8 or later with torch 1.10 or later"
 FUNCTIONS: dict[ActivationName, str] = {"relu": "relu", "relu6": "relu6", "h_swish": "hardswish", "h_sigmoid": "hardsigmoid"}
@@ -37,7 +39,10 @@ READ = '''def read(path: str | Path) -> dict[str, Tensor]:
     for name, entry in json.loads(data[8:start]).items():
         if name != "__metadata__":
             begin, end = entry["data_offsets"]
-            dtype = {"F32": torch.float32, "I64": torch.int64}[entry["dtype"]]
+            dtype = {
+                "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool,
+                "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
+            }[entry["dtype"]]
             state[name] = torch.frombuffer(bytearray(data[start + begin : start + end]), dtype=dtype).reshape(entry["shape"])
     return state
 '''
@@ -56,9 +61,25 @@ def to_source(plan: Plan, *, about: str) -> str:
     Args:
         plan: of a whole network.
         about: docstring of the file.
+
+    Raises:
+        DeviceError: an operation of the network cannot be written as text.
     """
+    if of_calls(plan):
+        functions, lines = functions_of([plan])
+        return "\n\n".join([opening(about), PART, *functions, network_of_calls("Network", plan, lines[0]), READ, LOAD])
     classes, calls = classes_of([plan])
     return "\n\n".join([opening(about), *classes, network_class("Network", plan, calls), READ, LOAD])
+
+
+def of_calls(plan: Plan) -> bool:
+    """A network that was not written for this library."""
+    return any(isinstance(op, Call) for op in plan.ops)
+
+
+def needs_of(plan: Plan) -> str:
+    """What the text needs, in words."""
+    return NEEDS_OF_CALLS if of_calls(plan) else NEEDS
 
 
 def opening(about: str) -> str:
@@ -198,6 +219,8 @@ def _layer(op: Op, n: Mapping[str, str]) -> str:
             return f"nn.AvgPool2d({n['kernel']}, {n['stride']}, ceil_mode=True)"
         case Activation() | Add() | Scale() | Flatten() | GlobalPool():
             return ""
+        case Call():
+            raise TypeError(op)  # see `call_source`
         case _:
             assert_never(op)
 

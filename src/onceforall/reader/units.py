@@ -133,21 +133,26 @@ class OrderError(Exception):
 
 def resolve(trace: Trace, labels: Labels) -> Units:
     """Units and groups; what cannot be left out on its own is tied or fixed until every tensor stays a block of numbers."""
-    classes = _outputs(trace, labels)
+    classes = None if any(reason.step == "output" for _, reason in labels.fixed) else _outputs(trace, labels)
     for _ in range(20):
         components = labels.components()
         fixed = _fixed(labels, components)
         if not _mend(labels, components, fixed):
             break
-    return _groups(labels, components, fixed, classes)
+    units = _groups(labels, components, fixed, classes)
+    if classes is None or units.classes != FIXED:
+        return units
+    labels.fix([classes], Reason("output", "", "the model returns them"))  # what is returned is no group of its own
+    return resolve(trace, labels)
 
 
 def _outputs(trace: Trace, labels: Labels) -> Array | None:
     """What the model returns stays as it is; the classes of a classifier are returned instead."""
     returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
     only = returned[0] if len(returned) == 1 else None
-    if only is not None and only != "x" and len(labels.shapes[only][0]) == 2 and len(labels.values[only][0]) == 1:
-        factor = labels.values[only][0][0]
+    factors = [] if only is None or only == "x" else [factor for factor in labels.values[only][0] if factor.size > 1]
+    if only is not None and len(factors) == 1 and len(labels.shapes[only][0]) == 2:
+        (factor,) = factors
         if factor.shape[1] > 1 and factor.shape[0] == 1:
             return factor.ravel()
     for name in returned:

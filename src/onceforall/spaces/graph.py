@@ -13,7 +13,7 @@ from typing import Any
 from ..arch import Arch, Block
 from ..errors import ArchError, SpaceError
 from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, each
-from ..ops import Batch, Call, Input, Shape, Weight, leaves
+from ..ops import Batch, Call, Fields, Input, Shape, Weight, leaves
 from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices
@@ -248,10 +248,11 @@ class _Making:
             more = tuple(kwargs.items())
             ops.append(Call(names[name], inputs, shape, node.op, adapted, more, work, fused, whole, node.dropped))
             shapes[names[name]] = shape
-        if piece is self.graph.pieces[-1] and self.graph.output != Value(piece.result):
-            returned = each(self.graph.output, resolved)
-            read = tuple(leaf.name for leaf in leaves(returned) if isinstance(leaf, Input))
-            ops.append(Call("output", read, ops[-1].shape, "output", (returned,)))
+        output = self.graph.output
+        if piece is self.graph.pieces[-1] and output != Value(piece.result):
+            given = _hashable(each(output, resolved))
+            inputs = tuple(leaf.name for leaf in leaves(given) if isinstance(leaf, Input))
+            ops.append(Call("output", inputs, shapes[inputs[0]], "output", (given,), fused=True))
         elif self.rows(piece.result) != 1:
             shape, last = ops[-1].shape, ops[-1].name
             ops.append(Call("images", (last,), shape, "reshape.default", (Input(last), (Batch(), *shape)), fused=True))
@@ -289,6 +290,13 @@ class _Making:
             return args
         less = (args[1].kernels[0] - args[1].kernels[-1]) // 2
         return (*args[:4], tuple(pad - less for pad in args[4]), *args[5:])
+
+
+def _hashable(value: Any) -> Any:
+    """A nest with `Fields` for mappings."""
+    if isinstance(value, Mapping):
+        return Fields(tuple((key, _hashable(item)) for key, item in value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, tuple) else value
 
 
 def _ranges(parts: tuple[Part, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:

@@ -10,7 +10,7 @@ from torch import Tensor, channels_last, nn, no_grad
 from ...backends import pytorch
 from ...errors import VerificationError
 from ...files import read_text, write_text
-from ...nn.source import NEEDS, to_source
+from ...nn.source import needs_of, to_source
 from ...packages import one_line
 from ..weights import write_weights
 from .common import Format, Images, Job, Run
@@ -29,7 +29,7 @@ def _write(folder: Path, job: Job) -> None:
     write_weights(folder / "weights.safetensors", job.network)
     steps = job.config.preprocessing
     about = "A network written by onceforall. `load(path)` reads weights.safetensors.\n\n"
-    about += f"Needs {NEEDS}.\n"
+    about += f"Needs {needs_of(job.plan)}.\n"
     about += f"Images: preprocess.py of this folder prepares them: RGB, {steps.resize},\nthen "
     about += f"(pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}.\n"
     about += "config.json has the names of the classes, in the order of the logits.\n"

@@ -1,0 +1,130 @@
+"""What a segment is made of, in the few words that pictures, tables and cost models need, whatever its operations are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .ops import Add, Call, Conv, Input, Linear, Op, Scale, Shape, Weight
+from .plan import Segment
+
+__all__ = ["Layer", "Look", "channels", "kind_of", "layers", "look", "pixels"]
+
+LINEAR = {"linear", "addmm"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution or linear layer: numbers of channels that it reads and writes, kernel (0: linear), stride."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Of a segment.
+
+    Args:
+        kernel: the largest of its spatial convolutions; None if there is none.
+        hidden: channels or features inside it.
+        heads: of its attention; None if there is none.
+        squeeze: it has squeeze-and-excitation.
+        shortcut: it adds what it read.
+    """
+
+    kernel: int | None
+    hidden: int
+    heads: int | None
+    squeeze: bool
+    shortcut: bool
+
+
+def look(segment: Segment) -> Look:
+    """Read off a segment's operations."""
+    found = layers(segment)
+    kernels = [layer.kernel for layer in found if layer.kernel > 1]
+    calls = [op for op in segment.ops if isinstance(op, Call)]
+    return Look(
+        kernel=max(kernels, default=None),
+        hidden=_hidden(segment, found) if calls else _middle(segment),
+        heads=_heads(calls),
+        squeeze=any(isinstance(op, Scale) for op in segment.ops) or any(_gates(segment)),
+        shortcut=any(isinstance(op, Add) or _adds(op) for op in segment.ops),
+    )
+
+
+def layers(segment: Segment) -> list[Layer]:
+    """Its convolutions and linear layers, in order; of linear layers that were written for this library, none."""
+    found = []
+    for op in segment.ops:
+        match op:
+            case Conv():
+                found.append(Layer(op.in_channels, op.shape[0], op.kernel, op.stride))
+            case Call(args=(Input(), Weight(shape=shape), *rest)) if op.target.startswith(("conv1d", "conv2d", "conv3d")):
+                stride = rest[1] if len(rest) > 1 else 1
+                groups = rest[4] if len(rest) > 4 else 1
+                found.append(Layer(shape[1] * groups, shape[0], max(shape[2:]), stride if isinstance(stride, int) else max(stride)))
+            case Call(args=(Input(), Weight(shape=shape), *_)) if op.target.startswith("conv_transpose"):
+                found.append(Layer(shape[0], op.shape[0], max(shape[2:]), 1))
+            case Call(args=(Input(), Weight(shape=(outputs, inputs)), *_)) if op.target.partition(".")[0] in LINEAR:
+                found.append(Layer(inputs, outputs, 0, 1))
+    return found
+
+
+def channels(shape: Shape) -> int:
+    """Of a feature map, tokens or features: of maps the first number, unless two equal ones stand before the last."""
+    if len(shape) == 3:
+        return shape[2] if shape[0] == shape[1] != shape[2] else shape[0]
+    return shape[-1] if shape else 1
+
+
+def pixels(shape: Shape) -> tuple[int, int] | None:
+    """Height and width of a feature map; None of anything else."""
+    if len(shape) != 3:
+        return None
+    return (shape[0], shape[1]) if shape[0] == shape[1] != shape[2] else (shape[1], shape[2])
+
+
+def kind_of(op: Op) -> str:
+    """A word for what an operation is, the same for those that take as long for the same numbers."""
+    return op.target.partition(".")[0] if isinstance(op, Call) else type(op).__name__
+
+
+def _middle(segment: Segment) -> int:
+    """Channels of the spatial convolution, or the widest tensor before the classifier."""
+    spatial = [op.shape[0] for op in segment.ops if isinstance(op, Conv) and op.kernel > 1]
+    return max(spatial or [op.shape[0] for op in segment.ops if not isinstance(op, Linear)] or [segment.out_shape[0]])
+
+
+def _hidden(segment: Segment, found: list[Layer]) -> int:
+    """What spatial convolutions write, where that is not what the segment reads; else what its last layer reads."""
+    own = channels(segment.in_shape)
+    spatial = [layer.outputs for layer in found if layer.kernel > 1 and layer.outputs != own]
+    if spatial:
+        return max(spatial)
+    if len(found) > 1 or any(layer.kernel == 0 for layer in found):
+        return found[-1].inputs
+    return found[0].outputs if found else channels(segment.out_shape)
+
+
+def _heads(calls: list[Call]) -> int | None:
+    """The first dimension of the attention's products, which stand for themselves or between a softmax."""
+    for op in calls:
+        kind = op.target.partition(".")[0]
+        if kind in ("scaled_dot_product_attention", "softmax") and len(op.shape) >= 3:
+            return op.shape[-3]
+    return None
+
+
+def _gates(segment: Segment) -> Iterator[bool]:
+    """Products of a map and one number for each of its channels."""
+    shapes = {op.name: op.shape for op in segment.ops} | {"in": segment.in_shape}
+    for op in segment.ops:
+        if isinstance(op, Call) and op.target == "mul.Tensor":
+            read = [shapes[leaf.name] for leaf in op.args if isinstance(leaf, Input)]
+            yield len(read) == 2 and any(len(s) == 3 and s[1:] == (1, 1) for s in read) and read[0] != read[1]
+
+
+def _adds(op: Op) -> bool:
+    return isinstance(op, Call) and op.target == "add.Tensor" and all(isinstance(arg, Input) for arg in op.args)

@@ -1,0 +1,451 @@
+"""Calls, one after the other, as nodes of an ONNX graph.
+
+Shapes are found by computing every call for two numbers of images on torch's meta device: a dimension that differs is so many for
+every image. What does not depend on the images is computed by torch, in float64, and stored.
+
+Numbers of any floating type become float32, integers int64.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import CheckpointError, StatisticsError
+from ...graph import each
+from ...ops import Batch, Call, Input, Shape, Weight, leaves
+from ...plan import Segment
+from ..calls import STATISTICS, constant, function_of
+
+__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing"]
+
+IMAGES = 2, 3  # numbers of images that shapes are compared at: not 1, which broadcasts
+
+
+class NotWrittenError(Exception):
+    """A call that cannot be written with the operators of an opset; the text says what of it."""
+
+
+@dataclass(eq=False)
+class Array:
+    """A tensor of the graph.
+
+    Args:
+        metas: it without numbers, at each of `IMAGES`.
+        name: in the graph; "" of a constant that is not stored yet.
+        value: of a constant.
+        label: the name that a constant gets when it is stored.
+    """
+
+    metas: tuple[Tensor, Tensor]
+    name: str = ""
+    value: Tensor | None = None
+    label: str = ""
+
+    @property
+    def rank(self) -> int:
+        return self.metas[0].ndim
+
+    @property
+    def dims(self) -> tuple[int | Batch, ...]:
+        """Its shape, with `Batch` where that depends on the images."""
+        return tuple(_dim(*sizes) for sizes in zip(*(meta.shape for meta in self.metas), strict=True))
+
+    @property
+    def floating(self) -> bool:
+        return self.metas[0].is_floating_point()
+
+    def size(self, dim: int) -> int:
+        """Of a dimension that does not depend on the images."""
+        found = self.dims[dim]
+        if isinstance(found, Batch):
+            raise NotWrittenError("it goes across images")
+        return found
+
+    def dim(self, number: int) -> int:
+        """A dimension, counted from the first."""
+        return number % self.rank if self.rank else 0
+
+
+def _dim(first: int, second: int) -> int | Batch:
+    times, rest = divmod(second - first, IMAGES[1] - IMAGES[0])
+    if not times:
+        return first
+    if rest or times * IMAGES[0] != first:
+        raise NotWrittenError("the size of its result is no multiple of the number of images")
+    return Batch(times)
+
+
+Value = Any  # an `Array`, or a list of them where a call has several results
+Write = Callable[..., str | list[str]]  # (Writing, arguments by their names in ATen) -> names in the graph
+
+
+class Writer:
+    """What was written so far.
+
+    Args:
+        table: how each operation is written, by its name in ATen without the overload.
+        node: adds a node: kind, inputs, output, attributes.
+        store: adds a constant: name, value.
+        state: tensors of the network by name.
+        opset: version of the operators.
+        batch: images a call; None: any.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[str, Write],
+        node: Callable[..., str],
+        store: Callable[[str, np.ndarray[Any, Any]], str],
+        state: Mapping[str, Tensor],
+        *,
+        opset: int,
+        batch: int | None,
+    ) -> None:
+        self.table = table
+        self.node = node
+        self.store = store
+        self.state = state
+        self.opset = opset
+        self.batch = batch
+        self.weights: dict[str, Array] = {}
+        self.stored: dict[str, str] = {}  # by name in the graph
+        self.images = ""  # the number of images, (1,)
+        self.first = ""  # name of the graph's input
+        self.shapes: dict[str, list[int | str]] = {}  # of what segments hand on
+        self.kinds: dict[str, int] = {}  # likewise, as in `onnx.TensorProto`
+
+    def add(self, segment: Segment, source: str) -> Any:
+        """Add the segment's calls, which read tensor `source`; return the name of what it hands on, or a nest of names."""
+        self.first = self.first or source
+        metas = [torch.empty((images, *segment.in_shape), device="meta") for images in IMAGES]
+        values: dict[str, Value] = {"in": Array((metas[0], metas[1]), source)}
+        readers = Counter(
+            leaf.name for op in segment.ops if isinstance(op, Call) for leaf in op_leaves(op) if isinstance(leaf, Input)
+        )
+        norms = {}
+        for op in segment.ops:
+            assert isinstance(op, Call)
+            if op.target == "batch_norm.default" and isinstance(op.args[0], Input) and readers[op.args[0].name] == 1:
+                norms[op.args[0].name] = op
+        last: Any = values["in"]
+        done: set[str] = set()
+        for op in segment.ops:
+            assert isinstance(op, Call)
+            try:
+                if op.target == "output":
+                    return self.named(each(op.args[0], lambda leaf: self._resolved(leaf, values)))
+                norm = norms.get(op.name) if op.target.partition(".")[0] in FOLDED else None
+                if op.name in done:
+                    last = values[op.args[0].name]
+                elif norm is not None and (made := self._folded(segment.name, op, norm, values)) is not None:
+                    last = made
+                    done.add(norm.name)
+                else:
+                    last = self._value(f"{segment.name}.{op.name}", op, values)
+            except NotWrittenError as error:
+                raise NotWrittenError(f"{op.target.partition('.')[0]} in {segment.name} ({error})") from error
+            values[op.name] = last
+        return self.named(last)
+
+    def named(self, value: Any) -> Any:
+        """Names in the graph of all that stands in a nest."""
+
+        def one(leaf: Any) -> Any:
+            if not isinstance(leaf, Array):
+                raise NotWrittenError("the network returns something that is no tensor")
+            name = self.name_of(leaf)
+            self.kinds[name] = CODES[_kind(leaf.metas[0].dtype)]
+            self.shapes[name] = [dim if isinstance(dim, int) else self._symbol(dim) for dim in leaf.dims]
+            return name
+
+        return one(value) if isinstance(value, Array) else value if isinstance(value, str) else each(value, one)
+
+    def _symbol(self, dim: Batch) -> int | str:
+        if self.batch is not None:
+            return dim.times * self.batch
+        return "batch" if dim.times == 1 else f"batch*{dim.times}"
+
+    def name_of(self, array: Array) -> str:
+        """The name of an array, which is stored if it is a constant."""
+        if not array.name:
+            assert array.value is not None
+            array.name = self.constant(array.label, array.value)
+        return array.name
+
+    def constant(self, label: str, value: Tensor) -> str:
+        """Store numbers under a name of their own."""
+        name, count = label, 1
+        while name in self.stored:
+            count += 1
+            name = f"{label}.{count}"
+        self.stored[name] = name
+        return self.store(name, _stored(value))
+
+    def number_of_images(self) -> str:
+        """(1,) int64, from the graph's input."""
+        if not self.images:
+            shape = self.node("Shape", [self.first], "images.shape")
+            self.images = self.node(
+                "Gather", [shape, self.constant("images.first", torch.zeros(1, dtype=torch.long))], "images.number"
+            )
+        return self.images
+
+    def _resolved(self, leaf: Any, values: Mapping[str, Value]) -> Any:
+        match leaf:
+            case Input(name):
+                return values[name]
+            case Weight():
+                return self._weight(leaf)
+            case "<training>":
+                return False
+        return leaf
+
+    def _weight(self, weight: Weight) -> Array:
+        if weight.name not in self.weights:
+            value = self._read(weight.name, weight.shape, weight.trained)
+            meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
+            self.weights[weight.name] = Array((meta, meta), value=value, label=weight.name)
+        return self.weights[weight.name]
+
+    def _read(self, name: str, shape: Shape, trained: bool) -> Tensor:
+        """A tensor of the state dict, of floating ones in float64, checked."""
+        if name not in self.state:
+            raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
+        value = self.state[name].detach().cpu()
+        if tuple(value.shape) != shape:
+            raise CheckpointError(f"{name} has shape {tuple(value.shape)}, the plan needs {shape}: it was not built from this plan")
+        measured = name.endswith(STATISTICS)
+        if (trained or measured) and not value.isfinite().all():
+            raise (
+                StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
+                if measured
+                else CheckpointError(f"{name} holds values that are not finite: the weights are damaged or have diverged")
+            )
+        if name.endswith("running_var") and (value < 0).any():
+            raise StatisticsError(f"{name} holds {value.min():g}, a variance is never negative: recalibrate the network")
+        return value.double() if value.is_floating_point() else value
+
+    def _value(self, at: str, op: Call, values: Mapping[str, Value]) -> Value:
+        """Of one call: computed where it does not depend on the images, else written."""
+        args = each(op.args, lambda leaf: self._resolved(leaf, values))
+        kwargs = {name: each(value, lambda leaf: self._resolved(leaf, values)) for name, value in op.kwargs}
+        found = list(leaves((args, kwargs)))
+        if not any(isinstance(leaf, Batch) or (isinstance(leaf, Array) and leaf.value is None) for leaf in found):
+            value = _computed(op.target, args, kwargs)
+            return [_known(item, at) for item in value] if isinstance(value, tuple | list) else _known(value, at)
+        if op.target == "getitem":
+            return args[0][args[1]]
+        metas = [self._shaped(op.target, args, kwargs, i) for i in range(len(IMAGES))]
+        several = isinstance(metas[0], tuple | list)
+        out = [Array(pair) for pair in zip(*metas, strict=True)] if several else [Array((metas[0], metas[1]))]
+        kind = op.target.partition(".")[0]
+        if kind not in self.table:
+            raise NotWrittenError("no operators of ONNX are known for it")
+        names = self.table[kind](Writing(self, at, op.target, out), **arguments(op.target, args, kwargs))
+        if not several:
+            assert isinstance(names, str)
+            out[0].name = names
+            return out[0]
+        for array, name in zip(out, names, strict=True):
+            array.name = name
+        return out
+
+    def _shaped(self, target: str, args: Any, kwargs: Mapping[str, Any], which: int) -> Any:
+        def meta(leaf: Any) -> Any:
+            match leaf:
+                case Array():
+                    return leaf.metas[which]
+                case Batch(times):
+                    return times * IMAGES[which]
+                case str():
+                    return constant(leaf, torch.empty(0, device="meta"))
+            return leaf
+
+        try:
+            return function_of(target)(*each(args, meta), **each(kwargs, meta))
+        except Exception as error:  # of torch's meta functions: no common class
+            raise NotWrittenError(f"its shapes cannot be found ({type(error).__name__})") from error
+
+    def _folded(self, segment: str, op: Call, norm: Call, values: Mapping[str, Value]) -> Array | None:
+        """A convolution with the norm's work in its weights; None where that cannot be."""
+        bound = arguments(op.target, each(op.args, lambda leaf: self._resolved(leaf, values)), {})
+        weight, bias = bound["weight"], bound["bias"]
+        rest = [self._resolved(leaf, values) for leaf in norm.args[1:5]]
+        known = [array for array in (weight, bias, *rest) if array is not None]
+        source = bound["x"]
+        if (
+            any(array.value is None for array in known)
+            or source.value is not None
+            or (op.target.startswith("linear") and source.rank != 2)
+        ):
+            return None
+        gain, offset, mean, var = (None if array is None else array.value for array in rest)
+        if mean is None or var is None:
+            return None
+        scale, shift = affine(gain, offset, mean, var, eps=norm.args[7])
+        folded = weight.value * scale.reshape(-1, *[1] * (weight.rank - 1))
+        added = shift if bias is None else bias.value * scale + shift
+        at = f"{segment}.{op.name}"
+        bound |= {"weight": _known(folded, f"{at}.weight"), "bias": _known(added, f"{at}.bias")}
+        metas = [self._shaped(op.target, list(bound.values()), {}, i) for i in range(len(IMAGES))]
+        made = Array((metas[0], metas[1]))
+        written = self.table[op.target.partition(".")[0]](Writing(self, at, op.target, [made]), **bound)
+        assert isinstance(written, str)
+        made.name = written
+        return made
+
+
+FOLDED = {"conv1d", "conv2d", "linear"}  # of which a batch norm's work can be done by the weights
+
+
+def affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    """Scale and shift (channels,) of a batch norm in eval mode."""
+    scale = (1 if weight is None else weight) / torch.sqrt(var + eps)
+    return scale, (0 if bias is None else bias) - mean * scale
+
+
+@dataclass(frozen=True)
+class Writing:
+    """One call as it is written.
+
+    Args:
+        writer: that it is part of.
+        at: the name of the call, from which those of its nodes are made.
+        target: the operation.
+        out: its results; their shapes are known, their names not yet.
+    """
+
+    writer: Writer
+    at: str
+    target: str
+    out: Sequence[Array]
+
+    @property
+    def opset(self) -> int:
+        return self.writer.opset
+
+    def node(self, kind: str, inputs: Sequence[Array | Tensor | str], part: str = "", /, **attributes: Any) -> str:
+        """Add a node; the one without `part` is the call's last."""
+        names = [
+            self.name(item, f"{part or 'in'}{i}" if not isinstance(item, Array | str) else "") for i, item in enumerate(inputs)
+        ]
+        return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
+
+    def name(self, item: Array | Tensor | str, part: str = "constant") -> str:
+        """The name of an array, or of a constant that belongs to the call."""
+        if isinstance(item, Array):
+            return self.writer.name_of(item)
+        return item if isinstance(item, str) else self.writer.constant(f"{self.at}.{part}", item)
+
+    def need(self, opset: int, what: str) -> None:
+        """Raises NotWrittenError if the opset is older."""
+        if self.opset < opset:
+            raise NotWrittenError(f"{what} needs opset {opset}")
+
+    def operand(self, item: Array | float | int | bool, like: Array, part: str) -> str:
+        """A factor or summand as a tensor of the result's kind."""
+        if not isinstance(item, Array):
+            return self.name(torch.tensor(float(item) if like.floating else int(item)), part)
+        if item.value is not None and _kind(item.metas[0].dtype) != _kind(like.metas[0].dtype):
+            return self.name(item.value.to(torch.float64 if like.floating else torch.int64), part)
+        return self.cast(item, like.metas[0].dtype, part)
+
+    def cast(self, item: Array, dtype: torch.dtype, part: str) -> str:
+        """An array as another kind of number."""
+        if _kind(item.metas[0].dtype) == _kind(dtype):
+            return self.name(item)
+        return self.node("Cast", [item], part, to=CODES[_kind(dtype)])
+
+    def shape(self, dims: Sequence[int | Batch], part: str = "shape") -> str:
+        """(rank,) int64, of sizes of which some depend on the images."""
+        batch = self.writer.batch
+        if batch is not None:
+            dims = [dim.times * batch if isinstance(dim, Batch) else dim for dim in dims]
+        if not any(isinstance(dim, Batch) for dim in dims):
+            return self.name(torch.tensor(dims, dtype=torch.long), part)
+        parts = []
+        for i, dim in enumerate(dims):
+            if isinstance(dim, int):
+                parts.append(self.name(torch.tensor([dim]), f"{part}{i}"))
+            elif dim.times == 1:
+                parts.append(self.writer.number_of_images())
+            else:
+                parts.append(self.node("Mul", [self.writer.number_of_images(), torch.tensor([dim.times])], f"{part}{i}"))
+        return self.node("Concat", parts, part, axis=0)
+
+    def reshaped(self, item: str, before: Sequence[int | Batch], after: Sequence[int | Batch], part: str = "") -> str:
+        """The same numbers in another shape; at most one size may have to be found from the others."""
+        if tuple(before) == tuple(after):
+            return item
+        if len(after) == 2 and len(before) > 2 and before[0] == after[0] == Batch():
+            return self.node("Flatten", [item], part)
+        sizes = [dim if isinstance(dim, int) else 0 if i < len(before) and before[i] == dim else -1 for i, dim in enumerate(after)]
+        if sizes.count(-1) > 1 or (0 in sizes and any(dim == 0 for dim in after)):
+            raise NotWrittenError("two sizes of its result depend on the number of images")
+        return self.node("Reshape", [item, torch.tensor(sizes, dtype=torch.long)], part)
+
+
+CODES = {"float": 1, "int": 7, "bool": 9}  # of onnx.TensorProto
+
+
+def op_leaves(op: Call) -> list[Any]:
+    """All arguments of a call."""
+    return list(leaves((op.args, dict(op.kwargs))))
+
+
+def arguments(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """By their names in ATen, with the values that are left out; the first tensor is always called x."""
+    kind, _, overload = target.partition(".")
+    space, _, name = kind.rpartition("::")
+    schema = getattr(getattr(getattr(torch.ops, space or "aten"), name), overload)._schema
+    bound = {arg.name: arg.default_value for arg in schema.arguments}
+    bound |= {arg.name: value for arg, value in zip(schema.arguments, args, strict=False)} | dict(kwargs)
+    return {"x" if name in ("self", "input") else name: value for name, value in bound.items()}
+
+
+def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """By torch, in float64 where the operation takes it."""
+    if target == "getitem":
+        return args[0][args[1]]
+
+    def value(leaf: Any, dtype: torch.dtype) -> Any:
+        if isinstance(leaf, Array):
+            assert leaf.value is not None
+            return leaf.value.to(dtype) if leaf.floating else leaf.value
+        return constant(leaf, torch.empty(0, dtype=dtype)) if isinstance(leaf, str) else leaf
+
+    for dtype in (torch.float64, torch.float32):
+        try:
+            with torch.no_grad():
+                return function_of(target)(*each(args, lambda x: value(x, dtype)), **each(kwargs, lambda x: value(x, dtype)))  # noqa: B023, called at once
+        except RuntimeError as error:  # of two types that do not go together
+            failed = error
+    raise NotWrittenError(f"it cannot be computed ({type(failed).__name__})") from failed
+
+
+def _known(value: Any, label: str) -> Array:
+    if isinstance(value, Array):
+        return value
+    meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
+    return Array((meta, meta), value=value, label=label)
+
+
+def _plain(dtype: torch.dtype) -> torch.dtype:
+    """As the images' where it is floating, so that shapes can be found without minding types."""
+    return torch.float32 if dtype.is_floating_point else dtype
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_complex:
+        raise NotWrittenError("complex numbers")
+    return "float" if dtype.is_floating_point else "bool" if dtype == torch.bool else "int"
+
+
+def _stored(value: Tensor) -> np.ndarray[Any, Any]:
+    to = {"float": torch.float32, "int": torch.int64, "bool": torch.bool}[_kind(value.dtype)]
+    return value.detach().cpu().to(to).contiguous().numpy()

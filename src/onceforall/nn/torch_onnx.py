@@ -1,0 +1,106 @@
+"""ONNX files by torch's own exporter, for networks with operations that are not written here."""
+
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DeviceError
+from ..packages import no_stdout, one_line, quiet
+from ..plan import Plan
+from .static import build
+
+__all__ = ["INPUT", "OUTPUT", "PROBABILITIES", "by_torch", "names_of"]
+
+INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
+
+
+def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, softmax: bool) -> bytes:
+    """The network of a plan as `nn.onnx.to_onnx` gives it.
+
+    torch's older exporter is taken: the newer one needs a package more (onnxscript), and writes opset 18 or later only.
+
+    Args:
+        plan: of the network.
+        state: its tensors.
+        why: what could not be written here.
+        batch: images per call; None leaves it free.
+        opset: version of the operators.
+        softmax: end with a softmax over the classes.
+
+    Raises:
+        DeviceError: torch cannot write it either.
+    """
+    network: nn.Module = build(plan)
+    network.load_state_dict(state)
+    network.eval().float()
+    images = torch.zeros(batch or 2, *plan.input_shape)
+    try:
+        with warnings.catch_warnings(), quiet(), no_stdout(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+            warnings.simplefilter("ignore")
+            wrapped = _Outputs(network, softmax)
+            names = wrapped.names_for(images)
+            free = {} if batch else {name: {0: "batch"} for name in (INPUT, *names)}
+            torch.onnx.export(
+                wrapped,
+                (images,),
+                str(Path(folder) / "model.onnx"),
+                input_names=[INPUT],
+                output_names=names,
+                opset_version=opset,
+                dynamic_axes=free,
+                dynamo=False,
+            )
+            return (Path(folder) / "model.onnx").read_bytes()
+    except Exception as error:  # of torch's exporter: no common class
+        raise DeviceError(
+            f"ONNX with opset {opset} cannot hold {why}, and torch's exporter gives up too ({one_line(error)[:200]}): other "
+            "formats can: torch-export (model.pt2) and pytorch"
+        ) from None
+
+
+class _Outputs(nn.Module):
+    """A network whose tensors come out one after the other, as they are named."""
+
+    def __init__(self, network: nn.Module, softmax: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+
+    def names_for(self, images: Tensor) -> list[str]:
+        found = self.network(images)
+        if isinstance(found, Tensor):
+            return [PROBABILITIES if self.softmax else OUTPUT]
+        if self.softmax:
+            raise ValueError("a softmax of several outputs")
+        return list(names_of(found))
+
+    def forward(self, images: Tensor) -> Any:
+        found = self.network(images)
+        if isinstance(found, Tensor):
+            return found.softmax(1) if self.softmax else found
+        return tuple(names_of(found).values())
+
+
+def names_of(outputs: Any) -> dict[str, Any]:
+    """What stands in nested mappings, tuples and lists, by the keys and positions that lead there."""
+    found: dict[str, Any] = {}
+
+    def go(value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                go(item, (*path, str(key)))
+        elif isinstance(value, tuple | list):
+            for i, item in enumerate(value):
+                go(item, (*path, str(i)))
+        else:
+            name = "_".join(path) if path and not path[0].isdecimal() else "_".join(("output", *path))
+            found[re.sub(r"\W", "_", name)] = value
+
+    go(outputs, ())
+    return found
