@@ -23,6 +23,7 @@ LAYERS = {
             "spaces",
             "costs",
             "files",
+            "graph",
             "memory",
             "packages",
             "picture",
@@ -34,8 +35,8 @@ LAYERS = {
         ],
         0,
     ),
-    **dict.fromkeys(["backends", "nn", "supernet", "calibrate"], 1),
-    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "published"], 2),
+    **dict.fromkeys(["backends", "calibrate", "elastic", "nn", "reader", "supernet"], 1),
+    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models", "published"], 2),
     "pipeline": 3,
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }

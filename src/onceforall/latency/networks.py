@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ..arch import Arch, Block, Stage
+from ..arch import Arch, Stage
 from ..errors import DeviceError, StatisticsError
 from ..nn.shared import own_shapes
 from ..plan import Plan
@@ -28,7 +28,7 @@ def middle(space: Space) -> Arch:
     """The network with the middle choice everywhere, the larger one of two."""
     stages = []
     for c in space.stages:
-        block = Block(c.kernels[len(c.kernels) // 2], c.expand_ratios[len(c.expand_ratios) // 2])
+        block = c.block([len(values) // 2 for _, values in c.of_block])
         stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
     return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 

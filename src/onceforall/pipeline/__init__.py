@@ -7,6 +7,7 @@ from ..latency import list_devices as devices
 from .bundle import bundle
 from .classify import Classified, classify
 from .demo import demo
+from .elastic import elastic
 from .evaluate import evaluate
 from .export_original import export_original
 from .front import front
@@ -35,6 +36,7 @@ __all__ = [
     "compare_predictors",
     "demo",
     "devices",
+    "elastic",
     "evaluate",
     "export_original",
     "fit_predictor",

@@ -57,18 +57,22 @@ def progressive_shrinking(
         TrainingError: fewer steps than phases.
     """
     names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
-    keep = dict.fromkeys(names.values(), 1)
+    keep = dict.fromkeys(names.values(), 1) | ({"heads": 1} if _heads(space) > 1 else {})
     plan: list[tuple[str, dict[str, int], float, str, int, int | None]]
     plan = [("largest", dict(keep), epochs["largest"], "largest", 1, None)]
     for dimension, name in names.items():
         short = "expand" if dimension == "width" else dimension
-        widest = max(len(getattr(stage, name)) for stage in space.stages)
+        widest = max((len(getattr(stage, name)) for stage in space.stages), default=1)
+        if dimension == "expand":
+            widest = max(widest, _heads(space))  # attention heads are opened with the ratios
         stops = list(range(2, widest + 1)) if short != "kernel" else [widest] if widest > 1 else []
         for stop in stops:
             last = stop == widest
             share = 1.0 if len(stops) == 1 else 1 - FIRST_SHARE if last else FIRST_SHARE / (len(stops) - 1)
             trained = keep[name]
             keep[name] = stop
+            if dimension == "expand" and "heads" in keep:
+                keep["heads"] = stop
             label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
             kind = short if last else "first"
             plan.append(
@@ -153,7 +157,7 @@ def coupled(
     learn = {"subnets": subnets, "strategy": "coupled"}
     return Schedule(
         (
-            replace(_whole("largest", first, rate, warmup, distil=False), keep=_only_largest()),
+            replace(_whole("largest", first, rate, warmup, distil=False), keep=_only_largest(space)),
             replace(_whole("coupled-low", second, rates["low"], 0.0, **learn), sort=1),
             _whole("coupled", steps - first - second, rates["high"], 5 / 125, **learn),
         ),
@@ -187,7 +191,7 @@ def delayed_shrinking(
     if steps < 2:
         raise TrainingError(f"{steps} steps for 2 phases: train for more epochs, or use more images or a smaller batch")
     first = min(max(1, round(delay * steps)), steps - 1)
-    alone = replace(_whole("largest", first, rate, warmup * steps / first, distil=False), keep=_only_largest())
+    alone = replace(_whole("largest", first, rate, warmup * steps / first, distil=False), keep=_only_largest(space))
     middle = (first - alone.warmup_steps) / (steps - alone.warmup_steps)
     shrinking = _whole(
         "sandwich", steps - first, rate, 0.0, subnets=subnets, strategy="sandwich", teacher="largest", labels="largest", ramp=ramp
@@ -211,5 +215,11 @@ def _whole(name: str, steps: int, rate: float, warmup: float, **options: Any) ->
     return Phase(name, {}, steps, min(int(steps * warmup), steps - 1), rate, **options)
 
 
-def _only_largest() -> dict[str, int]:
-    return {"widths": 1, "depths": 1, "kernels": 1, "expand_ratios": 1}
+def _only_largest(space: Space) -> dict[str, int]:
+    keep = {"widths": 1, "depths": 1, "kernels": 1, "expand_ratios": 1}
+    return keep | {"heads": 1} if _heads(space) > 1 else keep
+
+
+def _heads(space: Space) -> int:
+    """The most choices of attention heads in a stage."""
+    return max((len(stage.heads) for stage in space.stages), default=1)

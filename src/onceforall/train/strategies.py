@@ -84,8 +84,8 @@ def coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
         for choices in space.stages:
             depth = int(rng.integers(len(choices.depths)))
             share = depth / max(1, len(choices.depths) - 1) if len(choices.depths) > 1 else rng.random()
-            ratio = choices.expand_ratios[round(share * (len(choices.expand_ratios) - 1))]
-            blocks = tuple(Block(int(rng.choice(choices.kernels)), ratio) for _ in range(choices.depths[depth]))
+            ratio, heads = (values[round(share * (len(values) - 1))] for values in (choices.expand_ratios, choices.heads))
+            blocks = tuple(Block(int(rng.choice(choices.kernels)), ratio, heads) for _ in range(choices.depths[depth]))
             stages.append(Stage(int(rng.choice(choices.widths)), blocks))
         archs.append(Arch(resolution, tuple(stages)))
     return _alone(archs)
