@@ -28,6 +28,7 @@ __all__ = [
     "Scale",
     "Shape",
     "Weight",
+    "convolution",
     "leaves",
 ]
 
@@ -315,6 +316,18 @@ def leaves(value: Any) -> Iterator[Any]:
         return
     for item in value:
         yield from leaves(item)
+
+
+def convolution(op: "Op") -> tuple[int, int] | None:
+    """Kernel size and stride of a convolution of whichever network, the larger ones where they are not square; None for the rest."""
+    if isinstance(op, Conv):
+        return op.kernel, op.stride
+    if not isinstance(op, Call) or not op.target.startswith("conv"):
+        return None
+    weight, stride = op.args[1], op.args[3] if len(op.args) > 3 else 1
+    if not isinstance(weight, Weight) or len(weight.shape) < 3:
+        return None
+    return max(weight.shape[2:]), max(stride) if isinstance(stride, tuple) else stride
 
 
 Op = Call | Conv | Norm | Activation | Pool | GlobalPool | Flatten | Add | Scale | Dropout | Linear

@@ -16,7 +16,7 @@ from math import isfinite, sqrt
 
 from .arch import Arch, Block
 from .errors import ArchError
-from .ops import Add, Conv, Linear, Scale
+from .ops import Add, Call, Input, Linear, Op, Scale, convolution
 from .plan import Plan, Segment
 
 __all__ = ["KERNEL_COLOURS", "draw"]
@@ -114,8 +114,7 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
     for segment in plan.segments:
-        kernels = [op.kernel for op in segment.ops if isinstance(op, Conv) and op.kernel > 1]
-        kernel = max(kernels) if kernels else None
+        kernel = max((found[0] for op in segment.ops if (found := convolution(op)) and found[0] > 1), default=None)
         if boxes:
             x += boxes[-1].width + (GAP if _group(boxes[-1].segment) == _group(segment) else STAGE_GAP)
         boxes.append(
@@ -124,8 +123,8 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
                 block=expected.get(segment.name),
                 kernel=kernel,
                 middle=_middle(segment),
-                squeeze=any(isinstance(op, Scale) for op in segment.ops),
-                shortcut=any(isinstance(op, Add) for op in segment.ops),
+                squeeze=any(isinstance(op, Scale) or _called(op, "mul") for op in segment.ops),
+                shortcut=any(isinstance(op, Add) or _called(op, "add") for op in segment.ops),
                 x=x,
                 width=28 + 3 * min(kernel or 3, 11),
                 height=max(SHORTEST, TALLEST * sqrt(_middle(segment) / widest)),
@@ -136,8 +135,21 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
 
 def _middle(segment: Segment) -> int:
     """Channels of the spatial convolution, or the widest tensor before the classifier."""
-    spatial = [op.shape[0] for op in segment.ops if isinstance(op, Conv) and op.kernel > 1]
-    return max(spatial or [op.shape[0] for op in segment.ops if not isinstance(op, Linear)] or [segment.out_shape[0]])
+    spatial = [op.shape[0] for op in segment.ops if (found := convolution(op)) and found[0] > 1]
+    others = [_channels(op) for op in segment.ops if not isinstance(op, Linear) and op.shape]
+    return max(spatial or others or [segment.out_shape[0]])
+
+
+def _channels(op: Op) -> int:
+    """Of tokens (number, channels) the second."""
+    return op.shape[-1] if len(op.shape) == 2 else op.shape[0]
+
+
+def _called(op: Op, kind: str) -> bool:
+    """A call that takes two tensors together: of another size, "mul" is a gate, and of one size, "add" a shortcut."""
+    if not isinstance(op, Call) or op.target.partition(".")[0] != kind:
+        return False
+    return sum(isinstance(arg, Input) for arg in op.args) == 2
 
 
 def _group(segment: Segment) -> str:
@@ -202,7 +214,7 @@ def _block(box: _Box, y: float, shares: Mapping[str, float] | None) -> str:
             f'd="M{box.x - 3:.1f} {y - half + 8:.1f}C{box.x - 3:.1f} {up:.1f} {box.x + box.width + 3:.1f} {up:.1f} '
             f'{box.x + box.width + 3:.1f} {y - half + 8:.1f}"/>'
         )
-    under = f"e{box.block.expand_ratio:g}" if box.block else ""
+    under = f"e{box.block.expand_ratio:g}{_heads(box.block, ' h')}" if box.block else ""
     if under:
         parts.append(f'<text class="ofa-net-strong" x="{box.centre:.1f}" y="{y + half + 14:.1f}">{under}</text>')
     parts.append(
@@ -242,7 +254,8 @@ def _legend(boxes: list[_Box], y: float) -> list[str]:
         parts.append(f'<rect class="ofa-net-box" x="{x:.0f}" y="{y - 9:.0f}" width="12" height="11" rx="2.5" fill="{colour}"/>')
         parts.append(f'<text class="ofa-net-left" x="{x + 18:.0f}" y="{y:.0f}">{kernel}×{kernel}</text>')
         x += 58
-    words = "e: expand ratio · number: middle width, the box's height · arc: shortcut"
+    heads = " · h: share of attention heads" if any(box.block and box.block.heads != 1 for box in boxes) else ""
+    words = f"e: expand ratio{heads} · number: middle width, the box's height · arc: shortcut"
     if any(box.squeeze for box in boxes):
         words += " · dot: squeeze-and-excitation"
     parts.append(f'<text class="ofa-net-left ofa-net-faint" x="{x + 4:.0f}" y="{y:.0f}">{words}</text>')
@@ -253,7 +266,7 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
     segment = box.segment
     lines = [segment.name, f"{_shape(segment.in_shape)} → {_shape(segment.out_shape)}"]
     if box.kernel:
-        ratio = f", expand ratio {box.block.expand_ratio:g}" if box.block else ""
+        ratio = f", expand ratio {box.block.expand_ratio:g}{_heads(box.block, ', heads ')}" if box.block else ""
         lines.append(f"kernel {box.kernel}×{box.kernel}{ratio}, middle width {box.middle}")
     extras = [word for on, word in ((box.squeeze, "squeeze-and-excitation"), (box.shortcut, "shortcut")) if on]
     if extras:
@@ -262,6 +275,11 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
     if shares is not None and segment.name in shares:
         lines.append(f"{100 * shares[segment.name]:.1f} % of the latency")
     return "\n".join(lines)
+
+
+def _heads(block: Block, before: str) -> str:
+    """The share of its attention heads, where some are left out."""
+    return "" if block.heads == 1 else f"{before}{block.heads:g}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

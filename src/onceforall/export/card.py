@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..arch import Arch
 from ..nn.onnx import OUTPUT, PROBABILITIES
 from ..nn.source import NEEDS
-from ..ops import Conv
+from ..ops import convolution
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .card_text import code, plain, yaml_of
@@ -184,13 +184,14 @@ def _head(facts: CardFacts, config: ExportConfig, proofs: Mapping[str, Proof]) -
 
 
 def _blocks(plan: Plan, arch: Arch) -> list[list[str]]:
-    ratios = {f"stages.{s}.{i}": f"{block.expand_ratio:g}" for s, st in enumerate(arch.stages) for i, block in enumerate(st.blocks)}
+    blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
+    heads = {name: "" if block.heads == 1 else f", heads {block.heads:g}" for name, block in blocks.items()}
+    ratios = {name: f"{block.expand_ratio:g}{heads[name]}" for name, block in blocks.items()}
     rows = []
     for segment in plan.segments:
-        kernels = [op.kernel for op in segment.ops if isinstance(op, Conv)]
-        kernel = str(max(kernels, default=""))
+        kernel = max((found[0] for op in segment.ops if (found := convolution(op))), default=None)
         shape = "×".join(map(str, segment.out_shape))
-        rows.append([segment.name, kernel, ratios.get(segment.name, ""), shape, f"{segment.macs:,}", f"{segment.params:,}"])
+        rows.append([segment.name, "" if kernel is None else str(kernel), ratios.get(segment.name, ""), shape, f"{segment.macs:,}", f"{segment.params:,}"])
     return rows
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..costs import SegmentTable
 from ..genes import Genes
-from ..ops import Add, Conv, Op, Scale, Shape
+from ..ops import Add, Call, Conv, Op, Scale, Shape, convolution
 from ..plan import Segment
 
 __all__ = ["Likeness", "compositions", "fit_costs", "interpolate", "likeness"]
@@ -50,11 +50,11 @@ class Likeness:
 
 def likeness(segment: Segment) -> Likeness:
     """Read off a segment's operations."""
-    convs = [op for op in segment.ops if isinstance(op, Conv)]
+    convs = {op.name: found for op in segment.ops if (found := convolution(op))}
     return Likeness(
         (segment.in_shape[0], segment.out_shape[0], tuple(_kind(op) for op in segment.ops)),
-        tuple((conv.kernel, conv.stride) for conv in convs),
-        tuple(conv.shape[0] for conv in convs),
+        tuple(convs.values()),
+        tuple(op.shape[0] for op in segment.ops if op.name in convs or (isinstance(op, Call) and op.params)),
         segment.in_shape[1:],
     )
 
@@ -119,9 +119,15 @@ def fit_costs(segments: Sequence[Segment], alone: Floats, counts: Floats, networ
 
 def _features(segment: Segment) -> tuple[float, ...]:
     """What every segment pays for: being there, weights, memory traffic, MACs, convolutions, gates, shortcuts."""
-    traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in segment.ops if isinstance(op, Conv | Add | Scale))
-    kinds = [sum(isinstance(op, kind) for op in segment.ops) for kind in (Conv, Scale, Add)]
+    moving = [op for op in segment.ops if isinstance(op, Conv | Add | Scale) or (isinstance(op, Call) and not op.fused)]
+    traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in moving)
+    kinds = [sum(isinstance(op, kind) or (isinstance(op, Call) and _as(op) is kind) for op in moving) for kind in (Conv, Scale, Add)]
     return (1, segment.params, traffic, segment.macs, *kinds)
+
+
+def _as(op: Call) -> type[Op]:
+    """Which of ours a call costs like: one with multiply-accumulates, a product, or any other pass over a tensor."""
+    return Conv if op.macs else Scale if op.target.startswith("mul") else Add
 
 
 def _kernel(segments: Sequence[Segment]) -> Floats:
@@ -140,4 +146,4 @@ def _equal(values: Sequence[object]) -> Floats:
 
 
 def _kind(op: Op) -> str:
-    return type(op).__name__
+    return op.target if isinstance(op, Call) else type(op).__name__

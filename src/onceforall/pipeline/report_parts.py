@@ -15,7 +15,7 @@ from ..costs import CostTable, macs_table, segment_table
 from ..errors import FileError, OnceForAllError
 from ..files import read_json, read_lines
 from ..latency import LatencyTable, checked_networks
-from ..ops import Conv
+from ..ops import convolution
 from ..picture import draw
 from ..plan import Plan
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
@@ -255,7 +255,7 @@ def _blocks(plan: Plan, arch: Arch, shares: Mapping[str, float]) -> list[BlockFa
     ratios = {f"stages.{s}.{i}": b.expand_ratio for s, stage in enumerate(arch.stages) for i, b in enumerate(stage.blocks)}
     blocks = []
     for segment in plan.segments:
-        kernels = [op.kernel for op in segment.ops if isinstance(op, Conv) and op.kernel > 1]
+        kernels = [found[0] for op in segment.ops if (found := convolution(op)) and found[0] > 1]
         shape = segment.out_shape
         size = shape[1] if len(shape) == 3 else None
         kernel, ratio, share = max(kernels, default=None), ratios.get(segment.name), shares.get(segment.name)
