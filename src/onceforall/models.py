@@ -11,20 +11,19 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256 as hasher
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import safetensors
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from .errors import CheckpointError, FileError, ModelError
+from .errors import FileError, ModelError
 from .files import sha256
 from .nn.tensor_files import read_tensors
 from .packages import import_package, one_line, quiet
@@ -70,7 +69,7 @@ class Brought:
         source: the text that names it, without the path of a file.
         model: in eval mode, float32, on the CPU.
         weights: where they come from.
-        unfilled: tensors that the file has with another number of classes, with both shapes in words, so that they are initial ones.
+        unfilled: tensors that the file has for another number of classes, with both shapes in words: they are initial ones.
         mean: of the channels, that the images are normalised with.
         std: of the channels, likewise.
         pixels: side of the images that it was made for.
@@ -100,7 +99,7 @@ class _Maker:
 def is_source(text: str) -> bool:
     """Whether a text names a network to bring, and not the folder of a run."""
     library, colon, _ = text.partition(":")
-    return bool(colon) and library in LIBRARIES or ".py:" in text or (text.endswith(".py") and not Path(text).is_dir())
+    return (bool(colon) and library in LIBRARIES) or ".py:" in text or (text.endswith(".py") and not Path(text).is_dir())
 
 
 def lasting_source(text: str) -> str:
@@ -152,7 +151,7 @@ def _timm(text: str, given: bool) -> _Maker:
         raise ModelError(_unknown(text, "timm", base, timm.list_models()))
     tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
-        raise ModelError(f"{text!r}: timm has no weights {tag!r} of {base}: {_choices(tags)}, or no tag for random ones")
+        raise ModelError(f"{text!r}: timm has no weights {tag!r} of {base}: {_choices(tags)}, or no tag")
     fetched = bool(tag) and not given
     settings = timm.get_pretrained_cfg(name)
     if fetched:
@@ -176,9 +175,7 @@ def _torchvision(text: str, given: bool) -> _Maker:
         raise ModelError(_unknown(text, "torchvision", base, torchvision.models.list_models()))
     known = torchvision.models.get_model_weights(base)
     if tag and tag != "DEFAULT" and tag not in known.__members__:
-        raise ModelError(
-            f"{text!r}: torchvision has no weights {tag!r} of {base}: {_choices(list(known.__members__))}, or no tag for random ones"
-        )
+        raise ModelError(f"{text!r}: torchvision has no weights {tag!r} of {base}: {_choices(list(known.__members__))}, or no tag")
     fetched = known[tag] if tag and not given else None
     takes = inspect.signature(torchvision.models.get_model_builder(base)).parameters
     bare = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else a backbone is downloaded
@@ -215,7 +212,9 @@ def _require_reachable(text: str, repository: str | None, url: str | None) -> No
     """Raises a `FileError` if weights that are not in the cache cannot be downloaded: libraries try for a minute."""
     if repository is not None:
         hub = import_package("huggingface_hub", "timm")
-        if any(isinstance(hub.try_to_load_from_cache(repository, name), str) for name in ("model.safetensors", "pytorch_model.bin")):
+        if any(
+            isinstance(hub.try_to_load_from_cache(repository, name), str) for name in ("model.safetensors", "pytorch_model.bin")
+        ):
             return
         url = f"{hub.constants.ENDPOINT}/{repository}"
     try:
@@ -224,8 +223,8 @@ def _require_reachable(text: str, repository: str | None, url: str | None) -> No
     except (urllib.error.URLError, OSError, ValueError) as error:
         why = error.reason if isinstance(error, urllib.error.URLError) else error
         raise FileError(
-            f"{text!r}: its weights are not in the cache, and {url} cannot be fetched ({why}): connect, or get the file elsewhere and "
-            "give it with --weights FILE"
+            f"{text!r}: its weights are not in the cache, and {url} cannot be fetched ({why}): connect, or get the file elsewhere "
+            "and give it with --weights FILE"
         ) from None
 
 
@@ -257,7 +256,11 @@ def _from_file(text: str) -> _Maker:
         takes = inspect.signature(function).parameters
     except (TypeError, ValueError):  # of C
         takes = inspect.signature(lambda: None).parameters
-    needed = [p.name for p in takes.values() if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    needed = [
+        p.name
+        for p in takes.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
     if extra := [parameter for parameter in needed if parameter != "num_classes"]:
         raise ModelError(
             f"{source} needs {', '.join(extra)}, and is called without arguments but num_classes: write a function around it that "
@@ -270,7 +273,7 @@ def _from_file(text: str) -> _Maker:
         with _code_of(path, source):
             made = function() if classes is None else function(num_classes=classes)
         if not isinstance(made, nn.Module):
-            raise ModelError(f"{source} returns a {type(made).__name__}, not a torch.nn.Module")
+            raise ModelError(f"{source} returns something of type {type(made).__name__}, not a torch.nn.Module")
         return made
 
     return _Maker(source, make, "num_classes" in takes, Weights(None, ""))
@@ -297,7 +300,8 @@ def _code_of(path: Path, source: str) -> Iterator[None]:
     """
     sys.path.insert(0, str(path.parent))
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            yield
     except (Exception, SystemExit) as error:
         places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else places[-1].lineno if places else None
@@ -411,7 +415,9 @@ def _described(brought: Brought) -> Brought:
         (a, b, c), (d, e, f) = map(float, mean), map(float, std)
         pixels = int(size[-1])
     except (TypeError, ValueError, IndexError):
-        raise ModelError(f"{brought.source}: mean and std of its default_cfg must be three numbers each, and input_size (3, r, r)") from None
+        raise ModelError(
+            f"{brought.source}: mean and std of its default_cfg must be three numbers each, and input_size (3, r, r)"
+        ) from None
     if min(d, e, f) <= 0:
         raise ModelError(f"{brought.source}: std of its default_cfg is {std}: three numbers above 0 are needed")
     return replace(brought, mean=(a, b, c), std=(d, e, f), pixels=pixels)

@@ -319,7 +319,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def convolution(op: "Op") -> tuple[int, int] | None:
-    """Kernel size and stride of a convolution of whichever network, the larger ones where they are not square; None for the rest."""
+    """Kernel size and stride of a convolution, the larger ones where they are not square; None for any other operation."""
     if isinstance(op, Conv):
         return op.kernel, op.stride
     if not isinstance(op, Call) or not op.target.startswith("conv"):

@@ -114,7 +114,7 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
     for segment in plan.segments:
-        kernel = max((found[0] for op in segment.ops if (found := convolution(op)) and found[0] > 1), default=None)
+        kernel = max((conv[0] for op in segment.ops if (conv := convolution(op)) and conv[0] > 1), default=None)
         if boxes:
             x += boxes[-1].width + (GAP if _group(boxes[-1].segment) == _group(segment) else STAGE_GAP)
         boxes.append(

@@ -39,6 +39,7 @@ def elastic(
         return
     print(found.summary)
     ends = ", ".join(
-        f"{name} {amount(end.macs)} MACs, {amount(end.params)} parameters" for name, end in (("largest", found.largest), ("smallest", found.smallest))
+        f"{name} {amount(end.macs)} MACs, {amount(end.params)} parameters"
+        for name, end in (("largest", found.largest), ("smallest", found.smallest))
     )
     print(f"{amount(found.networks)} networks: {ends}")

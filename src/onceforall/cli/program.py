@@ -16,9 +16,9 @@ from .classify import classify
 from .commands import demo, evaluate, predict, report, specialise, train
 from .devices import devices, measure
 from .explore import explore
+from .own import elastic
 from .predictor import compare, fit, following, show
 from .profile import profile
-from .own import elastic
 from .published import export_original, import_original
 from .search import search
 from .status import status

@@ -191,7 +191,16 @@ def _blocks(plan: Plan, arch: Arch) -> list[list[str]]:
     for segment in plan.segments:
         kernel = max((found[0] for op in segment.ops if (found := convolution(op))), default=None)
         shape = "×".join(map(str, segment.out_shape))
-        rows.append([segment.name, "" if kernel is None else str(kernel), ratios.get(segment.name, ""), shape, f"{segment.macs:,}", f"{segment.params:,}"])
+        rows.append(
+            [
+                segment.name,
+                "" if kernel is None else str(kernel),
+                ratios.get(segment.name, ""),
+                shape,
+                f"{segment.macs:,}",
+                f"{segment.params:,}",
+            ]
+        )
     return rows
 
 

@@ -121,7 +121,9 @@ def _features(segment: Segment) -> tuple[float, ...]:
     """What every segment pays for: being there, weights, memory traffic, MACs, convolutions, gates, shortcuts."""
     moving = [op for op in segment.ops if isinstance(op, Conv | Add | Scale) or (isinstance(op, Call) and not op.fused)]
     traffic = sum(prod(op.shape) + prod(segment.in_shape) for op in moving)
-    kinds = [sum(isinstance(op, kind) or (isinstance(op, Call) and _as(op) is kind) for op in moving) for kind in (Conv, Scale, Add)]
+    kinds = [
+        sum(isinstance(op, kind) or (isinstance(op, Call) and _as(op) is kind) for op in moving) for kind in (Conv, Scale, Add)
+    ]
     return (1, segment.params, traffic, segment.macs, *kinds)
 
 

@@ -11,7 +11,7 @@ from .elastic import elastic
 from .evaluate import evaluate
 from .export_original import export_original
 from .front import front
-from .imports import import_original
+from .imports import import_original, import_own
 from .measure import measure
 from .measure_accuracy import measure_accuracy
 from .predict import predict
@@ -42,6 +42,7 @@ __all__ = [
     "fit_predictor",
     "front",
     "import_original",
+    "import_own",
     "imported",
     "kit",
     "measure",

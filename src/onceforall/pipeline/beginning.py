@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..data import PREPROCESSING
 from ..errors import TrainingError
 from ..models import is_source, lasting_source
 from ..places import expanded
@@ -61,11 +62,13 @@ class Beginning:
         return None, None
 
     @property
-    def normalised(self) -> dict[str, tuple[float, float, float]]:
-        """Arguments of `RunInfo`: how the weights expect the images."""
-        if self.own is not None:
-            return {"mean": self.own.brought.mean, "std": self.own.brought.std}
-        return {} if self.origin is None else {"mean": self.origin.info.mean, "std": self.origin.info.std}
+    def mean(self) -> tuple[float, float, float]:
+        """Of the channels, as the weights expect it; `std` likewise."""
+        return self.own.brought.mean if self.own else self.origin.info.mean if self.origin else PREPROCESSING.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        return self.own.brought.std if self.own else self.origin.info.std if self.origin else PREPROCESSING.std
 
 
 def lasting_start(text: str | Path | None) -> str | None:
@@ -92,7 +95,9 @@ def beginning(
     start = given["from_run"]
     brought = start is not None and is_source(start)
     if given["weights"] is not None and not brought:
-        raise TrainingError("--weights FILE is for a network that is brought: give --from timm:NAME, torchvision:NAME or FILE.py:FUNCTION too")
+        raise TrainingError(
+            "--weights FILE is for a network that is brought: give --from timm:NAME, torchvision:NAME or FILE.py:FUNCTION too"
+        )
     origin = None if start is None or brought else open_origin(start, out)
     name = given["preset"] or (recipe_of(origin) if origin else "digits" if digits else "imagenette-60m")
     preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])

@@ -1,5 +1,6 @@
 """Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..errors import ModelError, SpaceError
 from ..graph import Graph, Value
 from ..models import Brought, bring
 from ..space import Space
+from ..spaces.checks import choices as whole_choices
 from ..supernet import Supernet
 from .info import BroughtInfo
 
@@ -66,20 +68,32 @@ def bring_own(
     if unknown := set(given) - set(CHOICES):
         raise SpaceError(f"the space of a network that is brought has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
     asked = given.pop("resolutions", None)
+    if asked is not None:
+        asked = whole_choices("resolutions", asked, whole=True, at_least=1)
     brought = bring(source, weights, seed=seed)
     for text in brought.notes:
         on_event({"event": "note", "text": text})
     try:
-        supernet = elastic(brought.model, asked or resolutions or (brought.pixels,), **given)
+        supernet = _elastic(brought, asked or resolutions or (brought.pixels,), given)
     except ModelError as error:
         if asked or not resolutions or tuple(resolutions) == (brought.pixels,):
             raise
-        text = f"{brought.source} cannot be read at {', '.join(map(str, resolutions))} pixels, and is at the {brought.pixels} that it was made for"
+        text = f"{brought.source} is trained at the {brought.pixels} pixels that it was made for, and cannot be at others"
         on_event({"event": "note", "text": f"{text}: {error}"})
-        supernet = elastic(brought.model, (brought.pixels,), **given)
+        supernet = _elastic(brought, (brought.pixels,), given)
     own = OwnNetwork(brought, supernet.eval())
     _require_classifier_only(own)
     return own
+
+
+def _elastic(brought: Brought, resolutions: Sequence[int], choices: Mapping[str, Any]) -> Supernet:
+    """Torch logs pages about what it cannot export; the error says it in a line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        return elastic(brought.model, resolutions, **choices)
+    finally:
+        logging.disable(before)
 
 
 def classifier_of(space: Space) -> frozenset[str]:
@@ -102,8 +116,8 @@ def require_logits(own: OwnNetwork) -> None:
     if graph.classes < 0 or not isinstance(graph.output, Value):
         what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
         raise ModelError(
-            f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any other network "
-            "with onceforall.elastic in a loop of your own"
+            f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any "
+            "other network with onceforall.elastic in a loop of your own"
         )
 
 

@@ -84,8 +84,8 @@ def train(
             `onceforall.models.bring`: the space is made of it, see `onceforall.elastic`, and its code is not needed afterwards.
         weights: a file of a state dict for a network of one's own.
         preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
-        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of one's own: its
-            resolutions, widths, heads, depths and kernels.
+        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
+            one's own: its resolutions, widths, heads, depths and kernels.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
             weights for the same classes, see `load_teacher`.
@@ -213,7 +213,8 @@ def _begin(
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments={**given, "precision": compute.precision},
         origin=None if origin is None else origin_of(origin, splits, size),
-        **begun.normalised,
+        mean=begun.mean,
+        std=begun.std,
     )
     if info.origin is not None and not info.origin.unseen:
         on_event(
