@@ -33,7 +33,7 @@ __all__ = ["Brought", "Weights", "bring", "is_source", "lasting_source"]
 
 FORM = "give timm:NAME, torchvision:NAME or FILE.py:FUNCTION"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PIXELS = 224  # of images, where a network does not say for which it was made
+LIBRARY_PIXELS = 224  # of torchvision's networks; timm's tell their own
 CLASSES = 1000  # of a function that must be told a number
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that DataParallel, Lightning and torch.compile put before names
 COUNTERS = "num_batches_tracked"  # in no file of before torch 0.4.1, and used by nothing here
@@ -72,7 +72,7 @@ class Brought:
         unfilled: tensors that the file has for another number of classes, with both shapes in words: they are initial ones.
         mean: of the channels, that the images are normalised with.
         std: of the channels, likewise.
-        pixels: side of the images that it was made for.
+        pixels: side of the images that it was made for, as far as that is known.
         notes: lines on what was done in another way than usual.
     """
 
@@ -82,7 +82,7 @@ class Brought:
     unfilled: Mapping[str, str]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    pixels: int = PIXELS
+    pixels: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -137,7 +137,8 @@ def bring(text: str, weights: Path | str | None = None, *, seed: int = 0) -> Bro
         elif not found.weights.random and found.weights.sha256 == "":
             found = replace(found, weights=replace(found.weights, sha256=_digest(model)))
     model, notes = _plain(model)
-    return _described(Brought(found.source, model.eval(), found.weights, unfilled, notes=notes))
+    pixels = LIBRARY_PIXELS if library in LIBRARIES else None
+    return _described(Brought(found.source, model.eval(), found.weights, unfilled, pixels=pixels, notes=notes))
 
 
 # -- libraries -----------------------------------------------------------------------------------------------------------------
@@ -410,10 +411,10 @@ def _described(brought: Brought) -> Brought:
     told = vars(brought.model).get("pretrained_cfg") or vars(brought.model).get("default_cfg")
     if not isinstance(told, Mapping):
         return brought
-    mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (3, PIXELS, PIXELS))
+    mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (None,))
     try:
         (a, b, c), (d, e, f) = map(float, mean), map(float, std)
-        pixels = int(size[-1])
+        pixels = None if size[-1] is None else int(size[-1])
     except (TypeError, ValueError, IndexError):
         raise ModelError(
             f"{brought.source}: mean and std of its default_cfg must be three numbers each, and input_size (3, r, r)"

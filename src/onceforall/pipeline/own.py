@@ -1,7 +1,9 @@
 """Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
 
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from ..elastic import elastic
 from ..errors import ModelError, SpaceError
 from ..graph import Graph, Value
 from ..models import Brought, bring
+from ..packages import quiet
 from ..space import Space
 from ..spaces.checks import choices as whole_choices
 from ..supernet import Supernet
@@ -19,6 +22,7 @@ from .info import BroughtInfo
 
 __all__ = ["OwnNetwork", "bring_own", "classifier_of", "require_logits", "started"]
 
+PIXELS = 224  # where a network does not say for which images it was made
 CHOICES = ("resolutions", "widths", "heads", "depths", "kernels")  # that --space may give
 Event = dict[str, Any]
 
@@ -73,27 +77,30 @@ def bring_own(
     brought = bring(source, weights, seed=seed)
     for text in brought.notes:
         on_event({"event": "note", "text": text})
+    own_size = (brought.pixels or PIXELS,)
     try:
-        supernet = _elastic(brought, asked or resolutions or (brought.pixels,), given)
+        supernet = _elastic(brought, asked or resolutions or own_size, given)
     except ModelError as error:
-        if asked or not resolutions or tuple(resolutions) == (brought.pixels,):
-            raise
+        if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
+            more = "" if asked else "; or give --resolutions that it takes"
+            raise ModelError(f"{error}{more}") from error
+        supernet = _elastic(brought, own_size, given)
         text = f"{brought.source} is trained at the {brought.pixels} pixels that it was made for, and cannot be at others"
         on_event({"event": "note", "text": f"{text}: {error}"})
-        supernet = _elastic(brought, (brought.pixels,), given)
     own = OwnNetwork(brought, supernet.eval())
     _require_classifier_only(own)
     return own
 
 
 def _elastic(brought: Brought, resolutions: Sequence[int], choices: Mapping[str, Any]) -> Supernet:
-    """Torch logs pages about what it cannot export; the error says it in a line."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        return elastic(brought.model, resolutions, **choices)
-    finally:
-        logging.disable(before)
+    """Torch prints and logs pages about what it cannot export; the error says it in a line."""
+    with quiet(), redirect_stderr(io.StringIO()):
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            return elastic(brought.model, resolutions, **choices)
+        finally:
+            logging.disable(before)
 
 
 def classifier_of(space: Space) -> frozenset[str]:

@@ -255,7 +255,7 @@ def _begin(
     start, brought = begun.weights(_fresh(run), info.origin)
     info = replace(info, brought=brought)
     made_run = Run.create(out, info, schedule=schedule(steps), splits=splits, start=start, origin=origin, unseen=begun.unseen)
-    if brought is not None:
+    if begun.own is not None:
         on_event({"event": "note", "text": f"starts from {brought}"})
     return made_run, splits
 
