@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .errors import DataError, StatisticsError
 
 __all__ = [
+    "NORMS",
     "Accuracy",
     "Calibrated",
     "Statistics",
@@ -26,6 +27,7 @@ __all__ = [
     "with_momentum",
 ]
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
 
 
@@ -76,7 +78,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
         StatisticsError: no batch and none before, a batch of one image, images of several resolutions, statistics of another
             network, or weights or statistics that are not finite.
     """
-    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in network.modules() if isinstance(layer, NORMS)]
     momenta = [norm.momentum for norm in norms]
     network.eval()
     device = _device(network)
@@ -97,7 +99,8 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
                 shape = tuple(batch.shape[1:])
                 for norm in norms:
                     norm.momentum = momentum
-                network(batch.to(device))
+                if norms:
+                    network(batch.to(device))
     finally:
         for norm, before in zip(norms, momenta, strict=True):
             norm.momentum = before

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arch import Arch
-from ..calibrate import Statistics, Tally, require_finite, same_shape, with_momentum
+from ..calibrate import NORMS, Statistics, Tally, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernet import Supernet
 from .rows import AccuracyRow
@@ -106,7 +106,7 @@ class _Layers:
     """
 
     network: nn.Module
-    norms: dict[str, nn.BatchNorm2d]
+    norms: dict[str, nn.BatchNorm1d | nn.BatchNorm2d]
     folded: dict[str, tuple[nn.Conv2d, Tensor]] = field(default_factory=dict)
 
     def fold(self, segment: Segment) -> None:
@@ -145,7 +145,7 @@ class _Step:
 def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
-        norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+        norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, NORMS)}
         layers[node.segment] = _Layers(network, norms)
     own = layers[node.segment]
     statistics = [(torch.zeros_like(norm.weight), torch.ones_like(norm.weight)) for norm in own.norms.values()]
@@ -190,7 +190,8 @@ def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Itera
         images, shape = images + len(batch), tuple(batch.shape[1:])
         for norm in norms:
             norm.momentum = momentum
-        _run(steps, batch.to(norms[0].weight.device), lambda step, logits: None)
+        if norms:
+            _run(steps, batch.to(_device(steps)), lambda step, logits: None)
     for norm in norms:
         norm.eval()
     for step in _all(steps):
@@ -198,9 +199,14 @@ def _calibrate(steps: Sequence[_Step], layers: Iterable[_Layers], batches: Itera
     return images, shape
 
 
+def _device(steps: Sequence[_Step]) -> torch.device:
+    """Of the networks; some segments of those that people bring have no weights."""
+    return next((tensor.device for step in _all(steps) for tensor in step.layers.network.parameters()), torch.device("cpu"))
+
+
 def _evaluate(steps: Sequence[_Step], shape: tuple[int, ...], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Count what every network gets right."""
-    seen, device = 0, next(next(_all(steps)).layers.network.parameters()).device
+    seen, device = 0, _device(steps)
     for images, labels in batches:
         wanted, first = labels.to(device), seen % 2  # of every second image
 

@@ -10,7 +10,7 @@ from ..nn.source import NEEDS
 from ..ops import convolution
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
-from .card_text import code, plain, yaml_of
+from .card_text import code, kind, plain, yaml_of
 from .config import ExportConfig, OnnxOptions
 from .formats import FORMATS
 from .program import ACCURACY, program_of
@@ -121,7 +121,7 @@ def write_card(
     ]
     steps = config.preprocessing
     pixels = f"{arch.resolution}×{arch.resolution} pixels"
-    about = f"A {config.space.family} network for {plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
+    about = f"A {kind(config.space.family)} for {plain(facts.data)}, {len(config.classes):,} classes, at {pixels}."
     about += " It is one sub-network of a once-for-all supernet, with BatchNorm statistics of its own."
     size = f"{arch.resolution}, {arch.resolution}"
     inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}; then (pixel / 255 - mean) / std, "

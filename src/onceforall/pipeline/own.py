@@ -85,8 +85,11 @@ def bring_own(
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
         supernet = _elastic(brought, own_size, given)
-        text = f"{brought.source} is trained at the {brought.pixels} pixels that it was made for, and cannot be at others"
-        on_event({"event": "note", "text": f"{text}: {error}"})
+        sizes = ", ".join(map(str, resolutions))
+        text = f"{brought.source} does not take images of {sizes} pixels: the space has the {brought.pixels} that it was made for"
+        on_event({"event": "note", "text": text})
+    if supernet.space.count() == 1:
+        on_event({"event": "note", "text": f"nothing of {brought.source} is elastic: ofa elastic tells why; give several --resolutions"})
     own = OwnNetwork(brought, supernet.eval())
     _require_classifier_only(own)
     return own

@@ -104,7 +104,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         data=None if data is None else data.source,
         classes=run.info.classes,
         images=run.info.images,
-        space=f"{run.space.family}({arguments})",
+        space=f"{run.family}({arguments})",
         networks=run.space.count(),
         seed=run.info.seed,
         hardware=f"{environment['processor']}, {environment['cores']} cores, {environment['threads']} threads",

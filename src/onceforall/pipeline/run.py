@@ -210,6 +210,11 @@ class Run:
         return from_json(json.dumps(self.info.space))
 
     @property
+    def family(self) -> str:
+        """What its networks are sub-networks of: a family of ours, or the network that someone brought."""
+        return self.space.family if self.info.brought is None else self.info.brought.source
+
+    @property
     def num_classes(self) -> int:
         return len(self.info.classes)
 

@@ -56,7 +56,7 @@ def _run(run: Run) -> Iterator[Part]:
         *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
     ]
     problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
-    space = f"{run.space.family}, {amount(run.space.count())} networks"
+    space = f"{run.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.start is None else f"; started from {run.info.start}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
     facts |= {"networks": float(run.space.count())}
