@@ -92,8 +92,8 @@ def summary_of(space: Space) -> str:
     """What is elastic and what is not, in lines."""
     lines = [f"resolutions {'/'.join(map(str, space.resolutions))}"]
     for s, stage in enumerate(space.stages):
-        choices = [("depths", stage.depths), *((f"{kind}s".replace("ratios", "ratios"), values) for kind, values in stage.of_block)]
-        told = [f"{name} {'/'.join(f'{v:g}' for v in values)}" for name, values in choices if len(values) > 1]
+        choices = {"depths": stage.depths, "kernels": stage.kernels, "widths": stage.expand_ratios, "heads": stage.heads}
+        told = [f"{name} {'/'.join(f'{v:g}' for v in values)}" for name, values in choices.items() if len(values) > 1]
         lines.append(f"stage {s}: {stage.depths[-1]} blocks; {', '.join(told) or 'nothing elastic'}")
     fixed = Graph.from_json(space.arguments["graph"]).fixed
     return "\n".join([*lines, *(f"fixed: {line}" for line in fixed)])

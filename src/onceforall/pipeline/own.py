@@ -89,7 +89,8 @@ def bring_own(
         text = f"{brought.source} does not take images of {sizes} pixels: the space has the {brought.pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
-        on_event({"event": "note", "text": f"nothing of {brought.source} is elastic: ofa elastic tells why; give several --resolutions"})
+        text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
+        on_event({"event": "note", "text": text})
     own = OwnNetwork(brought, supernet.eval())
     _require_classifier_only(own)
     return own
