@@ -126,7 +126,7 @@ def test_bad_names(tmp_path: Path) -> None:
     for text in ("resnet18", "jax:resnet18", f"{tmp_path / 'own.py'}", "own.py:a b"):
         with pytest.raises(ModelError, match="names no network: give timm:NAME"):
             bring(text)
-    with pytest.raises(FileError, match="none.py: no such file"):
+    with pytest.raises(FileError, match=r"none.py: no such file"):
         bring("none.py:f")
     with pytest.raises(ModelError, match=r"no model 'resnet19': did you mean resnet18"):
         bring("torchvision:resnet19")
@@ -197,7 +197,7 @@ def test_timm() -> None:
     found = bring("timm:test_byobnet")
     assert found.weights.random
     assert (found.pixels, found.mean) == (160, (0.485, 0.456, 0.406))
-    with pytest.raises(ModelError, match="did you mean .*resnet18"):
+    with pytest.raises(ModelError, match=r"did you mean .*resnet18"):
         bring("timm:resnet81")
     with pytest.raises(ModelError, match="timm has no weights 'foo' of resnet18: a1_in1k"):
         bring("timm:resnet18.foo")

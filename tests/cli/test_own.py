@@ -27,7 +27,10 @@ def test_elastic(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 
 def test_what_the_code_prints_is_no_result(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = "from torch import nn\ndef f():\n    print('hello')\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))"
+    text = (
+        "from torch import nn\ndef f():\n    print('hello')\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), "
+    )
+    text += "nn.Flatten(), nn.Linear(4, 2))"
     assert run(["elastic", source(tmp_path, text, "f"), "--resolutions", "16", "--json"]) == 0
     printed, err = capsys.readouterr()
     assert json.loads(printed)["classes"] == 2

@@ -132,20 +132,20 @@ def test_import(own_cache: None, tmp_path: Path) -> None:
     assert evaluate(run.folder)[0].accuracy.top1 == pytest.approx(right.double().mean().item())
     assert run.info.notes == (f"The supernet's weights were imported: {run.info.brought}.",)
     (run.folder / "supernet.safetensors").unlink()
-    with pytest.raises(FileError, match="ofa import own.py:Net --weights w.pth --out NEW"):
+    with pytest.raises(FileError, match=r"ofa import own.py:Net --weights w.pth --out NEW"):
         run.supernet()
 
 
 def test_imports_that_are_refused(own_cache: None, tmp_path: Path) -> None:
     named, weights, _ = own(tmp_path, 7)
-    with pytest.raises(DataError, match="digits has 10 classes, the weights in w.pth tell 7 apart"):
+    with pytest.raises(DataError, match=r"digits has 10 classes, the weights in w.pth tell 7 apart"):
         import_own(named, out=tmp_path / "run", data="digits", weights=weights, space=SIZES)
     with pytest.raises(ModelError, match="has random weights, and importing trains nothing"):
         import_own("torchvision:squeezenet1_1", out=tmp_path / "run", space={"resolutions": (64,)})
     with pytest.raises(DataError, match="--limit 3 is about images"):
         import_own(named, out=tmp_path / "run", weights=weights, limit=3)
     ten = source(tmp_path, OWN + "\ndef ten(): return Net()\n", "ten")
-    with pytest.raises(ModelError, match="another number of classes: head.weight is 7×8 there and 10×8 here"):
+    with pytest.raises(ModelError, match=r"another number of classes: head.weight is 7×8 there and 10×8 here"):
         import_own(ten, out=tmp_path / "run", weights=weights, space=SIZES)
     assert not (tmp_path / "run").exists()
 
@@ -166,7 +166,8 @@ BODIES = {
 @pytest.mark.parametrize("case", BODIES)
 def test_networks_that_are_no_classifiers(own_cache: None, capfd: pytest.CaptureFixture[str], tmp_path: Path, case: str) -> None:
     head, body, message = BODIES[case]
-    text = f"from torch import nn\nclass Odd(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(3, 10)\n    def {head}:\n        {body}\n"
+    text = "from torch import nn\nclass Odd(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    text += f"        self.a = nn.Linear(3, 10)\n    def {head}:\n        {body}\n"
     with pytest.raises(ModelError, match=message) as raised:
         go(tmp_path, source(tmp_path, text, "Odd"))
     assert "\n" not in str(raised.value)

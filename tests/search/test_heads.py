@@ -1,9 +1,9 @@
 """Searches in a space whose blocks also choose attention heads, against brute force."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from test_changes import test_all_neighbours_are_reached as reach_all_neighbours
+from test_changes import test_every_change_that_is_possible_gives_another_network as change_all
 
 from onceforall import Space
 from onceforall.costs import macs_table, segment_table
@@ -11,16 +11,13 @@ from onceforall.elastic import elastic
 from onceforall.genes import check
 from onceforall.latency.networks import middle
 from onceforall.models import bring
-from onceforall.search.changes import changes_of
 from onceforall.search.exact import upper_bound
 from onceforall.search.moves import every
 from onceforall.search.problem import Problem, limits_of, measure
 from onceforall.structure import Quadratic
-from onceforall.train.schemes import SCHEMES
 from onceforall.train.schedule import Recipe
+from onceforall.train.schemes import SCHEMES
 from onceforall.train.strategies import coupled
-from test_changes import test_all_neighbours_are_reached as reach_all_neighbours
-from test_changes import test_every_change_that_is_possible_gives_another_network as change_all
 from tiny_own import TRANSFORMER, source
 
 

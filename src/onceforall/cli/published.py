@@ -69,6 +69,11 @@ def import_original(
             raise ValueTextError(
                 f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
             )
+    if name is None and not own:
+        raise ValueTextError(
+            f"missing option '--name': which of the authors' networks is {path} of? A network of yours is timm:NAME, torchvision:NAME or "
+            "FILE.py:FUNCTION"
+        )
     with TrainView(stderr()) as view:
         if own:
             run = import_own(path, out=out, weights=weights, space=choices, on_event=view, **images)
