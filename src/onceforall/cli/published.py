@@ -71,8 +71,8 @@ def import_original(
             )
     if name is None and not own:
         raise ValueTextError(
-            f"missing option '--name': which of the authors' networks is {path} of? A network of yours is timm:NAME, torchvision:NAME or "
-            "FILE.py:FUNCTION"
+            f"Missing option '--name': which of the authors' networks is {path} of? A network of yours is timm:NAME, "
+            "torchvision:NAME or FILE.py:FUNCTION"
         )
     with TrainView(stderr()) as view:
         if own:
