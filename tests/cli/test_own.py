@@ -80,7 +80,7 @@ def test_import(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     other = str(tmp_path / "other")
     assert "--name is for files of the" in fails(capsys, ["import", named, "--name", "ofa_resnet50", "--out", other], 2)
     assert "--weights is for a network of yours" in fails(capsys, ["import", "w.pth", "--weights", "w.pth", "--out", other], 2)
-    assert "Missing option '--name': which of the authors'" in fails(capsys, ["import", str(weights), "--out", other], 1)
+    assert "Missing option '--name': which of the authors'" in fails(capsys, ["import", str(weights), "--out", other], 2)
 
 
 @pytest.mark.parametrize(
