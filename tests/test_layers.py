@@ -37,7 +37,7 @@ LAYERS = {
         0,
     ),
     **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate"], 1),
-    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "published"], 2),
+    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models", "published"], 2),
     "pipeline": 3,
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .errors import DataError, StatisticsError
 
 __all__ = [
+    "NORMS",
     "Accuracy",
     "Calibrated",
     "Statistics",
@@ -27,6 +28,7 @@ __all__ = [
     "with_momentum",
 ]
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
 
 
@@ -104,7 +106,8 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
                 shape = tuple(batch.shape[1:])
                 for norm in norms:
                     norm.momentum = momentum
-                network(batch.to(device))
+                if norms:
+                    network(batch.to(device))
     finally:
         for norm, before in zip(norms, momenta, strict=True):
             norm.momentum = before

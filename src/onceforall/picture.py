@@ -205,7 +205,7 @@ def _block(box: _Box, y: float, shares: Mapping[str, float] | None) -> str:
             f'd="M{box.x - 3:.1f} {y - half + 8:.1f}C{box.x - 3:.1f} {up:.1f} {box.x + box.width + 3:.1f} {up:.1f} '
             f'{box.x + box.width + 3:.1f} {y - half + 8:.1f}"/>'
         )
-    under = f"e{box.block.expand_ratio:g}" if box.block else ""
+    under = f"e{box.block.expand_ratio:g}{_heads(box.block, ' h')}" if box.block else ""
     if under:
         parts.append(f'<text class="ofa-net-strong" x="{box.centre:.1f}" y="{y + half + 14:.1f}">{under}</text>')
     parts.append(
@@ -245,7 +245,8 @@ def _legend(boxes: list[_Box], y: float) -> list[str]:
         parts.append(f'<rect class="ofa-net-box" x="{x:.0f}" y="{y - 9:.0f}" width="12" height="11" rx="2.5" fill="{colour}"/>')
         parts.append(f'<text class="ofa-net-left" x="{x + 18:.0f}" y="{y:.0f}">{kernel}×{kernel}</text>')
         x += 58
-    words = "e: expand ratio · number: middle width, the box's height · arc: shortcut"
+    heads = " · h: share of attention heads" if any(box.block and box.block.heads != 1 for box in boxes) else ""
+    words = f"e: expand ratio{heads} · number: middle width, the box's height · arc: shortcut"
     if any(box.squeeze for box in boxes):
         words += " · dot: squeeze-and-excitation"
     if any(box.heads and not box.kernel for box in boxes):
@@ -258,7 +259,7 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
     segment = box.segment
     lines = [segment.name, f"{_shape(segment.in_shape)} → {_shape(segment.out_shape)}"]
     if box.kernel:
-        ratio = f", expand ratio {box.block.expand_ratio:g}" if box.block else ""
+        ratio = f", expand ratio {box.block.expand_ratio:g}{_heads(box.block, ', heads ')}" if box.block else ""
         lines.append(f"kernel {box.kernel}×{box.kernel}{ratio}, middle width {box.middle}")
     elif box.heads and box.block:
         lines.append(f"expand ratio {box.block.expand_ratio:g}, middle width {box.middle}")
@@ -272,6 +273,11 @@ def _tooltip(box: _Box, shares: Mapping[str, float] | None) -> str:
     if shares is not None and segment.name in shares:
         lines.append(f"{100 * shares[segment.name]:.1f} % of the latency")
     return "\n".join(lines)
+
+
+def _heads(block: Block, before: str) -> str:
+    """The share of its attention heads, where some are left out."""
+    return "" if block.heads == 1 else f"{before}{block.heads:g}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from onceforall import pipeline
 from onceforall.cli import program, run
 from onceforall.cli.commands import evaluate, predict, report, specialise, train
+from onceforall.cli.own import elastic
 from onceforall.cli.profile import profile
 from onceforall.cli.published import export_original, import_original
 from onceforall.cli.search import search
@@ -31,7 +32,7 @@ def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_help_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     lines = help_of(capsys, monkeypatch, *command.split())
-    assert len(lines) < {"": SCREEN, "train": 36, "specialise": 36}.get(command, 27)
+    assert len(lines) < {"": SCREEN, "train": 42, "import": 30, "specialise": 36}.get(command, 27)
     assert all(len(line) <= 80 for line in lines)
     text = "\n".join(lines)
     assert f"Example: {EXAMPLES[command]}" in " ".join(text.split())
@@ -88,7 +89,7 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [train, evaluate, profile, predict, search, specialise, report, import_original, export_original]
+    "command", [train, elastic, evaluate, profile, predict, search, specialise, report, import_original, export_original]
 )
 def test_defaults_are_those_of_the_function(command: object) -> None:
     assert callable(command)

@@ -10,12 +10,14 @@ from PIL import Image
 
 from onceforall.cli import program, run
 from tiny_original import NAME
+from tiny_own import source
 from tiny_run import SUBNETS, TRAINING_TEXT
 
 # command: (arguments, what the JSON must have); RUN is a measured run, NEW a new folder
 CASES: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "train": (["digits", "--out", "NEW", *TRAINING_TEXT, "--epochs", "2"], lambda r: len(r["classes"]) == 10),
     "import": (["CHECKPOINT", "--name", NAME, "--out", "NEW"], lambda r: r["space"]["family"] == "mobilenet_v3"),
+    "elastic": (["OWN", "--resolutions", "16,24"], lambda r: r["networks"] > 1 and r["network"]["source"] == "own.py:Net"),
     "evaluate": (["RUN", "--arch", "random:2"], lambda r: len(r) == 2 and 0 <= r[0]["top1"] <= 1),
     "profile": (["RUN", "--quick"], lambda r: r["mape"] >= 0 and r["device"].startswith("onnxruntime")),
     "predict": (["RUN", "--subnets", str(SUBNETS)], lambda r: r["fitted_on"] >= 12),
@@ -44,7 +46,14 @@ def test_no_command_is_forgotten() -> None:
 @pytest.mark.parametrize("command", CASES)
 def test_json(capfd: pytest.CaptureFixture[str], run_copy: Path, checkpoint: Path, tmp_path: Path, command: str) -> None:
     given, right = CASES[command]
-    places = {"RUN": run_copy, "NEW": tmp_path / "new", "CHECKPOINT": checkpoint, "MODEL": tmp_path / "net" / "model.onnx"}
+    places: dict[str, Path | str] = {
+        "RUN": run_copy,
+        "NEW": tmp_path / "new",
+        "CHECKPOINT": checkpoint,
+        "MODEL": tmp_path / "net" / "model.onnx",
+    }
+    if "OWN" in given:
+        places["OWN"] = source(tmp_path)
     if {"MODEL", "EXPORT"} & set(given):
         assert run(["specialise", str(run_copy), "--params", "1M", "--finalists", "1", "--out", str(tmp_path)]) == 0
         places["MODEL"] = next(tmp_path.glob("*/model.onnx"))

@@ -39,7 +39,7 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     "tensor": (lambda: torch.ones(2), "holds a Tensor, not tensors by name"),
     "empty": (dict, "holds an empty dict"),
     "number": (lambda: {"epoch": 3}, "'epoch' is of type int, not a tensor"),
-    "nested": (lambda: {"model": dict(TENSORS)}, "'model' is of type dict, not a tensor"),
+    "nested": (lambda: {"weights": dict(TENSORS)}, "'weights' is of type dict, not a tensor"),
     "numbered": (lambda: {0: torch.ones(2)}, "a name is 0, not a text"),
     "nan": (lambda: {"x": torch.tensor([1.0, float("nan")])}, "'x' holds values that are not finite"),
     "inf": (lambda: {"x": torch.tensor(float("-inf"), dtype=torch.float16)}, "'x' holds values that are not finite"),

@@ -203,7 +203,8 @@ def _calibrate(
         images, shape = images + len(batch), tuple(batch.shape[1:])
         for norm in norms:
             norm.momentum = momentum
-        _run(steps, batch.to(device), lambda step, logits: None)
+        if norms:
+            _run(steps, batch.to(device), lambda step, logits: None)
     for norm in norms:
         norm.eval()
     for step in _all(steps):

@@ -61,7 +61,7 @@ def facts(engine: Engine) -> dict[str, Any]:
     result: dict[str, Any] = {
         "name": run.folder.absolute().name,
         "data": None if run.info.data is None else run.info.data.source,
-        "space": f"{run.space.family}, {amount(run.space.count())} networks",
+        "space": f"{run.family}, {amount(run.space.count())} networks",
         "parts": [{"name": p.name, "state": p.state, "text": p.text, "command": p.command} for p in found.parts],
         "next": list(found.next),
         "problem": engine.problem,

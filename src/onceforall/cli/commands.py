@@ -28,9 +28,11 @@ from .options import (
     Params,
     Ram,
     Ray,
+    Resolutions,
     RunFolder,
     Seed,
     TorchDevice,
+    Weights,
     budgets_of,
     run_record,
     stderr,
@@ -38,7 +40,7 @@ from .options import (
     tell,
     tell_prediction,
 )
-from .values import amount, duration_s, space_arguments
+from .values import amount, duration_s, with_resolutions
 from .views import Counter, TrainView
 
 __all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
@@ -48,9 +50,11 @@ def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder, torchvision:NAME:FOLDER, or digits.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
     from_run: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="RUN", help="Start from its weights, with a new head.", autocompletion=run_folders),
+        str | None,
+        typer.Option("--from", metavar="NET", help="Start from a RUN, timm:NAME, FILE.py:FUNCTION.", autocompletion=run_folders),
     ] = None,
+    weights: Weights = None,
+    resolutions: Resolutions = None,
     preset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="such as imagenette-60m; see docs/training.md.", autocompletion=one_of("preset")),
@@ -60,9 +64,7 @@ def train(
         str | None,
         typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.", autocompletion=one_of("scheme")),
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(metavar="NET", help="To learn from: torchvision:MODEL:FILE, timm:MODEL:FILE.")
-    ] = None,
+    teacher: Annotated[str | None, typer.Option(metavar="NET", help="To learn from, such as timm:MODEL:FILE.")] = None,
     epochs: Annotated[float | None, typer.Option(metavar="N", help="Of the whole schedule.", min=0.01)] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
@@ -88,7 +90,10 @@ def train(
     cache_gb: CacheGB = None,
     as_json: Json = False,
 ) -> None:
-    """Train an elastic network."""
+    """Train an elastic network.
+
+    For --from see docs/own-networks.md; FILE.py:FUNCTION runs its code.
+    """
     from ..pipeline.train import train as call
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
@@ -96,8 +101,9 @@ def train(
             data,
             out=out,
             from_run=from_run,
+            weights=weights,
             preset=preset,
-            space=None if space is None else space_arguments(space),
+            space=with_resolutions(space, resolutions),
             scheme=scheme,
             teacher=teacher,
             epochs=epochs,

@@ -40,10 +40,12 @@ __all__ = [
     "Params",
     "Ram",
     "Ray",
+    "Resolutions",
     "RunFolder",
     "RunOrSpace",
     "Seed",
     "TorchDevice",
+    "Weights",
     "budgets_of",
     "on_host",
     "run_or_space",
@@ -80,6 +82,8 @@ Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]
 ImportResults = Annotated[Path | None, typer.Option(metavar="CSV", help="Read their times, --device imported@NAME.")]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Of a network of yours: its state dict.")]
+Resolutions = Annotated[str | None, typer.Option(metavar="PIXELS", help="Of the images, such as 160,192,224.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Holdout = Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="Use only so many images of each split.", min=1)]

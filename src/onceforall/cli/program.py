@@ -16,6 +16,7 @@ from .classify import classify
 from .commands import demo, evaluate, predict, report, specialise, train
 from .devices import devices, measure
 from .explore import explore
+from .own import elastic
 from .predictor import compare, fit, following, show
 from .profile import profile
 from .published import export_original, import_original
@@ -35,6 +36,7 @@ PREDICTOR: dict[str, tuple[Command, str]] = {
 COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "train": (train, "ofa train photos/ --out run --budget 60m"),
     "import": (import_original, "ofa import ofa_net.pth --name ofa_resnet50 --out run --data photos/"),
+    "elastic": (elastic, "ofa elastic timm:resnet50 --resolutions 160,192,224"),
     "evaluate": (evaluate, "ofa evaluate run --arch random:16"),
     "profile": (profile, "ofa profile run --device onnxruntime:threads=2"),
     "predict": (predict, "ofa predict run --subnets 200"),
@@ -64,7 +66,7 @@ def _help(context: typer.Context, wanted: bool) -> None:
     lines = [f"  {name:16} {_what(name)}" for name in COMMANDS]
     print("Usage: ofa COMMAND [OPTIONS]")
     print("Train one elastic network, then get one for any device. Example: ofa demo")
-    print("\nCommands, in the order of use; ofa COMMAND --help has options and an example:")
+    print("Commands, in the order of use; ofa COMMAND --help has options and an example:")
     print("\n".join(lines))
     print("Options: --help, --version, --install-completion, --show-completion")
     raise typer.Exit

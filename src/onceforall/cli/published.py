@@ -1,27 +1,45 @@
-"""The commands for weights of the Once-for-All authors: in, and out again."""
+"""The commands for weights that were trained elsewhere: in, and out again to the Once-for-All authors' code."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..advice import ofa
+from ..errors import ValueTextError
 from .completion import one_of
-from .options import CacheGB, Data, Holdout, Json, Limit, MaxPixels, RunFolder, Seed, run_record, stderr, tell
-from .values import amount
+from .options import (
+    CacheGB,
+    Data,
+    Holdout,
+    Json,
+    Limit,
+    MaxPixels,
+    Resolutions,
+    RunFolder,
+    Seed,
+    Weights,
+    run_record,
+    stderr,
+    tell,
+)
+from .values import amount, with_resolutions
 from .views import TrainView
 
 __all__ = ["export_original", "import_original"]
 
 
 def import_original(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint of the Once-for-All authors, .pth.")],
-    name: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Of its network, e.g. ofa_mbv3_d234_e346_k357_w1_0.", autocompletion=one_of("original")),
-    ],
+    path: Annotated[str, typer.Argument(metavar="NET", help="A file of the authors, .pth; timm:NAME, FILE.py:FUNCTION.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the authors' network, as ofa_resnet50.", autocompletion=one_of("original")),
+    ] = None,
+    weights: Weights = None,
+    resolutions: Resolutions = None,
+    space: Annotated[str | None, typer.Option(metavar="ARGS", help="Of a network of yours, as in ofa elastic.")] = None,
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Images, as in ofa train; needed to evaluate.")] = None,
     predictor: Annotated[Path | None, typer.Option(metavar="FILE", help="Accuracy predictor of the authors.")] = None,
     holdout: Holdout = 0.1,
@@ -31,23 +49,36 @@ def import_original(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Take over published weights instead of training."""
+    """Take over trained weights instead of training."""
+    from ..models import is_source
     from ..pipeline.imports import import_original as call
+    from ..pipeline.imports import import_own
 
-    with TrainView(stderr()) as view:
-        run = call(
-            path,
-            name=name,
-            out=out,
-            data=data,
-            predictor=predictor,
-            holdout=holdout,
-            limit=limit,
-            max_pixels=None if max_pixels is None else int(amount(max_pixels)),
-            cache_gb=cache_gb,
-            seed=seed,
-            on_event=view,
+    own = is_source(path)
+    pixels = None if max_pixels is None else int(amount(max_pixels))
+    images: dict[str, Any] = {"data": data, "holdout": holdout, "limit": limit, "max_pixels": pixels}
+    images |= {"cache_gb": cache_gb, "seed": seed}
+    choices = with_resolutions(space, resolutions)
+    for option, value, wanted in (
+        ("weights", weights, True),
+        ("space", choices, True),
+        ("name", name, False),
+        ("predictor", predictor, False),
+    ):
+        if value is not None and own != wanted:
+            raise ValueTextError(
+                f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
+            )
+    if name is None and not own:
+        raise ValueTextError(
+            f"Missing option '--name': which of the authors' networks is {path} of? A network of yours is timm:NAME, "
+            "torchvision:NAME or FILE.py:FUNCTION"
         )
+    with TrainView(stderr()) as view:
+        if own:
+            run = import_own(path, out=out, weights=weights, space=choices, on_event=view, **images)
+        else:
+            run = call(Path(path), name=name, out=out, predictor=predictor, on_event=view, **images)
     if as_json:
         print(json.dumps(run_record(run)))
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ValueTextError
 
-__all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments"]
+__all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments", "with_resolutions"]
 
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {
@@ -68,6 +68,19 @@ def space_arguments(text: str) -> dict[str, Any]:
             raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
         arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
     return arguments
+
+
+def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, Any] | None:
+    """Arguments of a space, with the resolutions that are given beside it, such as "160,192,224"; None if there are none."""
+    arguments = None if space is None else space_arguments(space)
+    if resolutions is None:
+        return arguments
+    if arguments and "resolutions" in arguments:
+        raise ValueTextError("--resolutions and --space both give resolutions: leave one out")
+    parts = [part.strip() for part in resolutions.replace("/", ",").split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueTextError(f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed")
+    return {**(arguments or {}), "resolutions": tuple(map(int, parts))}
 
 
 def _plain(text: str, pair: str) -> float:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from ..nn.bundle_source import needs_of
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .bundle import Bundle, Interval, Member
-from .card_text import code, plain, yaml_of
+from .card_text import code, kind, plain, yaml_of
 from .program import ACCURACY, Program
 from .proof import ABOUT_FLOAT32, Proof
 
 __all__ = ["BundleFacts", "Sizes", "Switch", "bundle_program", "write_bundle_card"]
 
-ABOUT = """{number} {family} networks for {data}, {classes:,} classes, for switching at run time. They are sub-networks of one
+ABOUT = """{number} {kind} for {data}, {classes:,} classes, for switching at run time. They are sub-networks of one
 once-for-all supernet: each weight is stored once, BatchNorm statistics are each network's own. {needs}"""
 
 USE = """With onceforall:
@@ -118,7 +118,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
     steps, sizes = config.preprocessing, facts.sizes
     needs = f"`model.py` needs {needs_of(bundle.plans.values())}, and nothing else."
     about = ABOUT.format(
-        number=len(members), family=config.space.family, data=plain(facts.data), classes=len(config.classes), needs=needs
+        number=len(members), kind=kind(config.space.family, 2), data=plain(facts.data), classes=len(config.classes), needs=needs
     )
     inputs = f"`preprocess.py` does it, with numpy and Pillow: RGB, {plain(steps.resize)}, mean {list(steps.mean)}, "
     inputs += f"std {list(steps.std)}. The resolution is each network's own. "

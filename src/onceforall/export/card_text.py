@@ -2,7 +2,7 @@
 
 import json
 
-__all__ = ["code", "plain", "yaml_of"]
+__all__ = ["code", "kind", "plain", "yaml_of"]
 
 
 def yaml_of(value: object) -> str:
@@ -15,6 +15,11 @@ def plain(text: str) -> str:
     for letter in "\\`*_[]<>|#":
         text = text.replace(letter, "\\" + letter)
     return " ".join(text.split())
+
+
+def kind(family: str, number: int = 1) -> str:
+    """What networks of a family are called; those of a network that someone brought have no name of ours."""
+    return f"{'' if family == 'graph' else f'{family} '}{'network' if number == 1 else 'networks'}"
 
 
 def code(text: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ..arch import Arch, Block, Stage
+from ..arch import Arch, Stage
 from ..errors import DeviceError, StatisticsError
 from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
@@ -28,8 +28,7 @@ def middle(space: Space) -> Arch:
     """The network with the middle choice everywhere, the larger one of two."""
     stages = []
     for c in space.stages:
-        kernel, ratio, heads = (len(values) // 2 for values in (c.kernels, c.expand_ratios, c.heads))
-        block = Block(c.kernels[kernel], c.expand_ratios[ratio], c.heads[heads])
+        block = c.block([len(values) // 2 for _, values in c.of_block])
         stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
     return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 

@@ -21,12 +21,13 @@ from ..places import plain_path
 __all__ = ["read_tensors"]
 
 CONTAINERS = (dict, list, tuple)
+NESTED = ("state_dict", "model", "model_state_dict")
 
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a checkpoint by the names in the file, on the CPU.
 
-    A file whose top level has a dictionary `state_dict`, as training scripts save it, gives what is in there.
+    A file whose top level has a dictionary `state_dict` or `model`, as training scripts save it, gives what is in there.
 
     Args:
         path: a file of torch.save (zip or the older format) that holds a state dict, or a safetensors file.
@@ -86,8 +87,10 @@ def _check_archive(path: Path, size: int) -> None:
 
 
 def _checked(path: Path, found: Any, size: int) -> dict[str, Tensor]:
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
+    for key in NESTED:
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
     if not isinstance(found, dict) or not found:
         what = f"an empty {type(found).__name__}" if isinstance(found, CONTAINERS) and not found else f"a {type(found).__name__}"
         raise CheckpointError(f"{path}: holds {what}, not tensors by name: save the network's state_dict()")

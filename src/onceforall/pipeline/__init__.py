@@ -7,10 +7,11 @@ from ..latency import list_devices as devices
 from .bundle import bundle
 from .classify import Classified, classify
 from .demo import demo
+from .elastic import elastic
 from .evaluate import evaluate
 from .export_original import export_original
 from .front import front
-from .imports import import_original
+from .imports import import_original, import_own
 from .measure import measure
 from .measure_accuracy import measure_accuracy
 from .predict import predict
@@ -35,11 +36,13 @@ __all__ = [
     "compare_predictors",
     "demo",
     "devices",
+    "elastic",
     "evaluate",
     "export_original",
     "fit_predictor",
     "front",
     "import_original",
+    "import_own",
     "imported",
     "kit",
     "measure",

@@ -1,8 +1,11 @@
-"""`ofa import`: from weights that the Once-for-All authors published to a run directory, without training."""
+"""`ofa import`: from weights that were trained elsewhere to a run directory, without training.
+
+They are those of the Once-for-All authors (`import_original`), or of a network that someone brings (`import_own`).
+"""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -10,16 +13,17 @@ from typing import Any
 from ..accuracy import AccuracyPredictor
 from ..advice import ofa
 from ..data import CACHE_GB, PREPROCESSING
-from ..errors import DataError
+from ..errors import CheckpointError, DataError, ModelError
 from ..files import locked, make_folder, reading_or_writing, sha256
-from ..published import load_supernet, published_space
+from ..published import NAMES, load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
 from .images import open_images
-from .info import Imported, RunInfo
+from .info import BroughtInfo, Imported, RunInfo
+from .own import bring_own, require_logits
 from .run import Run
 
-__all__ = ["import_original"]
+__all__ = ["import_original", "import_own"]
 
 Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
@@ -30,7 +34,7 @@ CLASSES_OF_PREDICTOR = 1000  # ImageNet's, whose accuracy the original's predict
 def import_original(
     path: Path,
     *,
-    name: str,
+    name: str | None = None,
     out: Path,
     data: str | None = None,
     predictor: Path | None = None,
@@ -61,16 +65,11 @@ def import_original(
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
     """
     path, out = Path(path), Path(out)
+    if name is None:
+        raise CheckpointError(f"{path}: which network's weights are these? Give --name, one of {', '.join(NAMES)}")
     space = published_space(name)
-    about_images = (
-        ("limit", limit, None),
-        ("max-pixels", max_pixels, None),
-        ("cache-gb", cache_gb, None),
-        ("holdout", holdout, 0.1),
-    )
-    for option, value, default in about_images:
-        if data is None and value != default:
-            raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
+    images = _Images(data, holdout, limit, max_pixels, cache_gb, seed)
+    images.check()
     _require_free(out)
     supernet = load_supernet(path, name)
     imported = Imported(path.name, sha256(path), name)
@@ -80,17 +79,103 @@ def import_original(
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
         text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
         on_event({"event": "note", "text": text})
-    opened = splits = None
+    return _made(out, supernet, imported, images, published=published, on_event=on_event)
+
+
+def import_own(
+    source: str,
+    *,
+    out: Path,
+    data: str | None = None,
+    weights: Path | None = None,
+    space: Mapping[str, Any] | None = None,
+    holdout: float = 0.1,
+    limit: int | None = None,
+    max_pixels: int | None = None,
+    cache_gb: float | None = None,
+    seed: int = 0,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Run:
+    """Make a run directory of a trained network of one's own: the largest sub-network is that network.
+
+    Args:
+        source: "timm:NAME.TAG", "torchvision:NAME.TAG" or "FILE.py:FUNCTION", see `onceforall.models.bring`.
+        out: the run directory to make.
+        data: images of its classes, in the same order; without them only `profile` and `report` work.
+        weights: a file of its state dict.
+        space: its choices: resolutions, widths, heads, depths and kernels.
+
+    The other arguments are those of `import_original`.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
+    """
+    out = Path(out)
+    images = _Images(data, holdout, limit, max_pixels, cache_gb, seed)
+    images.check()
+    _require_free(out)
+    own = bring_own(source, weights=weights, choices=space, seed=seed, on_event=on_event)
+    require_logits(own)
+    found = own.brought.weights
+    if found.random:
+        raise ModelError(
+            f"{own.brought.source} has random weights, and importing trains nothing: give those of a file with --weights, or a "
+            f"name with a tag to download; to train it, {ofa('train', data or 'DATA', '--from', source, '--out', 'NEW')}"
+        )
+    if own.brought.unfilled:
+        raise ModelError(
+            f"the weights of {own.brought.source} have another number of classes: {'; '.join(own.brought.unfilled.values())}"
+        )
+    imported = Imported(found.file or own.brought.source, found.sha256 or "", own.brought.source)
+    on_event({"event": "note", "text": f"weights: {imported.name}, {own.supernet.num_classes:,} classes"})
+    return _made(
+        out, own.supernet, imported, images,
+        brought=own.info(classifier=True), normalised={"mean": own.brought.mean, "std": own.brought.std}, on_event=on_event,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What was said about images."""
+
+    data: str | None
+    holdout: float
+    limit: int | None
+    max_pixels: int | None
+    cache_gb: float | None
+    seed: int
+
+    def check(self) -> None:
+        """Raises a `DataError` if something is said about images that are not there."""
+        options = (("limit", self.limit, None), ("max-pixels", self.max_pixels, None), ("cache-gb", self.cache_gb, None))
+        for option, value, default in (*options, ("holdout", self.holdout, 0.1)):
+            if self.data is None and value != default:
+                raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
+
+
+def _made(
+    out: Path,
+    supernet: Supernet,
+    imported: Imported,
+    images: _Images,
+    *,
+    published: AccuracyPredictor | None = None,
+    brought: BroughtInfo | None = None,
+    normalised: Mapping[str, Any] | None = None,
+    on_event: Callable[[Event], None],
+) -> Run:
+    """The run directory. run.json is written last, so that what has it is whole."""
+    space, data, opened, splits = supernet.space, images.data, None, None
     if data is not None:
         opened, splits = open_images(
             data,
             size=ceil(space.resolutions[-1] / PREPROCESSING.crop_share),
-            holdout=holdout,
-            seed=seed,
-            limit=limit,
-            max_pixels=max_pixels,
-            cache_gb=CACHE_GB if cache_gb is None else cache_gb,
-            on_classes=lambda names: _require_classes(names, supernet, data, path),
+            holdout=images.holdout,
+            seed=images.seed,
+            limit=images.limit,
+            max_pixels=images.max_pixels,
+            cache_gb=CACHE_GB if images.cache_gb is None else images.cache_gb,
+            on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )
     info = RunInfo(
@@ -100,10 +185,12 @@ def import_original(
         images=splits.sizes if splits else {},
         augment=None,
         crop_share=PREPROCESSING.crop_share,
-        seed=seed,
+        seed=images.seed,
         preset=None,
         environment=environment(),
         imported=imported,
+        brought=brought,
+        **(normalised or {}),
     )
     run = Run(out, info)
     with locked(make_folder(out)):
@@ -130,7 +217,7 @@ def _require_free(out: Path) -> None:
     Run.require_free(out, LEFTOVERS | {"accuracy"} if ours else LEFTOVERS, advice="choose another --out")
 
 
-def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path: Path) -> None:
+def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path: str) -> None:
     if len(names) != supernet.num_classes:
         raise DataError(
             f"{data} has {len(names):,} classes, the weights in {path} tell {supernet.num_classes:,} apart: give images of those, "

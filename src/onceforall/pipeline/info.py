@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data import CACHE_GB
+from ..advice import ofa
+from ..data import CACHE_GB, PREPROCESSING
 from ..preprocess import LARGE
 
-__all__ = ["DataInfo", "Imported", "Origin", "RunInfo"]
+__all__ = ["BroughtInfo", "DataInfo", "Imported", "Origin", "RunInfo"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,37 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class BroughtInfo:
+    """A network that someone brought, of which the space is made.
+
+    Args:
+        source: "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION".
+        weights: name of their file, or of what was downloaded; None if they are what the library or the function gave.
+        sha256: of that; None if they are random.
+        license: of the weights, as far as it is known.
+        classifier: it was taken too.
+    """
+
+    source: str
+    weights: str | None
+    sha256: str | None
+    license: str | None
+    classifier: bool
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.sha256 is None:
+            return f"{self.source} with random weights"
+        given = "the weights that it has" if self.weights is None else f"weights {self.weights}"
+        license = self.license or "not known"
+        head = "with its classifier" if self.classifier else "with a new classifier"
+        return (
+            f"{self.source}, {given} (sha256 {self.sha256}), {head}; licence of the weights: {license}; whether they had seen "
+            "held-out or test images is not known"
+        )
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What run.json holds.
 
@@ -92,6 +124,9 @@ class RunInfo:
         arguments: of the first start, to compare with those of a resume.
         imported: None if the weights are trained here.
         origin: the run whose weights the training started from; None if from random ones.
+        brought: the network that someone brought, if the space is made of one.
+        mean: of the channels, that images are normalised with.
+        std: of the channels, likewise.
     """
 
     space: dict[str, Any]
@@ -106,28 +141,58 @@ class RunInfo:
     arguments: dict[str, Any] = field(default_factory=dict)
     imported: Imported | None = None
     origin: Origin | None = None
+    brought: BroughtInfo | None = None
+    mean: tuple[float, float, float] = PREPROCESSING.mean
+    std: tuple[float, float, float] = PREPROCESSING.std
+
+    @property
+    def start(self) -> str | None:
+        """What the training started from, in words; None for a space of ours with random weights, and for what was imported."""
+        own = None if self.brought is None or self.imported is not None else str(self.brought)
+        return own if self.origin is None else f"{self.origin}" if own is None else f"{self.origin}; before that from {own}"
+
+    @property
+    def source(self) -> str | None:
+        """What was imported, in words; None if the weights were trained here."""
+        return None if self.imported is None else str(self.imported if self.brought is None else self.brought)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where the weights come from, if not from a training that began with random ones."""
-        imported = () if self.imported is None else (f"The supernet's weights were imported: {self.imported}.",)
-        return imported if self.origin is None else (*imported, f"The supernet's training started from {self.origin}.")
+        """Where the weights come from, if not from a training that began with random ones of a space of ours."""
+        imported = () if self.source is None else (f"The supernet's weights were imported: {self.source}.",)
+        return imported if self.start is None else (*imported, f"The supernet's training started from {self.start}.")
+
+    def import_again(self, *more: str) -> str:
+        """The command that imports these weights once more. `more`: further words."""
+        assert self.imported is not None
+        if self.brought is None:
+            return ofa("import", self.imported.file, "--name", self.imported.name, *more)
+        weights = () if self.brought.weights is None else ("--weights", self.brought.weights)
+        return ofa("import", self.brought.source, *weights, *more)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunInfo":
-        """From what `asdict` gave, as JSON. Older files have no "imported" or "origin".
+        """From what `asdict` gave, as JSON. Older files have no "imported", "origin", "brought", "mean" or "std".
 
         Raises:
             TypeError, KeyError, ValueError: it is not that.
         """
-        given, imported, origin = data["data"], data.get("imported"), data.get("origin")
+        given, imported, origin, brought = data["data"], data.get("imported"), data.get("origin"), data.get("brought")
         read = {
             "classes": tuple(data["classes"]),
             "data": None if given is None else DataInfo.from_json(given),
             "imported": None if imported is None else Imported(**imported),
             "origin": None if origin is None else Origin(**origin),
+            "brought": None if brought is None else BroughtInfo(**brought),
+            "mean": _three(data.get("mean", PREPROCESSING.mean)),
+            "std": _three(data.get("std", PREPROCESSING.std)),
         }
         info = cls(**{**data, **read})
         if info.imported is None and (info.data is None or info.augment is None):
             raise ValueError("no data")
         return info
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third

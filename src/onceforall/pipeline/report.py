@@ -89,7 +89,7 @@ def _schedule(path: Path) -> Schedule | None:
 
 def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Schedule | None) -> RunFacts:
     environment, data = run.info.environment, run.info.data
-    arguments = ", ".join(f"{key}={_short(value)}" for key, value in run.info.space["arguments"].items())
+    arguments = ", ".join(f"{key}={_short(value)}" for key, value in run.info.space["arguments"].items() if key != "graph")
     steps = max((int(r["step"]) for r in records), default=0)
     seen, resume = 0, None
     if schedule is not None:
@@ -104,7 +104,7 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         data=None if data is None else data.source,
         classes=run.info.classes,
         images=run.info.images,
-        space=f"{run.space.family}({arguments})",
+        space=f"{run.family}({arguments})",
         networks=run.space.count(),
         seed=run.info.seed,
         hardware=f"{environment['processor']}, {environment['cores']} cores, {environment['threads']} threads",
@@ -114,9 +114,9 @@ def _run_facts(run: Run, name: str, records: list[dict[str, Any]], schedule: Sch
         images_seen=seen or None,
         joules=max((float(r["joules"]) for r in records if "joules" in r), default=None),
         resume=resume,
-        weights=None if run.info.imported is None else str(run.info.imported),
+        weights=run.info.source,
         predictor=_unchecked(run),
-        origin=None if run.info.origin is None else str(run.info.origin),
+        origin=run.info.start,
     )
 
 

@@ -35,7 +35,6 @@ from torch import Tensor
 
 from ..advice import not_a_run, ofa
 from ..data import (
-    PREPROCESSING,
     Augment,
     Images,
     Preprocessing,
@@ -113,16 +112,18 @@ class Run:
         splits: Splits,
         start: Mapping[str, Tensor] | None = None,
         origin: "Run | None" = None,
+        unseen: bool = True,
     ) -> "Run":
         """Start the run directory of a training. run.json is written last, so that what has it is whole.
 
-        `start` is the weights to start from, if not random ones, and `origin` the run that they are of.
+        `start` is the weights to start from, if not random ones, and `origin` the run that they are of. If they are of none, they
+        have seen no images of anyone's if they are `unseen`, and else it is not known which.
 
         Raises:
             FileError: the folder holds something else, or cannot be written. What was made of it is gone again.
         """
         cls.require_free(folder)
-        before, complete = (NO_DIGESTS, True) if origin is None else origin.trained_on()
+        before, complete = (NO_DIGESTS, unseen) if origin is None else origin.trained_on()
         digests = np.concatenate([before, splits.train.digests])
         rows = torch.from_numpy(digests.view(np.uint8).reshape(len(digests), NO_DIGESTS.itemsize))
         run = cls(folder, info)
@@ -209,6 +210,11 @@ class Run:
         return from_json(json.dumps(self.info.space))
 
     @property
+    def family(self) -> str:
+        """What its networks are sub-networks of: a family of ours, or the network that someone brought."""
+        return self.space.family if self.info.brought is None else self.info.brought.source
+
+    @property
     def num_classes(self) -> int:
         return len(self.info.classes)
 
@@ -221,7 +227,7 @@ class Run:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return replace(PREPROCESSING, crop_share=self.info.crop_share)
+        return Preprocessing(self.info.mean, self.info.std, self.info.crop_share)
 
     def train_batches(self, splits: Splits, batch_size: int, rank: int = 0, world: int = 1) -> TrainBatches:
         """Training batches by step.
@@ -253,8 +259,7 @@ class Run:
             DataError: weights were imported without images.
         """
         if self.info.data is None:
-            assert self.info.imported is not None
-            again = ofa("import", self.info.imported.file, "--name", self.info.imported.name, "--data", "DATA", "--out", "NEW")
+            again = self.info.import_again("--data", "DATA", "--out", "NEW")
             raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
         return self.info.data
 
@@ -384,8 +389,7 @@ class Run:
         if path.exists():
             return path
         if self.info.imported is not None:
-            again = ofa("import", self.info.imported.file, "--name", self.info.imported.name, "--out", "NEW")
-            raise FileError(f"{path}: the weights are gone: import them again with {again}")
+            raise FileError(f"{path}: the weights are gone: import them again with {self.info.import_again('--out', 'NEW')}")
         if busy(self.folder):
             look = f"{ofa('status', self.folder)} tells how far it is"
             raise FileError(f"{self.folder}: its training is going on: wait until it has finished; {look}")

@@ -56,8 +56,8 @@ def _run(run: Run) -> Iterator[Part]:
         *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
     ]
     problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
-    space = f"{run.space.family}, {amount(run.space.count())} networks"
-    origin = "" if run.info.origin is None else f"; started from {run.info.origin}"
+    space = f"{run.family}, {amount(run.space.count())} networks"
+    origin = "" if run.info.start is None else f"; started from {run.info.start}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
     facts |= {"networks": float(run.space.count())}
     yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
@@ -74,7 +74,7 @@ def _images(run: Run) -> Iterator[Part]:
 def _training(run: Run) -> Iterator[Part]:
     if run.info.imported is not None:
         weights = run.weights_hash()
-        yield Part("weights", "done", f"imported: {run.info.imported}; {weights[:12]}", facts={"weights_hash": weights})
+        yield Part("weights", "done", f"imported: {run.info.source}; {weights[:12]}", facts={"weights_hash": weights})
         return
     records = read_lines(run.folder / "metrics.jsonl")
     last = max((int(r["step"]) for r in records), default=0)

@@ -23,6 +23,7 @@ from ..train.checkpoint import latest
 from ..train.state import load_weights
 from .arguments import check_numbers, compute_of, note_differences, resumed, settings_of
 from .batches import batch_maker
+from .beginning import beginning, lasting_start
 from .budget import epochs_within, validate_every
 from .compute import Compute, choose_compute
 from .environment import environment
@@ -30,11 +31,10 @@ from .evaluate import measure
 from .images import open_images
 from .info import RunInfo
 from .metrics import forget_after, metrics_writer
-from .presets import choose_preset
 from .run import Run
 from .space_size import check_size
 from .teacher import check_teacher, lasting_teacher, load_teacher, require_same_teacher, taught_by_another
-from .transfer import going_on, open_origin, origin_of, preset_for, recipe_of, transferred
+from .transfer import going_on, origin_of
 
 __all__ = ["train"]
 
@@ -48,7 +48,8 @@ def train(
     data: str,
     *,
     out: Path,
-    from_run: Path | None = None,
+    from_run: str | Path | None = None,
+    weights: Path | None = None,
     preset: str | None = None,
     space: Mapping[str, Any] | None = None,
     scheme: str | None = None,
@@ -79,9 +80,12 @@ def train(
             resume with images that have moved, where they are now.
         out: the run directory to make, or to go on with if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
-            names of the classes are the same.
+            names of the classes are the same. Or a network of one's own, "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", see
+            `onceforall.models.bring`: the space is made of it, see `onceforall.elastic`, and its code is not needed afterwards.
+        weights: a file of a state dict for a network of one's own.
         preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
-        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`.
+        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
+            one's own: its resolutions, widths, heads, depths and kernels.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
             weights for the same classes, see `load_teacher`.
@@ -111,7 +115,7 @@ def train(
     """
 
     given = {
-        "from_run": None if from_run is None else str(expanded(from_run).resolve()),
+        "from_run": lasting_start(from_run), "weights": None if weights is None else str(expanded(weights).resolve()),
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme,
         "teacher": None if teacher is None else lasting_teacher(teacher),
         "epochs": epochs, "budget_s": budget_s,
@@ -178,14 +182,10 @@ def _begin(
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
     check_numbers(seed=seed, epochs=epochs, budget_s=budget_s)
-    origin = None if given["from_run"] is None else open_origin(given["from_run"], out)
+    begun = beginning(given, digits=data == "digits", out=out, on_event=on_event)
     Run.require_free(out)
-    name = given["preset"] or (recipe_of(origin) if origin else "digits" if data == "digits" else "imagenette-60m")
-    chosen = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])
-    if origin is not None:
-        chosen = preset_for(origin, chosen, given)
-    made = chosen.space(given["space"] or {}) if origin is None else origin.space
-    unusual = check_size(made, chosen.recipe, chosen.space({}), name, compute.device)
+    chosen, made, origin = begun.preset, begun.space, begun.origin
+    unusual = check_size(made, chosen.recipe, chosen.space({}), begun.name, compute.device)
     chosen.schedule(made, MANY_STEPS)  # whether there can be one, before the images are read
     digest = None if given["teacher"] is None else check_teacher(given["teacher"])
     if unusual is not None:
@@ -209,10 +209,12 @@ def _begin(
         augment=asdict(chosen.augment),
         crop_share=chosen.crop_share,
         seed=seed,
-        preset=name,
+        preset=begun.name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments={**given, "precision": compute.precision},
         origin=None if origin is None else origin_of(origin, splits, size),
+        mean=begun.mean,
+        std=begun.std,
     )
     if info.origin is not None and not info.origin.unseen:
         on_event(
@@ -224,7 +226,7 @@ def _begin(
         info = replace(info, arguments={**info.arguments, "teacher_sha256": digest})
 
     def schedule(steps: int) -> Schedule:
-        own = chosen.schedule(made, steps) if origin is None else going_on(chosen.schedule(made, steps))
+        own = chosen.schedule(made, steps) if origin is None and begun.own is None else going_on(chosen.schedule(made, steps))
         return own if teacher is None else taught_by_another(own)
 
     run = Run(out, info)  # on the disk when everything about it is known
@@ -250,10 +252,12 @@ def _begin(
     if epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
         on_event({"event": "note", "text": f"{text}; allow more, or use fewer images or a smaller space"})
-    start = None
-    if origin is not None and info.origin is not None:
-        start = transferred(origin.supernet(), _fresh(run), classifier=info.origin.classifier)
-    return Run.create(out, info, schedule=schedule(steps), splits=splits, start=start, origin=origin), splits
+    start, brought = begun.weights(_fresh(run), info.origin)
+    info = replace(info, brought=brought)
+    made_run = Run.create(out, info, schedule=schedule(steps), splits=splits, start=start, origin=origin, unseen=begun.unseen)
+    if begun.own is not None:
+        on_event({"event": "note", "text": f"starts from {brought}"})
+    return made_run, splits
 
 
 def _follow(
@@ -283,7 +287,7 @@ def _follow(
             on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
         world.wait()
         supernet = _fresh(run)
-        if saved is None and run.info.origin is not None:
+        if saved is None and (run.folder / "start.safetensors").exists():
             load_weights(supernet, run.start())
         supernet = supernet.to(compute.device)
         every = validate_every(schedule.steps, batches.batches_per_epoch)

@@ -14,6 +14,7 @@ from ..spaces.graph import classifier_weights
 from ..supernet import Supernet
 from ..train import Schedule
 from .info import Origin
+from .own import classifier_of
 from .presets import Preset
 from .run import Run
 
@@ -48,7 +49,11 @@ def preset_for(origin: Run, preset: Preset, given: Mapping[str, Any]) -> Preset:
         TrainingError: the preset or the arguments of the space were given, and describe another space.
         SpaceError: they describe none.
     """
-    if (given["preset"] or given["space"]) and preset.space(given["space"] or {}).to_json() != origin.space.to_json():
+    brought = origin.space.family == "graph"  # no preset has such a space, and there is none that arguments alone describe
+    if given["space"] and brought:
+        raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself anew")
+    described = (given["preset"] or given["space"]) and not brought
+    if described and preset.space(given["space"] or {}).to_json() != origin.space.to_json():
         raise TrainingError(
             f"--from {origin.folder} brings its own space, and --preset or --space describe another: leave them out, or train "
             "from random weights without --from"
@@ -101,7 +106,7 @@ def origin_of(run: Run, splits: Splits, size: int) -> Origin:
         DataError: see `unseen`.
     """
     if run.info.imported is not None:
-        source = f"imported: {run.info.imported}"
+        source = f"imported: {run.info.source}"
     else:
         source = f"trained on {Path(run.require_images().source).name}"
     named = run.info.data is not None  # else the names of the classes are placeholders
@@ -120,6 +125,9 @@ def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict
     weights = trained.state_dict()
     if classifier:
         return weights
+    if fresh.space.family == "graph":
+        new = classifier_of(fresh.space)
+        return {name: value if name in new else weights[name] for name, value in fresh.state_dict().items()}
     plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
     if fresh.space.family == "graph":
         own = classifier_weights(fresh.space)

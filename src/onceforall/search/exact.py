@@ -128,9 +128,10 @@ class _Program:
             )
         for c in self.states:
             self.rows.append(({self._variable((c,), (gene,)): 1.0 for gene in self.states[c]}, 1.0, 1.0))
+        depth_at = {column.stage: c for c, column in enumerate(self.space.columns) if column.kind == "depth"}
         for c, column in enumerate(self.space.columns):
             if column.block >= 0 and -1 in self.states[c]:
-                depth = c - 2 * column.block - (1 if column.kind == "kernel" else 2)
+                depth = depth_at[column.stage]
                 depths = self.space.columns[depth].choices
                 absent = {self._variable((depth,), (i,)): -1.0 for i, d in enumerate(depths) if d <= column.block}
                 self.rows.append(({self._variable((c,), (-1,)): 1.0, **absent}, 0.0, 0.0))
@@ -199,7 +200,7 @@ class _Program:
             self._tie(free)
 
     def _possible(self, columns: tuple[int, ...], genes: tuple[int, ...]) -> bool:
-        """Whether kernel and ratio of each block are both there or both absent."""
+        """Whether the choices of each block are all there or all absent."""
         absent: dict[tuple[int, int], bool] = {}
         for c, gene in zip(columns, genes, strict=True):
             column = self.space.columns[c]

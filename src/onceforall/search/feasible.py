@@ -72,7 +72,8 @@ def _short(arch: Arch) -> str:
     """The architecture in a few words, e.g. "128 px, depths 2-2-2-2-2, kernels 3, expand ratios 3"."""
     kernels = sorted({block.kernel for stage in arch.stages for block in stage.blocks})
     ratios = sorted({block.expand_ratio for stage in arch.stages for block in stage.blocks})
-    depths = "-".join(map(str, arch.depths))
-    return (
-        f"{arch.resolution} px, depths {depths}, kernels {'/'.join(map(str, kernels))}, expand ratios {'/'.join(map(str, ratios))}"
-    )
+    heads = sorted({block.heads for stage in arch.stages for block in stage.blocks})
+    parts = [f"{arch.resolution} px", f"depths {'-'.join(map(str, arch.depths))}"]
+    for name, values in (("kernels", kernels), ("expand ratios", ratios), *((("heads", heads),) if heads != [1] else ())):
+        parts.append(f"{name} {'/'.join(map(str, values))}")
+    return ", ".join(parts)

@@ -58,11 +58,11 @@ def every(space: Space) -> Genes:
     """All rows of a space. Call it only where `space.count()` is small."""
     parts = [np.arange(len(space.resolutions), dtype=np.int16)[:, None]]
     for stage in space.stages:
-        blocks = _grid(_arange(len(stage.kernels)), _arange(len(stage.expand_ratios)))
+        blocks = _grid(*(_arange(len(values)) for _, values in stage.of_block))
         rows = []
         for d, depth in enumerate(stage.depths):
             chosen = _grid(_arange(len(stage.widths)), np.array([[d]], np.int16), *[blocks] * depth)
-            absent = np.full((len(chosen), 2 * (stage.depths[-1] - depth)), -1, np.int16)
+            absent = np.full((len(chosen), blocks.shape[1] * (stage.depths[-1] - depth)), -1, np.int16)
             rows.append(np.concatenate([chosen, absent], 1))
         parts.append(np.concatenate(rows))
     return _grid(*parts)

@@ -1,0 +1,45 @@
+"""`ofa elastic`: what of a network would be elastic, without data."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ..readable import amount
+from .options import Json, Resolutions, Seed, Weights, tell
+from .values import with_resolutions
+
+__all__ = ["elastic"]
+
+
+def elastic(
+    source: Annotated[str, typer.Argument(metavar="NET", help="timm:NAME, torchvision:NAME, or FILE.py:FUNCTION.")],
+    weights: Weights = None,
+    resolutions: Resolutions = None,
+    space: Annotated[str | None, typer.Option(metavar="ARGS", help="Its choices: widths=0.5/0.75/1,depths=1/2/3.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Tell what is elastic in a network of yours.
+
+    timm:NAME.TAG downloads weights; FILE.py:FUNCTION is called, so that its code runs.
+    """
+    from ..pipeline.elastic import elastic as call
+
+    found = call(
+        source,
+        weights=weights,
+        space=with_resolutions(space, resolutions),
+        seed=seed,
+        on_event=lambda event: tell(f"note: {event['text']}"),
+    )
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    print(found.summary)
+    ends = ", ".join(
+        f"{name} {amount(end.macs)} MACs, {amount(end.params)} parameters"
+        for name, end in (("largest", found.largest), ("smallest", found.smallest))
+    )
+    print(f"{amount(found.networks)} networks: {ends}")

@@ -1,0 +1,87 @@
+"""`ofa elastic`: a network of one's own, read without data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arch import Arch
+from ..graph import Graph
+from .info import BroughtInfo
+from .own import bring_own
+
+__all__ = ["Elastic", "Size", "elastic"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image."""
+
+    macs: int
+    params: int
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """What is elastic in a network.
+
+    Args:
+        network: where it and its weights come from.
+        summary: what is elastic, what is not, and why, in lines.
+        resolutions: in pixels.
+        classes: of its classifier; None where none was found.
+        networks: how many different ones there are.
+        largest: which is the network itself.
+        smallest: of all.
+        fixed: what is not elastic and why, one line each.
+    """
+
+    network: BroughtInfo
+    summary: str
+    resolutions: tuple[int, ...]
+    classes: int | None
+    networks: int
+    largest: Size
+    smallest: Size
+    fixed: tuple[str, ...]
+
+
+def elastic(
+    source: str,
+    *,
+    weights: Path | None = None,
+    space: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> Elastic:
+    """Read a network and tell what `onceforall.elastic` makes of it.
+
+    Args:
+        source: "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", see `onceforall.models.bring`.
+        weights: a file of its state dict.
+        space: its choices: resolutions, widths, heads, depths and kernels; by default at the resolution that it was made for.
+        seed: of random weights.
+        on_event: gets notes.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    own = bring_own(source, weights=weights, choices=space, seed=seed, on_event=on_event)
+    found, classes = own.supernet.space, own.supernet.num_classes
+    graph = Graph.from_json(found.arguments["graph"])
+
+    def size(arch: Arch) -> Size:
+        plan = found.lower(arch, classes)
+        return Size(plan.macs, plan.params, arch.resolution)
+
+    return Elastic(
+        own.info(classifier=not own.brought.unfilled),
+        found.summary(),
+        found.resolutions,
+        classes if graph.classes >= 0 else None,
+        found.count(),
+        size(found.largest()),
+        size(found.smallest()),
+        graph.fixed,
+    )

@@ -1,0 +1,153 @@
+"""Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
+
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..conversion import elastic
+from ..errors import ModelError, SpaceError
+from ..graph import Graph, Value
+from ..models import Brought, bring
+from ..packages import quiet
+from ..space import Space
+from ..spaces.checks import choices as whole_choices
+from ..supernet import Supernet
+from .info import BroughtInfo
+
+__all__ = ["OwnNetwork", "bring_own", "classifier_of", "require_logits", "started"]
+
+PIXELS = 224  # where a network does not say for which images it was made
+CHOICES = ("resolutions", "widths", "heads", "depths", "kernels")  # that --space may give
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network that someone brought, and the supernet of which it is the largest sub-network.
+
+    Args:
+        brought: the network.
+        supernet: elastic, with its weights.
+    """
+
+    brought: Brought
+    supernet: Supernet
+
+    def info(self, *, classifier: bool) -> BroughtInfo:
+        """What to write down about it. `classifier`: it was taken too."""
+        weights = self.brought.weights
+        return BroughtInfo(self.brought.source, weights.file, weights.sha256, weights.license, classifier)
+
+
+def bring_own(
+    source: str,
+    *,
+    weights: Path | str | None = None,
+    choices: Mapping[str, Any] | None = None,
+    resolutions: Sequence[int] | None = None,
+    seed: int = 0,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> OwnNetwork:
+    """Read a network and make it elastic.
+
+    Args:
+        source: see `onceforall.models.bring`.
+        weights: a file of its state dict.
+        choices: of the space: resolutions, widths, heads, depths and kernels, see `onceforall.elastic`.
+        resolutions: where `choices` has none: at which it is read if it can be, else at the one that it was made for; None for
+            the latter.
+        seed: of random weights.
+        on_event: gets notes.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    given = dict(choices or {})
+    if unknown := set(given) - set(CHOICES):
+        raise SpaceError(f"the space of a network that is brought has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
+    asked = given.pop("resolutions", None)
+    if asked is not None:
+        asked = whole_choices("resolutions", asked, whole=True, at_least=1)
+    brought = bring(source, weights, seed=seed)
+    for text in brought.notes:
+        on_event({"event": "note", "text": text})
+    own_size = (brought.pixels or PIXELS,)
+    try:
+        supernet = _elastic(brought, asked or resolutions or own_size, given)
+    except ModelError as error:
+        if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
+            more = "" if asked else "; or give --resolutions that it takes"
+            raise ModelError(f"{error}{more}") from error
+        supernet = _elastic(brought, own_size, given)
+        sizes = ", ".join(map(str, resolutions))
+        text = f"{brought.source} does not take images of {sizes} pixels: the space has the {brought.pixels} that it was made for"
+        on_event({"event": "note", "text": text})
+    if supernet.space.count() == 1:
+        text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
+        on_event({"event": "note", "text": text})
+    own = OwnNetwork(brought, supernet.eval())
+    _require_classifier_only(own)
+    return own
+
+
+def _elastic(brought: Brought, resolutions: Sequence[int], choices: Mapping[str, Any]) -> Supernet:
+    """Torch prints and logs pages about what it cannot export; the error says it in a line."""
+    with quiet(), redirect_stderr(io.StringIO()):
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            return elastic(brought.model, resolutions, **choices)
+        finally:
+            logging.disable(before)
+
+
+def classifier_of(space: Space) -> frozenset[str]:
+    """Names of the tensors that depend on the number of classes; none where no classifier was found."""
+    graph = Graph.from_json(space.arguments["graph"])
+    if graph.classes < 0:
+        return frozenset()
+    return frozenset(
+        name for name, spec in graph.weights.items() if any(part.group == graph.classes for dim in spec.dims for part in dim)
+    )
+
+
+def require_logits(own: OwnNetwork) -> None:
+    """Do nothing if the network returns logits, one for each class, and nothing else.
+
+    Raises:
+        ModelError: it returns something else, which has to be trained in a loop of one's own.
+    """
+    graph = Graph.from_json(own.supernet.space.arguments["graph"])
+    if graph.classes < 0 or not isinstance(graph.output, Value):
+        what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
+        raise ModelError(
+            f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any "
+            "other network with onceforall.elastic in a loop of your own"
+        )
+
+
+def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
+    """The weights to start from, and whether the network's classifier is among them, or one for other classes had to be made.
+
+    Args:
+        own: the network.
+        fresh: a supernet of the same space with initial weights, for the number of classes of the data.
+    """
+    weights = own.supernet.state_dict()
+    if not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes:
+        return weights, True
+    new = classifier_of(own.supernet.space)
+    return {name: value if name in new else weights[name] for name, value in fresh.state_dict().items()}, False
+
+
+def _require_classifier_only(own: OwnNetwork) -> None:
+    """Raises a `ModelError` if weights of another shape belong to more than the classifier."""
+    wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_of(own.supernet.space)]
+    if wrong:
+        raise ModelError(f"not the weights of {own.brought.source}: {'; '.join(wrong[:3])}, and that is not its classifier")
