@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["SPINNING", "bound_spinning", "cpu_quota", "processor_count_text", "processors"]
 
-# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own bound, 300,000 turns, can take longer than
+# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own 300,000 turns can take longer than
 # the scheduler gives a thread at once: beside one other busy process, a step of the digits' network took 20 times as long as alone
 # on 2 cores of an Intel machine. With 10,000 turns it takes 4.3 times as long on an AMD one, where 30,000 take 6.9 times, and 3,000
 # cost up to a fifth when alone (benchmarks/contended.py, docs/training.md). LLVM's and Intel's OpenMP (macOS, Windows, conda) count
