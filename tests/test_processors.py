@@ -116,7 +116,7 @@ print(*(os.environ.get(name, "-") for name in {WAITING}))
         ({}, "10000 1 -"),
         ({"GOMP_SPINCOUNT": ""}, "10000 1 -"),
         ({"GOMP_SPINCOUNT": "7"}, "7 1 -"),
-        ({"KMP_BLOCKTIME": "200"}, "30000 200 -"),
+        ({"KMP_BLOCKTIME": "200"}, "10000 200 -"),
         ({"OMP_WAIT_POLICY": "passive"}, "- - passive"),
         ({"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "infinite"}, "infinite - ACTIVE"),
     ],
