@@ -1,7 +1,7 @@
 """A training step of the digits' network on a machine that does something else too: with threads that spin at barriers as torch's
 OpenMP has them spin, and as `ofa` bounds it (`onceforall/processors.py`).
 
-    python benchmarks/contended.py [--steps 12] [--rounds 5] [--spin 30000 3000] [--threads N]
+    python benchmarks/contended.py [--steps 12] [--rounds 5] [--spin 10000 3000] [--threads N]
 
 The variables count only before torch is loaded, so each way is a process of its own. All are loaded at once and compute in turns,
 one at a time, `--steps` steps each, in mixed order: alone, and beside one other process that only counts, on whatever core it gets.

@@ -13,12 +13,12 @@ from pathlib import Path
 
 __all__ = ["SPINNING", "bound_spinning", "cpu_quota", "processor_count_text", "processors"]
 
-# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own bound, 300,000 turns, takes longer than
+# At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own 300,000 turns can take longer than
 # the scheduler gives a thread at once: beside one other busy process, a step of the digits' network took 20 times as long as alone
-# on 2 cores. With 30,000 turns it takes 4 times as long, and alone 3 % longer than before; with 3,000, 2.4 times, and alone 20 %
-# longer (benchmarks/contended.py). LLVM's and Intel's OpenMP (macOS, Windows, conda) count milliseconds, 200 if not told; 1 is the
-# least that all of their versions read, but for not spinning at all.
-SPINNING = {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "1"}
+# on 2 cores of an Intel machine. With 10,000 turns it takes 4.3 times as long on an AMD one, where 30,000 take 6.9 times, and 3,000
+# cost up to a fifth when alone (benchmarks/contended.py, docs/training.md). LLVM's and Intel's OpenMP (macOS, Windows, conda) count
+# milliseconds, 200 if not told; 1 is the least that all of their versions read, but for not spinning at all.
+SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
 def bound_spinning() -> None:

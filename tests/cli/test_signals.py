@@ -21,16 +21,25 @@ from onceforall.cli import _notes, run
 from onceforall.cli.options import tell
 from onceforall.cli.signals import SIGNALS, handled
 from onceforall.errors import Note
-from onceforall.files import read_lines
 from tiny_run import TRAINING_TEXT
+
+
+@pytest.fixture(autouse=True)
+def _not_under_nohup() -> Iterator[None]:
+    """Where the tests themselves were started by nohup, SIGHUP is ignored, here and in every process that starts here."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
 
 PROGRAM = [sys.executable, "-c", "import sys; from onceforall.cli import main; main()"]
 MANY = [*TRAINING_TEXT[:4], "--epochs", "20000", "--limit", "120", "--batch-size", "32"]  # never ends by itself
 
 
 def trains(out: Path) -> bool:
-    """Whether two steps are written down, so that the first has been shown too."""
-    return sum(r["event"] == "train" for r in read_lines(out / "metrics.jsonl")) > 1
+    """Whether two steps are written down, so that the first has been shown too. A line may be half written."""
+    path = out / "metrics.jsonl"
+    return path.exists() and path.read_bytes().count(b'"event": "train"') > 1
 
 
 def last_step(out: Path) -> int:
@@ -55,10 +64,12 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: 
     out, ended = tmp_path / "run", threading.Event()
 
     def send() -> None:
-        while not ended.is_set() and not trains(out):
-            time.sleep(0.02)
-        if not ended.is_set():
-            os.kill(os.getpid(), signal.Signals[name])
+        try:
+            while not ended.is_set() and not trains(out):
+                time.sleep(0.02)
+        finally:  # without it the training never ends
+            if not ended.is_set():
+                os.kill(os.getpid(), signal.Signals[name])
 
     sender = threading.Thread(target=send)
     sender.start()
