@@ -80,6 +80,11 @@ class Space:
     modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     fixed: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        given = {name: value for name, value in self.arguments.items() if name != "graph"}  # which fills pages
+        text = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        return f"Space({self.family!r}, {text}, {len(self.stages)} stages)"
+
     # -- one architecture ------------------------------------------------------------------------------------------
 
     def largest(self, resolution: int | None = None) -> Arch:

@@ -13,6 +13,7 @@ from typing import Any
 from ..arch import Arch, Block
 from ..errors import ArchError, SpaceError
 from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, each
+from ..looks import channels
 from ..ops import Batch, Call, Fields, Input, Shape, Weight, leaves
 from ..plan import Plan, Segment
 from ..space import Choices, Space
@@ -97,8 +98,8 @@ def _stage(
         kept = {round(least + i * (most - least) / max(1, count - 1)) for i in range(count)} | {most}
     else:
         kept = {depth for depth in depths if depth <= most} | {most}
-    final = graph.nodes[pieces[-1].result].shape
-    width = final[1].of([group.units for group in graph.groups], -1) if len(final) > 1 else 1
+    whole = [group.units for group in graph.groups]
+    width = channels(tuple(size.of(whole, -1) for size in graph.nodes[pieces[-1].result].shape[1:]))
     return Choices(
         widths=(max(1, width),),
         depths=tuple(sorted(kept)),
