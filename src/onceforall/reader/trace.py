@@ -76,13 +76,21 @@ def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution.
     """
-    meta = _on_meta(model)
+    try:
+        return _trace(model, resolutions, torch.device("meta"))
+    except _NoNumbersError:  # of tensors that the model makes while it runs; nothing is computed there either
+        return _trace(model, resolutions, torch.device("cpu"))
+
+
+def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device) -> Trace:
+    """On a copy of the model on a device."""
+    meta = _copied(model, device)
     try:
         exports = [
             _export(meta.double(), pixels) for pixels in resolutions
         ]  # in which a type that was asked for by name stands out
     except ModelError:
-        meta = _on_meta(model)
+        meta = _copied(model, device)
         exports = [_export(meta, pixels) for pixels in resolutions]
     dtype = next((t.dtype for t in (*meta.parameters(), *meta.buffers()) if t.is_floating_point()), torch.float32)
     raw = [_Reading(model, exported, dtype) for exported in exports]
@@ -109,17 +117,21 @@ def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
     return Trace(alive, tensors, raw[-1].output, tuple(resolutions))
 
 
-def _on_meta(model: nn.Module) -> nn.Module:
-    """A copy in eval mode without numbers; the model stays as it is."""
+class _NoNumbersError(Exception):
+    """A constant was made on the meta device."""
+
+
+def _copied(model: nn.Module, device: torch.device) -> nn.Module:
+    """A copy in eval mode, on the meta device without numbers; the model stays as it is."""
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor):
-                memo[id(value)] = value.detach().to("meta")
+                memo[id(value)] = value.detach().to(device, copy=True)
     for tensor in (*model.parameters(), *model.buffers()):
-        made = torch.empty_like(tensor, device="meta", memory_format=torch.contiguous_format)
+        made = torch.empty_like(tensor, device=device, memory_format=torch.contiguous_format)
         memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
     try:
         return copy.deepcopy(model, memo).eval()
@@ -129,7 +141,7 @@ def _on_meta(model: nn.Module) -> nn.Module:
 
 def _export(model: nn.Module, pixels: int) -> torch.export.ExportedProgram:
     like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
-    images = torch.empty((BATCH, 3, pixels, pixels), device="meta", dtype=like.dtype if like.is_floating_point() else None)
+    images = torch.empty((BATCH, 3, pixels, pixels), device=like.device, dtype=like.dtype if like.is_floating_point() else None)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -298,9 +310,10 @@ def _value_of(model: nn.Module, target: str, constants: Mapping[str, Any]) -> Te
     tensor = constants[target]
     if tensor.is_meta:
         path, _, leaf = target.rpartition(".")
-        tensor = vars(model.get_submodule(path)).get(leaf)
+        owner = dict(model.named_modules()).get(path)
+        tensor = None if owner is None else vars(owner).get(leaf)
     if not isinstance(tensor, Tensor):
-        raise ModelError(f"the constant {target} was made on the meta device and has no numbers: register it as a buffer")
+        raise _NoNumbersError(target)
     return tensor.detach()
 
 
