@@ -129,6 +129,6 @@ def test_pictures() -> None:
             assert labels(name, arch)
     assert labels("conv", supernet_of("conv").space.largest())["stages.0.0"] == ["5×5", "e1", "48"]
     assert labels("vit", supernet_of("vit").space.largest())["stages.0.1"] == ["4 h", "e1", "64"]
-    assert labels("vit", supernet_of("vit").space.smallest())["stages.0.0"] == ["1 h", "e0.25", "16"]
+    assert labels("vit", supernet_of("vit").space.smallest())["stages.0.0"] == ["1 h", "e0.25 h0.25", "16"]
     assert labels("convnext", supernet_of("convnext").space.largest())["stages.0.2"] == ["7×7", "e1", "64"]
     assert labels("resnext", supernet_of("resnext").space.largest())["stages.0.1"] == ["3×3", "e1", "64"]

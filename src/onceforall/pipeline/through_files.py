@@ -224,7 +224,9 @@ def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | 
 
 
 def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "file") -> None:
-    """Do nothing if what was found through a file, or a bundle, is the network's own test top-1, but for `SLACK`.
+    """Do nothing if what was found through a file, or a bundle, is the network's own test top-1 and loss, but for `SLACK`.
+
+    The loss tells of other pixels where a network knows so little that its top-1 stays what it was.
 
     Raises:
         VerificationError: it has another.
@@ -234,6 +236,11 @@ def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "f
         raise VerificationError(
             f"{what}: test top-1 through the {through} is {100 * found.top1:.2f} %, the network's is "
             f"{100 * own.top1:.2f} %, which is {images} of {own.images:,} images: it does not compute what the network does"
+        )
+    if not abs(own.loss - found.loss) <= SLACK * max(1.0, own.loss):
+        raise VerificationError(
+            f"{what}: mean cross-entropy on the test images through the {through} is {found.loss:.4f}, the network's is {own.loss:.4f}: "
+            "it does not compute what the network does"
         )
 
 
