@@ -18,7 +18,7 @@ def test_elastic(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(["elastic", named, "--resolutions", "16,24", "--space", "widths=0.5/1,kernels=3"]) == 0
     printed, err = capsys.readouterr()
     assert err == ""
-    assert "16/24" in printed
+    assert "resolutions: 16, 24 pixels" in printed
     assert "stem.0" in printed  # why it is not elastic
     assert run(["elastic", named, "--resolutions", "16", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ..readable import amount
 from .options import Json, Resolutions, Seed, Weights, tell
 from .values import with_resolutions
 
@@ -38,8 +37,3 @@ def elastic(
         print(json.dumps(asdict(found)))
         return
     print(found.summary)
-    ends = ", ".join(
-        f"{name} {amount(end.macs)} MACs, {amount(end.params)} parameters"
-        for name, end in (("largest", found.largest), ("smallest", found.smallest))
-    )
-    print(f"{amount(found.networks)} networks: {ends}")

@@ -239,8 +239,8 @@ def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "f
         )
     if not abs(own.loss - found.loss) <= SLACK * max(1.0, own.loss):
         raise VerificationError(
-            f"{what}: mean cross-entropy on the test images through the {through} is {found.loss:.4f}, the network's is {own.loss:.4f}: "
-            "it does not compute what the network does"
+            f"{what}: mean cross-entropy on the test images through the {through} is {found.loss:.4f}, the network's is "
+            f"{own.loss:.4f}: it does not compute what the network does"
         )
 
 
