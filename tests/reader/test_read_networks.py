@@ -55,6 +55,19 @@ def test_the_largest_is_the_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_single_precision_is_as_good_as_the_models(name: str) -> None:
+    """Against float64, the largest is off by at most three times what the model itself is off."""
+    model = stirred(name)
+    supernet = onceforall.elastic(model, (32,))
+    with torch.no_grad():
+        x = images()
+        own, found = model(x.float()), supernet(x.float(), supernet.space.largest())
+        exact = model.double()(x)
+    for true, mine, theirs in zip(tensors(exact), tensors(found), tensors(own), strict=True):
+        assert float((mine - true).abs().max()) <= 3 * float((theirs - true).abs().max()) + 1e-7 * float(true.abs().max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_active_is_extracted_is_at(name: str) -> None:
     _, supernet = case(name)
     with torch.no_grad():
