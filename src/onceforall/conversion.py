@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .errors import ModelError
 from .nn.importance import chosen_importance, rank_units
@@ -15,6 +15,11 @@ from .spaces.graph import KERNELS, WIDTHS
 from .supernet import Supernet
 
 __all__ = ["elastic"]
+
+
+# what a supernet or an extracted network calls its own
+TAKEN = {*dir(Supernet), *dir(fx.GraphModule), "space", "num_classes", "graph", "meta", "_graph", "_code", "_layers", "_own"}
+TAKEN |= {"_statistics", "_steps", "supernet", "arch"}
 
 
 def elastic(
@@ -54,7 +59,7 @@ def elastic(
     batches = None if images is None else list(images)
     importance = chosen_importance(importance, batches)
     pixels = choices("resolutions", resolutions, whole=True, at_least=1)
-    graph, tensors = read(model, pixels, {*dir(Supernet), "space", "num_classes"})
+    graph, tensors = read(model, pixels, TAKEN)
     graph = with_dropped(graph, model)
     space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
     supernet = Supernet(space)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .arch import Arch
 from .errors import StatisticsError
-from .nn.calls import Mode, Step, cut, is_norm, prepared, put_weight, with_dropout
+from .nn.calls import Mode, Step, channels_last_, cut, is_norm, prepared, put_weight, with_dropout
 from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm
 from .nn.static import build, put
 from .ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
@@ -51,7 +51,10 @@ class Supernet(nn.Module):
                         put_weight(self, weight, op.target)
                 elif op.weights:
                     put(self, name, LAYERS[type(op)](op))
-        self.to(memory_format=torch.channels_last)
+        if space.family == "graph":
+            channels_last_(self, space.lower(space.largest(), self.num_classes))
+        else:
+            self.to(memory_format=torch.channels_last)
         elastic = ElasticConv | ElasticNorm | ElasticLinear
         self._layers: dict[str, Any] = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
         self._own = _Tensors(self)
@@ -112,7 +115,7 @@ class Supernet(nn.Module):
 
     def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
         """As `extract`, of a plan that the space lowers to or a piece of one: segments can be run, and shared, on their own."""
-        like = next(self.parameters())
+        like = next((t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()), torch.zeros(()))
         if dropout and any(isinstance(op, Call) for op in plan.segments[-1].ops):
             plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here

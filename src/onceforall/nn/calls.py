@@ -24,6 +24,7 @@ __all__ = [
     "Mode",
     "Step",
     "add_call",
+    "channels_last_",
     "cut",
     "function_of",
     "is_norm",
@@ -311,6 +312,15 @@ def put_weight(root: nn.Module, weight: Weight, target: str) -> None:
     for big, small in pairwise(reversed(weight.sizes)):
         name = f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"
         put_tensor(root, name, torch.eye(small**2), True)
+
+
+def channels_last_(root: nn.Module, plan: Plan) -> None:
+    """Lay the weights of 2-d convolutions out with the channels last; other tensors may have four dimensions and mean others."""
+    own = {**dict(root.named_parameters(remove_duplicate=False)), **dict(root.named_buffers(remove_duplicate=False))}
+    for op in plan.ops:
+        if isinstance(op, Call) and op.target.startswith(("conv2d", "conv_transpose2d")) and isinstance(op.args[1], Weight):
+            tensor = own[op.args[1].name]
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 def modules_of(plan: Plan) -> dict[str, nn.Module]:

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from ..ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from ..plan import Plan
-from .calls import add_call, modules_of, put_tensor
+from .calls import add_call, channels_last_, modules_of, put_tensor
 
 __all__ = ["build", "without_dropout"]
 
@@ -50,6 +50,9 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
             last = values[op.name]
     graph.output(last)
     network = fx.GraphModule(root, graph, "Subnet")
+    if any(isinstance(op, Call) for op in plan.ops):
+        channels_last_(network, plan)
+        return network
     return network.to(memory_format=torch.channels_last)
 
 

@@ -15,6 +15,7 @@ def follow(trace: Trace) -> Labels:
         labels.weights[name] = labels.fresh(tuple(tensor.shape))
         labels.shapes[f"own {name}"] = [tuple(tensor.shape)]
     labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, 3, trace.resolutions[-1], trace.resolutions[-1])]
+    labels.indexed = {step.args[0].name for step in trace.steps if step.op == "getitem" and step.args[1] == 1}
     for step in trace.steps:
         labels.shapes[step.name] = step.shapes
         rule = RULES.get(step.kind, pointwise if element_by_element(step.op) else opaque)

@@ -40,6 +40,8 @@ class Labels:
         heads: labels of attention heads.
         values: factors of each result, by name of the step: a list of them, one for each result.
         weights: factors of each tensor.
+        shapes: of each result, and of each tensor as "own NAME".
+        indexed: steps of two results (values and where they stood) whose second is used.
     """
 
     count: int = 0
@@ -49,6 +51,7 @@ class Labels:
     values: dict[str, list[Factors]] = field(default_factory=dict)
     weights: dict[str, Factors] = field(default_factory=dict)
     shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+    indexed: set[str] = field(default_factory=set)
 
     def fresh(self, shape: Sequence[int]) -> Factors:
         """New labels along each dimension of more than one entry."""

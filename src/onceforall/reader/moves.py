@@ -208,7 +208,11 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
         labels.fix(lost, because(step, "channels that are cut by the resolution"))
         return [kept]
     if step.kind == "narrow":
+        start = start + shape_of(labels, step.args[0])[dim] if start < 0 else start
         end = start + end
+    if 0 in step.shapes[0]:
+        labels.fix(factors_of(labels, step.args[0]), because(step, "nothing is left"))
+        return [[]]
     found = []
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:

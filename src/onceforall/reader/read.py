@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,12 @@ def read(model: nn.Module, resolutions: Sequence[int], taken: Collection[str] = 
 
 
 def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
-    """The same, the first part of a tensor's name with a "_" where it is taken."""
+    """The same, parts of tensors' names with a "_" where they cannot be attributes of a network."""
 
     def free(name: str) -> str:
-        first, dot, rest = name.partition(".")
-        return f"{first}_{dot}{rest}" if first in taken else name
+        first, *rest = name.split(".")
+        parts = [f"{first}_" if first in taken else first, *rest]
+        return ".".join(f"{part}_" if iskeyword(part) else part for part in parts)
 
     def renamed(leaf: Any) -> Any:
         return Own(free(leaf.name)) if isinstance(leaf, Own) else leaf
@@ -88,7 +90,7 @@ def _graph(traced: Trace, units: Units, found: list[Found], chain: Chain, elasti
     groups = tuple(_group(units, group) for group in sorted(elastic))
     classes = numbers.get(units.classes, -1)
     pieces = tuple(_named(traced, found, chain, kernels, numbers))
-    fixed = tuple(_reasons(units, found, elastic, traced))
+    fixed = (*_reasons(units, found, elastic, traced), *traced.notes)
     return Graph(tuple(traced.resolutions), classes, nodes, weights, groups, pieces, traced.output, fixed)
 
 
@@ -143,6 +145,8 @@ def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
             continue
         name = step.args[1].name
         shape, padding, dilation, groups = traced.tensors[name].shape, step.args[4], step.args[5], step.args[6]
+        if any(isinstance(pad, Size) for pad in padding):
+            continue
         k = shape[-1]
         square = shape[-2] == k and k % 2 == 1 and 5 <= k <= LARGEST_KERNEL and shape[1] == 1 and groups == shape[0] > 1
         least = [size for size in range(3, k + 1, 2) if all(pad >= (k - size) // 2 for pad in padding)]

@@ -175,7 +175,6 @@ ELEMENTWISE = [
     "detach",
     "to",
     "_to_copy",
-    "type_as",
     "zeros_like",
     "ones_like",
     "full_like",
@@ -260,8 +259,7 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
             labels.fix([columns], because(step, "inside the groups of a convolution"))
     else:
         labels.fix([found for found in (rows, columns, channels) if found is not None], because(step, "groups of fixed channels"))
-    if bias is not None and rows is not None:
-        _tie_vector(labels, step, bias, rows)
+    _tie_bias(labels, step, bias, rows)
     single = set(shape_of(labels, weight)[2:]) == {1} and step.shapes[0][2:] == shape_of(labels, x)[2:]
     return [[*_beside(labels, step, x, single), *([] if rows is None else [_standing(rows, 1, len(step.shapes[0]))])]]
 
@@ -281,8 +279,7 @@ def transposed(labels: Labels, step: Step) -> list[Factors]:
         return opaque(labels, step)
     rows, columns = _of_matrix(labels, step, weight)
     contract(labels, step, _along(labels, step, factors_of(labels, x), 1), rows)
-    if rest and rest[0] is not None and columns is not None:
-        _tie_vector(labels, step, rest[0], columns)
+    _tie_bias(labels, step, rest[0] if rest else None, columns)
     return [[*_beside(labels, step, x, False), *([] if columns is None else [_standing(columns, 1, 4)])]]
 
 
@@ -294,8 +291,7 @@ def linear(labels: Labels, step: Step) -> list[Factors]:
     others, last = keep_dims(factors, lambda dim: dim != ndim - 1)
     rows, columns = _of_matrix(labels, step, weight)
     contract(labels, step, _along(labels, step, last, ndim - 1), columns)
-    if rest and rest[0] is not None and rows is not None:
-        _tie_vector(labels, step, rest[0], rows)
+    _tie_bias(labels, step, rest[0] if rest else None, rows)
     return [[*others, *([] if rows is None else [_standing(rows, ndim - 1, ndim)])]]
 
 
@@ -326,6 +322,15 @@ def contract(labels: Labels, step: Step, read: Array | None, columns: Array | No
         labels.tie(read, columns)
     else:
         labels.fix([found for found in (read, columns) if found is not None], because(step, "it reads a fixed number of channels"))
+
+
+def _tie_bias(labels: Labels, step: Step, bias: Any, rows: Array | None) -> None:
+    if bias is None:
+        return
+    if rows is None:
+        labels.fix(factors_of(labels, bias), because(step, "its weight has a fixed number of rows"))
+    else:
+        _tie_vector(labels, step, bias, rows)
 
 
 def _tie_vector(labels: Labels, step: Step, vector: Any, along: Array) -> None:
@@ -418,8 +423,11 @@ def pad(labels: Labels, step: Step) -> list[Factors]:
     "min",
     "argmax",
     "prod",
+    "argmin",
 )
 def reduced(labels: Labels, step: Step) -> list[Factors]:
+    if step.op in ("max.other", "min.other"):
+        return pointwise(labels, step)
     x = step.args[0]
     ndim, out = len(shape_of(labels, x)), len(step.shapes[0])
     dims = next((a for a in (*step.args[1:], step.kwargs.get("dim")) if _are_dims(a, ndim)), None)
@@ -429,6 +437,8 @@ def reduced(labels: Labels, step: Step) -> list[Factors]:
     found = []
     for factor in factors_of(labels, x):
         mixed = long_dims(factor) & over
+        if mixed and (step.kind in ("argmax", "argmin") or step.name in labels.indexed):
+            labels.fix([factor], because(step, "numbers of channels are returned"))
         if mixed and long_dims(factor) - over:
             factor = labels.tie_along(factor, sorted(mixed))
         elif mixed:
@@ -450,11 +460,19 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
     """Entries along a dimension have to do with each other."""
     x, *rest = step.args
     ndim = len(shape_of(labels, x))
-    if step.kind == "roll":
-        dims: Any = rest[1] if len(rest) > 1 else tuple(range(ndim))
+    if step.kind == "topk":
+        dims: Any = rest[1] if len(rest) > 1 else step.kwargs.get("dim", -1)
+    elif step.kind == "roll":
+        dims = rest[1] if len(rest) > 1 else tuple(range(ndim))
     else:
         dims = rest[0] if rest else step.kwargs.get("dim", -1)
     over = {d % ndim for d in ((dims,) if isinstance(dims, int) else dims)}
     kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim not in over)
     labels.fix(lost, because(step, "entries that are compared with each other"))
     return [list(kept) for _ in step.shapes]
+
+
+@rule("type_as")
+def type_as(labels: Labels, step: Step) -> list[Factors]:
+    """Only the type is the other's."""
+    return [factors_of(labels, step.args[0])]

@@ -51,12 +51,21 @@ def sized(
             before = (1,) * (len(shapes[0]) - len(shape_of(labels, first))) + shape_of(labels, first)
             new = len(shapes[0]) - len(shape_of(labels, first))
             args[1] = tuple(plain(size) if dim < new or before[dim] == 1 else -1 for dim, size in enumerate(shapes[0]))
-        case "chunk" | "split" | "split_with_sizes" | "unsafe_split" | "unsafe_chunk":
+        case "chunk" | "split" | "split_with_sizes" | "tensor_split" | "unsafe_split" | "unsafe_chunk":
             dim = (args[2] if len(args) > 2 else step.kwargs.get("dim", 0)) % len(step.shapes[0])
-            if line(first, dim) is not None or step.kind != "chunk":
+            if line(first, dim) is not None or step.kind not in ("chunk", "tensor_split"):
                 op = "split_with_sizes.default"
                 args = [first, tuple(plain(shape[dim]) for shape in shapes), dim]
                 return op, tuple(args), {}, shapes
+        case "select" | "unbind":
+            along = line(first, (args[1] if len(args) > 1 else step.kwargs.get("dim", 0)) % len(shape_of(labels, first)))
+            if along is not None:  # units cannot be taken by their numbers
+                raise OrderError(int(units.group[along].max()))
+        case "squeeze":
+            before = shape_of(labels, first)
+            if len(args) == 1:  # only what was 1 long when the model was read
+                op = "squeeze.dims"
+                args.append(tuple(dim for dim, size in enumerate(before) if size == 1))
         case "slice" | "narrow":
             given: list[Any] = [*args[1:4], *[0, None, None][len(args) - 1 :]]
             dim, start, end = given
@@ -67,6 +76,7 @@ def sized(
             if along is not None:
                 size = len(along)
                 if step.kind == "narrow":
+                    start = start + size if start < 0 else start
                     end = start + end
                 begin = 0 if start is None else max(0, start + size if start < 0 else start)
                 stop = size if end is None else min(size, end + size if end < 0 else end)

@@ -5,6 +5,7 @@ since model and images are on the meta device.
 """
 
 import copy
+import math
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,13 @@ from ..ops import leaves
 
 __all__ = ["BATCH", "Step", "Trace", "trace"]
 
-BATCH = 1009  # a prime, larger than any number of heads, groups or windows
-MOST = 2**31  # "to the end" of a slice is larger
+BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
 SAME = {"lift_fresh_copy", "alias", "contiguous"}  # what they return has the same numbers
+REFUSED = {"as_strided", "set_", "resize_"}
+DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
 COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # whose arguments are written out with their defaults
+ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # where the mode stands among the arguments
 
 
@@ -68,53 +71,134 @@ class Trace:
     tensors: dict[str, Tensor]
     output: Any
     resolutions: tuple[int, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
     """What a model in eval mode does with images (batch, 3, resolution, resolution).
 
     Raises:
-        ModelError: torch.export cannot read it, or it does something else at another resolution.
+        ModelError: torch.export cannot read it, or it does something else at another resolution or for another number of images.
     """
     try:
         return _trace(model, resolutions, torch.device("meta"))
     except _NoNumbersError:  # of tensors that the model makes while it runs; nothing is computed there either
         return _trace(model, resolutions, torch.device("cpu"))
+    except ModelError:
+        try:  # for tensors that the model makes on the processor while it runs
+            return _trace(model, resolutions, torch.device("cpu"))
+        except ModelError:
+            pass
+        raise
 
 
 def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device) -> Trace:
     """On a copy of the model on a device."""
-    meta = _copied(model, device)
-    try:
-        exports = [
-            _export(meta.double(), pixels) for pixels in resolutions
-        ]  # in which a type that was asked for by name stands out
-    except ModelError:
-        meta = _copied(model, device)
-        exports = [_export(meta, pixels) for pixels in resolutions]
-    dtype = next((t.dtype for t in (*meta.parameters(), *meta.buffers()) if t.is_floating_point()), torch.float32)
-    raw = [_Reading(model, exported, dtype) for exported in exports]
+    copied = _copied(model, device)
+    raw = [_Reading(model, _export(copied, pixels, BATCH)) for pixels in resolutions]
+    last = raw[-1]
     for reading, pixels in zip(raw, resolutions, strict=True):
-        if [(s.name, s.op) for s in reading.steps] != [(s.name, s.op) for s in raw[-1].steps]:
+        if reading.outline() != last.outline():
             raise ModelError(
                 f"the model does other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
                 "does the same, or one"
             )
+    other = _checked(model, device, resolutions[-1], last)
+    dtypes = tuple(_dtype_of(reading.model) for reading in (last, other))
     steps = []
-    for several in zip(*(reading.steps for reading in raw), strict=True):
-        last = several[-1]
+    for *several, check in zip(*(reading.steps for reading in (*raw, other)), strict=True):
+        step = several[-1]
+        merging = _Merging(step.name, step.module, dtypes)
         sizes = [
-            tuple(_size(numbers, f"the shape of {last.name}") for numbers in zip(*dims, strict=True))
-            for dims in zip(*(step.shapes for step in several), strict=True)
+            tuple(merging.size(numbers, number) for *numbers, number in zip(*dims, strict=True))
+            for dims in zip(*(one.shapes for one in (*several, check)), strict=True)
         ]
-        args = _merged([step.args for step in several], last.name)
-        kwargs = _merged([step.kwargs for step in several], last.name)
-        steps.append(Step(last.name, last.op, args, kwargs, last.shapes, sizes, last.dtype, last.module, last.several))
-    alive = _alive(steps, raw[-1].output)
+        args = merging.merged([one.args for one in several], check.args)
+        kwargs = merging.merged([one.kwargs for one in several], check.kwargs)
+        steps.append(Step(step.name, step.op, args, kwargs, step.shapes, sizes, step.dtype, step.module, step.several))
+    _Merging("what it returns", "", dtypes).merged([last.output], other.output)
+    alive = _alive(steps, last.output)
     used = {leaf.name for step in alive for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own)}
-    used |= {leaf.name for leaf in leaves(raw[-1].output) if isinstance(leaf, Own)}
-    tensors = {name: tensor for name, tensor in raw[-1].tensors.items() if name in used}
-    return Trace(alive, tensors, raw[-1].output, tuple(resolutions))
+    used |= {leaf.name for leaf in leaves(last.output) if isinstance(leaf, Own)}
+    tensors = {name: tensor for name, tensor in last.tensors.items() if name in used}
+    for name, tensor in tensors.items():
+        if tensor.is_complex():
+            raise ModelError(f"{name} holds complex numbers, which cannot be made elastic")
+    return Trace(alive, tensors, last.output, tuple(resolutions), last.notes)
+
+
+def _checked(model: nn.Module, device: torch.device, pixels: int, first: "_Reading") -> "_Reading":
+    """The same for another number of images and, where the model can, in double precision: what differs then is no constant."""
+    try:
+        reading = _Reading(model, _export(_copied(model, device).double(), pixels, OTHER_BATCH))
+        if reading.outline() == first.outline():
+            return reading
+    except ModelError:
+        pass
+    reading = _Reading(model, _export(_copied(model, device), pixels, OTHER_BATCH))
+    if reading.outline() != first.outline():
+        raise ModelError("the model does other operations for another number of images: it cannot be read")
+    return reading
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
+
+
+@dataclass
+class _Merging:
+    """Numbers of one step at each resolution, and once more for another number of images and in another precision."""
+
+    name: str
+    module: str
+    dtypes: tuple[torch.dtype, ...]
+
+    def size(self, numbers: Sequence[int], check: int) -> Size:
+        """A number at each resolution; `check` is that at the last for another number of images."""
+        last = numbers[-1]
+        batch = last != check and (last % BATCH, check % OTHER_BATCH) == (0, 0) and last // BATCH == check // OTHER_BATCH
+        if (last != check and not batch) or (batch and any(number % BATCH for number in numbers)):
+            raise self.error("the number of images")
+        times = [number // BATCH if batch else number for number in numbers]
+        return Size(((times[0] if len(set(times)) == 1 else tuple(times), -1),), batch)
+
+    def merged(self, values: Sequence[Any], check: Any) -> Any:
+        """Arguments, those that differ or count images as `Size`, types that are the model's as "<dtype>"."""
+        first = values[0]
+        if isinstance(first, tuple):
+            if any(not isinstance(value, tuple) or len(value) != len(first) for value in (*values, check)):
+                raise self.error("resolution or the number of images")
+            return tuple(self.merged([value[i] for value in values], check[i]) for i in range(len(first)))
+        if isinstance(first, Mapping):
+            return {key: self.merged([value[key] for value in values], check[key]) for key in first}
+        if all(isinstance(value, int) and not isinstance(value, bool) for value in (*values, check)):
+            if len({*values, check}) == 1:
+                return first
+            return self.size(values, check)
+        if any(value != first for value in values):
+            raise self.error("the resolution")
+        if check != first and not (isinstance(first, float) and first != first):
+            own, other = (f"dtype:{str(dtype).removeprefix('torch.')}" for dtype in self.dtypes)
+            if (first, check) == (own, other):
+                return "<dtype>"
+            rounded = isinstance(first, float) and isinstance(check, float) and math.isclose(first, check, rel_tol=1e-6)
+            limit = isinstance(first, float) and self.dtypes[0] != self.dtypes[1] and abs(first) in _limits(self.dtypes[0])
+            if not (rounded or limit):
+                raise self.error("the number of images")
+        return first
+
+    def error(self, what: str) -> ModelError:
+        where = f"{self.name} in {self.module}" if self.module else self.name
+        return ModelError(
+            f"a number in {where} depends on {what} in a way that cannot be followed: give one resolution, or have the model "
+            "compute it from whole dimensions of a shape"
+        )
+
+
+def _limits(dtype: torch.dtype) -> tuple[float, ...]:
+    """Numbers that a model takes from its own type."""
+    found = torch.finfo(dtype)
+    return found.max, found.eps, found.tiny, found.smallest_normal
 
 
 class _NoNumbersError(Exception):
@@ -126,27 +210,32 @@ def _copied(model: nn.Module, device: torch.device) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
     memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor):
-                memo[id(value)] = value.detach().to(device, copy=True)
-    for tensor in (*model.parameters(), *model.buffers()):
-        made = torch.empty_like(tensor, device=device, memory_format=torch.contiguous_format)
-        memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
     try:
+        for module in model.modules():
+            for value in vars(module).values():
+                if isinstance(value, Tensor):
+                    memo[id(value)] = value.detach().to(device, copy=True)
+        for tensor in (*model.parameters(), *model.buffers()):
+            made = torch.empty_like(tensor, device=device, memory_format=torch.contiguous_format)
+            memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
         return copy.deepcopy(model, memo).eval()
     except Exception as error:  # of whatever the model holds
         raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
 
 
-def _export(model: nn.Module, pixels: int) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, pixels: int, batch: int) -> "_Exported":
     like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
-    images = torch.empty((BATCH, 3, pixels, pixels), device=like.device, dtype=like.dtype if like.is_floating_point() else None)
+    dtype = _dtype_of(model)
+    images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             exported = torch.export.export(model, (images,), strict=False)
-            return exported.run_decompositions({}) if _writes_through_views(exported) else exported
+            if not _aliased_writes(exported):
+                return _Exported(exported, model)
+            return _Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
+    except ModelError:
+        raise
     except Exception as error:  # torch.export's own classes are many, and the model may raise anything
         where = _module_of(error)
         raise ModelError(
@@ -155,18 +244,40 @@ def _export(model: nn.Module, pixels: int) -> torch.export.ExportedProgram:
         ) from error
 
 
-def _writes_through_views(exported: torch.export.ExportedProgram) -> bool:
-    """Part of a tensor is overwritten, so that its name alone does not say what it holds."""
+@dataclass
+class _Exported:
+    """What torch.export gave, of which copy of the model, and what was lost on the way."""
 
-    def schema(node: Any) -> Any:
-        return node.target._schema if isinstance(node, fx.Node) and isinstance(node.target, torch._ops.OpOverload) else None
+    program: torch.export.ExportedProgram
+    model: nn.Module
+    notes: tuple[str, ...] = ()
 
-    for node in exported.graph.nodes:
-        own, read = schema(node), schema(node.args[0]) if node.args else None
-        if own is None or read is None or not own.is_mutable or read.is_mutable:
-            continue
-        if any(result.alias_info is not None for result in read.returns):  # a view
-            return True
+
+def _aliased_writes(exported: torch.export.ExportedProgram) -> bool:
+    """A tensor is written to of which another view is read later, so that its name alone does not say what it holds."""
+    family: dict[fx.Node, fx.Node] = {}
+
+    def root(node: fx.Node) -> fx.Node:
+        while node in family:
+            node = family[node]
+        return node
+
+    nodes = list(exported.graph.nodes)
+    written: list[tuple[int, fx.Node]] = []
+    for i, node in enumerate(nodes):
+        schema = node.target._schema if isinstance(node.target, torch._ops.OpOverload) else None
+        sources = [arg for arg in node.args if isinstance(arg, fx.Node)]
+        same = node.target is operator.getitem or (schema is not None and schema.name.split("::")[1] in ALIASES)
+        if schema is not None and schema.is_mutable and sources:
+            written.append((i, sources[0]))
+        same = same or (schema is not None and any(result.alias_info is not None for result in schema.returns))
+        if sources and same and root(node) is not root(sources[0]):
+            family[root(node)] = root(sources[0])
+    place = {node: i for i, node in enumerate(nodes)}
+    for i, target in written:
+        for other in nodes[:i]:
+            if other is not target and root(other) is root(target) and any(place[user] > i for user in other.users):
+                return True
     return False
 
 
@@ -190,11 +301,12 @@ def _module_of(error: BaseException) -> str:
 class _Reading:
     """The steps of one exported program, numbers as they are at its resolution."""
 
-    def __init__(self, model: nn.Module, exported: torch.export.ExportedProgram, dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, found: "_Exported") -> None:
+        exported = found.program
+        self.model, self.notes = found.model, found.notes
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
-        self.dtype = dtype
         owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
         targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
@@ -221,6 +333,10 @@ class _Reading:
                     f"the model's graph has {node.op} {node.target} in it, which cannot be read: no way around it is known"
                 )
 
+    def outline(self) -> list[tuple[str, str]]:
+        """Names and operations of the steps."""
+        return [(step.name, step.op) for step in self.steps]
+
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             op = "getitem"
@@ -243,10 +359,22 @@ class _Reading:
             for name, value in node.kwargs.items()
             if name not in ("memory_format", "pin_memory", "layout") and value is not None
         }
+        if kind in REFUSED:
+            raise ModelError(f"{kind} in {_module(node) or 'the model'} goes by how numbers lie in memory: it cannot be read")
+        if kind == DECOMPOSED_NORM:  # as it was before
+            op, kind = "batch_norm.default", "batch_norm"
+            args = [*args[:5], "<training>", *args[5:], True]
+            self._add(node, op, args, {}, [node.meta["val"][0]], False)
+            return
+        if op == "getitem" and isinstance(node.args[0], fx.Node) and DECOMPOSED_NORM in str(node.args[0].target):
+            self.names[node] = args[0]
+            return
         if kind in SAME and args:
             self.names[node] = args[0]
             return
         changed = node.args[0] if kind.endswith("_") and not kind.endswith("__") and node.args else None
+        if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own):
+            raise ModelError(f"the model changes its own {self.names[changed].name} when it runs: it cannot be read")
         if changed is not None:
             op = op.replace(f"{kind}.", f"{kind[:-1]}.", 1)
             kind = kind[:-1]
@@ -256,18 +384,17 @@ class _Reading:
         self._mark_mode(kind, args)
         value = node.meta["val"]
         several = isinstance(value, tuple | list)
-        found = list(value) if several else [value]
-        if any(not isinstance(item, Tensor) for item in found):
-            raise ModelError(f"{op} in {_module(node) or 'the model'} returns no tensor: it cannot be read")
-        self.steps.append(
-            Step(
-                node.name, op, tuple(args), kwargs, [tuple(map(int, item.shape)) for item in found], [],
-                str(found[0].dtype).removeprefix("torch.") if found else "float32", _module(node), several,
-            )
-        )  # fmt: skip
-        self.names[node] = Value(node.name)
+        self._add(node, op, args, kwargs, list(value) if several else [value], several)
         if isinstance(changed, fx.Node):
             self.names[changed] = Value(node.name)  # whoever reads it from now on finds what it was changed to
+
+    def _add(self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool) -> None:
+        if any(not isinstance(item, Tensor) for item in found):
+            raise ModelError(f"{op} in {_module(node) or 'the model'} returns no tensor: it cannot be read")
+        shapes = [tuple(map(int, item.shape)) for item in found]
+        dtype = str(found[0].dtype).removeprefix("torch.") if found else "float32"
+        self.steps.append(Step(node.name, op, tuple(args), kwargs, shapes, [], dtype, _module(node), several))
+        self.names[node] = Value(node.name)
 
     def _mark_mode(self, kind: str, args: list[Any]) -> None:
         at = TRAINING.get(kind)
@@ -280,8 +407,6 @@ class _Reading:
                 return self.names[value]
             case list() | tuple():
                 return tuple(self._argument(item) for item in value)
-            case torch.dtype() if value == self.dtype:
-                return "<dtype>"
             case torch.dtype():
                 return f"dtype:{str(value).removeprefix('torch.')}"
             case torch.device():
@@ -292,7 +417,11 @@ class _Reading:
 
     def _output(self, node: fx.Node, exported: torch.export.ExportedProgram) -> None:
         flat = [self._argument(item) for item in node.args[0]]  # type: ignore[union-attr]
-        kinds = [spec.kind.name for spec in exported.graph_signature.output_specs]
+        specs = exported.graph_signature.output_specs
+        kinds = [spec.kind.name for spec in specs]
+        for spec in specs:
+            if spec.kind.name == "BUFFER_MUTATION":
+                raise ModelError(f"the model changes its own {spec.target} when it runs: it cannot be read")
         flat = [item for item, kind in zip(flat, kinds, strict=True) if kind == "USER_OUTPUT"]
         try:
             self.output = _plain(pytree.tree_unflatten(flat, exported.call_spec.out_spec))
@@ -331,30 +460,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Value | Own) or value is None or isinstance(value, int | float | str | bool):
         return value
     raise TypeError(type(value).__name__)
-
-
-def _size(numbers: Sequence[int], where: str) -> Size:
-    """A number at each resolution."""
-    batch = all(number % BATCH == 0 and number for number in numbers)
-    times = [number // BATCH if batch else number for number in numbers]
-    return Size(((times[0] if len(set(times)) == 1 else tuple(times), -1),), batch)
-
-
-def _merged(values: list[Any], where: str) -> Any:
-    """Arguments at each resolution, those that differ or count images as `Size`."""
-    first = values[0]
-    if isinstance(first, tuple):
-        if any(len(value) != len(first) for value in values):
-            raise ModelError(f"{where} is given more or less at some resolutions than at others: give one resolution")
-        return tuple(_merged([value[i] for value in values], where) for i in range(len(first)))
-    if isinstance(first, Mapping):
-        return {key: _merged([value[key] for value in values], where) for key in first}
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        batch = all(value and value % BATCH == 0 and abs(value) < MOST for value in values)
-        return _size(values, where) if batch or len(set(values)) > 1 else first
-    if any(value != first for value in values):
-        raise ModelError(f"an argument of {where} is {first} at one resolution and {values[-1]} at another: give one resolution")
-    return first
 
 
 def _alive(steps: list[Step], output: Any) -> list[Step]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Part, Size, Value
+from ..graph import Own, Part, Size, Value
 from ..ops import leaves
 from .labels import Array, Labels, Reason, collapsed
 from .trace import BATCH, Trace
@@ -146,6 +146,15 @@ def resolve(trace: Trace, labels: Labels) -> Units:
     return resolve(trace, labels)
 
 
+def _is_read(labels: Labels, group: Array, number: int) -> bool:
+    """A weight's columns belong to the group: its units are not only made, but go into something."""
+    for factors in labels.weights.values():
+        for factor in factors:
+            if max(factor.shape[1:], default=1) > 1 and (group[factor] == number).any():
+                return True
+    return False
+
+
 def _outputs(trace: Trace, labels: Labels) -> Array | None:
     """What the model returns stays as it is; the classes of a classifier are returned instead."""
     returned = [leaf.name for leaf in leaves(trace.output) if isinstance(leaf, Value)]
@@ -155,8 +164,9 @@ def _outputs(trace: Trace, labels: Labels) -> Array | None:
         (factor,) = factors
         if factor.shape[1] > 1 and factor.shape[0] == 1:
             return factor.ravel()
-    for name in returned:
-        for factors in labels.values[name]:
+    for leaf in leaves(trace.output):
+        kept = labels.values[leaf.name] if isinstance(leaf, Value) else [labels.weights[leaf.name]] if isinstance(leaf, Own) else []
+        for factors in kept:
             labels.fix(factors, Reason("output", "", "the model returns them"))
     return None
 
@@ -220,6 +230,7 @@ def _groups(labels: Labels, components: Array, fixed: np.ndarray[Any, np.dtype[n
     chosen = FIXED
     if classes is not None:
         found = np.unique(group[classes])
-        if len(found) == 1 and found[0] != FIXED and sizes[int(found[0])] == len(classes):
+        whole = len(found) == 1 and found[0] != FIXED and sizes[int(found[0])] == len(classes)
+        if whole and not _is_read(labels, group, int(found[0])):
             chosen = int(found[0])
     return Units(labels, group, rank, sizes, heads - {chosen}, chosen, components)

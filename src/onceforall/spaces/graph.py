@@ -188,9 +188,10 @@ class _Lowering:
 
     @cached_property
     def _first_uses(self) -> Mapping[str, str]:
-        """By the name of a weight the piece that uses it first."""
+        """By the name of a weight the piece that counts its numbers: the first that is always there, else the first of all."""
         found: dict[str, str] = {}
-        for piece in self.graph.pieces:
+        always = [piece for piece in self.graph.pieces if not piece.name.startswith("stages.") or piece.name.endswith(".0")]
+        for piece in (*always, *self.graph.pieces):
             for name in piece.nodes:
                 node = self.graph.nodes[name]
                 for leaf in leaves((node.args, dict(node.kwargs))):
