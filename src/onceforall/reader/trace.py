@@ -175,6 +175,8 @@ class _Merging:
             if len({*values, check}) == 1:
                 return first
             return self.size(values, check)
+        if isinstance(first, Value) and isinstance(check, Value) and first.name.partition("_")[0] == "to":
+            return check  # a cast that does nothing in the model's own type, so that it stands for what it casts
         if any(value != first for value in values):
             raise self.error("the resolution")
         if check != first and not (isinstance(first, float) and first != first):
