@@ -8,12 +8,12 @@ left out as a whole, wherever it appears: one channel of a convolution with all 
 a grouped convolution. Units that are alike form a *group*; a narrower network keeps the first units of it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .errors import SpaceError
+from .ops import leaves
 
 __all__ = ["Graph", "Group", "Node", "Own", "Part", "Piece", "Size", "Value", "WeightSpec", "decoded", "each", "encoded"]
 
@@ -121,7 +121,7 @@ class Piece:
         skippable: left out, the network still fits together.
         nodes: by name, in the order in which they run.
         groups: that stand in it alone.
-        kernels: the largest elastic kernel in it, 0 if there is none.
+        kernel: the largest elastic kernel in it, 0 if there is none.
         module: of the model, where it comes from.
     """
 
@@ -148,6 +148,7 @@ class Graph:
         pieces: in order.
         output: what the network returns: values in tuples, lists and mappings.
         fixed: what is not elastic and why, one line each.
+        about: where the network comes from, for its cards.
     """
 
     resolutions: tuple[int, ...]
@@ -210,7 +211,7 @@ class Graph:
     def _check(self) -> None:
         """Every name that is used exists."""
         for node in self.nodes.values():
-            for found in _leaves((node.args, dict(node.kwargs))):
+            for found in leaves((node.args, dict(node.kwargs))):
                 if isinstance(found, Own):
                     self.weights[found.name]
                 elif isinstance(found, Value) and found.name != "x":
@@ -282,12 +283,6 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _leaves(value: Any) -> list[Any]:
-    found: list[Any] = []
-    each(value, found.append)
-    return found
-
-
 def each(value: Any, do: Callable[[Any], Any]) -> Any:
     """Call `do` on all that stands in nested tuples, lists and mappings; return the same nest of what it returns."""
     if isinstance(value, tuple | list):
@@ -295,8 +290,3 @@ def each(value: Any, do: Callable[[Any], Any]) -> Any:
     if isinstance(value, Mapping):
         return {key: each(item, do) for key, item in value.items()}
     return do(value)
-
-
-def text_of(graph: Graph) -> str:
-    """One JSON text, the same for equal graphs."""
-    return json.dumps(graph.to_json(), sort_keys=True)

@@ -43,7 +43,8 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.num_classes = space.classes if num_classes is None else num_classes
-        for segment in space.lower(space.largest(), self.num_classes).segments:
+        plan = space.lower(space.largest(), self.num_classes)
+        for segment in plan.segments:
             for op in segment.ops:
                 name = f"{segment.name}.{op.name}"
                 if isinstance(op, Call):
@@ -52,13 +53,13 @@ class Supernet(nn.Module):
                 elif op.weights:
                     put(self, name, LAYERS[type(op)](op))
         if space.family == "graph":
-            channels_last_(self, space.lower(space.largest(), self.num_classes))
+            channels_last_(self, plan)
         else:
             self.to(memory_format=torch.channels_last)
         elastic = ElasticConv | ElasticNorm | ElasticLinear
         self._layers: dict[str, Any] = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
         self._own = _Tensors(self)
-        self._statistics = self._names_of_statistics()
+        self._statistics = _names_of_statistics(plan)
         self._steps: dict[tuple[int, float], tuple[Segment, list[tuple[str, Step]]]] = {}
 
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, sync_norm: bool = False) -> Tensor:
@@ -158,17 +159,6 @@ class Supernet(nn.Module):
             self._steps[key] = segment, [(op.name, prepared(op)) for op in ops if isinstance(op, Call)]
         return self._steps[key][1]
 
-    def _names_of_statistics(self) -> list[str]:
-        """Of the running statistics of all batch norms."""
-        found: dict[str, None] = {}
-        for segment in self.space.lower(self.space.largest(), self.num_classes).segments:
-            for op in segment.ops:
-                if isinstance(op, Call):
-                    found |= {weight.name: None for weight in op.args[3:5]} if is_norm(op) else {}
-                else:
-                    found |= {f"{segment.name}.{op.name}.{name}": None for name in op.statistics}
-        return list(found)
-
     @property
     def forgotten(self) -> bool:
         """Whether there are batch norms, and their running statistics were dropped."""
@@ -215,6 +205,18 @@ class Supernet(nn.Module):
                     assert_never(op)
             values[op.name] = x
         return x
+
+
+def _names_of_statistics(plan: Plan) -> list[str]:
+    """Of the running statistics of all batch norms."""
+    found: dict[str, None] = {}
+    for segment in plan.segments:
+        for op in segment.ops:
+            if isinstance(op, Call):
+                found |= {weight.name: None for weight in op.args[3:5]} if is_norm(op) else {}
+            else:
+                found |= {f"{segment.name}.{op.name}.{name}": None for name in op.statistics}
+    return list(found)
 
 
 class _Tensors(Mapping[str, Tensor]):

@@ -14,8 +14,8 @@ from onceforall.data import open_data
 from onceforall.errors import DataError, FileError, ModelError, SpaceError, TrainingError
 from onceforall.files import read_json, sha256
 from onceforall.pipeline import Run, elastic, evaluate, import_own, predict, search, status, train
-from onceforall.pipeline.own import classifier_of
 from onceforall.pipeline.search import Budget
+from onceforall.spaces.graph import classifier_weights
 from tiny_own import OWN, TRAINING, TRANSFORMER, source, trained_model
 
 SIZES = {"resolutions": (16, 24)}
@@ -47,7 +47,7 @@ def begun(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_it_starts_from_the_weights_with_a_new_classifier(begun: tuple[Path, nn.Module]) -> None:
     run, model = Run.open(begun[0]), begun[1]
     start, given = run.start(), model.state_dict()
-    new = classifier_of(run.space)
+    new = classifier_weights(run.space)
     assert new == {"head.weight", "head.bias"}
     for name, value in given.items():
         if name not in new and name in start:

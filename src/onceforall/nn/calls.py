@@ -29,6 +29,7 @@ __all__ = [
     "function_of",
     "is_norm",
     "modules_of",
+    "place_of",
     "prepared",
     "put_tensor",
     "put_weight",
@@ -281,13 +282,19 @@ def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor
     return tensor
 
 
-def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> None:
-    """Register a parameter or buffer under a dotted name, making the modules on the way."""
+def place_of(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that a dotted name stands in, with those on the way made, and the last part of the name."""
     *path, leaf = name.split(".")
     for part in path:
         if part not in dict(root.named_children()):
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
+    return root, leaf
+
+
+def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> None:
+    """Register a parameter or buffer under a dotted name, making the modules on the way."""
+    root, leaf = place_of(root, name)
     if leaf in {*dict(root.named_parameters(recurse=False)), *dict(root.named_buffers(recurse=False))}:
         return
     if trained:
@@ -344,18 +351,8 @@ def modules_of(plan: Plan) -> dict[str, nn.Module]:
     return {name: layer for name, layer in layers.items() if name not in refused | inside}
 
 
-LEFT_OUT: dict[str, tuple[Any, ...]] = {  # values of arguments after the first two, which may not be given
-    "conv2d.default": (None, (1, 1), (0, 0), (1, 1), 1),
-    "linear.default": (None,),
-    "layer_norm.default": (None, None, 1e-5, True),
-}
-
-
 def _layer(op: Call) -> nn.Module | None:
     """A layer of torch for a call, if there is one with these arguments."""
-    given, usual = op.args, LEFT_OUT.get(op.target, ())
-    if usual:
-        op = replace(op, args=(*given, *usual[len(given) - 2 :]))
     if any(isinstance(leaf, Input) for leaf in leaves((op.args[1:], dict(op.kwargs)))):
         return None  # a weight or bias that is computed
     weights = [arg for arg in op.args if isinstance(arg, Weight)]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..errors import ModelError
 from ..graph import Graph, Own, Part
 from ..ops import Call, Input, Weight, leaves
+from ..spaces.graph import graph_of
 from ..supernet import Supernet
 from .calls import Mode, run
 
@@ -68,7 +69,7 @@ def rank_units(supernet: Supernet, importance: str | None = None, images: Sequen
 def unit_scores(supernet: Supernet, importance: str | None = None, images: Sequence[Tensor] | None = None) -> Scores:
     """The importance of every unit of every elastic group, see `rank_units`."""
     importance = chosen_importance(importance, images)
-    graph = _graph(supernet)
+    graph = graph_of(supernet.space)
     groups = {group for piece in graph.pieces for group in piece.groups if group != graph.classes}
     if importance == "none" or not groups:
         return {}
@@ -104,7 +105,7 @@ def reorder_units(
         edges: numbers of units that units of a group do not cross.
         along: tensors by the names of the parameters that they belong to, whose entries move along.
     """
-    graph = _graph(supernet)
+    graph = graph_of(supernet.space)
     orders = {}
     for group, score in scores.items():
         stops = sorted({0, *edges.get(group, ()), len(score)})
@@ -121,10 +122,6 @@ def reorder_units(
                 places = _places(parts, orders)
                 for tensor in (own[name], *([along[name]] if name in along else [])):
                     tensor.copy_(tensor.index_select(dim, places.to(tensor.device)))
-
-
-def _graph(supernet: Supernet) -> Graph:
-    return Graph.from_json(supernet.space.arguments["graph"])
 
 
 def _places(parts: Sequence[Part], orders: Mapping[int, Tensor]) -> Tensor:

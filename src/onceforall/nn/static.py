@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from ..ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from ..plan import Plan
-from .calls import add_call, channels_last_, modules_of, put_tensor
+from .calls import add_call, channels_last_, modules_of, place_of, put_tensor
 
 __all__ = ["build", "without_dropout"]
 
@@ -97,9 +97,5 @@ def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-de
 
 def put(root: nn.Module, name: str, layer: nn.Module) -> None:
     """Register a layer under a dotted name, making the modules on the way."""
-    *path, leaf = name.split(".")
-    for part in path:
-        if part not in dict(root.named_children()):
-            root.add_module(part, nn.Module())
-        root = root.get_submodule(part)
-    root.add_module(leaf, layer)
+    holder, leaf = place_of(root, name)
+    holder.add_module(leaf, layer)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Arch
-from ..graph import Graph
+from ..spaces.graph import graph_of
 from .info import BroughtInfo
 from .own import bring_own
 
@@ -69,7 +69,7 @@ def elastic(
     """
     own = bring_own(source, weights=weights, choices=space, seed=seed, on_event=on_event)
     found, classes = own.supernet.space, own.supernet.num_classes
-    graph = Graph.from_json(found.arguments["graph"])
+    graph = graph_of(found)
 
     def size(arch: Arch) -> Size:
         plan = found.lower(arch, classes)

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ..conversion import elastic
 from ..errors import ModelError, SpaceError
-from ..graph import Graph, Value
+from ..graph import Value
 from ..models import Brought, bring
 from ..packages import quiet
-from ..space import Space
 from ..spaces.checks import choices as whole_choices
+from ..spaces.graph import classifier_weights, graph_of
 from ..supernet import Supernet
 from .info import BroughtInfo
 
-__all__ = ["OwnNetwork", "bring_own", "classifier_of", "require_logits", "started"]
+__all__ = ["OwnNetwork", "bring_own", "require_logits", "started"]
 
 PIXELS = 224  # where a network does not say for which images it was made
 CHOICES = ("resolutions", "widths", "heads", "depths", "kernels")  # that --space may give
@@ -107,23 +107,13 @@ def _elastic(brought: Brought, resolutions: Sequence[int], choices: Mapping[str,
             logging.disable(before)
 
 
-def classifier_of(space: Space) -> frozenset[str]:
-    """Names of the tensors that depend on the number of classes; none where no classifier was found."""
-    graph = Graph.from_json(space.arguments["graph"])
-    if graph.classes < 0:
-        return frozenset()
-    return frozenset(
-        name for name, spec in graph.weights.items() if any(part.group == graph.classes for dim in spec.dims for part in dim)
-    )
-
-
 def require_logits(own: OwnNetwork) -> None:
     """Do nothing if the network returns logits, one for each class, and nothing else.
 
     Raises:
         ModelError: it returns something else, which has to be trained in a loop of one's own.
     """
-    graph = Graph.from_json(own.supernet.space.arguments["graph"])
+    graph = graph_of(own.supernet.space)
     if graph.classes < 0 or not isinstance(graph.output, Value):
         what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
         raise ModelError(
@@ -142,12 +132,12 @@ def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
     weights = own.supernet.state_dict()
     if not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes:
         return weights, True
-    new = classifier_of(own.supernet.space)
+    new = classifier_weights(own.supernet.space)
     return {name: value if name in new else weights[name] for name, value in fresh.state_dict().items()}, False
 
 
 def _require_classifier_only(own: OwnNetwork) -> None:
     """Raises a `ModelError` if weights of another shape belong to more than the classifier."""
-    wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_of(own.supernet.space)]
+    wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_weights(own.supernet.space)]
     if wrong:
         raise ModelError(f"not the weights of {own.brought.source}: {'; '.join(wrong[:3])}, and that is not its classifier")

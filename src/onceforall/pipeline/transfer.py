@@ -14,7 +14,6 @@ from ..spaces.graph import classifier_weights
 from ..supernet import Supernet
 from ..train import Schedule
 from .info import Origin
-from .own import classifier_of
 from .presets import Preset
 from .run import Run
 
@@ -126,11 +125,8 @@ def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict
     if classifier:
         return weights
     if fresh.space.family == "graph":
-        new = classifier_of(fresh.space)
-        return {name: value if name in new else weights[name] for name, value in fresh.state_dict().items()}
-    plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
-    if fresh.space.family == "graph":
         own = classifier_weights(fresh.space)
         return {name: value if name in own else weights[name] for name, value in fresh.state_dict().items()}
+    plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
     heads = tuple(f"{segment.name}.{op.name}." for segment in plan.segments for op in segment.ops if isinstance(op, Linear))
     return {name: value if name.startswith(heads) else weights[name] for name, value in fresh.state_dict().items()}

@@ -236,8 +236,6 @@ def _export(model: nn.Module, pixels: int, batch: int) -> "_Exported":
             if not _aliased_writes(exported):
                 return _Exported(exported, model)
             return _Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
-    except ModelError:
-        raise
     except Exception as error:  # torch.export's own classes are many, and the model may raise anything
         where = _module_of(error)
         raise ModelError(

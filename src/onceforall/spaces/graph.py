@@ -19,7 +19,7 @@ from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices
 
-__all__ = ["KERNELS", "WIDTHS", "classifier_weights", "graph_space", "kept_units"]
+__all__ = ["KERNELS", "WIDTHS", "classifier_weights", "graph_of", "graph_space", "kept_units"]
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
@@ -130,9 +130,15 @@ def units_kept(group: Group, share: float) -> int:
     return min(group.units, max(step, int(share * group.units / step + 0.5) * step))
 
 
+def graph_of(space: Space) -> Graph:
+    """The network that a space of this family was made of."""
+    assert isinstance(space.lowering, _Lowering)
+    return space.lowering.graph
+
+
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
     """By group how many units the so many largest shares of its stage keep."""
-    graph = Graph.from_json(space.arguments["graph"])
+    graph = graph_of(space)
     kept = {}
     for piece in graph.pieces:
         for number in piece.groups if piece.name.startswith("stages.") else ():
@@ -143,8 +149,8 @@ def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
 
 
 def classifier_weights(space: Space) -> set[str]:
-    """Names of the tensors that have an entry for every class."""
-    graph = Graph.from_json(space.arguments["graph"])
+    """Names of the tensors that have an entry for every class; none where no classifier was found."""
+    graph = graph_of(space)
     return {
         name
         for name, spec in graph.weights.items()
