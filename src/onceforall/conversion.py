@@ -30,6 +30,7 @@ def elastic(
     heads: Sequence[float] | None = None,
     depths: Sequence[int] | None = None,
     kernels: Sequence[int] = KERNELS,
+    stage_widths: Sequence[float] = (),
     importance: str | None = None,
     images: Iterable[Tensor] | None = None,
 ) -> Supernet:
@@ -45,6 +46,8 @@ def elastic(
         heads: shares of each block's attention heads; by default as `widths`.
         depths: blocks that a stage may have; () leaves them; by default from a third to all.
         kernels: odd sizes that larger depthwise kernels may be cut down to; () leaves them.
+        stage_widths: shares of the width of each stage's residual stream, which all its blocks read and hand on; by default it
+            stays as it is.
         importance: how channels, hidden units and heads are ranked, of which narrower networks keep the first: "l1", "norm",
             "activation", "taylor" or "none", see `onceforall.nn.importance.rank_units`; by default the best one:
             "activation" with images, "l1" without.
@@ -59,9 +62,11 @@ def elastic(
     batches = None if images is None else list(images)
     importance = chosen_importance(importance, batches)
     pixels = choices("resolutions", resolutions, whole=True, at_least=1)
-    graph, tensors = read(model, pixels, TAKEN)
+    graph, tensors = read(model, pixels, TAKEN, streams=len(stage_widths) > 0)
     graph = with_dropped(graph, model)
-    space = graph_space(graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels)
+    space = graph_space(
+        graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels, stage_widths=stage_widths
+    )
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
     supernet.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))  # half precision is no type to train in

@@ -154,7 +154,7 @@ def segment_table(space: Space, num_classes: int) -> SegmentTable:
     """Every segment of the space, found by lowering one architecture per combination of choices.
 
     Uniform architectures are enough, because a segment depends on its own block's choices, its stage's width and the width
-    before it; widths alternate between even and odd stages so that all pairs of neighbouring widths occur.
+    before it, or, between stages, on the widths of both; these alternate between even and odd stages, so that all pairs occur.
     """
     names, columns = _slots(space, num_classes)
     sizes = [tuple(len(space.columns[c].choices) + 1 for c in cols) for cols in columns]
@@ -195,5 +195,5 @@ def _slots(space: Space, num_classes: int) -> tuple[list[str], list[tuple[int, .
             before = (width_at[stage - 1],) if block == 0 and stage > 0 else ()
             columns.append((0, *before, width_at[stage], *choices_at[stage, block]))
         else:
-            columns.append((0, width_at[stage]) if stage >= 0 else (0,))
+            columns.append((0, *(width_at[s] for s in (stage, stage + 1) if s in width_at)))
     return names, columns

@@ -149,6 +149,7 @@ class Graph:
         output: what the network returns: values in tuples, lists and mappings.
         fixed: what is not elastic and why, one line each.
         about: where the network comes from, for its cards.
+        streams: for each stage the groups of what its blocks hand on, its residual stream, if that was to be elastic.
     """
 
     resolutions: tuple[int, ...]
@@ -160,6 +161,7 @@ class Graph:
     output: Any
     fixed: tuple[str, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    streams: tuple[tuple[int, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As data for `json.dumps`."""
@@ -177,6 +179,7 @@ class Graph:
             "output": encoded(self.output),
             "fixed": list(self.fixed),
             "about": dict(self.about),
+            **({"streams": [list(groups) for groups in self.streams]} if self.streams else {}),
         }
 
     @classmethod
@@ -202,6 +205,7 @@ class Graph:
                 output=decoded(data["output"]),
                 fixed=tuple(data["fixed"]),
                 about=dict(data["about"]),
+                streams=tuple(tuple(groups) for groups in data.get("streams", ())),
             )
             graph._check()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
@@ -222,6 +226,9 @@ class Graph:
         for piece in self.pieces:
             for name in piece.nodes:
                 self.nodes[name]
+        for groups in self.streams:
+            for group in groups:
+                self.groups[group]
 
 
 def encoded(value: Any) -> Any:

@@ -256,7 +256,7 @@ class Weight:
     kernels: tuple[int, ...] = ()
     dtype: str = "float32"
     trained: bool = True
-    counted: bool = field(default=True, compare=False)
+    counted: bool = True
     sizes: tuple[int, ...] = field(default=(), compare=False)
 
 

@@ -64,8 +64,8 @@ class Space:
         resolutions: input sizes in pixels, ascending.
         stages: choices of each elastic stage, from input to output.
         lowering: (arch, num_classes) -> Plan. Segment "stages.S.I" is block I of stage S; it depends on the resolution,
-            its own choices, its stage's width and, for I = 0, the width of the stage before. Segments before the first
-            stage depend on the resolution only, those after a stage also on that stage's width.
+            its own choices, its stage's width and, for I = 0, the width of the stage before. Other segments depend on the
+            resolution and on the widths of the stages before and after them.
         classes: outputs of the classifier where nothing else is said.
         modules: of a network that someone brought: the module of the model that each segment comes from.
         fixed: of such a network: what is not elastic and why, "module: reason".
@@ -166,18 +166,10 @@ class Space:
         small, large = (f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters" for plan in plans)
         lines = [f"{self.count():.3g} networks from {small} to {large}", f"resolutions: {_all(self.resolutions)} pixels"]
         if self.stages:
-            rows: list[tuple[str, ...]] = [
-                ("stage", "blocks", "depths", "shares of widths", "shares of heads", "kernels", "of the model")
-            ]
-            for s, stage in enumerate(self.stages):
-                ratios, heads, kernels = (_all(v) if len(v) > 1 else "–" for v in (stage.expand_ratios, stage.heads, stage.kernels))
-                names = [name for i in range(stage.depths[-1]) if (name := self.modules.get(f"stages.{s}.{i}"))]
-                origin = f"{names[0]} … {names[-1]}" if len(set(names)) > 1 else (*names, "")[0]
-                rows.append((str(s), str(stage.depths[-1]), _all(stage.depths), ratios, heads, kernels, origin))
-            if self.family != "graph":  # whose ratios are of the input's width, and whose stages have no other names
-                rows = [("stage", "blocks", "depths", "expand ratios", "kernels"), *((*row[:4], row[5]) for row in rows[1:])]
-            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-            lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+            table = self._stage_table()
+            widths = [max(map(len, (title, *cells))) for title, cells in table.items()]
+            for row in (tuple(table), *zip(*table.values(), strict=True)):
+                lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         if self.fixed:
             lines.append("not elastic:")
             reasons: dict[str, list[str]] = {}
@@ -188,6 +180,29 @@ class Space:
                 more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
                 lines.append(f"  {', '.join(modules[:3])}{more}: {reason}")
         return "\n".join(lines)
+
+    def _stage_table(self) -> dict[str, list[str]]:
+        """By title the cells of each column, one for each stage."""
+        stages, own = self.stages, self.family == "graph"
+
+        def choices(name: str) -> list[str]:
+            return [_all(values) if len(values := getattr(stage, name)) > 1 else "–" for stage in stages]
+
+        table = {
+            "stage": [str(s) for s in range(len(stages))],
+            "blocks": [str(stage.depths[-1]) for stage in stages],
+            "depths": [_all(stage.depths) for stage in stages],
+        }
+        if any(len(stage.widths) > 1 for stage in stages):
+            table["widths"] = choices("widths")
+        if not own:
+            return table | {"expand ratios": choices("expand_ratios"), "kernels": choices("kernels")}
+        table |= {"shares of widths": choices("expand_ratios"), "shares of heads": choices("heads"), "kernels": choices("kernels")}
+        table["of the model"] = []
+        for s, stage in enumerate(stages):
+            names = [name for i in range(stage.depths[-1]) if (name := self.modules.get(f"stages.{s}.{i}"))]
+            table["of the model"].append(f"{names[0]} … {names[-1]}" if len(set(names)) > 1 else (*names, "")[0])
+        return table
 
     # -- many architectures ----------------------------------------------------------------------------------------
 

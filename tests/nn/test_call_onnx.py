@@ -79,6 +79,14 @@ def test_own_networks(name: str, opset: int, own_only: None) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_narrower_residual_streams(name: str, own_only: None) -> None:
+    supernet = elastic(model_of(MODELS[name]), (PIXELS,), stage_widths=(0.5,))
+    for arch in archs(supernet):
+        network, plan = supernet.extract(arch), supernet.space.lower(arch, supernet.num_classes)
+        assert_same(network, to_onnx(plan, network), images_of())
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_macs_are_those_of_torchs_counter(name: str) -> None:
     supernet = supernet_of(name)
     for arch in archs(supernet):

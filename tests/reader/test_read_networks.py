@@ -13,15 +13,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import onceforall
 from onceforall import Arch, Supernet
+from onceforall.arch import Stage
+from onceforall.costs import macs_table, memory_table, params_table, segment_table
+from onceforall.errors import SpaceError
 from onceforall.ops import leaves
-from onceforall.spaces import from_json
+from onceforall.spaces import from_json, graph_space
 from own_networks import NETWORKS, stirred
+
+STREAMS = {name: f"{name} with streams" for name in ("mobile", "vit", "two-heads", "shared", "grouped", "next")}
+CASES = [*NETWORKS, *STREAMS.values()]
 
 
 @cache
 def case(name: str) -> tuple[nn.Module, Supernet]:
-    model = stirred(name).double()
-    return model, onceforall.elastic(model, (32,))
+    model = stirred(name.removesuffix(" with streams")).double()
+    return model, onceforall.elastic(model, (32,), stage_widths=(0.5, 0.75) if name.endswith(" with streams") else ())
 
 
 def tensors(output: Any) -> list[Tensor]:
@@ -43,7 +49,7 @@ def images(seed: int = 0, batch: int = 3) -> Tensor:
     return torch.randn(batch, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CASES)
 def test_the_largest_is_the_model(name: str) -> None:
     model, supernet = case(name)
     with torch.no_grad():
@@ -67,7 +73,7 @@ def test_single_precision_is_as_good_as_the_models(name: str) -> None:
         assert float((mine - true).abs().max()) <= 3 * float((theirs - true).abs().max()) + 1e-7 * float(true.abs().max())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CASES)
 def test_active_is_extracted_is_at(name: str) -> None:
     _, supernet = case(name)
     with torch.no_grad():
@@ -79,7 +85,7 @@ def test_active_is_extracted_is_at(name: str) -> None:
             assert not any(type(module).__module__.startswith("onceforall") for module in extracted.modules())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CASES)
 def test_same_gradients(name: str) -> None:
     _, supernet = case(name)
     for arch in archs(supernet, 1):
@@ -101,7 +107,7 @@ def test_same_gradients(name: str) -> None:
             assert mine_norm == pytest.approx(their_norm, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CASES)
 def test_costs_are_torchs(name: str) -> None:
     _, supernet = case(name)
     space = supernet.space
@@ -113,6 +119,53 @@ def test_costs_are_torchs(name: str) -> None:
         plan = space.lower(arch)
         assert 2 * plan.macs == counter.get_total_flops()
         assert plan.params == sum(p.numel() for p in extracted.parameters())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tables_add_up(name: str) -> None:
+    """What a segment depends on is in its columns: tables of all segments give what plans give."""
+    space = case(name)[1].space
+    table = segment_table(space, space.classes)
+    some = [space.largest(), space.smallest(), *space.archs(space.sample_genes(np.random.default_rng(0), 30))]
+    plans = [space.lower(arch) for arch in some]
+    assert macs_table(table).estimate(some).tolist() == [plan.macs for plan in plans]
+    assert params_table(table).estimate(some).tolist() == [plan.params for plan in plans]
+    assert memory_table(table).estimate(some).tolist() == [plan.peak_memory_bytes for plan in plans]
+
+
+def test_widths_of_residual_streams() -> None:
+    for name in STREAMS.values():
+        space, fixed = case(name)[1].space, case(name.removesuffix(" with streams"))[1].space
+        assert max(len(stage.widths) for stage in space.stages) > 1
+        assert "widths" in space.summary().splitlines()[2].split()
+        assert all(len(stage.widths) == 1 for stage in fixed.stages)
+        least = space.lower(space.smallest())
+        assert least.macs < 0.7 * fixed.lower(fixed.smallest()).macs
+    widths = {name: [stage.widths for stage in case(text)[1].space.stages] for name, text in STREAMS.items()}
+    assert widths["vit"] == [(16, 24, 32)]
+    assert widths["mobile"] == [(8, 16), (16, 24)]  # rounded to eights
+
+
+def test_a_space_of_streams_needs_a_network_that_was_read_for_it() -> None:
+    graph = case("vit")[1].space.arguments["graph"]
+    with pytest.raises(SpaceError, match="read without its residual streams"):
+        graph_space(graph=graph, stage_widths=(0.5,))
+    with pytest.raises(SpaceError, match=r"stage_widths holds 1\.5"):
+        onceforall.elastic(stirred("vit"), (32,), stage_widths=(1.5,))
+
+
+@pytest.mark.parametrize("importance", ["l1", "norm", "activation"])
+def test_streams_are_sorted_too(importance: str) -> None:
+    """The largest network is what it was, and what was moved to the end of the stream is what mattered least."""
+    model = stirred("vit").double()
+    x = images()
+    plain = onceforall.elastic(model, (32,), stage_widths=(0.5,), importance="none")
+    (stage,) = plain.space.stages
+    ranked = onceforall.elastic(model, (32,), stage_widths=(0.5,), importance=importance, images=[x])
+    half = Arch(32, (Stage(stage.widths[0], plain.space.largest().stages[0].blocks),))
+    with torch.no_grad():
+        assert difference(model(x), ranked(x, ranked.space.largest())) < 1e-9
+        assert difference(plain(x, half), ranked(x, half)) > 1e-3
 
 
 def test_what_is_elastic() -> None:
@@ -130,7 +183,7 @@ def test_what_is_elastic() -> None:
     assert depths["next"] == [(1, 2, 3)]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CASES)
 def test_smaller_is_cheaper(name: str) -> None:
     space = case(name)[1].space
     largest, smallest = space.lower(space.largest()), space.lower(space.smallest())
@@ -138,7 +191,7 @@ def test_smaller_is_cheaper(name: str) -> None:
     assert smallest.params < largest.params
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_space_needs_no_model(name: str) -> None:
     model, supernet = case(name)
     space = from_json(json.loads(json.dumps(supernet.space.to_json())))

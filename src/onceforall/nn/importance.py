@@ -70,7 +70,7 @@ def unit_scores(supernet: Supernet, importance: str | None = None, images: Seque
     """The importance of every unit of every elastic group, see `rank_units`."""
     importance = chosen_importance(importance, images)
     graph = graph_of(supernet.space)
-    groups = {group for piece in graph.pieces for group in piece.groups if group != graph.classes}
+    groups = {group for piece in graph.pieces for group in piece.groups if group != graph.classes}.union(*graph.streams)
     if importance == "none" or not groups:
         return {}
     tensors = {name: tensor.detach() for name, tensor in supernet._own.items()}

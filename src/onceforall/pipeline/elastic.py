@@ -60,7 +60,7 @@ def elastic(
     Args:
         source: "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", see `onceforall.models.bring`.
         weights: a file of its state dict.
-        space: its choices: resolutions, widths, heads, depths and kernels; by default at the resolution that it was made for.
+        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at the size it was made for.
         seed: of random weights.
         on_event: gets notes.
 

@@ -103,7 +103,7 @@ def import_own(
         out: the run directory to make.
         data: images of its classes, in the same order; without them only `profile` and `report` work.
         weights: a file of its state dict.
-        space: its choices: resolutions, widths, heads, depths and kernels.
+        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths.
 
     The other arguments are those of `import_original`.
 

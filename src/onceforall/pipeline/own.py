@@ -23,7 +23,7 @@ from .info import BroughtInfo
 __all__ = ["OwnNetwork", "bring_own", "require_logits", "started"]
 
 PIXELS = 224  # where a network does not say for which images it was made
-CHOICES = ("resolutions", "widths", "heads", "depths", "kernels")  # that --space may give
+CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # that --space may give
 Event = dict[str, Any]
 
 
@@ -59,7 +59,7 @@ def bring_own(
     Args:
         source: see `onceforall.models.bring`.
         weights: a file of its state dict.
-        choices: of the space: resolutions, widths, heads, depths and kernels, see `onceforall.elastic`.
+        choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: where `choices` has none: at which it is read if it can be, else at the one that it was made for; None for
             the latter.
         seed: of random weights.

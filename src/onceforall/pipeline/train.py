@@ -85,7 +85,7 @@ def train(
         weights: a file of a state dict for a network of one's own.
         preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
-            one's own: its resolutions, widths, heads, depths and kernels.
+            one's own: its resolutions, widths, heads, depths, kernels and stage_widths.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
             weights for the same classes, see `load_teacher`.

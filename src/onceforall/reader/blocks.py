@@ -4,6 +4,8 @@ A *cut* is a value after which nothing reads an earlier one. A sum of a cut and 
 that can be skipped: left out, the network still fits together.
 """
 
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..graph import Own, Size, Value
@@ -11,7 +13,7 @@ from ..ops import leaves
 from .trace import Step, Trace
 from .units import Units
 
-__all__ = ["Found", "find_blocks"]
+__all__ = ["Chain", "Found", "find_blocks", "stage_streams"]
 
 HEAVY = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "bmm", "mm", "baddbmm", "addmm", "einsum"}
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "unsqueeze", "squeeze"}
@@ -85,8 +87,11 @@ class Chain:
         return blocks
 
 
-def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, set[int]]:
-    """The parts of the network in order, and the elastic groups; parts with groups or that are skippable are blocks."""
+def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, dict[int, tuple[int, int]]]:
+    """The parts of the network in order, its steps, and where each group begins and ends among them.
+
+    Parts with groups or that are skippable are blocks.
+    """
     chain = Chain(trace)
     parts = _parts(chain)
     spans = _spans(chain, units)
@@ -104,7 +109,40 @@ def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, set[int
             found.append(part)
         else:
             found += _pieces(chain, part, own, spans)
-    return _joined(found), chain, set().union(*(part.groups for part in found)) if found else set()
+    return _joined(found), chain, spans
+
+
+def stage_streams(
+    found: list[Found],
+    places: Sequence[tuple[int, int] | None],
+    chain: Chain,
+    spans: Mapping[int, tuple[int, int]],
+    units: Units,
+) -> list[set[int]]:
+    """For each stage the groups that stand in its blocks, in what is fixed beside it and in the first block of the next stage.
+
+    These depend on nothing but the width of the stage. What reaches further stays as it is.
+
+    Args:
+        found: the parts, in order.
+        places: stage and number of each, None where it is fixed.
+        chain: their steps.
+        spans: where each group begins and ends.
+        units: for the classifier's outputs, which are no stream.
+    """
+    ends = [chain.position[part.result] for part in found]
+    streams: list[set[int]] = [set() for place in places if place is not None and place[1] == 0]
+    inside = {group for part in found for group in part.groups} | {units.classes}
+    for group, (first, last) in spans.items():
+        touched = places[bisect_left(ends, first) : bisect_left(ends, last) + 1]
+        blocks = [place for place in touched if place is not None]
+        if group in inside or not blocks:
+            continue
+        stage = blocks[0][0]
+        further = [place for place in blocks if place[0] != stage]
+        if len(further) <= 1 and all(place == (stage + 1, 0) for place in further):
+            streams[stage].add(group)
+    return streams
 
 
 def _parts(chain: Chain) -> list[Found]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..graph import Graph, Group, Node, Own, Part, Piece, Size, WeightSpec, each
 from ..ops import leaves
-from .blocks import Chain, Found, find_blocks
+from .blocks import Chain, Found, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
 from .sizes import sized
@@ -23,13 +23,16 @@ __all__ = ["read"]
 LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have more numbers than the network
 
 
-def read(model: nn.Module, resolutions: Sequence[int], taken: Collection[str] = ()) -> tuple[Graph, dict[str, Tensor]]:
+def read(
+    model: nn.Module, resolutions: Sequence[int], taken: Collection[str] = (), *, streams: bool = False
+) -> tuple[Graph, dict[str, Tensor]]:
     """The graph of a model that takes images (n, 3, resolution, resolution), and its tensors by name.
 
     Args:
         model: is left as it is.
         resolutions: in pixels, ascending.
         taken: names that its parts cannot keep; they get a "_".
+        streams: the residual stream of each stage is elastic too.
 
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution.
@@ -38,11 +41,12 @@ def read(model: nn.Module, resolutions: Sequence[int], taken: Collection[str] = 
     labels = follow(traced)
     for _ in range(50):
         units = resolve(traced, labels)
-        found, chain, elastic = find_blocks(traced, units)
-        if units.classes >= 0:
-            elastic = elastic | {units.classes}
+        found, chain, spans = find_blocks(traced, units)
+        places = _places(traced, found)
+        by_stage = stage_streams(found, places, chain, spans, units) if streams else ()
+        elastic = {group for part in found for group in part.groups}.union(*by_stage, {units.classes} - {-1})
         try:
-            return _graph(traced, units, found, chain, elastic), traced.tensors
+            return _graph(traced, units, found, places, chain, elastic, by_stage), traced.tensors
         except OrderError as error:
             where = np.flatnonzero(units.group == error.group)
             labels.fixed.append((where, Reason("", "", "its channels stand in an order that cannot be cut")))
@@ -67,7 +71,15 @@ def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
     return traced
 
 
-def _graph(traced: Trace, units: Units, found: list[Found], chain: Chain, elastic: set[int]) -> Graph:
+def _graph(
+    traced: Trace,
+    units: Units,
+    found: list[Found],
+    places: list[tuple[int, int] | None],
+    chain: Chain,
+    elastic: set[int],
+    streams: Sequence[set[int]],
+) -> Graph:
     numbers = {group: i for i, group in enumerate(sorted(elastic))}
     nodes = {}
     for step in traced.steps:
@@ -89,9 +101,10 @@ def _graph(traced: Trace, units: Units, found: list[Found], chain: Chain, elasti
     }
     groups = tuple(_group(units, group) for group in sorted(elastic))
     classes = numbers.get(units.classes, -1)
-    pieces = tuple(_named(traced, found, chain, kernels, numbers))
-    fixed = (*_reasons(units, found, elastic, traced), *traced.notes)
-    return Graph(tuple(traced.resolutions), classes, nodes, weights, groups, pieces, traced.output, fixed)
+    pieces = tuple(_named(traced, found, places, chain, kernels, numbers))
+    fixed = (*_reasons(units, found, elastic, traced, bool(streams)), *traced.notes)
+    by_stage = tuple(tuple(numbers[group] for group in sorted(stage)) for stage in streams)
+    return Graph(tuple(traced.resolutions), classes, nodes, weights, groups, pieces, traced.output, fixed, streams=by_stage)
 
 
 def _numbered(value: Any, numbers: dict[int, int]) -> Any:
@@ -155,24 +168,39 @@ def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def _places(traced: Trace, found: list[Found]) -> list[tuple[int, int] | None]:
+    """For each part its stage, of blocks of one shape in a row, and its number in it; None of what is fixed between stages."""
+    sizes = {step.name: step.sizes for step in traced.steps}
+    places: list[tuple[int, int] | None] = []
+    stage, block, shape = -1, 0, None
+    for part in found:
+        if not (part.skippable or part.groups):
+            places.append(None)
+            shape = None
+            continue
+        stage, block = (stage, block + 1) if part.skippable and shape == sizes[part.result] else (stage + 1, 0)
+        shape = sizes[part.result]
+        places.append((stage, block))
+    return places
+
+
 def _named(
-    traced: Trace, found: list[Found], chain: Chain, kernels: dict[str, tuple[int, ...]], numbers: dict[int, int]
+    traced: Trace,
+    found: list[Found],
+    places: list[tuple[int, int] | None],
+    chain: Chain,
+    kernels: dict[str, tuple[int, ...]],
+    numbers: dict[int, int],
 ) -> list[Piece]:
-    """The pieces with their names: stages of blocks of one shape, and what is fixed around them."""
+    """The pieces with their names."""
     order = {step.name: i for i, step in enumerate(traced.steps)}
     steps = {step.name: step for step in traced.steps}
     pieces: list[Piece] = []
-    stage, block, fixed, shape = -1, 0, 0, None
-    for i, part in enumerate(found):
-        own = steps[part.result].sizes
-        if part.skippable or part.groups:
-            if part.skippable and shape == own and stage >= 0:
-                block += 1
-            else:
-                stage, block = stage + 1, 0
-            name, shape = f"stages.{stage}.{block}", own
+    fixed = 0
+    for i, (part, place) in enumerate(zip(found, places, strict=True)):
+        if place is not None:
+            name = "stages.{}.{}".format(*place)
         else:
-            shape = None
             fixed += 1
             name = "stem" if i == 0 else "head" if i == len(found) - 1 else f"between.{fixed}"
         needed = _with_free(part.steps, chain)
@@ -216,7 +244,7 @@ def _with_free(steps: list[str], chain: Chain) -> set[str]:
     return needed
 
 
-def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace) -> list[str]:
+def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
     """What is not elastic, and which operation of which module is the reason."""
     labels = units.labels
     why: dict[int, Reason] = {}
@@ -242,7 +270,8 @@ def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace)
         where = step.module or "the model"
         reasons = [why[c] for c in np.unique(units.components[line]).tolist() if c in why]
         if groups & stream:
-            lines[f"{where}: its outputs are the residual stream, which all blocks of a stage share"] += 1
+            stays = "several stages share" if streams else "all blocks of a stage share, and stage_widths= makes elastic"
+            lines[f"{where}: its outputs are the residual stream, which {stays}"] += 1
         elif reasons:
             reason = reasons[0]
             by = f"{reason.step} in {reason.module or 'the model'}" if reason.step else "the order of its channels"

@@ -35,6 +35,7 @@ def graph_space(
     heads: Sequence[float] | None = None,
     depths: Sequence[int] | None = None,
     kernels: Sequence[int] = KERNELS,
+    stage_widths: Sequence[float] = (),
 ) -> Space:
     """The space of a network that `onceforall.elastic` read.
 
@@ -46,6 +47,8 @@ def graph_space(
         depths: blocks that a stage may have; a stage keeps those that it can have, and the whole depth is always a choice. By
             default up to 4 from a third of the blocks to all; none else: ().
         kernels: odd sizes to which depthwise kernels may be cut down; the whole kernel is always a choice; none else: ().
+        stage_widths: shares of the width of the residual stream, which all blocks of a stage read and hand on, over 0 to 1; the
+            whole width is always a choice. Only of a network that was read for it.
 
     Raises:
         SpaceError: an argument that does not describe a space, or a damaged graph.
@@ -59,6 +62,9 @@ def graph_space(
     head_shares = shares if heads is None else _shares("heads", heads)
     allowed = None if depths is None else _values("depths", depths)
     caps = _values("kernels", kernels, odd=True)
+    stream_shares = _shares("stage_widths", stage_widths)
+    if len(stream_shares) > 1 and not read.streams:
+        raise SpaceError("stage_widths: the network was read without its residual streams; read it with onceforall.elastic again")
     stages: dict[int, list[Piece]] = {}
     for piece in read.pieces:
         if piece.name.startswith("stages."):
@@ -70,12 +76,12 @@ def graph_space(
         "heads": head_shares,
         "depths": allowed,
         "kernels": caps,
+        **({"stage_widths": stream_shares} if read.streams else {}),  # older files have none
     }
-    made = tuple(_stage(read, pieces, shares, head_shares, allowed, caps) for pieces in stages.values())
+    made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
-    return Space(
-        "graph", arguments, tuple(chosen), made, _Lowering(read), classes=_classes(read), modules=modules, fixed=read.fixed
-    )
+    lowering = _Lowering(read, tuple(stage.widths[-1] for stage in made))
+    return Space("graph", arguments, tuple(chosen), made, lowering, classes=_classes(read), modules=modules, fixed=read.fixed)
 
 
 def _classes(graph: Graph) -> int:
@@ -84,11 +90,13 @@ def _classes(graph: Graph) -> int:
 
 def _stage(
     graph: Graph,
+    number: int,
     pieces: Sequence[Piece],
     widths: tuple[float, ...],
     heads: tuple[float, ...],
     depths: tuple[int, ...] | None,
     kernels: tuple[int, ...],
+    streams: tuple[float, ...],
 ) -> Choices:
     kinds = {graph.groups[group].kind for piece in pieces for group in piece.groups}
     elastic, most = max(piece.kernel for piece in pieces), len(pieces)
@@ -98,10 +106,14 @@ def _stage(
         kept = {round(least + i * (most - least) / max(1, count - 1)) for i in range(count)} | {most}
     else:
         kept = {depth for depth in depths if depth <= most} | {most}
-    whole = [group.units for group in graph.groups]
-    width = channels(tuple(size.of(whole, -1) for size in graph.nodes[pieces[-1].result].shape[1:]))
+    own = graph.streams[number] if graph.streams else ()
+    kept_groups = [
+        [units_kept(group, share) if i in own else group.units for i, group in enumerate(graph.groups)] for share in streams
+    ]
+    shape = graph.nodes[pieces[-1].result].shape[1:]
+    stream = {max(1, channels(tuple(size.of(units, -1) for size in shape))) for units in kept_groups}
     return Choices(
-        widths=(max(1, width),),
+        widths=tuple(sorted(stream)),
         depths=tuple(sorted(kept)),
         kernels=(*(kernel for kernel in kernels if kernel < elastic), elastic) if elastic else (1,),
         expand_ratios=widths if "width" in kinds else (1,),
@@ -139,7 +151,11 @@ def graph_of(space: Space) -> Graph:
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
     """By group how many units the so many largest shares of its stage keep."""
     graph = graph_of(space)
-    kept = {}
+    kept: dict[int, list[int]] = {}
+    for groups, stage in zip(graph.streams, space.stages, strict=bool(graph.streams)):
+        for number in groups:
+            shares = [width / stage.widths[-1] for width in stage.widths[-largest:]]
+            kept[number] = [units_kept(graph.groups[number], share) for share in shares]
     for piece in graph.pieces:
         for number in piece.groups if piece.name.startswith("stages.") else ():
             group, stage = graph.groups[number], space.stages[int(piece.name.split(".")[1])]
@@ -163,6 +179,7 @@ class _Lowering:
     """(arch, num_classes) → Plan, each segment made once for each of its choices."""
 
     graph: Graph
+    whole: tuple[int, ...]  # width of each stage in the largest network
     _made: dict[tuple[Any, ...], Segment] = field(default_factory=dict, repr=False)
 
     def __call__(self, arch: Arch, num_classes: int) -> Plan:
@@ -174,23 +191,47 @@ class _Lowering:
             block = blocks.get(piece.name)
             if block is None and piece.name.startswith("stages."):
                 continue
-            key = piece.name, arch.resolution, block, num_classes
+            streams = tuple((s, arch.stages[s].width / self.whole[s]) for s in self._stages_of[piece.name])
+            key = piece.name, arch.resolution, block, streams, num_classes
             if key not in self._made:
-                self._made[key] = self._segment(piece, arch.resolution, block, num_classes)
+                self._made[key] = self._segment(piece, arch.resolution, block, streams, num_classes)
             segments.append(self._made[key])
         return Plan(tuple(segments))
 
-    def _segment(self, piece: Piece, pixels: int, block: Block | None, num_classes: int) -> Segment:
+    def _segment(
+        self, piece: Piece, pixels: int, block: Block | None, streams: tuple[tuple[int, float], ...], num_classes: int
+    ) -> Segment:
         graph = self.graph
         kept = [group.units for group in graph.groups]
         if graph.classes >= 0:
             kept[graph.classes] = num_classes
+        for stage, share in streams:
+            for group in graph.streams[stage]:
+                kept[group] = units_kept(graph.groups[group], share)
         if block is not None:
             for group in piece.groups:
                 share = block.heads if graph.groups[group].kind == "heads" else block.expand_ratio
                 kept[group] = units_kept(graph.groups[group], share)
         making = _Making(graph, kept, graph.resolutions.index(pixels), block.kernel if block else 0)
         return making.segment(piece, self._first_uses)
+
+    @cached_property
+    def _stages_of(self) -> dict[str, list[int]]:
+        """By piece the stages whose streams it reads or makes."""
+        stage_of = {group: stage for stage, groups in enumerate(self.graph.streams) for group in groups}
+        found = {}
+        for piece in self.graph.pieces:
+            groups: set[int] = set()
+            for name in (piece.source, *piece.nodes) if piece.source != "x" else piece.nodes:
+                node = self.graph.nodes[name]
+                for leaf in leaves((node.shape, node.args, dict(node.kwargs))):
+                    match leaf:
+                        case Size():
+                            groups |= leaf.groups
+                        case Own(weight):
+                            groups |= {part.group for parts in self.graph.weights[weight].dims for part in parts}
+            found[piece.name] = sorted({stage_of[group] for group in groups if group in stage_of})
+        return found
 
     @cached_property
     def _first_uses(self) -> Mapping[str, str]:
