@@ -154,8 +154,8 @@ def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
     kept: dict[int, list[int]] = {}
     for groups, stage in zip(graph.streams, space.stages, strict=bool(graph.streams)):
         for number in groups:
-            shares = [width / stage.widths[-1] for width in stage.widths[-largest:]]
-            kept[number] = [units_kept(graph.groups[number], share) for share in shares]
+            streams = [width / stage.widths[-1] for width in stage.widths[-largest:]]
+            kept[number] = [units_kept(graph.groups[number], share) for share in streams]
     for piece in graph.pieces:
         for number in piece.groups if piece.name.startswith("stages.") else ():
             group, stage = graph.groups[number], space.stages[int(piece.name.split(".")[1])]
