@@ -10,6 +10,7 @@ from failing import fails
 from onceforall.cli import run
 from onceforall.cli.values import with_resolutions
 from onceforall.errors import ValueTextError
+from onceforall.pipeline import Run
 from tiny_own import TRAINING_TEXT, source, trained_model
 
 
@@ -110,3 +111,24 @@ def test_resolutions_beside_a_space() -> None:
     assert with_resolutions(None, "96/112") == {"resolutions": (96, 112)}
     with pytest.raises(ValueTextError, match="both give resolutions"):
         with_resolutions("resolutions=96", "112")
+
+
+def test_no_epochs_give_a_classifier_on_the_features(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    named, out = source(tmp_path), str(tmp_path / "run")
+    torch.save(trained_model(named, 7).state_dict(), tmp_path / "w.pth")
+    given = ["train", "digits", "--out", out, "--from", named, "--epochs", "0", "--resolutions", "16,24", "--limit", "200"]
+    assert run([*given, "--weights", str(tmp_path / "w.pth")]) == 0
+    err = capsys.readouterr().err
+    assert "channels ranked by what they add on" in err
+    assert "fitting a classifier on the features of" in err
+    assert "held-out top-1 largest" in err
+    for command in (["evaluate", out], ["status", out], ["report", out], ["profile", out, "--quick", "--device", "pytorch"]):
+        assert run(command) == 0, (command, capsys.readouterr().err)
+    capsys.readouterr()
+    assert run(["train", "digits", "--out", out, "--resume"]) == 0  # it is finished
+    made = Run.open(Path(out))
+    own = trained_model(named, 7).state_dict()
+    kept = made.supernet().state_dict()
+    torch.testing.assert_close(kept["stem.0.weight"], own["stem.0.weight"])
+    assert kept["head.weight"].shape == (10, 8)
+    assert "worth nothing" in fails(capsys, ["train", "digits", "--out", str(tmp_path / "other"), "--epochs", "0"], 1)

@@ -131,7 +131,7 @@ def test_json_that_is_no_schedule(path: list[int], value: Any) -> None:
     except TrainingError as error:
         assert "\n" not in str(error)  # noqa: PT017  # a changed value may be a good one
     else:
-        assert all(phase.steps > 0 and SMALL.keep_largest(**phase.keep).count() for phase in schedule.phases)
+        assert all(phase.steps >= 0 and SMALL.keep_largest(**phase.keep).count() for phase in schedule.phases)
         assert all(learning_rate(phase, step) >= 0 for phase in schedule.phases for step in range(3))
 
 
@@ -144,7 +144,7 @@ def test_texts_that_are_no_schedules(text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "phase 'a': steps is 0: it must be a whole number of at least 1"),
+        ({"steps": -1}, "phase 'a': steps is -1: it must be a whole number of at least 0"),
         ({"steps": 4, "warmup_steps": 100}, "phase 'a': 100 of its 4 steps are warm-up: it can have at most all of them"),
         ({"steps": True}, "steps is True"),
         ({"rate": 0.0}, "rate is 0.0: it must be a number above 0"),

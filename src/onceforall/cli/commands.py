@@ -65,7 +65,7 @@ def train(
         typer.Option(metavar="NAME", help="How, such as sandwich; see docs/training.md.", autocompletion=one_of("scheme")),
     ] = None,
     teacher: Annotated[str | None, typer.Option(metavar="NET", help="To learn from, such as timm:MODEL:FILE.")] = None,
-    epochs: Annotated[float | None, typer.Option(metavar="N", help="Of the whole schedule.", min=0.01)] = None,
+    epochs: Annotated[float | None, typer.Option(metavar="N", help="Of the whole schedule; 0: only a classifier.", min=0)] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,

@@ -17,8 +17,8 @@ from .teacher import lasting_teacher
 __all__ = ["check_numbers", "compute_of", "note_differences", "resumed", "settings_of"]
 
 
-def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None) -> None:
-    """Do nothing if a training can have these arguments.
+def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None, started: bool) -> None:
+    """Do nothing if a training can have these arguments. `started`: it starts from weights, so that no epoch is enough.
 
     Raises:
         TrainingError: it cannot.
@@ -26,7 +26,10 @@ def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None) ->
     if not 0 <= seed < 2**63:
         raise TrainingError(f"the seed is {seed}: it must be from 0 to 2^63 - 1")
     for name, value in (("epochs", epochs), ("seconds to train", budget_s)):
-        if value is not None and not 0 < value < 1e9:
+        if name == "epochs" and value == 0:
+            if not started:
+                raise TrainingError("0 epochs of random weights are worth nothing: give more, or --from trained weights")
+        elif value is not None and not 0 < value < 1e9:
             raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
     if epochs is not None and budget_s is not None:
         raise TrainingError("epochs and a time budget both say how long to train: give one of them")

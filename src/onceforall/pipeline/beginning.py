@@ -43,6 +43,11 @@ class Beginning:
     own: OwnNetwork | None = None
 
     @property
+    def random(self) -> bool:
+        """Its weights are initial ones."""
+        return self.origin is None and (self.own is None or self.own.brought.weights.random)
+
+    @property
     def unseen(self) -> bool:
         """Weights that are of no run have seen no images."""
         return self.own is None or self.own.brought.weights.random

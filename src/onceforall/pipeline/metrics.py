@@ -59,7 +59,7 @@ def metrics_writer(
                 if key in event:
                     board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
         done = sum(w * steps for w, steps in zip(work, schedule.steps_done(event["step"]), strict=True))
-        on_event({**event, "progress": done / total, "remaining_s": remaining(done, event["seconds"])})
+        on_event({**event, "progress": done / total if total else 1.0, "remaining_s": remaining(done, event["seconds"])})
 
     return write
 

@@ -28,6 +28,7 @@ from .budget import epochs_within, validate_every
 from .compute import Compute, choose_compute
 from .environment import environment
 from .evaluate import measure
+from .first import first_networks, nothing_trained
 from .images import open_images
 from .info import RunInfo
 from .metrics import forget_after, metrics_writer
@@ -89,7 +90,7 @@ def train(
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
         teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
             weights for the same classes, see `load_teacher`.
-        epochs: of all phases together; the schedule is scaled to them.
+        epochs: of all phases together; the schedule is scaled to them. 0, of trained weights: networks as the weights give them.
         budget_s: seconds that training may take instead; a few steps are timed first.
         batch_size: images per step, None for the preset's.
         rate: peak learning rate, None for the preset's.
@@ -181,7 +182,7 @@ def _begin(
 ) -> tuple[Run, Splits]:
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
-    check_numbers(seed=seed, epochs=epochs, budget_s=budget_s)
+    check_numbers(seed=seed, epochs=epochs, budget_s=budget_s, started=given["from_run"] is not None)
     begun = beginning(given, digits=data == "digits", out=out, on_event=on_event)
     Run.require_free(out)
     chosen, made, origin = begun.preset, begun.space, begun.origin
@@ -245,16 +246,23 @@ def _begin(
         )
     epochs = chosen.epochs if epochs is None else epochs
     steps = round(epochs * batches.batches_per_epoch)
-    if steps < 1:
+    if steps < 1 and epochs > 0:
         raise TrainingError(
             f"{epochs:g} epochs are less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
         )
-    if epochs < 1:
+    if 0 < epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
         on_event({"event": "note", "text": f"{text}; allow more, or use fewer images or a smaller space"})
     start, brought = begun.weights(_fresh(run), info.origin)
     info = replace(info, brought=brought)
-    made_run = Run.create(out, info, schedule=schedule(steps), splits=splits, start=start, origin=origin, unseen=begun.unseen)
+    if start is not None and not begun.random:
+        classifier = info.origin.classifier if info.origin is not None else brought is not None and brought.classifier
+        start = first_networks(
+            replace(run, info=info), splits, _fresh(run), start,
+            ranked=origin is not None, classifier=classifier, compute=compute, on_event=on_event,
+        )  # fmt: skip
+    followed = schedule(steps) if steps else nothing_trained(schedule(MANY_STEPS))
+    made_run = Run.create(out, info, schedule=followed, splits=splits, start=start, origin=origin, unseen=begun.unseen)
     if begun.own is not None:
         on_event({"event": "note", "text": f"starts from {brought}"})
     return made_run, splits
@@ -304,6 +312,9 @@ def _follow(
             teacher=teacher,
             world=world,
         )
+        if schedule.steps == 0:
+            for record in _validate(run, supernet, run.space, splits, world):
+                on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
         if world.leads:
             run.save_supernet(supernet)
         world.wait()

@@ -28,7 +28,7 @@ class Phase:
     Args:
         name: unique in its schedule.
         keep: how many of the largest choices are trained, as arguments of `Space.keep_largest`; {} trains the whole space.
-        steps: optimiser steps.
+        steps: optimiser steps; 0 where only the first networks are made.
         warmup_steps: of these, with linearly rising learning rate; the others follow a cosine to zero.
         rate: peak learning rate.
         subnets: sub-networks per step; their gradients are added up for one optimiser step.
@@ -62,7 +62,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}: "
-        for name, value, least in (("steps", self.steps, 1), ("warmup_steps", self.warmup_steps, 0), ("subnets", self.subnets, 1)):
+        for name, value, least in (("steps", self.steps, 0), ("warmup_steps", self.warmup_steps, 0), ("subnets", self.subnets, 1)):
             whole(where + name, value, least)
         if self.warmup_steps > self.steps:
             raise TrainingError(
