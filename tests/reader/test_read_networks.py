@@ -1,6 +1,7 @@
 """Networks of other people: the largest sub-network is the model, and every sub-network is what is extracted."""
 
 import json
+import pickle
 from functools import cache
 from typing import Any
 
@@ -213,3 +214,19 @@ def test_summary_names_modules(name: str) -> None:
         assert "patches" in text.split("not elastic:")[1]
     if name == "buffered":
         assert "cumsum" in text.split("not elastic:")[1]
+
+
+def test_extracted_networks_can_be_pickled() -> None:
+    class Token(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.token, self.head = nn.Conv2d(3, 16, 4, 4), nn.Parameter(torch.randn(1, 1, 16)), nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.body(x).flatten(2).transpose(1, 2)
+            return self.head(torch.cat([self.token.expand(len(x), -1, -1), tokens], 1).mean(1))  # type: ignore[no-any-return]
+
+    supernet, images = onceforall.elastic(Token().eval(), (16,)), torch.randn(2, 3, 16, 16)
+    network = supernet.extract(supernet.space.smallest())
+    with torch.no_grad():
+        assert torch.equal(pickle.loads(pickle.dumps(network))(images), network(images))

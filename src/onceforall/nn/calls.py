@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import MethodDescriptorType
 from typing import Any
 
 import torch
@@ -422,4 +423,7 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
     if op.target == "output":
         return each(op.args[0], resolved)
     args, kwargs = each(op.args, resolved), {name: each(value, resolved) for name, value in op.kwargs}
-    return graph.call_function(function_of(op.target), args, kwargs)
+    function = function_of(op.target)
+    if isinstance(function, MethodDescriptorType):  # as a function, fx writes code that cannot be loaded from a pickle
+        return graph.call_method(function.__name__, args, kwargs)
+    return graph.call_function(function, args, kwargs)
