@@ -1,6 +1,10 @@
 """What tracing and tying must not get wrong without a word: small networks, each with one trap, against the model itself."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +206,45 @@ def test_no_parameters() -> None:
     supernet = onceforall.elastic(model, (8,))
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(supernet.extract(supernet.space.largest())(x), model(x))
+
+
+class Shortcut(nn.Module):
+    """Reads the images by a pointwise convolution with strides, which oneDNN cannot do backwards with channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short = nn.Conv2d(3, 32, 1, stride=2, bias=False)
+        self.main = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 1, 1))
+        self.fc = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc((self.short(x) + self.main(x)).mean((2, 3)))
+
+
+def test_pointwise_strides_on_few_channels_do_not_crash(tmp_path: Path) -> None:
+    """In a process of its own: what crashes takes the interpreter with it."""
+    code = """
+import torch, onceforall
+from test_traps import Shortcut
+torch.manual_seed(0)
+model = Shortcut().double().eval()
+supernet = onceforall.elastic(model, (64,))
+x = torch.randn(16, 3, 64, 64, dtype=torch.float64)
+largest = supernet.space.largest()
+extracted = supernet.extract(largest)
+with torch.no_grad():
+    for network in (lambda x: supernet(x, largest), extracted):
+        assert float((network(x) - model(x)).abs().max()) < 1e-12
+supernet.float().train(), extracted.float().train()
+for network in (supernet.at(largest), supernet.at(supernet.space.smallest()), extracted):
+    for _ in range(10):
+        network(x.float()).square().sum().backward()
+print("well")
+"""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr[-2000:]

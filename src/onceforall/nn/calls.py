@@ -38,6 +38,7 @@ __all__ = [
     "with_dropout",
 ]
 
+FEW_CHANNELS = 8  # fewer than a processor takes together
 NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
@@ -140,6 +141,8 @@ def prepared(op: Call) -> Step:
         return _maker(op.args[0])
     if is_norm(op):
         return _norm(op)
+    if jump := _jump(op):
+        return _jumping(op, jump)
     function = function_of(op.target)
     args = [None if _changes(arg) else constant(arg, NOWHERE) if isinstance(arg, str) else arg for arg in op.args]
     makers = [(i, _maker(arg)) for i, arg in enumerate(op.args) if _changes(arg)]
@@ -169,6 +172,30 @@ def _some_images(make: Step, rate: float) -> Step:
         return x * kept.div_(1 - rate)
 
     return step
+
+
+def _jump(op: Call) -> tuple[slice, ...] | None:
+    """Of a pointwise convolution with strides, of few channels: the part of its input that it reads.
+
+    It is given that part and no strides, because oneDNN writes beyond its memory when it computes the gradient of these in
+    channels-last format (torch 2.14.1: `Conv2d(3, 32, 1, stride=2)` crashes on images of even size).
+    """
+    match op.target, op.args:
+        case "conv2d.default", (_, Weight(shape=(_, inside, 1, 1)), _, (*strides,), (*padding,), _, 1) if (
+            inside < FEW_CHANNELS and max(strides) > 1 and not any(padding)
+        ):
+            return (slice(None), slice(None), *(slice(None, None, stride) for stride in strides))
+    return None
+
+
+def _without_strides(op: Call) -> Call:
+    return replace(op, args=(*op.args[:3], (1, 1), *op.args[4:]))
+
+
+def _jumping(op: Call, jump: tuple[slice, ...]) -> Step:
+    plain = prepared(_without_strides(op))
+    source = op.inputs[0]
+    return lambda values, tensors, mode: plain({**values, source: values[source][jump]}, tensors, mode)
 
 
 def is_norm(op: Call) -> bool:
@@ -358,6 +385,7 @@ def _layer(op: Call) -> nn.Module | None:
         return None  # a weight or bias that is computed
     weights = [arg for arg in op.args if isinstance(arg, Weight)]
     names = [weight.name.rpartition(".") for weight in weights]
+    op = _without_strides(op) if _jump(op) else op
     if len({name for name, _, _ in names}) != 1 or not names[0][0]:
         return None
     leaf = [last for _, _, last in names]
@@ -417,6 +445,9 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
                 return constant(leaf, torch.empty(0))
         return leaf
 
+    if jump := _jump(op):
+        part = graph.call_function(operator.getitem, (values[op.inputs[0]], jump))
+        return add_call(graph, root, _without_strides(op), {**values, op.inputs[0]: part})
     for name in {weight.name.rpartition(".")[0] for weight in op.tensors}:
         if name and type(root.get_submodule(name)) is not nn.Module:
             return graph.call_module(name, (values[op.inputs[0]],))
