@@ -161,6 +161,8 @@ def test_bad_weights(tmp_path: Path) -> None:
     )
     wide = {**weights, "stem.0.weight": torch.zeros(9, 3, 3, 3), "stem.0.bias": torch.zeros(7)}
     refused(wide, ModelError, "stem.0.weight is 9×3×3×3 there and 8×3×3×3 here, stem.0.bias is 7 there and 8 here")
+    wrapped = {f"wrapped.net.{name}": value for name, value in weights.items()}
+    refused(wrapped, ModelError, "all its names begin with 'wrapped.net.', which is to be taken off")
     refused({**weights, "more": torch.zeros(1)}, ModelError, "unexpected more")
     refused({"state_dict": Evil(tmp_path / "ran")}, CheckpointError, "refused because it could run code")
     assert not (tmp_path / "ran").exists()

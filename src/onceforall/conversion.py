@@ -1,6 +1,6 @@
 """`elastic`: a trained model becomes a supernet whose largest sub-network is that model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,7 +32,7 @@ def elastic(
     kernels: Sequence[int] = KERNELS,
     stage_widths: Sequence[float] = (),
     importance: str | None = None,
-    images: Iterable[Tensor] | None = None,
+    images: Tensor | Iterable[Tensor] | None = None,
 ) -> Supernet:
     """Make a trained model elastic: depth, width, heads, kernel size and resolution, all on the model's own weights.
 
@@ -51,7 +51,7 @@ def elastic(
         importance: how channels, hidden units and heads are ranked, of which narrower networks keep the first: "l1", "norm",
             "activation", "taylor" or "none", see `onceforall.nn.importance.rank_units`; by default the best one:
             "activation" with images, "l1" without.
-        images: batches (n, 3, r, r), preprocessed as the model wants them, for "activation" and "taylor".
+        images: a batch (n, 3, r, r) or several, preprocessed as the model wants them, for "activation" and "taylor".
 
     Raises:
         ModelError: the model cannot be read, or an importance that is unknown or lacks images.
@@ -59,16 +59,23 @@ def elastic(
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"elastic takes a torch.nn.Module, not a {type(model).__name__}")
+    if isinstance(images, Tensor):
+        images = [images]
     batches = None if images is None else list(images)
+    if batches == []:
+        raise ModelError("images holds no batch: give batches (n, 3, r, r), or leave images out")
     importance = chosen_importance(importance, batches)
     pixels = choices("resolutions", resolutions, whole=True, at_least=1)
-    graph, tensors = read(model, pixels, TAKEN, streams=len(stage_widths) > 0)
+    streams = not isinstance(stage_widths, Sized) or len(stage_widths) > 0
+    graph, tensors = read(model, pixels, TAKEN, streams=streams)
     graph = with_dropped(graph, model)
     space = graph_space(
         graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels, stage_widths=stage_widths
     )
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
+    if like.is_meta:
+        raise ModelError("the model is on the meta device, where it has no weights: move it with to_empty and load some")
     supernet.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))  # half precision is no type to train in
     own = supernet._own
     with torch.no_grad():

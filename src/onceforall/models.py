@@ -349,7 +349,9 @@ def _with_weights(found: _Maker, model: nn.Module, path: Path) -> tuple[nn.Modul
     if odd and _classes(tensors, own) is None:
         wrong.append(_choices(list(odd.values())))
     if wrong:
-        raise ModelError(f"{path}: not the weights of {found.source}: {'; '.join(wrong)}")
+        prefix = _prefix(left, missing)
+        named = f"; all its names begin with {prefix!r}, which is to be taken off" if prefix else ""
+        raise ModelError(f"{path}: not the weights of {found.source}: {'; '.join(wrong)}{named}")
     model.load_state_dict({name: value for name, value in tensors.items() if name not in odd}, strict=False)
     return model, odd
 
@@ -422,3 +424,11 @@ def _described(brought: Brought) -> Brought:
     if min(d, e, f) <= 0:
         raise ModelError(f"{brought.source}: std of its default_cfg is {std}: three numbers above 0 are needed")
     return replace(brought, mean=(a, b, c), std=(d, e, f), pixels=pixels)
+
+
+def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """What stands before all of the wanted names, as wrappers of training loops put it there."""
+    if not wanted or not names:
+        return ""
+    before = names[0].removesuffix(next((name for name in wanted if names[0].endswith(f".{name}")), names[0]))
+    return before if before and {f"{before}{name}" for name in wanted} <= set(names) else ""

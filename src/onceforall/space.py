@@ -125,6 +125,8 @@ class Space:
         Raises:
             ArchError: names the first value that does not fit, and what is allowed there.
         """
+        if not isinstance(arch, Arch):
+            raise ArchError(f"{arch!r} is no Arch: space.largest(), space.sample(rng) or Arch.from_json(text) give one")
         self._allowed("resolution", arch.resolution, self.resolutions)
         if len(arch.stages) != len(self.stages):
             raise ArchError(f"the architecture has {len(arch.stages)} stages, this {self.family} space has {len(self.stages)}")
@@ -164,7 +166,12 @@ class Space:
         """What is elastic, what is not, and which operation of which module is the reason: text for a person, several lines."""
         plans = [self.lower(arch) for arch in (self.smallest(), self.largest())]
         small, large = (f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters" for plan in plans)
-        lines = [f"{self.count():.3g} networks from {small} to {large}", f"resolutions: {_all(self.resolutions)} pixels"]
+        many = (
+            f"{self.count():.3g} networks from {small} to {large}"
+            if self.count() > 1
+            else f"1 network of {large}: nothing is elastic"
+        )
+        lines = [many, f"resolutions: {_all(self.resolutions)} pixels"]
         if self.stages:
             table = self._stage_table()
             widths = [max(map(len, (title, *cells))) for title, cells in table.items()]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import onceforall
-from onceforall.errors import ModelError, SpaceError
+from onceforall.errors import ArchError, ModelError, SpaceError
 from own_networks import conv, stirred
 
 
@@ -102,6 +102,9 @@ def test_another_network_at_another_size() -> None:
         ({"widths": (0.5, 1.5)}, "widths holds 1.5"),
         ({"widths": (0, 1)}, "widths holds 0"),
         ({"depths": (0,)}, "depths holds 0"),
+        ({"depths": (99,)}, "depths holds 99: the longest stage has"),
+        ({"widths": 0.5}, "widths is 0.5: it must be a sequence"),
+        ({"stage_widths": True}, "stage_widths is True: it must be a sequence"),
         ({"kernels": (4,)}, "kernels holds 4"),
         ({"widths": "half"}, "widths is 'half'"),
         ({"resolutions": ()}, "resolutions"),
@@ -197,3 +200,62 @@ def test_overwritten_views() -> None:
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(supernet(images, supernet.space.largest()), model(images), rtol=1e-9, atol=1e-9)
+
+
+class Autocast(nn.Module):
+    """As training scripts have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu"):
+            return self.layer(x)  # type: ignore[no-any-return]
+
+
+def test_autocast_is_named() -> None:
+    with pytest.raises(ModelError, match=r"torch\.autocast.* leave that out of forward"):
+        onceforall.elastic(Autocast().eval(), (32,))
+
+
+def test_torch_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    for model in (Undecided(), Fixed()):
+        with pytest.raises(ModelError):
+            onceforall.elastic(model.eval(), (48,))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_computed_weights_are_said() -> None:
+    model = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 16, 3)),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 4),
+    )
+    text = onceforall.elastic(model.eval(), (32,), widths=(), depths=()).space.summary()
+    assert text.startswith("1 network of ")
+    assert "0: its weight is computed by _weight_norm in" in text
+
+
+@pytest.mark.parametrize(
+    ("images", "message"), [([], "images holds no batch"), ([torch.full((2, 3, 32, 32), torch.nan)], "not finite")]
+)
+def test_images_that_rank_nothing(images: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        onceforall.elastic(stirred("plain"), (32,), images=images)
+
+
+def test_one_batch_is_enough() -> None:
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    first, second = (onceforall.elastic(stirred("plain"), (32,), images=given).state_dict() for given in (x, [x]))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_other_than_architectures_and_weights() -> None:
+    supernet = onceforall.elastic(stirred("plain"), (32,))
+    with pytest.raises(ArchError, match="'largest' is no Arch"):
+        supernet.extract("largest")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="meta device"):
+        onceforall.elastic(nn.Sequential(nn.Conv2d(3, 4, 3, device="meta")), (32,))

@@ -188,6 +188,8 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0 or images.shape[-1] not in sizes:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ModelError(f"images holds {found}: give batches (n, 3, r, r), with r among {', '.join(map(str, sizes))}")
+    if not images.isfinite().all():
+        raise ModelError("images holds numbers that are not finite: give images as the model takes them")
     like = next(supernet.parameters())
     return images.to(device=like.device, dtype=like.dtype)
 

@@ -1,9 +1,6 @@
 """Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
 
-import io
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from ..conversion import elastic
 from ..errors import ModelError, SpaceError
 from ..graph import Value
 from ..models import Brought, bring
-from ..packages import quiet
 from ..spaces.checks import choices as whole_choices
 from ..spaces.graph import classifier_weights, graph_of
 from ..supernet import Supernet
@@ -79,12 +75,12 @@ def bring_own(
         on_event({"event": "note", "text": text})
     own_size = (brought.pixels or PIXELS,)
     try:
-        supernet = _elastic(brought, asked or resolutions or own_size, given)
+        supernet = elastic(brought.model, asked or resolutions or own_size, **given)
     except ModelError as error:
         if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
-        supernet = _elastic(brought, own_size, given)
+        supernet = elastic(brought.model, own_size, **given)
         sizes = ", ".join(map(str, resolutions))
         text = f"{brought.source} does not take images of {sizes} pixels: the space has the {brought.pixels} that it was made for"
         on_event({"event": "note", "text": text})
@@ -94,17 +90,6 @@ def bring_own(
     own = OwnNetwork(brought, supernet.eval())
     _require_classifier_only(own)
     return own
-
-
-def _elastic(brought: Brought, resolutions: Sequence[int], choices: Mapping[str, Any]) -> Supernet:
-    """Torch prints and logs pages about what it cannot export; the error says it in a line."""
-    with quiet(), redirect_stderr(io.StringIO()):
-        before = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        try:
-            return elastic(brought.model, resolutions, **choices)
-        finally:
-            logging.disable(before)
 
 
 def require_logits(own: OwnNetwork) -> None:

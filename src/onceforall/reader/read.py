@@ -9,13 +9,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..graph import Graph, Group, Node, Own, Part, Piece, Size, WeightSpec, each
+from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, WeightSpec, each
 from ..ops import leaves
 from .blocks import Chain, Found, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
 from .sizes import sized
-from .trace import Trace, trace
+from .trace import Step, Trace, trace
 from .units import OrderError, Units, resolve
 
 __all__ = ["read"]
@@ -212,7 +212,8 @@ def _named(
             if isinstance(leaf, Own) and leaf.name in kernels
         ]
         groups = tuple(numbers[g] for g in sorted(part.groups))
-        module = part.module if part.skippable else _common([steps[name].module for name in part.steps])
+        inside = [steps[name].module for name in part.steps if steps[name].module]
+        module = part.module if part.skippable else _common(inside) or " … ".join(dict.fromkeys((*inside[:1], *inside[-1:])))
         kernel = max(largest, default=0) if name.startswith("stages.") else 0
         pieces.append(Piece(name, part.source, part.result, tuple(nodes), part.skippable, groups, kernel, module or part.module))
     return pieces
@@ -244,6 +245,13 @@ def _with_free(steps: list[str], chain: Chain) -> set[str]:
     return needed
 
 
+def _computed(step: Step, traced: Trace) -> str:
+    """Why the weight of a layer cannot be cut, which is computed."""
+    made = next((other for other in traced.steps if isinstance(step.args[1], Value) and other.name == step.args[1].name), None)
+    by = f"by {made.kind} in {made.module or 'the model'}" if made else "from others"
+    return f"its weight is computed {by}; take weight_norm, spectral_norm and the like off first (remove_parametrizations)"
+
+
 def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
     """What is not elastic, and which operation of which module is the reason."""
     labels = units.labels
@@ -258,7 +266,10 @@ def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace,
             stream |= units.groups_of(part.source) | units.groups_of(part.result)
     lines: Counter[str] = Counter()
     for step in traced.steps:
-        if step.kind not in ("conv2d", "linear", "conv1d", "conv_transpose2d") or not isinstance(step.args[1], Own):
+        if step.kind not in ("conv2d", "linear", "conv1d", "conv_transpose2d"):
+            continue
+        if not isinstance(step.args[1], Own):
+            lines[f"{step.module or 'the model'}: {_computed(step, traced)}"] += 1
             continue
         factors = [f for f in labels.weights[step.args[1].name] if f.shape[0] > 1]
         if not factors or step.kind == "conv_transpose2d":

@@ -5,10 +5,13 @@ since model and images are on the meta device.
 """
 
 import copy
+import io
+import logging
 import math
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +22,7 @@ from torch.utils import _pytree as pytree
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import leaves
+from ..packages import quiet
 
 __all__ = ["BATCH", "Step", "Trace", "trace"]
 
@@ -225,12 +229,24 @@ def _copied(model: nn.Module, device: torch.device) -> nn.Module:
         raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Torch logs and prints pages about what it cannot export; the error says it in a line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with quiet(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _export(model: nn.Module, pixels: int, batch: int) -> "_Exported":
     like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     dtype = _dtype_of(model)
     images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with _silence(), torch.no_grad():
             warnings.simplefilter("ignore")
             exported = torch.export.export(model, (images,), strict=False)
             if not _aliased_writes(exported):
@@ -238,9 +254,11 @@ def _export(model: nn.Module, pixels: int, batch: int) -> "_Exported":
             return _Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
     except Exception as error:  # torch.export's own classes are many, and the model may raise anything
         where = _module_of(error)
+        counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
             f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}), whatever they show"
+            f"{_first_line(error)}{counted}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}), "
+            "whatever they show"
         ) from error
 
 
@@ -330,7 +348,8 @@ class _Reading:
                 self._output(node, exported)
             else:
                 raise ModelError(
-                    f"the model's graph has {node.op} {node.target} in it, which cannot be read: no way around it is known"
+                    f"the model's graph has a part of its own in it ({node.target}), as torch.autocast, torch.no_grad and "
+                    "torch.cond make them in forward: leave that out of forward and put it around the call of the model"
                 )
 
     def outline(self) -> list[tuple[str, str]]:

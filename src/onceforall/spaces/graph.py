@@ -4,7 +4,7 @@ Choices are relative, so that unequal blocks share a stage: an expand ratio is t
 share of its attention heads, a kernel the largest size that its convolutions may have.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -78,6 +78,9 @@ def graph_space(
         "kernels": caps,
         **({"stage_widths": stream_shares} if read.streams else {}),  # older files have none
     }
+    longest = max(map(len, stages.values()), default=0)
+    if allowed and allowed[-1] > longest:
+        raise SpaceError(f"depths holds {allowed[-1]}: the longest stage has {longest} blocks")
     made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
     lowering = _Lowering(read, tuple(stage.widths[-1] for stage in made))
@@ -122,7 +125,7 @@ def _stage(
 
 
 def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    if len(values) == 0:
+    if isinstance(values, Sized) and len(values) == 0:
         return (1,)
     found = choices(name, values, at_least=0.01)
     if found[-1] > 1:
@@ -131,7 +134,9 @@ def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _values(name: str, values: Sequence[int], odd: bool = False) -> tuple[int, ...]:
-    return tuple(choices(name, values, whole=True, odd=odd, at_least=1)) if len(values) else ()
+    if isinstance(values, Sized) and len(values) == 0:
+        return ()
+    return tuple(choices(name, values, whole=True, odd=odd, at_least=1))
 
 
 def units_kept(group: Group, share: float) -> int:
