@@ -15,8 +15,8 @@ def _own_cache(own_cache: None) -> None:
     """Every test here keeps out of the user's cache."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _few_measurements() -> Iterator[None]:
-    """Every test here measures few networks; `tests/pipeline/test_profile.py` measures as many as users do."""
+    """Every test here measures briefly; `tests/pipeline/test_profile.py` measures as users do."""
     with few_measurements():
         yield
