@@ -174,6 +174,7 @@ def test_commands_fit_their_threads_to_a_quota(
     monkeypatch.setattr("onceforall.cli.program.cpu_quota", lambda: 0.5)
     monkeypatch.setattr("onceforall.pipeline.environment.processors", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")
     before = torch.get_num_threads()
     with threadpool_limits(2):
         try:
@@ -183,3 +184,19 @@ def test_commands_fit_their_threads_to_a_quota(
             assert max(library["num_threads"] for library in threadpool_info()) == threads
         finally:
             torch.set_num_threads(before)
+
+
+@linux
+def test_a_quota_holds_for_scipy_which_is_loaded_later() -> None:
+    code = """
+import sys
+from onceforall.cli import program, run
+from onceforall.pipeline import environment
+program.cpu_quota, environment.processors = lambda: 0.5, lambda: 1
+run(["devices"])
+assert "scipy" not in sys.modules
+import scipy.linalg
+from threadpoolctl import threadpool_info
+print(*{library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+"""
+    assert told(code).splitlines()[-1] == "1"

@@ -66,11 +66,11 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 12 small pictures for each of the classes."""
+    """A folder with 6 small pictures for each of the classes."""
     root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for c in range(CLASSES):
         (root / f"class {c}").mkdir()
-        for i in range(12):
+        for i in range(6):
             Image.fromarray(rng.integers(0, 256, (30, 26, 3), dtype=np.uint8)).save(root / f"class {c}" / f"{i:02}.jpg")
     return root
 

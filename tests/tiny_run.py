@@ -2,8 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 from onceforall.files import read_lines
+from onceforall.latency import Effort, meters
+from onceforall.latency.measure import Timing, measure
 from onceforall.pipeline import Run, predict, profile, train
 
 SPACE = {"width": 0.1, "resolutions": (16, 24), "depths": (1, 2), "kernels": (3, 5), "expand_ratios": (2, 3)}
@@ -30,6 +34,27 @@ TRAINING_TEXT = [
     "32",
 ]
 SUBNETS = 16
+ROUNDS = 8
+FEW = Effort(resolutions=2, fit=12, test=6, passes=2, rounds=2, limit=float("inf"))
+
+
+@contextmanager
+def few_measurements() -> Iterator[None]:
+    """Where it does not matter how well latency is known: `--quick` measures few networks, and each in few rounds.
+
+    Beside other tests the machine is never as quiet as `measure` wants it, so it would try for seconds each time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("onceforall.pipeline.profile"), "QUICK", FEW)  # the package's name is the function
+        patch.setattr(meters, "measure", _briefly)
+        yield
+
+
+def _briefly(
+    functions: Sequence[Callable[[], object]], *, rounds: int, max_rounds: int, limit: float, **named: Any
+) -> list[Timing]:
+    few = min(rounds, ROUNDS)
+    return measure(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +93,8 @@ def _trained(base: Path) -> Path:
 @cache
 def _measured(base: Path) -> Path:
     out = Path(shutil.copytree(_trained(base), base / "measured"))
-    profile(out, quick=True)
+    with few_measurements():
+        profile(out, quick=True)
     predict(out, subnets=SUBNETS)
     return out
 

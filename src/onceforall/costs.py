@@ -70,14 +70,31 @@ class SegmentTable:
 
     def distinct(self) -> list[Segment]:
         """One segment for each distinct computation, in order of first appearance."""
-        found = {segment.signature: segment for slot in self.slots for segment in slot.segments if segment is not None}
-        return list(found.values())
+        return list(self._numbered[0])
 
     def costs(self, cost: Callable[[Segment], float], fold: Literal["sum", "max"] = "sum") -> "CostTable":
         """The table of a number per segment; `cost` is called once for each distinct computation."""
-        known = {segment.signature: float(cost(segment)) for segment in self.distinct()}
-        values = tuple(np.array([0.0 if s is None else known[s.signature] for s in slot.segments]) for slot in self.slots)
-        return CostTable(self, values, fold)
+        distinct, numbers = self._numbered
+        costs = np.array([*(float(cost(segment)) for segment in distinct), 0.0])  # the last for what is not there
+        return CostTable(self, tuple(costs[slot] for slot in numbers), fold)
+
+    @cached_property
+    def _numbered(self) -> tuple[list[Segment], tuple[np.ndarray[Any, np.dtype[np.intp]], ...]]:
+        """The distinct segments, and for each slot the number of each of its segments among them, -1 where there is none.
+
+        Kept, since to compare the segments of a space of full size takes longer than to look up most costs.
+        """
+        found: dict[int, Segment] = {}
+        places: dict[Any, int] = {}
+        numbers = []
+        for slot in self.slots:
+            own = [-1] * len(slot.segments)
+            for i, segment in enumerate(slot.segments):
+                if segment is not None:
+                    own[i] = places.setdefault(segment.signature, len(places))
+                    found[own[i]] = segment
+            numbers.append(np.array(own, np.intp))
+        return list(found.values()), tuple(numbers)
 
 
 @dataclass(frozen=True)

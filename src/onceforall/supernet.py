@@ -5,6 +5,7 @@ channels and the inner kernels of the same weights. A family needs no code here:
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, assert_never
 
 import torch
@@ -116,7 +117,7 @@ class Supernet(nn.Module):
 
     def cut(self, plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
         """As `extract`, of a plan that the space lowers to or a piece of one: segments can be run, and shared, on their own."""
-        like = next((t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()), torch.zeros(()))
+        like = next((t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point()), torch.zeros(()))
         if dropout and any(isinstance(op, Call) for op in plan.segments[-1].ops):
             plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 from scipy.optimize import check_grad
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
 
 from onceforall import space
-from onceforall.accuracy import gaussian
 from onceforall.accuracy.features import Features
 from onceforall.accuracy.folds import FOLDS, deal, families, jackknife
 from onceforall.accuracy.gaussian import solve, weigh
@@ -67,8 +67,8 @@ def test_weights_maximise_what_they_should(monkeypatch: pytest.MonkeyPatch) -> N
         seen.append(check_grad(lambda t: loss(t)[0], lambda t: loss(t)[1], start))
         return original(loss, start, **arguments)
 
-    original = gaussian.minimize
-    monkeypatch.setattr(gaussian, "minimize", watch)
+    original = optimize.minimize
+    monkeypatch.setattr(optimize, "minimize", watch)
     weights, noise = weigh(np.stack([a @ a.T / 3, b @ b.T / 3]), y)
     assert seen[0] < 1e-3
     assert weights[0] > 10 * weights[1]

@@ -1,6 +1,7 @@
 """`--json` of every command: one JSON value, alone on standard output, whatever else is said on standard error."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,35 @@ def test_no_command_is_forgotten() -> None:
     assert CASES.keys() | {"demo", "explore"} == COMMANDS  # test_demo.py; explore goes on until it is stopped: tests/app
 
 
+@pytest.fixture(scope="module")
+def exported(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A specialised network's folder."""
+    folder = tmp_path_factory.mktemp("exported")
+    copy = shutil.copytree(measured, folder / "run")
+    assert run(["specialise", str(copy), "--params", "1M", "--finalists", "1", "--out", str(folder / "networks")]) == 0
+    return next((folder / "networks").glob("*/model.onnx")).parent
+
+
 @pytest.mark.parametrize("command", CASES)
-def test_json(capfd: pytest.CaptureFixture[str], run_copy: Path, checkpoint: Path, tmp_path: Path, command: str) -> None:
+def test_json(
+    capfd: pytest.CaptureFixture[str],
+    run_copy: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    command: str,
+    request: pytest.FixtureRequest,
+) -> None:
     given, right = CASES[command]
     places: dict[str, Path | str] = {
         "RUN": run_copy,
         "NEW": tmp_path / "new",
         "CHECKPOINT": checkpoint,
-        "MODEL": tmp_path / "net" / "model.onnx",
     }
     if "OWN" in given:
         places["OWN"] = source(tmp_path)
     if {"MODEL", "EXPORT"} & set(given):
-        assert run(["specialise", str(run_copy), "--params", "1M", "--finalists", "1", "--out", str(tmp_path)]) == 0
-        places["MODEL"] = next(tmp_path.glob("*/model.onnx"))
-        places |= {"EXPORT": places["MODEL"].parent, "PHOTO": tmp_path / "photo.png"}
+        export: Path = request.getfixturevalue("exported")
+        places |= {"MODEL": export / "model.onnx", "EXPORT": export, "PHOTO": tmp_path / "photo.png"}
         Image.new("RGB", (40, 30), "teal").save(places["PHOTO"])
         capfd.readouterr()
     code = run([*command.split(), *(str(places.get(argument, argument)) for argument in given), "--json"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import MakeFolder, picture
+from sklearn.datasets import load_digits
 
 from onceforall.data import open_data, open_source
 from onceforall.errors import DataError, FileError
@@ -174,3 +175,16 @@ def test_unreadable_folder(make_folder: MakeFolder) -> None:
             open_source(str(root))
     finally:
         root.chmod(0o700)
+
+
+def test_digits_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its file has another place."""
+    wanted, labels = load_digits(return_X_y=True)
+    source = open_source("digits")
+    images = [np.asarray(load(8)) for load in source.train.read(np.arange(len(labels)))]
+    assert (np.round(wanted * (255 / 16)) == np.stack(images)[..., 0].reshape(-1, 64)).all()
+    assert (source.train.labels == labels).all()
+    monkeypatch.setattr("onceforall.data.embedded.find_spec", lambda name: None)
+    again = open_source("digits")
+    assert again.train.identity == source.train.identity
+    assert (again.train.labels == labels).all()

@@ -16,6 +16,11 @@ from tiny_run import SPACE, SPACE_TEXT
 TINY = onceforall.space("mobilenet_v3", **SPACE)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_measurements() -> None:
+    """Here as many as users do, in place of the fixture of `conftest.py`."""
+
+
 def test_a_space_needs_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["profile", f"mobilenet_v3:{SPACE_TEXT}", "--classes", "3", "--quick", "--out", str(tmp_path / "a/b")]) == 0
     out, err = capsys.readouterr()

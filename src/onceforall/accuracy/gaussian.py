@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
-from scipy.optimize import minimize
 
 __all__ = ["Single", "Solved", "solve", "weigh"]
 
@@ -30,6 +28,9 @@ def weigh(parts: Array, y: Array) -> tuple[Array, float]:
         parts: (parts, n, n) covariances, each about 1 on the diagonal.
         y: (n,) values, about 0 and 1 in mean and standard deviation.
     """
+    from scipy.linalg import cho_factor, cho_solve  # slow to load, as all of SciPy, and needed only here
+    from scipy.optimize import minimize
+
     middle = np.array([*[WEIGHT] * len(parts), NOISE])
     eye = np.eye(len(y))
 
@@ -75,6 +76,8 @@ def solve(covariance: Array, noise: float, labels: Array, folds: np.ndarray[Any,
         labels: (n, folds + 1): column k is what a model without fold k may know, the last one is for the model of all.
         folds: (n,) from 0.
     """
+    from scipy.linalg import eigh
+
     values, vectors = eigh(covariance, check_finite=False, driver="evd")
     values = np.maximum(values, 0)
     inverse = (vectors / (values + noise)) @ vectors.T

@@ -32,7 +32,11 @@ class ElasticConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(op.shape[0])) if op.bias else None
         self.steps = [(big, small) for big, small in pairwise(sorted(op.kernels, reverse=True)) if big <= op.kernel]
         for big, small in self.steps:
-            self.register_parameter(matrix_name(big, small), nn.Parameter(torch.eye(small**2)))
+            self.register_parameter(matrix_name(big, small), nn.Parameter(torch.empty(small**2, small**2)))
+        if self.weight.is_meta:
+            return  # nothing to fill, and both calls below would load torch's compiler, which takes 1.4 s
+        for big, small in self.steps:
+            nn.init.eye_(self.get_parameter(matrix_name(big, small)))
         nn.init.kaiming_normal_(self.weight, mode="fan_out" if op.groups == 1 else "fan_in", nonlinearity="relu")
 
     def cut(self, op: Conv) -> dict[str, Tensor]:
@@ -103,7 +107,8 @@ class ElasticLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(op.shape[0], op.in_features))
         self.bias = nn.Parameter(torch.zeros(op.shape[0]))
-        nn.init.normal_(self.weight, std=0.01)
+        if not self.weight.is_meta:
+            nn.init.normal_(self.weight, std=0.01)
 
     def cut(self, op: Linear) -> dict[str, Tensor]:
         """Weight (out, in) and bias (out,)."""

@@ -64,6 +64,8 @@ def fit_threads() -> None:
     for library in ThreadpoolController().lib_controllers:
         if library.num_threads > most:
             library.set_num_threads(most)
+    if not os.environ.get("OPENBLAS_NUM_THREADS"):
+        os.environ["OPENBLAS_NUM_THREADS"] = str(most)  # read by scipy's, which is loaded where it is needed
 
 
 def _git() -> str | None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 __all__ = ["Factors", "Labels", "Reason", "collapsed"]
 
@@ -85,6 +83,9 @@ class Labels:
         """For each label the number of its component: labels that stay or go together have one."""
         if not self.ties:
             return np.arange(self.count)
+        from scipy.sparse import coo_array  # slow to load, and needed only here
+        from scipy.sparse.csgraph import connected_components
+
         rows = np.concatenate([a for a, _ in self.ties])
         columns = np.concatenate([b for _, b in self.ties])
         graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from ..genes import Genes, canonical, sample
 from ..space import Space
@@ -149,6 +147,9 @@ class _Program:
 
     def solve(self, *, integer: bool, seconds: float) -> tuple[float, Genes | None]:
         """An upper bound, -inf if no network keeps the limits, and the best network found, if one was."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # slow to load, and needed only here
+        from scipy.sparse import csr_array
+
         n = len(self.at)
         cost, high, whole = np.zeros(n), np.ones(n), np.zeros(n)
         for variable, weight in self.objective.items():
