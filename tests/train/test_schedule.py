@@ -150,7 +150,7 @@ def test_texts_that_are_no_schedules(text: str) -> None:
         ({"rate": 0.0}, "rate is 0.0: it must be a number above 0"),
         ({"rate": math.nan}, "rate is nan"),
         ({"subnets": 0}, "subnets is 0"),
-        ({"strategy": "best"}, "strategy is 'best': choose from uniform, ends, sandwich, best_up, coupled"),
+        ({"strategy": "best"}, "strategy is 'best': choose from uniform, ends, sandwich, all_sizes, best_up"),
         ({"keep": {"kernel": 1}}, "keep is 'kernel': choose from widths, depths, kernels, expand_ratios"),
         ({"sort": 0}, "sort is 0"),
     ],

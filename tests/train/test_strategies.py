@@ -48,6 +48,24 @@ def test_inside_the_space_of_each_phase(name: str, where: str) -> None:
                 assert name == "best_up" or all(len(group) == 1 for group in groups)
 
 
+# -- all sizes -------------------------------------------------------------------------------------------------------------
+
+
+def test_all_sizes_are_drawn_as_often() -> None:
+    space = onceforall.space("mobilenet_v3", resolutions=(64, 96))
+    shares = {}
+    for name in ("uniform", "all_sizes"):
+        archs = [arch for (arch,) in STRATEGIES[name](space, 2000, rng_of(0))]
+        largest, smallest = (space.lower(end(archs[0].resolution), 1).macs for end in (space.largest, space.smallest))
+        place = [(space.lower(arch, 1).macs - smallest) / (largest - smallest) for arch in archs]
+        shares[name] = [sum(low <= p < low + 0.2 for p in place) / len(place) for low in (0, 0.2, 0.4, 0.6, 0.8)]
+        means = [np.mean([c.kernel for arch in archs for stage in arch.stages for c in stage.blocks])]
+        assert means[0] == pytest.approx(5, abs=0.25)  # of 3, 5, 7: no choice is preferred
+    assert min(shares["all_sizes"]) > 0.1
+    assert max(shares["uniform"][0], shares["uniform"][4]) < 0.05
+    assert {arch.resolution for seed in range(20) for (arch,) in STRATEGIES["all_sizes"](space, 1, rng_of(seed))} == {64, 96}
+
+
 # -- best-up ---------------------------------------------------------------------------------------------------------------
 
 

@@ -103,6 +103,12 @@ def single_path(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup
     return Schedule((_whole("single-path", steps, rate, warmup, subnets=1, distil=False),), recipe)
 
 
+def all_sizes(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
+    """One sub-network a step, from the labels alone, small and large ones as often: best where weights are trained already."""
+    phase = _whole("all-sizes", steps, rate, warmup, subnets=1, strategy="all_sizes", distil=False)
+    return Schedule((phase,), recipe)
+
+
 def sandwich(
     space: Space,
     *,
@@ -200,6 +206,7 @@ def delayed_shrinking(
 SCHEMES: dict[str, Callable[..., Schedule]] = {
     "progressive_shrinking": progressive_shrinking,
     "single_path": single_path,
+    "all_sizes": all_sizes,
     "sandwich": sandwich,
     "alphanet": partial(sandwich, divergence="adaptive_alpha"),
     "best_up": partial(sandwich, strategy="best_up"),

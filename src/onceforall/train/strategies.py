@@ -45,6 +45,19 @@ def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
     return _alone([end(drawn[0].resolution), *drawn][:number])
 
 
+def all_sizes(space: Space, number: int, rng: np.random.Generator) -> Groups:
+    """Sub-networks of all sizes alike: each draws how large it is, and every choice goes by that, with chance.
+
+    Of uniform draws nearly all are of middling size, since they are made of many choices: the largest and the smallest networks,
+    and those near them, are hardly trained. Here a network draws a level from 0 to 1, and of n values a choice takes a binomial one of
+    n - 1 trials with it.
+    """
+    sizes = np.array([len(column.choices) for column in space.columns])
+    rows = rng.binomial(sizes - 1, rng.random((number, 1))).astype(np.int16)
+    rows[:, 0] = rng.integers(len(space.resolutions))
+    return _alone(space.archs(canonical(space.columns, rows)))
+
+
 def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
     """The sandwich, but for each random sub-network three candidates near a MACs target, of which the best one is trained.
 
@@ -96,6 +109,7 @@ STRATEGIES: dict[str, Strategy] = {
     "uniform": uniform,
     "ends": ends,
     "sandwich": sandwich,
+    "all_sizes": all_sizes,
     "best_up": best_up,
     "coupled": coupled,
 }
