@@ -1,7 +1,7 @@
 """Files of other servers: fetched once into a cache, gone on with where an earlier try ended, and only what they should be.
 
-A file gets its name when it is whole and its digest is right; until then it is `NAME.incomplete` beside it. Of the Hugging Face Hub, its
-own library says where a file lies, may be seen with which token, and belongs in its cache; only the bytes come by `fetch`.
+A file gets its name when it is whole and its digest is right; until then it is `NAME.incomplete` beside it. For the Hugging Face
+Hub its own library knows addresses, tokens and the cache; only the bytes come by `fetch`.
 """
 
 import hashlib
@@ -126,7 +126,8 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
             length = answer.headers.get("Content-Length", "")
             total = done + int(length) if length.isdigit() else None
             _require_space(remote, part, 0 if total is None else total - done)
-            for done in _written(answer, part, done):
+            for written in _written(answer, part, done):
+                done = written
                 tell({"event": "download", "file": remote.path.name, "done": done, "total": total})
     except urllib.error.HTTPError as error:
         if done and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -161,7 +162,7 @@ def _require_space(remote: Remote, part: Path, needed: int) -> None:
         free = shutil.disk_usage(part.parent).free
     if free < needed:
         raise FileError(
-            f"{part.parent}: the disk has {free / 1e6:,.1f} MB free, and {remote.url} needs {needed / 1e6:,.1f} MB: free some space and "
+            f"{part.parent}: the disk has {free / 1e6:,.1f} MB free, and {remote.url} needs {needed / 1e6:,.1f} MB: free some and "
             "give the command again"
         )
 
@@ -260,7 +261,7 @@ def _reason(error: Exception, errors: Any, repository: str, address: str) -> str
     if isinstance(error, errors.GatedRepoError):
         return f"{repository} is for those who accepted its terms: do so at {address}, then hf auth login, or"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the Hub has no repository {repository}, or shows it to others only: check the name, or give a token (hf auth login), or"
+        return f"the Hub has no repository {repository}, or hides it: check the name, or give a token (hf auth login), or"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository.partition('@')[0]} has no revision {repository.partition('@')[2]!r}: check it, or"
     return f"not in the cache, and cannot be fetched ({one_line(error)}): connect, or"
