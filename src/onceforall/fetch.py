@@ -114,13 +114,8 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
     """The rest of the file, from where an earlier try ended."""
     with reading_or_writing(part):
         done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(remote.url, headers={"User-Agent": "onceforall"})
-    for name, value in remote.headers.items():
-        request.add_unredirected_header(name, value)
-    if done:
-        request.add_header("Range", f"bytes={done}-")
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+        with urllib.request.urlopen(_request(remote, done), timeout=ANSWER_S) as answer:
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
                 done = 0  # the server begins anew
             length = answer.headers.get("Content-Length", "")
@@ -130,6 +125,7 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
                 done = written
                 tell({"event": "download", "file": remote.path.name, "done": done, "total": total})
     except urllib.error.HTTPError as error:
+        error.close()
         if done and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # there is no more of it
         raise remote.error(f"the server answers {error.code} {error.reason}:") from None
@@ -142,6 +138,15 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
         raise remote.error(
             f"the connection ended after {done:,} of {total:,} bytes: give the command again, which goes on there, or"
         )
+
+
+def _request(remote: Remote, done: int) -> urllib.request.Request:
+    request = urllib.request.Request(remote.url, headers={"User-Agent": "onceforall"})
+    for name, value in remote.headers.items():
+        request.add_unredirected_header(name, value)  # for this server only
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+    return request
 
 
 def _written(answer: Any, part: Path, done: int) -> Iterator[int]:

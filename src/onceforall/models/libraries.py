@@ -112,7 +112,9 @@ def torch_cache() -> Path:
 def _create(timm: Any, name: str, path: Path | None = None, classes: int | None = None) -> nn.Module:
     """timm's network, with the weights of a file or initial ones."""
     more: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    if path is not None:  # as of its own cache: renamed, and cut to the classes that it has
+    if path is not None and path.suffix != ".safetensors":
+        read_tensors(path)  # timm refuses what is more than tensors too, but tells people to switch that off
+    if path is not None:  # timm renames tensors as for a download of its own
         more["pretrained_cfg_overlay"] = {"file": str(path), "source": "", "custom_load": False}
     with quiet():
         return timm.create_model(name, pretrained=path is not None, **more)  # type: ignore[no-any-return]

@@ -81,7 +81,7 @@ def train(
         out: the run directory to make, or to go on with if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
             names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
-            "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it, see `onceforall.elastic`, and its code is not
+            "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it (`onceforall.elastic`), and its code is not
             needed afterwards.
         weights: of such a network: a file of a state dict; "random"; None for those that belong to it.
         preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
