@@ -68,6 +68,15 @@ def hub_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fi
         forget_library()
 
 
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """What ONCEFORALL_MIRROR names, and an empty cache of torch.hub."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with serving_files() as server:
+        monkeypatch.setenv("ONCEFORALL_MIRROR", server.address)
+        yield server
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-skipped", type=Path, metavar="FILE", help="write the tests that are skipped, each with a tab and why")
 

@@ -213,7 +213,11 @@ def test_what_the_hub_has_not(hub_of_files: FileServer, monkeypatch: pytest.Monk
             ask(repository=repository)
         assert "\n" not in str(raised.value)
     for variable, value, message in (
-        ("HF_HUB_OFFLINE", "1", r"me/net/resolve/main/model.safetensors: not in the cache, and cannot be fetched \(.*offline"),
+        (
+            "HF_HUB_OFFLINE",
+            "1",
+            r"main/model.safetensors: not in the cache, and cannot be fetched \(HF_HUB_OFFLINE is set\): connect, or do",
+        ),
         ("HF_ENDPOINT", "http://127.0.0.1:9", r"http://127.0.0.1:9/me/net/\S+ not in the cache, and cannot be fetched \(.*, or do"),
     ):
         with monkeypatch.context() as patch:

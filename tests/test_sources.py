@@ -4,8 +4,6 @@ import hashlib
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import torchvision
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from file_server import COMMIT, FileServer, git_id, serving_files
+from file_server import COMMIT, FileServer, git_id, stored
 from onceforall import Supernet
 from onceforall.arch import Arch
 from onceforall.errors import CheckpointError, FileError, ModelError, SpaceError
@@ -28,7 +26,7 @@ from onceforall.published import published_name, published_space, save_specializ
 from onceforall.published.files import published_files
 from tiny_original import original_weights
 
-NET, HEAD, IDS = "torchvision:squeezenet1_1", "download.pytorch.org/models", "raw.githubusercontent.com/han-cai/files"
+NET, IDS = "torchvision:squeezenet1_1", "raw.githubusercontent.com/han-cai/files"
 SUPERNET, SPECIAL = "ofa_mbv3_d234_e346_k357_w1_0", "note10_lat-11ms_top1-73.6_finetune-25"
 needs_timm = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install 'onceforall[timm]'"
@@ -36,15 +34,6 @@ needs_timm = pytest.mark.skipif(
 needs_hub = pytest.mark.skipif(
     importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed: pip install 'onceforall[hub]'"
 )
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """What ONCEFORALL_MIRROR names, and an empty cache."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    with serving_files() as server:
-        monkeypatch.setenv("ONCEFORALL_MIRROR", server.address)
-        yield server
 
 
 def same(a: nn.Module, b: dict[str, Tensor]) -> bool:
@@ -65,19 +54,6 @@ def refused(text: str, error: type[Exception], message: str, **arguments: Any) -
 
 
 # -- torchvision ---------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stored(entry: Any, content: bytes, server: FileServer, **meta: Any) -> Iterator[str]:
-    """While inside, torchvision's weights are these; the end of their address has their sha256, as with the real ones."""
-    url = f"https://{HEAD}/net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    server.files[f"/{HEAD}/{url.rpartition('/')[2]}"] = content
-    before = entry.value.url, entry.value.meta
-    object.__setattr__(entry.value, "url", url)
-    object.__setattr__(entry.value, "meta", {**entry.value.meta, **meta})
-    yield url
-    object.__setattr__(entry.value, "url", before[0])
-    object.__setattr__(entry.value, "meta", before[1])
 
 
 ENTRY = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -357,7 +333,11 @@ def test_repositories_that_are_refused(hub_of_files: FileServer) -> None:
     for repository, error, message in (
         ("me", ModelError, "names no repository: give hf:USER/REPO"),
         ("me/net/more", ModelError, "names no repository"),
-        ("me/gone", FileError, "the Hub has no repository me/gone, .*, or name the network by timm:NAME"),
+        (
+            "me/gone",
+            FileError,
+            "the Hub has no repository me/gone, .*, or name its architecture by timm:NAME and give its weights with --weights FILE",
+        ),
         ("me/none", ModelError, "'hf:me/none': has no config.json, so it is no repository in timm's form"),
         ("me/other", ModelError, "its config.json names no architecture"),
         ("me/wrong", ModelError, "timm has no model 'test_byobnets': did you mean test_byobnet"),

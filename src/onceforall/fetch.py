@@ -269,4 +269,5 @@ def _reason(error: Exception, errors: Any, repository: str, address: str) -> str
         return f"the Hub has no repository {repository}, or hides it: check the name, or give a token (hf auth login), or"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository.partition('@')[0]} has no revision {repository.partition('@')[2]!r}: check it, or"
-    return f"not in the cache, and cannot be fetched ({one_line(error)}): connect, or"
+    why = "HF_HUB_OFFLINE is set" if isinstance(error, errors.OfflineModeIsEnabled) else one_line(error)
+    return f"not in the cache, and cannot be fetched ({why}): connect, or"

@@ -121,7 +121,7 @@ class TrainView:
         size = f"{done / 1e6:,.1f}" if total is None else f"{done / 1e6:,.1f} of {total / 1e6:,.1f}"
         self.bar.update(self.task, description=event, completed=done / (total or math.inf), note=f"{file}: {size} MB")
         if done == total:
-            say(self.console, f"downloaded: {file}, {size} MB")
+            say(self.console, f"downloaded: {file}, {done / 1e6:,.1f} MB")
             self.bar.update(self.task, description="starting", completed=0.0, note="")
         elif not self.console.is_terminal and time.monotonic() > self.said + SILENCE_S:
             say(self.console, f"{event} {file}: {size} MB")

@@ -54,7 +54,8 @@ def of_hub(asked: Asked) -> Maker:
     timm = import_package("timm", "timm")
     if not REPOSITORY.fullmatch(asked.name):
         raise ModelError(f"{asked.text!r} names no repository: give hf:USER/REPO, or hf:USER/REPO@REVISION")
-    config = from_hub(asked.text, asked.name, ("config.json",), asked.tell, otherwise="name the network by timm:NAME", extra="timm")
+    otherwise = "name its architecture by timm:NAME and give its weights with --weights FILE"
+    config = from_hub(asked.text, asked.name, ("config.json",), asked.tell, otherwise=otherwise, extra="timm")
     if config is None:
         raise ModelError(f"{asked.text!r}: has no config.json, so it is no repository in timm's form: choose another one")
     said = read_json(config.path)
