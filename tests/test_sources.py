@@ -251,7 +251,7 @@ def timm_state(name: str = "test_byobnet", seed: int = 1) -> dict[str, Tensor]:
 def test_timm_by_name(hub_of_files: FileServer) -> None:
     state, hub = timm_state(), hub_of_files
     assert not hub.asked
-    hub.publish("timm/test_byobnet.r160_in1k", model__safetensors=save(state))
+    hub.publish("timm/test_byobnet.r160_in1k", model__safetensors=save(state), README__md=b"---\nlicense: apache-2.0\n---\n")
     found = bring("timm:test_byobnet")
     assert same(found.model, state)
     address = f"{hub.address}/timm/test_byobnet.r160_in1k/resolve/{COMMIT}/model.safetensors"

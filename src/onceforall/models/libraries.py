@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,15 @@ def of_timm(asked: Asked) -> Maker:
     settings = timm.get_pretrained_cfg(asked.name)
     if settings is None or not settings.has_weights:
         raise ModelError(f"{asked.text!r}: timm has no weights of {base}: give a file of them, or --weights {RANDOM}")
+    license = settings.license
     if settings.hf_hub_id is None:
         path, address = _by_address(asked, settings.url, None), settings.url
     else:
         file = settings.hf_hub_filename
         names = SAFE if file is None else (*_safe(file), file)
-        path, address = _of_repository(asked, settings.hf_hub_id, names, "timm")
-    weights = Weights(path.name, sha256(path), settings.license, address)
+        path, address = _of_repository(asked, settings.hf_hub_id, names)
+        license = license or _license(asked, settings.hf_hub_id, {})
+    weights = Weights(path.name, sha256(path), license, address)
     return Maker(asked.text, partial(_create, timm, asked.name, path), True, weights)
 
 
@@ -67,8 +70,8 @@ def of_hub(asked: Asked) -> Maker:
     local = f"local-dir:{config.path.parent}"
     if asked.weights is not None:
         return Maker(asked.text, partial(_create, timm, local), True, Weights())
-    path, address = _of_repository(asked, asked.name, SAFE, "timm")
-    weights = Weights(path.name, sha256(path), _license(asked, said), address)
+    path, address = _of_repository(asked, asked.name, SAFE)
+    weights = Weights(path.name, sha256(path), _license(asked, asked.name, said), address)
     return Maker(asked.text, partial(_create, timm, local, path), True, weights)
 
 
@@ -130,8 +133,8 @@ def _by_address(asked: Asked, url: str, size: int | None) -> Path:
     return fetch(Remote(asked.text, mirrored(url), torch_cache() / name, digest[1], OTHERWISE, size), asked.tell)
 
 
-def _of_repository(asked: Asked, repository: str, names: tuple[str, ...], extra: str) -> tuple[Path, str]:
-    found = from_hub(asked.text, repository, names, asked.tell, otherwise=OTHERWISE, extra=extra)
+def _of_repository(asked: Asked, repository: str, names: tuple[str, ...]) -> tuple[Path, str]:
+    found = from_hub(asked.text, repository, names, asked.tell, otherwise=OTHERWISE, extra="timm")
     if found is None:
         raise ModelError(f"{asked.text!r}: {repository} has neither {' nor '.join(names)}: {OTHERWISE}")
     return found.path, found.url
@@ -142,17 +145,14 @@ def _safe(name: str) -> tuple[str, ...]:
     return (f"{name.removesuffix('.bin')}.safetensors".replace("pytorch_model.", "model."),) if name.endswith(".bin") else ()
 
 
-def _license(asked: Asked, config: Mapping[str, Any]) -> str | None:
-    """What config.json says, or the head of the repository's card."""
+def _license(asked: Asked, repository: str, config: Mapping[str, Any]) -> str | None:
+    """What config.json says, or the head of the repository's card; None where neither does, or the card is out of reach."""
     nested = config.get("pretrained_cfg")
     told = nested.get("license") if isinstance(nested, Mapping) else config.get("license")
     if told is None:
-        card = from_hub(asked.text, asked.name, ("README.md",), asked.tell, otherwise=OTHERWISE, extra="timm")
-        text = "" if card is None else read_text(card.path)
-        head = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-        try:
+        with suppress(FileError, yaml.YAMLError):
+            card = from_hub(asked.text, repository, ("README.md",), asked.tell, otherwise=OTHERWISE, extra="timm")
+            head = None if card is None else re.match(r"---\s*\n(.*?)\n---", read_text(card.path), re.DOTALL)
             said = yaml.safe_load(head[1]) if head else None
-        except yaml.YAMLError:
-            said = None
-        told = said.get("license") if isinstance(said, Mapping) else None
+            told = said.get("license") if isinstance(said, Mapping) else None
     return str(told) if isinstance(told, str | list) else None
