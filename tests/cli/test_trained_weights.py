@@ -21,6 +21,7 @@ from onceforall.errors import FileError
 from onceforall.files import read_json
 from onceforall.models import bring
 from onceforall.pipeline import Run
+from tiny_original import NAME
 from tiny_own import TRAINING_TEXT
 
 NET, ENTRY = "torchvision:squeezenet1_1", torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
@@ -77,6 +78,23 @@ def test_import_and_elastic(capsys: pytest.CaptureFixture[str], mirror: FileServ
     with pytest.raises(FileError, match=f"ofa import {NET} --out NEW"):
         Run.open(tmp_path / "run").supernet()
     assert url in str(Run.open(tmp_path / "run").info.source)
+
+
+def test_a_supernet_of_the_authors(
+    own_cache: None, capsys: pytest.CaptureFixture[str], checkpoint: Path, photos: Path, mirror: FileServer, tmp_path: Path
+) -> None:
+    named, given = f"ofa:{NAME.replace('w1_2', 'w1.2')}", ["--weights", str(checkpoint)]
+    assert run(["import", named, *given, "--out", str(tmp_path / "imported")]) == 0
+    assert f"weights: ofa:{NAME}, 4 classes" in capsys.readouterr().err
+    imported = Run.open(tmp_path / "imported")
+    assert (imported.space.family, len(imported.space.resolutions), imported.family) == ("mobilenet_v3", 25, f"ofa:{NAME}")
+    more = ["--resolutions", "32", "--epochs", "1", "--batch-size", "16", "--out", str(tmp_path / "run")]
+    assert run(["train", str(photos), "--from", named, *given, *more]) == 0
+    trained = Run.open(tmp_path / "run")
+    assert trained.space.resolutions == (32,)
+    weights = imported.supernet().state_dict()
+    torch.testing.assert_close(trained.start(), weights, rtol=0, atol=0, equal_nan=True)  # of as many classes: with its classifier
+    assert not mirror.asked
 
 
 def test_what_cannot_be_fetched(capsys: pytest.CaptureFixture[str], mirror: FileServer, tmp_path: Path) -> None:

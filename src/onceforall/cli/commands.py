@@ -51,9 +51,7 @@ def train(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
     from_run: Annotated[
         str | None,
-        typer.Option(
-            "--from", metavar="NET", help="Start from a RUN, timm:NAME, ofa:NAME, FILE.py:FUNCTION.", autocompletion=run_folders
-        ),
+        typer.Option("--from", metavar="NET", help="Start from a RUN, timm:NAME, FILE.py:FUNCTION.", autocompletion=run_folders),
     ] = None,
     weights: Weights = None,
     resolutions: Resolutions = None,
