@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from file_server import FileServer, forget_library, serving_files
 from onceforall import Space
 from small_spaces import SMALL, SPACES
 
@@ -48,6 +49,32 @@ def space(request: pytest.FixtureRequest) -> Space:
 def small_space(request: pytest.FixtureRequest) -> Space:
     """Each kind of space whose networks run in milliseconds."""
     return SPACES[request.param]
+
+
+@pytest.fixture
+def hub_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A Hugging Face Hub on loopback, and an empty cache."""
+    with serving_files() as server:
+        settings = {
+            "HF_ENDPOINT": server.address,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "*",
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        forget_library()
+        yield server
+        forget_library()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """What ONCEFORALL_MIRROR names, and an empty cache of torch.hub."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with serving_files() as server:
+        monkeypatch.setenv("ONCEFORALL_MIRROR", server.address)
+        yield server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

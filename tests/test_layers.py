@@ -22,6 +22,7 @@ LAYERS = {
             "space",
             "spaces",
             "costs",
+            "fetch",
             "files",
             "graph",
             "looks",
@@ -36,8 +37,8 @@ LAYERS = {
         ],
         0,
     ),
-    **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate"], 1),
-    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models", "published"], 2),
+    **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published"], 1),
+    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models"], 2),
     "pipeline": 3,
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }

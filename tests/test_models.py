@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onceforall.errors import CheckpointError, FileError, MissingExtraError, ModelError, OnceForAllError
 from onceforall.files import sha256
-from onceforall.models import bring, is_source, lasting_source
+from onceforall.models import bring, is_source, lasting_source, lasting_weights
 from tiny_own import OWN, TRANSFORMER, source, trained_model
 
 
@@ -172,31 +172,32 @@ def test_bad_weights(tmp_path: Path) -> None:
 
 
 def test_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = bring("torchvision:mobilenet_v3_small")
+    random = bring("torchvision:mobilenet_v3_small", "random")
     assert random.weights.random
     assert (random.pixels, random.mean) == (224, (0.485, 0.456, 0.406))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         assert same(random.model, torchvision.models.mobilenet_v3_small().state_dict())
+    path = tmp_path / "w.pth"
+    other = bring("torchvision:mobilenet_v3_small", "random", seed=1).model.state_dict()
+    torch.save(other, path)
+    for name in ("torchvision:mobilenet_v3_small", "torchvision:mobilenet_v3_small.DEFAULT"):
+        found = bring(name, path)
+        assert same(found.model, other)
+        assert (found.weights.file, found.weights.address) == (path.name, None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # the cache of downloads
-    weights = torchvision.models.MobileNet_V3_Small_Weights.IMAGENET1K_V1
-    cached = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
-    with pytest.raises(FileError, match=r"not in the cache, and https://.*cannot be fetched .*give it with --weights FILE"):
-        bring("torchvision:mobilenet_v3_small.DEFAULT")
-    cached.parent.mkdir(parents=True)
-    other = bring("torchvision:mobilenet_v3_small", seed=1).model.state_dict()
-    torch.save(other, cached)
-    found = bring("torchvision:mobilenet_v3_small.IMAGENET1K_V1")
-    assert same(found.model, other)
-    assert found.weights.file == cached.name
-    assert not found.weights.random
-    assert same(bring("torchvision:mobilenet_v3_small", cached).model, other)
+    monkeypatch.setenv("ONCEFORALL_MIRROR", "http://127.0.0.1:9")  # nobody listens there
+    for name in ("torchvision:mobilenet_v3_small", "torchvision:mobilenet_v3_small.DEFAULT"):
+        message = (
+            r"pth \(10.3 MB\): not in the cache, and cannot be fetched .*refused.*: connect, or get the file elsewhere and give it"
+        )
+        with pytest.raises(FileError, match=rf"'{name}' needs http://127.0.0.1:9/\S+{message} with --weights FILE"):
+            bring(name)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install 'onceforall[timm]'")
 def test_timm() -> None:
-    found = bring("timm:test_byobnet")
+    found = bring("timm:test_byobnet", "random")
     assert found.weights.random
     assert (found.pixels, found.mean) == (160, (0.485, 0.456, 0.406))
     with pytest.raises(ModelError, match=r"did you mean .*resnet18"):
@@ -212,7 +213,10 @@ def test_without_timm() -> None:
 
 
 def test_which_texts_are_sources(tmp_path: Path) -> None:
-    assert all(map(is_source, ["timm:resnet18", "torchvision:resnet18", "own.py:Net", "/a/b.py:f", "own.py"]))
+    assert all(map(is_source, ["timm:resnet18", "torchvision:resnet18", "hf:me/net", "ofa:x", "own.py:Net", "/a/b.py:f", "own.py"]))
     assert not any(map(is_source, ["run", "a/run", "C:\\runs\\run", str(tmp_path), "digits"]))
     assert lasting_source("timm:resnet18") == "timm:resnet18"
     assert lasting_source("own.py:Net") == f"{Path.cwd() / 'own.py'}:Net"
+    assert (lasting_weights(None), lasting_weights(Path("random"))) == (None, "random")
+    assert lasting_weights("w.pth") == str(Path.cwd() / "w.pth")
+    assert lasting_weights(tmp_path / "random") == str(tmp_path / "random")

@@ -60,6 +60,7 @@ def test_it_starts_from_the_weights_with_a_new_classifier(begun: tuple[Path, nn.
         "sha256": sha256(begun[0].parent / "elsewhere.pth"),
         "license": None,
         "classifier": False,
+        "address": None,
     }
     assert run.info.notes == (f"The supernet's training started from {run.info.brought}.",)
     assert not run.trained_on()[1]  # what the weights have seen is not known
@@ -141,7 +142,7 @@ def test_imports_that_are_refused(own_cache: None, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"digits has 10 classes, the weights in w.pth tell 7 apart"):
         import_own(named, out=tmp_path / "run", data="digits", weights=weights, space=SIZES)
     with pytest.raises(ModelError, match="has random weights, and importing trains nothing"):
-        import_own("torchvision:squeezenet1_1", out=tmp_path / "run", space={"resolutions": (64,)})
+        import_own("torchvision:squeezenet1_1", weights=Path("random"), out=tmp_path / "run", space={"resolutions": (64,)})
     with pytest.raises(DataError, match="--limit 3 is about images"):
         import_own(named, out=tmp_path / "run", weights=weights, limit=3)
     ten = source(tmp_path, OWN + "\ndef ten(): return Net()\n", "ten")

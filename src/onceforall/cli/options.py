@@ -82,7 +82,7 @@ Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Share out over
 Host = Annotated[str | None, typer.Option(metavar="URL", help="Another machine, such as ssh://pi@board.")]
 ExportKit = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write models to time elsewhere instead.")]
 ImportResults = Annotated[Path | None, typer.Option(metavar="CSV", help="Read their times, --device imported@NAME.")]
-Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Of a network of yours: its state dict.")]
+Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="A state dict for it; random for none.")]
 Resolutions = Annotated[str | None, typer.Option(metavar="PIXELS", help="Of the images, such as 160,192,224.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Holdout = Annotated[float, typer.Option(metavar="X", help="Share of the training images to hold out.")]

@@ -13,7 +13,7 @@ __all__ = ["elastic"]
 
 
 def elastic(
-    source: Annotated[str, typer.Argument(metavar="NET", help="timm:NAME, torchvision:NAME, or FILE.py:FUNCTION.")],
+    source: Annotated[str, typer.Argument(metavar="NET", help="timm:NAME, torchvision:NAME, hf:USER/REPO, FILE.py:FUNCTION.")],
     weights: Weights = None,
     resolutions: Resolutions = None,
     space: Annotated[str | None, typer.Option(metavar="ARGS", help="Its choices: widths=0.5/0.75/1,depths=1/2/3.")] = None,
@@ -22,7 +22,7 @@ def elastic(
 ) -> None:
     """Tell what is elastic in a network of yours.
 
-    timm:NAME.TAG downloads weights; FILE.py:FUNCTION is called, so that its code runs.
+    No weights are downloaded; FILE.py:FUNCTION is called, so that its code runs.
     """
     from ..pipeline.elastic import elastic as call
 
@@ -31,7 +31,7 @@ def elastic(
         weights=weights,
         space=with_resolutions(space, resolutions),
         seed=seed,
-        on_event=lambda event: tell(f"note: {event['text']}"),
+        on_event=lambda event: tell(f"note: {event['text']}") if event["event"] == "note" else None,
     )
     if as_json:
         print(json.dumps(asdict(found)))

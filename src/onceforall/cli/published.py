@@ -31,7 +31,7 @@ __all__ = ["export_original", "import_original"]
 
 
 def import_original(
-    path: Annotated[str, typer.Argument(metavar="NET", help="A file of the authors, .pth; timm:NAME, FILE.py:FUNCTION.")],
+    path: Annotated[str, typer.Argument(metavar="NET", help="timm:NAME, ofa:NAME, FILE.py:FUNCTION; a file of the authors.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory to make.")],
     name: Annotated[
         str | None,
@@ -50,7 +50,7 @@ def import_original(
     as_json: Json = False,
 ) -> None:
     """Take over trained weights instead of training."""
-    from ..models import is_source
+    from ..models import FORM, is_source
     from ..pipeline.imports import import_original as call
     from ..pipeline.imports import import_own
 
@@ -70,10 +70,7 @@ def import_original(
                 f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
             )
     if name is None and not own:
-        raise ValueTextError(
-            f"Missing option '--name': which of the authors' networks is {path} of? A network of yours is timm:NAME, "
-            "torchvision:NAME or FILE.py:FUNCTION"
-        )
+        raise ValueTextError(f"Missing option '--name': which of the authors' networks is {path} of? For any other, {FORM}")
     with TrainView(stderr()) as view:
         if own:
             run = import_own(path, out=out, weights=weights, space=choices, on_event=view, **images)

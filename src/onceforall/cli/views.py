@@ -85,6 +85,8 @@ class TrainView:
         if event["event"] != "validation":  # of which several make one line; what comes later is told later
             self._flush()
         match event["event"]:
+            case "download":
+                self._download(**event)
             case "decode":
                 self.bar.update(self.task, description="decoding", completed=event["done"] / max(1, event["total"]))
             case "data":
@@ -113,6 +115,17 @@ class TrainView:
                     self._flush()
                     self.validated = (event["step"], [])
                 self.validated[1].append(f"{event['subnet']} {percent(event['top1'])}")
+
+    def _download(self, *, event: str, file: str, done: int, total: int | None) -> None:
+        """Of a server that does not tell the size, only what came."""
+        size = f"{done / 1e6:,.1f}" if total is None else f"{done / 1e6:,.1f} of {total / 1e6:,.1f}"
+        self.bar.update(self.task, description=event, completed=done / (total or math.inf), note=f"{file}: {size} MB")
+        if done == total:
+            say(self.console, f"downloaded: {file}, {done / 1e6:,.1f} MB")
+            self.bar.update(self.task, description="starting", completed=0.0, note="")
+        elif not self.console.is_terminal and time.monotonic() > self.said + SILENCE_S:
+            say(self.console, f"{event} {file}: {size} MB")
+            self.said = time.monotonic()
 
     def step(self, text: str) -> None:
         """A stage of the demo begins."""

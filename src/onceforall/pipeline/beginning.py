@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data import PREPROCESSING
 from ..errors import TrainingError
-from ..models import is_source, lasting_source
+from ..models import FORM, is_source, lasting_source
 from ..places import expanded
 from ..space import Space
 from ..supernet import Supernet
@@ -92,7 +92,7 @@ def beginning(
         given: arguments of `train`.
         digits: the data are the digits.
         out: its run directory.
-        on_event: gets notes.
+        on_event: gets notes, and progress of a download.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
@@ -100,9 +100,7 @@ def beginning(
     start = given["from_run"]
     brought = start is not None and is_source(start)
     if given["weights"] is not None and not brought:
-        raise TrainingError(
-            "--weights FILE is for a network that is brought: give --from timm:NAME, torchvision:NAME or FILE.py:FUNCTION too"
-        )
+        raise TrainingError(f"--weights FILE is for a network that is brought: {FORM} to --from too")
     origin = None if start is None or brought else open_origin(start, out)
     name = given["preset"] or (recipe_of(origin) if origin else "digits" if digits else "imagenette-60m")
     preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..advice import ofa
 from ..arch import Arch
+from ..errors import ModelError
+from ..models import RANDOM, is_library
 from ..spaces.graph import graph_of
 from .info import BroughtInfo
 from .own import bring_own
@@ -58,8 +61,8 @@ def elastic(
     """Read a network and tell what `onceforall.elastic` makes of it.
 
     Args:
-        source: "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", see `onceforall.models.bring`.
-        weights: a file of its state dict.
+        source: see `onceforall.models.bring`.
+        weights: a file of its state dict; else a library's network has random ones, since none are needed to read it.
         space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at the size it was made for.
         seed: of random weights.
         on_event: gets notes.
@@ -67,7 +70,13 @@ def elastic(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    own = bring_own(source, weights=weights, choices=space, seed=seed, on_event=on_event)
+    given = RANDOM if weights is None and is_library(source) else weights
+    own = bring_own(source, weights=given, choices=space, seed=seed, on_event=on_event)
+    if own.supernet.space.family != "graph":
+        name = own.brought.source
+        raise ModelError(
+            f"{name} is elastic already, so there is nothing to read: {ofa('import', name, '--out', 'RUN')} makes a run of it"
+        )
     found, classes = own.supernet.space, own.supernet.num_classes
     graph = graph_of(found)
 

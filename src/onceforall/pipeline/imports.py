@@ -15,6 +15,7 @@ from ..advice import ofa
 from ..data import CACHE_GB, PREPROCESSING
 from ..errors import CheckpointError, DataError, ModelError
 from ..files import locked, make_folder, reading_or_writing, sha256
+from ..models import RANDOM
 from ..published import NAMES, load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
@@ -59,7 +60,7 @@ def import_original(
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         cache_gb: most that the decoded images may take on the disk; None for 8.
         seed: of the choice of held-out images.
-        on_event: gets progress while the data are decoded, and notes.
+        on_event: gets progress of a download and while the data are decoded, and notes.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
@@ -99,7 +100,7 @@ def import_own(
     """Make a run directory of a trained network of one's own: the largest sub-network is that network.
 
     Args:
-        source: "timm:NAME.TAG", "torchvision:NAME.TAG" or "FILE.py:FUNCTION", see `onceforall.models.bring`.
+        source: see `onceforall.models.bring`.
         out: the run directory to make.
         data: images of its classes, in the same order; without them only `profile` and `report` work.
         weights: a file of its state dict.
@@ -119,8 +120,8 @@ def import_own(
     found = own.brought.weights
     if found.random:
         raise ModelError(
-            f"{own.brought.source} has random weights, and importing trains nothing: give those of a file with --weights, or a "
-            f"name with a tag to download; to train it, {ofa('train', data or 'DATA', '--from', source, '--out', 'NEW')}"
+            f"{own.brought.source} has random weights, and importing trains nothing: give those of a file, or leave "
+            f"--weights {RANDOM} out; to train it, {ofa('train', data or 'DATA', '--from', source, '--out', 'NEW')}"
         )
     if own.brought.unfilled:
         raise ModelError(

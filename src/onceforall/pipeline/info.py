@@ -81,11 +81,12 @@ class BroughtInfo:
     """A network that someone brought, of which the space is made.
 
     Args:
-        source: "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION".
-        weights: name of their file, or of what was downloaded; None if they are what the library or the function gave.
+        source: "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or "FILE.py:FUNCTION".
+        weights: name of their file; None if they are what the library or the function gave.
         sha256: of that; None if they are random.
         license: of the weights, as far as it is known.
         classifier: it was taken too.
+        address: that the file was fetched from; None if it was given.
     """
 
     source: str
@@ -93,12 +94,13 @@ class BroughtInfo:
     sha256: str | None
     license: str | None
     classifier: bool
+    address: str | None = None
 
     def __str__(self) -> str:
         """In words."""
         if self.sha256 is None:
             return f"{self.source} with random weights"
-        given = "the weights that it has" if self.weights is None else f"weights {self.weights}"
+        given = "the weights that it has" if self.weights is None else f"weights {self.address or self.weights}"
         license = self.license or "not known"
         head = "with its classifier" if self.classifier else "with a new classifier"
         return (
@@ -167,12 +169,14 @@ class RunInfo:
         assert self.imported is not None
         if self.brought is None:
             return ofa("import", self.imported.file, "--name", self.imported.name, *more)
-        weights = () if self.brought.weights is None else ("--weights", self.brought.weights)
+        given = self.brought.weights is not None and self.brought.address is None
+        weights = ("--weights", str(self.brought.weights)) if given else ()
         return ofa("import", self.brought.source, *weights, *more)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunInfo":
-        """From what `asdict` gave, as JSON. Older files have no "imported", "origin", "brought", "mean" or "std".
+        """From what `asdict` gave, as JSON. Older files have no "imported", "origin", "brought", "mean" or "std",
+        and no "address" in "brought".
 
         Raises:
             TypeError, KeyError, ValueError: it is not that.

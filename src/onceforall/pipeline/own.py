@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..conversion import elastic
 from ..errors import ModelError, SpaceError
 from ..graph import Value
 from ..models import Brought, bring
+from ..spaces import space as make_space
 from ..spaces.checks import choices as whole_choices
 from ..spaces.graph import classifier_weights, graph_of
 from ..supernet import Supernet
 from .info import BroughtInfo
+from .transfer import transferred
 
 __all__ = ["OwnNetwork", "bring_own", "require_logits", "started"]
 
@@ -38,7 +41,7 @@ class OwnNetwork:
     def info(self, *, classifier: bool) -> BroughtInfo:
         """What to write down about it. `classifier`: it was taken too."""
         weights = self.brought.weights
-        return BroughtInfo(self.brought.source, weights.file, weights.sha256, weights.license, classifier)
+        return BroughtInfo(self.brought.source, weights.file, weights.sha256, weights.license, classifier, weights.address)
 
 
 def bring_own(
@@ -54,12 +57,12 @@ def bring_own(
 
     Args:
         source: see `onceforall.models.bring`.
-        weights: a file of its state dict.
+        weights: a file of its state dict, "random", or None for those that belong to it.
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: where `choices` has none: at which it is read if it can be, else at the one that it was made for; None for
             the latter.
         seed: of random weights.
-        on_event: gets notes.
+        on_event: gets notes, and progress of a download.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
@@ -70,9 +73,11 @@ def bring_own(
     asked = given.pop("resolutions", None)
     if asked is not None:
         asked = whole_choices("resolutions", asked, whole=True, at_least=1)
-    brought = bring(source, weights, seed=seed)
+    brought = bring(source, weights, seed=seed, on_event=on_event)
     for text in brought.notes:
         on_event({"event": "note", "text": text})
+    if isinstance(brought.model, Supernet):
+        return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
     own_size = (brought.pixels or PIXELS,)
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, **given)
@@ -92,12 +97,27 @@ def bring_own(
     return own
 
 
+def _at(source: str, supernet: Supernet, resolutions: Sequence[int] | None, others: Mapping[str, Any]) -> Supernet:
+    """A supernet of a published space, with other resolutions."""
+    if others:
+        raise SpaceError(f"{source} brings its own space, of which only resolutions can be chosen: leave {min(others)} out")
+    if resolutions is None:
+        return supernet
+    own = supernet.space
+    with torch.device("meta"):
+        chosen = Supernet(make_space(own.family, **{**own.arguments, "resolutions": tuple(resolutions)}), supernet.num_classes)
+    chosen.load_state_dict(supernet.state_dict(), assign=True)
+    return chosen.eval()
+
+
 def require_logits(own: OwnNetwork) -> None:
     """Do nothing if the network returns logits, one for each class, and nothing else.
 
     Raises:
         ModelError: it returns something else, which has to be trained in a loop of one's own.
     """
+    if own.supernet.space.family != "graph":  # one of the Once-for-All authors'
+        return
     graph = graph_of(own.supernet.space)
     if graph.classes < 0 or not isinstance(graph.output, Value):
         what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
@@ -114,11 +134,8 @@ def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
         own: the network.
         fresh: a supernet of the same space with initial weights, for the number of classes of the data.
     """
-    weights = own.supernet.state_dict()
-    if not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes:
-        return weights, True
-    new = classifier_weights(own.supernet.space)
-    return {name: value if name in new else weights[name] for name, value in fresh.state_dict().items()}, False
+    classifier = not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes
+    return transferred(own.supernet, fresh, classifier=classifier), classifier
 
 
 def _require_classifier_only(own: OwnNetwork) -> None:

@@ -14,7 +14,7 @@ import torch
 from ..data import CACHE_GB, Splits
 from ..errors import TrainingError
 from ..files import locked, read_text
-from ..places import expanded
+from ..models import lasting_weights
 from ..space import Space
 from ..supernet import Supernet
 from ..train import Schedule, Settings, World
@@ -81,9 +81,10 @@ def train(
             resume with images that have moved, where they are now.
         out: the run directory to make, or to go on with if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
-            names of the classes are the same. Or a network of one's own, "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", see
-            `onceforall.models.bring`: the space is made of it, see `onceforall.elastic`, and its code is not needed afterwards.
-        weights: a file of a state dict for a network of one's own.
+            names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
+            "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it (`onceforall.elastic`), and its code is not
+            needed afterwards.
+        weights: of such a network: a file of a state dict; "random"; None for those that belong to it.
         preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
             one's own: its resolutions, widths, heads, depths, kernels and stage_widths.
@@ -116,7 +117,7 @@ def train(
     """
 
     given = {
-        "from_run": lasting_start(from_run), "weights": None if weights is None else str(expanded(weights).resolve()),
+        "from_run": lasting_start(from_run), "weights": lasting_weights(weights),
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme,
         "teacher": None if teacher is None else lasting_teacher(teacher),
         "epochs": epochs, "budget_s": budget_s,

@@ -4,6 +4,7 @@ Its latency tables and accuracy predictors are read by `onceforall.latency.Laten
 `onceforall.accuracy.AccuracyPredictor.from_published`.
 """
 
+from .files import LICENSE, ON_HUB, PublishedFile, published_files, published_name
 from .networks import KNOWN_NETWORKS, OFA_NETWORKS, KnownNetwork, PublishedNetwork
 from .read_config import plan_from_config
 from .settings import arch, settings
@@ -13,9 +14,12 @@ from .write_config import net_config
 
 __all__ = [
     "KNOWN_NETWORKS",
+    "LICENSE",
     "NAMES",
     "OFA_NETWORKS",
+    "ON_HUB",
     "KnownNetwork",
+    "PublishedFile",
     "PublishedNetwork",
     "Specialized",
     "arch",
@@ -23,6 +27,8 @@ __all__ = [
     "net_config",
     "original_state_dict",
     "plan_from_config",
+    "published_files",
+    "published_name",
     "published_space",
     "recognise",
     "save_original",

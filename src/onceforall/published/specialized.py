@@ -46,13 +46,14 @@ class Specialized:
     arch: Arch | None
 
 
-def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None) -> Specialized:
+def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None, weights: Path | str | None = None) -> Specialized:
     """Read a specialised network as the original published it.
 
     Args:
         folder: with net.config, run.config and perhaps the weights, a file named init.
         spaces: where to look for the network; None looks in the four published spaces. A published network of 236 pixels, say, is
             found in `onceforall.space("mobilenet_v3", width=1.2, resolutions=(236,))` only.
+        weights: a file of them elsewhere; "random" for fresh ones; None for those in the folder.
 
     Raises:
         FileError: a file is missing or is not JSON.
@@ -70,23 +71,24 @@ def specialized(folder: Path | str, *, spaces: Sequence[Space] | None = None) ->
         plan = plan_from_config(config, run["image_size"])
     except ArchError as error:
         raise ArchError(f"{folder}: {error}") from None
-    weights = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
-    with torch.device("cpu" if weights is None else "meta"):  # no initialisation of what is overwritten
+    inside = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+    file = inside if weights is None else None if weights == "random" else Path(weights)
+    with torch.device("cpu" if file is None else "meta"):  # no initialisation of what is overwritten
         model = build(plan)
-    if weights is not None:
+    if file is not None:
         family = next(family for family, name in CLASSES.items() if name == config["name"])
         names = original_names(family, plan, model.state_dict())
         try:
-            loaded = matched(model.state_dict(), names, read_tensors(weights), what=f"the network of {folder / 'net.config'}")
+            loaded = matched(model.state_dict(), names, read_tensors(file), what=f"the network of {folder / 'net.config'}")
         except CheckpointError as error:
-            raise CheckpointError(located(weights, error)) from None
+            raise CheckpointError(located(file, error)) from None
         model.load_state_dict(loaded, assign=True)
     model = model.to(memory_format=torch.channels_last).eval()
     for space in [published_space(name) for name in NAMES] if spaces is None else spaces:
         arch = recognise(space, plan)
         if arch is not None:
-            return Specialized(plan, run["image_size"], model, weights is not None, space, arch)
-    return Specialized(plan, run["image_size"], model, weights is not None, None, None)
+            return Specialized(plan, run["image_size"], model, file is not None, space, arch)
+    return Specialized(plan, run["image_size"], model, file is not None, None, None)
 
 
 def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.Module) -> Path:

@@ -21,6 +21,7 @@ __all__ = [
     "load_supernet",
     "located",
     "matched",
+    "network_name",
     "original_state_dict",
     "published_space",
     "save_checkpoint",
@@ -42,6 +43,12 @@ ALIASES = {  # names of files, and in torch.hub
 CLASSIFIER = "classifier.linear.weight"
 
 
+def network_name(name: str) -> str:
+    """An elastic network's name in the spelling of `NAMES`: the original also has ".", and others in torch.hub."""
+    plain = name.replace(".", "_")
+    return ALIASES.get(plain, plain)
+
+
 def published_space(name: str) -> Space:
     """The space of one of the original's elastic networks, with all of its 25 resolutions.
 
@@ -51,8 +58,7 @@ def published_space(name: str) -> Space:
     Raises:
         CheckpointError: an unknown name.
     """
-    plain = name.replace(".", "_")
-    plain = ALIASES.get(plain, plain)
+    plain = network_name(name)
     if plain not in NAMES:
         raise CheckpointError(f"unknown network {name!r}: choose one of {', '.join(NAMES)}")
     family, arguments = NAMES[plain]

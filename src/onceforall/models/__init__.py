@@ -1,0 +1,6 @@
+"""Networks that someone brings, by a text: of timm, torchvision, the Hub, the Once-for-All authors, or a file of one's own."""
+
+from .bring import bring, is_library, is_source, lasting_source, lasting_weights
+from .parts import FORM, RANDOM, Brought, Weights
+
+__all__ = ["FORM", "RANDOM", "Brought", "Weights", "bring", "is_library", "is_source", "lasting_source", "lasting_weights"]

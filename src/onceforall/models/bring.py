@@ -1,0 +1,121 @@
+"""`bring`: the network that a text names.
+
+`FILE.py:FUNCTION` runs the code in that file: it is the user's own. Files of weights are read without running what is in them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from hashlib import sha256 as hasher
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from ..errors import ModelError
+from ..places import expanded
+from .authors import of_authors
+from .code import divided, of_file
+from .fill import filled, weights_of
+from .libraries import of_hub, of_timm, of_torchvision
+from .parts import RANDOM, Asked, Brought, Maker, made
+
+__all__ = ["bring", "is_library", "is_source", "lasting_source", "lasting_weights"]
+
+SOURCES: dict[str, Callable[[Asked], Maker]] = {"timm": of_timm, "torchvision": of_torchvision, "hf": of_hub, "ofa": of_authors}
+
+
+def is_library(text: str) -> bool:
+    """Whether a text names a network whose code is not the user's."""
+    library, colon, _ = text.partition(":")
+    return bool(colon) and library in SOURCES
+
+
+def is_source(text: str) -> bool:
+    """Whether a text names a network to bring, and not the folder of a run."""
+    return is_library(text) or ".py:" in text or (text.endswith(".py") and not Path(text).is_dir())
+
+
+def lasting_source(text: str) -> str:
+    """The text with the file's absolute path."""
+    if is_library(text):
+        return text
+    file, name = divided(text)
+    return f"{expanded(file).resolve()}:{name}"
+
+
+def lasting_weights(weights: Path | str | None) -> str | None:
+    """What `--weights` was given, right from any working folder."""
+    return None if weights is None else RANDOM if str(weights) == RANDOM else str(expanded(weights).resolve())
+
+
+def bring(
+    text: str, weights: Path | str | None = None, *, seed: int = 0, on_event: Callable[[dict[str, Any]], None] = lambda event: None
+) -> Brought:
+    """The network that a text names.
+
+    Args:
+        text: "timm:NAME", "timm:NAME.TAG", "torchvision:NAME", "torchvision:NAME.TAG", "hf:USER/REPO" or "ofa:NAME"; or
+            "FILE.py:FUNCTION", which is called without arguments, and its own code runs.
+        weights: a file of a state dict, by torch.save or as safetensors; "random" for a library's initial ones; None for those that
+            a function gives, or the trained ones of the name, which are downloaded unless they are in the library's cache.
+        seed: of random weights; torch's own generator is left as it was.
+        on_event: gets progress of a download.
+
+    Raises:
+        ModelError: an unknown name, code that fails or makes no network, or weights of another network.
+        CheckpointError: a file that is damaged or holds more than tensors.
+        FileError: a file that is not there, or weights that cannot be downloaded, or were changed.
+        MissingExtraError: timm or huggingface_hub is not installed.
+    """
+    asked = Asked(text, RANDOM if str(weights) == RANDOM else None if weights is None else expanded(weights), on_event)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        found = (SOURCES[text.partition(":")[0]] if is_library(text) else of_file)(asked)
+        model = made(found, None)
+        unfilled: Mapping[str, str] = {}
+        if asked.file is not None and not found.has_file:
+            model, unfilled = filled(found, model, asked.file)
+            found = replace(found, weights=weights_of(asked.file))
+        elif found.weights.sha256 == "":
+            found = replace(found, weights=replace(found.weights, sha256=_digest(model)))
+    model, notes = _plain(model)
+    notes = (*notes, *found.weights.notes)
+    return _described(Brought(found.source, model.eval(), found.weights, unfilled, pixels=found.pixels, notes=notes))
+
+
+def _digest(model: nn.Module) -> str:
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    return hasher(to_bytes(tensors)).hexdigest()
+
+
+def _plain(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network in float32 on the CPU, and a note if it was something else."""
+    types = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} - {torch.float32}
+    if any(t.is_quantized for t in (*model.parameters(), *model.buffers())):
+        raise ModelError("the network is quantised, which cannot be trained: give the one that it was made of")
+    notes = () if not types else (f"the network has {', '.join(map(_type, types))} weights: it is taken in float32",)
+    return (model.float() if types else model).cpu(), notes
+
+
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _described(brought: Brought) -> Brought:
+    """With what the network itself says about its images, as timm's do."""
+    told = vars(brought.model).get("pretrained_cfg") or vars(brought.model).get("default_cfg")
+    if not isinstance(told, Mapping):
+        return brought
+    mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (None,))
+    try:
+        (a, b, c), (d, e, f) = map(float, mean), map(float, std)
+        pixels = None if size[-1] is None else int(size[-1])
+    except (TypeError, ValueError, IndexError):
+        raise ModelError(
+            f"{brought.source}: mean and std of its default_cfg must be three numbers each, and input_size (3, r, r)"
+        ) from None
+    if min(d, e, f) <= 0:
+        raise ModelError(f"{brought.source}: std of its default_cfg is {std}: three numbers above 0 are needed")
+    return replace(brought, mean=(a, b, c), std=(d, e, f), pixels=pixels)

@@ -1,0 +1,110 @@
+"""`FILE.py:FUNCTION`: a network that code of the user's own makes. It runs."""
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from ..errors import FileError, ModelError
+from ..packages import one_line
+from ..places import expanded
+from .parts import FORM, RANDOM, Asked, Maker, Weights, choices
+
+__all__ = ["divided", "of_file"]
+
+CLASSES = 1000  # of a function that must be told a number
+
+
+def divided(text: str) -> tuple[str, str]:
+    """File and function."""
+    file, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier() or not file.endswith(".py"):
+        raise ModelError(f"{text!r} names no network: {FORM}")
+    return file, name
+
+
+def of_file(asked: Asked) -> Maker:
+    """The network that a function or class of the file makes.
+
+    Raises:
+        ModelError: the code fails, makes no network, or needs more than a number of classes.
+        FileError: there is no such file.
+    """
+    file, name = divided(asked.text)
+    path = expanded(file).resolve()
+    if not path.is_file():
+        raise FileError(f"{file}: no such file: {FORM}")
+    source = f"{path.name}:{name}"
+    if asked.weights == RANDOM:
+        raise ModelError(f"{source}: its weights are those that it returns: leave --weights {RANDOM} out")
+    with _code_of(path, source):
+        module = _loaded(path)
+    function = vars(module).get(name)
+    if not callable(function):
+        own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = get_close_matches(name, own, 3, 0.5) or own
+        raise ModelError(f"{file} has no function or class {name!r}: {f'it has {choices(near)}' if near else FORM}")
+    try:
+        takes = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of C
+        takes = inspect.signature(lambda: None).parameters
+    needed = [
+        p.name
+        for p in takes.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    if extra := [parameter for parameter in needed if parameter != "num_classes"]:
+        raise ModelError(
+            f"{source} needs {', '.join(extra)}, and is called without arguments but num_classes: write a function around it that "
+            "returns the network"
+        )
+
+    def make(classes: int | None) -> nn.Module:
+        if classes is None and "num_classes" in needed:
+            classes = CLASSES
+        with _code_of(path, source):
+            made = function() if classes is None else function(num_classes=classes)
+        if not isinstance(made, nn.Module):
+            raise ModelError(f"{source} returns something of type {type(made).__name__}, not a torch.nn.Module")
+        return made
+
+    return Maker(source, make, "num_classes" in takes, Weights(None, ""), pixels=None)
+
+
+def _loaded(path: Path) -> ModuleType:
+    """The module in a file. It is registered under a name of its own, because dataclasses look for their module."""
+    name = f"onceforall_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _code_of(path: Path, source: str) -> Iterator[None]:
+    """Inside, code of the file runs, and may import what lies beside it; what it raises becomes a line.
+
+    Raises:
+        ModelError: it raised something.
+    """
+    sys.path.insert(0, str(path.parent))
+    try:
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            yield
+    except (Exception, SystemExit) as error:
+        places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else places[-1].lineno if places else None
+        where = "" if line is None else f" (line {line})"
+        raise ModelError(f"{source} fails{where}: {type(error).__name__}: {one_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))

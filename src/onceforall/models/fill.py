@@ -1,0 +1,94 @@
+"""Weights of a file, put into a network: by name and shape, all of them or with a reason."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..files import sha256
+from ..nn.tensor_files import read_tensors
+from ..places import plain_path
+from .parts import Maker, Weights, choices, made
+
+__all__ = ["filled", "weights_of"]
+
+PREFIXES = ("module.", "model.", "_orig_mod.")  # that DataParallel, Lightning and torch.compile put before names
+COUNTERS = "num_batches_tracked"  # in no file of before torch 0.4.1, and used by nothing here
+
+
+def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mapping[str, str]]:
+    """The network with the weights of a file, made for the file's number of classes where that can be; what they left unfilled.
+
+    Raises:
+        CheckpointError: the file is damaged.
+        ModelError: the weights of another network.
+    """
+    tensors = _renamed(read_tensors(path), model.state_dict())
+    other = _classes(tensors, model.state_dict())
+    if other is not None and found.takes_classes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = made(found, other)
+    own = model.state_dict()
+    missing = [name for name in own if name not in tensors and not name.endswith(COUNTERS)]
+    left = [name for name in tensors if name not in own]
+    odd = {
+        name: f"{name} is {_shape(tensors[name])} there and {_shape(value)} here"
+        for name, value in own.items()
+        if name in tensors and tensors[name].shape != value.shape
+    }
+    wrong = [f"{what} {choices(names)}" for what, names in (("missing", missing), ("unexpected", left)) if names]
+    if odd and _classes(tensors, own) is None:
+        wrong.append(choices(list(odd.values())))
+    if wrong:
+        prefix = _prefix(left, missing)
+        named = f"; all its names begin with {prefix!r}, which is to be taken off" if prefix else ""
+        raise ModelError(f"{path}: not the weights of {found.source}: {'; '.join(wrong)}{named}")
+    model.load_state_dict({name: value for name, value in tensors.items() if name not in odd}, strict=False)
+    return model, odd
+
+
+def _renamed(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what wrappers put before every name, where the network has no such names itself."""
+    found = dict(tensors)
+    while not set(found) & set(own):
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in found)), None)
+        if prefix is None:
+            return dict(tensors)
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
+def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """What stands before all of the wanted names, as wrappers of training loops put it there."""
+    if not wanted or not names:
+        return ""
+    before = names[0].removesuffix(next((name for name in wanted if names[0].endswith(f".{name}")), names[0]))
+    return before if before and {f"{before}{name}" for name in wanted} <= set(names) else ""
+
+
+def _classes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> int | None:
+    """The number of classes in a file that differs in nothing else, as it seems: in all odd shapes, one number for another."""
+    numbers = set()
+    for name, value in own.items():
+        if name in tensors and (there := tensors[name].shape) != value.shape:
+            if len(there) != len(value.shape):
+                return None
+            numbers |= {(a, b) for a, b in zip(there, value.shape, strict=True) if a != b}
+    return numbers.pop()[0] if len(numbers) == 1 else None
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
+
+
+def weights_of(path: Path) -> Weights:
+    """Where the weights of a file come from. Those of safetensors may say their licence."""
+    license = None
+    if path.suffix == ".safetensors":
+        with plain_path(path) as plain, safetensors.safe_open(plain, "pt") as opened:
+            license = (opened.metadata() or {}).get("license")
+    return Weights(path.name, sha256(path), license)

@@ -1,0 +1,158 @@
+"""Networks of timm, of torchvision, and of repositories in timm's form on the Hugging Face Hub, with their trained weights."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from ..errors import FileError, ModelError
+from ..fetch import Remote, fetch, from_hub, mirrored
+from ..files import read_json, read_text, sha256
+from ..nn.tensor_files import read_tensors
+from ..packages import import_package, quiet
+from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights, choices, unknown
+
+__all__ = ["of_hub", "of_timm", "of_torchvision", "torch_cache"]
+
+SAFE = ("model.safetensors", "pytorch_model.bin")  # names of weights in timm's repositories, the best one first
+NAMED_DIGEST = re.compile(r"[-_]([0-9a-f]{8,})\.\w")  # the first digits of the sha256, in names of files as torch.hub has them
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+def of_timm(asked: Asked) -> Maker:
+    """`timm:NAME` or `timm:NAME.TAG`; a name alone has the tag that is timm's default."""
+    timm = import_package("timm", "timm")
+    base, _, tag = asked.name.partition(".")
+    if not timm.is_model(base):
+        raise ModelError(unknown(asked.text, "timm", base, timm.list_models()))
+    tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise ModelError(f"{asked.text!r}: timm has no weights {tag!r} of {base}: {choices(tags)}, or no tag")
+    if asked.weights is not None:
+        return Maker(asked.text, partial(_create, timm, asked.name), True, Weights())
+    settings = timm.get_pretrained_cfg(asked.name)
+    if settings is None or not settings.has_weights:
+        raise ModelError(f"{asked.text!r}: timm has no weights of {base}: give a file of them, or --weights {RANDOM}")
+    license = settings.license
+    if settings.hf_hub_id is None:
+        path, address = _by_address(asked, settings.url, None), settings.url
+    else:
+        file = settings.hf_hub_filename
+        names = SAFE if file is None else (*_safe(file), file)
+        path, address = _of_repository(asked, settings.hf_hub_id, names)
+        license = license or _license(asked, settings.hf_hub_id, {})
+    weights = Weights(path.name, sha256(path), license, address)
+    return Maker(asked.text, partial(_create, timm, asked.name, path), True, weights)
+
+
+def of_hub(asked: Asked) -> Maker:
+    """`hf:USER/REPO` or `hf:USER/REPO@REVISION`: config.json names one of timm's architectures."""
+    timm = import_package("timm", "timm")
+    if not REPOSITORY.fullmatch(asked.name):
+        raise ModelError(f"{asked.text!r} names no repository: give hf:USER/REPO, or hf:USER/REPO@REVISION")
+    otherwise = "name its architecture by timm:NAME and give its weights with --weights FILE"
+    config = from_hub(asked.text, asked.name, ("config.json",), asked.tell, otherwise=otherwise, extra="timm")
+    if config is None:
+        raise ModelError(f"{asked.text!r}: has no config.json, so it is no repository in timm's form: choose another one")
+    said = read_json(config.path)
+    base = said.get("architecture") if isinstance(said, Mapping) else None
+    if not isinstance(base, str):
+        raise ModelError(f"{asked.text!r}: its config.json names no architecture, so it is none in timm's form: choose another one")
+    if not timm.is_model(base):
+        raise ModelError(unknown(asked.text, "timm", base, timm.list_models()))
+    local = f"local-dir:{config.path.parent}"
+    if asked.weights is not None:
+        return Maker(asked.text, partial(_create, timm, local), True, Weights())
+    path, address = _of_repository(asked, asked.name, SAFE)
+    weights = Weights(path.name, sha256(path), _license(asked, asked.name, said), address)
+    return Maker(asked.text, partial(_create, timm, local, path), True, weights)
+
+
+def of_torchvision(asked: Asked) -> Maker:
+    """`torchvision:NAME` or `torchvision:NAME.TAG`; a name alone has the weights that are torchvision's default."""
+    import torchvision
+
+    base, _, tag = asked.name.partition(".")
+    if base not in torchvision.models.list_models():
+        raise ModelError(unknown(asked.text, "torchvision", base, torchvision.models.list_models()))
+    known = torchvision.models.get_model_weights(base)
+    if tag and tag != "DEFAULT" and tag not in known.__members__:
+        names = list(known.__members__)
+        raise ModelError(f"{asked.text!r}: torchvision has no weights {tag!r} of {base}: {choices(names)}, or no tag")
+    takes = inspect.signature(torchvision.models.get_model_builder(base)).parameters
+    bare: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else a backbone is downloaded
+
+    def initial(classes: int | None) -> nn.Module:
+        more = {} if classes is None else {"num_classes": classes}
+        with quiet():
+            return torchvision.models.get_model(base, weights=None, **bare, **more)  # type: ignore[no-any-return]
+
+    if asked.weights is not None:
+        return Maker(asked.text, initial, True, Weights())
+    entry = known[tag or "DEFAULT"]
+    megabytes = entry.meta.get("_file_size")
+    path = _by_address(asked, entry.url, None if megabytes is None else round(megabytes * 2**20))
+
+    def trained(classes: int | None) -> nn.Module:
+        read_tensors(path)  # torchvision reads it again, after this has looked for anything but tensors
+        with quiet():
+            return torchvision.models.get_model(base, weights=entry)  # type: ignore[no-any-return]
+
+    return Maker(asked.text, trained, True, Weights(path.name, sha256(path), entry.meta.get("license"), entry.url))
+
+
+def torch_cache() -> Path:
+    """Where torch.hub keeps what it downloads."""
+    return Path(torch.hub.get_dir(), "checkpoints")
+
+
+def _create(timm: Any, name: str, path: Path | None = None, classes: int | None = None) -> nn.Module:
+    """timm's network, with the weights of a file or initial ones."""
+    more: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if path is not None and path.suffix != ".safetensors":
+        read_tensors(path)  # timm refuses what is more than tensors too, but tells people to switch that off
+    if path is not None:  # timm renames tensors as for a download of its own
+        more["pretrained_cfg_overlay"] = {"file": str(path), "source": "", "custom_load": False}
+    with quiet():
+        return timm.create_model(name, pretrained=path is not None, **more)  # type: ignore[no-any-return]
+
+
+def _by_address(asked: Asked, url: str, size: int | None) -> Path:
+    """A file in torch.hub's folder. Its name has the first digits of its sha256."""
+    name = url.rpartition("/")[2]
+    digest = NAMED_DIGEST.search(name)
+    if digest is None:
+        raise FileError(f"{asked.text!r}: nothing tells whether a download of {url} is right: {OTHERWISE}")
+    return fetch(Remote(asked.text, mirrored(url), torch_cache() / name, digest[1], OTHERWISE, size), asked.tell)
+
+
+def _of_repository(asked: Asked, repository: str, names: tuple[str, ...]) -> tuple[Path, str]:
+    found = from_hub(asked.text, repository, names, asked.tell, otherwise=OTHERWISE, extra="timm")
+    if found is None:
+        raise ModelError(f"{asked.text!r}: {repository} has neither {' nor '.join(names)}: {OTHERWISE}")
+    return found.path, found.url
+
+
+def _safe(name: str) -> tuple[str, ...]:
+    """The name that the same weights have as safetensors, as timm looks for them."""
+    return (f"{name.removesuffix('.bin')}.safetensors".replace("pytorch_model.", "model."),) if name.endswith(".bin") else ()
+
+
+def _license(asked: Asked, repository: str, config: Mapping[str, Any]) -> str | None:
+    """What config.json says, or the head of the repository's card; None where neither does, or the card is out of reach."""
+    nested = config.get("pretrained_cfg")
+    told = nested.get("license") if isinstance(nested, Mapping) else config.get("license")
+    if told is None:
+        with suppress(FileError, yaml.YAMLError):
+            card = from_hub(asked.text, repository, ("README.md",), asked.tell, otherwise=OTHERWISE, extra="timm")
+            head = None if card is None else re.match(r"---\s*\n(.*?)\n---", read_text(card.path), re.DOTALL)
+            said = yaml.safe_load(head[1]) if head else None
+            told = said.get("license") if isinstance(said, Mapping) else None
+    return str(told) if isinstance(told, str | list) else None
