@@ -31,5 +31,5 @@ clean:
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "onceforall needs Python 3.11 or newer, $(PYTHON) is %d.%d: run make PYTHON=/path/to/a/newer/python" % v[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[onnx,log,ui,hub,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[onnx,log,ui,dev]'
 	touch $@

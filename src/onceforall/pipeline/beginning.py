@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import PREPROCESSING
-from ..errors import TrainingError
+from ..errors import OnceForAllError, TrainingError
 from ..models import FORM, is_source, lasting_source
 from ..places import expanded
 from ..space import Space
@@ -19,8 +19,11 @@ from .presets import Preset, choose_preset
 from .run import Run
 from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
 
-__all__ = ["Beginning", "beginning", "lasting_start"]
+__all__ = ["NETWORK", "SCRATCH", "Beginning", "beginning", "default_start", "lasting_start"]
 
+NETWORK = "timm:tf_efficientnet_lite0.in1k"  # Apache-2.0, 4.7 M parameters: docs/results/pretrained.md
+SCRATCH = "scratch"  # what --from is given for random weights
+RANDOM = "imagenette-60m"  # the recipe for these
 Event = dict[str, Any]
 
 
@@ -78,8 +81,8 @@ class Beginning:
 
 def lasting_start(text: str | Path | None) -> str | None:
     """What `--from` was given, right from any working folder."""
-    if text is None:
-        return None
+    if text is None or str(text) == SCRATCH:
+        return None if text is None else SCRATCH
     return lasting_source(str(text)) if is_source(str(text)) else str(expanded(text).resolve())
 
 
@@ -97,29 +100,42 @@ def beginning(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    start = given["from_run"]
+    start = given["from_run"] if given["from_run"] != SCRATCH else None
     brought = start is not None and is_source(start)
     if given["weights"] is not None and not brought:
         raise TrainingError(f"--weights FILE is for a network that is brought: {FORM} to --from too")
     origin = None if start is None or brought else open_origin(start, out)
-    name = given["preset"] or (recipe_of(origin) if origin else "digits" if digits else "imagenette-60m")
+    known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
+    name = given["preset"] or known
     preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])
     if origin is not None:
         return Beginning(name, preset_for(origin, preset, given), origin.space, origin)
-    if not brought:
+    if start is None or not brought:
         return Beginning(name, preset, preset.space(given["space"] or {}))
     Run.require_free(out)  # reading a network takes a while
-    own = bring_own(
-        start,
-        weights=given["weights"],
-        choices=given["space"],
-        resolutions=preset.space({}).resolutions,
-        seed=given["seed"],
-        on_event=on_event,
-    )
+    try:
+        own = bring_own(
+            start,
+            weights=given["weights"],
+            choices=given["space"],
+            resolutions=preset.space({}).resolutions,
+            seed=given["seed"],
+            on_event=on_event,
+        )
+    except OnceForAllError as error:
+        if start == NETWORK:  # perhaps nobody asked for it
+            raise TrainingError(f"{error}; to train from random weights: --from {SCRATCH}") from None
+        raise
     require_logits(own)
-    trained = own.brought.weights.file is not None and given["rate"] is None
-    preset = replace(
-        preset, rate=(RATE_SHARE if trained else 1.0) * preset.rate, recipe=replace(preset.recipe, zero_residual=False)
-    )
+    if own.brought.weights.random and given["preset"] is None:
+        name = RANDOM
+        preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])
+    elif not own.brought.weights.random and name != "pretrained" and given["rate"] is None:
+        preset = replace(preset, rate=RATE_SHARE * preset.rate)
+    preset = replace(preset, recipe=replace(preset.recipe, zero_residual=False))
     return Beginning(name, preset, own.supernet.space, own=own)
+
+
+def default_start(given: Mapping[str, Any], *, digits: bool) -> str | None:
+    """What photographs are started from where nothing else is said; None: from random weights."""
+    return None if digits or given["preset"] is not None or given["from_run"] is not None else NETWORK

@@ -128,6 +128,16 @@ PRESETS: dict[str, Preset] = {
             }
         },
     ),
+    "pretrained": Preset(
+        what="photographs, from the trained weights of --from; half an hour on 2 cores for 1,000 of them",
+        family="mobilenet_v3",
+        arguments={"resolutions": (96, 128, 160)},  # of the network that is brought, whose space it is
+        epochs=40,
+        rate=0.001,
+        recipe=Recipe(batch_size=32, optimizer="adamw", weight_decay=0.03, dropout=0.1),
+        augment=Augment(crop_scale=(0.35, 1.0)),
+        scheme="all_sizes",
+    ),
     "cifar10-30m": Preset(
         what="CIFAR-10 and the like, 24 to 32 px; half an hour on 2 cores",
         family="mobilenet_v3",

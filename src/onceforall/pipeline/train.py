@@ -23,7 +23,7 @@ from ..train.checkpoint import latest
 from ..train.state import load_weights
 from .arguments import check_numbers, compute_of, note_differences, resumed, settings_of
 from .batches import batch_maker
-from .beginning import beginning, lasting_start
+from .beginning import SCRATCH, beginning, default_start, lasting_start
 from .budget import epochs_within, validate_every
 from .compute import Compute, choose_compute
 from .environment import environment
@@ -85,7 +85,8 @@ def train(
             "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it (`onceforall.elastic`), and its code is not
             needed afterwards.
         weights: of such a network: a file of a state dict; "random"; None for those that belong to it.
-        preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, or "imagenette-60m".
+        preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, "pretrained" for a network with trained
+            weights, or "imagenette-60m".
         space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
             one's own: its resolutions, widths, heads, depths, kernels and stage_widths.
         scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
@@ -183,8 +184,10 @@ def _begin(
 ) -> tuple[Run, Splits]:
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
-    check_numbers(seed=seed, epochs=epochs, budget_s=budget_s, started=given["from_run"] is not None)
-    begun = beginning(given, digits=data == "digits", out=out, on_event=on_event)
+    digits = data == "digits"
+    given = {**given, "from_run": given["from_run"] or default_start(given, digits=digits)}
+    check_numbers(seed=seed, epochs=epochs, budget_s=budget_s, started=given["from_run"] not in (None, SCRATCH))
+    begun = beginning(given, digits=digits, out=out, on_event=on_event)
     Run.require_free(out)
     chosen, made, origin = begun.preset, begun.space, begun.origin
     unusual = check_size(made, chosen.recipe, chosen.space({}), begun.name, compute.device)

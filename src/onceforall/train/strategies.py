@@ -49,8 +49,8 @@ def all_sizes(space: Space, number: int, rng: np.random.Generator) -> Groups:
     """Sub-networks of all sizes alike: each draws how large it is, and every choice goes by that, with chance.
 
     Of uniform draws nearly all are of middling size, since they are made of many choices: the largest and the smallest networks,
-    and those near them, are hardly trained. Here a network draws a level from 0 to 1, and of n values a choice takes a binomial one of
-    n - 1 trials with it.
+    and those near them, are hardly trained. Here a network draws a level from 0 to 1, and of n values a choice takes a binomial one
+    of n - 1 trials with it.
     """
     sizes = np.array([len(column.choices) for column in space.columns])
     rows = rng.binomial(sizes - 1, rng.random((number, 1))).astype(np.int16)
