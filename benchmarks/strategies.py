@@ -1,6 +1,7 @@
 """Every way to train with the same compute, and some sub-networks alone: which is worth the money?
 
     python benchmarks/strategies.py DATA --out FOLDER [--macs 40e12] [--schemes NAME,NAME…] [--batch 64] [--threads 2]
+    python benchmarks/strategies.py DATA --out FOLDER --from FILE.py:FUNCTION --resolutions 64,96,128 [--seed 0] …
 
 Each scheme of `onceforall.train.SCHEMES` trains the same space from the same weights until it has spent `--macs` multiply-
 accumulates (forward and backward count three forward passes; teachers and best-up's candidates count as well). "largest-alone"
@@ -11,6 +12,10 @@ to the largest network.
 With `--batch` other than 64 the learning rate goes with the square root of the batch, and the batch is added to the name: a
 scheme of several networks a step takes as many steps as one of a single network when its batch is smaller.
 
+With `--from` the space is that of a network with trained weights, which all schemes start from after its channels were ranked on
+training images; recipe and batch (32) are those of the preset "pretrained", the largest network alone is one of the schemes
+("largest-alone"), and the 16 networks differ in resolution too. Held-out images are 30 % of the training images.
+
 Every finished training leaves FOLDER/NAME.json; a second call goes on where the first stopped, also within a training. `--report`
 prints the table from what is there, best on the held-out images first, and draws FOLDER/strategies.svg. Results:
 docs/results/strategies.md.
@@ -19,6 +24,7 @@ docs/results/strategies.md.
 import argparse
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +38,9 @@ from onceforall.calibrate import evaluate, recalibrate
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
 from onceforall.files import read_json, write_json
+from onceforall.nn.importance import rank_units
+from onceforall.pipeline.own import bring_own, started
+from onceforall.pipeline.presets import PRESETS as CHOICES
 from onceforall.pipeline.presets import SHORT_EPOCHS, SHORT_RATES
 from onceforall.report.charts import line_chart
 from onceforall.report.drawing import STYLE as CHARTS
@@ -42,6 +51,7 @@ from onceforall.statistics import kendall_tau
 from onceforall.train import SCHEMES, Recipe, Schedule, Settings, train, work_per_step
 from onceforall.train.checkpoint import latest
 from onceforall.train.schemes import progressive_shrinking, single_path
+from onceforall.train.state import load_weights
 
 PRESETS: dict[str, dict[str, Any]] = {
     "cifar": {
@@ -60,21 +70,26 @@ ALONE = (0, 5, 10, 15)
 WARMUPS = dict.fromkeys(SHORT_RATES, 0.05)  # of progressive shrinking, as the presets for short schedules otherwise
 
 
-def fixed_networks(space: Space, num_classes: int) -> list[Arch]:
-    """The smallest, the largest and 14 between, evenly spaced in the logarithm of MACs, each alike within a stage."""
+def fixed_networks(space: Space, num_classes: int, *, resolutions: Sequence[int] = ()) -> list[Arch]:
+    """The smallest, the largest and 14 between, evenly spaced in the logarithm of MACs, each alike within a stage.
+
+    All at the largest resolution, or drawn from `resolutions`.
+    """
     rng, resolution = np.random.default_rng(42), space.resolutions[-1]
     sizes = np.array([len(column.choices) for column in space.columns])
-    pool = [space.smallest(resolution), space.largest(resolution)]
+    pool = [space.smallest(min(resolutions, default=resolution)), space.largest(resolution)]
     for level in rng.random(2000):
         picks = iter(rng.binomial(sizes - 1, level))
+        resolution = int(rng.choice(resolutions)) if resolutions else resolution
         stages = []
         for c in space.stages:
             next(picks)
-            offered = (c.widths, c.depths, c.kernels, c.expand_ratios)
+            offered = (c.widths, c.depths, c.kernels, c.expand_ratios, c.heads)
             stage = Choices(*((options[min(next(picks), len(options) - 1)],) for options in offered))
             stages.append(stage)
         pool.append(replace(space, stages=tuple(stages)).largest(resolution))
-    macs = macs_table(segment_table(space.restrict(resolutions=(resolution,)), num_classes)).estimate(pool)
+    kept = space if resolutions else space.restrict(resolutions=(resolution,))
+    macs = macs_table(segment_table(kept, num_classes)).estimate(pool)
     chosen = [0]
     for target in np.geomspace(macs[0], macs[1], SUBNETS)[1:-1]:
         near = np.argsort(np.abs(macs - target), kind="stable")
@@ -112,14 +127,26 @@ def spent(schedule: Schedule, space: Space, num_classes: int) -> float:
     return sum(w * p.steps for w, p in zip(work_per_step(schedule, space, num_classes), schedule.phases, strict=True))
 
 
-def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dict[str, Any], archs: list[Arch], out: Path) -> None:
+def run(
+    name: str,
+    space: Space,
+    schedule: Schedule,
+    splits: Splits,
+    preset: dict[str, Any],
+    archs: list[Arch],
+    out: Path,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     if (out / f"{name}.json").exists():
         return
-    pixels = Preprocessing(crop_share=preset["crop_share"])
-    batches = TrainBatches(splits.train, schedule.recipe.batch_size, 0, preset["augment"], pixels)
+    pixels = preset.get("pixels") or Preprocessing(crop_share=preset["crop_share"])
+    seed = preset.get("seed", 0)
+    batches = TrainBatches(splits.train, schedule.recipe.batch_size, seed, preset["augment"], pixels)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         supernet = Supernet(space, len(splits.classes))
+    if weights is not None:
+        load_weights(supernet, weights)
     started = time.monotonic()
 
     def log(event: dict[str, Any]) -> None:
@@ -130,7 +157,7 @@ def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dic
     folder.mkdir(parents=True, exist_ok=True)
     train(
         supernet, schedule, batches.batch, folder=folder, start=latest(folder / "checkpoints"),
-        settings=Settings(validate_every=10**9), validate=lambda *args: [], on_event=log,
+        settings=Settings(seed=seed, validate_every=10**9), validate=lambda *args: [], on_event=log,
     )  # fmt: skip
     rows = []
     test = splits.open_test(f"benchmarks/strategies.py {name}")
@@ -147,6 +174,47 @@ def run(name: str, space: Space, schedule: Schedule, splits: Splits, preset: dic
         "processor": platform.processor() or platform.machine(), "images": {"test": len(test), "held_out": len(splits.held_out)},
     }  # fmt: skip
     write_json(out / f"{name}.json", facts)
+
+
+def start_of(source: str, space: dict[str, Any], splits: Splits, pixels: Preprocessing, resolutions: list[int]) -> Supernet:
+    """The network that someone brought, elastic, its channels ranked on training images, with a new classifier."""
+    own = bring_own(source, choices={**space, "resolutions": resolutions})
+    torch.manual_seed(0)
+    supernet = Supernet(own.supernet.space, len(splits.classes))
+    load_weights(supernet, started(own, supernet)[0])
+    chosen = splits.train.subset(np.random.default_rng(0).permutation(len(splits.train))[:256])
+    rank_units(supernet.eval(), None, [images for images, _ in eval_batches(chosen, resolutions[-1], 64, pixels)])
+    return supernet
+
+
+def from_weights(arguments: argparse.Namespace) -> None:
+    """All schemes from the same trained weights."""
+    resolutions = [int(text) for text in arguments.resolutions.split(",")]
+    recipe = CHOICES["pretrained"]
+    splits = open_data(
+        arguments.data, size=round(resolutions[-1] / recipe.crop_share), limit=arguments.limit, holdout=0.3, seed=arguments.seed
+    )
+    brought = bring_own(arguments.source, choices={"resolutions": resolutions[-1:]}).brought
+    pixels = Preprocessing(brought.mean, brought.std, recipe.crop_share)
+    supernet = start_of(arguments.source, {"widths": (0.5, 0.75, 1)}, splits, pixels, resolutions)
+    space, classes, weights = supernet.space, len(splits.classes), supernet.state_dict()
+    preset = {"augment": recipe.augment, "pixels": pixels, "seed": arguments.seed}
+    archs = fixed_networks(space, classes, resolutions=resolutions)
+    for name in arguments.schemes.split(","):
+        if name == "largest-alone":
+            keep = {"kernels": 1, "depths": 1, "expand_ratios": 1, "widths": 1, "heads": 1}
+
+            def made(steps: int) -> Schedule:
+                phase = single_path(space, steps=steps, rate=recipe.rate, recipe=recipe.recipe).phases[0]
+                return Schedule((replace(phase, keep=keep),), recipe.recipe)  # noqa: B023  # called at once
+        else:
+
+            def made(steps: int) -> Schedule:
+                return replace(recipe, scheme=name, options=CHOICES["imagenette-60m"].options).schedule(space, steps)  # noqa: B023
+
+        steps = max(10, round(1000 * arguments.macs / spent(made(1000), space, classes)))
+        run(name, space, made(steps), splits, preset, archs, arguments.out, weights)
+    report(arguments.out)
 
 
 def report(out: Path) -> None:
@@ -208,11 +276,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-alone", action="store_true", help="leave out the sub-networks that are trained alone")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--from", dest="source", help="a network with trained weights, see docs/own-networks.md")
+    parser.add_argument("--resolutions", default="64,96,128", help="of that network")
+    parser.add_argument("--seed", type=int, default=0, help="of that network's trainings and held-out images")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.report:
         report(arguments.out)
+        return
+    if arguments.source is not None:
+        from_weights(arguments)
         return
     preset = PRESETS[arguments.preset]
     space = onceforall.space("mobilenet_v3", **preset["space"])
