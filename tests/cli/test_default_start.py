@@ -71,3 +71,9 @@ def test_from_scratch(capsys: pytest.CaptureFixture[str], photos: str, tmp_path:
     assert "was started with from scratch, not" in fails(
         capsys, ["train", photos, "--from", NETWORK, "--out", str(tmp_path / "run"), "--resume"], 1
     )
+
+
+def test_a_space_of_ours_has_no_weights(capsys: pytest.CaptureFixture[str], photos: str, tmp_path: Path) -> None:
+    small = ["--space", "width=0.1,resolutions=24", "--batch-size", "8", "--epochs", "1.5"]
+    assert run(["train", photos, "--out", str(tmp_path / "run"), *small]) == 0
+    assert "--space width is of a family of ours: random weights" in capsys.readouterr().err

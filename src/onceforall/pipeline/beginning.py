@@ -14,7 +14,7 @@ from ..places import expanded
 from ..space import Space
 from ..supernet import Supernet
 from .info import BroughtInfo, Origin
-from .own import OwnNetwork, bring_own, require_logits, started
+from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
 from .presets import Preset, choose_preset
 from .run import Run
 from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
@@ -136,6 +136,15 @@ def beginning(
     return Beginning(name, preset, own.supernet.space, own=own)
 
 
-def default_start(given: Mapping[str, Any], *, digits: bool) -> str | None:
-    """What photographs are started from where nothing else is said; None: from random weights."""
-    return None if digits or given["preset"] is not None or given["from_run"] is not None else NETWORK
+def default_start(given: Mapping[str, Any], *, digits: bool, on_event: Callable[[Event], None]) -> str | None:
+    """What photographs are started from where nothing else is said; None: from random weights.
+
+    A space that is no brought network's ("width=0.5") is one of ours, for which there are no weights; a note says so.
+    """
+    if digits or given["preset"] is not None or given["from_run"] is not None:
+        return None
+    if ours := sorted(set(given["space"] or {}) - set(CHOICES)):
+        text = f"--space {ours[0]} is of a family of ours: random weights; without it, photographs start from {NETWORK}"
+        on_event({"event": "note", "text": text})
+        return None
+    return NETWORK

@@ -185,7 +185,7 @@ def _begin(
     """A new run on the disk, and its images."""
     epochs, budget_s, seed = given["epochs"], given["budget_s"], given["seed"]
     digits = data == "digits"
-    given = {**given, "from_run": given["from_run"] or default_start(given, digits=digits)}
+    given = {**given, "from_run": given["from_run"] or default_start(given, digits=digits, on_event=on_event)}
     check_numbers(seed=seed, epochs=epochs, budget_s=budget_s, started=given["from_run"] not in (None, SCRATCH))
     begun = beginning(given, digits=digits, out=out, on_event=on_event)
     Run.require_free(out)
