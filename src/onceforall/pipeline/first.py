@@ -31,14 +31,16 @@ def first_networks(
     weights: dict[str, Tensor],
     *,
     ranked: bool,
-    classifier: bool,
+    fit: bool,
     compute: Compute,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Tensor]:
     """The weights to start from, so that sub-networks are of use before anything is trained.
 
-    Channels, hidden units and heads of a network that was brought are ranked by what they add on training images, and a classifier
-    that the weights have none for is fitted on the features of the largest network, of at most 2,000 training images.
+    Channels, hidden units and heads of a network that was brought are ranked by what they add on training images. Where nothing is
+    trained afterwards, a classifier that the weights have none for is fitted on the features of the largest network, of at most 2,000
+    training images. Training starts better from an initial one: what suits the largest network's features is far too sure of itself
+    on those of smaller ones, and their gradients spoil the weights (docs/results/pretrained.md).
 
     Args:
         run: for preprocessing and seed.
@@ -46,7 +48,7 @@ def first_networks(
         supernet: of the run's space; it is written to.
         weights: trained ones, the classifier's initial if there is none for these classes.
         ranked: sub-networks were trained with the units in the order in which they are.
-        classifier: there is one.
+        fit: a classifier.
         compute: where.
         on_event: gets notes.
     """
@@ -60,7 +62,7 @@ def first_networks(
         batches = run.eval_batches(images.subset(np.arange(min(RANKED, len(images)))), resolution)
         rank_units(supernet, None, [batch.to(compute.device) for batch, _ in batches])
         on_event({"event": "note", "text": f"channels ranked by what they add on {min(RANKED, len(images)):,} training images"})
-    if not classifier:
+    if fit:
         on_event({"event": "note", "text": f"fitting a classifier on the features of {len(images):,} training images"})
         given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, 500))

@@ -260,10 +260,10 @@ def _begin(
     start, brought = begun.weights(_fresh(run), info.origin)
     info = replace(info, brought=brought)
     if start is not None and not begun.random:
-        classifier = info.origin.classifier if info.origin is not None else brought is not None and brought.classifier
+        known = info.origin.classifier if info.origin is not None else brought is not None and brought.classifier
         start = first_networks(
             replace(run, info=info), splits, _fresh(run), start,
-            ranked=origin is not None, classifier=classifier, compute=compute, on_event=on_event,
+            ranked=origin is not None, fit=steps == 0 and not known, compute=compute, on_event=on_event,
         )  # fmt: skip
     followed = schedule(steps) if steps else nothing_trained(schedule(MANY_STEPS))
     made_run = Run.create(out, info, schedule=followed, splits=splits, start=start, origin=origin, unseen=begun.unseen)
