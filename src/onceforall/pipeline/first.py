@@ -38,9 +38,9 @@ def first_networks(
     """The weights to start from, so that sub-networks are of use before anything is trained.
 
     Channels, hidden units and heads of a network that was brought are ranked by what they add on training images. Where nothing is
-    trained afterwards, a classifier that the weights have none for is fitted on the features of the largest network, of at most 2,000
-    training images. Training starts better from an initial one: what suits the largest network's features is far too sure of itself
-    on those of smaller ones, and their gradients spoil the weights (docs/results/pretrained.md).
+    trained afterwards, a classifier that the weights have none for is fitted on the features of the largest network, of at most
+    2,000 training images. Training starts better from an initial one: what suits the largest network's features is far too sure of
+    itself on those of smaller ones, and their gradients spoil the weights (docs/results/pretrained.md).
 
     Args:
         run: for preprocessing and seed.
