@@ -77,3 +77,17 @@ def test_a_space_of_ours_has_no_weights(capsys: pytest.CaptureFixture[str], phot
     small = ["--space", "width=0.1,resolutions=24", "--batch-size", "8", "--epochs", "1.5"]
     assert run(["train", photos, "--out", str(tmp_path / "run"), *small]) == 0
     assert "--space width is of a family of ours: random weights" in capsys.readouterr().err
+
+
+@needs_timm
+def test_images_of_imagenet_are_no_test(
+    own_cache: None, capsys: pytest.CaptureFixture[str], hub_of_files: FileServer, photos: str, tmp_path: Path
+) -> None:
+    for name, wnid in (("dark", "n01440764"), ("light", "n02102040")):
+        (Path(photos) / name).rename(Path(photos) / wnid)
+    model = bring("timm:test_byobnet", "random", seed=1).model
+    hub_of_files.publish("timm/test_byobnet.r160_in1k", model__safetensors=save(model.state_dict()))
+    out = str(tmp_path / "run")
+    assert run(["train", photos, "--from", "timm:test_byobnet", "--out", out, "--epochs", "0", "--resolutions", "32"]) == 0
+    assert "are no test of new photographs" in capsys.readouterr().err
+    assert "are no test of new photographs" in Run.open(Path(out)).info.notes[-1]  # which every card has

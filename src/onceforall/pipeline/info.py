@@ -1,5 +1,6 @@
 """What run.json says."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from ..data import CACHE_GB, PREPROCESSING
 from ..preprocess import LARGE
 
 __all__ = ["BroughtInfo", "DataInfo", "Imported", "Origin", "RunInfo"]
+
+WNID = re.compile(r"n\d{8}")  # of ImageNet's classes
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,18 @@ class RunInfo:
     def notes(self) -> tuple[str, ...]:
         """Where the weights come from, if not from a training that began with random ones of a space of ours."""
         imported = () if self.source is None else (f"The supernet's weights were imported: {self.source}.",)
-        return imported if self.start is None else (*imported, f"The supernet's training started from {self.start}.")
+        started = () if self.start is None else (f"The supernet's training started from {self.start}.",)
+        return (*imported, *started, *((self.no_test,) if self.no_test else ()))
+
+    @property
+    def no_test(self) -> str | None:
+        """Why accuracies are no test, if that is so: the classes are ImageNet's, and the weights of the network may be."""
+        if self.brought is None or self.brought.sha256 is None or not all(WNID.fullmatch(name) for name in self.classes):
+            return None
+        return (
+            f"The classes have ImageNet's names ({self.classes[0]}, …): weights that were trained on ImageNet have seen such images, "
+            "so that the accuracies here, on test images too, are no test of new photographs."
+        )
 
     def import_again(self, *more: str) -> str:
         """The command that imports these weights once more. `more`: further words."""

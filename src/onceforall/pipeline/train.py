@@ -269,6 +269,8 @@ def _begin(
     made_run = Run.create(out, info, schedule=followed, splits=splits, start=start, origin=origin, unseen=begun.unseen)
     if begun.own is not None:
         on_event({"event": "note", "text": f"starts from {brought}"})
+    if info.no_test is not None:
+        on_event({"event": "note", "text": info.no_test})
     return made_run, splits
 
 
