@@ -174,8 +174,8 @@ class RunInfo:
         if self.brought is None or self.brought.sha256 is None or not all(WNID.fullmatch(name) for name in self.classes):
             return None
         return (
-            f"The classes have ImageNet's names ({self.classes[0]}, …): weights that were trained on ImageNet have seen such images, "
-            "so that the accuracies here, on test images too, are no test of new photographs."
+            f"The classes have ImageNet's names ({self.classes[0]}, …): weights that were trained on ImageNet have seen such "
+            "images, so that the accuracies here, on test images too, are no test of new photographs."
         )
 
     def import_again(self, *more: str) -> str:
