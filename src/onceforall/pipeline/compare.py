@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -171,15 +171,15 @@ def _compared(
     right: dict[str, NDArray[np.bool_]] = {}
     rivals = []
     for one, timing in zip(fixed, final, strict=False):
-        facts = {"seconds": one.seconds, "epochs": one.epochs, "weights": one.weights, "held_out": one.held_out.top1}
-        ready, named = one.calibrated(run, searcher.splits), (one.name, False, one.resolution, one.plan)
-        rivals.append(_rival(run, ready, *named, timing, test, right, **facts))
+        facts: dict[str, Any] = {"name": one.name, "ours": False, "resolution": one.resolution, "held_out": one.held_out.top1}
+        facts |= {"seconds": one.seconds, "epochs": one.epochs, "weights": one.weights}
+        rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, right, facts))
     ours: dict[Arch, Rival] = {}
     for number, (arch, timing) in enumerate(zip(archs, final[len(fixed) :], strict=True), 1):
         ready = calibrated(run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
-        facts = {"held_out": searcher.accuracies[arch].top1, "arch": arch.to_json()}
-        named = (f"ours {number}", True, arch.resolution, plans[arch])
-        ours[arch] = _rival(run, ready, *named, timing, test, right, **facts)
+        facts = {"name": f"ours {number}", "ours": True, "resolution": arch.resolution, "arch": arch.to_json()}
+        facts |= {"held_out": searcher.accuracies[arch].top1}
+        ours[arch] = _rival(run, ready, plans[arch], timing, test, right, facts)
     own = {one.name: one for one in rivals}
     verdicts = []
     for budget, of in budgets.items():
@@ -238,20 +238,17 @@ def _searched(
 def _rival(
     run: Run,
     ready: Calibrated,
-    name: str,
-    ours: bool,
-    resolution: int,
     plan: Plan,
     timing: Timing,
     test: Images,
     right: dict[str, NDArray[np.bool_]],
-    **facts: Any,
+    facts: Mapping[str, Any],
 ) -> Rival:
     """A network on the test images; `right` gets which of them it tells right."""
-    accuracy, hits = evaluate_each(ready, run.eval_batches(test, resolution))
-    right[name] = hits.numpy()
-    costs = (plan.macs, plan.params, timing.ms, timing.low, timing.high)
-    return Rival(name, ours, resolution, *costs, test=accuracy.top1, images=accuracy.images, **facts)
+    accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
+    right[facts["name"]] = hits.numpy()
+    costs = {"macs": plan.macs, "params": plan.params, "ms": timing.ms, "ms_low": timing.low, "ms_high": timing.high}
+    return Rival(test=accuracy.top1, images=accuracy.images, **costs, **facts)
 
 
 def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches: Sequence[float]) -> Costs:

@@ -90,8 +90,8 @@ class Verdict:
 
     @property
     def certain(self) -> bool:
-        """The interval of the difference leaves no doubt who wins."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """The interval of the difference leaves no doubt who wins; never where ours took too long."""
+        return not self.over and self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequence[Rival], right: Rights) -> Verdict:
