@@ -16,7 +16,7 @@ from ..arch import Arch
 from ..calibrate import Calibrated, evaluate_each
 from ..data import Images
 from ..errors import DeviceError, FileError, InfeasibleError, TrainingError
-from ..files import locked, make_folder, read_json, read_lines, write_json
+from ..files import locked, make_folder, read_json, read_lines, sha256, write_json
 from ..latency import Device, Timing, measure_networks
 from ..plan import Plan
 from ..readable import plural
@@ -81,7 +81,7 @@ def compare(
     run = Run.open(folder, data)
     run.require_images()
     told, asked = Told(epochs, budget_s, rate), asked_for(networks, run.space.resolutions[-1])
-    weights = run.weights_hash()  # of a training that has finished
+    run.weights_hash()  # its training has finished
     if run.augment is None:
         raise TrainingError(
             f"{folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
@@ -91,15 +91,7 @@ def compare(
     searcher = Searcher(run, device, [Budget(latency_ms=1.0), *budgets], images=FINALIST_IMAGES, on_note=on_step)
     with locked(make_folder(run.folder / FOLDER)):
         fixed = _trained(run, searcher, asked, told, on_step, on_event, should_stop)
-        settings = [
-            weights,
-            [one.folder.name for one in fixed],
-            [asdict(b) for b in budgets],
-            str(searcher.device),
-            finalists,
-            seed,
-        ]
-        key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+        key = _key(run, searcher, fixed, budgets, finalists, seed)
         before = stored_comparison(run)
         if before is not None and before.key == key:
             on_step(f"as compared before: to search, time and open the test images anew, remove {run.folder / FOLDER / RESULT}")
@@ -125,6 +117,15 @@ def stored_comparison(run: Run) -> Comparison | None:
         raise FileError(
             f"{path}: {error}: remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
         ) from None
+
+
+def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: Sequence[Budget], finalists: int, seed: int) -> str:
+    """Of all that the comparison depends on."""
+    files = [run.folder / "latency" / str(searcher.device) / "table.json", run.folder / "accuracy" / "predictor.safetensors"]
+    told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
+    limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]
+    settings = [limits, str(searcher.device), finalists, seed]
+    return hashlib.sha256(json.dumps([told, settings]).encode()).hexdigest()[:16]
 
 
 def _trained(

@@ -79,6 +79,11 @@ class Told:
             if value is not None and not 0 < value < 1e9:
                 raise TrainingError(f"{name} {value:g}: give a number above 0")
 
+    @property
+    def numbers(self) -> list[float | None]:
+        """To tell whether it is the same as before: 2 epochs are 2.0 epochs."""
+        return [None if value is None else float(value) for value in (self.epochs, self.budget_s, self.rate)]
+
 
 @dataclass(frozen=True)
 class FixedNetwork:
@@ -268,7 +273,7 @@ def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
         run.info.std,
         run.info.space,
     ]
-    text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, asdict(told), data.fingerprint, recipe])
+    text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -413,7 +418,7 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
         facts = {key: data[key] for key in ("seconds", "epochs", "weights")}
         return FixedNetwork(name, folder, supernet.eval(), Accuracy(**data["held_out"]), notes=tuple(data["notes"]), **facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path}: damaged or edited ({error!r}): remove {folder} to train {name} anew") from None
+        raise FileError(f"{path}: damaged or edited ({error}): remove {folder} to train {name} anew") from None
 
 
 def untrained(run: Run) -> Iterator[str]:

@@ -210,4 +210,4 @@ class Comparison:
             texts = (data["key"], data["device"], data["hardware"])
             return cls(*texts, rivals["fixed"], rivals["ours"], tuple(verdicts), costs, tuple(data["notes"]))
         except (AttributeError, KeyError, TypeError) as error:
-            raise FileError(f"damaged or edited ({error!r})") from None
+            raise FileError(f"damaged or edited ({error})") from None
