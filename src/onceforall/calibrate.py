@@ -20,6 +20,7 @@ __all__ = [
     "Statistics",
     "Tally",
     "evaluate",
+    "evaluate_each",
     "norms_of",
     "recalibrate",
     "require_finite",
@@ -171,6 +172,11 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
             the images have another resolution.
         DataError: no images.
     """
+    return evaluate_each(calibrated, batches)[0]
+
+
+def evaluate_each(calibrated: Calibrated, batches: Iterable[Batch]) -> tuple[Accuracy, Tensor]:
+    """As `evaluate`, and which images are right, bool (n,), in their order, to compare networks image by image."""
     if not isinstance(calibrated, Calibrated):
         raise StatisticsError(
             f"evaluate takes what recalibrate returns, not a {type(calibrated).__name__}: recalibrate the network first"
@@ -179,8 +185,11 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
     if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
         raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
     device = _device(network)
+    counted, right = Tally(), list[Tensor]()
     with torch.no_grad():
-        return tally((network(same_shape(x, calibrated.shape).to(device)), labels.to(device)) for x, labels in batches)
+        for x, labels in batches:
+            right.append(counted.add(network(same_shape(x, calibrated.shape).to(device)), labels.to(device)))
+    return counted.accuracy(), torch.cat(right).cpu()
 
 
 def tally(batches: Iterable[Batch]) -> Accuracy:

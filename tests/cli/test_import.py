@@ -23,19 +23,19 @@ def bring(checkpoint: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_with_images(capsys: pytest.CaptureFixture[str], checkpoint: Path, predictor: Path, photos: Path, tmp_path: Path) -> None:
-    out, arguments = tmp_path / "run", ["--data", str(photos), "--limit", "32", "--holdout", "0.2", "--seed", "3"]
+    out, arguments = tmp_path / "run", ["--data", str(photos), "--limit", "16", "--holdout", "0.2", "--seed", "3"]
     assert run(bring(checkpoint, out, *arguments, "--predictor", str(predictor))) == 0
     printed, err = capsys.readouterr()
     assert printed == f"imported: {out}; next: ofa evaluate {out}, ofa profile {out}, ofa search {out}\n"
     assert err.splitlines() == [
         f"weights: {NAME}, 4 classes",
         f"the predictor tells accuracy on ImageNet's 1,000 classes: to fit one for yours, ofa predict {out}",
-        "images: 24 train, 8 held-out, 8 test, 4 classes",
+        "images: 12 train, 4 held-out, 4 test, 4 classes",
     ]
     info = read_json(out / "run.json")
-    assert (info["data"]["limit"], info["data"]["holdout"], info["seed"]) == (32, 0.2, 3)
+    assert (info["data"]["limit"], info["data"]["holdout"], info["seed"]) == (16, 0.2, 3)
     assert run(["evaluate", str(out), "--arch", "smallest", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["images"] == 8
+    assert json.loads(capsys.readouterr().out)[0]["images"] == 4
 
 
 def test_without_images_and_out_again(capsys: pytest.CaptureFixture[str], checkpoint: Path, tmp_path: Path) -> None:

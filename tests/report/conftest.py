@@ -10,6 +10,7 @@ from onceforall.report import (
     BlockFacts,
     Check,
     ChosenFacts,
+    ComparedFacts,
     CostFacts,
     Curve,
     FileFacts,
@@ -17,9 +18,11 @@ from onceforall.report import (
     LatencyFacts,
     PhaseFacts,
     ReportFacts,
+    RivalFacts,
     RunFacts,
     Spot,
     Subnet,
+    VerdictFacts,
 )
 
 SPACE = onceforall.space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128))
@@ -138,6 +141,31 @@ def example(hostile: str = "", name: str = "imagenette") -> ReportFacts:
             ),
         ],
         chosen=chosen,
+        compared=ComparedFacts(
+            device,
+            cores,
+            [
+                RivalFacts(f"ours 1{hostile}", True, 112, (3.9, 3.8, 4.0), 60_000_000, 2_100_000, 0.81, 3925),
+                RivalFacts(
+                    f"timm:small@96{hostile}", False, 96, (4.0, 3.9, 4.1), 70_000_000, 1_500_000, 0.80, 3925, f"3 epochs{hostile}"
+                ),
+            ],
+            [
+                VerdictFacts(
+                    f"4.00 ms{hostile}",
+                    [f"timm:small@96{hostile}"],
+                    f"ours 1{hostile}",
+                    f"timm:small@96{hostile}",
+                    f"ours{hostile}",
+                    (0.01, -0.002, 0.022),
+                ),
+                VerdictFacts("0.10 ms", [], None, None, "none", None),
+            ],
+            f"ours is at least as accurate in 1 of 2 budgets{hostile}",
+            [(1, 4000.0, 1500.0), (3, 4100.0, 4500.0), (10, 4500.0, 15000.0)],
+            3,
+            [f"timm:small@96 starts from random weights{hostile}"],
+        ),
         costs=[
             CostFacts(f"training{hostile}", 3290.0, f"3,320 steps{hostile}"),
             CostFacts("searches", None, "8 finalists measured"),

@@ -94,6 +94,20 @@ def test_numbers_of_a_chosen_network_are_on_the_page(facts):
         assert expected in section
 
 
+def test_fixed_networks_are_shown_whoever_wins(facts):
+    section = body(render([facts]), "compared")
+    for expected in ("ours 1", "timm:small@96", "+1.0", "-0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "from 3 on"):
+        assert expected in section
+    won = replace(facts.compared, verdicts=[replace(facts.compared.verdicts[0], winner="fixed", difference=(-0.03, -0.05, -0.01))])
+    section = body(render([replace(facts, compared=replace(won, break_even=None))]), "compared")
+    assert '<td class="left words">fixed</td>' in section
+    assert "-3.0" in section
+    assert "Ours never takes less." in section
+    assert section.count('class="mark') == 3 - 1  # ours, fixed; the front has no markers of its own here
+    imported = replace(facts, compared=None, run=replace(facts.run, weights="imported"))
+    assert "no recipe" in body(render([imported]), "compared")
+
+
 def test_quality_of_the_predictors_is_on_the_page(facts):
     page = render([facts])
     assert "0.71 points" in body(page, "accuracy")
@@ -112,6 +126,7 @@ def test_quality_of_the_predictors_is_on_the_page(facts):
         ("front", "ofa predict runs/imagenette"),
         ("accuracy", "ofa predict runs/imagenette"),
         ("latency", "ofa profile runs/imagenette"),
+        ("compared", "ofa compare runs/imagenette --with torchvision:mobilenet_v3_small.DEFAULT"),
     ],
 )
 def test_a_section_without_data_names_the_command(empty, key, command):

@@ -14,6 +14,7 @@ from .accuracy import measure_accuracy
 from .bundle import bundle
 from .classify import classify
 from .commands import demo, evaluate, predict, report, specialise, train
+from .compare import compare as compare_networks
 from .devices import devices, measure
 from .explore import explore
 from .own import elastic
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
     "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
     "bundle": (bundle, "ofa bundle run --macs 5M,20M"),
     "classify": (classify, "ofa classify run/specialised/onnxruntime-5ms photo.jpg"),
+    "compare": (compare_networks, "ofa compare run --with timm:resnet18.a1_in1k@96,net.py:Net --budget 10m"),
     "report": (report, "ofa report run && open run/report.html"),
     "explore": (explore, "ofa explore run"),
     "status": (status, "ofa status run"),
@@ -64,8 +66,7 @@ def _help(context: typer.Context, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
     lines = [f"  {name:16} {_what(name)}" for name in COMMANDS]
-    print("Usage: ofa COMMAND [OPTIONS]")
-    print("Train one elastic network, then get one for any device. Example: ofa demo")
+    print("Usage: ofa COMMAND [OPTIONS]: train once, for any device. Example: ofa demo")
     print("Commands, in the order of use; ofa COMMAND --help has options and an example:")
     print("\n".join(lines))
     print("Options: --help, --version, --install-completion, --show-completion")

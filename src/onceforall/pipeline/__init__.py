@@ -6,6 +6,7 @@ Every command of `ofa` is the function of the same name here; `ofa import` is `i
 from ..latency import list_devices as devices
 from .bundle import bundle
 from .classify import Classified, classify
+from .compare import compare
 from .demo import demo
 from .elastic import elastic
 from .evaluate import evaluate
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "bundle",
     "classify",
+    "compare",
     "compare_predictors",
     "demo",
     "devices",

@@ -19,7 +19,7 @@ from ..supernet import Supernet
 from .info import BroughtInfo
 from .transfer import transferred
 
-__all__ = ["CHOICES", "OwnNetwork", "bring_own", "require_logits", "started"]
+__all__ = ["CHOICES", "OwnNetwork", "bring_own", "require_classifier_only", "require_logits", "started"]
 
 PIXELS = 224  # where a network does not say for which images it was made
 CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # that --space may give
@@ -93,7 +93,7 @@ def bring_own(
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
         on_event({"event": "note", "text": text})
     own = OwnNetwork(brought, supernet.eval())
-    _require_classifier_only(own)
+    require_classifier_only(own)
     return own
 
 
@@ -138,8 +138,12 @@ def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
     return transferred(own.supernet, fresh, classifier=classifier), classifier
 
 
-def _require_classifier_only(own: OwnNetwork) -> None:
-    """Raises a `ModelError` if weights of another shape belong to more than the classifier."""
+def require_classifier_only(own: OwnNetwork) -> None:
+    """Do nothing if weights of another shape belong to nothing but the classifier.
+
+    Raises:
+        ModelError: they do.
+    """
     wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_weights(own.supernet.space)]
     if wrong:
         raise ModelError(f"not the weights of {own.brought.source}: {'; '.join(wrong[:3])}, and that is not its classifier")

@@ -12,6 +12,7 @@ from ..report import Curve, PhaseFacts, ReportFacts, RunFacts, write_report
 from ..train import Schedule
 from .predictor import load_predictor
 from .profile import latency_tables
+from .report_compared import compared_facts
 from .report_parts import accuracy_facts, chosen_facts, cost_facts, front_facts, latency_facts, predictor_doubts, subnets, whole
 from .run import Run
 
@@ -73,6 +74,7 @@ def _facts(run: Run, name: str, seed: int) -> ReportFacts:
         latency=[latency_facts(table, place) for place, table in tables.items()],
         fronts=front_facts(run, list(tables.values()), seed),
         chosen=chosen,
+        compared=compared_facts(run),
         costs=cost_facts(run, about, tables),
         problems=problems + predictor_doubts(run, seed),
     )

@@ -13,6 +13,7 @@ evaluations.jsonl     accuracies asked for                                   eva
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
 specialised/NAME/     networks to take home                                  specialise
+compare/              fixed networks fine-tuned alone, and who wins          compare
 finetuned/NAME-KEY/   the choice and checkpoints until it is taken home      specialise
 report.html                                                                  report
 original.pth          the weights under the original's names                 export-original

@@ -14,10 +14,13 @@ from ..latency import LatencyTable, list_devices
 from ..readable import amount, duration, milliseconds, percent, plural
 from ..train import Schedule
 from ..train.checkpoint import digest_of
+from .compare import stored_comparison
 from .finetune import unfinished
+from .fixed import untrained
 from .images import NEW_PLACE, gone
 from .predictor import checks
 from .run import Run
+from .versus import summary
 
 __all__ = ["PARTS", "Part", "State", "fit_command", "line"]
 
@@ -30,7 +33,7 @@ class Part:
 
     Args:
         name: what it is: "run", "images" (only if they are gone), "training", "weights", "evaluations", "profile", "accuracy data",
-            "predictor", "searches", "network", "bundle" or "report".
+            "predictor", "searches", "network", "bundle", "comparison" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
         command: that makes it, mends it or goes on with it; None where there is nothing to do.
@@ -237,12 +240,23 @@ def _bundles(run: Run) -> Iterator[Part]:
             yield Part("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
 
 
+def _comparison(run: Run) -> Iterator[Part]:
+    found = stored_comparison(run)
+    if found is not None:
+        names = ", ".join(one.name for one in found.fixed)
+        facts = {one.name: one.test for one in (*found.fixed, *found.ours)}
+        yield Part("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
+    for text in untrained(run):
+        yield Part("comparison", "unfinished", text)
+
+
 def _report(run: Run) -> Iterator[Part]:
     page, command = run.folder / "report.html", ofa("report", run.folder)
     if not page.exists():
         yield Part("report", "missing", "no page yet", command)
         return
     patterns = "metrics.jsonl supernet.safetensors latency/*/table.json accuracy/predictor.safetensors specialised/*.json"
+    patterns += " compare/result.json"
     sources = [path for pattern in patterns.split() for path in run.folder.glob(pattern)]
     newer = [path for path in sources if path.stat().st_mtime > page.stat().st_mtime]
     if newer:
@@ -262,6 +276,7 @@ PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
     "searches": _searches,
     "network": _networks,
     "bundle": _bundles,
+    "comparison": _comparison,
     "report": _report,
 }
 

@@ -6,6 +6,7 @@ from .facts import (
     BlockFacts,
     Check,
     ChosenFacts,
+    ComparedFacts,
     CostFacts,
     Curve,
     FileFacts,
@@ -13,9 +14,11 @@ from .facts import (
     LatencyFacts,
     PhaseFacts,
     ReportFacts,
+    RivalFacts,
     RunFacts,
     Spot,
     Subnet,
+    VerdictFacts,
 )
 from .page import write_report
 
@@ -24,6 +27,7 @@ __all__ = [
     "BlockFacts",
     "Check",
     "ChosenFacts",
+    "ComparedFacts",
     "CostFacts",
     "Curve",
     "FileFacts",
@@ -31,8 +35,10 @@ __all__ = [
     "LatencyFacts",
     "PhaseFacts",
     "ReportFacts",
+    "RivalFacts",
     "RunFacts",
     "Spot",
     "Subnet",
+    "VerdictFacts",
     "write_report",
 ]

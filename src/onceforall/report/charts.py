@@ -43,7 +43,15 @@ GREY = 6  # number of a colour
 WIDER = 1.25  # than all networks, the last budget that a chart shows
 SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
 PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
-SHAPES = {"published": (2, 3), "elsewhere": (3, 4), "measured": (0, 2), "chosen": (1, 1)}  # marker, and colour with one run
+SHAPES = {
+    "published": (2, 3),
+    "elsewhere": (3, 4),
+    "measured": (0, 2),
+    "chosen": (1, 1),
+    "fixed": (4, 5),
+}  # marker, and colour with one run
+
+FILLED = ("chosen", "fixed")
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class FrontSeries:
     elsewhere: Sequence[Point] = ()
     published: Sequence[Point] = ()
     chosen: Sequence[Point] = ()
+    fixed: Sequence[Point] = ()
 
 
 def line_chart(
@@ -145,11 +154,11 @@ def scatter_chart(
 def front_chart(
     series: Sequence[FrontSeries], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = ""
 ) -> str:
-    """Random networks as a cloud, other networks as marks, the Pareto front as a line, chosen networks as labelled diamonds."""
+    """Random networks as a cloud, other networks as marks, the Pareto front as a line, chosen and fixed ones as labelled marks."""
     shown = [_finite(one) for one in series]
     pairs = [pair for one in shown for pair in (*one.random, *one.front)]
     named = [point for one in shown for kind in SHAPES for point in _points(one, kind)]
-    picked = [point for one in shown for point in one.chosen]
+    picked = [point for one in shown for point in (*one.chosen, *one.fixed)]
     if not pairs and not named:
         return nothing(name)
     across = [a for a, _ in pairs] + [p.x for p in named]
@@ -175,14 +184,15 @@ def front_chart(
         "elsewhere": "architectures published for other devices, predicted",
         "measured": "found and measured, held-out images",
         "chosen": "chosen, measured, test images, 95 % intervals",
+        "fixed": "fixed networks, each fine-tuned alone, likewise",
     }
     for kind, (shape, colour) in SHAPES.items():
         if any(_points(one, kind) for one in shown):
             neutral = any(one.name for one in shown)
-            legend.append((words[kind], key_marker(shape, colour=GREY if neutral else colour, hollow=kind != "chosen")))
+            legend.append((words[kind], key_marker(shape, colour=GREY if neutral else colour, hollow=kind not in FILLED)))
         for index, one in enumerate(shown):
             if points := _points(one, kind):
-                hollow, own = kind != "chosen", index if one.name else colour
+                hollow, own = kind not in FILLED, index if one.name else colour
                 size = 4.4 if hollow else 6.5
                 parts += [dot(frame, point, shape, x, y, size=size, colour=own, hollow=hollow) for point in points]
     parts += _labels(frame, picked, named)
@@ -190,13 +200,13 @@ def front_chart(
 
 
 def _points(one: FrontSeries, kind: str) -> Sequence[Point]:
-    return {"published": one.published, "elsewhere": one.elsewhere, "measured": one.measured, "chosen": one.chosen}[kind]
+    kinds = {"published": one.published, "elsewhere": one.elsewhere, "measured": one.measured, "chosen": one.chosen}
+    return {**kinds, "fixed": one.fixed}[kind]
 
 
 def _finite(one: FrontSeries) -> FrontSeries:
     random, front = ([pair for pair in pairs if all(map(isfinite, pair))] for pairs in (one.random, one.front))
-    published, elsewhere, measured, chosen = ([p for p in _points(one, kind) if p.finite] for kind in SHAPES)
-    return FrontSeries(one.name, random, front, measured, elsewhere, published, chosen)
+    return FrontSeries(one.name, random, front, **{kind: [p for p in _points(one, kind) if p.finite] for kind in SHAPES})
 
 
 def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centred: bool) -> list[str]:

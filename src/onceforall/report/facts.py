@@ -11,6 +11,7 @@ __all__ = [
     "BlockFacts",
     "Check",
     "ChosenFacts",
+    "ComparedFacts",
     "CostFacts",
     "Curve",
     "FileFacts",
@@ -18,9 +19,11 @@ __all__ = [
     "LatencyFacts",
     "PhaseFacts",
     "ReportFacts",
+    "RivalFacts",
     "RunFacts",
     "Spot",
     "Subnet",
+    "VerdictFacts",
 ]
 
 
@@ -254,6 +257,79 @@ class ChosenFacts:
 
 
 @dataclass(frozen=True)
+class RivalFacts:
+    """A network of a comparison: one of the run's (`ours`), or a fixed one that was fine-tuned alone.
+
+    Args:
+        name: different from the others'.
+        ours: whose it is.
+        resolution: in pixels.
+        latency: in ms, with its 95 % interval, timed in turns with the others.
+        macs: multiply-accumulates.
+        params: parameters.
+        top1: on `images` test images.
+        images: how many.
+        training: of a fixed one, in words.
+    """
+
+    name: str
+    ours: bool
+    resolution: int
+    latency: tuple[float, float, float]
+    macs: int
+    params: int
+    top1: float
+    images: int
+    training: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictFacts:
+    """One budget of a comparison, in words, with the fixed networks that it is the cost of, and who wins.
+
+    Args:
+        limits: the budget.
+        of: names of fixed networks whose own cost it is.
+        ours: name of ours, None without.
+        fixed: name of the fixed network, None without.
+        winner: in words.
+        difference: top-1 of ours less that of the fixed one, with its 95 % interval; None without both.
+    """
+
+    limits: str
+    of: Sequence[str]
+    ours: str | None
+    fixed: str | None
+    winner: str
+    difference: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class ComparedFacts:
+    """Networks of the run against fixed ones that were fine-tuned alone.
+
+    Args:
+        device: as `--device` takes it.
+        hardware: processor and runtime.
+        rivals: all networks.
+        verdicts: one for each budget.
+        summary: how often who wins.
+        costs: for so many devices, seconds of ours and of fixed networks.
+        break_even: devices from which on ours takes no longer; None if there are none.
+        notes: sentences that a reader should know.
+    """
+
+    device: str
+    hardware: str
+    rivals: Sequence[RivalFacts]
+    verdicts: Sequence[VerdictFacts]
+    summary: str
+    costs: Sequence[tuple[int, float, float]]
+    break_even: int | None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class CostFacts:
     """What something took: wall time where it is known, and what was done, in words."""
 
@@ -276,5 +352,6 @@ class ReportFacts:
     latency: Sequence[LatencyFacts] = ()
     fronts: Sequence[FrontFacts] = ()
     chosen: Sequence[ChosenFacts] = ()
+    compared: ComparedFacts | None = None
     costs: Sequence[CostFacts] = ()
     problems: Sequence[str] = ()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ..facts import ReportFacts
 from .chosen import chosen
+from .compared import compared
 from .costs import about, costs
 from .fronts import fronts
 from .predictions import accuracy, latency
@@ -16,6 +17,7 @@ __all__ = ["SECTIONS"]
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[ReportFacts]], str]]] = {
     "chosen": ("Chosen networks", chosen),
     "front": ("Accuracy against cost", fronts),
+    "compared": ("Against fixed networks", compared),
     "subnets": ("Sub-networks across the space", subnets),
     "training": ("Training", training),
     "accuracy": ("Predicted and measured accuracy", accuracy),

@@ -1,0 +1,104 @@
+"""`ofa compare`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from ..readable import amount, duration, milliseconds, percent, wilson
+from .options import CPU, Data, Finalists, Json, Latency, Macs, Params, RunFolder, Seed, budgets_of, stderr, stopping
+from .values import duration_s
+from .views import TrainView
+
+__all__ = ["compare"]
+
+Networks = Annotated[
+    list[str], typer.Option("--with", metavar="NETS", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION; @PIXELS.")
+]
+
+
+def compare(
+    run: RunFolder,
+    networks: Networks,
+    epochs: Annotated[float | None, typer.Option(metavar="N", help="For each; default: the run's whole work.")] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="For training each, e.g. 10m, instead.")] = None,
+    rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate; default: the run's.")] = None,
+    latency: Latency = None,
+    macs: Macs = None,
+    params: Params = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="That was profiled.")] = CPU[0],
+    finalists: Finalists = 5,
+    data: Data = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune fixed networks too: who wins within each budget?
+
+    Several networks: commas. FILE.py:FUNCTION runs its code.
+    """
+    from ..pipeline.compare import compare as call
+
+    limits = ({"latency": latency}, {"macs": macs}, {"params": params})
+    empty = dict.fromkeys(("latency", "macs", "params", "memory", "flash", "ram"))
+    more = [found for limit in limits if None not in limit.values() for found in budgets_of(**{**empty, **limit})]
+    with TrainView(stderr()) as view, stopping(view) as should_stop:
+        found = call(
+            run,
+            [name for text in networks for name in text.split(",") if name.strip()],
+            epochs=epochs,
+            budget_s=None if budget is None else duration_s(budget),
+            rate=rate,
+            budgets=more,
+            device=device,
+            finalists=finalists,
+            seed=seed,
+            data=data,
+            on_step=view.step,
+            on_event=view,
+            should_stop=should_stop,
+        )
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    for line in _lines(found):
+        print(line)
+
+
+def _lines(found: Any) -> list[str]:
+    """The comparison for people."""
+    from ..pipeline.versus import summary
+
+    images = found.fixed[0].images
+    lines = [f"measured on {images:,} test images, and on {found.hardware} ({found.device}), in turns:"]
+    for one in sorted((*found.fixed, *found.ours), key=lambda one: one.ms):
+        low, high = wilson(one.test, one.images)
+        costs = f"{milliseconds(one.ms)}, {amount(one.macs)} MACs, {amount(one.params)} parameters"
+        trained = "" if one.ours else f"; fixed, {one.epochs:.3g} epochs in {duration(one.seconds)}"
+        top1 = f"{percent(one.test)} ({100 * low:.1f} to {100 * high:.1f})"
+        lines.append(f"  {one.name} ({one.resolution} px): test top-1 {top1}, {costs}{trained}")
+    lines.append("within each budget, ours against the fixed network that is best on held-out images:")
+    lines += [f"  {verdict_line(v, found)}" for v in found.verdicts]
+    lines.append(summary(found.verdicts))
+    lines.append("seconds for networks for several devices, each with a budget of its own:")
+    lines += [f"  {k}: ours {duration(ours)}, fixed {duration(fixed)}" for k, ours, fixed in found.costs.rows()]
+    least = found.costs.break_even
+    lines.append("ours never takes less" if least is None else f"ours takes no longer from {least} on")
+    lines += [f"note: {note}" for note in found.notes]
+    return lines
+
+
+def verdict_line(v: Any, found: Any) -> str:
+    """One budget in words."""
+    test = {one.name: percent(one.test) for one in (*found.fixed, *found.ours)}
+    of = f" (of {', '.join(v.of)})" if v.of else ""
+    ours = "ours: none" if v.ours is None else f"{v.ours} {test[v.ours]}"
+    fixed = "fixed: none" if v.fixed is None else f"{v.fixed} {test[v.fixed]}"
+    if v.difference is None:
+        who = {"ours": "ours, as nothing fixed keeps it", "fixed": "fixed, as nothing of ours keeps it", "none": "nobody keeps it"}[
+            v.winner
+        ]
+        return f"{v.budget}{of}: {ours}, {fixed}: {who}"
+    by = f"{100 * v.difference:+.1f} points ({100 * v.low:+.1f} to {100 * v.high:+.1f})"
+    doubt = "" if v.certain else ", within chance"
+    over = ", but ours took longer than the budget when timed again" if v.over else ""
+    return f"{v.budget}{of}: {ours}, {fixed}: {v.winner}, {by}{doubt}{over}"

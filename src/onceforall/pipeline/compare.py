@@ -1,0 +1,263 @@
+"""`ofa compare`: fixed networks fine-tuned alone against the networks of a run, within the same budgets, on the same images."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..advice import ofa
+from ..arch import Arch
+from ..calibrate import Calibrated, evaluate_each
+from ..data import Images
+from ..errors import DeviceError, FileError, InfeasibleError, TrainingError
+from ..files import locked, make_folder, read_json, read_lines, sha256, write_json
+from ..latency import Device, Timing, measure_networks
+from ..plan import Plan
+from ..readable import plural
+from .choose import confirmed
+from .compute import choose_compute
+from .evaluate import calibrated
+from .fixed import FOLDER, Asked, FixedNetwork, Told, asked_for, fine_tuned
+from .report_parts import measured_rows
+from .run import Run
+from .search import FINALIST_IMAGES, Budget, Candidate, Searcher
+from .versus import Comparison, Costs, Rival, verdict
+
+__all__ = ["RESULT", "compare", "stored_comparison"]
+
+Event = dict[str, Any]
+Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seconds that the search took
+RESULT = "result.json"
+PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by side
+
+
+def compare(
+    folder: Path,
+    networks: Sequence[str],
+    *,
+    epochs: float | None = None,
+    budget_s: float | None = None,
+    rate: float | None = None,
+    budgets: Sequence[Budget] = (),
+    device: str = "cpu",
+    finalists: int = 5,
+    seed: int = 0,
+    data: str | None = None,
+    on_step: Callable[[str], None] = lambda text: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Comparison:
+    """Fine-tune fixed networks by the recipe of a run, and tell for each budget whether they or the run's networks win.
+
+    The budgets are the latency, the multiply-accumulates and the parameters of each fixed network, and those that are given. For
+    each, the network of the run is searched as by `ofa specialise`, the fixed one chosen by held-out images; then all are timed in
+    turns and measured on the test images, once. With the same arguments and weights the stored result is returned.
+
+    Args:
+        folder: the run directory, with a predictor and a profile of the device; compare/ in it gets what is found.
+        networks: see `onceforall.pipeline.fixed.asked_for`.
+        epochs: that each is trained for; with neither this nor `budget_s` as many as cost the multiply-accumulates of the run.
+        budget_s: seconds that each is trained for instead.
+        rate: peak learning rate; None for that of the run's phase of the largest network.
+        budgets: more of them.
+        device: that was profiled.
+        finalists: best predicted networks that are measured for each budget.
+        seed: of the searches.
+        data: where the images are now, if they have moved since; None for where the run says.
+        on_step: called with what is being done.
+        on_event: gets progress of the trainings, as `ofa train` shows it.
+        should_stop: asked after every training step; True stops with a checkpoint.
+
+    Raises:
+        StoppedError: on request, after a checkpoint.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(folder, data)
+    run.require_images()
+    told, asked = Told(epochs, budget_s, rate), asked_for(networks, run.space.resolutions[-1])
+    run.weights_hash()  # its training has finished
+    if run.augment is None:
+        raise TrainingError(
+            f"{folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
+        )
+    if Device.parse(device).imported:
+        raise DeviceError(f"{device}: its times were imported, so that other networks cannot be timed on it: give another --device")
+    searcher = Searcher(run, device, [Budget(latency_ms=1.0), *budgets], images=FINALIST_IMAGES, on_note=on_step)
+    with locked(make_folder(run.folder / FOLDER)):
+        fixed = _trained(run, searcher, asked, told, on_step, on_event, should_stop)
+        key = _key(run, searcher, fixed, budgets, finalists, seed)
+        before = stored_comparison(run)
+        if before is not None and before.key == key:
+            on_step(f"as compared before: to search, time and open the test images anew, remove {run.folder / FOLDER / RESULT}")
+            return before
+        found = _compared(run, searcher, fixed, budgets, key, finalists=finalists, seed=seed, on_step=on_step)
+        write_json(run.folder / FOLDER / RESULT, found.to_json())
+    return found
+
+
+def stored_comparison(run: Run) -> Comparison | None:
+    """What the last `ofa compare` of the run found.
+
+    Raises:
+        FileError: it is damaged.
+    """
+    path = run.folder / FOLDER / RESULT
+    if not path.exists():
+        return None
+    data = read_json(path)
+    try:
+        return Comparison.from_json(data)
+    except FileError as error:
+        raise FileError(
+            f"{path}: {error}: remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
+        ) from None
+
+
+def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: Sequence[Budget], finalists: int, seed: int) -> str:
+    """Of all that the comparison depends on."""
+    files = [run.folder / "latency" / str(searcher.device) / "table.json", run.folder / "accuracy" / "predictor.safetensors"]
+    told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
+    limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]
+    settings = [limits, str(searcher.device), finalists, seed]
+    return hashlib.sha256(json.dumps([told, settings]).encode()).hexdigest()[:16]
+
+
+def _trained(
+    run: Run,
+    searcher: Searcher,
+    asked: Sequence[Asked],
+    told: Told,
+    on_step: Callable[[str], None],
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> list[FixedNetwork]:
+    """All fixed networks, one after the other."""
+    compute, found = choose_compute(), []
+    for number, one in enumerate(asked, 1):
+        on_step(f"fine-tuning {one.name}, {number} of {plural(len(asked), 'network')}")
+        found.append(fine_tuned(run, searcher.splits, one, told, compute=compute, on_event=on_event, should_stop=should_stop))
+    return found
+
+
+def _compared(
+    run: Run,
+    searcher: Searcher,
+    fixed: Sequence[FixedNetwork],
+    more: Sequence[Budget],
+    key: str,
+    *,
+    finalists: int,
+    seed: int,
+    on_step: Callable[[str], None],
+) -> Comparison:
+    """The comparison of networks that are trained."""
+    on_step(f"timing {plural(len(fixed), 'fixed network')} on {searcher.device}")
+    timings = _times(searcher, [one.plan for one in fixed])
+    budgets = _budgets(fixed, timings, more)
+    found, notes = _searched(searcher, list(budgets), finalists=finalists, seed=seed, on_step=on_step)
+    archs = list(dict.fromkeys(candidate.arch for candidate, _ in found.values()))
+    plans = {arch: run.space.lower(arch, run.num_classes) for arch in archs}
+    archs.sort(key=lambda arch: plans[arch].macs)
+    on_step(f"timing {plural(len(fixed) + len(archs), 'network')} in turns")
+    final = _times(searcher, [*(one.plan for one in fixed), *(plans[arch] for arch in archs)])
+    names = ", ".join(one.name for one in fixed)
+    test = run.open_test(searcher.splits, f"ofa compare with {names}")
+    on_step(f"measuring all of them on {len(test):,} test images")
+    right: dict[str, NDArray[np.bool_]] = {}
+    rivals = []
+    for one, timing in zip(fixed, final, strict=False):
+        facts: dict[str, Any] = {"name": one.name, "ours": False, "resolution": one.resolution, "held_out": one.held_out.top1}
+        facts |= {"seconds": one.seconds, "epochs": one.epochs, "weights": one.weights}
+        rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, right, facts))
+    ours: dict[Arch, Rival] = {}
+    for number, (arch, timing) in enumerate(zip(archs, final[len(fixed) :], strict=True), 1):
+        ready = calibrated(run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
+        facts = {"name": f"ours {number}", "ours": True, "resolution": arch.resolution, "arch": arch.to_json()}
+        facts |= {"held_out": searcher.accuracies[arch].top1}
+        ours[arch] = _rival(run, ready, plans[arch], timing, test, right, facts)
+    own = {one.name: one for one in rivals}
+    verdicts = []
+    for budget, of in budgets.items():
+        rival = ours[found[budget][0].arch] if budget in found else None
+        if of and budget.latency_ms is not None:  # as timed in turns with the others
+            budget = Budget(latency_ms=max(own[name].ms for name in of))
+        verdicts.append(verdict(budget, of, rival, rivals, right))
+    costs = _costs(run, searcher, fixed, [seconds for _, seconds in found.values()])
+    notes = [note for one in fixed for note in one.notes] + notes
+    if run.info.origin is not None:
+        notes.append(f"the training of {run.info.origin.folder}, from which this run started, is not counted")
+    return Comparison(
+        key, searcher.device.spec, searcher.hardware, tuple(rivals), tuple(ours.values()), tuple(verdicts), costs, tuple(notes)
+    )
+
+
+def _times(searcher: Searcher, plans: Sequence[Plan]) -> list[Timing]:
+    """In turns, at the level of the run's profile."""
+    networks = [(plan, None) for plan in plans]
+    return measure_networks(networks, searcher.device, patience_s=PATIENCE_S, anchor=searcher.anchor)
+
+
+def _budgets(fixed: Sequence[FixedNetwork], timings: Sequence[Timing], more: Sequence[Budget]) -> dict[Budget, tuple[str, ...]]:
+    """What each fixed network costs, and the budgets that were given; with the names of those whose cost it is."""
+    found: dict[Budget, tuple[str, ...]] = {}
+    for one, timing in zip(fixed, timings, strict=True):
+        for budget in (Budget(latency_ms=timing.ms), Budget(macs=one.plan.macs), Budget(params=one.plan.params)):
+            found[budget] = (*found.get(budget, ()), one.name)
+    for budget in more:
+        found.setdefault(budget, ())
+
+    def place(budget: Budget) -> tuple[int, float]:
+        costs = (budget.latency_ms, budget.macs, budget.params)
+        return next((kind, cost) for kind, cost in enumerate(costs) if cost is not None)
+
+    return {budget: found[budget] for budget in sorted(found, key=place)}
+
+
+def _searched(
+    searcher: Searcher, budgets: Sequence[Budget], *, finalists: int, seed: int, on_step: Callable[[str], None]
+) -> tuple[Found, list[str]]:
+    """The network of the run for each budget, and why some have none."""
+    found: Found = {}
+    notes = []
+    for budget in budgets:
+        began = time.monotonic()
+        try:
+            candidate, _ = confirmed(searcher, budget, finalists=finalists, seed=seed, on_step=on_step)
+        except InfeasibleError as error:
+            notes.append(f"none of ours for {budget}: {error}")
+            continue
+        found[budget] = candidate, time.monotonic() - began
+    return found, notes
+
+
+def _rival(
+    run: Run,
+    ready: Calibrated,
+    plan: Plan,
+    timing: Timing,
+    test: Images,
+    right: dict[str, NDArray[np.bool_]],
+    facts: Mapping[str, Any],
+) -> Rival:
+    """A network on the test images; `right` gets which of them it tells right."""
+    accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
+    right[facts["name"]] = hits.numpy()
+    costs: dict[str, Any] = {"macs": plan.macs, "params": plan.params, "ms": timing.ms, "ms_low": timing.low, "ms_high": timing.high}
+    return Rival(test=accuracy.top1, images=accuracy.images, **costs, **facts)
+
+
+def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches: Sequence[float]) -> Costs:
+    """Seconds of ours and of the fixed networks."""
+    training = max((float(r["seconds"]) for r in read_lines(run.folder / "metrics.jsonl")), default=0.0)
+    accuracy = sum(row.seconds for row in measured_rows(run))
+    place = run.folder / "latency" / str(searcher.device) / "measurements.jsonl"
+    calls = [r for r in read_lines(place) if "repeats" in r]
+    profile = sum(float(r["ms"]) * int(r["repeats"]) for r in calls) / 1000
+    search = sum(searches) / len(searches) if searches else 0.0
+    return Costs(training + accuracy, profile + search, sum(one.seconds for one in fixed) / len(fixed))

@@ -1,0 +1,427 @@
+"""Fixed networks, each fine-tuned alone by the recipe of a run: what people do where they have no elastic one.
+
+A fixed network is a space of one architecture, so that training, checkpoints and measurements are those of every run.
+compare/NAME-KEY/ in the run directory holds its checkpoints until it is trained, then network.safetensors and network.json.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..calibrate import Accuracy, Calibrated, evaluate
+from ..conversion import elastic
+from ..data import Splits
+from ..errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
+from ..files import busy, make_folder, read_json, read_lines, read_text, reading_or_writing, sha256, write_json, write_text
+from ..models import Brought, bring, is_source, lasting_source
+from ..plan import Plan
+from ..readable import amount, duration
+from ..space import Space
+from ..spaces import from_json
+from ..supernet import Supernet
+from ..train import Phase, Schedule, Settings, work_per_step
+from ..train import train as follow
+from ..train.checkpoint import Checkpoint, latest, load_tensors, save_tensors
+from ..train.state import load_weights
+from .batches import batch_maker
+from .budget import epochs_within, validate_every
+from .compute import Compute
+from .evaluate import calibrated, measure
+from .first import first_networks
+from .metrics import forget_after, metrics_writer
+from .own import OwnNetwork, require_classifier_only, require_logits, started
+from .run import Run
+
+__all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of", "untrained"]
+
+Event = dict[str, Any]
+FORMAT = "onceforall.fixed/1"
+FOLDER = "compare"
+VALIDATION_IMAGES = 1000
+CALIBRATION_IMAGES = 512  # of validations, as in `ofa train`
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A network to compare with: the text that names it, right from any working folder, pixels of its images, and a short name."""
+
+    source: str
+    resolution: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """How fixed networks are to be trained. With neither epochs nor seconds each costs as many multiply-accumulates as the run did.
+
+    Args:
+        epochs: over the training images.
+        budget_s: seconds for each.
+        rate: peak learning rate; None for that of the run's phase of the largest network.
+    """
+
+    epochs: float | None = None
+    budget_s: float | None = None
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.budget_s is not None:
+            raise TrainingError("--epochs and --budget exclude each other: leave one out")
+        for name, value in (("--epochs", self.epochs), ("--budget", self.budget_s), ("--rate", self.rate)):
+            if value is not None and not 0 < value < 1e9:
+                raise TrainingError(f"{name} {value:g}: give a number above 0")
+
+    @property
+    def numbers(self) -> list[float | None]:
+        """To tell whether it is the same as before: 2 epochs are 2.0 epochs."""
+        return [None if value is None else float(value) for value in (self.epochs, self.budget_s, self.rate)]
+
+
+@dataclass(frozen=True)
+class FixedNetwork:
+    """One that is trained.
+
+    Args:
+        name: different from those of others.
+        folder: where it lies.
+        supernet: of one architecture, with its weights.
+        held_out: accuracy of it, recalibrated.
+        seconds: that its training took.
+        epochs: over the training images.
+        weights: where it started from, in words.
+        notes: lines that a reader should know.
+    """
+
+    name: str
+    folder: Path
+    supernet: Supernet
+    held_out: Accuracy
+    seconds: float
+    epochs: float
+    weights: str
+    notes: tuple[str, ...]
+
+    @property
+    def plan(self) -> Plan:
+        """For costs and latency."""
+        space = self.supernet.space
+        return space.lower(space.largest(), self.supernet.num_classes)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels."""
+        (pixels,) = self.supernet.space.resolutions
+        return pixels
+
+    def calibrated(self, run: Run, splits: Splits) -> Calibrated:
+        """The network as it is evaluated and exported, with statistics of the run's training images."""
+        return calibrated(run, self.supernet, self.supernet.space.largest(), splits)
+
+
+def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
+    """The networks that --with names.
+
+    Args:
+        texts: each "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", with "@" and pixels after it or without.
+        largest: pixels where none are given.
+
+    Raises:
+        ModelError: no such text, two networks of one name, or none.
+    """
+    found = []
+    for text in texts:
+        source, at, pixels = text.strip().rpartition("@")
+        if not at or not is_source(source) or "/" in pixels:  # a name or path with an @ in it
+            source, pixels = text.strip(), ""
+        if pixels and not (pixels.isascii() and pixels.isdigit() and 0 < int(pixels) < 10_000):
+            raise ModelError(f"--with {text}: after @ the side of the images in pixels is needed, such as @{largest}")
+        if not is_source(source):
+            raise ModelError(f"--with {text!r}: give timm:NAME, torchvision:NAME or FILE.py:FUNCTION, with @PIXELS after it or not")
+        lasting, size = lasting_source(source), int(pixels or largest)
+        short = lasting if ".py:" not in lasting else f"{Path(lasting.rpartition(':')[0]).name}:{lasting.rpartition(':')[2]}"
+        found.append(Asked(lasting, size, f"{short}@{size}"))
+    if not found:
+        raise ModelError("--with names no network: give one, such as torchvision:mobilenet_v3_small.DEFAULT")
+    names = [one.name for one in found]
+    for one in found:
+        if names.count(one.name) > 1:
+            raise ModelError(f"--with: two networks are called {one.name}: name each once, or rename a file or function")
+    return found
+
+
+def rate_of(run: Run, schedule: Schedule) -> tuple[float, float]:
+    """Peak rate of the phase that trains the largest network alone, or else of the first, and which share of it is warm-up."""
+    phase = next((p for p in schedule.phases if _alone(run.space, p)), schedule.phases[0])
+    return phase.rate, phase.warmup_steps / phase.steps if phase.steps else 0.0
+
+
+def _alone(space: Space, phase: Phase) -> bool:
+    kept = space.keep_largest(**phase.keep)
+    return kept.count() == len(kept.resolutions)
+
+
+def fine_tuned(
+    run: Run,
+    splits: Splits,
+    asked: Asked,
+    told: Told,
+    *,
+    compute: Compute,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FixedNetwork:
+    """Train a fixed network to the end, from its last checkpoint if there is one, or read what was trained before.
+
+    Images, splits, preprocessing, batches, augmentation, optimiser and label smoothing are those of the run.
+
+    Args:
+        run: whose recipe it is; its training has finished.
+        splits: its images.
+        asked: which network.
+        told: how long, and at which rate.
+        compute: where.
+        on_event: gets what `ofa train` also shows.
+        should_stop: asked after every step; True stops with a checkpoint.
+
+    Raises:
+        StoppedError: on request.
+        ModelError: no such network, or one that does not take these images or returns no logits.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
+    brought = bring(asked.source, seed=run.info.seed)
+    plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
+    folder = run.folder / FOLDER / f"{plain}-{_key(run, asked, told, brought)}"
+    if (folder / "network.json").exists():
+        note(f"{asked.name}: trained before, {folder}")
+        return _read(run, folder, asked.name)
+    own = _fixed(asked, brought)
+    remarks = _remarks(run, asked, brought)
+    for text in (*brought.notes, *remarks):
+        note(text)
+    one = replace(run, info=replace(run.info, space=json.loads(own.supernet.space.to_json())))
+    make_folder(folder)
+    schedule = _schedule(one, run, splits, asked, told, folder, compute, note)
+    supernet, saved = _fresh(one), latest(folder / "checkpoints")
+    if saved is None:
+        load_weights(supernet, started(own, supernet)[0])
+    supernet = supernet.to(compute.device)
+    try:
+        epochs = _follow(one, splits, supernet, schedule, saved, folder, compute, on_event, should_stop)
+    except StoppedError as error:
+        raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; to train {asked.name} anew, remove {folder}") from None
+    return _written(run, one, splits, supernet, folder, asked.name, epochs, _weights(brought), remarks)
+
+
+def _follow(
+    one: Run,
+    splits: Splits,
+    supernet: Supernet,
+    schedule: Schedule,
+    saved: Checkpoint | None,
+    folder: Path,
+    compute: Compute,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> float:
+    """Train from a checkpoint or the beginning to the end; the epochs of all of it."""
+    batches = one.train_batches(splits, schedule.recipe.batch_size)
+    begun = saved.step if saved else 0
+    every = validate_every(schedule.steps, batches.batches_per_epoch)
+    forget_after(folder / "metrics.jsonl", begun)
+    follow(
+        supernet,
+        schedule,
+        batch_maker(batches, compute, on_event),
+        folder=folder,
+        start=saved,
+        settings=Settings(seed=one.info.seed, validate_every=every, precision=compute.precision),
+        validate=lambda net, kept, phase: _validation(one, net, splits),
+        on_event=metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event),
+        should_stop=should_stop,
+    )
+    return schedule.steps / batches.batches_per_epoch
+
+
+def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
+    """Of all that the trained network depends on."""
+    data = run.require_images()
+    recipe = [
+        read_text(run.folder / "schedule.json"),
+        run.info.augment,
+        run.info.seed,
+        run.info.crop_share,
+        run.info.mean,
+        run.info.std,
+        run.info.space,
+    ]
+    text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _fixed(asked: Asked, brought: Brought) -> OwnNetwork:
+    """The network as a space of one architecture.
+
+    Raises:
+        ModelError: it does not take images of this size, or returns no logits.
+    """
+    try:
+        supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=())
+    except (ModelError, SpaceError) as error:
+        raise ModelError(f"--with {asked.name}: {error}; if it is the size of the images, give another @PIXELS") from error
+    own = OwnNetwork(brought, supernet.eval())
+    require_classifier_only(own)
+    require_logits(own)
+    return own
+
+
+def _remarks(run: Run, asked: Asked, brought: Brought) -> tuple[str, ...]:
+    """What is not as favourable for the fixed network as it could be."""
+    found = []
+    if brought.weights.random:
+        found.append(
+            f"{asked.name} starts from random weights: for trained ones give timm:NAME.TAG, torchvision:NAME.DEFAULT or a function"
+        )
+    if (brought.mean, brought.std) != (run.info.mean, run.info.std):
+        found.append(f"{asked.name} was made for images normalised otherwise: here, those of the run are used for all networks")
+    if (size := run.require_images().size) < ceil(asked.resolution / run.info.crop_share):
+        found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
+    return tuple(found)
+
+
+def _weights(brought: Brought) -> str:
+    weights = brought.weights
+    if weights.random:
+        return "random weights"
+    return f"{weights.file or 'the weights that it has'} (sha256 {weights.sha256}; licence {weights.license or 'not known'})"
+
+
+def _schedule(
+    one: Run, run: Run, splits: Splits, asked: Asked, told: Told, folder: Path, compute: Compute, note: Callable[[str], None]
+) -> Schedule:
+    """What is followed: decided once, and written down for a training that is interrupted."""
+    path = folder / "schedule.json"
+    if path.exists():
+        return Schedule.from_json(read_text(path))
+    theirs = Schedule.from_json(read_text(run.folder / "schedule.json"))
+    rate, warm = rate_of(run, theirs)
+    rate = rate if told.rate is None else told.rate
+    batches = one.train_batches(splits, theirs.recipe.batch_size)
+
+    def schedule(steps: int) -> Schedule:
+        return Schedule((Phase(asked.name, {}, steps, min(steps, round(warm * steps)), rate, distil=False),), theirs.recipe)
+
+    per_epoch = batches.batches_per_epoch
+    (step_work,) = work_per_step(schedule(1), one.space, run.num_classes)
+    if told.epochs is not None:
+        steps, why = round(told.epochs * per_epoch), "as told"
+    elif told.budget_s is not None:
+        trial = _fresh(one).to(compute.device)
+        epochs = epochs_within(
+            told.budget_s, trial, schedule, batch_maker(batches, compute), lambda: _validation(one, trial, splits),
+            batches_per_epoch=per_epoch, compute=compute,
+        )  # fmt: skip
+        steps, why = round(epochs * per_epoch), f"within {duration(told.budget_s)}"
+    else:
+        work = sum(w * p.steps for w, p in zip(work_per_step(theirs, run.space, run.num_classes), theirs.phases, strict=True))
+        steps, why = round(work / step_work), f"as many multiply-accumulates as the training of the run took, {amount(work)}"
+    if steps < 1:
+        raise TrainingError(f"{asked.name}: that is less than one step ({why}): give --epochs or --budget")
+    note(f"{asked.name}: {steps / per_epoch:.3g} epochs ({steps:,} steps), {why}")
+    write_text(path, schedule(steps).to_json())
+    return schedule(steps)
+
+
+def _fresh(one: Run) -> Supernet:
+    """The network with initial weights drawn from the run's seed, torch's own generator being left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(one.info.seed)
+        return Supernet(one.space, one.num_classes)
+
+
+def _validation(one: Run, supernet: Supernet, splits: Splits) -> list[Event]:
+    """Held-out accuracy of the network."""
+    arch, images = supernet.space.largest(), splits.held_out.sample(VALIDATION_IMAGES)
+    found = measure(one, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
+    return [{"subnet": "largest", "resolution": arch.resolution, **asdict(found)}]
+
+
+def _written(
+    run: Run,
+    one: Run,
+    splits: Splits,
+    supernet: Supernet,
+    folder: Path,
+    name: str,
+    epochs: float,
+    weights: str,
+    notes: tuple[str, ...],
+) -> FixedNetwork:
+    """The trained network on the disk, with statistics; its checkpoints are removed."""
+    arch = supernet.space.largest()
+    ready = calibrated(one, supernet, arch, splits)
+    accuracy = evaluate(ready, run.eval_batches(splits.held_out, arch.resolution))
+    tensors = {key: value.detach().cpu() for key, value in supernet.state_dict().items()}
+    tensors |= {key: value.detach().cpu() for key, value in ready.network.state_dict().items() if key in tensors}
+    save_tensors(folder / "network.safetensors", tensors, {"space": one.info.space})
+    seconds = max(float(r["seconds"]) for r in read_lines(folder / "metrics.jsonl"))
+    write_json(
+        folder / "network.json",
+        {
+            "format": FORMAT,
+            "name": name,
+            "space": one.info.space,
+            "held_out": asdict(accuracy),
+            "seconds": seconds,
+            "epochs": epochs,
+            "weights": weights,
+            "notes": list(notes),
+            "sha256": sha256(folder / "network.safetensors"),
+        },
+    )
+    with reading_or_writing(folder):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return _read(run, folder, name)
+
+
+def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
+    """What was written.
+
+    Raises:
+        FileError: it is damaged.
+    """
+    path = folder / "network.json"
+    data = read_json(path)
+    try:
+        if data["format"] != FORMAT or data["sha256"] != sha256(folder / "network.safetensors"):
+            raise FileError(f"{folder}: damaged, or of another version of onceforall: remove it to train {name} anew")
+        supernet = Supernet(from_json(json.dumps(data["space"])), run.num_classes)
+        load_weights(supernet, load_tensors(folder / "network.safetensors")[0])
+        facts = {key: data[key] for key in ("seconds", "epochs", "weights")}
+        return FixedNetwork(name, folder, supernet.eval(), Accuracy(**data["held_out"]), notes=tuple(data["notes"]), **facts)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: damaged or edited ({error}): remove {folder} to train {name} anew") from None
+
+
+def untrained(run: Run) -> Iterator[str]:
+    """A line for each training of a fixed network that was interrupted or is going on."""
+    going = busy(run.folder / FOLDER)
+    for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
+        if not (path.parent / "network.json").exists():
+            steps = Schedule.from_json(read_text(path)).steps
+            done = max((int(r["step"]) for r in read_lines(path.parent / "metrics.jsonl")), default=0)
+            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
+            yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"
