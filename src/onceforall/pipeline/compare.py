@@ -248,8 +248,8 @@ def _rival(
     """A network on the test images; `right` gets which of them it tells right."""
     accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
     right[facts["name"]] = hits.numpy()
-    costs: dict[str, Any] = {"macs": plan.macs, "params": plan.params, "ms": timing.ms, "ms_low": timing.low, "ms_high": timing.high}
-    return Rival(test=accuracy.top1, images=accuracy.images, **costs, **facts)
+    times = {"ms": timing.ms, "ms_low": timing.low, "ms_high": timing.high}
+    return Rival(test=accuracy.top1, images=accuracy.images, macs=plan.macs, params=plan.params, **times, **facts)
 
 
 def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches: Sequence[float]) -> Costs:

@@ -35,7 +35,6 @@ from .batches import batch_maker
 from .budget import epochs_within, validate_every
 from .compute import Compute
 from .evaluate import calibrated, measure
-from .first import first_networks
 from .metrics import forget_after, metrics_writer
 from .own import OwnNetwork, require_classifier_only, require_logits, started
 from .run import Run
