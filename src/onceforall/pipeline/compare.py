@@ -248,8 +248,10 @@ def _rival(
     """A network on the test images; `right` gets which of them it tells right."""
     accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
     right[facts["name"]] = hits.numpy()
-    times = {"ms": timing.ms, "ms_low": timing.low, "ms_high": timing.high}
-    return Rival(test=accuracy.top1, images=accuracy.images, macs=plan.macs, params=plan.params, **times, **facts)
+    return Rival(
+        test=accuracy.top1, images=accuracy.images, macs=plan.macs, params=plan.params,
+        ms=timing.ms, ms_low=timing.low, ms_high=timing.high, **facts,
+    )  # fmt: skip
 
 
 def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches: Sequence[float]) -> Costs:
