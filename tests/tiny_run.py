@@ -45,7 +45,8 @@ def few_measurements() -> Iterator[None]:
     Beside other tests the machine is never as quiet as `measure` wants it, so it would try for seconds each time.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_module("onceforall.pipeline.profile"), "QUICK", FEW)  # the package's name is the function
+        for module in ("onceforall.pipeline.profile", "onceforall.latency.checked"):  # the package's name is the function
+            patch.setattr(import_module(module), "QUICK", FEW)
         patch.setattr(meters, "measure", _briefly)
         yield
 

@@ -214,5 +214,5 @@ def test_weights_that_were_imported(imported_copy: Path) -> None:
     searcher = Searcher(Run.open(imported_copy), "cpu", [Budget()])
     tuning = Finetuning(searcher, "name", Budget(), epochs=1, seed=0, on_event=lambda event: None, should_stop=lambda: False)
     recipe, augment, rate, first_step = tuning.recipe
-    assert (recipe.optimizer, recipe.batch_size, augment.crop_scale, first_step) == ("sgd", 36, (0.08, 1.0), 0)
-    assert 0 < rate < 2.6 * 36 / 2048
+    assert (recipe.optimizer, recipe.batch_size, augment.crop_scale, first_step) == ("sgd", 16, (0.08, 1.0), 0)
+    assert 0 < rate < 2.6 * 16 / 2048
