@@ -200,7 +200,7 @@ def main() -> None:
         given.markdown.write_text("\n".join([HEAD, *(line(rows[n]) for n in names if n in rows)]) + "\n")
 
 
-HEAD = """| network | px | s | equal | active | blocks (skippable) | widths | heads | kernels | networks | largest | smallest | with streams (stages) |
+HEAD = """| network | px | s | equal | active | blocks (skippable) | widths | heads | kernels | networks | largest | smallest | with streams |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
