@@ -200,8 +200,11 @@ def main() -> None:
         given.markdown.write_text("\n".join([HEAD, *(line(rows[n]) for n in names if n in rows)]) + "\n")
 
 
-HEAD = """| network | px | s | equal | active | blocks (skippable) | widths | heads | kernels | networks | largest | smallest | with streams |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    "network", "px", "s", "equal", "active", "blocks (skippable)", "widths", "heads", "kernels", "networks", "largest", "smallest",
+    "smallest with streams (stages)",
+)  # fmt: skip
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def line(r: dict[str, Any]) -> str:
