@@ -7,9 +7,9 @@ would hide what a branch does. `equal` is the largest difference between the out
 float64, over the standard deviation of the output; `active` the same between `supernet(x, arch)` and the extracted one, the worst
 of the largest, the smallest and three random sub-networks. MACs are the plan's; where torch's FlopCounterMode counts others, with
 attention computed by matrix products, which it does not count on CPUs otherwise, its number follows. A network that is in the file
-already is not measured again. One image at the size that the model was made for. Needs timm. The list has the smallest network of
-each of timm's families. With `--stage-widths` each network is read once more, with these shares of its stages' residual streams
-(`streams`: in how many stages they are elastic, how exact that is, and the MACs of the smallest sub-network).
+already, with streams if these are asked for, is not measured again. One image at the size that the model was made for. Needs timm.
+The list has the smallest network of each of timm's families. With `--stage-widths` each network is read once more, with such shares
+of its stages' residual streams (`streams`: in how many stages they are elastic, how exact that is, and the MACs of the smallest).
 """
 
 import argparse
@@ -185,7 +185,7 @@ def main() -> None:
     names = given.names or [*(f"timm:{n}" for n in TIMM), *(f"torchvision:{n}" for n in (*TORCHVISION, *OTHERS))]
     rows = {r["name"]: r for r in map(json.loads, given.out.read_text().splitlines())} if given.out.exists() else {}
     for name in names:
-        if name in rows and "error" not in rows[name]:
+        if name in rows and "error" not in rows[name] and ("streams" in rows[name] or not given.stage_widths):
             continue
         try:
             with warnings.catch_warnings():
@@ -193,8 +193,7 @@ def main() -> None:
                 rows[name] = row(name, tuple(given.stage_widths))
         except Exception as error:  # a row that says so, and the next one
             rows[name] = {"name": name, "error": one_line(error)}
-        with given.out.open("a") as file:
-            file.write(json.dumps(rows[name]) + "\n")
+        given.out.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
         print(line(rows[name]), flush=True)
     if given.markdown:
         given.markdown.write_text("\n".join([HEAD, *(line(rows[n]) for n in names if n in rows)]) + "\n")
