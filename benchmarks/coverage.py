@@ -1,17 +1,19 @@
 """Which networks become elastic, how exactly, and in which dimensions: one row for each of a list of timm's and torchvision's.
 
-    python benchmarks/coverage.py [NAME …] [--out coverage.jsonl] [--markdown coverage.md]
+    python benchmarks/coverage.py [NAME …] [--out coverage.jsonl] [--markdown coverage.md] [--stage-widths 0.5]
 
 Weights and BatchNorm statistics are random, none of them at its initial value: layer scales of 1e-6 and norms that begin at zero
 would hide what a branch does. `equal` is the largest difference between the output of the model and of the largest sub-network in
 float64, over the standard deviation of the output; `active` the same between `supernet(x, arch)` and the extracted one, the worst
 of the largest, the smallest and three random sub-networks. MACs are the plan's; where torch's FlopCounterMode counts others, with
 attention computed by matrix products, which it does not count on CPUs otherwise, its number follows. A network that is in the file
-already is not measured again. One image at the size that the model was made for. Needs timm. The list has the smallest network of
-each of timm's families.
+already, with streams if these are asked for, is not measured again. One image at the size that the model was made for. Needs timm.
+The list has the smallest network of each of timm's families. With `--stage-widths` each network is read once more, with such shares
+of its stages' residual streams (`streams`: in how many stages they are elastic, how exact that is, and the MACs of the smallest).
 """
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -97,7 +99,7 @@ def tensors(output: Any) -> list[Tensor]:
     return [leaf for leaf in leaves(output) if isinstance(leaf, Tensor)]
 
 
-def row(name: str) -> dict[str, Any]:
+def row(name: str, stage_widths: tuple[float, ...] = ()) -> dict[str, Any]:
     """All columns of one network."""
     torch.manual_seed(0)
     model, pixels = model_of(name)
@@ -107,20 +109,14 @@ def row(name: str) -> dict[str, Any]:
     supernet = onceforall.elastic(model, (pixels,))
     seconds = time.perf_counter() - started
     space = supernet.space
-    model.double()
-    supernet.double()
     images = torch.randn(1, 3, pixels, pixels, dtype=torch.float64)
-    largest, smallest = space.largest(), space.smallest()
-    rng = np.random.default_rng(0)
     with torch.no_grad():
-        equal = difference(model(images), supernet(images, largest))
-        active = 0.0
-        for arch in (largest, smallest, *(space.sample(rng) for _ in range(3))):
-            active = max(active, difference(supernet.extract(arch)(images), supernet(images, arch)))
+        expected = copy.deepcopy(model).double()(images)
+        equal, active = exactness(supernet.double(), images, expected)
         counter = FlopCounterMode(display=False)
         with counter, sdpa_kernel(SDPBackend.MATH):
-            supernet.extract(largest)(images)
-    plans = [space.lower(arch) for arch in (largest, smallest)]
+            supernet.extract(space.largest())(images)
+    plans = [space.lower(arch) for arch in (space.largest(), space.smallest())]
     kinds = Counter(
         kind for stage in space.stages for kind, values in stage.of_block if len(values) > 1 for _ in range(stage.depths[-1])
     )
@@ -144,7 +140,38 @@ def row(name: str) -> dict[str, Any]:
         "macs": 2 * plans[0].macs == counter.get_total_flops(),
         "counted_macs": counter.get_total_flops() // 2,
         "fixed": summary[-8:],
+    } | ({"streams": with_streams(model, pixels, stage_widths, images, expected)} if stage_widths else {})
+
+
+def exactness(supernet: onceforall.Supernet, images: Tensor, expected: Any) -> tuple[float, float]:
+    """Of the largest sub-network and the model's output, and of the active and the extracted sub-networks."""
+    space, rng = supernet.space, np.random.default_rng(0)
+    archs = (space.largest(), space.smallest(), *(space.sample(rng) for _ in range(3)))
+    outputs = [supernet(images, arch) for arch in archs]
+    active = max(difference(supernet.extract(arch)(images), output) for arch, output in zip(archs, outputs, strict=True))
+    return difference(expected, outputs[0]), active
+
+
+def with_streams(model: nn.Module, pixels: int, shares: tuple[float, ...], images: Tensor, expected: Any) -> dict[str, Any]:
+    """What becomes of a network that is read with elastic streams."""
+    try:
+        supernet = onceforall.elastic(model, (pixels,), stage_widths=shares)
+        space = supernet.space
+        with torch.no_grad():
+            equal, active = exactness(supernet.double(), images, expected)
+    except Exception as error:
+        return {"shares": shares, "error": one_line(error)}
+    return {
+        "shares": shares,
+        "stages": sum(len(stage.widths) > 1 for stage in space.stages),
+        "equal": equal,
+        "active": active,
+        "smallest_macs": space.lower(space.smallest()).macs,
     }
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def main() -> None:
@@ -153,27 +180,30 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="timm:NAME or torchvision:NAME; by default the whole list")
     parser.add_argument("--out", type=Path, default=Path("coverage.jsonl"))
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--stage-widths", type=float, nargs="+", default=[], metavar="SHARE")
     given = parser.parse_args()
     names = given.names or [*(f"timm:{n}" for n in TIMM), *(f"torchvision:{n}" for n in (*TORCHVISION, *OTHERS))]
     rows = {r["name"]: r for r in map(json.loads, given.out.read_text().splitlines())} if given.out.exists() else {}
     for name in names:
-        if name in rows and "error" not in rows[name]:
+        if name in rows and "error" not in rows[name] and ("streams" in rows[name] or not given.stage_widths):
             continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                rows[name] = row(name)
+                rows[name] = row(name, tuple(given.stage_widths))
         except Exception as error:  # a row that says so, and the next one
-            rows[name] = {"name": name, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        with given.out.open("a") as file:
-            file.write(json.dumps(rows[name]) + "\n")
+            rows[name] = {"name": name, "error": one_line(error)}
+        given.out.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
         print(line(rows[name]), flush=True)
     if given.markdown:
         given.markdown.write_text("\n".join([HEAD, *(line(rows[n]) for n in names if n in rows)]) + "\n")
 
 
-HEAD = """| network | px | s | equal | active | blocks (skippable) | widths | heads | kernels | networks | largest | smallest |
-|---|---|---|---|---|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    "network", "px", "s", "equal", "active", "blocks (skippable)", "widths", "heads", "kernels", "networks", "largest", "smallest",
+    "smallest with streams (stages)",
+)  # fmt: skip
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def line(r: dict[str, Any]) -> str:
@@ -183,9 +213,16 @@ def line(r: dict[str, Any]) -> str:
     share = r["smallest_macs"] / max(1, r["largest_macs"])
     counted = "" if r["macs"] else f" (torch counts {r['counted_macs'] / 1e6:.1f})"
     macs = f"{r['largest_macs'] / 1e6:.1f} M{counted}"
+    streams = r.get("streams", {})
+    if "stages" in streams:
+        streams = f"{streams['smallest_macs'] / max(1, r['largest_macs']):.2f} ({streams['stages']} of {r['stages']})"
+    else:
+        streams = streams.get("error", "")
     exact = f"{r['equal']:.0e} | {r['active']:.0e}"
     kinds = f"{r['blocks']} ({r['skippable']}) | {r['widths']} | {r['heads']} | {r['kernels']}"
-    return f"| {r['name']} | {r['pixels']} | {r['seconds']} | {exact} | {kinds} | {r['networks']} | {macs} | {share:.2f} |"
+    return (
+        f"| {r['name']} | {r['pixels']} | {r['seconds']} | {exact} | {kinds} | {r['networks']} | {macs} | {share:.2f} | {streams} |"
+    )
 
 
 if __name__ == "__main__":

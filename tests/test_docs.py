@@ -1,5 +1,6 @@
 """What the documents show runs, and what they point to is there."""
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 EXAMPLES = [
     (page, code) for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 ]
+LOOPS = ("lightning", "transformers")  # other projects' loops, whose own warnings are no fault of ours
 SHELL = [
     (page, line.strip())
     for page in PAGES
@@ -44,8 +46,17 @@ def _registries() -> Iterator[None]:
         registry.update(own)
 
 
+def example(number: int, page: Path, code: str) -> Any:
+    """What is in it needs a package for some."""
+    packages = [name for name in LOOPS if re.search(rf"^(import|from) {name}\b", code, re.MULTILINE)]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    reason = f"{missing[0]} is not installed: pip install 'onceforall[loops]'" if missing else ""
+    marks = [pytest.mark.skipif(bool(missing), reason=reason)] + [pytest.mark.filterwarnings("ignore")] * bool(packages)
+    return pytest.param(page, code, id=f"{page.name}-{number}", marks=marks)
+
+
 @pytest.mark.usefixtures("_registries")
-@pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=[f"{page.name}-{i}" for i, (page, _) in enumerate(EXAMPLES)])
+@pytest.mark.parametrize(("page", "code"), [example(i, *pair) for i, pair in enumerate(EXAMPLES)])
 def test_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for attempt in range(3):
         place = tmp_path / str(attempt)

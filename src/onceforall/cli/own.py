@@ -16,7 +16,13 @@ def elastic(
     source: Annotated[str, typer.Argument(metavar="NET", help="timm:NAME, torchvision:NAME, hf:USER/REPO, FILE.py:FUNCTION.")],
     weights: Weights = None,
     resolutions: Resolutions = None,
-    space: Annotated[str | None, typer.Option(metavar="ARGS", help="Its choices: widths=0.5/0.75/1,depths=1/2/3.")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARGS",
+            help="Its choices: resolutions, widths, heads, depths, kernels, stage_widths, as widths=0.5/0.75/1,depths=1/2/3.",
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -5,7 +5,7 @@ that can be skipped: left out, the network still fits together.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..graph import Own, Size, Value
@@ -172,9 +172,52 @@ def _name(chain: Chain, position: int) -> str:
 
 
 def _halves(parts: list[Found], chain: Chain) -> list[Found]:
-    """Neighbouring blocks whose sums one module makes are one block: attention and MLP of a transformer's block.
+    """Neighbouring blocks that are one layer are one block: attention and MLP of a transformer.
+
+    Their layers stand in one entry of a list, such as a `ModuleDict`, and compute different things; or one module makes their sums.
+    """
+
+    def entry(run: list[Found], other: Found) -> str:
+        if other.module != run[0].module or any(_kinds(part, chain) == _kinds(other, chain) for part in run):
+            return ""
+        shared = _shared([_layers(part, chain) for part in (*run, other)])
+        made = other.module.split(".") if other.module else []
+        same = len(run) == 1 or shared == _shared([_layers(part, chain) for part in run])
+        return ".".join(shared) if same and len(shared) > len(made) and shared[-1].isdigit() else ""
+
+    def module(run: list[Found], other: Found) -> str:
+        return run[0].module if other.module == run[0].module else ""
+
+    return _together(_together(parts, chain, entry), chain, module)
+
+
+def _kinds(part: Found, chain: Chain) -> list[str]:
+    return [chain.steps[name].op for name in part.steps]
+
+
+def _layers(part: Found, chain: Chain) -> list[str]:
+    """Path of the innermost module that all layers of a block stand in."""
+    modules = {chain.steps[name].module for name in part.steps} - {"", part.module}
+    return _shared([module.split(".") for module in modules])
+
+
+def _shared(paths: list[list[str]]) -> list[str]:
+    """What all begin with."""
+    if not paths:
+        return []
+    low, high = min(paths), max(paths)  # what these two share all do
+    return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))]
+
+
+def _together(parts: list[Found], chain: Chain, one: Callable[[list[Found], Found], str]) -> list[Found]:
+    """Neighbouring blocks made one.
 
     Between them the tensor may be viewed in another shape, if it is viewed back in the end.
+
+    Args:
+        parts: in order.
+        chain: their steps.
+        one: the module of a run of blocks and the next one; "" if that is not part of it.
     """
 
     def view(i: int) -> bool:
@@ -186,19 +229,21 @@ def _halves(parts: list[Found], chain: Chain) -> list[Found]:
     result: list[Found] = []
     i = 0
     while i < len(parts):
-        first, end, halves = parts[i], i + 1, 1
-        while first.skippable and first.module and end < len(parts):
+        first, end, module = parts[i], i + 1, ""
+        blocks = [first]
+        while first.skippable and end < len(parts):
             after = end + 1 if view(end) else end
-            if after < len(parts) and parts[after].skippable and parts[after].module == first.module:
-                end, halves = after + 1, halves + 1
+            if after < len(parts) and parts[after].skippable and (shared := one(blocks, parts[after])):
+                end, module = after + 1, shared
+                blocks.append(parts[after])
             else:
                 break
-        if halves > 1 and sizes(parts[end - 1].result) != sizes(first.source) and view(end):
+        if len(blocks) > 1 and sizes(parts[end - 1].result) != sizes(first.source) and view(end):
             end += 1
         run = parts[i:end]
-        if 1 < halves <= TOGETHER and sizes(run[-1].result) == sizes(first.source):
+        if 1 < len(blocks) <= TOGETHER and sizes(run[-1].result) == sizes(first.source):
             steps = [name for part in run for name in part.steps]
-            result.append(Found(first.source, run[-1].result, steps, True, module=first.module))
+            result.append(Found(first.source, run[-1].result, steps, True, module=module))
         else:
             result += run
         i = end
