@@ -248,7 +248,13 @@ def _rival(
     """A network on the test images; `right` gets which of them it tells right."""
     accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
     right[facts["name"]] = hits.numpy()
-    costs = {"macs": plan.macs, "params": plan.params, "ms": timing.ms, "ms_low": timing.low, "ms_high": timing.high}
+    costs: dict[str, Any] = {
+        "macs": plan.macs,
+        "params": plan.params,
+        "ms": timing.ms,
+        "ms_low": timing.low,
+        "ms_high": timing.high,
+    }
     return Rival(test=accuracy.top1, images=accuracy.images, **costs, **facts)
 
 
