@@ -74,6 +74,7 @@ def test_what_is_found(compared: Path) -> None:
         for kind in ("macs", "params"):
             if v["budget"][kind] is not None:
                 assert all(by_name[v[side]][kind] <= v["budget"][kind] for side in ("ours", "fixed") if v[side])
+    assert any(v["difference"] is not None for v in found["verdicts"])
     assert [row["devices"] for row in found["costs"]["devices"]] == [1, 3, 10]
     assert found["costs"]["fixed"] == pytest.approx((small["seconds"] + large["seconds"]) / 2)
     assert openings(compared)[-1]["purpose"] == "ofa compare with own.py:Net@16, own.py:seven@24"

@@ -12,9 +12,7 @@ from .views import TrainView
 
 __all__ = ["compare"]
 
-Networks = Annotated[
-    list[str], typer.Option("--with", metavar="NETS", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION; @PIXELS.")
-]
+Networks = Annotated[list[str], typer.Option("--with", metavar="NETS", help="timm:NAME@PIXELS,FILE.py:FUNCTION (runs its code).")]
 
 
 def compare(
@@ -32,10 +30,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune fixed networks too: who wins within each budget?
-
-    Several networks: commas. FILE.py:FUNCTION runs its code.
-    """
+    """Fine-tune fixed networks, and tell who wins within each budget."""
     from ..pipeline.compare import compare as call
 
     limits = ({"latency": latency}, {"macs": macs}, {"params": params})
