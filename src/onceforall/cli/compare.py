@@ -30,7 +30,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune fixed networks, and tell who wins within each budget."""
+    """Fine-tune fixed networks, and tell who wins at each budget."""
     from ..pipeline.compare import compare as call
 
     limits = ({"latency": latency}, {"macs": macs}, {"params": params})
