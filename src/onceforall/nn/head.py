@@ -78,7 +78,7 @@ def _classifier(network: fx.GraphModule, classes: int) -> str | None:
 
 def _is_view(node: fx.Node) -> bool:
     """The same numbers in another shape."""
-    name = str(getattr(node.target, "__name__", node.target))  # of an overload "flatten.using_ints"
+    name = node.target if isinstance(node.target, str) else node.target.__name__  # of an overload "flatten.using_ints"
     return name.partition(".")[0] in ("reshape", "view", "flatten", "squeeze")
 
 
