@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onceforall.accuracy import AccuracyRow
 from onceforall.arch import Arch
 from onceforall.errors import DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.files import read_json, read_lines
@@ -46,6 +47,27 @@ def test_search_keeps_the_limits(run_copy: Path) -> None:
     written = read_lines(run_copy / "searches.jsonl")
     assert [Arch.from_json(record["arch"]) for record in written] == [candidate.arch for candidate in found]
     assert openings(run_copy) == []
+
+
+def test_what_was_measured_to_be_better_is_a_finalist_too(run_copy: Path) -> None:
+    """A predictor that is not good thinks little of networks that were measured; they are not thrown away."""
+    searcher = Searcher(Run.open(run_copy), "cpu", [Budget()])
+    space, rng = searcher.run.space, np.random.default_rng(5)
+    good, fair, unlucky, large = (space.sample(rng) for _ in range(4))
+    top = [space.smallest()]
+    rows = {good: 0.999, fair: 0.99, unlucky: 0.001, large: 0.9999}
+    searcher._rows = [AccuracyRow(arch, top1, 0.0, 100_000, 0.0) for arch, top1 in rows.items()]
+    std = searcher.predictor.predict_with_error([good], measured=False)[1]
+    assert std[0] > 0
+    assert searcher._better_known({}, top) == [large, good]  # two at most, the best first
+    macs = searcher.costs["macs"].estimate
+    limit = {"macs": (macs, float(macs([good])[0]))}
+    found = searcher._better_known(limit, top)
+    assert good in found
+    assert all(macs([arch])[0] <= limit["macs"][1] for arch in found)
+    assert searcher._better_known({}, [large, good, fair]) == []
+    searcher._rows = [replace(row, images=2, top1=0.5) for row in searcher._rows]  # nothing is known from two images
+    assert searcher._better_known({}, [space.largest()]) == []
 
 
 def test_caution_takes_off_errors(run_copy: Path) -> None:

@@ -4,13 +4,13 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..accuracy import AccuracyRow
+from ..accuracy import AccuracyRow, read_rows
 from ..arch import Arch
 from ..calibrate import Statistics
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
@@ -32,6 +32,7 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 CAUTION = 1.0
 PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the one that is taken is timed again
+KNOWN = 2  # networks besides the finalists, see `Searcher._better_known`
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
 FINALIST_IMAGES = 500  # held-out images for finalists of `ofa specialise`, which differ by less than chance: docs/results/export.md
 FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
@@ -209,7 +210,8 @@ class Searcher:
             by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
             on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
-            timings = self.times([finalist.arch for finalist in found.top(finalists)])
+            top = [finalist.arch for finalist in found.top(finalists)]
+            timings = self.times([*top, *self._better_known(limits, top)])
             self.timings |= timings
             if over := sum(timing.ms > (budget.latency_ms or math.inf) for timing in timings.values()):
                 on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
@@ -224,6 +226,31 @@ class Searcher:
             f"no finalist kept {budget.latency_ms:g} ms when measured, the fastest took {fastest:.3g} ms: allow more, or when "
             "the machine is quiet, ofa profile --again"
         )
+
+    def _better_known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:
+        """Up to `KNOWN` networks that were measured for the predictor, keep the limits, and are expected to beat all finalists.
+
+        Where a predictor is not good, a network that it thinks little of may have been measured to be the best of all.
+        """
+        rows = [row for row in self._rows if row.arch not in finalists]
+        if not rows:
+            return []
+        genes = self.run.space.genes([row.arch for row in rows])
+        keeps = np.all(
+            [estimate(genes) <= most * (1 + 1e-9) for estimate, most in limits.values()] or [np.ones(len(rows), bool)], axis=0
+        )
+        mean, std = self.predictor.predict_with_error(genes, measured=False)
+        top1, images = np.array([row.top1 for row in rows]), np.array([row.images for row in rows])
+        chance = np.maximum(top1 * (1 - top1), 1 / images) / images
+        expected = mean + std**2 / (std**2 + chance) * (top1 - mean)
+        most = float(np.max(self.predictor.predict_with_error(self.run.space.genes(finalists), measured=False)[0]))
+        better = np.flatnonzero(keeps & (expected - np.sqrt(chance) > most))
+        return [rows[i].arch for i in better[np.argsort(-expected[better], kind="stable")][:KNOWN]]
+
+    @cached_property
+    def _rows(self) -> list[AccuracyRow]:
+        """What was measured for the predictor, with the present weights."""
+        return read_rows(self.run.folder / "accuracy", self.run.space, weights_hash=self.run.weights_hash())
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
         """Those that keep the budget, latency as measured last."""
