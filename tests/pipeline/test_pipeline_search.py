@@ -37,7 +37,7 @@ def test_search_keeps_the_limits(run_copy: Path) -> None:
     plan = run.space.lower(run.space.largest(), 10)
     budget = Budget(macs=limit, params=0.9 * plan.params, memory_bytes=0.9 * plan.peak_memory_bytes, latency_ms=1000.0)
     found = search(run_copy, budget, finalists=2)
-    assert 1 <= len(found) <= 2
+    assert 1 <= len(found) <= 4  # two of them are known networks at most
     for candidate in found:
         lowered = run.space.lower(candidate.arch, 10)
         assert lowered.macs <= limit

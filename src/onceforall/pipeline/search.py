@@ -242,9 +242,10 @@ class Searcher:
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         top1, images = np.array([row.top1 for row in rows]), np.array([row.images for row in rows])
         chance = np.maximum(top1 * (1 - top1), 1 / images) / images
-        expected = mean + std**2 / (std**2 + chance) * (top1 - mean)
-        most = float(np.max(self.predictor.predict_with_error(self.run.space.genes(finalists), measured=False)[0]))
-        better = np.flatnonzero(keeps & (expected - np.sqrt(chance) > most))
+        weight = std**2 / (std**2 + chance)
+        expected = mean + weight * (top1 - mean)
+        cautious = expected - self.caution * np.sqrt(weight * chance)  # the error that is left when both are known
+        better = np.flatnonzero(keeps & (cautious > np.max(self.score(self.run.space.genes(finalists)))))
         return [rows[i].arch for i in better[np.argsort(-expected[better], kind="stable")][:KNOWN]]
 
     @cached_property
