@@ -111,6 +111,7 @@ class Clock:
 def test_slow_networks_are_not_measured(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not their accuracy; and what counts of a network that was timed twice is the last time."""
     searcher, steps = Searcher(Run.open(run_copy), "cpu", [Budget()]), list[str]()
+    searcher._rows = []  # no known networks besides the finalists
 
     def found(limit: float, *ms: float) -> list[float]:
         monkeypatch.setattr(searcher, "times", Clock(*ms))
@@ -129,6 +130,7 @@ def test_specialise_measures_few_images(run_copy: Path, monkeypatch: pytest.Monk
     for module in ("specialise", "bundle"):
         monkeypatch.setattr(importlib.import_module(f"onceforall.pipeline.{module}"), "FINALIST_IMAGES", 4)
     searching, seen = importlib.import_module("onceforall.pipeline.search"), list[tuple[int, int]]()
+    monkeypatch.setattr(searching, "KNOWN", 0)
     together = searching.together
 
     def noted(*parts: Any, held_out: Any, calibration: int, **rest: Any) -> Any:
