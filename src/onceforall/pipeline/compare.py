@@ -167,7 +167,7 @@ def _compared(
     on_step(f"timing {plural(len(fixed) + len(archs), 'network')} in turns")
     final = _times(searcher, [*(one.plan for one in fixed), *(plans[arch] for arch in archs)])
     names = ", ".join(one.name for one in fixed)
-    test = run.open_test(searcher.splits, f"ofa compare with {names}")
+    test = run.open_test(searcher.splits, f"comparison with {names}")
     on_step(f"measuring all of them on {len(test):,} test images")
     right: dict[str, NDArray[np.bool_]] = {}
     rivals = []
