@@ -77,7 +77,7 @@ def test_what_is_found(compared: Path) -> None:
     assert any(v["difference"] is not None for v in found["verdicts"])
     assert [row["devices"] for row in found["costs"]["devices"]] == [1, 3, 10]
     assert found["costs"]["fixed"] == pytest.approx((small["seconds"] + large["seconds"]) / 2)
-    assert openings(compared)[-1]["purpose"] == "ofa compare with own.py:Net@16, own.py:seven@24"
+    assert openings(compared)[-1]["purpose"] == "comparison with own.py:Net@16, own.py:seven@24"
 
 
 def test_every_network_is_a_file(compared: Path) -> None:
