@@ -155,11 +155,12 @@ def graph_of(space: Space) -> Graph:
 
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
     """By group how many units the so many largest shares of its stage keep."""
-    graph = graph_of(space)
+    assert isinstance(space.lowering, _Lowering)
+    graph, whole = space.lowering.graph, space.lowering.whole
     kept: dict[int, list[int]] = {}
-    for groups, stage in zip(graph.streams, space.stages, strict=bool(graph.streams)):
+    for s, groups in enumerate(graph.streams):
+        streams = [width / whole[s] for width in space.stages[s].widths[-largest:]] if largest else []
         for number in groups:
-            streams = [width / stage.widths[-1] for width in stage.widths[-largest:]]
             kept[number] = [units_kept(graph.groups[number], share) for share in streams]
     for piece in graph.pieces:
         for number in piece.groups if piece.name.startswith("stages.") else ():
