@@ -142,6 +142,10 @@ def test_widths_of_residual_streams() -> None:
         assert all(len(stage.widths) == 1 for stage in fixed.stages)
         least = space.lower(space.smallest())
         assert least.macs < 0.7 * fixed.lower(fixed.smallest()).macs
+        for arch in space.archs(space.sample_genes(np.random.default_rng(2), 20)):
+            shapes = {segment.name: segment.out_shape for segment in space.lower(arch).segments}
+            for s, stage in enumerate(arch.stages):  # channels first or, of tokens, last
+                assert stage.width in shapes[f"stages.{s}.{stage.depth - 1}"]
     widths = {name: [stage.widths for stage in case(text)[1].space.stages] for name, text in STREAMS.items()}
     assert widths["vit"] == [(16, 24, 32)]
     assert widths["mobile"] == [(8, 16), (16, 24)]  # rounded to eights
