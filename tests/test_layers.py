@@ -153,3 +153,9 @@ def test_no_guessing_and_no_global_randomness(path: Path) -> None:
             called = ast.unparse(node.func)
             assert called not in {"hasattr", "np.random.seed", "random.seed", "torch.manual_seed"}, f"{called} in {NAMES[path]}"
             assert not (called == "getattr" and len(node.args) > 2), f"getattr with a default in {NAMES[path]}"
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """The folders of tests are no packages, so that of two modules of one name pytest refuses the second."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
