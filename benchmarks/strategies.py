@@ -39,7 +39,7 @@ from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
 from onceforall.files import read_json, write_json
 from onceforall.nn.importance import rank_units
-from onceforall.pipeline.own import bring_own, started
+from onceforall.pipeline.own import OwnNetwork, bring_own, started
 from onceforall.pipeline.presets import PRESETS as CHOICES
 from onceforall.pipeline.presets import SHORT_EPOCHS, SHORT_RATES
 from onceforall.report.charts import line_chart
@@ -176,14 +176,13 @@ def run(
     write_json(out / f"{name}.json", facts)
 
 
-def start_of(source: str, space: dict[str, Any], splits: Splits, pixels: Preprocessing, resolutions: list[int]) -> Supernet:
+def start_of(own: OwnNetwork, splits: Splits, pixels: Preprocessing) -> Supernet:
     """The network that someone brought, elastic, its channels ranked on training images, with a new classifier."""
-    own = bring_own(source, choices={**space, "resolutions": resolutions})
     torch.manual_seed(0)
     supernet = Supernet(own.supernet.space, len(splits.classes))
     load_weights(supernet, started(own, supernet)[0])
     chosen = splits.train.subset(np.random.default_rng(0).permutation(len(splits.train))[:256])
-    rank_units(supernet.eval(), None, [images for images, _ in eval_batches(chosen, resolutions[-1], 64, pixels)])
+    rank_units(supernet.eval(), None, [images for images, _ in eval_batches(chosen, supernet.space.resolutions[-1], 64, pixels)])
     return supernet
 
 
@@ -194,15 +193,15 @@ def from_weights(arguments: argparse.Namespace) -> None:
     splits = open_data(
         arguments.data, size=round(resolutions[-1] / recipe.crop_share), limit=arguments.limit, holdout=0.3, seed=arguments.seed
     )
-    brought = bring_own(arguments.source, choices={"resolutions": resolutions[-1:]}).brought
-    pixels = Preprocessing(brought.mean, brought.std, recipe.crop_share)
-    supernet = start_of(arguments.source, {"widths": (0.5, 0.75, 1)}, splits, pixels, resolutions)
+    own = bring_own(arguments.source, choices={"widths": (0.5, 0.75, 1), "resolutions": resolutions})
+    pixels = Preprocessing(own.brought.mean, own.brought.std, recipe.crop_share)
+    supernet = start_of(own, splits, pixels)
     space, classes, weights = supernet.space, len(splits.classes), supernet.state_dict()
     preset = {"augment": recipe.augment, "pixels": pixels, "seed": arguments.seed}
     archs = fixed_networks(space, classes, resolutions=resolutions)
     for name in arguments.schemes.split(","):
         if name == "largest-alone":
-            keep = {"kernels": 1, "depths": 1, "expand_ratios": 1, "widths": 1, "heads": 1}
+            keep = dict.fromkeys(Choices.__dataclass_fields__, 1)
 
             def made(steps: int) -> Schedule:
                 phase = single_path(space, steps=steps, rate=recipe.rate, recipe=recipe.recipe).phases[0]

@@ -1,7 +1,6 @@
 """Files of other servers: whole or not at all, gone on with, and only what they should be."""
 
 import hashlib
-import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,9 +16,6 @@ from onceforall.fetch import Remote, fetch, from_hub, mirrored
 
 CONTENT = bytes(range(256)) * 20_000  # 5.1 MB: several chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-needs_hub = pytest.mark.skipif(
-    importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed: pip install 'onceforall[hub]'"
-)
 Events = list[dict[str, Any]]
 
 
@@ -145,7 +141,6 @@ def ask(*names: str, repository: str = "me/net") -> Any:
     return from_hub(f"hf:{repository}", repository, names or ("model.safetensors",), lambda event: None, otherwise="do without")
 
 
-@needs_hub
 def test_a_file_of_the_hub(hub_of_files: FileServer, tmp_path: Path) -> None:
     hub = hub_of_files
     hub.publish("me/net", model__safetensors=CONTENT, config__json=b"{}")
@@ -166,14 +161,12 @@ def test_a_file_of_the_hub(hub_of_files: FileServer, tmp_path: Path) -> None:
     assert len(hub.asked) == asked
 
 
-@needs_hub
 def test_the_first_that_a_repository_has(hub_of_files: FileServer) -> None:
     hub_of_files.publish("me/net", pytorch_model__bin=b"weights")
     assert ask("model.safetensors", "pytorch_model.bin").path.name == "pytorch_model.bin"
     assert ask("model.safetensors") is None
 
 
-@needs_hub
 def test_a_file_of_the_hub_that_was_changed(hub_of_files: FileServer) -> None:
     hub_of_files.publish("me/net", model__safetensors=CONTENT)
     path = "/me/net/resolve/main/model.safetensors"
@@ -189,14 +182,12 @@ def test_a_file_of_the_hub_that_was_changed(hub_of_files: FileServer) -> None:
     assert ask().path.read_bytes() == CONTENT
 
 
-@needs_hub
 def test_a_hub_that_names_files_in_another_way(hub_of_files: FileServer) -> None:
     hub_of_files.publish("me/net", model__safetensors=b"weights")
     hub_of_files.etags["/me/net/resolve/main/model.safetensors"] = "v1-of-a-mirror"
     assert ask().path.read_bytes() == b"weights"
 
 
-@needs_hub
 def test_what_the_hub_has_not(hub_of_files: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for repository, message in (
         (

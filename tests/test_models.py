@@ -195,7 +195,6 @@ def test_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             bring(name)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install 'onceforall[timm]'")
 def test_timm() -> None:
     found = bring("timm:test_byobnet", "random")
     assert found.weights.random
@@ -206,8 +205,8 @@ def test_timm() -> None:
         bring("timm:resnet18.foo")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
-def test_without_timm() -> None:
+def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"'timm', which is not installed: pip install 'onceforall\[timm\]'"):
         bring("timm:resnet18")
 

@@ -1,7 +1,6 @@
 """Trained weights by name, from servers on loopback: of torchvision, timm, the Hub and the Once-for-All authors."""
 
 import hashlib
-import importlib.util
 import io
 import json
 from dataclasses import replace
@@ -28,12 +27,6 @@ from tiny_original import original_weights
 
 NET, IDS = "torchvision:squeezenet1_1", "raw.githubusercontent.com/han-cai/files"
 SUPERNET, SPECIAL = "ofa_mbv3_d234_e346_k357_w1_0", "note10_lat-11ms_top1-73.6_finetune-25"
-needs_timm = pytest.mark.skipif(
-    importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install 'onceforall[timm]'"
-)
-needs_hub = pytest.mark.skipif(
-    importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed: pip install 'onceforall[hub]'"
-)
 
 
 def same(a: nn.Module, b: dict[str, Tensor]) -> bool:
@@ -185,7 +178,6 @@ def test_a_supernet_s_file(mirror: FileServer, tmp_path: Path, weights: dict[str
     refused(f"ofa:{SUPERNET}", FileError, r"needs http://\S+/ofa_nets/ofa_mbv3_d234_e346_k357_w1.0: the server answers 404")
 
 
-@needs_hub
 def test_a_supernet_that_is_on_the_hub(
     hub_of_files: FileServer, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Tensor]
 ) -> None:
@@ -247,7 +239,6 @@ def timm_state(name: str = "test_byobnet", seed: int = 1) -> dict[str, Tensor]:
     return bring(f"timm:{name}", "random", seed=seed).model.state_dict()
 
 
-@needs_timm
 def test_timm_by_name(hub_of_files: FileServer) -> None:
     state, hub = timm_state(), hub_of_files
     assert not hub.asked
@@ -263,7 +254,6 @@ def test_timm_by_name(hub_of_files: FileServer) -> None:
     )
 
 
-@needs_timm
 def test_timm_has_only_a_pickle_of_tensors(hub_of_files: FileServer) -> None:
     state = timm_state("test_resnet")
     hub_of_files.publish("timm/test_resnet.r160_in1k", pytorch_model__bin=saved(state))
@@ -276,13 +266,11 @@ def test_timm_has_only_a_pickle_of_tensors(hub_of_files: FileServer) -> None:
     )
 
 
-@needs_timm
 def test_timm_without_weights() -> None:
     refused("timm:test_vit4", ModelError, r"timm has no weights of test_vit4: give a file of them, or --weights random")
     assert bring("timm:test_vit4", "random").weights.random
 
 
-@needs_timm
 def test_a_licence_of_timm_that_forbids_commercial_use(hub_of_files: FileServer) -> None:
     name = "convnextv2_atto.fcmae_ft_in1k"
     hub_of_files.publish(f"timm/{name}", model__safetensors=save(timm_state("convnextv2_atto")))
@@ -295,7 +283,6 @@ CONFIGS = {
 }
 
 
-@needs_timm
 @pytest.mark.parametrize("form", CONFIGS)
 def test_a_repository_of_the_hub(hub_of_files: FileServer, form: str) -> None:
     state = timm_state()
@@ -318,7 +305,6 @@ def test_a_repository_of_the_hub(hub_of_files: FileServer, form: str) -> None:
     assert bring("hf:me/net").weights == found.weights
 
 
-@needs_timm
 def test_repositories_that_are_refused(hub_of_files: FileServer) -> None:
     hub = hub_of_files
     hub.publish("me/none", README__md=b"nothing")

@@ -1,6 +1,6 @@
 """`elastic`: a trained model becomes a supernet whose largest sub-network is that model."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, fx, nn
@@ -10,7 +10,7 @@ from .nn.importance import chosen_importance, rank_units
 from .reader import read
 from .reader.dropped import with_dropped
 from .spaces import graph_space
-from .spaces.checks import choices
+from .spaces.checks import choices, none_of
 from .spaces.graph import KERNELS, WIDTHS
 from .supernet import Supernet
 
@@ -66,8 +66,7 @@ def elastic(
         raise ModelError("images holds no batch: give batches (n, 3, r, r), or leave images out")
     importance = chosen_importance(importance, batches)
     pixels = choices("resolutions", resolutions, whole=True, at_least=1)
-    streams = not isinstance(stage_widths, Sized) or len(stage_widths) > 0
-    graph, tensors = read(model, pixels, TAKEN, streams=streams)
+    graph, tensors = read(model, pixels, TAKEN, streams=not none_of(stage_widths))
     graph = with_dropped(graph, model)
     space = graph_space(
         graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels, stage_widths=stage_widths

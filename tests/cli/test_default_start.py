@@ -1,6 +1,5 @@
 """Photographs start from trained weights where nothing else is said; without a connection both ways on are told."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,6 @@ from onceforall.models import bring
 from onceforall.pipeline import Run
 from onceforall.pipeline.beginning import NETWORK
 
-needs_timm = pytest.mark.skipif(
-    importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install 'onceforall[timm]'"
-)
-
 
 @pytest.fixture
 def photos(tmp_path: Path) -> str:
@@ -31,7 +26,6 @@ def photos(tmp_path: Path) -> str:
     return str(tmp_path / "photos")
 
 
-@needs_timm
 def test_trained_weights(
     own_cache: None, capsys: pytest.CaptureFixture[str], hub_of_files: FileServer, photos: str, tmp_path: Path
 ) -> None:
@@ -48,7 +42,6 @@ def test_trained_weights(
     assert run(["train", photos, "--out", out, "--resume"]) == 0
 
 
-@needs_timm
 def test_without_a_connection_both_ways_on_are_told(
     capsys: pytest.CaptureFixture[str], hub_of_files: FileServer, photos: str, tmp_path: Path
 ) -> None:
@@ -79,7 +72,6 @@ def test_a_space_of_ours_has_no_weights(capsys: pytest.CaptureFixture[str], phot
     assert "--space width is of a family of ours: random weights" in capsys.readouterr().err
 
 
-@needs_timm
 def test_images_of_imagenet_are_no_test(
     own_cache: None, capsys: pytest.CaptureFixture[str], hub_of_files: FileServer, photos: str, tmp_path: Path
 ) -> None:

@@ -1,7 +1,6 @@
 """Trained weights by name on the command line: what is fetched, said and written down."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import signal
@@ -26,9 +25,6 @@ from tiny_own import TRAINING_TEXT
 
 NET, ENTRY = "torchvision:squeezenet1_1", torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1
 TERMS = "https://github.com/facebookresearch/SWAG/blob/main/LICENSE"
-needs_timm = pytest.mark.skipif(
-    importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install 'onceforall[timm]'"
-)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +124,6 @@ main()
 """
 
 
-@needs_timm
 def test_ctrl_c_in_a_download(hub_of_files: FileServer, tmp_path: Path) -> None:
     content = save(bring("timm:test_byobnet", "random", seed=1).model.state_dict())
     hub_of_files.publish("timm/test_byobnet.r160_in1k", model__safetensors=content)

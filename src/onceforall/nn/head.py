@@ -68,8 +68,6 @@ def _classifier(network: fx.GraphModule, classes: int) -> str | None:
     if not isinstance(node, fx.Node):
         return None
     layer = network.get_submodule(str(node.target))
-    if isinstance(layer, nn.Flatten | nn.Identity):
-        return None
     pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
     if not (isinstance(layer, nn.Linear) or pointwise) or len(layer.get_parameter("weight")) != classes:
         return None

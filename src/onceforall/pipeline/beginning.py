@@ -48,7 +48,7 @@ class Beginning:
     @property
     def random(self) -> bool:
         """Its weights are initial ones."""
-        return self.origin is None and (self.own is None or self.own.brought.weights.random)
+        return self.origin is None and self.unseen
 
     @property
     def unseen(self) -> bool:
@@ -81,9 +81,12 @@ class Beginning:
 
 def lasting_start(text: str | Path | None) -> str | None:
     """What `--from` was given, right from any working folder."""
-    if text is None or str(text) == SCRATCH:
-        return None if text is None else SCRATCH
-    return lasting_source(str(text)) if is_source(str(text)) else str(expanded(text).resolve())
+    if text is None:
+        return None
+    given = str(text)
+    if given == SCRATCH:
+        return given
+    return lasting_source(given) if is_source(given) else str(expanded(given).resolve())
 
 
 def beginning(

@@ -21,7 +21,7 @@ __all__ = ["first_networks", "nothing_trained"]
 Event = dict[str, Any]
 IMAGES = 2000  # training images that the classifier is fitted on
 RANKED = 256  # of these, that channels and heads are ranked on
-BATCH = 32
+CALIBRATED = 500  # for the statistics of the network whose features the classifier is fitted on
 
 
 def first_networks(
@@ -65,7 +65,7 @@ def first_networks(
     if fit:
         on_event({"event": "note", "text": f"fitting a classifier on the features of {len(images):,} training images"})
         given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
-        calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, 500))
+        calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
         if not fit_classifier(supernet, given, calibration):
             on_event({"event": "note", "text": "the network does not end in one linear layer: its classifier starts at random"})
     return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}

@@ -14,8 +14,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..calibrate import Accuracy, Calibrated, evaluate
 from ..conversion import elastic
 from ..data import Splits
@@ -38,14 +36,13 @@ from .evaluate import calibrated, measure
 from .metrics import forget_after, metrics_writer
 from .own import OwnNetwork, require_classifier_only, require_logits, started
 from .run import Run
+from .train import CALIBRATION_IMAGES, VALIDATION_IMAGES
 
 __all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of", "untrained"]
 
 Event = dict[str, Any]
 FORMAT = "onceforall.fixed/1"
 FOLDER = "compare"
-VALIDATION_IMAGES = 1000
-CALIBRATION_IMAGES = 512  # of validations, as in `ofa train`
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ def fine_tuned(
     one = replace(run, info=replace(run.info, space=json.loads(own.supernet.space.to_json())))
     make_folder(folder)
     schedule = _schedule(one, run, splits, asked, told, folder, compute, note)
-    supernet, saved = _fresh(one), latest(folder / "checkpoints")
+    supernet, saved = one.fresh_supernet(), latest(folder / "checkpoints")
     if saved is None:
         load_weights(supernet, started(own, supernet)[0])
     supernet = supernet.to(compute.device)
@@ -328,7 +325,7 @@ def _schedule(
     if told.epochs is not None:
         steps, why = round(told.epochs * per_epoch), "as told"
     elif told.budget_s is not None:
-        trial = _fresh(one).to(compute.device)
+        trial = one.fresh_supernet().to(compute.device)
         epochs = epochs_within(
             told.budget_s, trial, schedule, batch_maker(batches, compute), lambda: _validation(one, trial, splits),
             batches_per_epoch=per_epoch, compute=compute,
@@ -342,13 +339,6 @@ def _schedule(
     note(f"{asked.name}: {steps / per_epoch:.3g} epochs ({steps:,} steps), {why}")
     write_text(path, schedule(steps).to_json())
     return schedule(steps)
-
-
-def _fresh(one: Run) -> Supernet:
-    """The network with initial weights drawn from the run's seed, torch's own generator being left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(one.info.seed)
-        return Supernet(one.space, one.num_classes)
 
 
 def _validation(one: Run, supernet: Supernet, splits: Splits) -> list[Event]:

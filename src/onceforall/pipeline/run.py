@@ -377,6 +377,12 @@ class Run:
         load_weights(supernet, tensors)
         return supernet.eval()
 
+    def fresh_supernet(self) -> Supernet:
+        """A supernet with initial weights drawn from the run's seed, torch's own generator being left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.info.seed)
+            return Supernet(self.space, self.num_classes)
+
     def weights_hash(self) -> str:
         """Identifies the trained weights; predictors are pinned to it.
 

@@ -78,11 +78,27 @@ class Candidate:
     @property
     def expected_top1(self) -> float:
         """Prediction and measurement, weighed by their variances. The luckiest measurement alone would promise too much."""
-        top1, images = self.accuracy.top1, self.accuracy.images
-        binomial = max(top1 * (1 - top1), 1 / images) / images  # variance of a share counted on so many images
-        chance = self.noise**2 or binomial
-        weight = self.predicted_std**2 / (self.predicted_std**2 + chance)
-        return weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1
+        top1 = self.accuracy.top1
+        weight = _weight(self.predicted_std, self.noise**2 or _chance(top1, self.accuracy.images))
+        return float(weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1)
+
+
+def _chance(top1: Any, images: Any) -> Any:
+    """Variance of shares that were counted on so many images."""
+    return np.maximum(top1 * (1 - top1), 1 / images) / images
+
+
+def _weight(predicted_std: Any, chance: Any) -> Any:
+    """Of measurements with this variance against predictions with this error."""
+    return predicted_std**2 / (predicted_std**2 + chance)
+
+
+def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Genes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which keep all limits as estimated, as the search sees them, which allows for rounding."""
+    keeps = np.ones(len(archs), bool)
+    for estimate, most in limits.values():
+        keeps &= estimate(archs) <= most * (1 + 1e-9)
+    return keeps
 
 
 def search(
@@ -236,13 +252,11 @@ class Searcher:
         if not rows:
             return []
         genes = self.run.space.genes([row.arch for row in rows])
-        keeps = np.all(
-            [estimate(genes) <= most * (1 + 1e-9) for estimate, most in limits.values()] or [np.ones(len(rows), bool)], axis=0
-        )
+        keeps = _keeps(limits, genes)
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         top1, images = np.array([row.top1 for row in rows]), np.array([row.images for row in rows])
-        chance = np.maximum(top1 * (1 - top1), 1 / images) / images
-        weight = std**2 / (std**2 + chance)
+        chance = _chance(top1, images)
+        weight = _weight(std, chance)
         expected = mean + weight * (top1 - mean)
         cautious = expected - self.caution * np.sqrt(weight * chance)  # the error that is left when both are known
         better = np.flatnonzero(keeps & (cautious > np.max(self.score(self.run.space.genes(finalists)))))
@@ -255,10 +269,8 @@ class Searcher:
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
         """Those that keep the budget, latency as measured last."""
-        keeps = np.array([self.timings[arch].ms <= (budget.latency_ms or math.inf) for arch in archs])
-        for name, (estimate, most) in limits.items():
-            if name != "latency_ms":
-                keeps &= estimate(archs) <= most * (1 + 1e-9)  # as the search, which allows for rounding
+        others = {name: limit for name, limit in limits.items() if name != "latency_ms"}
+        keeps = _keeps(others, archs) & [self.timings[arch].ms <= (budget.latency_ms or math.inf) for arch in archs]
         return [arch for arch, keep in zip(archs, keeps, strict=True) if keep]
 
     def _ranked(self, budget: Budget, candidates: list[Candidate]) -> list[Candidate]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data import CACHE_GB, Splits
 from ..errors import TrainingError
@@ -237,7 +236,7 @@ def _begin(
     run = Run(out, info)  # on the disk when everything about it is known
     batches = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size)
     if budget_s is not None:
-        supernet = _fresh(run).to(compute.device)
+        supernet = run.fresh_supernet().to(compute.device)
         epochs = epochs_within(
             budget_s,
             supernet,
@@ -257,12 +256,12 @@ def _begin(
     if 0 < epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
         on_event({"event": "note", "text": f"{text}; allow more, or use fewer images or a smaller space"})
-    start, brought = begun.weights(_fresh(run), info.origin)
+    start, brought = begun.weights(run.fresh_supernet(), info.origin)
     info = replace(info, brought=brought)
     if start is not None and not begun.random:
         known = info.origin.classifier if info.origin is not None else brought is not None and brought.classifier
         start = first_networks(
-            replace(run, info=info), splits, _fresh(run), start,
+            replace(run, info=info), splits, run.fresh_supernet(), start,
             ranked=origin is not None, fit=steps == 0 and not known, compute=compute, on_event=on_event,
         )  # fmt: skip
     followed = schedule(steps) if steps else nothing_trained(schedule(MANY_STEPS))
@@ -300,7 +299,7 @@ def _follow(
             forget_after(out / "metrics.jsonl", start)
             on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
         world.wait()
-        supernet = _fresh(run)
+        supernet = run.fresh_supernet()
         if saved is None and (run.folder / "start.safetensors").exists():
             load_weights(supernet, run.start())
         supernet = supernet.to(compute.device)
@@ -340,10 +339,3 @@ def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world:
         accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy)})
     return records
-
-
-def _fresh(run: Run) -> Supernet:
-    """A supernet with initial weights drawn from the run's seed, torch's own generator being left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.info.seed)
-        return Supernet(run.space, run.num_classes)

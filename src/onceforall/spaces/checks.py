@@ -1,11 +1,16 @@
 """Checks of the arguments that describe a space, shared by the families."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 from ..errors import SpaceError
 
-__all__ = ["choices", "mobile_arguments", "positive"]
+__all__ = ["choices", "mobile_arguments", "none_of", "positive"]
+
+
+def none_of(values: Sequence[float]) -> bool:
+    """Whether a choice is switched off, by (). What is no sequence at all is left to `choices` to refuse."""
+    return isinstance(values, Sized) and len(values) == 0
 
 
 def positive(name: str, value: float) -> None:

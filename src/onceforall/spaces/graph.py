@@ -4,7 +4,7 @@ Choices are relative, so that unequal blocks share a stage: an expand ratio is t
 share of its attention heads, a kernel the largest size that its convolutions may have.
 """
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -17,7 +17,7 @@ from ..looks import channels
 from ..ops import Batch, Call, Fields, Input, Shape, Weight, leaves
 from ..plan import Plan, Segment
 from ..space import Choices, Space
-from .checks import choices
+from .checks import choices, none_of
 
 __all__ = ["KERNELS", "WIDTHS", "classifier_weights", "graph_of", "graph_space", "kept_units"]
 
@@ -125,7 +125,7 @@ def _stage(
 
 
 def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(values, Sized) and len(values) == 0:
+    if none_of(values):
         return (1,)
     found = choices(name, values, at_least=0.01)
     if found[-1] > 1:
@@ -134,9 +134,7 @@ def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _values(name: str, values: Sequence[int], odd: bool = False) -> tuple[int, ...]:
-    if isinstance(values, Sized) and len(values) == 0:
-        return ()
-    return tuple(choices(name, values, whole=True, odd=odd, at_least=1))
+    return () if none_of(values) else tuple(choices(name, values, whole=True, odd=odd, at_least=1))
 
 
 def units_kept(group: Group, share: float) -> int:
@@ -149,14 +147,18 @@ def units_kept(group: Group, share: float) -> int:
 
 def graph_of(space: Space) -> Graph:
     """The network that a space of this family was made of."""
+    return _lowering_of(space).graph
+
+
+def _lowering_of(space: Space) -> "_Lowering":
     assert isinstance(space.lowering, _Lowering)
-    return space.lowering.graph
+    return space.lowering
 
 
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
     """By group how many units the so many largest shares of its stage keep."""
-    assert isinstance(space.lowering, _Lowering)
-    graph, whole = space.lowering.graph, space.lowering.whole
+    lowering = _lowering_of(space)
+    graph, whole = lowering.graph, lowering.whole
     kept: dict[int, list[int]] = {}
     for s, groups in enumerate(graph.streams):
         streams = [width / whole[s] for width in space.stages[s].widths[-largest:]] if largest else []
