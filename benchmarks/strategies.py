@@ -14,7 +14,8 @@ scheme of several networks a step takes as many steps as one of a single network
 
 With `--from` the space is that of a network with trained weights, which all schemes start from after its channels were ranked on
 training images; recipe and batch (32) are those of the preset "pretrained", the largest network alone is one of the schemes
-("largest-alone"), and the 16 networks differ in resolution too. Held-out images are 30 % of the training images.
+("largest-alone"), and the 16 networks differ in resolution too. `--recipe` and `--rate` change the recipe, which is added to the
+name. Held-out images are 30 % of the training images.
 
 Every finished training leaves FOLDER/NAME.json; a second call goes on where the first stopped, also within a training. `--report`
 prints the table from what is there, best on the held-out images first, and draws FOLDER/strategies.svg. Results:
@@ -35,13 +36,14 @@ import torch
 import onceforall
 from onceforall import Arch, Space, Supernet
 from onceforall.calibrate import evaluate, recalibrate
+from onceforall.cli.values import recipe_values
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
 from onceforall.files import read_json, write_json
 from onceforall.nn.importance import rank_units
 from onceforall.pipeline.own import OwnNetwork, bring_own, started
 from onceforall.pipeline.presets import PRESETS as CHOICES
-from onceforall.pipeline.presets import SHORT_EPOCHS, SHORT_RATES
+from onceforall.pipeline.presets import SHORT_EPOCHS, SHORT_RATES, choose_preset
 from onceforall.report.charts import line_chart
 from onceforall.report.drawing import STYLE as CHARTS
 from onceforall.report.drawing import Axis, Series
@@ -141,7 +143,7 @@ def run(
         return
     pixels = preset.get("pixels") or Preprocessing(crop_share=preset["crop_share"])
     seed = preset.get("seed", 0)
-    batches = TrainBatches(splits.train, schedule.recipe.batch_size, seed, preset["augment"], pixels)
+    batches = TrainBatches(splits.train, schedule.recipe.batch_size, seed, preset["augment"], pixels, classes=len(splits.classes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         supernet = Supernet(space, len(splits.classes))
@@ -189,7 +191,7 @@ def start_of(own: OwnNetwork, splits: Splits, pixels: Preprocessing) -> Supernet
 def from_weights(arguments: argparse.Namespace) -> None:
     """All schemes from the same trained weights."""
     resolutions = [int(text) for text in arguments.resolutions.split(",")]
-    recipe = CHOICES["pretrained"]
+    recipe = choose_preset("pretrained", rate=arguments.rate, recipe=recipe_values(arguments.recipe))
     splits = open_data(
         arguments.data, size=round(resolutions[-1] / recipe.crop_share), limit=arguments.limit, holdout=0.3, seed=arguments.seed
     )
@@ -212,7 +214,8 @@ def from_weights(arguments: argparse.Namespace) -> None:
                 return replace(recipe, scheme=name, options=CHOICES["imagenette-60m"].options).schedule(space, steps)  # noqa: B023
 
         steps = max(10, round(1000 * arguments.macs / spent(made(1000), space, classes)))
-        run(name, space, made(steps), splits, preset, archs, arguments.out, weights)
+        changes = [arguments.recipe.replace("/", "-")] * bool(arguments.recipe) + [f"rate={arguments.rate}"] * bool(arguments.rate)
+        run("+".join([name, *changes]), space, made(steps), splits, preset, archs, arguments.out, weights)
     report(arguments.out)
 
 
@@ -276,6 +279,8 @@ def main() -> None:
     parser.add_argument("--no-alone", action="store_true", help="leave out the sub-networks that are trained alone")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--from", dest="source", help="a network with trained weights, see docs/own-networks.md")
+    parser.add_argument("--recipe", default="", help="with --from: changes of the recipe, such as mixup=0.2,ema=0.99")
+    parser.add_argument("--rate", type=float, help="with --from: peak learning rate")
     parser.add_argument("--resolutions", default="64,96,128", help="of that network")
     parser.add_argument("--seed", type=int, default=0, help="of that network's trainings and held-out images")
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from .ops import Call, Conv, Norm, Op, Shape
+from .ops import Add, Call, Conv, Input, Norm, Op, Shape
 
 __all__ = ["Plan", "Segment"]
 
@@ -61,6 +61,23 @@ class Segment:
         """By the name of a convolution: the norm that alone reads its output, and whose work it can do."""
         convs = {op.name for op in self.ops if isinstance(op, Conv)} & self.read_once
         return {op.inputs[0]: op for op in self.ops if isinstance(op, Norm) and op.inputs[0] in convs}
+
+    @cached_property
+    def branches(self) -> dict[str, int]:
+        """By the name of a residual sum: which of its two operands is made of the other, its shortcut."""
+        sources = {op.name: op.inputs for op in self.ops}
+
+        def made_of(name: str, source: str) -> bool:
+            return any(read == source or made_of(read, source) for read in sources.get(name, ()))
+
+        found = {}
+        for op in self.ops:
+            first, second = _operands(op)
+            if first != second and made_of(second, first):
+                found[op.name] = 1
+            elif first != second and made_of(first, second):
+                found[op.name] = 0
+        return found
 
     @cached_property
     def peak_activations(self) -> int:
@@ -157,6 +174,16 @@ class Plan:
             ]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
+
+
+def _operands(op: Op) -> tuple[str, str]:
+    """Names of the tensors that a sum adds up, both of the image; twice "" for any other operation."""
+    match op:
+        case Add(inputs=(first, second)):
+            return first, second
+        case Call(target="add.Tensor", args=(Input(first), Input(second)), whole=False):
+            return first, second
+    return "", ""
 
 
 def _summary(segment: Segment) -> str:

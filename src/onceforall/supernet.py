@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from .arch import Arch
 from .errors import StatisticsError
-from .nn.calls import Mode, Step, channels_last_, cut, is_norm, prepared, put_weight, with_dropout
-from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm
+from .nn.calls import Mode, Step, channels_last_, cut, is_norm, prepared, put_weight, with_drop_path, with_dropout
+from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm, some_images
 from .nn.static import build, put
 from .ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
 from .plan import Plan, Segment
@@ -61,9 +61,9 @@ class Supernet(nn.Module):
         self._layers: dict[str, Any] = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
         self._own = _Tensors(self)
         self._statistics = _names_of_statistics(plan)
-        self._steps: dict[tuple[int, float], tuple[Segment, list[tuple[str, Step]]]] = {}
+        self._steps: dict[tuple[int, float, float], tuple[Segment, list[tuple[str, Step]]]] = {}
 
-    def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, sync_norm: bool = False) -> Tensor:
+    def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, drop_path: float = 0.0, sync_norm: bool = False) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, 3, height, width).
 
         In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not be
@@ -74,6 +74,8 @@ class Supernet(nn.Module):
             arch: which sub-network.
             dropout: rate before the classifier, in train mode. Of a network that was read from a model it takes the place of the
                 model's own there, if that is 0.
+            drop_path: rate at which an image loses the last residual branch, in train mode; from the first one on it rises to that.
+                Of a network that was read from a model, branches with rates of their own keep them.
             sync_norm: in train mode, take batch statistics over the images of all processes of torch.distributed's default group.
 
         Raises:
@@ -84,15 +86,18 @@ class Supernet(nn.Module):
             self._require_statistics()
         x = x.contiguous(memory_format=torch.channels_last)
         segments = self.space.lower(arch, self.num_classes).segments
+        residual = [segment.name for segment in segments if segment.branches] if drop_path and self.training else []
+        rates = {name: drop_path * place / len(residual) for place, name in enumerate(residual, 1)}
         if self.space.family == "graph":
             mode = Mode(self.training, sync_norm)
             for segment in segments:
                 values = {"in": x}
-                for name, step in self._prepared(segment, dropout if self.training and segment is segments[-1] else 0.0):
+                rate = dropout if self.training and segment is segments[-1] else 0.0
+                for name, step in self._prepared(segment, rate, rates.get(segment.name, 0.0)):
                     x = values[name] = step(values, self._own, mode)
             return x
         for segment in segments:
-            x = self._run(segment, x, dropout, sync_norm)
+            x = self._run(segment, x, dropout, rates.get(segment.name, 0.0), sync_norm)
         return x
 
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -152,11 +157,12 @@ class Supernet(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_steps": {}}  # functions, which cannot be copied or sent, and are soon made again
 
-    def _prepared(self, segment: Segment, dropout: float) -> list[tuple[str, Step]]:
+    def _prepared(self, segment: Segment, dropout: float, drop_path: float) -> list[tuple[str, Step]]:
         """What computes the calls of a segment, by their names."""
-        key = id(segment), dropout
+        key = id(segment), dropout, drop_path
         if key not in self._steps:
-            ops = (with_dropout(segment, dropout) if dropout else segment).ops
+            made = with_dropout(segment, dropout) if dropout else segment
+            ops = (with_drop_path(made, drop_path) if drop_path else made).ops
             self._steps[key] = segment, [(op.name, prepared(op)) for op in ops if isinstance(op, Call)]
         return self._steps[key][1]
 
@@ -172,7 +178,7 @@ class Supernet(nn.Module):
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"
             )
 
-    def _run(self, segment: Segment, x: Tensor, dropout: float, sync_norm: bool) -> Tensor:
+    def _run(self, segment: Segment, x: Tensor, dropout: float, drop_path: float, sync_norm: bool) -> Tensor:
         """One segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
         values = {"in": x}
         for op in segment.ops:
@@ -188,6 +194,10 @@ class Supernet(nn.Module):
                     x = self._layers[f"{segment.name}.{op.name}"](source, op)
                 case Activation():
                     x = ACTIVATIONS[op.function](source, inplace=op.inputs[0] in segment.read_once)
+                case Add() if drop_path and op.name in segment.branches:
+                    branch = op.inputs[segment.branches[op.name]]
+                    (shortcut,) = {*op.inputs} - {branch}
+                    x = values[shortcut] + some_images(values[branch], drop_path)
                 case Add():
                     x = source + values[op.inputs[1]]
                 case Scale():

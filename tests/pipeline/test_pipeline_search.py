@@ -66,8 +66,11 @@ def test_what_was_measured_to_be_better_is_a_finalist_too(run_copy: Path) -> Non
     assert good in found
     assert all(macs([arch])[0] <= limit["macs"][1] for arch in found)
     assert searcher._better_known({}, [large, good, fair]) == []
-    searcher._rows = [replace(row, images=2, top1=0.5) for row in searcher._rows]  # nothing is known from two images
-    assert searcher._better_known({}, [space.largest()]) == []
+    archs = [*rows]
+    predicted = searcher.predictor.predict_with_error(archs, measured=False)[0].tolist()
+    searcher.caution = 0.0
+    searcher._rows = [AccuracyRow(arch, top1, 0.0, 2, 0.0) for arch, top1 in zip(archs, predicted, strict=True)]
+    assert searcher._better_known({}, [max(archs, key=dict(zip(archs, predicted, strict=True)).__getitem__)]) == []  # as predicted
 
 
 def test_caution_takes_off_errors(run_copy: Path) -> None:

@@ -40,7 +40,7 @@ from .options import (
     tell,
     tell_prediction,
 )
-from .values import amount, duration_s, with_resolutions
+from .values import amount, duration_s, recipe_values, with_resolutions
 from .views import Counter, TrainView
 
 __all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
@@ -69,6 +69,7 @@ def train(
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="For the whole schedule, e.g. 30m.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step.", min=1)] = None,
     rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
+    recipe: Annotated[str | None, typer.Option(metavar="VALUES", help="Such as mixup=0.2,ema=0.99: docs/training.md.")] = None,
     holdout: Holdout = 0.1,
     limit: Limit = None,
     max_pixels: MaxPixels = None,
@@ -110,6 +111,7 @@ def train(
             budget_s=None if budget is None else duration_s(budget),
             batch_size=batch_size,
             rate=rate,
+            recipe=None if recipe is None else recipe_values(recipe),
             seed=seed,
             holdout=holdout,
             limit=limit,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ValueTextError
 
-__all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "space_arguments", "with_resolutions"]
+__all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "recipe_values", "space_arguments", "with_resolutions"]
 
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {
@@ -68,6 +68,25 @@ def space_arguments(text: str) -> dict[str, Any]:
             raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
         arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
     return arguments
+
+
+def recipe_values(text: str) -> dict[str, Any]:
+    """ "mixup=0.2,policy=trivial_augment,flip=no,crop_scale=0.35/1" as values of a recipe by name."""
+    values: dict[str, Any] = {}
+    for pair in text.split(","):
+        if not pair.strip():
+            continue
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not name or not value:
+            raise ValueTextError(f"recipe: {pair!r} is not of the form name=value, such as mixup=0.2 or policy=trivial_augment")
+        if name in values:
+            raise ValueTextError(f"recipe: {name} is given twice: give it once")
+        if re.fullmatch(rf"-?{NUMBER}(?:/-?{NUMBER})*", value):
+            numbers = tuple(_plain(part, pair) for part in value.split("/"))
+            values[name] = numbers if len(numbers) > 1 else numbers[0]
+        else:
+            values[name] = {"yes": True, "true": True, "no": False, "false": False}.get(value.lower(), value)
+    return values
 
 
 def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, Any] | None:

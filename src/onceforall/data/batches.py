@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..errors import DataError
 from ..preprocess import normalise
+from .changes import POLICIES, by_policy, erased, mixed
 from .splits import Images
 
 __all__ = ["PREPROCESSING", "Augment", "Preprocessing", "TrainBatches", "calibration_batches", "eval_batches"]
@@ -63,12 +64,20 @@ class Augment:
         crop_ratio: least and greatest width / height of what is kept.
         flip: mirror every second image.
         colour: strength of brightness and saturation changes; 1 is the reference's, 0 none.
+        policy: a name in `POLICIES`, of changes at the network's resolution; "trivial_augment" is the usual one.
+        erase: share of the images of which a random box is erased.
+        mixup: α of blending images with others of the batch; 0 for none. Then labels are shares of classes.
+        cutmix: α of pasting boxes of others; 0 for none. With both, half of the batches take each.
     """
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     colour: float = 0.0
+    policy: str = "none"
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
@@ -78,6 +87,11 @@ class Augment:
             raise DataError(f"crop_ratio is {self.crop_ratio}: two positive ratios, least first, are needed")
         if not 0 <= self.colour <= 2:
             raise DataError(f"the strength of colour changes is {self.colour}: it must be from 0 to 2")
+        if self.policy not in POLICIES:
+            raise DataError(f"policy is {self.policy!r}: choose from {', '.join(POLICIES)}")
+        for name, most in (("erase", 1), ("mixup", 100), ("cutmix", 100)):
+            if not 0 <= getattr(self, name) <= most:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be from 0 to {most}")
 
 
 class Draw(NamedTuple):
@@ -88,12 +102,16 @@ class Draw(NamedTuple):
         boxes: (n, 4) int64, what is kept of each: top, left, height, width.
         flips: (n,) bool, which are mirrored.
         colour: (2, n, 1, 1, 1) float32, changes of brightness and saturation, in [-1, 1] times their strength.
+        seeds: (n,) int64, of other changes of each image.
+        seed: of what the images of the batch have in common.
     """
 
     chosen: NDArray[np.int64]
     boxes: NDArray[np.int64]
     flips: NDArray[np.bool_]
     colour: NDArray[np.float32]
+    seeds: NDArray[np.int64]
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +128,7 @@ class TrainBatches:
         preprocessing: from pixels to the network's input.
         rank: of this process.
         world: number of processes.
+        classes: number of them, where images are mixed; each process mixes its own part.
 
     Raises:
         DataError: fewer images than one batch.
@@ -122,8 +141,11 @@ class TrainBatches:
     preprocessing: Preprocessing = PREPROCESSING
     rank: int = 0
     world: int = 1
+    classes: int = 0
 
     def __post_init__(self) -> None:
+        if (self.augment.mixup or self.augment.cutmix) and self.classes < 1:
+            raise DataError("mixup and cutmix need the number of classes")
         if self.batch_size % self.world:
             raise DataError(f"the batch size is {self.batch_size}, which {self.world} processes cannot share evenly")
         if self.batch_size < 1 or self.seed < 0:
@@ -137,7 +159,7 @@ class TrainBatches:
     def batches_per_epoch(self) -> int:
         return len(self.images) // self.batch_size
 
-    def draw(self, step: int) -> "Draw":
+    def draw(self, step: int) -> Draw:
         """What is random in batch `step`, counted from 0 over all epochs: this process's part of it."""
         epoch, place = divmod(step, self.batches_per_epoch)
         chosen = _order(len(self.images), self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
@@ -145,12 +167,17 @@ class TrainBatches:
         boxes = random_boxes(self.images.shapes[chosen], self.augment, rng)
         flips = rng.random(len(chosen)) < (0.5 if self.augment.flip else 0.0)
         spread = rng.uniform(-1, 1, (2, len(chosen), 1, 1, 1)).astype(np.float32)
+        seeds = rng.integers(2**62, size=len(chosen) + 1)
         size = self.batch_size // self.world
         mine = slice(self.rank * size, (self.rank + 1) * size)
-        return Draw(chosen[mine], boxes[mine], flips[mine], self.augment.colour * spread[:, mine])
+        changes = flips[mine], self.augment.colour * spread[:, mine], seeds[1:][mine], int(seeds[0])
+        return Draw(chosen[mine], boxes[mine], *changes)
 
     def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
-        """Batch `step`. At another resolution it has the same images and crops."""
+        """Batch `step`: images and labels, or shares of classes (n, classes) float32 where images are mixed.
+
+        At another resolution it has the same images and crops.
+        """
         draw = self.draw(step)
         out = np.empty((len(draw.chosen), resolution, resolution, 3), np.uint8)
         for i, (image, (top, left, height, width), flip) in enumerate(
@@ -158,10 +185,21 @@ class TrainBatches:
         ):
             crop = self.images.pixels(image)[top : top + height, left : left + width]
             out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
+        if self.augment.policy != "none":
+            by_policy(self.augment.policy, out, draw.seeds.tolist())
         x = out.astype(np.float32)
         if self.augment.colour:
             _jitter(x, draw.colour)
-        return _normalised(x, self.preprocessing), torch.from_numpy(self.images.labels[draw.chosen])
+        return self.finished(_normalised(x, self.preprocessing), torch.from_numpy(self.images.labels[draw.chosen]), draw)
+
+    def finished(self, x: Tensor, labels: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """What is done to normalised images of a batch, on any device, and to their labels: erasing and mixing."""
+        augment = self.augment
+        if augment.erase:
+            erased(x, augment.erase, draw.seeds.tolist())
+        if augment.mixup or augment.cutmix:
+            return mixed(x, labels, self.classes, augment.mixup, augment.cutmix, draw.seed)
+        return x, labels
 
 
 def eval_batches(

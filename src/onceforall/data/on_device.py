@@ -51,13 +51,13 @@ class DeviceBatches:
 
     @staticmethod
     def fits(batches: TrainBatches, device: torch.device) -> bool:
-        """Whether a CUDA device has the memory."""
+        """Whether a CUDA device has the memory for the images."""
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps what was freed
         return len(batches.images.store.pixels) <= SHARE * (free + unused)
 
     def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, resolution, resolution) float32, channels-last, and labels (n,) int64, of batch `step`, on the device."""
+        """Images (n, 3, resolution, resolution) float32, channels-last, and labels as `TrainBatches.batch` gives, on the device."""
         draw = self.batches.draw(step)
         n, (tall, wide) = len(draw.chosen), draw.boxes[:, 2:].max(0).tolist()
         drawn = self._put(draw)
@@ -75,7 +75,7 @@ class DeviceBatches:
         if self.batches.augment.colour:
             x = jitter(x, drawn[8:].float()[:, :, None, None, None], self._grey)
         x = x.mul_(self._scale).sub_(self._shift)
-        return x.permute(0, 3, 1, 2), self._labels[chosen]
+        return self.batches.finished(x.permute(0, 3, 1, 2), self._labels[chosen], draw)
 
     def _put(self, draw: Draw) -> Tensor:
         """All that was drawn, and where the images lie, in one copy: (10, n) float64, exact for whole numbers below 2^53."""

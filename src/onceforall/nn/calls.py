@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ..graph import each
-from ..ops import Batch, Call, Input, Weight, leaves
+from ..ops import Batch, Call, Input, Op, Weight, leaves
 from ..plan import Plan, Segment
-from .layers import matrix_name, synchronised_norm
+from .layers import matrix_name, some_images, synchronised_norm
 
 __all__ = [
     "STATISTICS",
@@ -35,6 +35,7 @@ __all__ = [
     "put_tensor",
     "put_weight",
     "run",
+    "with_drop_path",
     "with_dropout",
 ]
 
@@ -162,14 +163,11 @@ def prepared(op: Call) -> Step:
 
 
 def _some_images(make: Step, rate: float) -> Step:
-    """In train mode some images get zeros in place of an argument, the others more of it (stochastic depth, Huang et al., 2016)."""
+    """In train mode some images lose an argument."""
 
     def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
         x: Tensor = make(values, tensors, mode)
-        if not mode.training:
-            return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)
-        return x * kept.div_(1 - rate)
+        return some_images(x, rate) if mode.training else x
 
     return step
 
@@ -220,6 +218,17 @@ def with_dropout(segment: Segment, rate: float) -> Segment:
     added = Call("dropped", last.inputs[:1], shape, "dropout.default", (Input(last.inputs[0]), rate, TRAINING), fused=True)
     reading = replace(last, inputs=("dropped",), args=(Input("dropped"), *last.args[1:]))
     return replace(segment, ops=(*segment.ops[: layers[-1]], added, reading, *segment.ops[layers[-1] + 1 :]))
+
+
+def with_drop_path(segment: Segment, rate: float) -> Segment:
+    """The segment with stochastic depth at its residual sums, where it has none of its own."""
+
+    def dropped(op: Op) -> Op:
+        if not isinstance(op, Call) or op.dropped is not None or op.name not in segment.branches:
+            return op
+        return replace(op, dropped=(segment.branches[op.name], rate))
+
+    return replace(segment, ops=tuple(map(dropped, segment.ops)))
 
 
 def _norm(op: Call) -> Step:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..ops import Conv, Linear, Norm
 from .exchange import add_up
 
-__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm", "matrix_name", "synchronised_norm"]
+__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm", "matrix_name", "some_images", "synchronised_norm"]
 
 
 class ElasticConv(nn.Module):
@@ -146,6 +146,12 @@ def synchronised_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps
 def _sum_over_processes(value: Tensor) -> Tensor:
     total: Tensor = _Sum.apply(value)
     return total
+
+
+def some_images(x: Tensor, rate: float) -> Tensor:
+    """A residual branch (n, …) with zeros for some images and more for the others: stochastic depth (Huang et al., 2016)."""
+    kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)
+    return x * kept.div_(1 - rate)
 
 
 def matrix_name(big: int, small: int) -> str:

@@ -17,6 +17,9 @@ def batch_maker(
     """Batches by step and resolution, made on the GPU where it has room for the images."""
     if compute.device.type != "cuda":
         return batches.batch
+    if batches.augment.policy != "none":
+        on_event({"event": "note", "text": f"{batches.augment.policy} changes images one by one: batches are made on the CPU"})
+        return batches.batch
     size = f"the training images ({len(batches.images.store.pixels) / 1e9:.2g} GB)"
     if not DeviceBatches.fits(batches, compute.device):
         on_event({"event": "note", "text": f"{size} do not fit into the memory of the GPU: batches are made on the CPU"})

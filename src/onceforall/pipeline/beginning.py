@@ -110,7 +110,7 @@ def beginning(
     origin = None if start is None or brought else open_origin(start, out)
     known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
     name = given["preset"] or known
-    preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])
+    preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"], given["recipe"])
     if origin is not None:
         return Beginning(name, preset_for(origin, preset, given), origin.space, origin)
     if start is None or not brought:
@@ -132,7 +132,7 @@ def beginning(
     require_logits(own)
     if own.brought.weights.random and given["preset"] is None:
         name = RANDOM
-        preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"])
+        preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"], given["recipe"])
     elif not own.brought.weights.random and name != "pretrained" and given["rate"] is None:
         preset = replace(preset, rate=RATE_SHARE * preset.rate)
     preset = replace(preset, recipe=replace(preset.recipe, zero_residual=False))

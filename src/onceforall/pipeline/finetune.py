@@ -142,7 +142,8 @@ class Finetuning:
         """Those of the training, after its last one."""
         recipe, augment, *_ = self.recipe
         seed = self.run.info.seed + self.seed
-        return TrainBatches(self.searcher.splits.train, recipe.batch_size, seed, augment, self.run.preprocessing)
+        images, classes = self.searcher.splits.train, self.run.num_classes
+        return TrainBatches(images, recipe.batch_size, seed, augment, self.run.preprocessing, classes=classes)
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -249,7 +249,8 @@ def _follow(
         on_event=metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event),
         should_stop=should_stop,
     )
-    return schedule.steps / batches.batches_per_epoch
+    steps = max(int(record["step"]) for record in read_lines(folder / "metrics.jsonl"))
+    return steps / batches.batches_per_epoch
 
 
 def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:

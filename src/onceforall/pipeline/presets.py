@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data import Augment
-from ..errors import TrainingError
+from ..errors import DataError, TrainingError
 from ..space import Space
 from ..spaces import space as make_space
 from ..train import SCHEMES, Recipe, Schedule
@@ -193,15 +193,23 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def choose_preset(name: str, scheme: str | None = None, batch_size: int | None = None, rate: float | None = None) -> Preset:
-    """A preset with some parts replaced, where they are given.
+def choose_preset(
+    name: str,
+    scheme: str | None = None,
+    batch_size: int | None = None,
+    rate: float | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> Preset:
+    """A preset with some parts replaced, where they are given; `recipe` has fields of `Recipe` and `Augment` by their names.
 
     Raises:
-        TrainingError: an unknown preset or scheme, or a value that a recipe cannot have.
+        TrainingError: an unknown preset, scheme or field, or a value that a field cannot have.
     """
     if name not in PRESETS:
         raise TrainingError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
+    if recipe:
+        preset = _changed(preset, recipe)
     if scheme is not None and scheme not in SCHEMES:
         raise TrainingError(f"unknown scheme {scheme!r}: choose one of {', '.join(SCHEMES)}")
     return replace(
@@ -210,3 +218,41 @@ def choose_preset(name: str, scheme: str | None = None, batch_size: int | None =
         recipe=preset.recipe if batch_size is None else replace(preset.recipe, batch_size=batch_size),
         rate=preset.rate if rate is None else rate,
     )
+
+
+def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
+    """The preset with other values of its recipe and of the random changes of images."""
+    fields = {part: dict.fromkeys(part.__dataclass_fields__) for part in (preset.recipe, preset.augment)}
+    del fields[preset.recipe]["batch_size"]
+    found: dict[Any, dict[str, Any]] = {preset.recipe: {}, preset.augment: {}}
+    for name, value in changes.items():
+        part = next((part for part, own in fields.items() if name in own), None)
+        if part is None:
+            close = "; for the batch size there is batch_size of its own" if name == "batch_size" else ""
+            known = ", ".join(name for own in fields.values() for name in own)
+            raise TrainingError(f"a recipe has no {name!r}: choose from {known}{close}")
+        found[part][name] = _like(name, value, getattr(part, name))
+    try:
+        recipe, augment = (replace(part, **values) for part, values in found.items())
+    except DataError as error:
+        raise TrainingError(f"recipe: {error}") from None
+    return replace(preset, recipe=recipe, augment=augment)
+
+
+def _like(name: str, value: Any, own: Any) -> Any:
+    """The value, if it is of the same kind as the present one.
+
+    Raises:
+        TrainingError: it is of another.
+    """
+    if isinstance(own, bool | str):
+        if isinstance(value, type(own)):
+            return value
+    else:
+        several = isinstance(own, tuple)
+        values = tuple(value) if several and isinstance(value, tuple | list) else (value,)
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        if numbers and len(values) == (len(own) if several else 1):
+            return values if several else value
+    wanted = "/".join(map(str, own)) if isinstance(own, tuple) else "yes or no" if isinstance(own, bool) else own
+    raise TrainingError(f"recipe: {name}={value}: a value such as {wanted} is needed")

@@ -239,7 +239,8 @@ class Run:
         """
         if self.augment is None:
             raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
-        return TrainBatches(splits.train, batch_size, self.info.seed, self.augment, self.preprocessing, rank, world)
+        seed, classes = self.info.seed, self.num_classes
+        return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes)
 
     def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the images in order, preprocessed for evaluation."""

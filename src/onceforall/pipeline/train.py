@@ -58,6 +58,7 @@ def train(
     budget_s: float | None = None,
     batch_size: int | None = None,
     rate: float | None = None,
+    recipe: Mapping[str, Any] | None = None,
     seed: int = 0,
     holdout: float = 0.1,
     limit: int | None = None,
@@ -95,6 +96,8 @@ def train(
         budget_s: seconds that training may take instead; a few steps are timed first.
         batch_size: images per step, None for the preset's.
         rate: peak learning rate, None for the preset's.
+        recipe: values that replace the preset's, by the names of the fields of `onceforall.train.Recipe` and
+            `onceforall.data.Augment`, such as {"mixup": 0.2, "ema": 0.99}.
         seed: of the weights and of everything drawn.
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
@@ -121,7 +124,8 @@ def train(
         "preset": preset, "space": None if space is None else dict(space), "scheme": scheme,
         "teacher": None if teacher is None else lasting_teacher(teacher),
         "epochs": epochs, "budget_s": budget_s,
-        "batch_size": batch_size, "rate": rate, "seed": seed, "holdout": holdout, "limit": limit, "max_pixels": max_pixels,
+        "batch_size": batch_size, "rate": rate, "recipe": None if recipe is None else dict(recipe),
+        "seed": seed, "holdout": holdout, "limit": limit, "max_pixels": max_pixels,
         "sync_norm": sync_norm, "same_networks": same_networks, "precision": precision,
     }  # fmt: skip
 

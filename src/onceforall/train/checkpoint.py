@@ -19,10 +19,11 @@ from ..errors import CheckpointError
 from ..files import make_folder, reading_or_writing, replace_file, write_bytes
 from ..places import plain_path
 
-__all__ = ["Checkpoint", "digest_of", "has_good", "last_good", "latest", "load_tensors", "save", "save_tensors"]
+__all__ = ["Checkpoint", "best", "digest_of", "has_good", "last_good", "latest", "load_tensors", "save", "save_tensors"]
 
 KEEP = 2
 GOOD = "good.safetensors"  # another name of the last good checkpoint
+BEST = "best.safetensors"  # of the best one
 _BYTES = torch.uint8
 
 
@@ -35,13 +36,14 @@ class Checkpoint:
     facts: dict[str, Any]
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False) -> None:
+def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False, best: bool = False) -> None:
     """Write a checkpoint, then remove those of later steps, all but the last two, and what a kill left half written.
 
     Args:
         folder: of the checkpoints.
         checkpoint: the present state; what lies after it was given up.
         good: keep it, until another one is good, as the one to go back to.
+        best: of good ones: keep it, until another one is the best, as the one to end with.
 
     Raises:
         FileError: it cannot be written (for instance a full disk); the earlier ones are still there.
@@ -51,6 +53,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, good: bool = False) -> None:
     facts = {**checkpoint.facts, "step": checkpoint.step}
     if good:  # before the checkpoint itself: who resumes from one has the good one that belongs to it, or a later one
         save_tensors(folder / GOOD, checkpoint.tensors, facts)
+        if best:
+            replace_file(folder / BEST, lambda temporary: _link(folder / GOOD, temporary))
         replace_file(path, lambda temporary: _link(folder / GOOD, temporary))
     else:
         save_tensors(path, checkpoint.tensors, facts)
@@ -92,7 +96,20 @@ def last_good(folder: Path) -> Checkpoint:
         FileError: there is none.
         CheckpointError: it is damaged.
     """
-    tensors, facts = load_tensors(folder / GOOD)
+    return _read(folder / GOOD)
+
+
+def best(folder: Path) -> Checkpoint | None:
+    """The one that was saved as the best; None if there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    return _read(folder / BEST) if (folder / BEST).exists() else None
+
+
+def _read(path: Path) -> Checkpoint:
+    tensors, facts = load_tensors(path)
     return Checkpoint(int(facts["step"]), tensors, facts)
 
 

@@ -30,7 +30,7 @@ from .world import World
 __all__ = ["Settings", "train"]
 
 Event = dict[str, Any]
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,)
+Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,) or (n, classes)
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
@@ -114,7 +114,7 @@ def train(
         raise TrainingError("the schedule learns from an external teacher, and none was given")
     if start is None and schedule.recipe.zero_residual:
         _zero_residuals(supernet)  # of a network that came with weights these are no beginning: it has no operation of this kind
-    state = State(supernet, schedule)
+    state = State(supernet, schedule, supernet.space.lower(supernet.space.largest(), supernet.num_classes))
     if start is not None:
         state.restore(start)
     frozen: nn.Module | None = None
@@ -127,10 +127,10 @@ def train(
     def report(event: str, **record: Any) -> None:
         on_event({"event": event, "phase": phase.name, "step": state.step, "seconds": time.monotonic() - began, **record})
 
-    def save(*, good: bool) -> None:
+    def save(*, good: bool, best: bool = False) -> None:
         state.seconds = time.monotonic() - began
         if world.leads:
-            state.save(checkpoints, good=good)
+            state.save(checkpoints, good=good, best=best)
         world.wait()
 
     def go_back(reason: str) -> None:
@@ -161,7 +161,7 @@ def train(
         if not state.finite():
             raise TrainingError("the weights to start from are not finite: start from others")
         save(good=True)
-    while state.step < schedule.steps:
+    while state.step < schedule.steps and not state.patience_is_over:
         phase, within = schedule.at(state.step)
         space = supernet.space.keep_largest(**phase.keep)
         if within == 0:
@@ -229,11 +229,17 @@ def train(
                     go_back(f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1")
                     continue
                 state.best_top1 = max(state.best_top1, top1)
+            better = state.judge([float(record["top1"]) for record in records])
         if validating or stop or due:
-            save(good=validating)
+            save(good=validating, best=validating and better)
             last_saved = time.monotonic()
+        if validating and state.patience_is_over:
+            told = f"ended at step {state.step:,} of {schedule.steps:,}: the mean accuracy has not risen in"
+            on_event({"event": "note", "text": f"{told} {state.stale} validations (patience); the best weights are kept"})
         if stop and state.step < schedule.steps:
             raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
+    if schedule.recipe.patience and (best := checkpoint.best(checkpoints)):
+        state.restore(best)
     state.finish()
 
 

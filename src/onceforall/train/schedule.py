@@ -110,6 +110,12 @@ class Recipe:
         clip_value: largest value of any entry of the step's gradient; 0 does not clip.
         ema: decay per step of a running mean of the weights, which is what is validated and kept in the end; 0 for none. After t
             steps it is at most (1 + t) / (10 + t).
+        layer_decay: factor of the learning rate from each segment of the network to the one before it: of the classifier it is
+            the schedule's, of the stem the smallest; 1 for the same rate everywhere.
+        drop_path: rate at which the last residual branch is left out for an image (stochastic depth); from the first branch on it
+            rises to that. Where a network that was brought has rates of its own, these stay.
+        patience: end when the mean accuracy at a validation has not risen in so many of them, and keep the weights of the best; 0:
+            train to the end of the schedule and keep the last weights.
     """
 
     batch_size: int = 64
@@ -123,12 +129,17 @@ class Recipe:
     clip: float = 0.0
     clip_value: float = 0.0
     ema: float = 0.0
+    layer_decay: float = 1.0
+    drop_path: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         whole("batch size", self.batch_size, 1)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        for name, value in (("label_smoothing", self.label_smoothing), ("momentum", self.momentum), ("dropout", self.dropout)):
-            _within(name, value, 0.0, 0.999, "from 0 to 0.999")
+        for name in ("label_smoothing", "momentum", "dropout", "drop_path"):
+            _within(name, getattr(self, name), 0.0, 0.999, "from 0 to 0.999")
+        _within("layer_decay", self.layer_decay, 0.0, 1.0, "above 0 and at most 1", not_low=True)
+        whole("patience", self.patience, 0)
         for name, value in (
             ("weight_decay", self.weight_decay),
             ("distil_weight", self.distil_weight),

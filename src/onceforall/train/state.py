@@ -1,6 +1,6 @@
 """What a training is made of at one moment, saved as a checkpoint and restored bit by bit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from ..calibrate import norms_of
 from ..errors import CheckpointError
 from ..nn.layers import SynchronisedNorm
 from ..nn.static import put, without_dropout
+from ..ops import Call
+from ..plan import Plan
 from ..supernet import Supernet
 from . import checkpoint
 from .schedule import Recipe, Schedule
@@ -19,7 +21,7 @@ from .schedule import Recipe, Schedule
 __all__ = ["State", "frozen_teacher", "load_weights"]
 
 DECAYED = ("weight", "matrix")
-FACTS = ("seconds", "rate_factor", "rollbacks", "best_top1")
+FACTS = ("seconds", "rate_factor", "rollbacks", "best_top1", "best_mean", "stale")
 
 
 class State:
@@ -31,23 +33,28 @@ class State:
         rate_factor: of the schedule's learning rate; less than 1 after a rollback.
         rollbacks: number of times that training went back to a checkpoint because it diverged.
         best_top1: of the largest network in any validation.
+        best_mean: mean top-1 of the networks of a validation, of the best one.
+        stale: validations since the best one.
     """
 
-    def __init__(self, network: nn.Module, schedule: Schedule) -> None:
+    def __init__(self, network: nn.Module, schedule: Schedule, plan: Plan | None = None) -> None:
+        """A state before the first step; `plan` is the network's, for rates that differ from segment to segment."""
         self.network, self.schedule = network, schedule
         self.step, self.seconds, self.rate_factor, self.rollbacks, self.best_top1 = 0, 0.0, 1.0, 0, 0.0
-        self.optimizer = new_optimizer(network, schedule.recipe)
+        self.best_mean, self.stale = 0.0, 0
+        self.shares = {} if plan is None else rate_shares(plan, schedule.recipe.layer_decay)
+        self.optimizer = new_optimizer(network, schedule.recipe, self.shares)
         self.ema: dict[str, Tensor] = {}
         if schedule.recipe.ema:
             self.ema = {name: p.detach().clone() for name, p in network.named_parameters()}
 
     def renew_optimizer(self) -> None:
         """Forget momentum, as at the start of a phase."""
-        self.optimizer = new_optimizer(self.network, self.schedule.recipe)
+        self.optimizer = new_optimizer(self.network, self.schedule.recipe, self.shares)
 
     def set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
     def follow(self) -> None:
         """Move the running mean towards the present weights; at first faster, so that the initial weights are soon forgotten."""
@@ -66,6 +73,18 @@ class State:
         finally:
             copy_into(self.network, weights)
 
+    def judge(self, top1: list[float]) -> bool:
+        """Whether these accuracies of a validation are better, in the mean, than those of all before, where that counts."""
+        mean = sum(top1) / len(top1) if top1 else 0.0
+        better = mean > self.best_mean
+        self.best_mean, self.stale = max(mean, self.best_mean), 0 if better else self.stale + 1
+        return better and self.schedule.recipe.patience > 0
+
+    @property
+    def patience_is_over(self) -> bool:
+        """Whether the training should end, see `Recipe.patience`."""
+        return 0 < self.schedule.recipe.patience <= self.stale
+
     def finish(self) -> None:
         """Give the network the weights to keep."""
         copy_into(self.network, self.ema)
@@ -74,8 +93,8 @@ class State:
         """Whether all weights are; reads from the device once."""
         return bool(torch.stack([p.isfinite().all() for p in self.network.parameters()]).all())
 
-    def save(self, folder: Path, *, good: bool) -> None:
-        """Write a checkpoint; a good one is one to go back to.
+    def save(self, folder: Path, *, good: bool, best: bool = False) -> None:
+        """Write a checkpoint; a good one is one to go back to, the best one to end with.
 
         Raises:
             FileError: it cannot be written; earlier ones are still there.
@@ -88,7 +107,7 @@ class State:
                 tensors |= {f"optimizer.{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         facts: dict[str, Any] = {name: getattr(self, name) for name in FACTS}
         facts["schedule"] = self.schedule.to_json()
-        checkpoint.save(folder, checkpoint.Checkpoint(self.step, tensors, facts), good=good)
+        checkpoint.save(folder, checkpoint.Checkpoint(self.step, tensors, facts), good=good, best=best)
 
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Become what was saved.
@@ -104,6 +123,7 @@ class State:
         self.rate_factor = float(saved.facts.get("rate_factor", 1.0))
         self.rollbacks = int(saved.facts.get("rollbacks", 0))
         self.best_top1 = float(saved.facts.get("best_top1", 0.0))
+        self.best_mean, self.stale = float(saved.facts.get("best_mean", 0.0)), int(saved.facts.get("stale", 0))
         for name, value in part_of(saved.tensors, "ema.").items():
             self.ema[name].copy_(value)
         self.renew_optimizer()
@@ -159,15 +179,41 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
     return teacher.requires_grad_(False).train()
 
 
-def new_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW, with weight decay on weights and kernel matrices only: not on position embeddings, tokens and tables."""
-    decays = {name: p.ndim > 1 and name.endswith(DECAYED) for name, p in network.named_parameters()}
-    decayed = [p for name, p in network.named_parameters() if decays[name]]
-    others = [p for name, p in network.named_parameters() if not decays[name]]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float]) -> torch.optim.Optimizer:
+    """SGD or AdamW, with weight decay on weights and kernel matrices only: not on position embeddings, tokens and tables.
+
+    Args:
+        network: whose parameters are trained.
+        recipe: says how.
+        shares: of the learning rate, by the names of parameters or of the layers that they belong to; 1 for others.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, p in network.named_parameters():
+        decays = p.ndim > 1 and name.endswith(DECAYED)
+        share = shares.get(name, shares.get(name.rpartition(".")[0], 1.0))
+        groups.setdefault((share, decays), []).append(p)
+    made = [
+        {"params": own, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0}
+        for (share, decays), own in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+    ]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=0.0)
+        return torch.optim.SGD(made, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.AdamW(made, lr=0.0)
+
+
+def rate_shares(plan: Plan, decay: float) -> dict[str, float]:
+    """Of the learning rate, by the names of layers and tensors: 1 in the last segment, `decay` times less in each before it.
+
+    What several segments share has the rate of the first.
+    """
+    found: dict[str, float] = {}
+    for place, segment in enumerate(reversed(plan.segments) if decay < 1 else ()):
+        for op in segment.ops:
+            names = [f"{segment.name}.{op.name}"]
+            if isinstance(op, Call):
+                names = [name for weight in op.tensors for name in (weight.name, weight.name.rpartition(".")[0])]
+            found |= dict.fromkeys(names, decay**place)
+    return found
 
 
 def copy_into(network: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -46,9 +46,9 @@ def train_step(
         supernet: in train mode.
         archs: the sub-networks; the first is the largest if `in_place` or `only_largest_has_labels`.
         images: (n, 3, r, r).
-        labels: (n,) int64.
+        labels: (n,) int64, or shares of classes (n, classes).
         optimizer: of the supernet's parameters.
-        recipe: see `Recipe`; with `in_place`, dropout is for the largest network only.
+        recipe: see `Recipe`; with `in_place`, dropout and drop path are for the largest network only.
         teacher: a network that gives logits, or None.
         in_place: the first sub-network teaches the others.
         only_largest_has_labels: the others learn from the teacher alone.
@@ -68,9 +68,9 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
     for i, arch in enumerate(archs):
-        dropout = 0.0 if in_place and i > 0 else recipe.dropout
+        dropout, drop_path = (0.0, 0.0) if in_place and i > 0 else (recipe.dropout, recipe.drop_path)
         with in_precision(precision, images.device):
-            logits = wide(supernet(images, arch, dropout=dropout, sync_norm=sync_norm))
+            logits = wide(supernet(images, arch, dropout=dropout, drop_path=drop_path, sync_norm=sync_norm))
         has_labels = i == 0 or not only_largest_has_labels
         loss, reported = objective(logits, labels if has_labels else None, target, recipe, divergence=divergence)
         (loss if i == 0 else others * loss).backward()  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ def objective(
 
     Args:
         logits: (n, classes), float32.
-        labels: (n,) int64, or None.
+        labels: (n,) int64, shares of classes (n, classes), or None.
         target: logits of the teacher (n, classes), or None.
         recipe: see `Recipe`.
         divergence: name in `DIVERGENCES`.
@@ -135,7 +135,7 @@ def choose(
         supernet: in train mode; nothing is written to it.
         groups: from a strategy.
         images: (n, 3, r, r).
-        labels: (n,) int64.
+        labels: (n,) int64, or shares of classes (n, classes).
         sync_norm: see `Supernet.forward`.
         precision: see `in_precision`.
         mean: of the losses over processes that must choose alike.

@@ -1,0 +1,73 @@
+"""Random changes of training images beyond crops, mirrorings and colours, by torchvision: policies, erasing, mixing.
+
+torchvision draws from torch's global generator. Here each draw comes from a seed, and the generator is left as it was.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["POLICIES", "by_policy", "erased", "mixed"]
+
+POLICIES = ("none", "trivial_augment", "rand_augment")
+
+
+def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> None:
+    """Change each of the images (n, r, r, 3) in place, by a policy: TrivialAugment (2021) or RandAugment (2019) at its defaults."""
+    change = _policy(policy)
+    with _own_generator():
+        for image, seed in zip(images, seeds, strict=True):
+            torch.manual_seed(seed)
+            image[:] = change(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+
+
+def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
+    """Put zeros, the mean colour, into a random box of this share of the images (n, 3, r, r), in place (Zhong et al., 2017)."""
+    erase = _transforms().RandomErasing(share, inplace=True)
+    with _own_generator():
+        for image, seed in zip(x, seeds, strict=True):
+            torch.manual_seed(seed + 1)
+            erase(image)
+
+
+def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Images (n, 3, r, r) mixed with each other, and shares of classes (n, classes) in place of labels (n,).
+
+    Args:
+        x: the images.
+        labels: of them.
+        classes: number of them.
+        mixup: parameter α of the Beta distribution that images are blended by (Zhang et al., 2017); 0 for none.
+        cutmix: of the one that boxes are pasted by (Yun et al., 2019); 0 for none. With both, each batch takes one of them.
+        seed: of all that is random.
+    """
+    v2 = _transforms()
+    ways = [way(alpha=alpha, num_classes=classes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
+    with _own_generator():
+        torch.manual_seed(seed)
+        images, shares = ways[int(torch.randint(len(ways), ()))](x, labels)
+    return images, shares
+
+
+@contextmanager
+def _own_generator() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@lru_cache
+def _policy(name: str) -> Any:
+    v2 = _transforms()
+    return {"trivial_augment": v2.TrivialAugmentWide, "rand_augment": v2.RandAugment}[name]()
+
+
+def _transforms() -> Any:
+    from torchvision.transforms import v2  # takes a second to load
+
+    return v2
