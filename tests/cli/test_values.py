@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceforall.cli.values import amount, duration_s, latencies_ms, memory_bytes, space_arguments
+from onceforall.cli.values import amount, duration_s, latencies_ms, memory_bytes, recipe_values, space_arguments
 from onceforall.errors import ValueTextError
 
 PARSERS: dict[str, Callable[[str], Any]] = {
@@ -126,3 +126,32 @@ def test_space_arguments(text: str, arguments: dict[str, Any]) -> None:
 def test_space_arguments_refused(text: str, message: str) -> None:
     with pytest.raises(ValueTextError, match=message):
         space_arguments(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("mixup=0.2", {"mixup": 0.2}),
+        ("crop_scale=0.35/1, flip=no,erase=1 ,", {"crop_scale": (0.35, 1), "flip": False, "erase": 1}),
+        ("policy=trivial_augment,zero_residual=YES", {"policy": "trivial_augment", "zero_residual": True}),
+        ("erase=-1,weight_decay=1e-4", {"erase": -1, "weight_decay": 1e-4}),
+        ("", {}),
+    ],
+)
+def test_recipe_values(text: str, values: dict[str, Any]) -> None:
+    found = recipe_values(text)
+    assert found == values
+    assert [type(value) for value in found.values()] == [type(value) for value in values.values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mixup", "recipe: 'mixup' is not of the form name=value, such as mixup=0.2"),
+        ("=1", "not of the form"),
+        ("mixup=0.1,mixup=0.2", "recipe: mixup is given twice"),
+    ],
+)
+def test_recipe_values_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueTextError, match=message):
+        recipe_values(text)

@@ -4,16 +4,19 @@ import importlib
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Run, train
-from onceforall.train import Settings
+from onceforall.pipeline.presets import PRESETS
+from onceforall.train import Schedule, Settings
 from onceforall.train import train as follow
 from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE, edited, go, on_pictures, pictures, steps_of
@@ -85,6 +88,31 @@ def test_stop_and_resume(tmp_path: Path, trained: Path) -> None:
     assert sorted(set(steps_of(tmp_path / "run"))) == steps_of(tmp_path / "run")
 
 
+def test_a_recipe_is_followed_from_the_first_start_on(tmp_path: Path) -> None:
+    """By name, whole or in parts: what it draws is a function of the step."""
+    recipe: dict[str, Any] = {
+        "policy": "trivial_augment",
+        "erase": 0.3,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "layer_decay": 0.9,
+        "drop_path": 0.2,
+        "ema": 0.9,
+    }
+    short: dict[str, Any] = {"epochs": 1.0, "scheme": "single_path", "recipe": recipe}
+    whole = go(tmp_path / "whole", **short)
+    asked = iter([True])
+    with pytest.raises(StoppedError):
+        go(tmp_path / "run", **short, should_stop=lambda: next(asked, False))
+    run = train("digits", out=tmp_path / "run", resume=True)
+    assert run.weights_hash() == whole.weights_hash() != go(tmp_path / "plain", **{**short, "recipe": None}).weights_hash()
+    assert run.augment == Augment(
+        **{**asdict(PRESETS["digits"].augment), **{name: recipe[name] for name in ("policy", "erase", "mixup", "cutmix")}}
+    )
+    followed = Schedule.from_json((run.folder / "schedule.json").read_text()).recipe
+    assert (followed.layer_decay, followed.drop_path, followed.ema) == (0.9, 0.2, 0.9)
+
+
 def test_a_finished_run_is_given_back(trained: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     events: list[dict[str, Any]] = []
@@ -110,6 +138,7 @@ def unfinished(trained: Path, tmp_path: Path) -> Path:
         ({"precision": "bfloat16"}, "started with precision float32, not bfloat16: resume without it"),
         ({"sync_norm": True}, "started with sync_norm False, not True"),
         ({"same_networks": True}, "started with same_networks False, not True"),
+        ({"recipe": {"mixup": 0.2}}, r"started with recipe None, not \{'mixup': 0.2\}"),
     ],
 )
 def test_resume_with_other_arguments(trained: Path, change: dict[str, Any], message: str) -> None:

@@ -1,10 +1,14 @@
 """Presets: their spaces and schedules can be made; another family does not get their arguments."""
 
+from dataclasses import asdict, replace
+from typing import Any
+
 import pytest
 
 import onceforall
-from onceforall.errors import SpaceError
-from onceforall.pipeline.presets import PRESETS, Preset
+from onceforall.cli.values import recipe_values
+from onceforall.errors import SpaceError, TrainingError
+from onceforall.pipeline.presets import PRESETS, Preset, choose_preset
 from onceforall.space import Space
 from onceforall.spaces import FAMILIES
 
@@ -35,3 +39,43 @@ def test_another_family_has_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -
     assert PRESETS["digits"].space({"family": "narrow", "resolutions": (20, 24)}) == narrow(resolutions=(20, 24))
     with pytest.raises(SpaceError, match="narrow has no argument 'width': choose from resolutions"):
         PRESETS["digits"].space({"family": "narrow", "width": 0.5})
+
+
+def test_a_recipe_is_changed_by_name() -> None:
+    plain = PRESETS["pretrained"]
+    changed = choose_preset("pretrained", recipe={"mixup": 0.2, "ema": 0.99, "flip": False, "crop_scale": [0.5, 1]})
+    assert changed.augment == replace(plain.augment, mixup=0.2, flip=False, crop_scale=(0.5, 1))
+    assert changed.recipe == replace(plain.recipe, ema=0.99)
+    assert changed.scheme == plain.scheme
+    assert choose_preset("pretrained", recipe={}) == choose_preset("pretrained") == plain
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mixip": 1}, "a recipe has no 'mixip': choose from optimizer, .*, mixup, cutmix"),
+        ({"batch_size": 8}, "a recipe has no 'batch_size': .*; for the batch size there is batch_size of its own"),
+        ({"flip": 0.5}, "recipe: flip=0.5: a value such as yes or no is needed"),
+        ({"mixup": "much"}, "recipe: mixup=much: a value such as 0.0 is needed"),
+        ({"mixup": True}, "recipe: mixup=True"),
+        ({"mixup": (0.1, 0.2)}, "recipe: mixup="),
+        ({"crop_scale": 0.5}, "recipe: crop_scale=0.5: a value such as 0.35/1.0 is needed"),
+        ({"crop_scale": (1, 0.5)}, r"recipe: crop_scale is \(1, 0.5\): two shares"),
+        ({"policy": "auto"}, "recipe: policy is 'auto': choose from"),
+        ({"policy": 1}, "recipe: policy=1: a value such as none is needed"),
+        ({"drop_path": 1}, "drop_path is 1: it must be a number from 0 to 0.999"),
+        ({"optimizer": "lamb"}, "optimizer is 'lamb': choose from sgd, adamw"),
+    ],
+)
+def test_recipes_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        choose_preset("pretrained", recipe=values)
+
+
+def test_every_value_of_a_recipe_can_be_written_on_the_command_line() -> None:
+    preset = PRESETS["pretrained"]
+    for part in (preset.recipe, preset.augment):
+        for name, value in asdict(part).items():
+            if name != "batch_size":
+                text = "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                assert choose_preset("pretrained", recipe=recipe_values(f"{name}={text}")) == preset

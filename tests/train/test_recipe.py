@@ -67,6 +67,21 @@ def test_rates_of_networks_that_were_brought(kind: str, first: str, last: str) -
     assert set(rates(supernet, 1.0).values()) == {0.01}
 
 
+@pytest.mark.parametrize("kind", [*OWN, "tiny"])
+def test_a_network_that_was_extracted_has_the_rates_of_its_supernet(kind: str) -> None:
+    supernet = fresh() if kind == "tiny" else own(kind)
+    arch = supernet.space.largest()
+    recipe = Recipe(layer_decay=0.5)
+    network, plan = supernet.extract(arch), supernet.space.lower(arch, supernet.num_classes)
+    state = State(network, single_path(supernet.space, steps=10, rate=0.01, recipe=recipe), plan)
+    state.set_rate(0.01)
+    names = {id(p): name for name, p in network.named_parameters()}
+    found = {names[id(p)]: group["lr"] for group in state.optimizer.param_groups for p in group["params"]}
+    whole = rates(supernet, 0.5)
+    assert found == {name: whole[name] for name in found}
+    assert len(set(found.values())) > 2
+
+
 # -- stochastic depth ------------------------------------------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ def resumed(out: Path, data: str, given: dict[str, Any]) -> Run:
     if source != data and "digits" in (source, data):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
     first, own = (
-        {"from_run": None, "weights": None, "max_pixels": None, **run.info.arguments},
+        {"from_run": None, "weights": None, "max_pixels": None, "recipe": None, **run.info.arguments},
         {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False},
     )
     if first.get("teacher") is not None:

@@ -262,6 +262,7 @@ class Finetuning:
                 steps_per_epoch=self.batches.batches_per_epoch,
                 num_classes=self.run.num_classes,
                 teacher=teacher.to(compute.device).requires_grad_(False),
+                plan=self.run.space.lower(arch, self.run.num_classes),
                 seed=self.run.info.seed + self.seed,
                 precision=compute.precision,
                 on_event=self._report,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StoppedError, TrainingError
+from ..plan import Plan
 from . import checkpoint
 from .guard import diverged
 from .loop import LOG_EVERY
@@ -40,6 +41,7 @@ def finetune(
     steps_per_epoch: int,
     num_classes: int,
     teacher: nn.Module | None = None,
+    plan: Plan | None = None,
     seed: int = 0,
     precision: str = "float32",
     on_event: Callable[[Event], None] = lambda event: None,
@@ -58,6 +60,7 @@ def finetune(
         steps_per_epoch: of the data.
         num_classes: of the network.
         teacher: gives logits (n, num_classes) for the step's images, in eval mode; needed if the phase distils.
+        plan: of the network, for a recipe whose rates differ from segment to segment.
         seed: of dropout.
         precision: see `onceforall.train.step.in_precision`.
         on_event: gets "phase" at the start, "train" records with the loss, the share that is done and the seconds that remain, and
@@ -74,7 +77,7 @@ def finetune(
     if phase.distil and teacher is None:
         raise TrainingError("the schedule learns from a teacher, and none was given")
     guide = teacher if phase.distil else None
-    state = State(network, schedule)
+    state = State(network, schedule, plan)
     saved = checkpoint.latest(folder)
     if saved is not None:
         state.restore(saved)
