@@ -43,6 +43,23 @@ def test_what_it_says_of_its_images(tmp_path: Path) -> None:
     assert found.model.get_submodule("head").out_features == 1000
     with pytest.raises(ModelError, match="must be three numbers each"):
         bring(source(tmp_path, TRANSFORMER.replace("(0.5, 0.4, 0.3)", "0.5")))
+    assert (found.crop_share, found.interpolation, found.notes) == (None, "bilinear", ())
+
+
+def saying(more: str) -> str:
+    return TRANSFORMER.replace('"input_size"', f'{more}, "input_size"')
+
+
+def test_how_its_images_are_cropped_and_resized(tmp_path: Path) -> None:
+    found = bring(source(tmp_path, saying('"crop_pct": 0.95, "interpolation": "bicubic"')))
+    assert (found.crop_share, found.interpolation, found.notes) == (0.95, "bicubic", ())
+    other = bring(source(tmp_path, saying('"interpolation": "nearest"')))
+    assert other.interpolation == "bilinear"
+    assert other.notes == ("the weights want images resized by 'nearest': bilinear is taken",)
+    with pytest.raises(ModelError, match=r"crop_pct of its default_cfg is 0.3: a number from 0.5 to 1 is needed"):
+        bring(source(tmp_path, saying('"crop_pct": 0.3')))
+    with pytest.raises(ModelError, match=r"crop_pct a number"):
+        bring(source(tmp_path, saying('"crop_pct": "all"')))
 
 
 def test_a_neighbour_can_be_imported(tmp_path: Path) -> None:

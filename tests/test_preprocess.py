@@ -21,14 +21,15 @@ from torchvision.transforms import v2
 
 from kinds_of_images import KINDS, encoded, smooth
 from onceforall import preprocess
-from onceforall.preprocess import LARGE, LARGEST_JPEG, fit, load, normalise, prepare
+from onceforall.preprocess import INTERPOLATIONS, LARGE, LARGEST_JPEG, fit, load, normalise, prepare
 
 SOURCE = Path(preprocess.__file__)
 STEPS = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "crop_share": 0.875}
 
 
-def by_torchvision(image: Image.Image, resolution: int, crop_share: float) -> np.ndarray:
-    transform = v2.Compose([v2.Resize(ceil(resolution / crop_share), antialias=True), v2.CenterCrop(resolution)])
+def by_torchvision(image: Image.Image, resolution: int, crop_share: float, how: str = "bilinear") -> np.ndarray:
+    resize = v2.Resize(ceil(resolution / crop_share), v2.InterpolationMode(how), antialias=True)
+    transform = v2.Compose([resize, v2.CenterCrop(resolution)])
     return np.asarray(transform(image))
 
 
@@ -37,13 +38,17 @@ def by_torchvision(image: Image.Image, resolution: int, crop_share: float) -> np
     height=st.integers(1, 300),
     resolution=st.integers(1, 80),
     crop_share=st.sampled_from([0.5, 0.875, 0.9, 1.0]),
+    how=st.sampled_from(INTERPOLATIONS),
 )
-@example(width=1, height=1, resolution=32, crop_share=0.875)
-@example(width=1, height=500, resolution=32, crop_share=0.875)
-@example(width=500, height=1, resolution=17, crop_share=0.875)
-def test_fit_gives_the_pixels_of_torchvision(width: int, height: int, resolution: int, crop_share: float) -> None:
+@example(width=1, height=1, resolution=32, crop_share=0.875, how="bilinear")
+@example(width=1, height=500, resolution=32, crop_share=0.875, how="bicubic")
+@example(width=500, height=1, resolution=17, crop_share=0.875, how="lanczos")
+def test_fit_gives_the_pixels_of_torchvision(width: int, height: int, resolution: int, crop_share: float, how: str) -> None:
     image = Image.fromarray(np.random.default_rng(width * 301 + height).integers(0, 256, (height, width, 3), dtype=np.uint8))
-    np.testing.assert_array_equal(np.asarray(fit(image, resolution, crop_share)), by_torchvision(image, resolution, crop_share))
+    expected = by_torchvision(image, resolution, crop_share, how)
+    np.testing.assert_array_equal(np.asarray(fit(image, resolution, crop_share, how)), expected)
+    if how == "bilinear":
+        np.testing.assert_array_equal(np.asarray(fit(image, resolution, crop_share)), expected)
 
 
 @pytest.mark.parametrize("size", [(2, 900), (900, 2), (700, 9)])

@@ -62,6 +62,7 @@ def test_torchvision_by_name(mirror: FileServer, tmp_path: Path) -> None:
         assert same(found.model, state)
         assert found.weights == Weights(place.name, sha256(place), None, url)
         assert (found.notes, found.unfilled) == ((), {})
+        assert (found.crop_share, found.interpolation, found.mean) == (0.875, "bilinear", (0.485, 0.456, 0.406))
         assert events[-1]["done"] == events[-1]["total"] == place.stat().st_size
         assert same(bring(f"{NET}.IMAGENET1K_V1").model, state)
         assert len(mirror.asked) == 1  # the second time it is there
@@ -287,7 +288,14 @@ CONFIGS = {
 def test_a_repository_of_the_hub(hub_of_files: FileServer, form: str) -> None:
     state = timm_state()
     state["head.fc.weight"], state["head.fc.bias"] = state["head.fc.weight"][:7].clone(), state["head.fc.bias"][:7].clone()
-    settings = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "input_size": [3, 96, 96], "classifier": "head.fc"}
+    settings = {
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.3, 0.4],
+        "input_size": [3, 96, 96],
+        "classifier": "head.fc",
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+    }
     settings |= {"custom_load": True, "file": "/etc/passwd", "url": "http://127.0.0.1:9/x"}  # what a stranger may write
     card = b"---\nlicense: cc-by-nc-4.0\ntags:\n- image-classification\n---\n# A network\n"
     config = json.dumps(CONFIGS[form](settings)).encode()
@@ -298,6 +306,7 @@ def test_a_repository_of_the_hub(hub_of_files: FileServer, form: str) -> None:
     found = bring("hf:me/net")
     assert same(found.model, state)
     assert (found.mean, found.std, found.pixels) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 96)
+    assert (found.crop_share, found.interpolation) == (0.9, "bicubic")
     assert found.weights.license == "cc-by-nc-4.0"
     assert "forbids commercial use" in found.notes[0]
     hub_of_files.files = {}

@@ -8,7 +8,7 @@ is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.1 are enough.
 
 Every photograph becomes 8-bit RGB, upright (EXIF), over white where it is transparent; of an animation the first frame. Colours are
 taken as they are stored: ICC profiles are not applied, as in torchvision. Then one resize of the whole image to a short side of
-ceil(resolution / crop_share), bilinear with antialias, the centre crop, and (pixel / 255 - mean) / std.
+ceil(resolution / crop_share), bilinear or as the weights want it, with antialias, the centre crop, and (pixel / 255 - mean) / std.
 """
 
 import io
@@ -21,12 +21,13 @@ from typing import Any, BinaryIO, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image
 
-__all__ = ["FORMATS", "LARGE", "LARGEST_JPEG", "fit", "load", "normalise", "prepare", "to_rgb"]
+__all__ = ["FORMATS", "INTERPOLATIONS", "LARGE", "LARGEST_JPEG", "fit", "load", "normalise", "prepare", "to_rgb"]
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")  # Pillow's, with antialias
 ORIENTATION_TAG = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,7 +59,8 @@ def prepare(
     """
     if resolution is None:
         resolution = preprocessing["resolution"]
-    image = fit(load(file, max_pixels=preprocessing.get("max_pixels")), int(resolution), preprocessing["crop_share"])
+    whole, steps = load(file, max_pixels=preprocessing.get("max_pixels")), preprocessing
+    image = fit(whole, int(resolution), steps["crop_share"], steps.get("interpolation", "bilinear"))
     return np.ascontiguousarray(normalise(np.asarray(image)[None], preprocessing["mean"], preprocessing["std"]))
 
 
@@ -93,21 +95,23 @@ def load(
         raise ValueError(f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def fit(image: Image.Image, resolution: int, crop_share: float) -> Image.Image:
+def fit(image: Image.Image, resolution: int, crop_share: float, interpolation: str = "bilinear") -> Image.Image:
     """One resize to a short side of ceil(resolution / crop_share), and the centre crop of resolution × resolution pixels.
 
-    Sizes and crop are rounded as torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs.
+    Sizes and crop are rounded as torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of
+    `INTERPOLATIONS`.
     """
+    filter = Image.Resampling[interpolation.upper()]
     width, height = image.size
     shorter, short = min(width, height), ceil(resolution / crop_share)
     across, down = short * width // shorter, short * height // shorter
     left, top = round((across - resolution) / 2), round((down - resolution) / 2)
     if across * down <= WHOLE:
-        whole = image.resize((across, down), Image.Resampling.BILINEAR)
+        whole = image.resize((across, down), filter)
         return whole.crop((left, top, left + resolution, top + resolution))
     x, y = width / across, height / down  # a box of the crop's place alone: the same but for one of 255 levels
     box = (left * x, top * y, (left + resolution) * x, (top + resolution) * y)
-    return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=box)
+    return image.resize((resolution, resolution), filter, box=box)
 
 
 def normalise(pixels: "np.ndarray[Any, Any]", mean: Sequence[float], std: Sequence[float]) -> "np.ndarray[Any, Any]":

@@ -2,19 +2,24 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from onceforall.calibrate import recalibrate
-from onceforall.data import open_data
+from onceforall.data import Preprocessing, open_data
 from onceforall.errors import DataError, FileError, ModelError, SpaceError, TrainingError
 from onceforall.files import read_json, sha256
 from onceforall.pipeline import Run, elastic, evaluate, import_own, predict, search, status, train
+from onceforall.pipeline.export_inputs import input_steps
 from onceforall.pipeline.search import Budget
+from onceforall.preprocess import fit, normalise, prepare
 from onceforall.spaces.graph import classifier_weights
 from tiny_own import OWN, TRAINING, TRANSFORMER, source, trained_model
 
@@ -116,6 +121,28 @@ def test_search_knows_heads(own_cache: None, tmp_path: Path) -> None:
     macs = run.space.lower(run.space.smallest(), 10).macs
     found = search(run.folder, Budget(macs=2 * macs), finalists=1, device="pytorch")
     assert run.space.lower(found[0].arch, 10).macs <= 2 * macs
+
+
+def test_preprocessing_follows_the_weights(own_cache: None, tmp_path: Path) -> None:
+    """In training and importing, evaluation and exports; a preset that is named keeps its crop."""
+    text = TRANSFORMER.replace('"input_size"', '"crop_pct": 0.75, "interpolation": "bicubic", "input_size"')
+    trained = go(tmp_path, source(tmp_path, text), space=None)
+    assert (trained.info.crop_share, trained.info.interpolation) == (0.75, "bicubic")
+    network = source(tmp_path, text + "\ndef ten(): return Net(10)\n", "ten")
+    run = import_own(network, out=tmp_path / "imported", data="digits", limit=120)
+    assert run.preprocessing == trained.preprocessing == Preprocessing((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 0.75, "bicubic")
+    assert Run.open(run.folder).preprocessing == run.preprocessing
+    images = run.splits().held_out
+    x, _ = next(run.eval_batches(images, 24))
+    wanted = [np.asarray(fit(Image.open(path), 24, 0.75, "bicubic").convert("RGB")) for path in images.files(tmp_path)]
+    np.testing.assert_allclose(x, normalise(np.stack(wanted), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), atol=1e-5)
+    steps = input_steps(run, 24)
+    assert (steps.crop_share, steps.interpolation) == (0.75, "bicubic")
+    assert "ceil(resolution / 0.75), bicubic with antialias" in steps.resize
+    prepared = prepare(images.files(tmp_path)[0], asdict(steps))
+    np.testing.assert_allclose(prepared[0], x[0], atol=1e-5)
+    named = go(tmp_path / "named", source(tmp_path, text), space={"resolutions": (24,)}, preset="digits")
+    assert named.info.crop_share == 1.0
 
 
 def test_import(own_cache: None, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import DataError
-from ..preprocess import normalise
+from ..preprocess import INTERPOLATIONS, normalise
 from .changes import POLICIES, by_policy, erased, mixed
+from .fitted import Crop
 from .splits import Images
 
 __all__ = ["PREPROCESSING", "Augment", "Preprocessing", "TrainBatches", "calibration_batches", "eval_batches"]
@@ -34,16 +35,24 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     crop_share: float = 0.875
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise DataError(f"the interpolation is {self.interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
         if not 0.5 <= self.crop_share <= 1:
             raise DataError(f"the crop share is {self.crop_share}: it must be from 0.5 to 1")
+
+    @property
+    def crop(self) -> Crop:
+        """How images are resized and cropped."""
+        return Crop(self.crop_share, self.interpolation)
 
     @property
     def description(self) -> str:
         """In words."""
         return (
-            f"resize the short side to ceil(resolution / {self.crop_share:g}), bilinear with antialias; centre crop to "
+            f"resize the short side to ceil(resolution / {self.crop_share:g}), {self.interpolation} with antialias; centre crop to "
             f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per RGB channel"
         )
 
@@ -207,7 +216,7 @@ def eval_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, from their originals by `onceforall.preprocess`; the last batch may be smaller."""
     groups = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    for chosen, pixels in zip(groups, images.fitted(groups, resolution, preprocessing.crop_share), strict=True):
+    for chosen, pixels in zip(groups, images.fitted(groups, resolution, preprocessing.crop), strict=True):
         yield _normalised(pixels, preprocessing), torch.from_numpy(images.labels[chosen])
 
 
@@ -227,7 +236,7 @@ def calibration_batches(
     """
     chosen = np.random.default_rng([seed, 2]).permutation(len(images))[after:n_images]
     groups = [batch for batch in np.array_split(chosen, max(1, round(len(chosen) / batch_size))) if len(batch)]
-    for pixels in images.fitted(groups, resolution, preprocessing.crop_share):
+    for pixels in images.fitted(groups, resolution, preprocessing.crop):
         yield _normalised(pixels, preprocessing)
 
 

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -27,11 +28,18 @@ from ..readable import duration
 from .cache import in_threads
 from .sources import Indices, Load, Part, digest
 
-__all__ = ["Keep", "fitted_batches"]
+__all__ = ["Crop", "Keep", "fitted_batches"]
 
 AT_ONCE = 512  # images that are written before they are named; what an interrupt may cost
 PATIENCE_S, SILENCE_S = 2.0, 60.0  # before somebody is told that it takes long, and told again
 PIXELS, POSITIONS = "pixels.bin", "positions.npy"
+
+
+class Crop(NamedTuple):
+    """How an image is fitted, as `onceforall.preprocess.fit` takes it: share of the short side that is kept, interpolation."""
+
+    share: float
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,7 @@ class Keep:
     elsewhere: Callable[[], Path] | None = None
 
 
-def fitted_batches(
-    part: Part, groups: Sequence[Indices], resolution: int, crop_share: float, keep: Keep
-) -> Iterator[NDArray[np.uint8]]:
+def fitted_batches(part: Part, groups: Sequence[Indices], resolution: int, crop: Crop, keep: Keep) -> Iterator[NDArray[np.uint8]]:
     """For each group of positions in the part, its images as (n, resolution, resolution, 3).
 
     What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it and the file system has locks.
@@ -64,23 +70,23 @@ def fitted_batches(
     """
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
     if len(wanted) * 3 * resolution * resolution > keep.limit_bytes:
-        yield from _passing(part, groups, resolution, crop_share)
+        yield from _passing(part, groups, resolution, crop)
         return
-    place = _place(part, resolution, crop_share, keep.folder)
+    place = _place(part, resolution, crop, keep.folder)
     known, pixels = _open(place, resolution)
     if keep.elsewhere is not None and not np.isin(wanted, known).all():
-        place = _place(part, resolution, crop_share, keep.elsewhere())
+        place = _place(part, resolution, crop, keep.elsewhere())
         known, pixels = _open(place, resolution)
     if not np.isin(wanted, known).all():
         make_folder(place.parent)
         with one_at_a_time(_lock(place)) as alone:  # of several processes that need them at once, one decodes
             if not alone:  # two that append to one file would make pixels of other images of it
-                yield from _passing(part, groups, resolution, crop_share)
+                yield from _passing(part, groups, resolution, crop)
                 return
             known, _ = _open(place, resolution)
             missing = np.setdiff1d(wanted, known)
             _make_room(place, len(missing) * 3 * resolution * resolution, keep.limit_bytes)
-            _append(part, place, known, missing, resolution, crop_share, keep.tell)
+            _append(part, place, known, missing, resolution, crop, keep.tell)
             known, pixels = _open(place, resolution)
     if not np.isin(wanted, known).all():
         raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
@@ -91,22 +97,22 @@ def fitted_batches(
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
 
 
-def _passing(part: Part, groups: Sequence[Indices], resolution: int, crop_share: float) -> Iterator[NDArray[np.uint8]]:
+def _passing(part: Part, groups: Sequence[Indices], resolution: int, crop: Crop) -> Iterator[NDArray[np.uint8]]:
     """As `fitted_batches`, without the cache."""
     if (np.diff(np.concatenate(groups)) > 0).all():
-        with closing(_fitted(part, np.concatenate(groups), resolution, crop_share)) as images:
+        with closing(_fitted(part, np.concatenate(groups), resolution, crop)) as images:
             yield from (np.stack(list(islice(images, len(group)))) for group in groups)
     else:
         for group in groups:
             ascending, back = np.unique(group, return_inverse=True)
-            with closing(_fitted(part, ascending, resolution, crop_share)) as images:
+            with closing(_fitted(part, ascending, resolution, crop)) as images:
                 yield np.stack(list(images))[back]
 
 
-def _place(part: Part, resolution: int, crop_share: float, folder: Path) -> Path:
+def _place(part: Part, resolution: int, crop: Crop, folder: Path) -> Path:
     """Another place for other pixels: of another part, of another version of the preprocessing or of Pillow."""
     how = Path(preprocess.__file__).read_text(encoding="utf-8")
-    return folder / "fitted" / digest([how, PIL.__version__, part.identity, str(resolution), repr(crop_share)])
+    return folder / "fitted" / digest([how, PIL.__version__, part.identity, str(resolution), *map(repr, crop)])
 
 
 def _lock(place: Path) -> Path:
@@ -126,11 +132,11 @@ def _open(place: Path, resolution: int) -> tuple[Indices, NDArray[np.uint8]]:
     return np.zeros(0, np.int64), np.zeros((0, resolution, resolution, 3), np.uint8)
 
 
-def _fitted(part: Part, positions: Indices, resolution: int, crop_share: float) -> Generator[NDArray[np.uint8], None, None]:
+def _fitted(part: Part, positions: Indices, resolution: int, crop: Crop) -> Generator[NDArray[np.uint8], None, None]:
     """The images at ascending positions."""
 
     def fit(load: Load) -> NDArray[np.uint8]:
-        return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, crop_share))
+        return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, *crop))
 
     return in_threads(part, positions, fit, processors())
 
@@ -141,7 +147,7 @@ def _append(
     known: Indices,
     missing: Indices,
     resolution: int,
-    crop_share: float,
+    crop: Crop,
     tell: Callable[[str], None],
 ) -> None:
     """Add the images that are missing to those that are known."""
@@ -153,7 +159,7 @@ def _append(
         place.mkdir(exist_ok=True)
         if not len(known):
             (place / PIXELS).unlink(missing_ok=True)  # another process may have mapped it
-        with open(place / PIXELS, "ab") as file, closing(_fitted(part, missing, resolution, crop_share)) as images:
+        with open(place / PIXELS, "ab") as file, closing(_fitted(part, missing, resolution, crop)) as images:
             file.truncate(len(known) * block)  # what one that was killed has left
             try:
                 for done, pixels in enumerate(images, start=1):

@@ -26,6 +26,7 @@ class InputSteps:
         std: of each channel.
         crop_share: what the centre crop keeps of the resized image's short side.
         resize: all steps in words.
+        interpolation: of the resize.
         resolution: of the network; None where a folder holds networks of several.
         max_pixels: larger photographs are refused; None for the limits of `onceforall.preprocess.load`.
     """
@@ -36,6 +37,7 @@ class InputSteps:
     resize: str
     resolution: int | None = None
     max_pixels: int | None = None
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import ModelError
 from ..places import expanded
+from ..preprocess import INTERPOLATIONS
 from .authors import of_authors
 from .code import divided, of_file
 from .fill import filled, weights_of
@@ -23,6 +24,7 @@ from .parts import RANDOM, Asked, Brought, Maker, made
 
 __all__ = ["bring", "is_library", "is_source", "lasting_source", "lasting_weights"]
 
+LEAST_SHARE = 0.5  # of the short side that a centre crop may keep
 SOURCES: dict[str, Callable[[Asked], Maker]] = {"timm": of_timm, "torchvision": of_torchvision, "hf": of_hub, "ofa": of_authors}
 
 
@@ -82,7 +84,8 @@ def bring(
             found = replace(found, weights=replace(found.weights, sha256=_digest(model)))
     model, notes = _plain(model)
     notes = (*notes, *found.weights.notes)
-    return _described(Brought(found.source, model.eval(), found.weights, unfilled, pixels=found.pixels, notes=notes))
+    told = vars(model).get("pretrained_cfg") or vars(model).get("default_cfg") or found.images
+    return _described(Brought(found.source, model.eval(), found.weights, unfilled, pixels=found.pixels, notes=notes), told)
 
 
 def _digest(model: nn.Module) -> str:
@@ -103,19 +106,25 @@ def _type(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _described(brought: Brought) -> Brought:
-    """With what the network itself says about its images, as timm's do."""
-    told = vars(brought.model).get("pretrained_cfg") or vars(brought.model).get("default_cfg")
+def _described(brought: Brought, told: Any) -> Brought:
+    """With what the network or its library says about images, in a dictionary with timm's keys."""
     if not isinstance(told, Mapping):
         return brought
-    mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (None,))
+    mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (brought.pixels,))
     try:
         (a, b, c), (d, e, f) = map(float, mean), map(float, std)
         pixels = None if size[-1] is None else int(size[-1])
+        share = None if told.get("crop_pct") is None else float(told["crop_pct"])
     except (TypeError, ValueError, IndexError):
         raise ModelError(
-            f"{brought.source}: mean and std of its default_cfg must be three numbers each, and input_size (3, r, r)"
+            f"{brought.source}: mean and std of its default_cfg must be three numbers each, input_size (3, r, r), crop_pct a number"
         ) from None
     if min(d, e, f) <= 0:
         raise ModelError(f"{brought.source}: std of its default_cfg is {std}: three numbers above 0 are needed")
-    return replace(brought, mean=(a, b, c), std=(d, e, f), pixels=pixels)
+    if share is not None and not LEAST_SHARE <= share <= 1:
+        raise ModelError(f"{brought.source}: crop_pct of its default_cfg is {share:g}: a number from {LEAST_SHARE} to 1 is needed")
+    how, notes = told.get("interpolation") or brought.interpolation, brought.notes
+    if how not in INTERPOLATIONS:
+        notes = (*notes, f"the weights want images resized by {how!r}: {brought.interpolation} is taken")
+        how = brought.interpolation
+    return replace(brought, mean=(a, b, c), std=(d, e, f), pixels=pixels, crop_share=share, interpolation=str(how), notes=notes)

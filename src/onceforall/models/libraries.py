@@ -105,7 +105,17 @@ def of_torchvision(asked: Asked) -> Maker:
         with quiet():
             return torchvision.models.get_model(base, weights=entry)  # type: ignore[no-any-return]
 
-    return Maker(asked.text, trained, True, Weights(path.name, sha256(path), entry.meta.get("license"), entry.url))
+    weights = Weights(path.name, sha256(path), entry.meta.get("license"), entry.url)
+    return Maker(asked.text, trained, True, weights, images=_prepared(entry.transforms()))
+
+
+def _prepared(transforms: Any) -> dict[str, Any]:
+    """What torchvision's weights say about images, by timm's names; nothing where they are not for classification."""
+    told = vars(transforms)
+    if not told.keys() >= {"crop_size", "resize_size", "interpolation", "mean", "std"}:
+        return {}
+    crop, short = told["crop_size"][0], told["resize_size"][0]
+    return {"mean": told["mean"], "std": told["std"], "crop_pct": crop / short, "interpolation": told["interpolation"].value}
 
 
 def torch_cache() -> Path:

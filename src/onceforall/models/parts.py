@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -78,6 +79,8 @@ class Brought:
         mean: of the channels, that the images are normalised with.
         std: of the channels, likewise.
         pixels: side of the images that it was made for, as far as that is known.
+        crop_share: what the centre crop keeps of an image's short side, likewise.
+        interpolation: of images that are resized, a name in `onceforall.preprocess.INTERPOLATIONS`.
         notes: lines on what was done in another way than usual, and on a licence that forbids much.
     """
 
@@ -88,6 +91,8 @@ class Brought:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     pixels: int | None = None
+    crop_share: float | None = None
+    interpolation: str = "bilinear"
     notes: tuple[str, ...] = ()
 
 
@@ -127,6 +132,7 @@ class Maker:
         weights: those that `make` gives it.
         has_file: the file of weights that the user gave is among these; else it is filled in afterwards.
         pixels: side of the images that it was made for, as far as that is known.
+        images: how images are prepared for these weights, by the names that timm has for it, where the network does not say it.
     """
 
     source: str
@@ -135,6 +141,7 @@ class Maker:
     weights: Weights
     has_file: bool = False
     pixels: int | None = LIBRARY_PIXELS
+    images: Mapping[str, Any] = field(default_factory=dict)
 
 
 def made(found: Maker, classes: int | None) -> nn.Module:

@@ -78,6 +78,12 @@ class Beginning:
     def std(self) -> tuple[float, float, float]:
         return self.own.brought.std if self.own else self.origin.info.std if self.origin else PREPROCESSING.std
 
+    @property
+    def interpolation(self) -> str:
+        """Of images that are resized for evaluation, likewise."""
+        own, origin = self.own, self.origin
+        return own.brought.interpolation if own else origin.info.interpolation if origin else PREPROCESSING.interpolation
+
 
 def lasting_start(text: str | Path | None) -> str | None:
     """What `--from` was given, right from any working folder."""
@@ -135,7 +141,10 @@ def beginning(
         preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"], given["recipe"])
     elif not own.brought.weights.random and name != "pretrained" and given["rate"] is None:
         preset = replace(preset, rate=RATE_SHARE * preset.rate)
-    preset = replace(preset, recipe=replace(preset.recipe, zero_residual=False))
+    share = own.brought.crop_share if given["preset"] is None and not own.brought.weights.random else None
+    preset = replace(
+        preset, recipe=replace(preset.recipe, zero_residual=False), crop_share=preset.crop_share if share is None else share
+    )
     return Beginning(name, preset, own.supernet.space, own=own)
 
 

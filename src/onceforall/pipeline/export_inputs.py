@@ -19,8 +19,9 @@ INT8_IMAGES = 128  # that ranges of activations are taken from
 def input_steps(run: Run, resolution: int | None = None) -> InputSteps:
     """How photographs become the network's input; the resolution is that of the one network, if it is one."""
     steps = run.preprocessing
-    resize = f"short side to ceil(resolution / {steps.crop_share:g}), bilinear with antialias, then centre crop"
-    return InputSteps(steps.mean, steps.std, steps.crop_share, resize, resolution, run.require_images().max_pixels)
+    resize = f"short side to ceil(resolution / {steps.crop_share:g}), {steps.interpolation} with antialias, then centre crop"
+    most = run.require_images().max_pixels
+    return InputSteps(steps.mean, steps.std, steps.crop_share, resize, resolution, most, steps.interpolation)
 
 
 def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:

@@ -263,6 +263,7 @@ def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
         run.info.crop_share,
         run.info.mean,
         run.info.std,
+        run.info.interpolation,
         run.info.space,
     ]
     text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
@@ -292,8 +293,10 @@ def _remarks(run: Run, asked: Asked, brought: Brought) -> tuple[str, ...]:
         found.append(
             f"{asked.name} starts from random weights: for trained ones give timm:NAME.TAG, torchvision:NAME.DEFAULT or a function"
         )
-    if (brought.mean, brought.std) != (run.info.mean, run.info.std):
-        found.append(f"{asked.name} was made for images normalised otherwise: here, those of the run are used for all networks")
+    steps = run.preprocessing
+    share = brought.crop_share or steps.crop_share
+    if (brought.mean, brought.std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
+        found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
     if (size := run.require_images().size) < ceil(asked.resolution / run.info.crop_share):
         found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
     return tuple(found)

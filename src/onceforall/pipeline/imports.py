@@ -12,7 +12,7 @@ from typing import Any
 
 from ..accuracy import AccuracyPredictor
 from ..advice import ofa
-from ..data import CACHE_GB, PREPROCESSING
+from ..data import CACHE_GB, PREPROCESSING, Preprocessing
 from ..errors import CheckpointError, DataError, ModelError
 from ..files import locked, make_folder, reading_or_writing, sha256
 from ..models import RANDOM
@@ -131,7 +131,7 @@ def import_own(
     on_event({"event": "note", "text": f"weights: {imported.name}, {own.supernet.num_classes:,} classes"})
     return _made(
         out, own.supernet, imported, images,
-        brought=own.info(classifier=True), normalised={"mean": own.brought.mean, "std": own.brought.std}, on_event=on_event,
+        brought=own.info(classifier=True), preprocessing=own.preprocessing, on_event=on_event,
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def _made(
     *,
     published: AccuracyPredictor | None = None,
     brought: BroughtInfo | None = None,
-    normalised: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing = PREPROCESSING,
     on_event: Callable[[Event], None],
 ) -> Run:
     """The run directory. run.json is written last, so that what has it is whole."""
@@ -170,7 +170,7 @@ def _made(
     if data is not None:
         opened, splits = open_images(
             data,
-            size=ceil(space.resolutions[-1] / PREPROCESSING.crop_share),
+            size=ceil(space.resolutions[-1] / preprocessing.crop_share),
             holdout=images.holdout,
             seed=images.seed,
             limit=images.limit,
@@ -185,13 +185,15 @@ def _made(
         data=opened,
         images=splits.sizes if splits else {},
         augment=None,
-        crop_share=PREPROCESSING.crop_share,
+        crop_share=preprocessing.crop_share,
         seed=images.seed,
         preset=None,
         environment=environment(),
         imported=imported,
         brought=brought,
-        **(normalised or {}),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        interpolation=preprocessing.interpolation,
     )
     run = Run(out, info)
     with locked(make_folder(out)):

@@ -132,6 +132,7 @@ class RunInfo:
         brought: the network that someone brought, if the space is made of one.
         mean: of the channels, that images are normalised with.
         std: of the channels, likewise.
+        interpolation: of images that are resized for evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
     """
 
     space: dict[str, Any]
@@ -149,6 +150,7 @@ class RunInfo:
     brought: BroughtInfo | None = None
     mean: tuple[float, float, float] = PREPROCESSING.mean
     std: tuple[float, float, float] = PREPROCESSING.std
+    interpolation: str = PREPROCESSING.interpolation
 
     @property
     def start(self) -> str | None:
@@ -189,8 +191,8 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "RunInfo":
-        """From what `asdict` gave, as JSON. Older files have no "imported", "origin", "brought", "mean" or "std",
-        and no "address" in "brought".
+        """From what `asdict` gave, as JSON. Older files have no "imported", "origin", "brought", "mean", "std" or
+        "interpolation", and no "address" in "brought".
 
         Raises:
             TypeError, KeyError, ValueError: it is not that.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..conversion import elastic
+from ..data import PREPROCESSING, Preprocessing
 from ..errors import ModelError, SpaceError
 from ..graph import Value
 from ..models import Brought, bring
@@ -42,6 +43,12 @@ class OwnNetwork:
         """What to write down about it. `classifier`: it was taken too."""
         weights = self.brought.weights
         return BroughtInfo(self.brought.source, weights.file, weights.sha256, weights.license, classifier, weights.address)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of images for evaluation, as the weights want them."""
+        own = self.brought
+        return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
 
 
 def bring_own(

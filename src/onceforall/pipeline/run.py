@@ -228,7 +228,7 @@ class Run:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(self.info.mean, self.info.std, self.info.crop_share)
+        return Preprocessing(self.info.mean, self.info.std, self.info.crop_share, self.info.interpolation)
 
     def train_batches(self, splits: Splits, batch_size: int, rank: int = 0, world: int = 1) -> TrainBatches:
         """Training batches by step.

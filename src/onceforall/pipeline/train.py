@@ -223,6 +223,7 @@ def _begin(
         origin=None if origin is None else origin_of(origin, splits, size),
         mean=begun.mean,
         std=begun.std,
+        interpolation=begun.interpolation,
     )
     if info.origin is not None and not info.origin.unseen:
         on_event(
