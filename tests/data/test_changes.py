@@ -17,7 +17,7 @@ CHANGES: list[dict[str, Any]] = [
     {"policy": "rand_augment"},
     {"erase": 0.5},
     {"mixup": 0.4},
-    {"cutmix": 1.0},
+    {"cutmix": 1},
     {"policy": "trivial_augment", "erase": 0.25, "mixup": 0.2, "cutmix": 1.0},
 ]
 

@@ -47,6 +47,8 @@ def test_a_recipe_is_changed_by_name() -> None:
     assert changed.augment == replace(plain.augment, mixup=0.2, flip=False, crop_scale=(0.5, 1))
     assert changed.recipe == replace(plain.recipe, ema=0.99)
     assert changed.scheme == plain.scheme
+    assert isinstance(choose_preset("pretrained", recipe={"mixup": 1}).augment.mixup, float)
+    assert isinstance(choose_preset("pretrained", recipe={"patience": 1}).recipe.patience, int)
     assert choose_preset("pretrained", recipe={}) == choose_preset("pretrained") == plain
 
 
@@ -60,10 +62,10 @@ def test_a_recipe_is_changed_by_name() -> None:
         ({"mixup": True}, "recipe: mixup=True"),
         ({"mixup": (0.1, 0.2)}, "recipe: mixup="),
         ({"crop_scale": 0.5}, "recipe: crop_scale=0.5: a value such as 0.35/1.0 is needed"),
-        ({"crop_scale": (1, 0.5)}, r"recipe: crop_scale is \(1, 0.5\): two shares"),
+        ({"crop_scale": (1, 0.5)}, r"recipe: crop_scale is \(1.0, 0.5\): two shares"),
         ({"policy": "auto"}, "recipe: policy is 'auto': choose from"),
         ({"policy": 1}, "recipe: policy=1: a value such as none is needed"),
-        ({"drop_path": 1}, "drop_path is 1: it must be a number from 0 to 0.999"),
+        ({"drop_path": 1}, "drop_path is 1.0: it must be a number from 0 to 0.999"),
         ({"optimizer": "lamb"}, "optimizer is 'lamb': choose from sgd, adamw"),
     ],
 )

@@ -48,7 +48,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, 
         seed: of all that is random.
     """
     v2 = _transforms()
-    ways = [way(alpha=alpha, num_classes=classes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
+    ways = [way(alpha=float(alpha), num_classes=classes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
     with _own_generator():
         torch.manual_seed(seed)
         images, shares = ways[int(torch.randint(len(ways), ()))](x, labels)

@@ -253,6 +253,8 @@ def _like(name: str, value: Any, own: Any) -> Any:
         values = tuple(value) if several and isinstance(value, tuple | list) else (value,)
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         if numbers and len(values) == (len(own) if several else 1):
-            return values if several else value
+            whole = isinstance(own, int)
+            found = tuple(v if whole else float(v) for v in values)
+            return found if several else found[0]
     wanted = "/".join(map(str, own)) if isinstance(own, tuple) else "yes or no" if isinstance(own, bool) else own
     raise TrainingError(f"recipe: {name}={value}: a value such as {wanted} is needed")
