@@ -301,7 +301,7 @@ def test_dropout_stands_before_the_classifier(kind: str) -> None:
 
 def test_what_decays() -> None:
     supernet = made("transformer")
-    decayed, others = (group["params"] for group in new_optimizer(supernet, RECIPE).param_groups)
+    decayed, others = (group["params"] for group in new_optimizer(supernet, RECIPE, {}).param_groups)
     names = {id(p): name for name, p in supernet.named_parameters()}
     assert {names[id(p)] for p in others} >= {"token", "position", "norm.weight", "layers.0.fc1.bias"}
     assert {names[id(p)] for p in decayed} >= {"patches.weight", "layers.0.qkv.weight", "head.weight"}

@@ -3,8 +3,7 @@
 torchvision draws from torch's global generator. Here each draw comes from a seed, and the generator is left as it was.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +20,7 @@ POLICIES = ("none", "trivial_augment", "rand_augment")
 def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> None:
     """Change each of the images (n, r, r, 3) in place, by a policy: TrivialAugment (2021) or RandAugment (2019) at its defaults."""
     change = _policy(policy)
-    with _own_generator():
+    with torch.random.fork_rng(devices=[]):
         for image, seed in zip(images, seeds, strict=True):
             torch.manual_seed(seed)
             image[:] = change(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
@@ -30,7 +29,7 @@ def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> N
 def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
     """Put zeros, the mean colour, into a random box of this share of the images (n, 3, r, r), in place (Zhong et al., 2017)."""
     erase = _transforms().RandomErasing(share, inplace=True)
-    with _own_generator():
+    with torch.random.fork_rng(devices=[]):
         for image, seed in zip(x, seeds, strict=True):
             torch.manual_seed(seed + 1)
             erase(image)
@@ -49,16 +48,10 @@ def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, 
     """
     v2 = _transforms()
     ways = [way(alpha=float(alpha), num_classes=classes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
-    with _own_generator():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         images, shares = ways[int(torch.randint(len(ways), ()))](x, labels)
     return images, shares
-
-
-@contextmanager
-def _own_generator() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        yield
 
 
 @lru_cache
