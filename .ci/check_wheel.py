@@ -2,8 +2,8 @@
 
     python .ci/check_wheel.py dist
 
-The wheel is installed into an environment that has nothing of ours; its dependencies, which are large, are seen from the one that runs
-this script. There `ofa --version` and `ofa demo --help` answer, and a network is made, extracted and run.
+The wheel is installed into an environment that has nothing of ours; its dependencies, which are large, are seen from the one that
+runs this script. There `ofa --version` and `ofa demo --help` answer, and a network is made, extracted and run.
 """
 
 import subprocess
