@@ -5,28 +5,37 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test lint format docs clean
+.PHONY: help demo test lint format docs wheel clean
+.DEFAULT_GOAL := demo
 
-demo: $(READY)
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+demo: $(READY) ## the whole pipeline on small images, in two minutes after the installation
 	$(BIN)/ofa demo --out demo-run
 
-test: lint
+test: lint ## every check: lint, then the whole suite (ARGS="…" for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-lint: $(READY)
+lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(READY) ## mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(READY)
+docs: $(READY) ## the API reference: docs/api/index.html
 	OMP_NUM_THREADS=1 $(BIN)/python docs/build_api.py
 
-clean:
-	rm -rf .venv .venv-* .ci/skipped demo-run docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
+wheel: $(READY) ## build dist/*.whl, install it into an empty environment, use it outside the repository
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/python .ci/check_wheel.py dist
+
+clean: ## remove all that the other targets have made
+	rm -rf .venv .venv-* .ci/skipped demo-run dist docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "onceforall needs Python 3.11 or newer, $(PYTHON) is %d.%d: run make PYTHON=/path/to/a/newer/python" % v[:2])'
