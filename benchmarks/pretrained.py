@@ -80,7 +80,7 @@ def unit(name: str, seed: int, arguments: argparse.Namespace) -> None:
     predicted = predict(out, subnets=arguments.subnets, seed=seed)
     say(f"predictor {predicted.predictor.kind}: {predicted.errors}")
     networks = [f"{source}@{pixels}" for source in sources for pixels in fixed]
-    found = compare(out, networks, epochs=options["epochs"], seed=seed, on_step=say, on_event=event)
+    found = compare(out, networks, epochs=options["epochs"], rate=arguments.rate, seed=seed, on_step=say, on_event=event)
     run = Run.open(out)
     record = {
         "data": name, "seed": seed, "images": run.info.images, "epochs": {"elastic": epochs, "fixed": options["epochs"]},
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--fixed", default="64,96,128", help="pixels of the fixed networks")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--units", default=",".join(f"{name}:0" for name in SETS), help="data set and seed")
+    parser.add_argument("--rate", type=float, default=0.001, help="of the fixed networks, which want a lower one")
     parser.add_argument("--subnets", type=int, default=80, help="measured for the predictor")
     parser.add_argument("--holdout", type=float, default=0.15)
     parser.add_argument("--threads", type=int, default=1)

@@ -133,7 +133,7 @@ PRESETS: dict[str, Preset] = {
         family="mobilenet_v3",
         arguments={"resolutions": (96, 128, 160)},  # of the network that is brought, whose space it is
         epochs=40,
-        rate=0.001,
+        rate=0.002,
         recipe=Recipe(batch_size=32, optimizer="adamw", weight_decay=0.03, dropout=0.1),
         augment=Augment(crop_scale=(0.35, 1.0)),
         scheme="all_sizes",
