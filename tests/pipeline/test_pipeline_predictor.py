@@ -1,17 +1,27 @@
 """Fitting anew, comparing, showing and asking the predictor of a run, as functions and as commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from onceforall.accuracy import read_rows
+from onceforall.accuracy import measurement_noise, read_rows, suggest
 from onceforall.arch import Arch
 from onceforall.cli import run as ofa
+from onceforall.costs import macs_table, segment_table
 from onceforall.errors import CheckpointError, DataError, FileError
-from onceforall.pipeline import Run, compare_predictors, fit_predictor, next_subnets, predict, show_predictor
-from onceforall.pipeline.predictor import load_predictor
+from onceforall.pipeline import (
+    Run,
+    compare_predictors,
+    fit_predictor,
+    measure_accuracy,
+    next_subnets,
+    predict,
+    show_predictor,
+)
+from onceforall.pipeline.predictor import fitted_to, load_predictor
 from tiny_run import SUBNETS
 
 
@@ -96,3 +106,26 @@ def test_predict_uses_what_else_was_measured(run_copy: Path) -> None:
     found = predict(run_copy, subnets=SUBNETS)
     assert len(found.fitted) == 12
     assert found.ceiling is None or 0 <= found.ceiling <= 1
+
+
+def test_of_many_the_last_are_chosen_by_the_predictor_so_far(trained: Path, tmp_path: Path) -> None:
+    """In two rounds, better ones than were drawn; the same call chooses the same, whatever else was measured in between."""
+    run = Run.open(shutil.copytree(trained, tmp_path / "run"))
+    shutil.rmtree(run.folder / "accuracy", ignore_errors=True)
+    counts: list[tuple[int, int]] = []
+    found = predict(run.folder, subnets=40, on_progress=lambda done, total, what: counts.append((done, total)))
+    assert (len(found.fitted), len(found.checked)) == (30, 10)
+    assert counts[-1] == (40, 40)
+    assert counts == sorted(counts)
+    rows = read_rows(run.folder / "accuracy", run.space)
+    assert len(rows) == 40
+    drawn, chosen = rows[:28], rows[28:]
+    assert {row.arch for row in found.checked} <= {row.arch for row in drawn}
+    guess = fitted_to(run, [row for row in drawn if row not in found.checked], noise=measurement_noise(drawn))
+    first = {row.arch for row in chosen[:6]}
+    assert first == set(suggest(guess, macs_table(segment_table(run.space, 10)), 6, known=[row.arch for row in drawn], seed=0))
+    measure_accuracy(run.folder, archs=[run.space.sample(np.random.default_rng(9))])
+    again = predict(run.folder, subnets=40)
+    assert len(read_rows(run.folder / "accuracy", run.space)) == 41
+    assert len(again.fitted) == 31
+    assert [row.arch for row in again.checked] == [row.arch for row in found.checked]

@@ -1,21 +1,28 @@
-"""`ofa predict`: measure the accuracy of some sub-networks and fit a predictor of all others."""
+"""`ofa predict`: measure the accuracy of some sub-networks and fit a predictor of all others.
 
-from collections.abc import Callable
+Most are drawn beforehand, over all sizes. The others are chosen in rounds where the predictor so far hopes for the best networks:
+it is these that a search will ask about.
+"""
+
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..accuracy import read_rows, spread, tree
+from ..accuracy import AccuracyRow, measurement_noise, read_rows, spread, suggest, tree
 from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError
 from .measure_accuracy import measure_accuracy
-from .predictor import Prediction, fit_and_check
+from .predictor import Prediction, fit_and_check, fitted_to
 from .run import Run
 
 __all__ = ["predict"]
 
 TEST_SHARE = 0.25
+CHOSEN_SHARE, ROUNDS = 0.4, 2  # of the networks to fit; fewer than LEAST_CHOSEN are not worth a round
+LEAST_CHOSEN = 10
 
 
 def predict(
@@ -30,11 +37,12 @@ def predict(
 ) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
 
-    Started by torchrun, the processes share out the sub-networks.
+    Started by torchrun, the processes share out the sub-networks, all of which are then drawn beforehand.
 
     Args:
         folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
-        subnets: to measure; a quarter of them checks the predictor: drawn independently, the others as a tree.
+        subnets: to measure; a quarter of them checks the predictor: drawn independently. Of the others three fifths are drawn as a
+            tree; the rest, if it is enough to be of use, is chosen by the predictor so far, see `onceforall.accuracy.suggest`.
         seed: of the sub-networks drawn.
         device: to run them on, see `choose_compute`.
         ray: see `measure_accuracy`.
@@ -49,18 +57,34 @@ def predict(
     run = Run.open(folder, data)
     run.require_images()
     place, weights = run.folder / "accuracy", run.weights_hash()
-    fit, check = _drawn(run, subnets, seed)
-    measured = measure_accuracy(folder, archs=[*fit, *check], device=device, ray=ray, data=data, on_progress=on_progress)
-    checked = [row for row in measured if row.arch in check]
+    chosen = round(CHOSEN_SHARE * (1 - TEST_SHARE) * subnets)
+    if chosen < LEAST_CHOSEN or run.space.count() < 2 * subnets or os.environ.get("WORLD_SIZE", "1") != "1":
+        chosen = 0
+    fit, check = _drawn(run, subnets - chosen, seed, round(TEST_SHARE * subnets))
+
+    def measured(archs: Sequence[Arch], before: int) -> list[AccuracyRow]:
+        return measure_accuracy(
+            folder, archs=archs, device=device, ray=ray, data=data,
+            on_progress=lambda done, total, what: on_progress(before + done, subnets, what),
+        )  # fmt: skip
+
+    rows = measured([*fit, *check], 0)
+    checked, own = [row for row in rows if row.arch in check], [row for row in rows if row.arch not in check]
+    macs = macs_table(segment_table(run.space, run.num_classes))
+    for turn in range(ROUNDS if chosen else 0):
+        few = chosen // ROUNDS if turn < ROUNDS - 1 else chosen - len(own) + len(fit)
+        # by what this call has drawn alone, so that the same call chooses the same
+        guess = fitted_to(run, own, noise=measurement_noise([*own, *checked]), seed=seed)
+        archs = suggest(guess, macs, few, known=[row.arch for row in (*own, *checked)], seed=seed + turn)
+        own += measured(archs, len(own) + len(checked))
     rows = read_rows(place, run.space, weights_hash=weights)
     fitted = [row for row in rows if row not in checked]
     return fit_and_check(run, fitted, checked, seed=seed)
 
 
-def _drawn(run: Run, subnets: int, seed: int) -> tuple[list[Arch], list[Arch]]:
-    """To fit, a tree; and to check, independent of it, since networks of one tree are too much alike."""
+def _drawn(run: Run, subnets: int, seed: int, number: int) -> tuple[list[Arch], list[Arch]]:
+    """To fit, a tree; and a number to check, independent of it, since networks of one tree are too much alike."""
     segments = segment_table(run.space, run.num_classes)
-    number = round(TEST_SHARE * subnets)
     ends = {run.space.smallest(), run.space.largest()}  # the fit needs them
     alone = spread(run.space, np.random.default_rng([seed, 6]), number + len(ends), macs_table(segments))
     check = [arch for arch in alone if arch not in ends]

@@ -34,6 +34,7 @@ __all__ = [
     "compare_predictors",
     "fit_and_check",
     "fit_predictor",
+    "fitted_to",
     "load_predictor",
     "next_subnets",
     "show_predictor",
@@ -110,7 +111,7 @@ def fit_and_check(
         OnceForAllError: with one line on what is wrong and what to do.
     """
     noise = measurement_noise([*fitted, *checked])
-    predictor = _fit(run, fitted, kinds, noise, seed)
+    predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
     archs, top1 = [row.arch for row in checked], np.array([row.top1 for row in checked])
     errors = assess(predictor, archs, top1)
     ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
@@ -120,6 +121,26 @@ def fit_and_check(
         facts = {"fitted_on": len(fitted), "images": checked[0].images, "checked": [row.arch.to_json() for row in checked]}
         write_json(place / "errors.json", {**asdict(errors), "ceiling": ceiling, **facts})
     return Prediction(predictor, errors, ceiling, fitted, checked)
+
+
+def fitted_to(
+    run: Run, rows: Sequence[AccuracyRow], *, noise: float | None, kinds: Sequence[str] | None = None, seed: int = 0
+) -> AccuracyPredictor:
+    """A predictor fitted to measured sub-networks. `noise`: standard deviation of a measurement, if it is known.
+
+    Raises:
+        DataError: too few of them.
+    """
+    return AccuracyPredictor.fit(
+        run.space,
+        [row.arch for row in rows],
+        [row.top1 for row in rows],
+        losses=[row.loss for row in rows],
+        noise=noise,
+        kinds=kinds,
+        weights_hash=run.weights_hash(),
+        seed=seed,
+    )
 
 
 def compare_predictors(
@@ -158,9 +179,9 @@ def compare_predictors(
     for n in fitting:
         part = [fitted[i] for i in order[:n]]
         noise = measurement_noise(part)
-        chosen = _fit(run, part, list(LEARNERS), noise, seed)
+        chosen = fitted_to(run, part, noise=noise, kinds=list(LEARNERS), seed=seed)
         for kind in LEARNERS:
-            predictor = chosen if kind == chosen.kind else _fit(run, part, [kind], noise, seed)
+            predictor = chosen if kind == chosen.kind else fitted_to(run, part, noise=noise, kinds=[kind], seed=seed)
             results.append(Comparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
             on_result(results[-1])
     return results
@@ -225,19 +246,6 @@ def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
     wanted = set(errors.pop("checked"))
     rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
     return errors, rows
-
-
-def _fit(run: Run, rows: list[AccuracyRow], kinds: Sequence[str] | None, noise: float | None, seed: int) -> AccuracyPredictor:
-    return AccuracyPredictor.fit(
-        run.space,
-        [row.arch for row in rows],
-        [row.top1 for row in rows],
-        losses=[row.loss for row in rows],
-        noise=noise,
-        kinds=kinds,
-        weights_hash=run.weights_hash(),
-        seed=seed,
-    )
 
 
 def _rows(run: Run) -> list[AccuracyRow]:
