@@ -8,8 +8,9 @@ recipe), measured, profiled and searched by `ofa compare`. The elastic training 
 trainings cost in the mean, in multiply-accumulates; the seconds of either side are measured, accuracy data and search included.
 
 Budgets are the latencies of every second fixed network, from the fastest to the slowest. Winners are told by the test images, which
-are opened once. Every finished unit leaves a line in OUT/pretrained.jsonl; an interrupted one goes on where it was. `--report`
-prints the tables from there. Results: docs/results/pretrained.md.
+are opened once: by top-1, or by the mean over the classes where one has more than three times as many images as another. Every
+finished unit leaves a line in OUT/pretrained.jsonl; an interrupted one goes on where it was. `--report` prints the tables. Results:
+docs/results/pretrained.md.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from onceforall.files import append_line, read_lines
 from onceforall.models import bring
 from onceforall.pipeline import Run, compare, predict, profile, train
 from onceforall.pipeline.presets import PRESETS
+from onceforall.pipeline.versus import UNEVEN
 from onceforall.train import work_per_step
 
 SETS: dict[str, dict[str, Any]] = {  # epochs of each fixed network, and images to train with
@@ -102,14 +104,15 @@ def report(path: Path) -> None:
                 rivals[v["ours"]],
                 rivals[v["fixed"]],
             )  # budgets of fixed networks, the fastest of which is slower than ours
-            gains.append(-100.0 if v["over"] else 100 * (ours["test"] - fixed["test"]))
+            metric = "balanced" if record["uneven"] > UNEVEN else "test"
+            gains.append(-100.0 if v["over"] else 100 * (ours[metric] - fixed[metric]))
             cells = [
                 f"{record['data']}, {record['seed']}",
                 f"{ours['images']}",
                 f"{v['budget']['latency_ms']:.2f} ms",
-                f"{100 * ours['test']:.1f} ({ours['resolution']} px)",
-                f"{100 * fixed['test']:.1f} ({fixed['name'].rpartition(':')[2]})",
-                f"{gains[-1]:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]",
+                f"{100 * ours[metric]:.1f} ({ours['resolution']} px)",
+                f"{100 * fixed[metric]:.1f} ({fixed['name'].rpartition(':')[2]})",
+                f"{gains[-1]:+.1f}; top-1 {100 * v['difference']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]",
                 f"{100 * ours['held_out']:.1f} / {100 * fixed['held_out']:.1f}",
             ]
             print(f"| {' | '.join(cells)} |")

@@ -62,7 +62,9 @@ def test_what_is_found(compared: Path) -> None:
     test = json.loads((compared / "run.json").read_text())["images"]["test"]
     for one in (*found["fixed"], *found["ours"]):
         assert one["images"] == test
+        assert 0 <= one["balanced"] <= 1
         assert one["ms_low"] <= one["ms"] <= one["ms_high"]
+    assert 1 <= found["uneven"] < 3
     by_name = {one["name"]: one for one in (*found["fixed"], *found["ours"])}
     kinds = [next(name for name, value in v["budget"].items() if value is not None) for v in found["verdicts"]]
     assert kinds == ["latency_ms", "latency_ms", "macs", "macs", "params"]  # both have as many parameters

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from onceforall.errors import FileError
 from onceforall.pipeline.search import Budget
-from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict, summary, verdict
+from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict, balanced_accuracy, summary, verdict
 
 N = 200
 
@@ -131,3 +132,26 @@ def test_json_round_trip() -> None:
     ):
         with pytest.raises(FileError):
             Comparison.from_json(wrong)
+
+
+def test_the_mean_of_the_classes() -> None:
+    """Against scikit-learn; a class without images does not count."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 1, 3], 200, p=[0.8, 0.15, 0.05])
+    predicted = np.where(rng.random(200) < 0.6, labels, 0)
+    found = balanced_accuracy(predicted == labels, labels)
+    assert found == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert balanced_accuracy(np.zeros(200, bool), labels) == 0
+
+
+def test_comparisons_of_before_have_no_mean_of_the_classes() -> None:
+    found = verdict(Budget(latency_ms=2.0), ["a"], rival("ours", 160), [rival("a", 162)], rights(ours=160, a=162))
+    rivals = rival("a", 162, balanced=0.5), rival("ours", 160, balanced=0.6)
+    data = Comparison("key", "cpu", "a processor", rivals[:1], rivals[1:], (found,), Costs(9, 1, 4), uneven=5.0).to_json()
+    assert Comparison.from_json(data).uneven == 5
+    del data["uneven"]
+    for one in (*data["fixed"], *data["ours"]):
+        del one["balanced"]
+    read = Comparison.from_json(json.loads(json.dumps(data)))
+    assert read.uneven == 1
+    assert {one.balanced for one in (*read.fixed, *read.ours)} == {None}

@@ -61,7 +61,7 @@ def compare(
 
 def _lines(found: Any) -> list[str]:
     """The comparison for people."""
-    from ..pipeline.versus import summary
+    from ..pipeline.versus import UNEVEN, summary
 
     images = found.fixed[0].images
     lines = [f"measured on {images:,} test images, and on {found.hardware} ({found.device}), in turns:"]
@@ -70,7 +70,11 @@ def _lines(found: Any) -> list[str]:
         costs = f"{milliseconds(one.ms)}, {amount(one.macs)} MACs, {amount(one.params)} parameters"
         trained = "" if one.ours else f"; fixed, {one.epochs:.3g} epochs in {duration(one.seconds)}"
         top1 = f"{percent(one.test)} ({100 * low:.1f} to {100 * high:.1f})"
+        if found.uneven > UNEVEN and one.balanced is not None:
+            top1 += f", mean of the classes {percent(one.balanced)}"
         lines.append(f"  {one.name} ({one.resolution} px): test top-1 {top1}, {costs}{trained}")
+    if found.uneven > UNEVEN:
+        lines.append(f"one class has {found.uneven:.3g} times as many test images as another: see the mean of the classes")
     lines.append("within each budget, ours against the fixed network that is best on held-out images:")
     lines += [f"  {verdict_line(v, found)}" for v in found.verdicts]
     lines.append(summary(found.verdicts))

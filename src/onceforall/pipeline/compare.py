@@ -27,7 +27,7 @@ from .fixed import FOLDER, Asked, FixedNetwork, Told, asked_for, fine_tuned
 from .report_parts import measured_rows
 from .run import Run
 from .search import FINALIST_IMAGES, Budget, Candidate, Searcher
-from .versus import Comparison, Costs, Rival, verdict
+from .versus import Comparison, Costs, Rival, balanced_accuracy, verdict
 
 __all__ = ["RESULT", "compare", "stored_comparison"]
 
@@ -188,13 +188,15 @@ def _compared(
         if of and budget.latency_ms is not None:  # as timed in turns with the others
             budget = Budget(latency_ms=max(own[name].ms for name in of))
         verdicts.append(verdict(budget, of, rival, rivals, right))
+    per_class = np.bincount(test.labels)
     costs = _costs(run, searcher, fixed, [seconds for _, seconds in found.values()])
     notes = [note for one in fixed for note in one.notes] + notes
     if run.info.origin is not None:
         notes.append(f"the training of {run.info.origin.folder}, from which this run started, is not counted")
     return Comparison(
-        key, searcher.device.spec, searcher.hardware, tuple(rivals), tuple(ours.values()), tuple(verdicts), costs, tuple(notes)
-    )
+        key, searcher.device.spec, searcher.hardware, tuple(rivals), tuple(ours.values()), tuple(verdicts), costs, tuple(notes),
+        uneven=float(per_class.max() / per_class[per_class > 0].min()),
+    )  # fmt: skip
 
 
 def _times(searcher: Searcher, plans: Sequence[Plan]) -> list[Timing]:
@@ -249,7 +251,8 @@ def _rival(
     accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
     right[facts["name"]] = hits.numpy()
     return Rival(
-        test=accuracy.top1, images=accuracy.images, macs=plan.macs, params=plan.params,
+        test=accuracy.top1, balanced=balanced_accuracy(hits.numpy(), test.labels), images=accuracy.images,
+        macs=plan.macs, params=plan.params,
         ms=timing.ms, ms_low=timing.low, ms_high=timing.high, **facts,
     )  # fmt: skip
 

@@ -12,10 +12,11 @@ from ..errors import FileError
 from ..readable import paired_difference, plural
 from .search import Budget
 
-__all__ = ["Comparison", "Costs", "Rival", "Verdict", "summary", "verdict"]
+__all__ = ["UNEVEN", "Comparison", "Costs", "Rival", "Verdict", "balanced_accuracy", "summary", "verdict"]
 
 FORMAT = "onceforall.comparison/1"
 DEVICES = (1, 3, 10)
+UNEVEN = 3.0  # from here on top-1 alone would mislead
 
 Rights = Mapping[str, NDArray[np.bool_]]  # by the network's name: which of the test images (n,) it gets right
 
@@ -37,6 +38,7 @@ class Rival:
         epochs: of its training; None for ours.
         weights: where a fixed one started from, in words.
         arch: of ours, as JSON text.
+        balanced: mean over the classes of the share of their test images that it gets right; None where that was not measured.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Rival:
     epochs: float | None = None
     weights: str | None = None
     arch: str | None = None
+    balanced: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,13 @@ def _keeps(one: Rival, budget: Budget) -> bool:
     return all(most is None or cost <= most * (1 + 1e-9) for cost, most in limits)
 
 
+def balanced_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
+    """Mean over the classes, of those that have images, of the share that is right."""
+    images = np.bincount(labels)
+    shares = np.bincount(labels, right)[images > 0] / images[images > 0]
+    return float(shares.mean())
+
+
 def summary(verdicts: Sequence[Verdict]) -> str:
     """How often who wins, in one line."""
     winners = [v.winner for v in verdicts]
@@ -169,6 +179,7 @@ class Comparison:
         verdicts: one for each budget.
         costs: either way.
         notes: lines that a reader should know.
+        uneven: how many times as many test images the largest class has as the smallest.
     """
 
     key: str
@@ -179,6 +190,7 @@ class Comparison:
     verdicts: tuple[Verdict, ...]
     costs: Costs
     notes: tuple[str, ...] = field(default=())
+    uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; winners, the devices' costs and the break-even are told too, for machines."""
@@ -208,6 +220,7 @@ class Comparison:
                 verdicts.append(Verdict(**{**own, "budget": Budget(**own["budget"]), "of": tuple(own["of"])}))
             costs = Costs(**{name: data["costs"][name] for name in ("once", "each", "fixed")})
             texts = (data["key"], data["device"], data["hardware"])
-            return cls(*texts, rivals["fixed"], rivals["ours"], tuple(verdicts), costs, tuple(data["notes"]))
+            sides, more = (rivals["fixed"], rivals["ours"]), (tuple(data["notes"]), float(data.get("uneven", 1.0)))
+            return cls(*texts, *sides, tuple(verdicts), costs, *more)
         except (AttributeError, KeyError, TypeError) as error:
             raise FileError(f"damaged or edited ({error})") from None
