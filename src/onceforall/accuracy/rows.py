@@ -91,7 +91,7 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
     replace_file(path, lambda temporary: _write(table, temporary))
 
 
-def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) -> list[AccuracyRow]:
+def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = None) -> list[AccuracyRow]:
     """Every measured sub-network once, in the order of measuring; [] if there is no folder.
 
     Args:
@@ -105,7 +105,7 @@ def read_rows(folder: Path, space: Space, *, weights_hash: str | None = None) ->
         ArchError: a row of another space.
     """
     rows: dict[Arch, AccuracyRow] = {}
-    for path in _parts(folder):
+    for path in _parts(Path(folder)):
         with reading_or_writing(path):
             try:
                 with plain_path(path) as plain:
