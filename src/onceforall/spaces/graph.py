@@ -84,7 +84,22 @@ def graph_space(
     made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
     lowering = _Lowering(read, tuple(stage.widths[-1] for stage in made))
-    return Space("graph", arguments, tuple(chosen), made, lowering, classes=_classes(read), modules=modules, fixed=read.fixed)
+    return Space(
+        "graph", arguments, tuple(chosen), made, lowering,
+        classes=_classes(read), modules=modules, fixed=read.fixed, interpolated=_interpolated(read, chosen),
+    )  # fmt: skip
+
+
+def _interpolated(graph: Graph, resolutions: Sequence[int]) -> tuple[str, ...]:
+    """A line for each position embedding: what is done with it, and at which of the resolutions."""
+    lines = []
+    for name, spec in graph.weights.items():
+        grids = dict(zip(graph.resolutions, spec.grids, strict=False))
+        sizes = [pixels for pixels in resolutions if grids and not grids[pixels].same]
+        if sizes:
+            before = " × ".join(map(str, spec.grids[0].before))
+            lines.append(f"{name}: a map of {before}, interpolated at {', '.join(map(str, sizes))} pixels")
+    return tuple(lines)
 
 
 def _classes(graph: Graph) -> int:
@@ -339,7 +354,10 @@ class _Making:
             shape = (*shape[:2], kernels[-1], kernels[-1])
         if len(kernels) == 1:
             kernels = ()
-        return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels)
+        grid = spec.grids[self.resolution] if spec.grids and not spec.grids[self.resolution].same else None
+        if grid is not None:
+            shape = grid.shape(shape, grid.after)
+        return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels, grid)
 
     def smaller_kernel(self, op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of a convolution, its padding less by what a smaller kernel lacks at each edge."""
