@@ -156,7 +156,8 @@ def matrix_name(big: int, small: int) -> str:
 def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
     """A position embedding at another resolution: its map is interpolated, what stands before it stays."""
     dim, own = grid.dim, tensor.narrow(grid.dim, grid.prefix, tensor.shape[grid.dim] - grid.prefix)
-    pixels = (own.unflatten(dim, grid.before) if grid.flat else own).movedim((dim, dim + 1), (-2, -1))
+    shape = own.shape
+    pixels = own.reshape(*shape[:dim], *grid.before, *shape[dim + len(grid.dims) :]).movedim((dim, dim + 1), (-2, -1))
     wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))  # as timm does; not all devices know others
     found = F.interpolate(wide, grid.after, mode="bicubic", align_corners=grid.align_corners, antialias=grid.antialias)
     found = found.to(tensor.dtype).movedim((-2, -1), (dim, dim + 1))

@@ -59,8 +59,8 @@ def bring_own(
         source: see `onceforall.models.bring`.
         weights: a file of its state dict, "random", or None for those that belong to it.
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
-        resolutions: where `choices` has none: at which it is read if it can be, else at the one that it was made for; None for
-            the latter.
+        resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
+            for the latter.
         seed: of random weights.
         on_event: gets notes, and progress of a download.
 
@@ -81,13 +81,16 @@ def bring_own(
     own_size = (brought.pixels or PIXELS,)
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, **given)
+        made_for = not asked and brought.pixels is not None and bool(supernet.space.interpolated)
+        why = "would need interpolated position embeddings at other sizes, which only --resolutions asks for"
     except ModelError as error:
         if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
+        made_for, why = True, f"does not take images of {', '.join(map(str, resolutions))} pixels"
+    if made_for:
         supernet = elastic(brought.model, own_size, **given)
-        sizes = ", ".join(map(str, resolutions))
-        text = f"{brought.source} does not take images of {sizes} pixels: the space has the {brought.pixels} that it was made for"
+        text = f"{brought.source} {why}: the space has the {brought.pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"

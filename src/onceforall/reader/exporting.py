@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import ModelError
+from ..graph import each
+from ..ops import leaves
 from ..packages import quiet
 
-__all__ = ["Exported", "Fit", "copied", "dtype_of", "export"]
+__all__ = ["TOLD", "Exported", "Fit", "copied", "dtype_of", "export"]
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 TOLD = ("img_size", "image_size")  # what modules call the one size of images that they take
@@ -27,7 +29,7 @@ class Fit:
     """How the copy of a model is changed that takes images of one size only, so that it takes others.
 
     Args:
-        pixels: the size; modules that have it as `img_size` or `image_size` are told the other one.
+        pixels: the size; what modules have as `img_size` or `image_size` is made larger or smaller as the images are.
         single: names of tensors that are one number, which can be added to tokens of any number.
     """
 
@@ -39,10 +41,8 @@ class Fit:
         for module in model.modules():
             for name in TOLD:
                 value = vars(module).get(name)
-                if value == self.pixels:
-                    setattr(module, name, pixels)
-                elif isinstance(value, tuple | list) and set(value) == {self.pixels}:
-                    setattr(module, name, type(value)([pixels] * len(value)))
+                if all(isinstance(size, int) and size * pixels % self.pixels == 0 for size in leaves(value)):
+                    setattr(module, name, each(value, lambda size: size * pixels // self.pixels))
 
 
 @dataclass
@@ -91,6 +91,11 @@ def _silence() -> Iterator[None]:
 
 
 def export(model: nn.Module, pixels: int, batch: int) -> Exported:
+    """With so many images.
+
+    Raises:
+        ModelError: torch.export cannot.
+    """
     like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     dtype = dtype_of(model)
     images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)

@@ -36,8 +36,9 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
             raise
         found = _interpolated(model, own, resolutions)
         if found is None:
+            text = str(error).partition("; give a module")[0]
             raise ModelError(
-                f"{error}; it can be read at {own.resolutions[0]} pixels, and has no position embedding that could be interpolated "
+                f"{text}; it can be read at {own.resolutions[0]} pixels, and has no position embedding that could be interpolated "
                 "for others"
             ) from error
         return found
@@ -46,8 +47,8 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
 def _at_its_size(model: nn.Module, resolutions: Sequence[int]) -> Trace | None:
     """At a size that its modules tell, or else at the largest at which it can be read."""
     told = [value for module in model.modules() for name in TOLD for value in leaves(vars(module).get(name))]
-    sizes = [value for value in told if isinstance(value, int)] + (sorted(resolutions, reverse=True) if len(resolutions) > 1 else [])
-    for pixels in dict.fromkeys(sizes):
+    given = sorted(resolutions, reverse=True) if len(resolutions) > 1 else []  # a single one was tried
+    for pixels in dict.fromkeys([*(value for value in told if isinstance(value, int)), *given]):
         try:
             return trace(model, (pixels,))
         except ModelError:

@@ -14,8 +14,8 @@ from ..ops import leaves
 from .blocks import Chain, Found, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
-from .sizes import sized
 from .positions import fitted
+from .sizes import sized
 from .trace import Step, Trace
 from .units import OrderError, Units, resolve
 
