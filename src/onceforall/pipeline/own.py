@@ -81,16 +81,15 @@ def bring_own(
     own_size = (brought.pixels or PIXELS,)
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, **given)
-        made_for = not asked and brought.pixels is not None and bool(supernet.space.interpolated)
-        why = "would need interpolated position embeddings at other sizes, which only --resolutions asks for"
+        if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
+            raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
-        made_for, why = True, f"does not take images of {', '.join(map(str, resolutions))} pixels"
-    if made_for:
         supernet = elastic(brought.model, own_size, **given)
-        text = f"{brought.source} {why}: the space has the {brought.pixels} that it was made for"
+        sizes = ", ".join(map(str, resolutions))
+        text = f"{brought.source} does not take images of {sizes} pixels as it is: the space has the {brought.pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"

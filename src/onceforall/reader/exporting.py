@@ -18,9 +18,10 @@ from ..graph import each
 from ..ops import leaves
 from ..packages import quiet
 
-__all__ = ["TOLD", "Exported", "Fit", "copied", "dtype_of", "export"]
+__all__ = ["ADVICE", "TOLD", "Exported", "Fit", "copied", "dtype_of", "export"]
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
+ADVICE = "; give a module that takes one batch"
 TOLD = ("img_size", "image_size")  # what modules call the one size of images that they take
 
 
@@ -111,8 +112,7 @@ def export(model: nn.Module, pixels: int, batch: int) -> Exported:
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
             f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}{counted}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}), "
-            "whatever they show"
+            f"{_first_line(error)}{counted}{ADVICE} of images (n, 3, {pixels}, {pixels}), whatever they show"
         ) from error
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
-from .exporting import TOLD, Fit
+from .exporting import ADVICE, TOLD, Fit
 from .trace import Step, Trace, trace
 
 __all__ = ["fitted"]
@@ -31,12 +31,12 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
     try:
         return trace(model, resolutions)
     except ModelError as error:
-        own = _at_its_size(model, resolutions)
+        text, advice, _ = str(error).partition(ADVICE)
+        own = _at_its_size(model, resolutions) if advice else None
         if own is None:
             raise
         found = _interpolated(model, own, resolutions)
         if found is None:
-            text = str(error).partition("; give a module")[0]
             raise ModelError(
                 f"{text}; it can be read at {own.resolutions[0]} pixels, and has no position embedding that could be interpolated "
                 "for others"

@@ -84,22 +84,16 @@ def graph_space(
     made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
     lowering = _Lowering(read, tuple(stage.widths[-1] for stage in made))
+    positions = {pixels: names for i, pixels in enumerate(known) if (names := _interpolated(read, i))}
     return Space(
         "graph", arguments, tuple(chosen), made, lowering,
-        classes=_classes(read), modules=modules, fixed=read.fixed, interpolated=_interpolated(read, chosen),
+        classes=_classes(read), modules=modules, fixed=read.fixed, interpolated=positions,
     )  # fmt: skip
 
 
-def _interpolated(graph: Graph, resolutions: Sequence[int]) -> tuple[str, ...]:
-    """A line for each position embedding: what is done with it, and at which of the resolutions."""
-    lines = []
-    for name, spec in graph.weights.items():
-        grids = dict(zip(graph.resolutions, spec.grids, strict=False))
-        sizes = [pixels for pixels in resolutions if grids and not grids[pixels].same]
-        if sizes:
-            before = " × ".join(map(str, spec.grids[0].before))
-            lines.append(f"{name}: a map of {before}, interpolated at {', '.join(map(str, sizes))} pixels")
-    return tuple(lines)
+def _interpolated(graph: Graph, resolution: int) -> tuple[str, ...]:
+    """Position embeddings that are interpolated at the resolution of this number."""
+    return tuple(name for name, spec in graph.weights.items() if spec.grids and not spec.grids[resolution].same)
 
 
 def _classes(graph: Graph) -> int:
