@@ -89,7 +89,8 @@ def bring_own(
             raise ModelError(f"{error}{more}") from error
         supernet = elastic(brought.model, own_size, **given)
         sizes = ", ".join(map(str, resolutions))
-        text = f"{brought.source} does not take images of {sizes} pixels as it is: the space has the {brought.pixels} that it was made for"
+        what = f"does not take images of {sizes} pixels as it is"
+        text = f"{brought.source} {what}: the space has the {brought.pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
