@@ -69,8 +69,9 @@ def elastic(
     graph, tensors = read(model, pixels, TAKEN, streams=not none_of(stage_widths))
     graph = with_dropped(graph, model)
     space = graph_space(
-        graph=graph.to_json(), widths=widths, heads=heads, depths=depths, kernels=kernels, stage_widths=stage_widths
-    )
+        graph=graph.to_json(), resolutions=pixels, widths=widths, heads=heads, depths=depths, kernels=kernels,
+        stage_widths=stage_widths,
+    )  # fmt: skip
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
     if like.is_meta:

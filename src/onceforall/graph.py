@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .errors import SpaceError
-from .ops import leaves
+from .ops import Grid, leaves
 
 __all__ = ["Graph", "Group", "Node", "Own", "Part", "Piece", "Size", "Value", "WeightSpec", "decoded", "each", "encoded"]
 
@@ -74,6 +74,7 @@ class WeightSpec:
         dtype: as torch calls it, without "torch.".
         trained: a parameter; else a buffer or a constant.
         kernels: sizes that its last two dimensions can have, ascending, if there are several.
+        grids: of a position embedding: for each resolution how it is interpolated, which it is not at its own size.
     """
 
     shape: tuple[int, ...]
@@ -81,6 +82,7 @@ class WeightSpec:
     dtype: str = "float32"
     trained: bool = True
     kernels: tuple[int, ...] = ()
+    grids: tuple[Grid, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,7 @@ class Graph:
             "resolutions": list(self.resolutions),
             "classes": self.classes,
             "nodes": {name: {**_fields(node), "kwargs": encoded(dict(node.kwargs))} for name, node in self.nodes.items()},
-            "weights": {
-                name: {**asdict(w), "dims": [[[p.group, p.units, p.each] for p in d] for d in w.dims]}
-                for name, w in self.weights.items()
-            },
+            "weights": {name: _spec(weight) for name, weight in self.weights.items()},
             "groups": [asdict(group) for group in self.groups],
             "pieces": [asdict(piece) for piece in self.pieces],
             "output": encoded(self.output),
@@ -226,6 +225,9 @@ class Graph:
         for piece in self.pieces:
             for name in piece.nodes:
                 self.nodes[name]
+        for weight in self.weights.values():
+            if weight.grids and len(weight.grids) != len(self.resolutions):
+                raise ValueError("a position embedding needs a grid for each resolution")
         for groups in self.streams:
             for group in groups:
                 self.groups[group]
@@ -281,9 +283,17 @@ def _node(entry: Mapping[str, Any]) -> Node:
     )  # fmt: skip
 
 
+def _spec(weight: WeightSpec) -> dict[str, Any]:
+    fields = {**asdict(weight), "dims": [[[p.group, p.units, p.each] for p in d] for d in weight.dims]}
+    if not weight.grids:
+        del fields["grids"]
+    return fields
+
+
 def _weight(entry: Mapping[str, Any]) -> WeightSpec:
     dims = tuple(tuple(Part(*part) for part in parts) for parts in entry["dims"])
-    return WeightSpec(tuple(entry["shape"]), dims, entry["dtype"], entry["trained"], tuple(entry["kernels"]))
+    grids = tuple(Grid(**{key: _tuples(value) for key, value in grid.items()}) for grid in entry.get("grids", ()))
+    return WeightSpec(tuple(entry["shape"]), dims, entry["dtype"], entry["trained"], tuple(entry["kernels"]), grids)
 
 
 def _tuples(value: Any) -> Any:

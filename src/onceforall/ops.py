@@ -5,7 +5,7 @@ An operation reads "in", which is its segment's input, or earlier operations of 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ __all__ = [
     "Fields",
     "Flatten",
     "GlobalPool",
+    "Grid",
     "Input",
     "Linear",
     "Norm",
@@ -236,6 +237,45 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """How a position embedding is brought to another resolution: a part of it is a map of pixels, which is interpolated (bicubic).
+
+    Args:
+        dim: of the tokens, row after row; or of the rows, with that of the columns after it.
+        flat: of the tokens.
+        prefix: tokens before the map, such as that of the class, which stay as they are.
+        before: rows and columns of the tensor.
+        after: rows and columns at the resolution.
+        antialias: smaller maps are means over larger windows.
+        align_corners: the corners of both maps lie over each other, not their edges.
+    """
+
+    dim: int
+    flat: bool
+    prefix: int
+    before: tuple[int, int]
+    after: tuple[int, int]
+    antialias: bool = True
+    align_corners: bool = False
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Those of the map."""
+        return (self.dim,) if self.flat else (self.dim, self.dim + 1)
+
+    @property
+    def same(self) -> bool:
+        """Nothing is done."""
+        return self.before == self.after
+
+    def shape(self, shape: Shape, size: tuple[int, int]) -> Shape:
+        """The shape of a tensor with a map of another size."""
+        if self.flat:
+            return *shape[: self.dim], self.prefix + prod(size), *shape[self.dim + 1 :]
+        return *shape[: self.dim], *size, *shape[self.dim + 2 :]
+
+
+@dataclass(frozen=True, slots=True)
 class Weight:
     """Among a call's arguments: its part of a tensor of the supernet.
 
@@ -248,6 +288,7 @@ class Weight:
         trained: a parameter; else a buffer or a constant.
         counted: the first use of the tensor in the network, where its numbers count.
         sizes: that its kernel can have, ascending, if there are several.
+        grid: of a position embedding at another resolution than its own: how the part is interpolated.
     """
 
     shape: Shape
@@ -258,6 +299,12 @@ class Weight:
     trained: bool = True
     counted: bool = True
     sizes: tuple[int, ...] = field(default=(), compare=False)
+    grid: Grid | None = None
+
+    @property
+    def stored(self) -> "Weight":
+        """The part of the tensor before it is interpolated."""
+        return replace(self, grid=None, shape=self.grid.shape(self.shape, self.grid.before)) if self.grid else self
 
 
 @dataclass(frozen=True)

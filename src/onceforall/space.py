@@ -69,6 +69,7 @@ class Space:
         classes: outputs of the classifier where nothing else is said.
         modules: of a network that someone brought: the module of the model that each segment comes from.
         fixed: of such a network: what is not elastic and why, "module: reason".
+        interpolated: of such a network: by resolution the position embeddings that are interpolated there.
     """
 
     family: str
@@ -79,6 +80,7 @@ class Space:
     classes: int = 1000
     modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     fixed: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    interpolated: Mapping[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.arguments.items() if name != "graph"}  # which fills pages
@@ -172,6 +174,10 @@ class Space:
             else f"1 network of {large}: nothing is elastic"
         )
         lines = [many, f"resolutions: {_all(self.resolutions)} pixels"]
+        together: dict[tuple[str, ...], list[int]] = {}
+        for pixels in self.resolutions:
+            together.setdefault(self.interpolated.get(pixels, ()), []).append(pixels)
+        lines += [f"interpolated at {_all(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names]
         if self.stages:
             table = self._stage_table()
             widths = [max(map(len, (title, *cells))) for title, cells in table.items()]

@@ -18,6 +18,7 @@ from onceforall.errors import DataError, FileError, ModelError, SpaceError, Trai
 from onceforall.files import read_json, sha256
 from onceforall.pipeline import Run, elastic, evaluate, import_own, predict, search, status, train
 from onceforall.pipeline.export_inputs import input_steps
+from onceforall.pipeline.own import bring_own
 from onceforall.pipeline.search import Budget
 from onceforall.preprocess import fit, normalise, prepare
 from onceforall.spaces.graph import classifier_weights
@@ -246,3 +247,17 @@ def test_older_runs_open(begun: tuple[Path, nn.Module], trained: Path, tmp_path:
     assert run.info.brought is None
     assert run.preprocessing.mean == (0.485, 0.456, 0.406)
     assert run.info.notes == ()
+
+
+def test_positions_are_interpolated_only_where_asked_for(tmp_path: Path) -> None:
+    named, notes = source(tmp_path, TRANSFORMER), []
+    for preset in ((16, 32), (16, 24)):
+        assert bring_own(named, resolutions=preset, on_event=notes.append).supernet.space.resolutions == (24,)
+        sizes = ", ".join(map(str, preset))
+        text = f"own.py:Net does not take images of {sizes} pixels as it is: the space has the 24 that it was made for"
+        assert notes.pop() == {"event": "note", "text": text}
+    asked = bring_own(named, choices={"resolutions": (16, 24)}, on_event=notes.append).supernet.space
+    assert (asked.resolutions, asked.interpolated, notes) == ((16, 24), {16: ("position",)}, [])
+    unsaid = TRANSFORMER.replace("self.default_cfg = ", "self.image_size, cfg = 24, ")
+    with pytest.raises(ModelError, match="has position embeddings of another size: tell it in default_cfg; or give --resolutions"):
+        bring_own(source(tmp_path, unsaid, file="unsaid.py"), resolutions=(16,))

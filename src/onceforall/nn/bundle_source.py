@@ -4,6 +4,7 @@ Its `Bundle` does what `nn.shared` does: the same names, the same views, the sam
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 
 from ..plan import Plan
 from .call_source import NEEDS as NEEDS_OF_CALLS
@@ -20,7 +21,8 @@ BUNDLE = '''class Bundle:
     """Networks in eval mode on the tensors of one file: `Bundle("weights.safetensors").network(name)`, see NETWORKS for names.
 
     Weights are views of what is in the file, so they belong to all networks: do not write to them. Only kernels that are smaller
-    than the stored ones are computed, when a network is asked for first. Nothing is active: threads may run several at once.
+    than the stored ones, and position embeddings of other resolutions, are computed, when a network is asked for first. Nothing is
+    active: threads may run several at once.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -64,8 +66,8 @@ BUNDLE = '''class Bundle:
 CUT = """        if (name, key) in PARTS:
             return _part(tensor, key, *PARTS[name, key], self.tensors)
 """
-CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, tensors: dict) -> Tensor:
-    """Ranges of entries of some dimensions, and kernels made smaller step by step."""
+CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, grid: tuple, tensors: dict) -> Tensor:
+    """Ranges of entries of some dimensions, kernels made smaller step by step, and positions interpolated."""
     for dim, ranges in enumerate(cut):
         if ranges is not None:
             parts = [tensor.narrow(dim, start, stop - start) for start, stop in ranges]
@@ -75,6 +77,13 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, ten
         centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
         matrix = tensors[f"{key[:-6] if key.endswith('weight') else key}{big}to{small}_matrix"]
         tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
+    if grid:
+        dim, flat, prefix, before, after, antialias, align_corners = grid
+        first, tensor = tensor.narrow(dim, 0, prefix), tensor.narrow(dim, prefix, tensor.shape[dim] - prefix)
+        tensor = (tensor.unflatten(dim, before) if flat else tensor).movedim((dim, dim + 1), (-2, -1))
+        tensor = F.interpolate(tensor, after, mode="bicubic", align_corners=align_corners, antialias=antialias)
+        tensor = tensor.movedim((-2, -1), (dim, dim + 1))
+        tensor = torch.cat([first, tensor.flatten(dim, dim + 1)], dim) if flat else tensor
     return tensor
 
 
@@ -114,9 +123,11 @@ def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
 
 def _parts(plans: Mapping[str, Plan]) -> str:
     """The table of what networks have of tensors that they do not have whole."""
-    lines = ["PARTS = {  # (network, tensor): ranges of entries in each dimension, kernel sizes on the way to its own"]
+    lines = ["PARTS = {  # (network, tensor): ranges of entries of each dimension, kernel sizes on the way to its own, new map"]
     for name, plan in plans.items():
         for tensor, part in parts_of(plan).items():
-            if (any(ranges is not None for ranges in part.cut) or part.kernels) and not tensor.endswith(STATISTICS):
-                lines.append(f"    ({name!r}, {tensor!r}): ({part.cut!r}, {part.kernels!r}),")
+            whole = all(ranges is None for ranges in part.cut) and not part.kernels and not part.grid
+            if not whole and not tensor.endswith(STATISTICS):
+                grid = astuple(part.grid) if part.grid else ()
+                lines.append(f"    ({name!r}, {tensor!r}): ({part.cut!r}, {part.kernels!r}, {grid!r}),")
     return "\n".join([*lines, "}", ""])

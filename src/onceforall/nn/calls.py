@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..graph import each
 from ..ops import Batch, Call, Input, Op, Weight, leaves
 from ..plan import Plan, Segment
-from .layers import matrix_name, some_images, synchronised_norm
+from .layers import interpolated, matrix_name, some_images, synchronised_norm
 
 __all__ = [
     "STATISTICS",
@@ -279,13 +279,16 @@ def _maker(arg: Any) -> Step:
 
 
 def cut(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
-    """A call's own part of a tensor of the supernet: a view where it is in one piece."""
+    """A call's own part of a tensor of the supernet: a view where it is in one piece and not interpolated."""
     return _cutter(weight)(tensors)
 
 
 def _cutter(weight: Weight) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """What gives the part, its ranges looked through once: it is called thousands of times."""
     name, cuts = weight.name, [(dim, ranges) for dim, ranges in enumerate(weight.cut) if ranges is not None]
+    if grid := weight.grid:
+        stored = _cutter(weight.stored)
+        return lambda tensors: interpolated(stored(tensors), grid)
     if weight.kernels:
         whole = _cutter(replace(weight, kernels=(), shape=(*weight.shape[:2], *weight.kernels[:1] * 2)))
         return lambda tensors: _smaller_kernel(weight, whole(tensors), tensors)
@@ -342,7 +345,7 @@ def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> Non
 
 def put_weight(root: nn.Module, weight: Weight, target: str) -> None:
     """Register a tensor of a supernet with fresh values, and the matrices that make its smaller kernels."""
-    tensor = torch.zeros(weight.shape, dtype=vars(torch)[weight.dtype])
+    tensor = torch.zeros(weight.stored.shape, dtype=vars(torch)[weight.dtype])
     if weight.trained:
         if len(weight.shape) > 2 and target.startswith("conv"):
             nn.init.kaiming_normal_(tensor, mode="fan_out", nonlinearity="relu")

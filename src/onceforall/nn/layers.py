@@ -12,10 +12,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import Conv, Linear, Norm
+from ..ops import Conv, Grid, Linear, Norm
 from .exchange import add_up
 
-__all__ = ["ElasticConv", "ElasticLinear", "ElasticNorm", "SynchronisedNorm", "matrix_name", "some_images", "synchronised_norm"]
+__all__ = [
+    "ElasticConv",
+    "ElasticLinear",
+    "ElasticNorm",
+    "SynchronisedNorm",
+    "interpolated",
+    "matrix_name",
+    "some_images",
+    "synchronised_norm",
+]
 
 
 class ElasticConv(nn.Module):
@@ -157,3 +166,16 @@ def some_images(x: Tensor, rate: float) -> Tensor:
 def matrix_name(big: int, small: int) -> str:
     """Name of the matrix that turns a kernel of size `big` into one of size `small`, as in the original's checkpoints."""
     return f"{big}to{small}_matrix"
+
+
+def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
+    """A position embedding at another resolution: its map is interpolated, what stands before it stays."""
+    dim, own = grid.dim, tensor.narrow(grid.dim, grid.prefix, tensor.shape[grid.dim] - grid.prefix)
+    shape = own.shape
+    pixels = own.reshape(*shape[:dim], *grid.before, *shape[dim + len(grid.dims) :]).movedim((dim, dim + 1), (-2, -1))
+    wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))  # as timm does; not all devices know others
+    found = F.interpolate(wide, grid.after, mode="bicubic", align_corners=grid.align_corners, antialias=grid.antialias)
+    found = found.to(tensor.dtype).movedim((-2, -1), (dim, dim + 1))
+    if not grid.flat:
+        return found
+    return torch.cat([tensor.narrow(dim, 0, grid.prefix), found.flatten(dim, dim + 1)], dim)

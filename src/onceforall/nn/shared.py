@@ -55,7 +55,7 @@ def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Ten
 
 
 def own_weights(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights and biases of the plan's network: views of the shared tensors, but for smaller kernels.
+    """Weights and biases of the plan's network: views of the shared tensors, but for smaller kernels and interpolated positions.
 
     Raises:
         CheckpointError: a tensor is missing or too small.

@@ -66,8 +66,8 @@ def bring_own(
         source: see `onceforall.models.bring`.
         weights: a file of its state dict, "random", or None for those that belong to it.
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
-        resolutions: where `choices` has none: at which it is read if it can be, else at the one that it was made for; None for
-            the latter.
+        resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
+            for the latter.
         seed: of random weights.
         on_event: gets notes, and progress of a download.
 
@@ -88,13 +88,16 @@ def bring_own(
     own_size = (brought.pixels or PIXELS,)
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, **given)
+        if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
+            raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
         supernet = elastic(brought.model, own_size, **given)
         sizes = ", ".join(map(str, resolutions))
-        text = f"{brought.source} does not take images of {sizes} pixels: the space has the {brought.pixels} that it was made for"
+        what = f"does not take images of {sizes} pixels as it is"
+        text = f"{brought.source} {what}: the space has the {brought.pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"

@@ -12,8 +12,13 @@ def follow(trace: Trace) -> Labels:
     """Label all tensors, and follow the labels through the steps."""
     labels = Labels()
     for name, tensor in trace.tensors.items():
-        labels.weights[name] = labels.fresh(tuple(tensor.shape))
-        labels.shapes[f"own {name}"] = [tuple(tensor.shape)]
+        shape = labelled = tuple(tensor.shape)
+        if name in trace.grids:
+            grid = trace.grids[name][-1]
+            shape = grid.shape(shape, grid.after)
+            labelled = tuple(1 if dim in grid.dims else size for dim, size in enumerate(shape))  # no part of a map is left out
+        labels.weights[name] = labels.fresh(labelled)
+        labels.shapes[f"own {name}"] = [shape]
     labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, 3, trace.resolutions[-1], trace.resolutions[-1])]
     labels.indexed = {step.args[0].name for step in trace.steps if step.op == "getitem" and step.args[1] == 1}
     for step in trace.steps:

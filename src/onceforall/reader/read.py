@@ -14,8 +14,9 @@ from ..ops import leaves
 from .blocks import Chain, Found, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
+from .positions import fitted
 from .sizes import sized
-from .trace import Step, Trace, trace
+from .trace import Step, Trace
 from .units import OrderError, Units, resolve
 
 __all__ = ["read"]
@@ -37,7 +38,7 @@ def read(
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution.
     """
-    traced = _renamed(trace(model, resolutions), taken)
+    traced = _renamed(fitted(model, resolutions), taken)
     labels = follow(traced)
     for _ in range(50):
         units = resolve(traced, labels)
@@ -67,6 +68,7 @@ def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
     for step in traced.steps:
         step.args, step.kwargs = each(step.args, renamed), each(dict(step.kwargs), renamed)
     traced.tensors = {free(name): tensor for name, tensor in traced.tensors.items()}
+    traced.grids = {free(name): grids for name, grids in traced.grids.items()}
     traced.output = each(traced.output, renamed)
     return traced
 
@@ -96,6 +98,7 @@ def _graph(
             "float32" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch."),
             isinstance(tensor, nn.Parameter),
             kernels.get(name, ()),
+            traced.grids.get(name, ()),
         )
         for name, tensor in traced.tensors.items()
     }

@@ -4,14 +4,9 @@ The batch has a size that occurs nowhere else: a number that is a multiple of it
 since model and images are on the meta device.
 """
 
-import copy
-import io
-import logging
 import math
 import operator
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +16,8 @@ from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
 from ..graph import Own, Size, Value
-from ..ops import leaves
-from ..packages import quiet
+from ..ops import Grid, leaves
+from .exporting import Exported, Fit, copied, dtype_of, export
 
 __all__ = ["BATCH", "Step", "Trace", "trace"]
 
@@ -32,7 +27,6 @@ REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
 COMPLETED = {"conv1d", "conv2d", "conv3d", "linear", "layer_norm"}  # whose arguments are written out with their defaults
-ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 TRAINING = {"batch_norm": 5, "dropout": 2, "feature_dropout": 2, "alpha_dropout": 2}  # where the mode stands among the arguments
 
 
@@ -69,37 +63,40 @@ class Step:
 
 @dataclass
 class Trace:
-    """All steps in order, the tensors that they use by name (parameters are `nn.Parameter`), and what comes out."""
+    """All steps in order, the tensors that they use by name (parameters are `nn.Parameter`), and what comes out.
+
+    `grids` are of position embeddings that are interpolated: how, for each resolution.
+    """
 
     steps: list[Step]
     tensors: dict[str, Tensor]
     output: Any
     resolutions: tuple[int, ...] = field(default=())
     notes: tuple[str, ...] = ()
+    grids: dict[str, tuple[Grid, ...]] = field(default_factory=dict)
 
 
-def trace(model: nn.Module, resolutions: Sequence[int]) -> Trace:
-    """What a model in eval mode does with images (batch, 3, resolution, resolution).
+def trace(model: nn.Module, resolutions: Sequence[int], fit: Fit | None = None) -> Trace:
+    """What a model in eval mode does with images (batch, 3, resolution, resolution), or its copy that was changed by `fit`.
 
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution or for another number of images.
     """
     try:
-        return _trace(model, resolutions, torch.device("meta"))
+        return _trace(model, resolutions, torch.device("meta"), fit)
     except _NoNumbersError:  # of tensors that the model makes while it runs; nothing is computed there either
-        return _trace(model, resolutions, torch.device("cpu"))
+        return _trace(model, resolutions, torch.device("cpu"), fit)
     except ModelError:
         try:  # for tensors that the model makes on the processor while it runs
-            return _trace(model, resolutions, torch.device("cpu"))
+            return _trace(model, resolutions, torch.device("cpu"), fit)
         except ModelError:
             pass
         raise
 
 
-def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device) -> Trace:
-    """On a copy of the model on a device."""
-    copied = _copied(model, device)
-    raw = [_Reading(model, _export(copied, pixels, BATCH)) for pixels in resolutions]
+def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device, fit: Fit | None) -> Trace:
+    """On a device."""
+    raw = [_read(model, device, pixels, fit) for pixels in resolutions]
     last = raw[-1]
     for reading, pixels in zip(raw, resolutions, strict=True):
         if reading.outline() != last.outline():
@@ -107,8 +104,8 @@ def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device) -
                 f"the model does other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
                 "does the same, or one"
             )
-    other = _checked(model, device, resolutions[-1], last)
-    dtypes = tuple(_dtype_of(reading.model) for reading in (last, other))
+    other = _checked(model, device, resolutions[-1], fit, last)
+    dtypes = tuple(dtype_of(reading.model) for reading in (last, other))
     steps = []
     for *several, check in zip(*(reading.steps for reading in (*raw, other)), strict=True):
         step = several[-1]
@@ -131,22 +128,28 @@ def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device) -
     return Trace(alive, tensors, last.output, tuple(resolutions), last.notes)
 
 
-def _checked(model: nn.Module, device: torch.device, pixels: int, first: "_Reading") -> "_Reading":
+def _read(
+    model: nn.Module, device: torch.device, pixels: int, fit: Fit | None, batch: int = BATCH, double: bool = False
+) -> "_Reading":
+    """A copy of the model, at one resolution."""
+    copy = copied(model, device, fit)
+    if fit:
+        fit.tell(copy, pixels)
+    return _Reading(model, export(copy.double() if double else copy, pixels, batch))
+
+
+def _checked(model: nn.Module, device: torch.device, pixels: int, fit: Fit | None, first: "_Reading") -> "_Reading":
     """The same for another number of images and, where the model can, in double precision: what differs then is no constant."""
     try:
-        reading = _Reading(model, _export(_copied(model, device).double(), pixels, OTHER_BATCH))
+        reading = _read(model, device, pixels, fit, OTHER_BATCH, double=True)
         if reading.outline() == first.outline():
             return reading
     except ModelError:
         pass
-    reading = _Reading(model, _export(_copied(model, device), pixels, OTHER_BATCH))
+    reading = _read(model, device, pixels, fit, OTHER_BATCH)
     if reading.outline() != first.outline():
         raise ModelError("the model does other operations for another number of images: it cannot be read")
     return reading
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
 
 
 @dataclass
@@ -211,115 +214,10 @@ class _NoNumbersError(Exception):
     """A constant was made on the meta device."""
 
 
-def _copied(model: nn.Module, device: torch.device) -> nn.Module:
-    """A copy in eval mode, on the meta device without numbers; the model stays as it is."""
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
-    memo: dict[int, Any] = {}
-    try:
-        for module in model.modules():
-            for value in vars(module).values():
-                if isinstance(value, Tensor):
-                    memo[id(value)] = value.detach().to(device, copy=True)
-        for tensor in (*model.parameters(), *model.buffers()):
-            made = torch.empty_like(tensor, device=device, memory_format=torch.contiguous_format)
-            memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-        return copy.deepcopy(model, memo).eval()
-    except Exception as error:  # of whatever the model holds
-        raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Torch logs and prints pages about what it cannot export; the error says it in a line."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with quiet(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _export(model: nn.Module, pixels: int, batch: int) -> "_Exported":
-    like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
-    dtype = _dtype_of(model)
-    images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)
-    try:
-        with _silence(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            exported = torch.export.export(model, (images,), strict=False)
-            if not _aliased_writes(exported):
-                return _Exported(exported, model)
-            return _Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
-    except Exception as error:  # torch.export's own classes are many, and the model may raise anything
-        where = _module_of(error)
-        counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
-        raise ModelError(
-            f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}{counted}; give a module that takes one batch of images (n, 3, {pixels}, {pixels}), "
-            "whatever they show"
-        ) from error
-
-
-@dataclass
-class _Exported:
-    """What torch.export gave, of which copy of the model, and what was lost on the way."""
-
-    program: torch.export.ExportedProgram
-    model: nn.Module
-    notes: tuple[str, ...] = ()
-
-
-def _aliased_writes(exported: torch.export.ExportedProgram) -> bool:
-    """A tensor is written to of which another view is read later, so that its name alone does not say what it holds."""
-    family: dict[fx.Node, fx.Node] = {}
-
-    def root(node: fx.Node) -> fx.Node:
-        while node in family:
-            node = family[node]
-        return node
-
-    nodes = list(exported.graph.nodes)
-    written: list[tuple[int, fx.Node]] = []
-    for i, node in enumerate(nodes):
-        schema = node.target._schema if isinstance(node.target, torch._ops.OpOverload) else None
-        sources = [arg for arg in node.args if isinstance(arg, fx.Node)]
-        same = node.target is operator.getitem or (schema is not None and schema.name.split("::")[1] in ALIASES)
-        if schema is not None and schema.is_mutable and sources:
-            written.append((i, sources[0]))
-        same = same or (schema is not None and any(result.alias_info is not None for result in schema.returns))
-        if sources and same and root(node) is not root(sources[0]):
-            family[root(node)] = root(sources[0])
-    place = {node: i for i, node in enumerate(nodes)}
-    for i, target in written:
-        for other in nodes[:i]:
-            if other is not target and root(other) is root(target) and any(place[user] > i for user in other.users):
-                return True
-    return False
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else "no reason given"
-
-
-def _module_of(error: BaseException) -> str:
-    """The innermost function of the model's own code that an error went through."""
-    found, at = "", error.__traceback__
-    while at is not None:
-        frame = at.tb_frame
-        own = frame.f_locals.get("self")
-        if isinstance(own, nn.Module) and not type(own).__module__.startswith(("torch.nn", "torch.export", "torch._", "torch.fx")):
-            found = f" ({type(own).__name__}, line {at.tb_lineno} of {frame.f_code.co_name})"
-        at = at.tb_next
-    return found
-
-
 class _Reading:
     """The steps of one exported program, numbers as they are at its resolution."""
 
-    def __init__(self, model: nn.Module, found: "_Exported") -> None:
+    def __init__(self, model: nn.Module, found: Exported) -> None:
         exported = found.program
         self.model, self.notes = found.model, found.notes
         self.steps: list[Step] = []

@@ -84,7 +84,16 @@ def graph_space(
     made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
     lowering = _Lowering(read, tuple(stage.widths[-1] for stage in made))
-    return Space("graph", arguments, tuple(chosen), made, lowering, classes=_classes(read), modules=modules, fixed=read.fixed)
+    positions = {pixels: names for i, pixels in enumerate(known) if (names := _interpolated(read, i))}
+    return Space(
+        "graph", arguments, tuple(chosen), made, lowering,
+        classes=_classes(read), modules=modules, fixed=read.fixed, interpolated=positions,
+    )  # fmt: skip
+
+
+def _interpolated(graph: Graph, resolution: int) -> tuple[str, ...]:
+    """Position embeddings that are interpolated at the resolution of this number."""
+    return tuple(name for name, spec in graph.weights.items() if spec.grids and not spec.grids[resolution].same)
 
 
 def _classes(graph: Graph) -> int:
@@ -339,7 +348,10 @@ class _Making:
             shape = (*shape[:2], kernels[-1], kernels[-1])
         if len(kernels) == 1:
             kernels = ()
-        return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels)
+        grid = spec.grids[self.resolution] if spec.grids and not spec.grids[self.resolution].same else None
+        if grid is not None:
+            shape = grid.shape(shape, grid.after)
+        return Weight(shape, name, cut, kernels, spec.dtype, spec.trained, first, spec.kernels, grid)
 
     def smaller_kernel(self, op: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of a convolution, its padding less by what a smaller kernel lacks at each edge."""

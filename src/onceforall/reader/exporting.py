@@ -1,0 +1,161 @@
+"""What `torch.export` gives of a copy of a model, on the meta device or the processor, with images of one size."""
+
+import copy
+import io
+import logging
+import operator
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import ModelError
+from ..graph import each
+from ..ops import leaves
+from ..packages import quiet
+
+__all__ = ["ADVICE", "TOLD", "Exported", "Fit", "copied", "dtype_of", "export"]
+
+ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
+ADVICE = "; give a module that takes one batch"
+TOLD = ("img_size", "image_size")  # what modules call the one size of images that they take
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the copy of a model is changed that takes images of one size only, so that it takes others.
+
+    Args:
+        pixels: the size; what modules have as `img_size` or `image_size` is made larger or smaller as the images are.
+        single: names of tensors that are one number, which can be added to tokens of any number.
+    """
+
+    pixels: int
+    single: frozenset[str]
+
+    def tell(self, model: nn.Module, pixels: int) -> None:
+        """Write another size into the modules."""
+        for module in model.modules():
+            for name in TOLD:
+                value = vars(module).get(name)
+                if all(isinstance(size, int) and size * pixels % self.pixels == 0 for size in leaves(value)):
+                    setattr(module, name, each(value, lambda size: size * pixels // self.pixels))
+
+
+@dataclass
+class Exported:
+    """What torch.export gave, of which copy of the model, and what was lost on the way."""
+
+    program: torch.export.ExportedProgram
+    model: nn.Module
+    notes: tuple[str, ...] = ()
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """That of the model's numbers."""
+    return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
+
+
+def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn.Module:
+    """A copy in eval mode, on the meta device without numbers; the model stays as it is."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
+    memo: dict[int, Any] = {}
+    try:
+        for module in model.modules():
+            for value in vars(module).values():
+                if isinstance(value, Tensor):
+                    memo[id(value)] = value.detach().to(device, copy=True)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            like = tensor.new_empty([1] * tensor.ndim) if fit and name in fit.single else tensor
+            made = torch.empty_like(like, device=device, memory_format=torch.contiguous_format)
+            memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+        return copy.deepcopy(model, memo).eval()
+    except Exception as error:  # of whatever the model holds
+        raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Torch logs and prints pages about what it cannot export; the error says it in a line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with quiet(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            yield
+    finally:
+        logging.disable(before)
+
+
+def export(model: nn.Module, pixels: int, batch: int) -> Exported:
+    """With so many images.
+
+    Raises:
+        ModelError: torch.export cannot.
+    """
+    like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
+    dtype = dtype_of(model)
+    images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)
+    try:
+        with _silence(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(model, (images,), strict=False)
+            if not _aliased_writes(exported):
+                return Exported(exported, model)
+            return Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
+    except Exception as error:  # torch.export's own classes are many, and the model may raise anything
+        where = _module_of(error)
+        counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
+        raise ModelError(
+            f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
+            f"{_first_line(error)}{counted}{ADVICE} of images (n, 3, {pixels}, {pixels}), whatever they show"
+        ) from error
+
+
+def _aliased_writes(exported: torch.export.ExportedProgram) -> bool:
+    """A tensor is written to of which another view is read later, so that its name alone does not say what it holds."""
+    family: dict[fx.Node, fx.Node] = {}
+
+    def root(node: fx.Node) -> fx.Node:
+        while node in family:
+            node = family[node]
+        return node
+
+    nodes = list(exported.graph.nodes)
+    written: list[tuple[int, fx.Node]] = []
+    for i, node in enumerate(nodes):
+        schema = node.target._schema if isinstance(node.target, torch._ops.OpOverload) else None
+        sources = [arg for arg in node.args if isinstance(arg, fx.Node)]
+        same = node.target is operator.getitem or (schema is not None and schema.name.split("::")[1] in ALIASES)
+        if schema is not None and schema.is_mutable and sources:
+            written.append((i, sources[0]))
+        same = same or (schema is not None and any(result.alias_info is not None for result in schema.returns))
+        if sources and same and root(node) is not root(sources[0]):
+            family[root(node)] = root(sources[0])
+    place = {node: i for i, node in enumerate(nodes)}
+    for i, target in written:
+        for other in nodes[:i]:
+            if other is not target and root(other) is root(target) and any(place[user] > i for user in other.users):
+                return True
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else "no reason given"
+
+
+def _module_of(error: BaseException) -> str:
+    """The innermost function of the model's own code that an error went through."""
+    found, at = "", error.__traceback__
+    while at is not None:
+        frame = at.tb_frame
+        own = frame.f_locals.get("self")
+        if isinstance(own, nn.Module) and not type(own).__module__.startswith(("torch.nn", "torch.export", "torch._", "torch.fx")):
+            found = f" ({type(own).__name__}, line {at.tb_lineno} of {frame.f_code.co_name})"
+        at = at.tb_next
+    return found

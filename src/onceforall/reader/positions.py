@@ -1,0 +1,156 @@
+"""Position embeddings of models that take images of one size only: found, so that they can be interpolated for other sizes.
+
+They are tensors that are added to what is computed from the images, as long as that. At other sizes a single number stands in for
+them, which can be added to anything, and the shapes of what it is added to say how large they have to be.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import isqrt
+
+from torch import nn
+
+from ..errors import ModelError
+from ..graph import Own, Size, Value
+from ..ops import Grid, leaves
+from .exporting import ADVICE, TOLD, Fit
+from .trace import Step, Trace, trace
+
+__all__ = ["fitted"]
+
+CORNERS = {"torchvision": (False, True)}  # by package: antialias, align_corners, as its own function for that has them
+TIMM = (True, False)  # of all others
+
+
+def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
+    """A trace at least at these resolutions, if need be with position embeddings that are to be interpolated.
+
+    Raises:
+        ModelError: as `trace`.
+    """
+    try:
+        return trace(model, resolutions)
+    except ModelError as error:
+        text, advice, _ = str(error).partition(ADVICE)
+        own = _at_its_size(model, resolutions) if advice else None
+        if own is None:
+            raise
+        found = _interpolated(model, own, resolutions)
+        if found is None:
+            raise ModelError(
+                f"{text}; it can be read at {own.resolutions[0]} pixels, and has no position embedding that could be interpolated "
+                "for others"
+            ) from error
+        return found
+
+
+def _at_its_size(model: nn.Module, resolutions: Sequence[int]) -> Trace | None:
+    """At a size that its modules tell, or else at the largest at which it can be read."""
+    told = [value for module in model.modules() for name in TOLD for value in leaves(vars(module).get(name))]
+    given = sorted(resolutions, reverse=True) if len(resolutions) > 1 else []  # a single one was tried
+    for pixels in dict.fromkeys([*(value for value in told if isinstance(value, int)), *given]):
+        try:
+            return trace(model, (pixels,))
+        except ModelError:
+            pass
+    return None
+
+
+def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[int]) -> Trace | None:
+    """None where something else than position embeddings stands in the way."""
+    added = _added(own)
+    (pixels,) = own.resolutions
+    sizes = sorted({*resolutions, pixels})
+    try:
+        found = trace(model, sizes, Fit(pixels, frozenset(added))) if added else None
+    except ModelError:
+        return None
+    if found is None or [(step.name, step.op) for step in found.steps] != [(step.name, step.op) for step in own.steps]:
+        return None
+    steps = {step.name: step for step in found.steps}
+    for name, uses in added.items():
+        for use in uses:
+            grids = _grids(found, steps, steps[use], name, sizes.index(pixels), model)
+            if grids is None or found.grids.setdefault(name, grids) != grids:
+                return None
+    found.grids = {name: grids for name, grids in found.grids.items() if grids}
+    return found if found.grids else None
+
+
+def _added(own: Trace) -> dict[str, list[str]]:
+    """Tensors that are nothing but added to values of their own size, all images alike, and the steps that do it."""
+    uses = Counter(leaf.name for step in own.steps for leaf in leaves((step.args, dict(step.kwargs))) if isinstance(leaf, Own))
+    uses.update(leaf.name for leaf in leaves(own.output) if isinstance(leaf, Own))
+    found: dict[str, list[str]] = {}
+    for step in own.steps:
+        match step:
+            case Step(op="add.Tensor", args=(Value(), Own(name)) | (Own(name), Value()), kwargs={}):
+                shape, out = tuple(own.tensors[name].shape), step.shapes[0]
+                if len(out) > 2 and shape == (1, *out[1:]) and step.sizes[0][0] == Size(((1, -1),), batch=True):
+                    found.setdefault(name, []).append(step.name)
+    return {name: steps for name, steps in found.items() if len(steps) == uses[name]}
+
+
+def _grids(found: Trace, steps: dict[str, Step], use: Step, name: str, own: int, model: nn.Module) -> tuple[Grid, ...] | None:
+    """How a tensor is interpolated at each resolution that is added by a step; () if its size is the same at all, None if unknown.
+
+    Args:
+        found: the trace at several resolutions.
+        steps: of it, by name.
+        use: the step.
+        name: of the tensor.
+        own: number of the resolution at which the tensor is as it is.
+        model: whose tensor it is.
+    """
+    count = len(found.resolutions)
+    dims = tuple(dim for dim, size in enumerate(use.sizes[0]) if len(set(_numbers(size, count))) > 1)
+    if not dims:
+        return ()
+    flat, prefix, maps = len(dims) == 1, 0, None
+    if flat and len(use.sizes[0]) == 3:
+        value = next(arg for arg in use.args if isinstance(arg, Value))
+        last = _last_piece(steps, value, dims[0])
+        tokens = _numbers(steps[last.name].sizes[0][dims[0]], count) if last is not None and last.name in steps else []
+        rest = {a - b for a, b in zip(_numbers(use.sizes[0][dims[0]], count), tokens, strict=False)}
+        if len(rest) == 1 and last is not None:
+            (prefix,) = rest
+            maps = _maps(steps, last, tokens)
+    elif len(dims) == 2 and dims[1] == dims[0] + 1 and len(use.sizes[0]) == 4:
+        rows, columns = (_numbers(use.sizes[0][dim], count) for dim in dims)
+        maps = list(zip(rows, columns, strict=True))
+    if maps is None:
+        return None
+    owner = type(model.get_submodule(name.rpartition(".")[0])).__module__.partition(".")[0]
+    how = CORNERS.get(owner, TIMM)
+    return tuple(Grid(dims[0], flat, prefix, maps[own], size, *how) for size in maps)
+
+
+def _numbers(size: Size, count: int) -> list[int]:
+    return [size.of((), i) for i in range(count)]
+
+
+def _last_piece(steps: dict[str, Step], value: Value, dim: int) -> Value | None:
+    """Of a value that is put together along the tokens the last piece, else all of it; None if that is none of the images."""
+    step = steps.get(value.name)
+    if step is None or step.kind != "cat":
+        return value
+    along = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+    last = step.args[0][-1] if along in (dim, dim - len(step.shapes[0])) else value
+    return last if isinstance(last, Value) else None
+
+
+def _maps(steps: dict[str, Step], tokens: Value, numbers: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Rows and columns of tokens at each resolution: of the convolution before them, else of a square; None if they are none."""
+    waiting, above = [tokens.name], {tokens.name}
+    while waiting:
+        for read in steps[waiting.pop()].reads:
+            if read in steps and read not in above:
+                above.add(read)
+                waiting.append(read)
+    for step in reversed(steps.values()):
+        if step.name in above and step.kind == "conv2d":
+            rows, columns = (_numbers(size, len(numbers)) for size in step.sizes[0][2:])
+            if [a * b for a, b in zip(rows, columns, strict=True)] == list(numbers):
+                return list(zip(rows, columns, strict=True))
+    sides = [isqrt(number) for number in numbers]
+    return [(side, side) for side in sides] if [side**2 for side in sides] == list(numbers) else None
