@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, repeatable property tests, a fixture for the spaces of `small_spaces.py`."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -105,3 +106,9 @@ class Skipped:
             reason = " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(f"{report.nodeid}\t{reason}\n")
+
+
+def pytest_collection_finish() -> None:
+    """Torch and all the tests are hundreds of thousands of objects that stay; collections of garbage need not go over them."""
+    gc.collect()
+    gc.freeze()
