@@ -51,7 +51,9 @@ def few_measurements() -> Iterator[None]:
         for module in ("onceforall.pipeline.profile", "onceforall.latency.checked"):  # the package's name is the function
             patch.setattr(import_module(module), "QUICK", FEW)
         patch.setattr(meters, "measure", _briefly)
-        patch.setattr(import_module("onceforall.pipeline.bundle"), "measure_switching", partial(measure_switching, rounds=SWITCHES))
+        bundle = import_module("onceforall.pipeline.bundle")
+        patch.setattr(bundle, "measure", _briefly)
+        patch.setattr(bundle, "measure_switching", partial(measure_switching, rounds=SWITCHES))
         yield
 
 
@@ -66,7 +68,12 @@ def short_searches() -> Iterator[None]:
 
 
 def _briefly(
-    functions: Sequence[Callable[[], object]], *, rounds: int, max_rounds: int, limit: float, **named: Any
+    functions: Sequence[Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    max_rounds: int = ROUNDS,
+    limit: float = 0.0,
+    **named: Any,
 ) -> list[Timing]:
     few = min(rounds, ROUNDS)
     return measure(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)

@@ -122,8 +122,6 @@ class Supernet(nn.Module):
             plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
             network = build(plan, dropout=dropout)
-        network.to_empty(device=like.device)
-        network.to(like.dtype)
         own: dict[str, Tensor] = {}
         with torch.no_grad():
             for segment in plan.segments:
@@ -133,8 +131,12 @@ class Supernet(nn.Module):
                         own |= {weight.name: cut(weight, self._own) for weight in op.tensors}
                     elif name in self._layers:
                         own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
-            for name, tensor in network.state_dict().items():
+            tensors = network.state_dict()
+            for name, meta in tensors.items():  # to_empty would load sympy for half a second
+                kind = like.dtype if meta.is_floating_point() else meta.dtype
+                tensor = tensors[name] = torch.empty_strided(meta.shape, meta.stride(), dtype=kind, device=like.device)
                 tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is not ours
+        network.load_state_dict(tensors, assign=True)
         return network.train(self.training)
 
     def forget_statistics(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..calibrate import norms_of
 from ..errors import CheckpointError
+from ..memory import loading
 from ..nn.layers import SynchronisedNorm
 from ..nn.static import put, without_dropout
 from ..supernet import Supernet
@@ -165,9 +166,10 @@ def new_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decayed = [p for name, p in network.named_parameters() if decays[name]]
     others = [p for name, p in network.named_parameters() if not decays[name]]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=0.0)
+    with loading():  # the first optimiser of a process loads torch._dynamo
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        return torch.optim.AdamW(groups, lr=0.0)
 
 
 def copy_into(network: nn.Module, weights: dict[str, Tensor]) -> None:
