@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/ofa demo --out demo-run
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -21,6 +21,8 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onceforall-tests-")  # d
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, also by what tests start
 
+LONG = ("app", "cli", "export", "latency", "pipeline", "train")  # folders
+
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
@@ -106,6 +108,13 @@ class Skipped:
             reason = " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(f"{report.nodeid}\t{reason}\n")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests of many seconds first: what processes of pytest-xdist take from each other at the end is short then."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONG)
 
 
 def pytest_collection_finish() -> None:
