@@ -15,7 +15,7 @@ demo: $(READY) ## the whole pipeline on small images, in two minutes after the i
 	$(BIN)/ofa demo --out demo-run
 
 test: lint ## every check: lint, then the whole suite (ARGS="…" for pytest)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check

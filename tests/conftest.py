@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, repeatable property tests, a fixture for the spaces of `small_spaces.py`."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes share few cores;
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="onceforall-tests-")  # decoded images, not among the user's own
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, also by what tests start
+
+LONG = ("app", "cli", "export", "latency", "pipeline", "train")  # folders
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
@@ -105,3 +108,16 @@ class Skipped:
             reason = " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(f"{report.nodeid}\t{reason}\n")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests of many seconds first: what processes of pytest-xdist take from each other at the end is short then."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Torch and all the tests are hundreds of thousands of objects that stay; collections of garbage need not go over them."""
+    gc.collect()
+    gc.freeze()

@@ -18,7 +18,7 @@ from onceforall.latency.runtimes import RUNTIMES
 from onceforall.pipeline import PRESETS
 from onceforall.spaces import FAMILIES
 from onceforall.train import SCHEMES, STRATEGIES
-from tiny_run import few_measurements
+from tiny_run import few_measurements, short_searches
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -63,7 +63,7 @@ def test_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest
         place.mkdir()
         monkeypatch.chdir(place)
         try:
-            with few_measurements():
+            with few_measurements(), short_searches():
                 exec(compile(code, page.name, "exec"), {})
             return
         except (DeviceError, InfeasibleError) as error:  # the machine was too busy to measure latency

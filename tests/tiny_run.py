@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from onceforall.files import read_lines
 from onceforall.latency import Effort, meters
 from onceforall.latency.measure import Timing, measure
 from onceforall.pipeline import Run, predict, profile, train
+from onceforall.pipeline.switching import measure_switching
 
 SPACE = {"width": 0.1, "resolutions": (16, 24), "depths": (1, 2), "kernels": (3, 5), "expand_ratios": (2, 3)}
 SPACE_TEXT = "width=0.1,resolutions=16/24,depths=1/2,kernels=3/5,expand_ratios=2/3"
@@ -35,6 +36,8 @@ TRAINING_TEXT = [
 ]
 SUBNETS = 16
 ROUNDS = 8
+SWITCHES = 2
+SCORED = 6000
 FEW = Effort(resolutions=2, fit=12, test=6, passes=2, rounds=2, limit=float("inf"))
 
 
@@ -48,11 +51,29 @@ def few_measurements() -> Iterator[None]:
         for module in ("onceforall.pipeline.profile", "onceforall.latency.checked"):  # the package's name is the function
             patch.setattr(import_module(module), "QUICK", FEW)
         patch.setattr(meters, "measure", _briefly)
+        bundle = import_module("onceforall.pipeline.bundle")
+        patch.setattr(bundle, "measure", _briefly)
+        patch.setattr(bundle, "measure_switching", partial(measure_switching, rounds=SWITCHES))
+        yield
+
+
+@contextmanager
+def short_searches() -> Iterator[None]:
+    """Where it does not matter how good what is found is: far fewer networks are scored. `tests/search` asks how good it is."""
+    searches = {"search.maximise": "FAST_", "search.pareto": "FAST_", "pipeline.front": "", "pipeline.report_parts": "FRONT_"}
+    with pytest.MonkeyPatch.context() as patch:
+        for module, kind in searches.items():
+            patch.setattr(import_module(f"onceforall.{module}"), f"{kind}EVALUATIONS", SCORED)
         yield
 
 
 def _briefly(
-    functions: Sequence[Callable[[], object]], *, rounds: int, max_rounds: int, limit: float, **named: Any
+    functions: Sequence[Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    max_rounds: int = ROUNDS,
+    limit: float = 0.0,
+    **named: Any,
 ) -> list[Timing]:
     few = min(rounds, ROUNDS)
     return measure(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)

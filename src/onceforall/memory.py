@@ -1,9 +1,12 @@
 """What this process does with memory that it no longer needs."""
 
 import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "loading"]
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
@@ -22,3 +25,19 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library
         return False
     return bool(mallopt(TRIM_THRESHOLD, -1)) and bool(mallopt(MMAP_MAX, 0))  # never; nothing outside the heap
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Collect no garbage while modules are imported.
+
+    The hundreds of thousands of objects that torch makes then all stay, and going over them again and again was 0.4 of the 2.6
+    seconds of processor time of `ofa status` (torch 2.14).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -127,8 +127,6 @@ class Supernet(nn.Module):
             plan = Plan((*plan.segments[:-1], with_dropout(plan.segments[-1], dropout)))
         with torch.device("meta"):  # leaves out the initialisation, which is overwritten here
             network = build(plan, dropout=dropout)
-        network.to_empty(device=like.device)
-        network.to(like.dtype)
         own: dict[str, Tensor] = {}
         with torch.no_grad():
             for segment in plan.segments:
@@ -138,6 +136,7 @@ class Supernet(nn.Module):
                         own |= {weight.name: cut(weight, self._own) for weight in op.tensors}
                     elif name in self._layers:
                         own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
+            _allocate(network, like)
             for name, tensor in network.state_dict().items():
                 tensor.copy_(own[name]) if name in own else tensor.zero_()  # only num_batches_tracked is not ours
         return network.train(self.training)
@@ -216,6 +215,22 @@ class Supernet(nn.Module):
                     assert_never(op)
             values[op.name] = x
         return x
+
+
+def _allocate(network: nn.Module, like: Tensor) -> None:
+    """Memory for tensors that have none yet, on the device and of the type of another; what is one tensor stays one.
+
+    As `Module.to_empty` does, which would load sympy for half a second.
+    """
+    made: dict[int, Tensor] = {}
+    for module in network.modules():
+        own = module.named_parameters(recurse=False, remove_duplicate=False)
+        for name, meta in [*own, *module.named_buffers(recurse=False, remove_duplicate=False)]:
+            if id(meta) not in made:
+                kind = like.dtype if meta.is_floating_point() else meta.dtype
+                tensor = torch.empty_strided(meta.shape, meta.stride(), dtype=kind, device=like.device)
+                made[id(meta)] = nn.Parameter(tensor, meta.requires_grad) if isinstance(meta, nn.Parameter) else tensor
+            setattr(module, name, made[id(meta)])
 
 
 def _names_of_statistics(plan: Plan) -> list[str]:

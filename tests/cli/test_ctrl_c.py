@@ -35,8 +35,8 @@ def folders(run: Path) -> int:
 # command: arguments, what standard error says when it is time, and a count that must have grown (None: nothing is left)
 CASES: dict[str, tuple[list[str], str, Callable[[Path], int] | None]] = {
     "evaluate": (["--arch", "random:500"], "random 3 done", evaluations),
-    "measure-accuracy": (["--subnets", "4000"], "measuring: ", rows),
-    "predict": (["--subnets", "4000"], "measuring: ", None),
+    "measure-accuracy": (["--subnets", "400"], "measuring: ", rows),
+    "predict": (["--subnets", "400"], "measuring: ", None),
     "search": (["--params", "1M", "--finalists", "60"], "measuring the best", None),
     "specialise": (["--params", "300k", "--finalists", "60"], "measuring the best", None),
     "demo": (["--out", "NEW"], "phase single-path", None),

@@ -103,8 +103,9 @@ def test_nothing_that_is_onnx_s_default_is_written(space: Space, opset: int) -> 
     kinds = set()
     for arch in (space.largest(), space.smallest(), space.sample(np.random.default_rng(0))):
         plan = space.lower(arch, 10)
+        network = build(plan).eval()
         for softmax in (False, True):
-            for node in onnx.load_from_string(to_onnx(plan, build(plan).eval(), opset=opset, softmax=softmax)).graph.node:
+            for node in onnx.load_from_string(to_onnx(plan, network, opset=opset, softmax=softmax)).graph.node:
                 kinds.add(node.op_type)
                 for attribute in node.attribute:
                     assert onnx.helper.get_attribute_value(attribute) != default_of(node, attribute.name, opset), node

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tiny_original import checkpoint, imported, imported_copy, photos, predictor
-from tiny_run import few_measurements, measured, own_cache, run_copy, trained
+from tiny_run import few_measurements, measured, own_cache, run_copy, short_searches, trained
 
 __all__ = ["checkpoint", "imported", "imported_copy", "measured", "own_cache", "photos", "predictor", "run_copy", "trained"]
 
@@ -19,4 +19,11 @@ def _own_cache(own_cache: None) -> None:
 def _few_measurements() -> Iterator[None]:
     """Every test here measures briefly; `test_profile.py` measures as users do."""
     with few_measurements():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_searches() -> Iterator[None]:
+    """Every test here searches briefly."""
+    with short_searches():
         yield

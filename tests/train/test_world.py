@@ -37,6 +37,15 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in [*names, "threads"]}
 
 
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two processes that were started again since one was killed, and of which one left early then."""
+    folder = tmp_path_factory.mktemp("restarted")
+    ended = torchrun(folder, "killed", "deserted", restarts=1)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
 def worst(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a if "running" not in name)
@@ -100,18 +109,14 @@ def test_exchanges(both: dict[str, list[Any]]) -> None:
         assert found["longest"] == 86400, "the first process may decode for hours"
 
 
-def test_a_process_that_fails_is_one_line_in_the_others(tmp_path: Path) -> None:
-    ended = torchrun(tmp_path, "deserted")
-    assert ended.returncode == 0, ended.stderr
-    assert torch.load(tmp_path / "deserted-0.pt") == "another process ended: see its message"
+def test_a_process_that_fails_is_one_line_in_the_others(restarted: Path) -> None:
+    assert torch.load(restarted / "deserted-0.pt") == "another process ended: see its message"
 
 
-def test_a_killed_process(tmp_path: Path, both: dict[str, list[Any]]) -> None:
+def test_a_killed_process(restarted: Path, both: dict[str, list[Any]]) -> None:
     """torchrun starts both again; they go on from the checkpoint, to the weights of an uninterrupted training."""
-    ended = torchrun(tmp_path, "killed", restarts=1)
-    assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "killed" / "killed").exists()
-    found = [torch.load(tmp_path / f"killed-{rank}.pt") for rank in range(2)]
+    assert (restarted / "killed" / "killed").exists()
+    found = [torch.load(restarted / f"killed-{rank}.pt") for rank in range(2)]
     assert same(*found)
     assert same(found[0], both["uninterrupted"][0])
 

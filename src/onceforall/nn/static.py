@@ -49,10 +49,14 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
                 values[op.name] = graph.call_function(layer, inputs)
             last = values[op.name]
     graph.output(last)
-    network = fx.GraphModule(root, graph, "Subnet")
     if any(isinstance(op, Call) for op in plan.ops):
+        network = fx.GraphModule(root, graph, "Subnet")
         channels_last_(network, plan)
         return network
+    network = fx.GraphModule(nn.Module(), fx.Graph(), "Subnet")  # it would copy layer by layer those that are used
+    for name, child in root.named_children():
+        network.add_module(name, child)
+    network.graph = graph
     return network.to(memory_format=torch.channels_last)
 
 

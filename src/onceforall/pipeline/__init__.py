@@ -3,28 +3,31 @@
 Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`.
 """
 
-from ..latency import list_devices as devices
-from .bundle import bundle
-from .classify import Classified, classify
-from .compare import compare
-from .demo import demo
-from .elastic import elastic
-from .evaluate import evaluate
-from .export_original import export_original
-from .front import front
-from .imports import import_original, import_own
-from .measure import measure
-from .measure_accuracy import measure_accuracy
-from .predict import predict
-from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
-from .presets import PRESETS, Preset
-from .profile import imported, kit, profile
-from .report import report
-from .run import Run
-from .search import Budget, search
-from .specialise import specialise
-from .status import status
-from .train import train
+from ..memory import loading
+
+with loading():
+    from ..latency import list_devices as devices
+    from .bundle import bundle
+    from .classify import Classified, classify
+    from .compare import compare
+    from .demo import demo
+    from .elastic import elastic
+    from .evaluate import evaluate
+    from .export_original import export_original
+    from .front import front
+    from .imports import import_original, import_own
+    from .measure import measure
+    from .measure_accuracy import measure_accuracy
+    from .predict import predict
+    from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
+    from .presets import PRESETS, Preset
+    from .profile import imported, kit, profile
+    from .report import report
+    from .run import Run
+    from .search import Budget, search
+    from .specialise import specialise
+    from .status import status
+    from .train import train
 
 __all__ = [
     "PRESETS",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..calibrate import norms_of
 from ..errors import CheckpointError
+from ..memory import loading
 from ..nn.layers import SynchronisedNorm
 from ..nn.static import put, without_dropout
 from ..ops import Call
@@ -196,9 +197,10 @@ def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float
         {"params": own, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0}
         for (share, decays), own in sorted(groups.items(), key=lambda group: group[0], reverse=True)
     ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(made, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(made, lr=0.0)
+    with loading():  # the first optimiser of a process loads torch._dynamo
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(made, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+        return torch.optim.AdamW(made, lr=0.0)
 
 
 def rate_shares(plan: Plan, decay: float) -> dict[str, float]:

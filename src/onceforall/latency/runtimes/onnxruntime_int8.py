@@ -1,11 +1,12 @@
 """ONNX Runtime on the CPU, int8: quantised as `nn/quantise.py` says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...nn.onnx import to_onnx
 from ...nn.quantise import quantise_onnx
 from ...plan import Plan
 from .common import INT8, Hardware, Images, OnHost, Weights, noise
+from .converted import Converted
 from .onnxruntime import OnnxRuntime, load_model
 
 __all__ = ["OnnxRuntimeInt8"]
@@ -22,10 +23,12 @@ class OnnxRuntimeInt8:
     calibration: Images | None = None
     package = "onnxruntime"
     tolerance = INT8
+    _converted: Converted = field(default_factory=Converted, init=False, repr=False)
 
     def hardware(self) -> Hardware:
         return OnnxRuntime().hardware()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
-        return load_model(quantise_onnx(to_onnx(plan, weights), calibration), threads=threads, shape=(batch, *plan.input_shape))
+        model = self._converted.get(plan, weights, (), lambda: quantise_onnx(to_onnx(plan, weights), calibration))
+        return load_model(model, threads=threads, shape=(batch, *plan.input_shape))
