@@ -338,7 +338,7 @@ class Call(Operation):
         work: multiply-accumulates for one image.
         fused: deployment runtimes fuse it with what it reads.
         whole: the first dimension of `shape` is that of the result, for one image; no batch before it is left out.
-        dropped: an argument that some images lose while a supernet is trained, and at what rate.
+        dropped: an argument that some images lose while a supernet is trained, and at what rate; None for one that changes.
     """
 
     name: str
@@ -350,7 +350,7 @@ class Call(Operation):
     work: int = 0
     fused: bool = False
     whole: bool = False
-    dropped: tuple[int, float] | None = field(default=None, compare=False)
+    dropped: tuple[int, float | None] | None = field(default=None, compare=False)
 
     @property
     def in_place(self) -> bool:

@@ -64,19 +64,19 @@ class Segment:
 
     @cached_property
     def branches(self) -> dict[str, int]:
-        """By the name of a residual sum: which of its two operands is made of the other, its shortcut."""
-        sources = {op.name: op.inputs for op in self.ops}
-
-        def made_of(name: str, source: str) -> bool:
-            return any(read == source or made_of(read, source) for read in sources.get(name, ()))
-
-        found = {}
+        """By the name of a residual sum: which of its two operands is made of the other, its shortcut, by layers with weights."""
+        bits = {"in": 1, **{op.name: 2 << i for i, op in enumerate(self.ops)}}
+        above = {"in": 1}  # what a tensor is made of, itself included, as bits
+        layers, found = 0, {}
         for op in self.ops:
+            above[op.name] = bits[op.name]
+            for source in op.inputs:
+                above[op.name] |= above[source]
+            layers |= bits[op.name] if op.params else 0
             first, second = _operands(op)
-            if first != second and made_of(second, first):
-                found[op.name] = 1
-            elif first != second and made_of(first, second):
-                found[op.name] = 0
+            for branch, (shortcut, other) in enumerate(((second, first), (first, second))):
+                if other != shortcut and above[other] & bits[shortcut] and above[other] & ~above[shortcut] & layers:
+                    found[op.name] = branch
         return found
 
     @cached_property
@@ -177,13 +177,13 @@ class Plan:
 
 
 def _operands(op: Op) -> tuple[str, str]:
-    """Names of the tensors that a sum adds up, both of the image; twice "" for any other operation."""
+    """Names of the tensors that a sum adds up, both of the image; twice "in" for any other operation."""
     match op:
         case Add(inputs=(first, second)):
             return first, second
         case Call(target="add.Tensor", args=(Input(first), Input(second)), whole=False):
             return first, second
-    return "", ""
+    return "in", "in"
 
 
 def _summary(segment: Segment) -> str:

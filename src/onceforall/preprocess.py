@@ -100,7 +100,12 @@ def fit(image: Image.Image, resolution: int, crop_share: float, interpolation: s
 
     Sizes and crop are rounded as torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of
     `INTERPOLATIONS`.
+
+    Raises:
+        ValueError: it is none of these.
     """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation {interpolation!r}: one of {', '.join(INTERPOLATIONS)} is needed")
     filter = Image.Resampling[interpolation.upper()]
     width, height = image.size
     shorter, short = min(width, height), ceil(resolution / crop_share)

@@ -61,7 +61,7 @@ class Supernet(nn.Module):
         self._layers: dict[str, Any] = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
         self._own = _Tensors(self)
         self._statistics = _names_of_statistics(plan)
-        self._steps: dict[tuple[int, float, float], tuple[Segment, list[tuple[str, Step]]]] = {}
+        self._steps: dict[tuple[int, float, bool], tuple[Segment, list[tuple[str, Step]]]] = {}
 
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, drop_path: float = 0.0, sync_norm: bool = False) -> Tensor:
         """Logits (batch, num_classes) of the sub-network for images (batch, 3, height, width).
@@ -89,11 +89,11 @@ class Supernet(nn.Module):
         residual = [segment.name for segment in segments if segment.branches] if drop_path and self.training else []
         rates = {name: drop_path * place / len(residual) for place, name in enumerate(residual, 1)}
         if self.space.family == "graph":
-            mode = Mode(self.training, sync_norm)
             for segment in segments:
                 values = {"in": x}
+                mode = Mode(self.training, sync_norm, drop_path=rates.get(segment.name, 0.0))
                 rate = dropout if self.training and segment is segments[-1] else 0.0
-                for name, step in self._prepared(segment, rate, rates.get(segment.name, 0.0)):
+                for name, step in self._prepared(segment, rate, drops=mode.drop_path > 0):
                     x = values[name] = step(values, self._own, mode)
             return x
         for segment in segments:
@@ -156,12 +156,12 @@ class Supernet(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_steps": {}}  # functions, which cannot be copied or sent, and are soon made again
 
-    def _prepared(self, segment: Segment, dropout: float, drop_path: float) -> list[tuple[str, Step]]:
-        """What computes the calls of a segment, by their names."""
-        key = id(segment), dropout, drop_path
+    def _prepared(self, segment: Segment, dropout: float, *, drops: bool) -> list[tuple[str, Step]]:
+        """What computes the calls of a segment, by their names. `drops`: residual branches, at the rate of the mode."""
+        key = id(segment), dropout, drops
         if key not in self._steps:
             made = with_dropout(segment, dropout) if dropout else segment
-            ops = (with_drop_path(made, drop_path) if drop_path else made).ops
+            ops = (with_drop_path(made) if drops else made).ops
             self._steps[key] = segment, [(op.name, prepared(op)) for op in ops if isinstance(op, Call)]
         return self._steps[key][1]
 

@@ -22,7 +22,7 @@ def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> N
     change = _policy(policy)
     with torch.random.fork_rng(devices=[]):
         for image, seed in zip(images, seeds, strict=True):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             image[:] = change(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
 
 
@@ -31,7 +31,7 @@ def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
     erase = _transforms().RandomErasing(share, inplace=True)
     with torch.random.fork_rng(devices=[]):
         for image, seed in zip(x, seeds, strict=True):
-            torch.manual_seed(seed + 1)
+            torch.default_generator.manual_seed(seed + 1)
             erase(image)
 
 
@@ -49,7 +49,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, 
     v2 = _transforms()
     ways = [way(alpha=float(alpha), num_classes=classes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         images, shares = ways[int(torch.randint(len(ways), ()))](x, labels)
     return images, shares
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import FileError, VerificationError
 from ..nn.onnx import OPSET, OPSETS
+from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json
 
@@ -106,8 +107,12 @@ class ExportConfig:
         if not _strings(classes) or data["num_classes"] != len(classes) or not classes:
             raise FileError(f"the config says num_classes {data['num_classes']!r}: it must be the number of names in classes")
         wanted = [field.name for field in fields(InputSteps) if data["format"] == FORMAT or field.default is MISSING]
+        if isinstance(steps, dict) and data["format"] == FORMAT:
+            steps = {"interpolation": InputSteps.interpolation, **steps}  # older folders have none
         if not isinstance(steps, dict) or set(steps) != set(wanted):
             raise FileError(f"the config's preprocessing must have exactly {', '.join(wanted)}")
+        if steps.get("interpolation", InputSteps.interpolation) not in INTERPOLATIONS:
+            raise FileError(f"the config's interpolation is {steps['interpolation']!r}: choose from {', '.join(INTERPOLATIONS)}")
         preprocessing = InputSteps(**{**steps, "mean": _three(steps["mean"]), "std": _three(steps["std"])})
         options = _onnx(data["onnx"]) if "onnx" in data else None
         return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing, options)

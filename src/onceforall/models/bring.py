@@ -121,9 +121,16 @@ def _described(brought: Brought, told: Any) -> Brought:
         ) from None
     if min(d, e, f) <= 0:
         raise ModelError(f"{brought.source}: std of its default_cfg is {std}: three numbers above 0 are needed")
-    if share is not None and not LEAST_SHARE <= share <= 1:
+    if share is not None and not share >= LEAST_SHARE:
         raise ModelError(f"{brought.source}: crop_pct of its default_cfg is {share:g}: a number from {LEAST_SHARE} to 1 is needed")
     how, notes = told.get("interpolation") or brought.interpolation, brought.notes
+    if share is not None and share > 1:
+        notes, share = (
+            (*notes, f"the weights want images shrunk to {1 / share:.2f} of the network's size: they are taken whole"),
+            1.0,
+        )
+    if told.get("crop_mode", "center") != "center":
+        notes = (*notes, f"the weights want images cropped by {told['crop_mode']!r}: the centre is taken")
     if how not in INTERPOLATIONS:
         notes = (*notes, f"the weights want images resized by {how!r}: {brought.interpolation} is taken")
         how = brought.interpolation

@@ -81,8 +81,9 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, gri
         dim, flat, prefix, before, after, antialias, align_corners = grid
         first, tensor = tensor.narrow(dim, 0, prefix), tensor.narrow(dim, prefix, tensor.shape[dim] - prefix)
         tensor = (tensor.unflatten(dim, before) if flat else tensor).movedim((dim, dim + 1), (-2, -1))
-        tensor = F.interpolate(tensor, after, mode="bicubic", align_corners=align_corners, antialias=antialias)
-        tensor = tensor.movedim((-2, -1), (dim, dim + 1))
+        wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        wide = F.interpolate(wide, after, mode="bicubic", align_corners=align_corners, antialias=antialias)
+        tensor = wide.to(tensor.dtype).movedim((-2, -1), (dim, dim + 1))
         tensor = torch.cat([first, tensor.flatten(dim, dim + 1)], dim) if flat else tensor
     return tensor
 

@@ -117,11 +117,13 @@ class Mode:
         training: in train mode.
         sync_norm: then batch norms take the statistics of the batches of all processes.
         batch_statistics: in eval mode, batch norms take the statistics of the batch.
+        drop_path: in train mode, rate of branches that are dropped at a rate which changes.
     """
 
     training: bool
     sync_norm: bool = False
     batch_statistics: bool = False
+    drop_path: float = 0.0
 
 
 Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
@@ -162,12 +164,13 @@ def prepared(op: Call) -> Step:
     return step
 
 
-def _some_images(make: Step, rate: float) -> Step:
-    """In train mode some images lose an argument."""
+def _some_images(make: Step, rate: float | None) -> Step:
+    """In train mode some images lose an argument, at a rate or at that of the mode."""
 
     def step(values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Tensor:
         x: Tensor = make(values, tensors, mode)
-        return some_images(x, rate) if mode.training else x
+        share = mode.drop_path if rate is None else rate
+        return some_images(x, share) if mode.training and share else x
 
     return step
 
@@ -220,13 +223,13 @@ def with_dropout(segment: Segment, rate: float) -> Segment:
     return replace(segment, ops=(*segment.ops[: layers[-1]], added, reading, *segment.ops[layers[-1] + 1 :]))
 
 
-def with_drop_path(segment: Segment, rate: float) -> Segment:
-    """The segment with stochastic depth at its residual sums, where it has none of its own."""
+def with_drop_path(segment: Segment) -> Segment:
+    """The segment with stochastic depth, at the rate of the mode, at its residual sums that have none of their own."""
 
     def dropped(op: Op) -> Op:
         if not isinstance(op, Call) or op.dropped is not None or op.name not in segment.branches:
             return op
-        return replace(op, dropped=(segment.branches[op.name], rate))
+        return replace(op, dropped=(segment.branches[op.name], None))
 
     return replace(segment, ops=tuple(map(dropped, segment.ops)))
 

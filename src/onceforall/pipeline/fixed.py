@@ -16,7 +16,7 @@ from typing import Any
 
 from ..calibrate import Accuracy, Calibrated, evaluate
 from ..conversion import elastic
-from ..data import Splits
+from ..data import PREPROCESSING, Splits
 from ..errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
 from ..files import busy, make_folder, read_json, read_lines, read_text, reading_or_writing, sha256, write_json, write_text
 from ..models import Brought, bring, is_source, lasting_source
@@ -43,6 +43,7 @@ __all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of"
 Event = dict[str, Any]
 FORMAT = "onceforall.fixed/1"
 FOLDER = "compare"
+RATE_SHARE = 0.5  # docs/results/pretrained.md
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Told:
     Args:
         epochs: over the training images.
         budget_s: seconds for each.
-        rate: peak learning rate; None for that of the run's phase of the largest network.
+        rate: peak learning rate; None for what `rate_of` gives.
     """
 
     epochs: float | None = None
@@ -154,9 +155,13 @@ def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
 
 
 def rate_of(run: Run, schedule: Schedule) -> tuple[float, float]:
-    """Peak rate of the phase that trains the largest network alone, or else of the first, and which share of it is warm-up."""
-    phase = next((p for p in schedule.phases if _alone(run.space, p)), schedule.phases[0])
-    return phase.rate, phase.warmup_steps / phase.steps if phase.steps else 0.0
+    """Peak rate for a network alone, and which share of its training is warm-up.
+
+    That of the phase that trains the largest network alone; else half of the first one's, which suits smaller networks more.
+    """
+    alone = next((p for p in schedule.phases if _alone(run.space, p)), None)
+    phase = alone or schedule.phases[0]
+    return phase.rate * (1.0 if alone else RATE_SHARE), phase.warmup_steps / phase.steps if phase.steps else 0.0
 
 
 def _alone(space: Space, phase: Phase) -> bool:
@@ -263,7 +268,7 @@ def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
         run.info.crop_share,
         run.info.mean,
         run.info.std,
-        run.info.interpolation,
+        *([run.info.interpolation] if run.info.interpolation != PREPROCESSING.interpolation else []),  # older runs have none
         run.info.space,
     ]
     text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
@@ -336,7 +341,9 @@ def _schedule(
         )  # fmt: skip
         steps, why = round(epochs * per_epoch), f"within {duration(told.budget_s)}"
     else:
-        work = sum(w * p.steps for w, p in zip(work_per_step(theirs, run.space, run.num_classes), theirs.phases, strict=True))
+        trained = max((int(record["step"]) for record in read_lines(run.folder / "metrics.jsonl")), default=0)  # it may end early
+        works = zip(work_per_step(theirs, run.space, run.num_classes), theirs.steps_done(trained), strict=True)
+        work = sum(w * steps for w, steps in works)
         steps, why = round(work / step_work), f"as many multiply-accumulates as the training of the run took, {amount(work)}"
     if steps < 1:
         raise TrainingError(f"{asked.name}: that is less than one step ({why}): give --epochs or --budget")

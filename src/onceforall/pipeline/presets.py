@@ -234,7 +234,7 @@ def _changed(preset: Preset, changes: Mapping[str, Any]) -> Preset:
         found[part][name] = _like(name, value, getattr(part, name))
     try:
         recipe, augment = (replace(part, **values) for part, values in found.items())
-    except DataError as error:
+    except (DataError, TrainingError) as error:
         raise TrainingError(f"recipe: {error}") from None
     return replace(preset, recipe=recipe, augment=augment)
 

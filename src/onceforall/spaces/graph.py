@@ -83,7 +83,7 @@ def graph_space(
         raise SpaceError(f"depths holds {allowed[-1]}: the longest stage has {longest} blocks")
     made = tuple(_stage(read, s, pieces, shares, head_shares, allowed, caps, stream_shares) for s, pieces in stages.items())
     modules = {piece.name: piece.module for piece in read.pieces}
-    lowering = _Lowering(read, tuple(stage.widths[-1] for stage in made))
+    lowering = _Lowering(read, tuple(_stream_shares(read, s, pieces, stream_shares) for s, pieces in stages.items()))
     positions = {pixels: names for i, pixels in enumerate(known) if (names := _interpolated(read, i))}
     return Space(
         "graph", arguments, tuple(chosen), made, lowering,
@@ -118,19 +118,27 @@ def _stage(
         kept = {round(least + i * (most - least) / max(1, count - 1)) for i in range(count)} | {most}
     else:
         kept = {depth for depth in depths if depth <= most} | {most}
-    own = graph.streams[number] if graph.streams else ()
-    kept_groups = [
-        [units_kept(group, share) if i in own else group.units for i, group in enumerate(graph.groups)] for share in streams
-    ]
-    shape = graph.nodes[pieces[-1].result].shape[1:]
-    stream = {max(1, channels(tuple(size.of(units, -1) for size in shape))) for units in kept_groups}
     return Choices(
-        widths=tuple(sorted(stream)),
+        widths=tuple(sorted(_stream_shares(graph, number, pieces, streams))),
         depths=tuple(sorted(kept)),
         kernels=(*(kernel for kernel in kernels if kernel < elastic), elastic) if elastic else (1,),
         expand_ratios=widths if "width" in kinds else (1,),
         heads=heads if "heads" in kinds else (1,),
     )
+
+
+def _stream_shares(graph: Graph, number: int, pieces: Sequence[Piece], shares: Sequence[float]) -> dict[int, float]:
+    """By each width that the residual stream of a stage can have the share of its groups that makes it.
+
+    A stream may also have channels that are always there, so that a width is not its share of the whole width.
+    """
+    own = graph.streams[number] if graph.streams else ()
+    shape = graph.nodes[pieces[-1].result].shape[1:]
+    found = {}
+    for share in shares:
+        units = [units_kept(group, share) if i in own else group.units for i, group in enumerate(graph.groups)]
+        found[max(1, channels(tuple(size.of(units, -1) for size in shape)))] = share
+    return found
 
 
 def _shares(name: str, values: Sequence[float]) -> tuple[float, ...]:
@@ -167,10 +175,10 @@ def _lowering_of(space: Space) -> "_Lowering":
 def kept_units(space: Space, largest: int) -> dict[int, list[int]]:
     """By group how many units the so many largest shares of its stage keep."""
     lowering = _lowering_of(space)
-    graph, whole = lowering.graph, lowering.whole
+    graph = lowering.graph
     kept: dict[int, list[int]] = {}
     for s, groups in enumerate(graph.streams):
-        streams = [width / whole[s] for width in space.stages[s].widths[-largest:]] if largest else []
+        streams = [lowering.streams[s][width] for width in space.stages[s].widths[-largest:]] if largest else []
         for number in groups:
             kept[number] = [units_kept(graph.groups[number], share) for share in streams]
     for piece in graph.pieces:
@@ -196,7 +204,7 @@ class _Lowering:
     """(arch, num_classes) → Plan, each segment made once for each of its choices."""
 
     graph: Graph
-    whole: tuple[int, ...]  # width of each stage in the largest network
+    streams: tuple[Mapping[int, float], ...]  # of each stage, see `_stream_shares`
     _made: dict[tuple[Any, ...], Segment] = field(default_factory=dict, repr=False)
 
     def __call__(self, arch: Arch, num_classes: int) -> Plan:
@@ -208,7 +216,7 @@ class _Lowering:
             block = blocks.get(piece.name)
             if block is None and piece.name.startswith("stages."):
                 continue
-            streams = tuple((s, arch.stages[s].width / self.whole[s]) for s in self._stages_of[piece.name])
+            streams = tuple((s, self.streams[s][arch.stages[s].width]) for s in self._stages_of[piece.name])
             key = piece.name, arch.resolution, block, streams, num_classes
             if key not in self._made:
                 self._made[key] = self._segment(piece, arch.resolution, block, streams, num_classes)

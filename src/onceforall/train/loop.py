@@ -96,7 +96,7 @@ def train(
             they return is put together in turns. The first record whose "subnet" is "largest" and its "top1" tell whether
             training has collapsed.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
-            of every sub-network validated ("validation"), and of every return to a checkpoint ("rollback").
+            of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), and of an early end ("note").
         should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
         teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.
@@ -229,13 +229,13 @@ def train(
                     go_back(f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1")
                     continue
                 state.best_top1 = max(state.best_top1, top1)
-            better = state.judge([float(record["top1"]) for record in records])
+            better = phase is schedule.phases[-1] and state.judge([float(record["top1"]) for record in records])
         if validating or stop or due:
             save(good=validating, best=validating and better)
             last_saved = time.monotonic()
-        if validating and state.patience_is_over:
+        if validating and state.patience_is_over and state.step < schedule.steps:
             told = f"ended at step {state.step:,} of {schedule.steps:,}: the mean accuracy has not risen in"
-            on_event({"event": "note", "text": f"{told} {state.stale} validations (patience); the best weights are kept"})
+            report("note", text=f"{told} {state.stale} validations (patience); the best weights are kept")
         if stop and state.step < schedule.steps:
             raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
     if schedule.recipe.patience and (best := checkpoint.best(checkpoints)):

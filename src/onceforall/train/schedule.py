@@ -19,6 +19,7 @@ FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")
 LABELS = ("all", "largest")
+LATER = ("layer_decay", "drop_path", "patience")  # fields of a recipe that the first version of the format had not
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class Recipe:
             the schedule's, of the stem the smallest; 1 for the same rate everywhere.
         drop_path: rate at which the last residual branch is left out for an image (stochastic depth); from the first branch on it
             rises to that. Where a network that was brought has rates of its own, these stay.
-        patience: end when the mean accuracy at a validation has not risen in so many of them, and keep the weights of the best; 0:
-            train to the end of the schedule and keep the last weights.
+        patience: end when the mean accuracy at a validation of the last phase has not risen in so many of them, and keep the weights
+            of the best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
     """
 
     batch_size: int = 64
@@ -194,8 +195,10 @@ class Schedule:
         return done
 
     def to_json(self) -> str:
-        """The schedule as JSON text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        """The schedule as JSON text, as versions write it that know nothing of what is at its default."""
+        data = {"format": FORMAT, **asdict(self)}
+        data["recipe"] = {k: v for k, v in data["recipe"].items() if k not in LATER or v != getattr(Recipe, k)}
+        return json.dumps(data, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Schedule":
