@@ -15,7 +15,6 @@ docs/results/pretrained.md.
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from onceforall import elastic
 from onceforall.files import append_line, read_lines
 from onceforall.models import bring
 from onceforall.pipeline import Run, compare, predict, profile, train
+from onceforall.pipeline.environment import environment
 from onceforall.pipeline.presets import PRESETS
 from onceforall.pipeline.versus import UNEVEN
 from onceforall.train import work_per_step
@@ -87,7 +87,7 @@ def unit(name: str, seed: int, arguments: argparse.Namespace) -> None:
     record = {
         "data": name, "seed": seed, "images": run.info.images, "epochs": {"elastic": epochs, "fixed": options["epochs"]},
         "predictor": {"kind": predicted.predictor.kind, "rmse": predicted.errors.rmse, "tau": predicted.errors.kendall_tau},
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine(), **found.to_json(),
+        "threads": torch.get_num_threads(), "torch": torch.__version__, "processor": environment()["processor"], **found.to_json(),
     }  # fmt: skip
     append_line(arguments.out / "pretrained.jsonl", record)
 
@@ -95,17 +95,15 @@ def unit(name: str, seed: int, arguments: argparse.Namespace) -> None:
 def report(path: Path) -> None:
     """Tables of all units."""
     print("| data, seed | test images | budget | ours | fixed | difference, points | held-out |\n|---|---|---|---|---|---|---|")
-    gains, notes = [], []
+    gains, notes, over = [], [], 0
     for record in read_lines(path):
         rivals = {one["name"]: one for side in ("ours", "fixed") for one in record[side]}
         verdicts = [v for v in record["verdicts"] if v["budget"]["latency_ms"] is not None][::2]
         for v in verdicts:
-            ours, fixed = (
-                rivals[v["ours"]],
-                rivals[v["fixed"]],
-            )  # budgets of fixed networks, the fastest of which is slower than ours
+            ours, fixed = rivals[v["ours"]], rivals[v["fixed"]]
             metric = "balanced" if record["uneven"] > UNEVEN else "test"
-            gains.append(-100.0 if v["over"] else 100 * (ours[metric] - fixed[metric]))
+            gains.append(100 * (ours[metric] - fixed[metric]))
+            over += v["over"]  # ours took longer than the budget when timed again
             cells = [
                 f"{record['data']}, {record['seed']}",
                 f"{ours['images']}",
@@ -124,7 +122,9 @@ def report(path: Path) -> None:
         )
     print("\n" + "\n".join(notes))
     won = sum(gain >= 0 for gain in gains)
-    print(f"ours at least as accurate in {won} of {len(gains)}; the worst difference is {min(gains):+.1f} points")
+    print(
+        f"ours at least as accurate in {won} of {len(gains)}; the worst difference is {min(gains):+.1f} points; over budget: {over}"
+    )
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onceforall.calibrate import Calibrated, evaluate, recalibrate
 from onceforall.data import Splits
-from onceforall.files import read_text
+from onceforall.files import read_lines, read_text
 from onceforall.models import bring
 from onceforall.pipeline import Budget, Run, search
 from onceforall.pipeline.evaluate import calibrated
@@ -109,7 +109,8 @@ def main() -> None:
     run, pixels, shares = Run.open(arguments.run), arguments.pixels, [float(text) for text in arguments.shares.split(",")]
     splits, schedule = run.splits(), Schedule.from_json(read_text(arguments.run / "schedule.json"))
     works = work_per_step(schedule, run.space, run.num_classes)
-    work = sum(w * phase.steps for w, phase in zip(works, schedule.phases, strict=True)) / (1 + len(shares))
+    done = schedule.steps_done(max(int(record["step"]) for record in read_lines(arguments.run / "metrics.jsonl")))
+    work = sum(w * steps for w, steps in zip(works, done, strict=True)) / (1 + len(shares))
     torch.manual_seed(run.info.seed)
     network = with_classifier(bring(arguments.source).model, run.num_classes)
     whole = macs_of(network, pixels)

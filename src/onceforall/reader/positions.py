@@ -116,8 +116,9 @@ def _grids(found: Trace, steps: dict[str, Step], use: Step, name: str, own: int,
             (prefix,) = rest
             maps = _maps(steps, last, tokens)
     elif len(dims) == 2 and dims[1] == dims[0] + 1 and len(use.sizes[0]) == 4:
-        rows, columns = (_numbers(use.sizes[0][dim], count) for dim in dims)
-        maps = list(zip(rows, columns, strict=True))
+        value = next(arg for arg in use.args if isinstance(arg, Value))
+        sides = list(zip(*(_numbers(use.sizes[0][dim], count) for dim in dims), strict=True))
+        maps = sides if _maps(steps, value, [rows * columns for rows, columns in sides]) == sides else None
     if maps is None:
         return None
     owner = type(model.get_submodule(name.rpartition(".")[0])).__module__.partition(".")[0]
@@ -140,7 +141,10 @@ def _last_piece(steps: dict[str, Step], value: Value, dim: int) -> Value | None:
 
 
 def _maps(steps: dict[str, Step], tokens: Value, numbers: Sequence[int]) -> list[tuple[int, int]] | None:
-    """Rows and columns of tokens at each resolution: of the convolution before them, else of a square; None if they are none."""
+    """Rows and columns of tokens at each resolution: of the convolution before them, else of a square; None if they are none.
+
+    Tokens of which something between has more than four dimensions may stand in another order than row after row.
+    """
     waiting, above = [tokens.name], {tokens.name}
     while waiting:
         for read in steps[waiting.pop()].reads:
@@ -151,6 +155,8 @@ def _maps(steps: dict[str, Step], tokens: Value, numbers: Sequence[int]) -> list
         if step.name in above and step.kind == "conv2d":
             rows, columns = (_numbers(size, len(numbers)) for size in step.sizes[0][2:])
             if [a * b for a, b in zip(rows, columns, strict=True)] == list(numbers):
-                return list(zip(rows, columns, strict=True))
+                later = list(steps)[list(steps).index(step.name) :]
+                in_order = all(len(steps[name].shapes[0]) <= 4 for name in later if name in above)
+                return list(zip(rows, columns, strict=True)) if in_order else None
     sides = [isqrt(number) for number in numbers]
     return [(side, side) for side in sides] if [side**2 for side in sides] == list(numbers) else None

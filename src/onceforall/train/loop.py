@@ -96,7 +96,7 @@ def train(
             they return is put together in turns. The first record whose "subnet" is "largest" and its "top1" tell whether
             training has collapsed.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
-            of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), and of an early end ("note").
+            of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end ("note").
         should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
         teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.

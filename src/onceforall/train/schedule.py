@@ -115,8 +115,8 @@ class Recipe:
             the schedule's, of the stem the smallest; 1 for the same rate everywhere.
         drop_path: rate at which the last residual branch is left out for an image (stochastic depth); from the first branch on it
             rises to that. Where a network that was brought has rates of its own, these stay.
-        patience: end when the mean accuracy at a validation of the last phase has not risen in so many of them, and keep the weights
-            of the best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
+        patience: end when the mean accuracy at a validation of the last phase has not risen in so many, and keep the weights of the
+            best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
     """
 
     batch_size: int = 64
