@@ -56,6 +56,12 @@ def test_how_its_images_are_cropped_and_resized(tmp_path: Path) -> None:
     other = bring(source(tmp_path, saying('"interpolation": "nearest"')))
     assert other.interpolation == "bilinear"
     assert other.notes == ("the weights want images resized by 'nearest': bilinear is taken",)
+    whole = bring(source(tmp_path, saying('"crop_pct": 1.15, "crop_mode": "squash"')))  # as some of timm's
+    assert whole.crop_share == 1.0
+    assert whole.notes == (
+        "the weights want images shrunk to 0.87 of the network's size: they are taken whole",
+        "the weights want images cropped by 'squash': the centre is taken",
+    )
     with pytest.raises(ModelError, match=r"crop_pct of its default_cfg is 0.3: a number from 0.5 to 1 is needed"):
         bring(source(tmp_path, saying('"crop_pct": 0.3')))
     with pytest.raises(ModelError, match=r"crop_pct a number"):

@@ -60,6 +60,14 @@ def test_very_elongated_images_are_the_same_but_for_one_level(size: tuple[int, i
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.parametrize("wrong", ["nearest", "FOO", None])
+def test_an_unknown_interpolation_is_one_line(wrong: object) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(image, "PNG")
+    with pytest.raises(ValueError, match=r"interpolation .*: one of bilinear, bicubic, lanczos is needed"):
+        prepare(image.getvalue(), {**STEPS, "interpolation": wrong}, 8)
+
+
 def test_an_endless_strip_takes_little_memory() -> None:
     assert fit(Image.new("RGB", (200_000, 1), "red"), 224, 0.875).getpixel((0, 0)) == (255, 0, 0)
 

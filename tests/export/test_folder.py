@@ -16,6 +16,9 @@ from onceforall.files import write_json
 ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
 
 
+NEAREST = {"mean": [0, 0, 0], "std": [1, 1, 1], "crop_share": 1.0, "resize": "", "resolution": 8, "max_pixels": None} | {
+    "interpolation": "nearest"
+}
 OLD_STEPS = {"mean": [0, 0, 0], "std": [1, 1, 1], "crop_share": 1.0, "resize": ""}
 
 
@@ -57,6 +60,15 @@ def test_an_export_of_before_there_was_a_preprocessing_file_opens(sample, folder
     export_network(folder, **sample.arguments())  # takes its place
     assert names(folder) == ALL
     assert json.loads((folder / "config.json").read_text())["format"] == "onceforall.export/2"
+
+
+def test_an_export_of_before_there_was_an_interpolation_opens(sample, folder):
+    data = json.loads((folder / "config.json").read_text())
+    assert data["preprocessing"].pop("interpolation") == "bilinear"
+    write_json(folder / "config.json", data)
+    with torch.no_grad():
+        torch.testing.assert_close(load(folder)(sample.images), sample.network(sample.images))
+    assert ExportConfig.from_json(data).preprocessing.interpolation == "bilinear"
 
 
 def test_weights_alone(sample, tmp_path):
@@ -180,6 +192,10 @@ def test_load_refuses_weights_of_another_architecture(sample, folder):
         ({"num_classes": 9}, "num_classes 9"),
         ({"classes": [1] * 10}, "names in classes"),
         ({"preprocessing": {}}, "exactly mean"),
+        (
+            {"preprocessing": NEAREST},
+            "interpolation is 'nearest'",
+        ),
         ({"format": "onceforall.export/1", "preprocessing": OLD_STEPS | {"mean": [0]}}, "three numbers"),
         ({"space": {"format": "onceforall.space/1", "family": "resnet", "arguments": {}}}, "unknown family 'resnet'"),
         ({"more": 1}, "has the fields"),

@@ -14,7 +14,7 @@ import torch
 from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.files import read_json, read_lines
-from onceforall.pipeline import Run, train
+from onceforall.pipeline import Run, report, train
 from onceforall.pipeline.presets import PRESETS
 from onceforall.train import Schedule, Settings
 from onceforall.train import train as follow
@@ -111,6 +111,21 @@ def test_a_recipe_is_followed_from_the_first_start_on(tmp_path: Path) -> None:
     )
     followed = Schedule.from_json((run.folder / "schedule.json").read_text()).recipe
     assert (followed.layer_decay, followed.drop_path, followed.ema) == (0.9, 0.2, 0.9)
+
+
+def test_an_early_end(tmp_path: Path) -> None:
+    """Of a run: its files tell when it ended, and nothing goes on afterwards."""
+    events: list[dict[str, Any]] = []
+    told: dict[str, Any] = {"epochs": 20.0, "scheme": "single_path", "rate": 1e-6, "recipe": {"patience": 1}}
+    run = go(tmp_path / "run", **told, on_event=events.append)
+    (note,) = [event for event in events if event["event"] == "note" and "patience" in event["text"]]
+    records = read_lines(run.folder / "metrics.jsonl")
+    assert records[-1]["event"] == "note"
+    assert {record["step"] for record in records[-4:]} == {note["step"]}
+    steps = Schedule.from_json((run.folder / "schedule.json").read_text()).steps
+    assert note["step"] < steps
+    assert train("digits", out=run.folder, resume=True).weights_hash() == run.weights_hash()
+    report(run.folder)
 
 
 def test_a_finished_run_is_given_back(trained: Path) -> None:

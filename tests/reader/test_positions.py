@@ -381,3 +381,23 @@ def test_what_is_stored() -> None:
     graph = graph_of(supernet.space)
     assert graph.weights["pos_embed"].shape == tuple(supernet.get_parameter("pos_embed").shape) == (1, 37, 32)
     assert [grid.after for grid in graph.weights["pos_embed"].grids] == [(3, 3), (6, 6), (8, 8)]
+
+
+class Windows(nn.Module):
+    """Tokens window after window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.position = nn.Conv2d(3, 16, 8, 8), nn.Parameter(torch.randn(1, (OWN // 8) ** 2, 16))
+        self.layer, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)
+        n, c, h, w = x.shape
+        x = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(n, h * w, c) + self.position
+        return self.head((x + self.layer(x)).mean(1))  # type: ignore[no-any-return]
+
+
+def test_tokens_in_another_order_than_row_after_row_are_refused() -> None:
+    with pytest.raises(ModelError, match="has no position embedding that could be interpolated for others"):
+        onceforall.elastic(Windows().eval(), (OWN, 64))

@@ -234,3 +234,39 @@ def test_extracted_networks_can_be_pickled() -> None:
     network = supernet.extract(supernet.space.smallest())
     with torch.no_grad():
         assert torch.equal(pickle.loads(pickle.dumps(network))(images), network(images))
+
+
+class Joined(nn.Module):
+    """A residual stream of which some channels come from pooling, and are always there."""
+
+    def __init__(self, pooled: int, made: int) -> None:
+        super().__init__()
+        width = pooled + made
+        self.stem, self.conv = nn.Conv2d(3, pooled, 3, 2, 1), nn.Conv2d(pooled, made, 3, 2, 1)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(width, 32, 1), nn.ReLU(), nn.Conv2d(32, width, 1)) for _ in range(3))
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        x = torch.cat([torch.nn.functional.avg_pool2d(x, 2), self.conv(x)], 1)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("pooled", "made"), [(24, 24), (20, 28)])
+def test_the_width_of_a_stream_is_what_its_blocks_hand_on(pooled: int, made: int) -> None:
+    """Also where a share of it is not a share of the whole, because some channels are always there."""
+    model = Joined(pooled, made).eval()
+    space = onceforall.elastic(model, (32,), stage_widths=(0.5, 0.75), importance="none").space
+    widths = space.stages[0].widths
+    assert widths[-1] == pooled + made
+    assert pooled < widths[0] < pooled + made
+    rng = np.random.default_rng(0)
+    seen = set()
+    for arch in [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(20))]:
+        plan = space.lower(arch, 4)
+        made_of = {segment.out_shape[0] for segment in plan.segments if segment.name.startswith("stages.")}
+        assert made_of == {arch.stages[0].width}
+        seen |= made_of
+    assert seen == set(widths)

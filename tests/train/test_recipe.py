@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from onceforall import Space, Supernet
 from onceforall.conversion import elastic
 from onceforall.errors import StoppedError, TrainingError
-from onceforall.ops import Add
+from onceforall.ops import Add, Conv
 from onceforall.plan import Segment
-from onceforall.train import Phase, Recipe, Settings
+from onceforall.train import SCHEMES, Phase, Recipe, Settings
 from onceforall.train.checkpoint import best, latest
 from onceforall.train.schemes import single_path
 from onceforall.train.state import State
@@ -202,6 +203,68 @@ def test_a_resume_ends_where_the_training_would_have(tmp_path: Path) -> None:
     saved = latest(tmp_path / "b" / "checkpoints")
     assert saved is not None
     assert saved.step == 14
+
+
+def test_only_the_last_phase_is_judged(tmp_path: Path) -> None:
+    """In a phase before, fewer and larger networks are validated, which are better."""
+    recipe = Recipe(batch_size=IMAGES, patience=2)
+    schedule = SCHEMES["progressive_shrinking"](SPACE, steps=40, rate=0.01, recipe=recipe)
+    worse = iter(np.linspace(0.9, 0.3, 40))
+
+    def falling(network: Supernet, space: Space, phase: Phase) -> list[dict[str, Any]]:
+        return [{"subnet": "some", "top1": float(next(worse))}]
+
+    events: list[dict[str, Any]] = []
+    go(tmp_path, schedule, validate=falling, events=events, settings=SETTINGS)
+    last = schedule.phases[-1]
+    begins = schedule.steps - last.steps
+    kept = best(tmp_path / "checkpoints")
+    assert kept is not None
+    assert begins < kept.step <= begins + 2  # the first validation of the last phase is the best of it
+    assert only(events, "note")[0]["step"] == kept.step + 4
+    assert {record["phase"] for record in only(events, "phase")} == {phase.name for phase in schedule.phases}
+
+
+def test_nothing_is_told_where_the_schedule_has_ended_anyway(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    go(tmp_path, patient(3, steps=14), validate=judged, events=events, settings=SETTINGS)
+    assert not only(events, "note")
+
+
+def test_sums_within_an_activation_are_no_branches() -> None:
+    """x + 0.04 x³ is made of x, but by no layer."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            y = 0.5 * y * (1 + torch.tanh(0.8 * (y + 0.044715 * y**3)))
+            return x + self.last(y)
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.blocks, self.head = nn.Conv2d(3, 8, 3), nn.Sequential(Block(), Block()), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.blocks(self.stem(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    space = elastic(Network(), (12,)).space
+    found = [segment.branches for segment in space.lower(space.largest(), 4).segments]
+    assert [len(branches) for branches in found if branches] == [1, 1]
+
+
+def test_many_sums_one_after_the_other_are_found_at_once() -> None:
+    ops: list[Any] = []
+    before = "in"
+    for i in range(3000):
+        ops += [Conv(f"conv{i}", (before,), (4, 2, 2), 4), Add(f"add{i}", (before, f"conv{i}"), (4, 2, 2))]
+        before = f"add{i}"
+    found = Segment("long", (4, 2, 2), tuple(ops)).branches
+    assert found == {f"add{i}": 1 for i in range(3000)}
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_schedules_of_before_still_load() -> None:
     for phase in data["phases"]:
         for name in ("teacher", "labels", "divergence", "ramp", "cosine"):
             del phase[name]
-    for name in ("clip_value", "ema", "layer_decay", "drop_path", "patience"):
+    for name in ("clip_value", "ema"):
         del data["recipe"][name]
     assert set(data["phases"][0]) == {"name", "keep", "steps", "warmup_steps", "rate", "subnets", "strategy", "distil", "sort"}
     assert set(data["recipe"]) == {
