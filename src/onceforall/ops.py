@@ -299,7 +299,7 @@ class Weight:
     trained: bool = True
     counted: bool = True
     sizes: tuple[int, ...] = field(default=(), compare=False)
-    grid: Grid | None = None
+    grid: Grid | None = field(default=None, repr=False)  # keys of measurements are made of the text: `latency.design.key_of`
 
     @property
     def stored(self) -> "Weight":
