@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import onceforall
+from onceforall.conversion import elastic
 from onceforall.latency import Effort
-from onceforall.latency.design import Design
+from onceforall.latency.design import Design, key_of
 from onceforall.plan import Plan
+from own_small_networks import Convolutional, Transformer
 
 SPACE = onceforall.space("mobilenet_v3", width=0.1, resolutions=(16, 20, 24), depths=(1, 2), kernels=(3, 5), expand_ratios=(2, 3))
 EFFORT = Effort(resolutions=2, fit=40, test=15)
@@ -55,3 +57,12 @@ def test_noisy_times_need_it(design: Design) -> None:
 def test_few_networks_are_never_enough() -> None:
     small = Design(SPACE, 10, Effort(resolutions=2, fit=10, test=5), seed=1)
     assert small.expected_error(ms(small.pieces), ms(small.first)) == float("inf")
+
+
+def test_keys_of_measurements_stay_what_they_were() -> None:
+    """Else a new version would measure all segments of a run again."""
+    space = onceforall.space("mobilenet_v3", width=0.1, resolutions=(32,))
+    assert key_of(space.lower(space.smallest(), 10)) == "6047b22b1ad64e0e3834"
+    for kind, key in ((Convolutional, "4ff0da5f3c741cb2548d"), (Transformer, "19c002604792314cea80")):
+        own = elastic(kind(), (32,), widths=(0.5, 1), importance="none").space
+        assert key_of(own.lower(own.smallest(), own.classes)) == key
