@@ -265,7 +265,7 @@ class Hybrid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2)
-        x = self.position + torch.cat([self.token.expand(len(x), -1, -1), x], dim=-2)
+        x = self.position + torch.concat([self.token.expand(len(x), -1, -1), x], dim=-2)
         return self.head(self.layers(x)[:, 0])  # type: ignore[no-any-return]
 
 

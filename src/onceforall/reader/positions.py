@@ -133,7 +133,7 @@ def _numbers(size: Size, count: int) -> list[int]:
 def _last_piece(steps: dict[str, Step], value: Value, dim: int) -> Value | None:
     """Of a value that is put together along the tokens the last piece, else all of it; None if that is none of the images."""
     step = steps.get(value.name)
-    if step is None or step.kind != "cat":
+    if step is None or step.kind not in ("cat", "concat", "concatenate"):
         return value
     along = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
     last = step.args[0][-1] if along in (dim, dim - len(step.shapes[0])) else value
