@@ -116,10 +116,8 @@ def report(path: Path) -> None:
             print(f"| {' | '.join(cells)} |")
         costs = record["costs"]
         once, each, alone = (costs[name] for name in ("once", "each", "fixed"))
-        notes.append(
-            f"{record['data']}, {record['seed']}: ours {once:.0f} s once and {each:.0f} s for a device (profile and a search); a fixed "
-            f"network {alone:.0f} s"
-        )
+        told = f"ours {once:.0f} s once and {each:.0f} s for a device (profile and a search), a fixed network {alone:.0f} s"
+        notes.append(f"{record['data']}, {record['seed']}: {told}")
     print("\n" + "\n".join(notes))
     won = sum(gain >= 0 for gain in gains)
     print(
