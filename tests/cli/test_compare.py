@@ -191,8 +191,7 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
     with pytest.raises(Enough):
         compare(run_copy, [f"{networks}:Net@16"], on_event=told)  # type: ignore[arg-type]
     assert any("as many multiply-accumulates as the training of the run took" in note for note in notes)
-    shutil.rmtree(run_copy / "compare")
-    with pytest.raises(Enough):
+    with pytest.raises(Enough):  # in a folder of its own; TensorBoard's thread may still write to the other
         compare(run_copy, [f"{networks}:Net@16"], budget_s=5.0, on_event=told)  # type: ignore[arg-type]
     assert any("steps), within 5.0 s" in note for note in notes)
 

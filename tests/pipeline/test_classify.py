@@ -229,7 +229,8 @@ def test_exports_of_before(export: Path, photos: Path) -> None:
 
     def older(data: dict[str, dict[str, object]]) -> None:
         data["format"] = "onceforall.export/1"  # type: ignore[assignment]
-        del data["preprocessing"]["resolution"], data["preprocessing"]["max_pixels"]
+        for name in ("resolution", "max_pixels", "interpolation"):
+            del data["preprocessing"][name]
 
     edited(export / "config.json", older)
     try:
