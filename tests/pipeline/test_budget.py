@@ -85,7 +85,8 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
 
     monkeypatch.setattr(pipeline, "epochs_within", look)
     given = {
-        **dict.fromkeys(("from_run", "weights", "preset", "scheme", "teacher", "rate", "recipe", "sync_norm", "same_networks", "precision")),
+        **dict.fromkeys(("from_run", "weights", "preset", "scheme", "teacher", "rate", "recipe")),
+        **dict.fromkeys(("sync_norm", "same_networks", "precision")),
         "max_pixels": None,
         **TRAINING, "epochs": None, "budget_s": 60.0, "seed": 0, "holdout": 0.1,
     }  # fmt: skip
