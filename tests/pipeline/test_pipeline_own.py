@@ -258,6 +258,19 @@ def test_positions_are_interpolated_only_where_asked_for(tmp_path: Path) -> None
         assert notes.pop() == {"event": "note", "text": text}
     asked = bring_own(named, choices={"resolutions": (16, 24)}, on_event=notes.append).supernet.space
     assert (asked.resolutions, asked.interpolated, notes) == ((16, 24), {16: ("position",)}, [])
-    unsaid = TRANSFORMER.replace("self.default_cfg = ", "self.image_size, cfg = 24, ")
+    unsaid = TRANSFORMER.replace("self.default_cfg = ", "cfg = ")
     with pytest.raises(ModelError, match="has position embeddings of another size: tell it in default_cfg; or give --resolutions"):
-        bring_own(source(tmp_path, unsaid, file="unsaid.py"), resolutions=(16,))
+        bring_own(source(tmp_path, unsaid, file="unsaid.py"), resolutions=(16, 24))
+
+
+def test_the_size_that_modules_tell_counts_more_than_that_of_the_weights(tmp_path: Path) -> None:
+    """timm.create_model(…, img_size=96) leaves 224 in default_cfg."""
+    text = TRANSFORMER.replace('"input_size": (3, 24, 24)', '"input_size": (3, 48, 48)')
+    text = text.replace("        self.default_cfg", "        self.img_size = (24, 24)\n        self.default_cfg")
+    notes: list[str] = []
+    own = bring_own(source(tmp_path, text), resolutions=(32, 40), on_event=lambda event: notes.append(event.get("text", "")))
+    assert own.supernet.space.resolutions == (24,)
+    assert any(
+        "does not take images of 32, 40 pixels as it is: the space has the 24 that it was made for" in note for note in notes
+    )
+    assert bring_own(source(tmp_path, text)).supernet.space.resolutions == (24,)

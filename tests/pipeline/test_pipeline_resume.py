@@ -14,7 +14,7 @@ import torch
 from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.files import read_json, read_lines
-from onceforall.pipeline import Run, report, train
+from onceforall.pipeline import Run, report, status, train
 from onceforall.pipeline.presets import PRESETS
 from onceforall.train import Schedule, Settings
 from onceforall.train import train as follow
@@ -125,6 +125,8 @@ def test_an_early_end(tmp_path: Path) -> None:
     steps = Schedule.from_json((run.folder / "schedule.json").read_text()).steps
     assert note["step"] < steps
     assert train("digits", out=run.folder, resume=True).weights_hash() == run.weights_hash()
+    (training,) = [part for part in status(run.folder).parts if part.name == "training"]
+    assert f"weights of step {note['kept']:,} kept (patience); held-out top-1: largest" in training.text
     report(run.folder)
 
 

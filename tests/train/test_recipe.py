@@ -165,8 +165,10 @@ def test_ends_when_accuracy_does_not_rise_and_keeps_the_best_weights(tmp_path: P
     found = go(tmp_path / "a", patient(3), validate=judged, events=events, settings=SETTINGS)
     (note,) = only(events, "note")
     assert note["text"] == (
-        "ended at step 14 of 18: the mean accuracy has not risen in 3 validations (patience); the best weights are kept"
+        "ended at step 14 of 18: the mean accuracy has not risen in 3 validations; the weights of step 8 are kept, the best on "
+        "held-out images (patience)"
     )
+    assert note["kept"] == 8
     kept = best(tmp_path / "a" / "checkpoints")
     assert kept is not None
     assert kept.step == 8  # of the fourth validation; an equal one later is not better
@@ -225,10 +227,11 @@ def test_only_the_last_phase_is_judged(tmp_path: Path) -> None:
     assert {record["phase"] for record in only(events, "phase")} == {phase.name for phase in schedule.phases}
 
 
-def test_nothing_is_told_where_the_schedule_has_ended_anyway(tmp_path: Path) -> None:
+def test_an_early_end_is_not_told_where_the_schedule_has_ended_anyway(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     go(tmp_path, patient(3, steps=14), validate=judged, events=events, settings=SETTINGS)
-    assert not only(events, "note")
+    (note,) = only(events, "note")
+    assert note["text"] == "the weights of step 8 are kept, the best on held-out images (patience)"
 
 
 def test_sums_within_an_activation_are_no_branches() -> None:

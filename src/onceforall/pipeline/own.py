@@ -13,6 +13,8 @@ from ..data import PREPROCESSING, Preprocessing
 from ..errors import ModelError, SpaceError
 from ..graph import Value
 from ..models import Brought, bring
+from ..ops import leaves
+from ..reader.exporting import TOLD
 from ..spaces import space as make_space
 from ..spaces.checks import choices as whole_choices
 from ..spaces.graph import classifier_weights, graph_of
@@ -85,19 +87,20 @@ def bring_own(
         on_event({"event": "note", "text": text})
     if isinstance(brought.model, Supernet):
         return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
-    own_size = (brought.pixels or PIXELS,)
+    own_pixels = _told_size(brought.model) or brought.pixels
+    own_size = (own_pixels or PIXELS,)
     try:
         supernet = elastic(brought.model, asked or resolutions or own_size, **given)
         if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
             raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
     except ModelError as error:
-        if asked or not resolutions or brought.pixels is None or tuple(resolutions) == own_size:
+        if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
         supernet = elastic(brought.model, own_size, **given)
         sizes = ", ".join(map(str, resolutions))
         what = f"does not take images of {sizes} pixels as it is"
-        text = f"{brought.source} {what}: the space has the {brought.pixels} that it was made for"
+        text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
@@ -105,6 +108,12 @@ def bring_own(
     own = OwnNetwork(brought, supernet.eval())
     require_classifier_only(own)
     return own
+
+
+def _told_size(model: torch.nn.Module) -> int | None:
+    """The one size of images that its modules tell, which may be another than that of the weights in default_cfg."""
+    told = {size for module in model.modules() for name in TOLD for size in leaves(vars(module).get(name)) if isinstance(size, int)}
+    return told.pop() if len(told) == 1 else None
 
 
 def _at(source: str, supernet: Supernet, resolutions: Sequence[int] | None, others: Mapping[str, Any]) -> Supernet:

@@ -81,9 +81,11 @@ def _training(run: Run) -> Iterator[Part]:
         return
     records = read_lines(run.folder / "metrics.jsonl")
     last = max((int(r["step"]) for r in records), default=0)
-    ends = {r["subnet"]: float(r["top1"]) for r in records if r["event"] == "validation"}
+    kept = next((int(r["kept"]) for r in reversed(records) if "kept" in r), last)  # where the last weights are not the ones to keep
+    ends = {r["subnet"]: float(r["top1"]) for r in records if r["event"] == "validation" and int(r["step"]) <= kept}
     told = ", ".join(f"{name} {percent(top1)}" for name, top1 in ends.items())
-    top1 = f"; last held-out top-1: {told}" if ends else ""
+    which = "last" if kept == last else f"weights of step {kept:,} kept (patience);"
+    top1 = f"; {which} held-out top-1: {told}" if ends else ""
     spent = max((float(r["seconds"]) for r in records), default=None)
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
     resume = run.resume_command()

@@ -161,6 +161,7 @@ def train(
         if not state.finite():
             raise TrainingError("the weights to start from are not finite: start from others")
         save(good=True)
+    begun, phase = state.step, schedule.phases[-1]
     while state.step < schedule.steps and not state.patience_is_over:
         phase, within = schedule.at(state.step)
         space = supernet.space.keep_largest(**phase.keep)
@@ -233,12 +234,15 @@ def train(
         if validating or stop or due:
             save(good=validating, best=validating and better)
             last_saved = time.monotonic()
-        if validating and state.patience_is_over and state.step < schedule.steps:
-            told = f"ended at step {state.step:,} of {schedule.steps:,}: the mean accuracy has not risen in"
-            report("note", text=f"{told} {state.stale} validations (patience); the best weights are kept")
         if stop and state.step < schedule.steps:
             raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
     if schedule.recipe.patience and (best := checkpoint.best(checkpoints)):
+        if begun < state.step > best.step:
+            told = f"the weights of step {best.step:,} are kept, the best on held-out images (patience)"
+            if state.step < schedule.steps:
+                why = f"the mean accuracy has not risen in {state.stale} validations"
+                told = f"ended at step {state.step:,} of {schedule.steps:,}: {why}; {told}"
+            report("note", kept=best.step, text=told)
         state.restore(best)
     state.finish()
 
