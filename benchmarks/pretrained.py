@@ -42,20 +42,18 @@ SHARE = 0.75  # of three fixed trainings, that the elastic training is given; th
 ELASTIC = (64, 96, 128, 160)  # pixels
 
 
-def macs_of(source: str, pixels: int, choices: dict[str, Any]) -> tuple[Any, int]:
-    """The network as a space, and its multiply-accumulates for one image."""
-    space = elastic(bring(source).model, (pixels,), **choices).space
-    return space, space.lower(space.largest(), space.classes).macs
-
-
 def epochs_of(sources: list[str], fixed: list[int], epochs: float) -> float:
     """Of the elastic training."""
-    alone = {"widths": (), "heads": (), "depths": (), "kernels": ()}
-    each = np.mean([macs_of(source, pixels, alone)[1] for source in sources for pixels in fixed])
+    macs = []
+    for source in sources:
+        model = bring(source).model
+        for pixels in fixed:
+            alone = elastic(model, (pixels,), widths=(), heads=(), depths=(), kernels=()).space
+            macs.append(alone.lower(alone.largest(), alone.classes).macs)
     space = elastic(bring(sources[0]).model, ELASTIC).space
     preset = PRESETS["pretrained"]
     step = work_per_step(preset.schedule(space, 1000), space, space.classes)[0] / preset.recipe.batch_size / 3
-    return float(SHARE * 3 * epochs * each / step)
+    return float(SHARE * 3 * epochs * np.mean(macs) / step)
 
 
 def unit(name: str, seed: int, arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ channels and the inner kernels of the same weights. A family needs no code here:
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, assert_never
 
@@ -89,9 +90,10 @@ class Supernet(nn.Module):
         residual = [segment.name for segment in segments if segment.branches] if drop_path and self.training else []
         rates = {name: drop_path * place / len(residual) for place, name in enumerate(residual, 1)}
         if self.space.family == "graph":
+            plain = Mode(self.training, sync_norm)
             for segment in segments:
                 values = {"in": x}
-                mode = Mode(self.training, sync_norm, drop_path=rates.get(segment.name, 0.0))
+                mode = replace(plain, drop_path=rates[segment.name]) if segment.name in rates else plain
                 rate = dropout if self.training and segment is segments[-1] else 0.0
                 for name, step in self._prepared(segment, rate, drops=mode.drop_path > 0):
                     x = values[name] = step(values, self._own, mode)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ValueTextError
@@ -57,12 +58,7 @@ def space_arguments(text: str) -> dict[str, Any]:
     """
     family, colon, rest = text.partition(":")
     arguments: dict[str, Any] = {"family": family} if colon else {}
-    for pair in (rest if colon else text).split(","):
-        if not pair.strip():
-            continue
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not equals or not name or not value:
-            raise ValueTextError(f"space: {pair!r} is not of the form name=value, such as width=0.5 or resolutions=96/112/128")
+    for pair, name, value in _pairs(rest if colon else text, "space", "width=0.5 or resolutions=96/112/128"):
         numbers = [_plain(part, pair) for part in value.split("/")]
         if name in arguments:
             raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
@@ -73,12 +69,7 @@ def space_arguments(text: str) -> dict[str, Any]:
 def recipe_values(text: str) -> dict[str, Any]:
     """ "mixup=0.2,policy=trivial_augment,flip=no,crop_scale=0.35/1" as values of a recipe by name."""
     values: dict[str, Any] = {}
-    for pair in text.split(","):
-        if not pair.strip():
-            continue
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not equals or not name or not value:
-            raise ValueTextError(f"recipe: {pair!r} is not of the form name=value, such as mixup=0.2 or policy=trivial_augment")
+    for pair, name, value in _pairs(text, "recipe", "mixup=0.2 or policy=trivial_augment"):
         if name in values:
             raise ValueTextError(f"recipe: {name} is given twice: give it once")
         if re.fullmatch(rf"-?{NUMBER}(?:/-?{NUMBER})*", value):
@@ -100,6 +91,17 @@ def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, An
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise ValueTextError(f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed")
     return {**(arguments or {}), "resolutions": tuple(map(int, parts))}
+
+
+def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]:
+    """Of "name=value,name=value" each pair as it is written, its name and its value."""
+    for pair in text.split(","):
+        if not pair.strip():
+            continue
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not name or not value:
+            raise ValueTextError(f"{what}: {pair!r} is not of the form name=value, such as {example}")
+        yield pair, name, value
 
 
 def _plain(text: str, pair: str) -> float:

@@ -125,10 +125,8 @@ def _described(brought: Brought, told: Any) -> Brought:
         raise ModelError(f"{brought.source}: crop_pct of its default_cfg is {share:g}: a number from {LEAST_SHARE} to 1 is needed")
     how, notes = told.get("interpolation") or brought.interpolation, brought.notes
     if share is not None and share > 1:
-        notes, share = (
-            (*notes, f"the weights want images shrunk to {1 / share:.2f} of the network's size: they are taken whole"),
-            1.0,
-        )
+        notes = (*notes, f"the weights want images shrunk to {1 / share:.2f} of the network's size: they are taken whole")
+        share = 1.0
     if told.get("crop_mode", "center") != "center":
         notes = (*notes, f"the weights want images cropped by {told['crop_mode']!r}: the centre is taken")
     if how not in INTERPOLATIONS:

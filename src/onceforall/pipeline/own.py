@@ -13,8 +13,7 @@ from ..data import PREPROCESSING, Preprocessing
 from ..errors import ModelError, SpaceError
 from ..graph import Value
 from ..models import Brought, bring
-from ..ops import leaves
-from ..reader.exporting import TOLD
+from ..reader.exporting import told_sizes
 from ..spaces import space as make_space
 from ..spaces.checks import choices as whole_choices
 from ..spaces.graph import classifier_weights, graph_of
@@ -112,8 +111,8 @@ def bring_own(
 
 def _told_size(model: torch.nn.Module) -> int | None:
     """The one size of images that its modules tell, which may be another than that of the weights in default_cfg."""
-    told = {size for module in model.modules() for name in TOLD for size in leaves(vars(module).get(name)) if isinstance(size, int)}
-    return told.pop() if len(told) == 1 else None
+    told = told_sizes(model)
+    return told[0] if len(told) == 1 else None
 
 
 def _at(source: str, supernet: Supernet, resolutions: Sequence[int] | None, others: Mapping[str, Any]) -> Supernet:

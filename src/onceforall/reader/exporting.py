@@ -18,7 +18,7 @@ from ..graph import each
 from ..ops import leaves
 from ..packages import quiet
 
-__all__ = ["ADVICE", "TOLD", "Exported", "Fit", "copied", "dtype_of", "export"]
+__all__ = ["ADVICE", "Exported", "Fit", "copied", "dtype_of", "export", "told_sizes"]
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 ADVICE = "; give a module that takes one batch"
@@ -53,6 +53,12 @@ class Exported:
     program: torch.export.ExportedProgram
     model: nn.Module
     notes: tuple[str, ...] = ()
+
+
+def told_sizes(model: nn.Module) -> list[int]:
+    """The sizes of images that modules tell, each once, in the order of the modules."""
+    told = (size for module in model.modules() for name in TOLD for size in leaves(vars(module).get(name)))
+    return list(dict.fromkeys(size for size in told if isinstance(size, int)))
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:

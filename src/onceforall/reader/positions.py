@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
-from .exporting import ADVICE, TOLD, Fit
+from .exporting import ADVICE, Fit, told_sizes
 from .trace import Step, Trace, trace
 
 __all__ = ["fitted"]
@@ -46,9 +46,8 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
 
 def _at_its_size(model: nn.Module, resolutions: Sequence[int]) -> Trace | None:
     """At a size that its modules tell, or else at the largest at which it can be read."""
-    told = [value for module in model.modules() for name in TOLD for value in leaves(vars(module).get(name))]
     given = sorted(resolutions, reverse=True) if len(resolutions) > 1 else []  # a single one was tried
-    for pixels in dict.fromkeys([*(value for value in told if isinstance(value, int)), *given]):
+    for pixels in dict.fromkeys([*told_sizes(model), *given]):
         try:
             return trace(model, (pixels,))
         except ModelError:
