@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import MakeFolder, picture, write_parquet
+from pictures import MakeFolder, picture, png, write_parquet
 
 from onceforall.data import Source, open_data, open_source
+from onceforall.data.sources import Reading
 from onceforall.errors import DataError
 
 NAMES = ["cat", "dog"]
@@ -69,7 +70,7 @@ def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
     [
         ({"text": ["a"], "label": [0]}, "no image column: expected one of image, img.*the columns are text, label"),
         ({"image": [b"a"], "caption": ["a"]}, "no label column: expected one of label, labels"),
-        ({"image": [b"a"], "label": ["cat"]}, "no label column.*with integers"),
+        ({"image": [b"a"], "label": [0.5]}, "no label column.*with whole numbers or names"),
         ({"image": [b"a"], "label": pa.array([None], pa.int64())}, "1 rows of 'label' are empty"),
     ],
 )
@@ -260,9 +261,15 @@ def test_a_column_that_is_not_clear_is_asked_about(tmp_path: Path) -> None:
 
 def test_a_shard_without_images_is_no_file_about_something_else(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-0.parquet", [0, 1], names=NAMES)
-    write_parquet(tmp_path / "train-1.parquet", [0, 1], names=NAMES, image="foto")
-    with pytest.raises(DataError, match=r"train-1.parquet: no image column.*the columns are foto, label"):
+    pq.write_table(pa.table({"note": ["a", "b"], "label": [0, 1]}), tmp_path / "train-1.parquet")
+    with pytest.raises(DataError, match=r"train-1.parquet: no image column.*the columns are note, label"):
         open_source(str(tmp_path))
+
+
+def test_the_one_column_of_bytes_is_the_images_whatever_it_is_called(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train-0.parquet", [0, 1], names=NAMES)
+    write_parquet(tmp_path / "train-1.parquet", [0, 1], names=NAMES, image="foto")
+    assert len(list(open_source(str(tmp_path)).train.read(np.arange(4)))) == 4
 
 
 @pytest.mark.parametrize("kind", [pa.bool_(), pa.uint8(), pa.uint64(), pa.int32()])
@@ -301,3 +308,53 @@ def test_both_colours_keep_their_class(tmp_path: Path) -> None:
     for images in (splits.train, splits.held_out, splits.open_test("check")):
         for i in range(len(images)):
             assert images.labels[i] == int(images.name(i).split("[")[1][:-1]) % 2
+
+
+def write_rows(path: Path, labels: pa.Array, images: pa.Array | None = None, **columns: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = pa.array([png(i) for i in range(len(labels))]) if images is None else images
+    pq.write_table(pa.table({"image": images, "label": labels, **columns}), path)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_names_in_place_of_numbers(tmp_path: Path, kind: pa.DataType) -> None:
+    write_rows(tmp_path / "train-00000-of-00002.parquet", pa.array(["dog", "cat", "dog"]).cast(kind))
+    write_rows(tmp_path / "train-00001-of-00002.parquet", pa.array(["eel", "eel"]).cast(kind))
+    write_rows(tmp_path / "test.parquet", pa.array(["eel", "cat"]).cast(kind))
+    source = open_source(str(tmp_path))
+    assert source.classes == ("cat", "dog", "eel")
+    assert source.train.labels.tolist() == [1, 0, 1, 2, 2]
+    assert source.test is not None
+    assert source.test.labels.tolist() == [2, 0]
+    assert open_source(str(tmp_path / "test.parquet")).classes == ("cat", "eel")
+
+
+def test_names_and_numbers_with_names_agree(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.parquet", pa.array(["dog", "cat"]))
+    write_parquet(tmp_path / "test.parquet", [0, 1], image="image", names=["dog", "cat"])
+    source = open_source(str(tmp_path))
+    assert source.test is not None
+    assert (source.classes, source.train.labels.tolist(), source.test.labels.tolist()) == (("cat", "dog"), [1, 0], [1, 0])
+    write_parquet(tmp_path / "test.parquet", [0, 1], image="image")
+    with pytest.raises(DataError, match=r"test\.parquet: 'label' has numbers without names, in its neighbors it has names"):
+        open_source(str(tmp_path))
+    write_rows(tmp_path / "test.parquet", pa.array(["cow", "cat"]))
+    with pytest.raises(DataError, match=r"test\.parquet: no training image of class cow"):
+        open_source(str(tmp_path))
+
+
+def test_another_column_of_labels(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.parquet", pa.array([0, 1, 2]), coarse_label=pa.array(["animal", "plant", "animal"]))
+    assert open_source(str(tmp_path)).classes == ("0", "1", "2")
+    assert open_source(str(tmp_path), Reading(label="coarse_label")).classes == ("animal", "plant")
+    with pytest.raises(DataError, match=r"no column 'taste' of numbers or names; there are image, label, coarse_label"):
+        open_source(str(tmp_path), Reading(label="taste"))
+
+
+def test_paths_in_place_of_images(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        picture(i).save(tmp_path / "photos" / f"{i}.png")
+    write_rows(tmp_path / "train.parquet", pa.array([0, 1, 0]), pa.array([f"photos/{i}.png" for i in range(3)]))
+    loads = open_source(str(tmp_path)).train.read(np.arange(3))
+    assert [load().tobytes() for load in loads] == [picture(i).tobytes() for i in range(3)]

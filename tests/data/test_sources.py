@@ -125,7 +125,7 @@ def test_a_part_of_torchvision_that_is_not_used_is_told(make_folder: MakeFolder)
         ("torchvision:EMNIST:{root}", "EMNIST does not divide its images"),
         ("{root}/gone", "gone: no such folder: check the path"),
         ("", "an empty path: no such folder"),
-        ("{root}/file.zip", "this is a file: give the folder"),
+        ("{root}/file.zip", "not a zip or tar archive, or damaged"),
         ("{root}", "no class folders in it: expected one folder per class"),
         ("{root}/hollow", "no images in its folders"),
     ],

@@ -5,17 +5,32 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import DataError
 from ..files import reading_or_writing
-from .scan import DANGLING, LOOP, Found, LeftOut, is_unread_picture, left_out_line, look, mark_of, marks_above, printable, walk
+from .decode import Original
+from .scan import (
+    DANGLING,
+    LOOP,
+    Entry,
+    Found,
+    LeftOut,
+    is_unread_picture,
+    left_out_line,
+    look,
+    mark_of,
+    marks_above,
+    printable,
+    walk,
+)
 from .scan import same_name as key
 from .sources import Indices, Load, Part, Source, digest
 from .split_names import Role, arrange, is_plain, mentions_role, role_of, without_role
 
-__all__ = ["holds_image_folders", "open_folder"]
+__all__ = ["Disk", "Tree", "holds_class_folders", "holds_image_folders", "open_folder"]
 
 EXPECTED = "expected one folder per class with images in it, or train/ and val/ with such folders"
 OUTSIDE = "image outside the class folders"
@@ -23,16 +38,66 @@ NO_IMAGES = "folder without images"
 NOT_USED = "folder without a split's name, or without class folders"
 
 
+class Tree(Protocol):
+    """Folders on the disk, or in an archive."""
+
+    def look(self, folder: str) -> Iterator[Found]:
+        """The entries of one folder."""
+
+    def walk(self, folder: str) -> Iterator[Found]:
+        """All that is below a folder, but for folders; see `scan.walk`."""
+
+    def is_divided(self, folder: str) -> bool:
+        """Whether a folder is in it; fast."""
+
+    def leads_back(self, folder: str) -> bool:
+        """Whether it is a link to a folder that holds it."""
+
+    def read(self, paths: Iterable[str]) -> Iterator[Original]:
+        """Files as they can be decoded, one after the other."""
+
+
+class Disk:
+    """The folders of the disk that are below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        with reading_or_writing(root):
+            self.above = frozenset(marks_above(str(root)))  # a link to one of them leads round in a circle
+
+    def look(self, folder: str) -> Iterator[Found]:
+        """The entries of one folder."""
+        with reading_or_writing(Path(folder)):
+            yield from look(folder)
+
+    def walk(self, folder: str) -> Iterator[Found]:
+        """All that is below a folder, but for folders; see `scan.walk`."""
+        if not self.leads_back(folder):
+            with reading_or_writing(Path(folder)):
+                yield from walk(folder, {*self.above, mark_of(folder)})
+
+    def is_divided(self, folder: str) -> bool:
+        """Whether a folder is in it; much faster than to look at all where there are many images."""
+        with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
+            return any(
+                os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False) for entry in entries
+            )
+
+    def leads_back(self, folder: str) -> bool:
+        """Whether it is a link to a folder that holds it."""
+        with reading_or_writing(Path(folder)):
+            return mark_of(folder) in self.above
+
+    def read(self, paths: Iterable[str]) -> Iterator[Original]:
+        """The files themselves."""
+        return map(Path, paths)
+
+
 @dataclass(frozen=True)
 class _Folder:
-    """A folder, and what is in it once that is asked for.
-
-    Attributes:
-        above: marks of the data's folder and of those that hold it: a link to one of them leads round in a circle.
-    """
+    """A folder, and what is in it once that is asked for."""
 
     path: str
-    above: frozenset[tuple[int, int]] = field(repr=False)
+    tree: Tree = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -40,12 +105,11 @@ class _Folder:
 
     @cached_property
     def entries(self) -> list[Found]:
-        with reading_or_writing(Path(self.path)):
-            return sorted(look(self.path), key=lambda found: found.entry.name)
+        return sorted(self.tree.look(self.path), key=lambda found: found.entry.name)
 
     @cached_property
     def all_folders(self) -> list["_Folder"]:
-        return [_Folder(found.entry.path, self.above) for found in self.entries if found.kind == "folder"]
+        return [_Folder(found.entry.path, self.tree) for found in self.entries if found.kind == "folder"]
 
     @cached_property
     def folders(self) -> list["_Folder"]:
@@ -58,33 +122,26 @@ class _Folder:
 
     @cached_property
     def is_divided(self) -> bool:
-        """Whether a folder is in it; much faster than `all_folders` where there are many images."""
-        with reading_or_writing(Path(self.path)), os.scandir(self.path) as entries:
-            return any(
-                os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False) for entry in entries
-            )
+        return self.tree.is_divided(self.path)
 
     @cached_property
     def leads_back(self) -> bool:
-        with reading_or_writing(Path(self.path)):
-            return mark_of(self.path) in self.above
+        return self.tree.leads_back(self.path)
 
     def walk(self) -> Iterator[Found]:
         """All that is below it; see `scan.walk`."""
-        if not self.leads_back:
-            with reading_or_writing(Path(self.path)):
-                yield from walk(self.path, {*self.above, mark_of(self.path)})
+        return self.tree.walk(self.path)
 
 
-def open_folder(root: Path) -> Source:
+def open_folder(root: Path, tree: Tree | None = None) -> Source:
     """A folder of class folders, or one of train/ and test/ or val/ with class folders (see `split_names`).
 
-    With train, val and test all there, val becomes the held-out part.
+    With train, val and test all there, val becomes the held-out part. Without a `tree` the folders are those of the disk.
 
     Raises:
         DataError: no class folders, different classes in train and the others, or more than one reading.
     """
-    chain = _chain(_top(root))
+    chain = _chain(_Folder(str(root), tree or Disk(root)))
     top = chain[-1]
     if not top.folders:
         raise DataError(_nothing(root, top))
@@ -117,13 +174,14 @@ def open_folder(root: Path) -> Source:
 
 def holds_image_folders(root: Path) -> bool:
     """Whether a folder looks like one of class folders, or of splits with class folders."""
-    folders = _chain(_top(root))[-1].folders
+    folders = _chain(_Folder(str(root), Disk(root)))[-1].folders
     return len(folders) > 1 or any(folder.folders for folder in folders)
 
 
-def _top(root: Path) -> _Folder:
-    with reading_or_writing(root):
-        return _Folder(str(root), frozenset(marks_above(str(root))))
+def holds_class_folders(root: Path) -> bool:
+    """Whether a folder can be read as one of class folders, or of splits with them: not where all it holds are loose images."""
+    folders = _chain(_Folder(str(root), Disk(root)))[-1].folders
+    return any(folder.folders for folder in folders) or (len(folders) > 1 and not all(is_plain(folder.name) for folder in folders))
 
 
 def _chain(folder: _Folder, classes: Set[str] = frozenset()) -> list[_Folder]:
@@ -254,8 +312,8 @@ def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut) ->
     names = [_name(path, root) for path in paths]
 
     def read(positions: Indices) -> Iterator[Load]:
-        for i in positions:
-            yield Load(Path(paths[i]), names[i])
+        for i, original in zip(positions, folder.tree.read(paths[i] for i in positions), strict=True):
+            yield Load(original, names[i])
 
     return Part(names, np.array(labels, np.int64), digest(marks), read)
 
@@ -275,7 +333,7 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
                 raise DataError(f"{path}: a link to nothing: bring back what it points to, or remove it")
             _add(left_out, root, path, found.reason)
         elif path not in used:
-            inner = _Folder(path, folder.above)
+            inner = _Folder(path, folder.tree)
             unread: LeftOut = {}
             for deeper in inner.walk():
                 if is_unread_picture(deeper.reason):
@@ -324,7 +382,7 @@ def _shown(name: str) -> str:
     return printable(name) if name == name.strip() else f"'{printable(name)}'"
 
 
-def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
+def _stat(entry: Entry) -> tuple[int, int]:
     try:
         stat = entry.stat()
     except OSError:  # gone since: reported by name when it is read

@@ -1,8 +1,8 @@
-"""Folders of Parquet files as the Hugging Face hub lays them out: an image column, a label column."""
+"""Parquet files as the Hugging Face hub lays them out: a column of images (bytes or paths) and one of labels (numbers or names)."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,8 @@ from ..files import reading_or_writing
 from ..places import plain_path
 from .parquet_names import Place, choose_splits, place_of
 from .scan import LeftOut, look, mark_of, printable, same_name
-from .sources import Indices, Load, Part, Source, digest
+from .sources import Indices, Load, Part, Reading, Source, digest
+from .tables import label_text, listed, order_of
 
 __all__ = ["Files", "open_parquet", "parquet_files"]
 
@@ -62,7 +63,7 @@ def parquet_files(root: Path) -> Files:
     return files
 
 
-def open_parquet(root: Path, files: Files) -> Source:
+def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     """Parquet files of one configuration, by split (see `split_names`): train-*.parquet, train/0000.parquet, …
 
     With train, test and validation there, validation becomes the held-out part. A part without labels (none, or all -1) is left
@@ -73,7 +74,10 @@ def open_parquet(root: Path, files: Files) -> Source:
     """
     left_out: LeftOut = {}
     usable = sorted(files.with_images + files.broken) or files.without
-    splits = choose_splits(root, [place_of(path, root) for path in usable], left_out)
+    if root in usable:  # the file itself, whatever it is called
+        splits = [[Place(root, printable(root.name), "", "", "train")]]
+    else:
+        splits = choose_splits(root, [place_of(path, root) for path in usable], left_out)
     chosen = {place.part for split in splits for place in split}
     for path in set(files.without) - set(usable):
         place = place_of(path, root)
@@ -83,13 +87,17 @@ def open_parquet(root: Path, files: Files) -> Source:
     columns = {place.path: _columns(place.path) for split in splits for place in split}
     splits = _labelled(splits, {path: bool(column.labels) for path, column in columns.items()}, left_out)
     used = {place.path: columns[place.path] for split in splits for place in split}
-    image, label = _choose(used, "image"), _choose(used, "label")
+    image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
     training = {place.path for place in splits[0]}
-    labels = {path: _read_labels(path, label[path], lack=path not in training) for path in used}
+    labels, names = {}, {}
+    for path in used:
+        labels[path], names[path] = _read_labels(path, label[path], lack=path not in training)
+        names[path] = names[path] or used[path].names(label[path])
     splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
     paths = [[place.path for place in split] for split in splits]
-    names = {path: used[path].names(label[path]) for split in paths for path in split}
-    labels |= {path: _matched(path, labels[path], names, paths[0][0]) for path in names}
+    if any(label[path] in used[path].texts for split in paths for path in split):
+        names |= _all_names(paths, label, labels, names)
+    labels |= {path: _matched(path, labels[path], names, paths[0][0]) for split in paths for path in split}
     base = os.path.commonpath([path.parent for split in paths for path in split])
     parts = [_Table(base, split, [image[p] for p in split], [labels[p] for p in split]).part() for split in paths]
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
@@ -142,10 +150,12 @@ class _Table:
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = positions[(positions >= start) & (positions < stop)] - start
                     if len(wanted):
-                        yield from self._read_group(file, group, image, wanted, self.name(path), start - first)
+                        yield from self._read_group(file, group, image, wanted, self.name(path), start - first, path.parent)
                     start = stop
 
-    def _read_group(self, file: Any, group: int, image: str, wanted: Indices, name: str, offset: int) -> Iterator[Load]:
+    def _read_group(
+        self, file: Any, group: int, image: str, wanted: Indices, name: str, offset: int, folder: Path
+    ) -> Iterator[Load]:
         seen = 0
         for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[image]):
             column = batch.column(0)
@@ -153,17 +163,24 @@ class _Table:
                 column = column.field("bytes")
             here = wanted[(wanted >= seen) & (wanted < seen + len(column))]
             for row in here:
-                yield _load(column[int(row) - seen].as_py(), f"{name}[{offset + row}]")
+                yield _load(column[int(row) - seen].as_py(), f"{name}[{offset + row}]", folder)
             seen += len(column)
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """What a file's schema tells: all columns, and those that may hold the images or the labels, the likeliest first."""
+    """What a file's schema tells: all columns, and those that may hold the images or the labels, the likeliest first.
+
+    Attributes:
+        any_label: all that could be a label, whatever it is called.
+        texts: of them those with names in place of numbers.
+    """
 
     all: list[str]
     images: list[str]
     labels: list[str]
+    any_label: list[str]
+    texts: Set[str]
     metadata: Mapping[bytes, bytes]
 
     def names(self, label: str) -> tuple[str, ...]:
@@ -195,29 +212,41 @@ def _is_bytes(kind: pa.DataType) -> bool:
 def _columns(path: Path) -> _Columns:
     with _opening(path) as file:
         schema = file.schema_arrow
-    images, labels = set(), set()
+    images, labels, texts = list[str](), list[str](), set[str]()
     for field in schema:
-        kind = field.type
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             kind = kind.field("bytes").type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            images.add(field.name)
+        if _is_bytes(kind):
+            images.append(field.name)
         elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-            labels.add(field.name)
+            labels.append(field.name)
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            labels.append(field.name)
+            texts.add(field.name)
+    named = [name for name in LABEL_COLUMNS if name in labels]
+    paths = [name for name in IMAGE_COLUMNS if name in texts and named]  # of files, where no column has their content
     return _Columns(
         schema.names,
-        [name for name in IMAGE_COLUMNS if name in images],
-        [name for name in LABEL_COLUMNS if name in labels],
+        [name for name in IMAGE_COLUMNS if name in images] or (images if len(images) == 1 else []) or paths,
+        named,
+        labels,
+        texts,
         schema.metadata or {},
     )
 
 
-def _choose(columns: Mapping[Path, _Columns], what: str) -> dict[Path, str]:
-    """The column of images, or of labels, of each file: the same in all, where there is one.
+def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> dict[Path, str]:
+    """The column of images, or of labels, of each file: the one that is asked for, or the same in all where there is one.
 
     Raises:
         DataError: a file has none, or it is not clear which is meant.
     """
+    if asked is not None:
+        for path, found in columns.items():
+            if asked not in found.any_label:
+                raise DataError(f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}")
+        return dict.fromkeys(columns, asked)
     candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
     for path, names in candidates.items():
         if not names:
@@ -234,9 +263,9 @@ def _choose(columns: Mapping[Path, _Columns], what: str) -> dict[Path, str]:
 
 def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
     if what == "image":
-        kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path)"
+        kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path) or with paths"
     else:
-        kind = f"one of {', '.join(LABEL_COLUMNS)} with integers"
+        kind = f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME"
     return DataError(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
 
 
@@ -251,15 +280,48 @@ def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left
     return kept
 
 
-def _read_labels(path: Path, name: str, *, lack: bool) -> Indices:
-    """A file's labels; -1 for all of them where a file that may `lack` them has only empty ones."""
+def _read_labels(path: Path, name: str, *, lack: bool) -> tuple[Indices, tuple[str, ...]]:
+    """A file's labels, and of names in place of numbers these; -1 for all where a file that may `lack` them has only empty ones."""
     with _opening(path) as file:
         column = file.read([name]).column(0)
     if column.null_count:
         if lack and column.null_count == len(column):
-            return np.full(len(column), -1, np.int64)
+            return np.full(len(column), -1, np.int64), ()
         raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label")
-    return np.asarray(column.to_numpy()).astype(np.int64)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = [label_text(text, f"{path}: row {row}") for row, text in enumerate(column.to_pylist())]
+        if None in texts:
+            raise DataError(f"{path}: {texts.count(None)} rows of '{name}' are empty: every image needs a label")
+        names, numbers = np.unique(np.array(texts, object).astype(str), return_inverse=True)
+        return numbers.astype(np.int64), tuple(names.tolist())
+    return np.asarray(column.to_numpy()).astype(np.int64), ()
+
+
+def _all_names(
+    splits: Sequence[Sequence[Path]], label: Mapping[Path, str], labels: dict[Path, Indices], names: Mapping[Path, tuple[str, ...]]
+) -> dict[Path, tuple[str, ...]]:
+    """The names of all files in one order, where some have them in place of numbers; `labels` become numbers in that order.
+
+    Raises:
+        DataError: a file has neither names nor their numbers, or a class is not among the training images.
+    """
+    for split in splits:
+        for path in split:
+            if not names[path]:
+                raise DataError(
+                    f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
+                )
+    trained = sorted({name for path in splits[0] for name in names[path]}, key=order_of)
+    numbers = {same_name(name): number for number, name in enumerate(trained)}
+    for split in splits:
+        for path in split:
+            odd = [name for name in names[path] if same_name(name) not in numbers]
+            if odd:
+                raise DataError(f"{path}: no training image of class {listed(odd)}: each class needs some")
+            labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
+    return {path: tuple(trained) for split in splits for path in split}
 
 
 def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
@@ -293,8 +355,9 @@ def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]],
     return np.array([wanted.index(name) for name in own], np.int64)[labels]
 
 
-def _load(data: bytes | None, name: str) -> Load:
-    return Load(partial(_missing, name) if data is None else data, name)
+def _load(data: bytes | str | None, name: str, folder: Path) -> Load:
+    """Of an image's content, or of its path from the folder of the Parquet file."""
+    return Load(partial(_missing, name) if data is None else folder / data if isinstance(data, str) else data, name)
 
 
 def _missing(name: str) -> Image.Image:

@@ -3,18 +3,20 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from ..advice import PHOTOS as IMAGES
 from ..files import reading_or_writing
 
 __all__ = [
     "DANGLING",
+    "Entry",
     "Found",
     "LeftOut",
     "is_unread_picture",
+    "judge",
     "left_out_line",
     "look",
     "mark_of",
@@ -71,6 +73,19 @@ NO_IMAGE = "file without an image in it"
 PLAIN = "without suffix"
 
 
+class Entry(Protocol):
+    """What is in a folder, on the disk (`os.DirEntry`) or in an archive."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def is_dir(self) -> bool: ...
+    def is_file(self) -> bool: ...
+    def is_symlink(self) -> bool: ...
+    def stat(self) -> os.stat_result: ...
+
+
 class Found(NamedTuple):
     """An entry of a folder.
 
@@ -79,7 +94,7 @@ class Found(NamedTuple):
         reason: of something else, why it is left out.
     """
 
-    entry: os.DirEntry[str]
+    entry: Entry
     kind: Literal["image", "folder", "other"]
     reason: str = ""
 
@@ -88,11 +103,11 @@ def look(folder: str, *, contents: bool = True) -> Iterator[Found]:
     """The entries of one folder, in no order; without `contents` files without an image's suffix are not looked into."""
     with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
         for entry in entries:
-            yield _judge(entry, contents)
+            yield judge(entry, _head if contents else None)
 
 
 def walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Found]:
-    """All that is below a folder, but for folders to look into: images, and what is left out.
+    """All that is below a folder of the disk, but for folders to look into: images, and what is left out.
 
     No folder is read that is in `seen`, to which every one is added; links to folders are followed last.
     """
@@ -165,7 +180,8 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _judge(entry: os.DirEntry[str], contents: bool) -> Found:
+def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
+    """What an entry is, by its name; where that does not tell and there is `head`, by what that reads of its beginning."""
     name = entry.name.lower()
     try:
         is_folder, is_file = entry.is_dir(), entry.is_file()
@@ -176,7 +192,8 @@ def _judge(entry: os.DirEntry[str], contents: bool) -> Found:
             return Found(entry, "other", SYSTEM_FOLDER)
         if name.startswith("."):
             return Found(entry, "other", HIDDEN_FOLDER)
-        return Found(entry, "other", RUN_FOLDER) if _is_run(entry.path) else Found(entry, "folder")
+        is_run = isinstance(entry, os.DirEntry) and _is_run(entry.path)
+        return Found(entry, "other", RUN_FOLDER) if is_run else Found(entry, "folder")
     if name in SYSTEM_FILES or name.startswith("._"):  # a Mac's ._x.jpg beside x.jpg holds no picture
         return Found(entry, "other", SYSTEM_FILE)
     if name.startswith("."):
@@ -186,18 +203,21 @@ def _judge(entry: os.DirEntry[str], contents: bool) -> Found:
     if name.endswith(IMAGES):
         return Found(entry, "image")
     suffix = os.path.splitext(printable(name))[1]
-    if contents and suffix not in NEVER_IMAGES:
-        return _by_content(entry, suffix)
+    if head is not None and suffix not in NEVER_IMAGES:
+        return _by_content(entry, suffix, head)
     return Found(entry, "other", f"{NO_IMAGE} ({suffix or PLAIN})")
 
 
-def _by_content(entry: os.DirEntry[str], suffix: str) -> Found:
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(32)
+
+
+def _by_content(entry: Entry, suffix: str, head: Callable[[str], bytes]) -> Found:
     try:
-        with open(entry.path, "rb") as file:
-            head = file.read(32)
+        kind = _kind(head(entry.path))
     except OSError:
         return Found(entry, "other", CLOSED)
-    kind = _kind(head)
     if kind not in ("", "HEIF") and not (kind == "TIFF" and suffix in CAMERA):
         return Found(entry, "image")
     return Found(entry, "other", f"{UNREAD if kind or suffix in PICTURES else NO_IMAGE} ({suffix or PLAIN})")

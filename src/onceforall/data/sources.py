@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from ..places import expanded
 from ..preprocess import LARGE
 from .decode import Original, decode
 
-__all__ = ["Load", "Part", "Source", "digest", "open_source"]
+__all__ = ["Load", "Part", "Reading", "Source", "digest", "open_source"]
 
 Indices = NDArray[np.int64]
 
@@ -93,6 +94,20 @@ class Source:
     remarks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How data are read where they leave a choice.
+
+    Args:
+        label: the column of labels in tables and Parquet files; None for the likeliest by its name.
+    """
+
+    label: str | None = None
+
+
+AS_IT_IS = Reading()
+
+
 def digest(texts: Iterable[str]) -> str:
     """A short hash of a list of texts."""
     state = hashlib.sha256()
@@ -102,7 +117,7 @@ def digest(texts: Iterable[str]) -> str:
     return state.hexdigest()[:32]
 
 
-def open_source(source: str) -> Source:
+def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
     """Find the images that `source` names. Nothing is decoded yet.
 
     Args:
@@ -110,16 +125,21 @@ def open_source(source: str) -> Source:
             a folder with train/ and val/ (or others of the names in `split_names`), each with one folder per class;
             a folder with one folder per class;
             a folder with Parquet files as the Hugging Face hub lays them out (train-*.parquet, train/*.parquet, in a
-                configuration's folder or not);
+                configuration's folder or not), or one such file;
+            a table of images and labels (CSV, TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with
+                metadata.csv or metadata.jsonl beside its images;
+            a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them;
             `torchvision:NAME:ROOT`, a data set of torchvision that is in ROOT already;
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
 
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
+    from .archives import ARCHIVES, COMPRESSED, open_archive
     from .embedded import open_digits, open_torchvision
-    from .folders import holds_image_folders, open_folder
-    from .parquet import open_parquet, parquet_files
+    from .folders import holds_image_folders
+    from .parquet import Files, open_parquet, parquet_files
+    from .tables import TABLES, open_tables
 
     if source == "digits":
         return open_digits()
@@ -132,16 +152,46 @@ def open_source(source: str) -> Source:
         raise DataError(
             f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', or 'torchvision:NAME:ROOT')"
         )
+    name = path.name.lower()
     if not is_folder:
-        raise DataError(f"{source}: this is a file: give the folder that holds the images (or the Parquet files)")
+        if name.endswith(TABLES):
+            return open_tables(path, [path], reading)
+        if name.endswith((*ARCHIVES, *COMPRESSED)):
+            return open_archive(path, reading)
+        if name.endswith(".parquet"):
+            return open_parquet(path, Files([path], [], []), reading)
+        raise DataError(
+            f"{source}: a file of a kind that holds no labelled images: give the folder that holds the images, a table of them "
+            f"({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
+        )
     files = parquet_files(path)
     if not (files.with_images or files.without or files.broken):
-        return open_folder(path)
+        return _open_folder(path, reading)
     if not holds_image_folders(path):
-        return open_parquet(path, files)
+        return open_parquet(path, files, reading)
     if files.with_images:
         raise DataError(
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
             "folder that holds only the one or the other, or move one of them away"
         )
-    return open_folder(path)
+    return _open_folder(path, reading)
+
+
+def _open_folder(path: Path, reading: Reading) -> Source:
+    """Class folders; or where there are none, tables or shards."""
+    from .archives import open_shards, shard_files
+    from .folders import holds_class_folders, open_folder
+    from .tables import METADATA, open_tables, table_files
+
+    tables, folders = table_files(path, reading), holds_class_folders(path)
+    if tables and not folders:
+        return open_tables(path, tables, reading)
+    if tables and (reading.label or tables[0].name.lower() in METADATA):
+        raise DataError(
+            f"{path}: are the folders its classes, or are the labels those of {tables[0]}? Give that file for its labels; move it "
+            "away for the folders"
+        )
+    if reading.label:
+        raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
+    shards = [] if folders else shard_files(path)
+    return open_shards(path, shards) if shards else open_folder(path)

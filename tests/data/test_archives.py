@@ -1,0 +1,135 @@
+"""Archives: the same images and classes as the folders that were packed."""
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import MakeFolder, png
+from test_tables import LAYOUT, classes_of
+
+from onceforall.data import open_data, open_source
+from onceforall.errors import DataError
+
+
+def zipped(root: Path, method: int = zipfile.ZIP_DEFLATED, above: str = "") -> Path:
+    path = root.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(root.rglob("*")):
+            archive.write(file, above + str(file.relative_to(root)))
+    return path
+
+
+def tarred(root: Path) -> Path:
+    path = root.with_suffix(".tar")
+    with tarfile.open(path, "w:") as archive:
+        archive.add(root, "photos")
+    return path
+
+
+def sharded(root: Path) -> Path:
+    """By split in WebDataset's format, two shards of the training images; classes by name."""
+    folder = root.with_name("shards")
+    folder.mkdir()
+    for split in ("train", "test"):
+        for shard in range(2 if split == "train" else 1):
+            with tarfile.open(folder / f"{split}-{shard:06}.tar", "w:") as archive:
+                for i, path in enumerate(sorted((root / split).rglob("*.png"))):
+                    if split == "test" or i % 2 == shard:
+                        for suffix, data in ((".png", path.read_bytes()), (".cls", path.parent.name.encode()), (".json", b"{}")):
+                            info = tarfile.TarInfo(f"{i:05}{suffix}")
+                            info.size = len(data)
+                            archive.addfile(info, io.BytesIO(data))
+    return folder
+
+
+WAYS: dict[str, Callable[[Path], Path]] = {
+    "zip": zipped,
+    "zip without compression": lambda root: zipped(root, zipfile.ZIP_STORED),
+    "zip with a folder above": lambda root: zipped(root, above="photos/photos/"),
+    "tar": tarred,
+    "shards": sharded,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_archive_is_the_folder_that_was_packed(make_folder: MakeFolder, way: str) -> None:
+    root = make_folder(LAYOUT)
+    source = open_source(str(WAYS[way](root)))
+    assert source.classes == ("cat", "dog")
+    assert classes_of(source) == classes_of(open_source(str(root)))
+    assert not source.left_out
+    some = np.array([1, 4, 7])
+    assert [load().tobytes() for load in source.train.read(some)] == [
+        load().tobytes() for i, load in enumerate(source.train.read(np.arange(len(source.train)))) if i in some
+    ]
+
+
+def test_what_is_not_an_image_is_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 5, "dog": 5})
+    (root / "cat" / "._000.png").write_bytes(b"mac")
+    (root / "dog" / "notes.txt").write_text("a dog")
+    (root / "cat" / "really a picture").write_bytes((root / "cat" / "000.png").read_bytes())
+    folder, archive = open_source(str(root)), open_source(str(zipped(root)))
+    assert {reason: [os.path.basename(name) for name in names] for reason, names in archive.left_out.items()} == {
+        "file of the system": ["._000.png"],
+        "file without an image in it (.txt)": ["notes.txt"],
+    }
+    assert classes_of(archive) == classes_of(folder)
+
+
+def test_damaged_members_are_named(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 5, "dog": 5})
+    path = zipped(root, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    place = data.index((root / "cat" / "001.png").read_bytes())
+    data[place + 40] ^= 255
+    path.write_bytes(data)
+    loads = list(open_source(str(path)).train.read(np.arange(10)))
+    with pytest.raises(DataError, match=r"cat/001\.png: damaged in the archive \(its checksum is wrong\)"):
+        loads[1]()
+    assert all(load().size == (12, 10) for load in loads[:1] + loads[2:])
+
+
+def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -> None:
+    path = zipped(make_folder({"cat": 5, "dog": 5}))
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match=r"images\.zip: not a zip or tar archive, or damaged"):
+        open_source(str(path))
+    (tmp_path / "photos.tar.gz").touch()
+    with pytest.raises(DataError, match=r"photos\.tar\.gz: cannot be read in place: unpack it"):
+        open_source(str(tmp_path / "photos.tar.gz"))
+    (tmp_path / "empty.tar").touch()
+    with pytest.raises(DataError, match=r"empty\.tar: not a zip or tar archive, or damaged"):
+        open_source(str(tmp_path / "empty.tar"))
+
+
+def test_samples_without_a_part_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train-0.tar", "w:") as archive:
+        for i, (suffix, data) in enumerate(
+            [(".png", png(0)), (".cls", b"1"), (".png", png(1)), (".cls", b"0"), (".cls", b"1"), (".png", png(2))]
+        ):
+            info = tarfile.TarInfo(f"{[0, 0, 1, 1, 2, 3][i]}{suffix}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    source = open_source(str(tmp_path))
+    assert source.classes == ("0", "1")
+    assert source.train.labels.tolist() == [1, 0]
+    assert {reason: len(names) for reason, names in source.left_out.items()} == {
+        "sample of a shard without an image": 1,
+        "sample of a shard without a class (.cls)": 1,
+    }
+
+
+def test_splits_are_the_folder_s(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 12, "dog": 12})
+    packed = open_data(str(zipped(root)), size=8, cache=tmp_path / "cache")
+    plain = open_data(str(root), size=8, cache=tmp_path / "cache")
+    assert packed.fingerprint == plain.fingerprint
+    assert [batch.tobytes() for batch in packed.held_out.fitted([np.arange(2)], 8, (0.875, "bilinear"))] == [
+        batch.tobytes() for batch in plain.held_out.fitted([np.arange(2)], 8, (0.875, "bilinear"))
+    ]

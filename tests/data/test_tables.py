@@ -1,0 +1,273 @@
+"""Tables of images and labels: the same images and classes as the folders that they were made from."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import MakeFolder
+
+from onceforall.data import Source, open_data, open_source
+from onceforall.data.sources import Part, Reading
+from onceforall.data.tables import label_text, read_table
+from onceforall.errors import DataError
+
+LAYOUT = {"train": {"cat": 5, "dog": 6}, "test": {"cat": 3, "dog": 2}}
+
+
+def classes_of(source: Source) -> list[dict[bytes, str]]:
+    """For each part its images' classes, by their pixels."""
+
+    def one(part: Part) -> dict[bytes, str]:
+        loads = part.read(np.arange(len(part)))
+        return {load().tobytes(): source.classes[label] for load, label in zip(loads, part.labels, strict=True)}
+
+    return [one(part) for part in (source.train, source.test, source.held_out) if part is not None]
+
+
+def rows_of(root: Path) -> list[dict[str, str]]:
+    return [
+        {"file_name": str(path.relative_to(root)), "label": path.parent.name, "split": path.relative_to(root).parts[0]}
+        for path in sorted(root.rglob("*.png"))
+    ]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]], separator: str = ",", start: str = "") -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        file.write(start)
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=separator)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def renamed(rows: list[dict[str, str]], **names: str) -> list[dict[str, str]]:
+    return [{names.get(name, name): value for name, value in row.items()} for row in rows]
+
+
+WAYS: dict[str, Callable[[Path, list[dict[str, str]]], Path]] = {
+    "csv": lambda root, rows: write_csv(root / "all.csv", rows),
+    "semicolons and a mark of the byte order": lambda root, rows: write_csv(root / "all.csv", rows, ";", "\ufeff"),
+    "tabs": lambda root, rows: write_csv(root / "all.tsv", rows, "\t"),
+    "other names": lambda root, rows: write_csv(
+        root / "all.csv", renamed(rows, file_name="Image Path", label="Class", split="subset")
+    ),
+    "json lines": lambda root, rows: write_lines(root / "all.jsonl", rows),
+    "json": lambda root, rows: (root / "all.json", (root / "all.json").write_text(json.dumps(rows)))[0],
+    "absolute": lambda root, rows: write_csv(
+        root / "all.csv", [{**row, "file_name": str(root / row["file_name"])} for row in rows]
+    ),
+    "without suffix": lambda root, rows: write_csv(
+        root / "all.csv", [{**row, "file_name": row["file_name"].removesuffix(".png")} for row in rows]
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_table_is_the_folder_that_it_was_made_from(make_folder: MakeFolder, way: str) -> None:
+    root = make_folder(LAYOUT)
+    source = open_source(str(WAYS[way](root, rows_of(root))))
+    assert source.classes == ("cat", "dog")
+    assert classes_of(source) == classes_of(open_source(str(root)))
+    assert not source.left_out
+    assert not source.remarks
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("by_split", [False, True])
+def test_metadata_beside_images_as_the_hub_has_it(make_folder: MakeFolder, tmp_path: Path, kind: str, by_split: bool) -> None:
+    root = make_folder(LAYOUT)
+    loose = tmp_path / "loose"
+    rows = []
+    for row in rows_of(root):
+        name = row["file_name"].replace(os.sep, "-")
+        folder = loose / row["split"] if by_split else loose
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / row["file_name"], folder / name)
+        rows.append({"file_name": name, "label": row["label"], "split": row["split"]})
+    write = write_csv if kind == "csv" else write_lines
+    for split in ("train", "test") if by_split else ():
+        chosen = [{k: v for k, v in row.items() if k != "split"} for row in rows if row["split"] == split]
+        write(loose / split / f"metadata.{kind}", chosen)
+    if not by_split:
+        write(loose / f"metadata.{kind}", rows)
+    assert classes_of(open_source(str(loose))) == classes_of(open_source(str(root)))
+
+
+def test_a_table_for_each_split(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root, rows = make_folder(LAYOUT), rows_of(make_folder(LAYOUT, "again"))
+    loose = tmp_path / "loose"
+    (loose / "images").mkdir(parents=True)
+    for row in rows:
+        shutil.copy(root / row["file_name"], loose / "images" / row["file_name"].replace(os.sep, "-"))
+    for split in ("train", "test"):
+        chosen = [
+            {"image_id": r["file_name"].replace(os.sep, "-").removesuffix(".png"), "label": r["label"]}
+            for r in rows
+            if r["split"] == split
+        ]
+        write_csv(loose / f"{split}.csv", chosen)
+    source = open_source(str(loose))
+    assert classes_of(source) == classes_of(open_source(str(root)))
+    assert "images are found by name below" in source.remarks[0]
+
+
+def test_coco(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    files = sorted(root.rglob("*.png"))
+    data = {
+        "images": [{"id": i, "file_name": str(path.relative_to(root))} for i, path in enumerate(files)],
+        "annotations": [{"image_id": i, "category_id": 7 if path.parent.name == "cat" else 9} for i, path in enumerate(files)],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
+    }
+    table = root / "annotations.json"
+    table.write_text(json.dumps(data))
+    assert classes_of(open_source(str(table))) == classes_of(open_source(str(root)))
+    data["annotations"].append({"image_id": 0, "category_id": 9})
+    table.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"annotations of several categories \(1 such image\)"):
+        open_source(str(table))
+
+
+def test_which_column(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows = [
+        {"file_name": row["file_name"], "fine_label": row["label"], "coarse": "animal" if i % 2 else "beast"}
+        for i, row in enumerate(rows_of(root))
+    ]
+    table = str(write_csv(root / "all.csv", rows))
+    assert open_source(table).classes == ("cat", "dog")
+    assert open_source(table, Reading(label="coarse")).classes == ("animal", "beast")
+    with pytest.raises(DataError, match=r"no column 'colour'; there are file_name, fine_label, coarse"):
+        open_source(table, Reading(label="colour"))
+    with pytest.raises(DataError, match=r"no column of labels: name it by --label NAME"):
+        open_source(str(write_csv(root / "all.csv", [{"file_name": row["file_name"], "colour": "red"} for row in rows])))
+    with pytest.raises(
+        DataError, match=r"no column of images: call the column of their paths file_name; the columns are label, colour"
+    ):
+        open_source(str(write_csv(root / "all.csv", [{"label": "a", "colour": "red"}])))
+    two = write_csv(root / "all.csv", [{**row, "label": row["coarse"]} for row in rows])
+    assert "labels are those of the column label, not of fine_label (--label NAME for another)" in open_source(str(two)).remarks
+
+
+def test_numbers_are_ordered_as_numbers(make_folder: MakeFolder) -> None:
+    root = make_folder({"2": 3, "10": 4, "1": 2})
+    rows = [{"file_name": row["file_name"], "label": row["label"]} for row in rows_of(root)]
+    assert open_source(str(write_csv(root / "all.csv", rows))).classes == ("1", "2", "10")
+    lines = [{**row, "label": int(row["label"])} for row in rows]
+    assert open_source(str(write_lines(root / "all.jsonl", lines))).classes == ("1", "2", "10")
+
+
+def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 12, "dog": 12})
+    rows = [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
+    rows[0]["label"] = ""
+    rows[5]["file_name"] = "cat/gone.png"
+    table = write_csv(root / "all.csv", [*rows, rows[3]])
+    source = open_source(str(table))
+    assert {reason: len(names) for reason, names in source.left_out.items()} == {
+        "row without a label": 1,
+        "image that a row names and that is not there": 1,
+        "row that names an image again": 1,
+        "image that no row names": 2,
+    }
+    assert source.left_out["image that a row names and that is not there"] == ["cat/gone.png"]
+
+
+REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {
+    r"7 of 7 images are not there, such as .*else/cat/000\.png": lambda rows: [
+        {**row, "file_name": f"else/{row['file_name']}"} for row in rows
+    ],
+    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one": lambda rows: [*rows, {**rows[0], "label": "dog"}],
+    r"no row has an image and a label in the columns file_name and label": lambda rows: [{**row, "label": ""} for row in rows],
+    r"what is the split 'fold0', .* in the column split\?": lambda rows: [
+        {**row, "split": f"fold{i}"} for i, row in enumerate(rows)
+    ],
+    r"no training image of class dog, which": lambda rows: [
+        {**row, "split": "test" if row["label"] == "dog" else "train"} for row in rows
+    ],
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refused(make_folder: MakeFolder, message: str) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows = [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
+    with pytest.raises(DataError, match=message):
+        open_source(str(write_csv(root / "all.csv", REFUSED[message](rows))))
+
+
+def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text("file_name,label\na.png,cat,dog\n")
+    with pytest.raises(DataError, match="line 2 has 3 cells, the first one 2"):
+        open_source(str(path))
+    path.write_text("label,label\n")
+    with pytest.raises(DataError, match="two columns are called 'label'"):
+        open_source(str(path))
+    lines = tmp_path / "all.jsonl"
+    lines.write_text('{"file_name": "a.png", "label": "b"}\n{"file_na')
+    with pytest.raises(DataError, match="line 2 is not JSON"):
+        open_source(str(lines))
+    lines.write_text('{"file_name": "a.png", "label": ["b", "c"]}\n')
+    with pytest.raises(DataError, match="row 1 has several labels"):
+        open_source(str(lines))
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match="a file of a kind that holds no labelled images"):
+        open_source(str(tmp_path / "a.txt"))
+
+
+def test_folders_or_metadata_is_asked(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    write_csv(root / "metadata.csv", rows_of(root))
+    with pytest.raises(DataError, match=r"are the folders its classes, or are the labels those of .*metadata\.csv\?"):
+        open_source(str(root))
+    (root / "metadata.csv").rename(root / "notes.csv")  # any other table beside class folders is no data
+    assert open_source(str(root)).left_out == {"file without an image in it (.csv)": ["notes.csv"]}
+    with pytest.raises(DataError, match="no table of images with a column 'taste'"):
+        open_source(str(root), Reading(label="taste"))
+
+
+def test_trained_with(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 12, "dog": 12})
+    table = write_csv(root / "all.csv", [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)])
+    by_table = open_data(str(table), size=8, cache=tmp_path / "cache")
+    assert by_table.sizes == open_data(str(root), size=8, cache=tmp_path / "cache").sizes
+
+
+@given(st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.floats(allow_nan=True)))
+def test_labels_are_names_or_whole_numbers(value: object) -> None:
+    if isinstance(value, float) and not np.isnan(value) and not value.is_integer():
+        with pytest.raises(DataError, match="expected one name or whole number"):
+            label_text(value, "here")
+    else:
+        text = label_text(value, "here")
+        assert text is None or (text and text == label_text(text, "here"))
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["file_name", "label", "note"]),
+            st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")),
+            min_size=3,
+        ),
+        min_size=1,
+    )
+)
+def test_cells_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
+    path = write_csv(tmp_path_factory.mktemp("table") / "all.csv", rows)
+    wanted = [{name: text.strip() for name, text in row.items() if text.strip()} for row in rows if any(row.values())]
+    assert [dict(row) for row in read_table(path).rows] == (wanted or [{}])
