@@ -31,6 +31,7 @@ LAYERS = {
             "picture",
             "processors",
             "readable",
+            "scores",
             "statistics",
             "places",
             "structure",

@@ -1,0 +1,173 @@
+"""What can be said of a classifier beyond top-1: per class, balanced over classes, against chance, and of two networks on the same
+images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+__all__ = ["METRICS", "UNEVEN", "ClassScores", "Confusion", "Metric", "default_metric", "imbalance", "mcnemar"]
+
+Metric = Literal["top1", "balanced", "macro_f1"]
+METRICS: dict[Metric, str] = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
+UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
+BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class.
+
+    Args:
+        name: of the class.
+        images: that have its label.
+        recall: the share of them that the network says are of this class; None without images.
+        precision: of the images that it says are of this class, the share that are; None where it says so of none.
+        f1: the harmonic mean of both; 0 where one is 0 or None.
+    """
+
+    name: str
+    images: int
+    recall: float | None
+    precision: float | None
+    f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Which classes a network takes for which.
+
+    Args:
+        counts: (classes, classes) images by their label (rows) and what the network says (columns).
+        confidence: (3, 15) by confidence in bins of a fifteenth: images, those that are right, sum of the confidences.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, labels: NDArray[np.int64], said: NDArray[np.int64], confidence: NDArray[np.float64], classes: int) -> "Confusion":
+        """From the label, the answer and its probability of each image, (n,) each."""
+        counts = np.bincount(labels * classes + said, minlength=classes**2).reshape(classes, classes)
+        place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+        weights = (None, labels == said, confidence)
+        return cls(counts, np.stack([np.bincount(place, w, BINS).astype(float) for w in weights]))
+
+    def __add__(self, other: "Confusion") -> "Confusion":
+        return Confusion(self.counts + other.counts, self.confidence + other.confidence)
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return int(self.counts.sum())
+
+    @property
+    def top1(self) -> float:
+        """The share that is right."""
+        return float(np.trace(self.counts)) / self.images
+
+    @property
+    def balanced(self) -> float:
+        """The mean of the classes' recalls, of those that have images."""
+        here = self.counts.sum(1) > 0
+        return float((np.diag(self.counts)[here] / self.counts.sum(1)[here]).mean())
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the classes' F1, of those that have images or are said of some."""
+        total = self.counts.sum(0) + self.counts.sum(1)
+        return float((2 * np.diag(self.counts)[total > 0] / total[total > 0]).mean())
+
+    @property
+    def majority(self) -> float:
+        """Top-1 of saying the class with most images, always: chance, as top-1 sees it."""
+        return float(self.counts.sum(1).max()) / self.images
+
+    @property
+    def calibration_error(self) -> float:
+        """How far confidence and accuracy are apart in the mean (expected calibration error, 15 bins of equal width)."""
+        _, right, confidence = self.confidence
+        return float(np.abs(right - confidence).sum()) / self.images
+
+    def score(self, metric: Metric) -> float:
+        """By the metric's name."""
+        return {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
+
+    def standard_error(self, metric: Metric) -> float:
+        """Of a score by chance of which images were drawn: of top-1 binomial, of the others by the classes' recalls.
+
+        Of macro F1 it is that of balanced accuracy, which is close to it.
+        """
+        if metric == "top1":
+            return math.sqrt(self.top1 * (1 - self.top1) / self.images)
+        n = self.counts.sum(1)
+        recall = np.diag(self.counts)[n > 0] / n[n > 0]
+        smoothed = (np.diag(self.counts)[n > 0] + 1) / (n[n > 0] + 2)  # a recall of 0 or 1 of few images is not certain
+        return float(np.sqrt((smoothed * (1 - smoothed) / n[n > 0]).sum())) / len(recall)
+
+    def by_class(self, names: Sequence[str]) -> list[ClassScores]:
+        """One for each class, in the order of the labels."""
+        found = []
+        for i, name in enumerate(names):
+            right, images, said = (int(x) for x in (self.counts[i, i], self.counts[i].sum(), self.counts[:, i].sum()))
+            f1 = 2 * right / (images + said) if images + said else 0.0
+            found.append(ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
+        return found
+
+    def mistaken(self, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent mistakes: label, answer, images."""
+        wrong = self.counts - np.diag(np.diag(self.counts))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        rows, columns = np.unravel_index(order, wrong.shape)
+        return [(names[r], names[c], int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"counts": self.counts.tolist(), "confidence": self.confidence.tolist()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Confusion":
+        """What `to_json` gave.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            counts, confidence = np.array(data["counts"], np.int64), np.array(data["confidence"], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not a confusion matrix ({error})") from None
+        if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or confidence.shape != (3, BINS):
+            raise DataError(f"not a confusion matrix: shapes {counts.shape} and {confidence.shape}")
+        return cls(counts, confidence)
+
+
+def imbalance(labels: NDArray[np.int64]) -> float:
+    """Images of the largest class by those of the smallest, of the classes that have any."""
+    counts = np.bincount(labels)
+    return float(counts.max() / counts[counts > 0].min())
+
+
+def default_metric(labels: NDArray[np.int64]) -> Metric:
+    """Balanced accuracy where classes differ by more than 3 times in their images, else top-1."""
+    return "balanced" if imbalance(labels) > UNEVEN else "top1"
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The probability that of so many images that one of two networks gets right alone chance gives so uneven shares, or more.
+
+    McNemar's exact test, two-sided.
+
+    Args:
+        gained: images that only the first gets right.
+        lost: images that only the second gets right.
+    """
+    n, k = gained + lost, min(gained, lost)
+    if n == 0:
+        return 1.0
+    logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(k + 1)]
+    return min(1.0, 2 * math.fsum(map(math.exp, logs)))

@@ -1,0 +1,98 @@
+"""Scores of a classifier, against scikit-learn and scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+
+from onceforall.errors import DataError
+from onceforall.scores import METRICS, Confusion, default_metric, imbalance, mcnemar
+
+CLASSES = 4
+NAMES = ["a", "b", "c", "d"]
+Answers = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answers:
+    n = draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    labels = rng.choice(CLASSES, n, p=[0.7, 0.2, 0.1, 0.0])
+    said = np.where(rng.random(n) < 0.6, labels, rng.integers(0, CLASSES, n))
+    return labels, said, rng.random(n)
+
+
+@given(answers())
+def test_as_scikit_learn(found: Answers) -> None:
+    labels, said, confidence = found
+    one = Confusion.of(*found, CLASSES)
+    assert (one.counts == confusion_matrix(labels, said, labels=range(CLASSES))).all()
+    assert one.images == len(labels)
+    assert one.top1 == pytest.approx((labels == said).mean())
+    recalls = [(said[labels == c] == c).mean() for c in np.unique(labels)]
+    assert one.balanced == pytest.approx(np.mean(recalls))
+    if set(said) <= set(labels) and len(set(labels)) > 1:  # scikit-learn warns of the others
+        assert one.balanced == pytest.approx(balanced_accuracy_score(labels, said))
+    assert one.macro_f1 == pytest.approx(f1_score(labels, said, average="macro", zero_division=0.0))
+    precision, recall, f1, images = precision_recall_fscore_support(labels, said, labels=range(CLASSES), zero_division=np.nan)
+    for i, row in enumerate(one.by_class(NAMES)):
+        assert (row.name, row.images) == (NAMES[i], images[i])
+        assert row.precision is None if np.isnan(precision[i]) else row.precision == pytest.approx(precision[i])
+        assert row.recall is None if np.isnan(recall[i]) else row.recall == pytest.approx(recall[i])
+        assert row.f1 == pytest.approx(0 if np.isnan(f1[i]) else f1[i])
+    assert one.majority == np.bincount(labels).max() / len(labels)
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence >= low) & (confidence < low + 1 / 15)
+        if inside.any():
+            error += inside.mean() * abs((labels == said)[inside].mean() - confidence[inside].mean())
+    assert one.calibration_error == pytest.approx(error, abs=1e-6 + 2 * (np.abs(confidence * 15 % 1) < 1e-9).mean())
+
+
+@given(answers(), answers())
+def test_parts_add_up(first: Answers, second: Answers) -> None:
+    both = Confusion.of(*first, CLASSES) + Confusion.of(*second, CLASSES)
+    whole = Confusion.of(*(np.concatenate(pair) for pair in zip(first, second, strict=True)), CLASSES)
+    assert (both.counts == whole.counts).all()
+    assert np.allclose(both.confidence, whole.confidence)
+    again = Confusion.from_json(both.to_json())
+    assert (again.counts == both.counts).all()
+    assert (again.confidence == both.confidence).all()
+
+
+def test_chance_is_told_from_skill() -> None:
+    labels = np.repeat([0, 1], [300, 8])
+    always = Confusion.of(labels, np.zeros(308, int), np.ones(308), 2)
+    assert always.top1 == always.majority == pytest.approx(0.974, abs=1e-3)
+    assert always.balanced == 0.5
+    assert [always.score(metric) for metric in METRICS] == [always.top1, always.balanced, always.macro_f1]
+    assert always.mistaken(["ok", "broken"]) == [("broken", "ok", 8)]
+    assert (imbalance(labels), default_metric(labels), default_metric(np.repeat([0, 1], [3, 1]))) == (37.5, "balanced", "top1")
+
+
+def test_standard_errors_are_those_of_repeated_draws() -> None:
+    rng, n = np.random.default_rng(0), np.array([200, 40])
+    recall = np.array([0.9, 0.7])
+    drawn = []
+    for _ in range(2000):
+        labels = np.repeat([0, 1], n)
+        right = rng.random(n.sum()) < recall[labels]
+        drawn.append(Confusion.of(labels, np.where(right, labels, 1 - labels), np.ones(n.sum()), 2))
+    spread = {metric: np.std([one.score(metric) for one in drawn]) for metric in ("top1", "balanced")}
+    told = {metric: np.mean([one.standard_error(metric) for one in drawn]) for metric in ("top1", "balanced")}  # type: ignore[arg-type]
+    assert told["balanced"] == pytest.approx(spread["balanced"], rel=0.1)
+    assert told["top1"] == pytest.approx(spread["top1"], rel=0.1)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_the_exact_binomial_test(gained: int, lost: int) -> None:
+    wanted = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("data", [{}, {"counts": [[1, 2]], "confidence": []}, {"counts": "x", "confidence": 3}])
+def test_what_is_no_confusion_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises(DataError, match="not a confusion matrix"):
+        Confusion.from_json(data)
