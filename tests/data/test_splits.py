@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pictures import MakeFolder, picture, write_parquet
 
 from onceforall.data import Images, Splits, open_data
-from onceforall.data.splits import stratified
+from onceforall.data.divide import stratified
 from onceforall.errors import DataError, FileError
 
 

@@ -195,9 +195,6 @@ REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {
     r"what is the split 'fold0', .* in the column split\?": lambda rows: [
         {**row, "split": f"fold{i}"} for i, row in enumerate(rows)
     ],
-    r"no training image of class dog, which": lambda rows: [
-        {**row, "split": "test" if row["label"] == "dog" else "train"} for row in rows
-    ],
 }
 
 

@@ -23,7 +23,7 @@ from .folders import open_folder
 from .parquet_names import choose_splits, place_of
 from .scan import Found, LeftOut, judge, printable, same_name
 from .sources import Indices, Load, Part, Reading, Source, digest
-from .tables import label_text, listed, order_of
+from .tables import label_text, order_of
 
 __all__ = ["ARCHIVES", "COMPRESSED", "Archive", "Member", "open_archive", "open_shards", "shard_files"]
 
@@ -148,7 +148,7 @@ def open_archive(path: Path, reading: Reading) -> Source:
     archive = Archive(path)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
-    return open_folder(path, archive)
+    return open_folder(path, archive, few=reading.few)
 
 
 def shard_files(root: Path) -> list[Path]:
@@ -173,16 +173,8 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
     splits = choose_splits(root, places, left_out) if root.is_dir() else [places]
     samples = [[sample for place in split for sample in _samples(Archive(place.path), left_out)] for split in splits]
     names = sorted({label for split in samples for _, label, _ in split}, key=order_of)
-    missing = sorted(
-        {label for split in samples[1:] for _, label, _ in split} - {label for _, label, _ in samples[0]}, key=order_of
-    )
-    if not samples[0] or missing:
-        what = (
-            f"no training sample of class {listed(missing)}, which others have"
-            if missing
-            else "no samples with an image and a class"
-        )
-        raise DataError(f"{root}: {what}: a sample is KEY.jpg and KEY{LABEL} in the same shard")
+    if not samples[0]:
+        raise DataError(f"{root}: no samples with an image and a class: a sample is KEY.jpg and KEY{LABEL} in the same shard")
     numbers = {name: number for number, name in enumerate(names)}
     parts = [_shards_part(root, split, numbers) for split in samples]
     return Source(

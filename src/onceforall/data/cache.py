@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
-from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, write_json
+from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, replace_file, write_json
 from ..processors import processors
+from .alike import thumbnails
 from .decode import quiet, shrink
 from .sources import Indices, Load, Part, digest
 
@@ -69,6 +70,22 @@ class Store:
     index: NDArray[np.int64]
     digests: NDArray[np.void]
     problems: tuple[Problem, ...]
+    place: Path = field(repr=False)
+
+    def thumbnails(self) -> NDArray[np.float32]:
+        """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels."""
+        path = self.place / "thumbnails.npy"
+        try:
+            found = np.load(path, allow_pickle=False)
+            if found.shape == (len(self.index), 256):
+                return found.astype(np.float32)
+        except (OSError, EOFError, ValueError):
+            pass
+        pixels = (self.pixels[o : o + 3 * h * w].reshape(h, w, 3) for _, o, h, w in self.index.tolist())
+        found = thumbnails(pixels)
+        with suppress(FileError):  # of a cache that can only be read: made again next time
+            replace_file(path, lambda temporary: _save(temporary, found.astype(np.float16)))
+        return found.astype(np.float16).astype(np.float32)
 
 
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
@@ -156,7 +173,7 @@ def _open(place: Path) -> Store | None:
         problems = tuple(Problem(**problem) for problem in meta["problems"])
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    return Store(pixels, index, digests, problems)
+    return Store(pixels, index, digests, problems, place)
 
 
 def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:

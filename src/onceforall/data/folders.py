@@ -133,10 +133,11 @@ class _Folder:
         return self.tree.walk(self.path)
 
 
-def open_folder(root: Path, tree: Tree | None = None) -> Source:
+def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> Source:
     """A folder of class folders, or one of train/ and test/ or val/ with class folders (see `split_names`).
 
     With train, val and test all there, val becomes the held-out part. Without a `tree` the folders are those of the disk.
+    With `few`, splits other than train may lack classes.
 
     Raises:
         DataError: no class folders, different classes in train and the others, or more than one reading.
@@ -154,7 +155,7 @@ def open_folder(root: Path, tree: Tree | None = None) -> Source:
     chains += [_chain(folder, frozenset(classes)) for folder in divided[1:]]
     ends = [part[-1] for part in chains]
     for end in ends[1:]:
-        _require_same(classes, ends[0], end)
+        _require_same(classes, ends[0], end, few)
     left_out: LeftOut = {}
     parts = [_part(root, end, list(classes), left_out) for end in ends]
     opened = {folder.path: folder for part in (chain, *chains) for folder in part}
@@ -277,18 +278,18 @@ def _nothing(root: Path, top: _Folder) -> str:
     return f"{root}: {what}: {EXPECTED}" + (f"; left out: {left_out_line(left_out)}" if left_out else "")
 
 
-def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder) -> None:
+def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder, few: bool) -> None:
     there = {key(folder.name) for folder in other.all_folders}  # a class without images is told of by name later
     here = {key(folder.name): folder.name for folder in other.folders}
-    odd = sorted(
-        [name for same, name in classes.items() if same not in there] + [here[same] for same in here if same not in classes]
-    )
+    missing = [name for same, name in classes.items() if same not in there and not few]
+    odd = sorted([*missing, *(here[same] for same in here if same not in classes)])
     if odd:
         empty = {folder.name for folder in train.all_folders} - set(classes.values())
         shown = [_shown(name) + (f" (without images in {train.name})" if name in empty else "") for name in odd[:5]]
         raise DataError(
             f"{train.path} has {len(classes)} classes and {other.path} has {len(here)}; only in one of them: "
             f"{', '.join(shown)}{', …' if len(odd) > 5 else ''}: both need the same class folders"
+            + (f" (--few allows {other.name} to lack some)" if odd == sorted(missing) else "")
         )
 
 

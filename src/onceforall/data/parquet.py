@@ -20,7 +20,7 @@ from ..places import plain_path
 from .parquet_names import Place, choose_splits, place_of
 from .scan import LeftOut, look, mark_of, printable, same_name
 from .sources import Indices, Load, Part, Reading, Source, digest
-from .tables import label_text, listed, order_of
+from .tables import label_text, order_of
 
 __all__ = ["Files", "open_parquet", "parquet_files"]
 
@@ -305,7 +305,7 @@ def _all_names(
     """The names of all files in one order, where some have them in place of numbers; `labels` become numbers in that order.
 
     Raises:
-        DataError: a file has neither names nor their numbers, or a class is not among the training images.
+        DataError: a file has neither names nor their numbers.
     """
     for split in splits:
         for path in split:
@@ -313,15 +313,12 @@ def _all_names(
                 raise DataError(
                     f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
                 )
-    trained = sorted({name for path in splits[0] for name in names[path]}, key=order_of)
-    numbers = {same_name(name): number for number, name in enumerate(trained)}
+    classes = tuple(sorted({same_name(name) for split in splits for path in split for name in names[path]}, key=order_of))
+    numbers = {name: number for number, name in enumerate(classes)}
     for split in splits:
         for path in split:
-            odd = [name for name in names[path] if same_name(name) not in numbers]
-            if odd:
-                raise DataError(f"{path}: no training image of class {listed(odd)}: each class needs some")
             labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
-    return {path: tuple(trained) for split in splits for path in split}
+    return {path: classes for split in splits for path in split}
 
 
 def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:

@@ -1,6 +1,7 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from .decode import Original, decode
 __all__ = ["Load", "Part", "Reading", "Source", "digest", "open_source"]
 
 Indices = NDArray[np.int64]
+Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Part:
         identity: changes when the images change (paths, sizes, times of change).
         read: ascending positions -> for each, in order, what decodes it.
         max_pixels: larger images are not read; see `onceforall.preprocess.load`.
+        groups: for each image what it belongs to (a patient, a product), which no split divides; None where all are alone.
     """
 
     names: list[str]
@@ -54,6 +57,7 @@ class Part:
     identity: str
     read: Callable[[Indices], Iterator[Load]]
     max_pixels: int | None = None
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,6 +69,7 @@ class Part:
             self,
             names=[self.names[i] for i in chosen],
             labels=self.labels[chosen],
+            groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
             identity=digest([self.identity, chosen.tobytes().hex()]),
             read=lambda wanted: self.read(chosen[wanted]),
         )
@@ -100,9 +105,16 @@ class Reading:
 
     Args:
         label: the column of labels in tables and Parquet files; None for the likeliest by its name.
+        classes: those that are used, in this order; see `classes.classes_of_text`. None for all, by name.
+        group: the column of a table that says what an image belongs to, or a regular expression that finds it in the image's path:
+            its first group, or all that it matches. No split divides what belongs together.
+        few: classes may have no image in a split, or a single one in all.
     """
 
     label: str | None = None
+    classes: Classes | None = None
+    group: str | None = None
+    few: bool = False
 
 
 AS_IT_IS = Reading()
@@ -118,7 +130,7 @@ def digest(texts: Iterable[str]) -> str:
 
 
 def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
-    """Find the images that `source` names. Nothing is decoded yet.
+    """Find the images that `source` names, and read them as `reading` says. Nothing is decoded yet.
 
     Args:
         source: one of
@@ -135,6 +147,18 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
+    from .classes import chosen_classes
+
+    found = _found(source, reading)
+    if reading.classes is not None:
+        found = chosen_classes(found, reading.classes)
+    if reading.group is not None and found.train.groups is None:
+        found = _grouped(found, reading.group)
+    return found
+
+
+def _found(source: str, reading: Reading) -> Source:
+    """What `open_source` finds, with all of its classes."""
     from .archives import ARCHIVES, COMPRESSED, open_archive
     from .embedded import open_digits, open_torchvision
     from .folders import holds_image_folders
@@ -194,4 +218,32 @@ def _open_folder(path: Path, reading: Reading) -> Source:
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = [] if folders else shard_files(path)
-    return open_shards(path, shards) if shards else open_folder(path)
+    return open_shards(path, shards) if shards else open_folder(path, few=reading.few)
+
+
+def _grouped(source: Source, pattern: str) -> Source:
+    """With the groups that a regular expression finds in the names of images.
+
+    Raises:
+        DataError: no regular expression, or one that does not match all names.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"--group {pattern}: no column of that name, and no regular expression ({error})") from None
+
+    def grouped(part: Part | None) -> Part | None:
+        if part is None:
+            return None
+        matches = [expression.search(name) for name in part.names]
+        odd = [name for name, match in zip(part.names, matches, strict=True) if match is None]
+        if odd:
+            raise DataError(
+                f"{source.name}: --group {pattern} is no column, and matches {len(odd):,} of {len(part):,} names nowhere, such as "
+                f"{odd[0]}: give a column of a table, or a regular expression for all names, such as '(patient\\d+)'"
+            )
+        return replace(part, groups=tuple(match[expression.groups and 1] or "" for match in matches if match))
+
+    train = grouped(source.train)
+    assert train is not None
+    return replace(source, train=train, test=grouped(source.test), held_out=grouped(source.held_out))

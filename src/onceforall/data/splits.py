@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from ..errors import DataError, FileError
 from ..files import make_folder, reading_or_writing
 from ..places import cache_folder
 from ..readable import plural
+from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
+from .divide import some, stratified
 from .fitted import Crop, Keep, fitted_batches
 from .scan import left_out_line
-from .sources import Indices, Part, Source, digest, open_source
+from .sources import AS_IT_IS, Indices, Part, Reading, Source, digest, open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
 
@@ -24,6 +27,7 @@ CACHE_GB = 8.0
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 LEAST_PER_CLASS = 4
+SPLITS = ("train", "held-out", "test")
 MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
 
 
@@ -57,7 +61,7 @@ class Images:
             DataError: an original cannot be read any more.
             FileError: the cache cannot be written, or the disk is full.
         """
-        positions = self.store.index[self.rows, 0]
+        positions = self.positions
         return fitted_batches(self.part, [positions[group] for group in groups], resolution, crop, self.keep)
 
     def files(self, folder: Path) -> list[Path]:
@@ -66,7 +70,7 @@ class Images:
         Raises:
             FileError: the folder cannot be written.
         """
-        positions = self.store.index[self.rows, 0]
+        positions = self.positions
         ascending = np.unique(positions)
         files: dict[int, Path] = {}
         for position, load in zip(ascending.tolist(), self.part.read(ascending), strict=True):
@@ -81,8 +85,13 @@ class Images:
             files[position] = path
         return [files[position] for position in positions.tolist()]
 
+    @property
+    def positions(self) -> Indices:
+        """(n,) where each image is in its part."""
+        return self.store.index[self.rows, 0]
+
     def name(self, i: int) -> str:
-        return self.part.names[int(self.store.index[self.rows[i], 0])]
+        return self.part.names[int(self.positions[i])]
 
     @property
     def names(self) -> list[str]:
@@ -92,6 +101,16 @@ class Images:
     def shapes(self) -> NDArray[np.int64]:
         """(n, 2) height and width of each image."""
         return self.store.index[self.rows, 2:]
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """What each image belongs to; None where all are alone."""
+        return None if self.part.groups is None else tuple(self.part.groups[i] for i in self.positions)
+
+    @property
+    def thumbnails(self) -> NDArray[np.float32]:
+        """(n, 256), see `alike.thumbnails`."""
+        return self.store.thumbnails()[self.rows]
 
     @property
     def digests(self) -> NDArray[np.void]:
@@ -174,6 +193,7 @@ def open_data(
     limit_gb: float = CACHE_GB,
     limit: int | None = None,
     max_pixels: int | None = None,
+    reading: Reading = AS_IT_IS,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_progress: Progress | None = None,
     on_note: Callable[[str], None] = lambda text: None,
@@ -188,6 +208,7 @@ def open_data(
         limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        reading: which labels, classes and groups; see `Reading`.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
         on_note: called with a line when images are prepared for evaluation and it takes long; also later, when they are asked for.
@@ -197,14 +218,15 @@ def open_data(
         FileError: the cache cannot be written.
     """
     _check_arguments(size, holdout, seed, limit, max_pixels)
-    found = open_source(source)
+    found = open_source(source, reading)
     _check_classes(found)
     on_classes(found.classes)
-    parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found).items()}
+    parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found, reading.few).items()}
     if limit is not None:
         parts = _limited(parts, limit, len(found.classes))
+    least = {name: 1 if name == "train" else 0 for name in SPLITS} if reading.few else {"train": LEAST_PER_CLASS}
     for name, part in parts.items():
-        _check_counts(found, part.labels, LEAST_PER_CLASS if name == "train" else 1, name)
+        _check_counts(found, part.labels, least.get(name, 1), name)
     elsewhere = cache_folder if cache is None else None
     cache = cache or cache_folder([place_of(part, size, Path()).name for part in parts.values()])
     stores = _stores(parts, size, cache, limit_gb, on_progress)
@@ -214,7 +236,7 @@ def open_data(
     held_out = images.get("held-out")
     if held_out is None:
         share = min(holdout, MOST_HELD_OUT / len(train))
-        chosen = stratified(train.labels, share, np.random.default_rng([seed, 0x4E1D]))
+        chosen = some(train.labels, train.groups, share, np.random.default_rng([seed, 0x4E1D]), reading.few)
         held_out = train.subset(chosen)
         train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
     all_of = {"train": train, "held-out": held_out, "test": test}
@@ -223,32 +245,26 @@ def open_data(
     kept = {"train": train, "held-out": held_out, "test": test}
     for name, split in kept.items():
         own = name if name in parts else "train"
-        _check_counts(found, split.labels, 1, name, partial(_lost, name, all_of, kept, parts[own], stores[own]))
+        _check_counts(
+            found, split.labels, min(1, least.get(name, 1)), name, partial(_lost, name, all_of, kept, parts[own], stores[own])
+        )
     unreadable = [problem for store in stores.values() for problem in store.problems]
     contradictions, contradiction = _contradictions(all_of, kept, found.classes)
+    copies, copied = _copies(kept)
     left_out = left_out_line(found.left_out)
+    remarks = [f"left out: {left_out}"] if left_out else []
+    remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
         train=train,
         held_out=held_out,
         classes=found.classes,
-        problems=(*unreadable, *_listed(found.left_out), *contradictions),
+        problems=(*unreadable, *_listed(found.left_out), *contradictions, *copies),
         unreadable=len(unreadable),
-        remarks=(*found.remarks, *([f"left out: {left_out}"] if left_out else []), *([contradiction] if contradiction else [])),
+        remarks=(*found.remarks, *remarks),
         duplicates=sum(map(len, all_of.values())) - sum(map(len, kept.values())),
         fingerprint=_fingerprint(found.classes, train, held_out, test),
         _test=test,
     )
-
-
-def stratified(labels: Indices, share: float, rng: np.random.Generator | None = None, *, least: int = 1) -> Indices:
-    """Ascending positions of about this share of every class, at least `least` each: random ones, or the first without `rng`."""
-    chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if rng is not None:
-            members = rng.permutation(members)
-        chosen.append(members[: max(least, round(share * len(members)))])
-    return np.sort(np.concatenate(chosen))
 
 
 def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, max_pixels: int | None) -> None:
@@ -299,7 +315,7 @@ def _check_counts(source: Source, labels: Indices, least: int, name: str, lost: 
         what = ", ".join(f"{source.classes[i]} ({counts[i]})" for i in few[:5]) + (", …" if len(few) > 5 else "")
         raise DataError(
             f"{source.name}: too few usable {name} images in {len(few)} of {len(counts)} classes: {what}; each needs {least}"
-            f"{lost(few)}{_also(source)}"
+            f"{' (--few allows fewer)' if least > (name == 'train') or name != 'train' else ''}{lost(few)}{_also(source)}"
         )
 
 
@@ -366,6 +382,47 @@ def _contradictions(
     )
 
 
+def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
+    """Held-out and test images nearly the same as a training image, and that in a line. They stay: they may be different."""
+    train = kept["train"]
+    if len(train) > MOST_KNOWN:
+        return [], f"images that are nearly the same in two splits were not looked for among more than {MOST_KNOWN:,}"
+    known = train.thumbnails
+    problems, counts, example = list[Problem](), [], ""
+    for name in ("held-out", "test"):
+        images = kept[name].sample(MOST)
+        pairs = alike(images.thumbnails, known)
+        for i, j in pairs[:MOST_LISTED]:
+            example = example or f"{images.name(i)} and {train.name(j)}"
+            about = f"kept: a {name} image nearly the same as the training image {train.name(j)}"
+            problems.append(Problem(images.name(i), about, doubtful=True))
+        if pairs:
+            counts.append(f"{len(pairs):,} of {len(images):,} {name} images")
+    if not counts:
+        return [], ""
+    return problems, (
+        f"{' and '.join(counts)} are nearly the same as a training image ({example}): accuracy may look better than it is; --group "
+        "keeps what belongs together on one side"
+    )
+
+
+def _without_images(classes: Sequence[str], kept: Mapping[str, Images]) -> str:
+    """Classes that a split has no images of, in a line; only with `Reading.few`."""
+    lacking = [(name, i) for name, images in kept.items() for i in np.setdiff1d(np.arange(len(classes)), images.labels)]
+    shown = ", ".join(f"{classes[i]} ({name})" for name, i in lacking[:6])
+    return f"classes without images in a split: {shown}{', …' if len(lacking) > 6 else ''}" if lacking else ""
+
+
+def _on_both_sides(kept: Mapping[str, Images]) -> str:
+    """Groups that the data's own splits divide, in a line."""
+    groups = {name: set(images.groups) for name, images in kept.items() if images.groups is not None}
+    texts = []
+    for a, b in combinations(groups, 2):
+        if shared := groups[a] & groups[b]:
+            texts.append(f"{len(shared):,} in {a} and {b} ({min(shared)}{', …' if len(shared) > 1 else ''})")
+    return f"groups on two sides, as the data divide them: {'; '.join(texts)}" if texts else ""
+
+
 def _listed(left_out: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     for reason, names in left_out.items():
         for name in sorted(names)[:MOST_LISTED]:
@@ -375,12 +432,12 @@ def _listed(left_out: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
             yield Problem(f"{more:,} more", f"left out: {reason}", count=more)
 
 
-def _divide_parts(source: Source) -> dict[str, Part]:
+def _divide_parts(source: Source, few: bool) -> dict[str, Part]:
     """Train, test and perhaps held-out; a test part is taken from train where the data bring none."""
     train, test = source.train, source.test
     if test is None:
-        _check_counts(source, train.labels, LEAST_PER_CLASS + 1, "train")
-        chosen = stratified(train.labels, TEST_SHARE, np.random.default_rng(0))
+        _check_counts(source, train.labels, 1 if few else LEAST_PER_CLASS + 1, "train")
+        chosen = some(train.labels, train.groups, TEST_SHARE, np.random.default_rng(0), few)
         test = train.subset(chosen)
         train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
     parts = {"train": train, "test": test}

@@ -135,12 +135,10 @@ def open_tables(root: Path, files: Sequence[Path], reading: Reading) -> Source:
     rows = [_Rows(root, by_path[path], reading, left_out) for path in chosen]
     splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [one.entries for one in rows])]
     names = sorted({entry.label for split in splits for entry in split}, key=order_of)
-    missing = sorted({entry.label for split in splits[1:] for entry in split} - {entry.label for entry in splits[0]}, key=order_of)
-    if missing:
-        raise DataError(f"{root}: no training image of class {listed(missing)}, which others have: each class needs some")
     _note_unnamed(root, splits, left_out)
     numbers = {name: number for number, name in enumerate(names)}
-    parts = [_part(root, split, numbers) for split in splits]
+    grouped = reading.group in named[0].columns
+    parts = [_part(root, split, numbers, grouped=grouped) for split in splits]
     remarks = [remark for one in rows for remark in one.remarks]
     return Source(
         str(root), tuple(map(printable, names)), parts[0],
@@ -238,6 +236,7 @@ class _Entry:
     path: str
     label: str
     split: str
+    group: str = ""
 
 
 class _Rows:
@@ -247,6 +246,7 @@ class _Rows:
         self.root, self.table, self.base = root, table, table.path.parent
         self.images, self.labels = _require_columns(table, reading)
         self.splits = table.column(SPLITS)
+        self.group = reading.group if reading.group in table.columns else None
         self.remarks: list[str] = []
         self.by_name = False
         self.entries = self._read(left_out)
@@ -302,7 +302,8 @@ class _Rows:
                 missing, first = missing + 1, first or name
                 left_out.setdefault(NO_FILE, []).append(printable(name))
                 continue
-            entry = _Entry(number, path, label, _text(row.get(self.splits)) if self.splits else "")
+            split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
+            entry = _Entry(number, path, label, split, group or f"row {number}")
             before = seen.setdefault(path, entry)
             if before is not entry:
                 if (before.label, before.split) != (label, entry.split):
@@ -411,7 +412,7 @@ def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], left_out: Left
                     )
 
 
-def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int]) -> Part:
+def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, grouped: bool) -> Part:
     base = root if root.is_dir() else root.parent
     ordered = sorted(entries, key=lambda entry: (numbers[entry.label], entry.path))
     paths = [entry.path for entry in ordered]
@@ -423,4 +424,5 @@ def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int]) -> 
         for i in positions:
             yield Load(Path(paths[i]), names[i])
 
-    return Part(names, np.array([numbers[entry.label] for entry in ordered], np.int64), digest(marks), read)
+    groups = tuple(entry.group for entry in ordered) if grouped else None
+    return Part(names, np.array([numbers[entry.label] for entry in ordered], np.int64), digest(marks), read, groups=groups)

@@ -1,0 +1,76 @@
+"""Which classes are used, in which order, and which of them are one: what `--classes` says."""
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..files import read_text
+from ..readable import plural
+from .scan import same_name
+from .sources import Classes, Indices, Part, Source
+from .tables import listed
+
+__all__ = ["chosen_classes", "classes_of_text"]
+
+
+def classes_of_text(text: str) -> Classes:
+    """Classes as they are written: "cat,dog,other=eel+cow", or a file with one of them a line.
+
+    Raises:
+        DataError: a class without a name, or one named twice.
+        FileError: the file cannot be read.
+    """
+    path = Path(text)
+    written = read_text(path).splitlines() if "," not in text and path.is_file() else text.split(",")
+    found = []
+    for one in filter(None, map(str.strip, written)):
+        name, _, parts = one.partition("=")
+        own = tuple(same_name(part.strip()) for part in (parts.split("+") if parts else [name]))
+        found.append((same_name(name.strip()), own))
+    names = [name for name, _ in found]
+    own = [part for _, parts in found for part in parts]
+    for kind in (names, own):
+        twice = next((name for name in kind if not name or kind.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"--classes {text}: {f'{twice} stands twice' if twice else 'a class without a name'}: write each once")
+    if len(found) < 2:
+        raise DataError(f"--classes {text}: {len(found)} of them, at least 2 are needed: write cat,dog,other=eel+cow")
+    return tuple(found)
+
+
+def chosen_classes(source: Source, classes: Classes) -> Source:
+    """The same data with these classes only, in this order, those that are one as one.
+
+    Raises:
+        DataError: a class that is not there.
+    """
+    there = {same_name(name): number for number, name in enumerate(source.classes)}
+    for name in (part for _, parts in classes for part in parts):
+        if name not in there:
+            near = difflib.get_close_matches(name, there, 3) or list(there)[:6]
+            raise DataError(f"{source.name}: --classes names {name}, which is no class there: did you mean {listed(near)}?")
+    number_of = np.full(len(source.classes), -1, np.int64)
+    for number, (_, parts) in enumerate(classes):
+        number_of[[there[part] for part in parts]] = number
+    parts = [part and _relabelled(part, number_of) for part in (source.train, source.test, source.held_out)]
+    train, test, held_out = parts
+    assert train is not None
+    aside = [source.classes[i] for i in np.flatnonzero(number_of < 0)]
+    images = sum(
+        len(old) - len(new) for old, new in zip((source.train, source.test, source.held_out), parts, strict=True) if old and new
+    )
+    remark = f"--classes leaves {plural(images, 'image')} aside, those of {listed(aside)}"
+    remarks = (*source.remarks, *([remark] if aside else []))
+    names = tuple(name for name, _ in classes)
+    return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks)
+
+
+def _relabelled(part: Part, number_of: Indices) -> Part:
+    """In the order of the new labels' positions, without what has none; the same images are the same in the cache."""
+    labels = np.where((part.labels >= 0) & (part.labels < len(number_of)), part.labels, -1)
+    kept = np.flatnonzero(np.r_[number_of, -1][labels] >= 0)
+    chosen = part if len(kept) == len(part) else part.subset(kept)
+    return replace(chosen, labels=number_of[chosen.labels])

@@ -1,0 +1,89 @@
+"""Which classes are used, and classes with few images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import MakeFolder
+from test_tables import classes_of
+
+from onceforall.data import open_data, open_source
+from onceforall.data.classes import classes_of_text
+from onceforall.data.sources import Reading
+from onceforall.errors import DataError
+
+LAYOUT = {"train": {"cat": 5, "dog": 6, "eel": 4, "cow": 5}, "test": {"cat": 3, "dog": 2, "eel": 1, "cow": 2}}
+
+
+def test_some_classes_in_an_order_and_two_as_one(make_folder: MakeFolder) -> None:
+    root = make_folder(LAYOUT)
+    source = open_source(str(root), Reading(classes=classes_of_text("pet=dog+cat, eel")))
+    assert source.classes == ("pet", "eel")
+    assert source.remarks[-1] == "--classes leaves 7 images aside, those of cow"
+    wanted = [
+        {pixels: "pet" if name in ("cat", "dog") else name for pixels, name in part.items() if name != "cow"}
+        for part in classes_of(open_source(str(root)))
+    ]
+    assert classes_of(source) == wanted
+    assert np.bincount(source.train.labels).tolist() == [11, 4]
+
+
+def test_a_file_of_classes(make_folder: MakeFolder, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("eel\n\ncow\r\n pet = cat + dog \n")
+    source = open_source(str(make_folder(LAYOUT)), Reading(classes=classes_of_text(str(tmp_path / "classes.txt"))))
+    assert source.classes == ("eel", "cow", "pet")
+    assert not source.remarks
+
+
+def test_the_images_of_all_classes_stay_in_the_cache(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 9, "dog": 9, "eel": 9})
+    open_data(str(root), size=8, cache=tmp_path / "cache")
+    before = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    turned = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(classes=classes_of_text("eel,dog,cat")))
+    assert turned.classes == ("eel", "dog", "cat")
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) != before or len(before) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat,cat", "cat stands twice"),
+        ("pet=cat+cat,dog", "cat stands twice"),
+        ("cat,=dog", "a class without a name"),
+        ("cat", "1 of them, at least 2 are needed"),
+        ("cat,dgo", "names dgo, which is no class there: did you mean dog"),
+    ],
+)
+def test_refused(make_folder: MakeFolder, text: str, message: str) -> None:
+    root = make_folder({"cat": 9, "dog": 9})
+    with pytest.raises(DataError, match=message):
+        open_source(str(root), Reading(classes=classes_of_text(text)))
+
+
+def test_classes_of_one_image(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat": 20, "dog": 20, "eel": 1, "cow": 2})
+    with pytest.raises(
+        DataError, match=r"too few usable train images in 2 of 4 classes: cow \(2\), eel \(1\).*\(--few allows fewer\)"
+    ):
+        open_data(str(root), size=8, cache=tmp_path / "cache")
+    splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))
+    assert splits.classes == ("cat", "cow", "dog", "eel")
+    test = splits.open_test("test")
+    counts = [np.bincount(images.labels, minlength=4).tolist() for images in (splits.train, splits.held_out, test)]
+    assert np.sum(counts, 0).tolist() == [20, 2, 20, 1]
+    assert all(counts[0])
+    assert any("without images in a split" in remark for remark in splits.remarks)
+
+
+def test_an_empty_class_in_val(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"train": {"cat": 9, "dog": 9, "eel": 9}, "val": {"cat": 3, "dog": 3}})
+    with pytest.raises(DataError, match=r"val has 2; only in one of them: eel: .*\(--few allows val to lack some\)"):
+        open_data(str(root), size=8, cache=tmp_path / "cache")
+    (root / "val" / "eel").mkdir()
+    with pytest.raises(
+        DataError, match=r"too few usable test images in 1 of 3 classes: eel \(0\); each needs 1 \(--few allows fewer\)"
+    ):
+        open_data(str(root), size=8, cache=tmp_path / "cache")
+    splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))
+    assert splits.classes == ("cat", "dog", "eel")
+    assert "classes without images in a split: eel (test)" in splits.remarks
