@@ -18,7 +18,7 @@ from ..export.place import errors_name
 from ..files import read_json, read_text, reading_or_writing
 from ..preprocess import prepare
 
-__all__ = ["Classified", "classify"]
+__all__ = ["Classified", "classify", "opened_export"]
 
 TOP = 5
 FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else
@@ -79,7 +79,7 @@ def classify(
     files = [file for photo in photos for file in _files(Path(photo), on_note)]
     if not files:
         raise DataError("no photographs: give files or folders")
-    chosen, config, run = _opened(Path(export), format, network)
+    chosen, config, run = opened_export(Path(export), format, network)
     few, results = min(top or TOP, len(config.classes)), []
     for file in files:
         try:
@@ -127,7 +127,7 @@ def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
     yield from sorted(images)
 
 
-def _opened(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
+def opened_export(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
     """The format's name, the config with the network's resolution, and images (1, 3, r, r) → probabilities (1, classes)."""
     if (folder / "bundle.json").is_file():
         return _of_bundle(folder, format, network)

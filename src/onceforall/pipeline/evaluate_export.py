@@ -1,0 +1,221 @@
+"""`ofa evaluate EXPORT DATA`: an exported folder on any labelled images, through one of its files, without the run."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data import open_source
+from ..data.cache import in_threads
+from ..data.sources import AS_IT_IS, Load, Part, Reading, Source
+from ..data.tables import listed
+from ..errors import DataError
+from ..preprocess import prepare
+from ..processors import processors
+from ..readable import plural
+from ..scores import Confusion, mcnemar
+from .classify import opened_export
+
+__all__ = ["Difference", "ExportScores", "evaluate_export", "evaluate_exports"]
+
+PARTS = ("train", "test", "held-out", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class ExportScores:
+    """What an exported network makes of labelled images.
+
+    Args:
+        export: the folder.
+        format: of the file that told.
+        classes: of the network.
+        part: which images of the data: "train", "test", "held-out" or "all".
+        confusion: of them.
+        right: which of them it tells right, (n,), in the order of `names`.
+        names: of the images.
+        unreadable: images that cannot be read, and why.
+    """
+
+    export: Path
+    format: str
+    classes: tuple[str, ...]
+    part: str
+    confusion: Confusion
+    right: NDArray[np.bool_]
+    names: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two networks on the same images.
+
+    Args:
+        gained: images that only the first gets right.
+        lost: images that only the second gets right.
+        images: in all.
+    """
+
+    gained: int
+    lost: int
+    images: int
+
+    @property
+    def chance(self) -> float:
+        """The probability of such a difference, or a larger one, between networks that are equally good (McNemar's exact test)."""
+        return mcnemar(self.gained, self.lost)
+
+    @classmethod
+    def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
+        """From which images each gets right, (n,) each, in the same order."""
+        return cls(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
+
+
+def evaluate_exports(
+    exports: Sequence[Path],
+    data: str,
+    *,
+    part: str | None = None,
+    format: str | None = None,
+    network: str | None = None,
+    reading: Reading = AS_IT_IS,
+    on_progress: Callable[[int, int], None] = lambda done, images: None,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> list[ExportScores]:
+    """Each on the same images; see `evaluate_export`.
+
+    Raises:
+        DataError: an image can be read for one of them only, as where one allows fewer pixels.
+    """
+    found = [
+        evaluate_export(
+            export, data, part=part, format=format, network=network, reading=reading, on_progress=on_progress,
+            on_note=on_note if i == 0 else lambda text: None,
+        )
+        for i, export in enumerate(exports)
+    ]  # fmt: skip
+    if len({one.names for one in found}) > 1:
+        raise DataError(
+            f"{data}: {exports[0]} and {exports[1]} can read different images of it: leave out those that one cannot read"
+        )
+    return found
+
+
+def evaluate_export(
+    export: Path,
+    data: str,
+    *,
+    part: str | None = None,
+    format: str | None = None,
+    network: str | None = None,
+    reading: Reading = AS_IT_IS,
+    on_progress: Callable[[int, int], None] = lambda done, images: None,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> ExportScores:
+    """Measure an exported network on labelled images, prepared by its own preprocessing.
+
+    Args:
+        export: a folder that `specialise` or `bundle` made.
+        data: whatever `onceforall.data.open_source` takes. Its classes are matched with the network's by name.
+        part: "train", "test", "held-out" or "all"; None for the test part where the data bring one, else all images.
+        format: of the file that is to run; see `classify`.
+        network: of a bundle.
+        reading: how the data are read.
+        on_progress: called with images done and in all.
+        on_note: called with a line on how the data were read, and what was left out.
+
+    Raises:
+        DataError: no such part, a class that the network does not know, or no image that can be read.
+        OnceForAllError: as `classify`.
+    """
+    chosen, config, run = opened_export(Path(export), format, network)
+    source = open_source(data, reading)
+    name, images = _part(source, part)
+    for remark in source.remarks:
+        on_note(remark)
+    labels = _labels(source, images, config.classes, export)
+    steps = asdict(config.preprocessing)
+
+    def prepared(load: Load) -> NDArray[np.float32] | str:
+        try:
+            return prepare(_file(load), steps)
+        except ValueError as error:
+            return str(error)
+
+    said, confidence, kept = list[int](), list[float](), list[int]()
+    unreadable: list[tuple[str, str]] = []
+    for i, x in enumerate(in_threads(images, np.arange(len(images)), prepared, processors())):
+        if isinstance(x, str):
+            unreadable.append((images.names[i], x))
+        else:
+            probabilities = run(torch.from_numpy(x))[0]
+            said.append(int(probabilities.argmax()))
+            confidence.append(float(probabilities.max()))
+            kept.append(i)
+        on_progress(i + 1, len(images))
+    if not kept:
+        raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
+    own = labels[kept]
+    return ExportScores(
+        Path(export), chosen, tuple(config.classes), name,
+        Confusion.of(own, np.array(said), np.array(confidence), len(config.classes)),
+        np.array(said) == own, tuple(images.names[i] for i in kept), tuple(unreadable),
+    )  # fmt: skip
+
+
+def _part(source: Source, name: str | None) -> tuple[str, Part]:
+    """The images that are asked for."""
+    there = {"train": source.train, "test": source.test, "held-out": source.held_out}
+    parts = {key: part for key, part in there.items() if part is not None}
+    if name is None:
+        name = "test" if "test" in parts else "all"
+    if name not in PARTS:
+        raise DataError(f"--split {name}: use {', '.join(PARTS)}")
+    if name == "all":
+        return name, _joined(list(parts.values()))
+    if name not in parts:
+        raise DataError(f"{source.name} has no {name} images, but {', '.join(parts)}: leave --split out for all of them")
+    return name, parts[name]
+
+
+def _joined(parts: list[Part]) -> Part:
+    """All images, one part after the other."""
+    starts = np.cumsum([0, *map(len, parts)])
+
+    def read(positions: NDArray[np.int64]):  # type: ignore[no-untyped-def]
+        for part, start, stop in zip(parts, starts, starts[1:], strict=False):
+            yield from part.read(positions[(positions >= start) & (positions < stop)] - start)
+
+    names = [name for part in parts for name in part.names]
+    return Part(names, np.concatenate([part.labels for part in parts]), "+".join(part.identity for part in parts), read)
+
+
+def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> NDArray[np.int64]:
+    """As the network counts classes.
+
+    Raises:
+        DataError: it does not know one that has images.
+    """
+    known = {name: number for number, name in enumerate(classes)}
+    used = np.unique(images.labels)
+    odd = [source.classes[i] for i in used if source.classes[i] not in known]
+    if odd:
+        raise DataError(
+            f"{source.name} has images of {listed(odd)}, which {export} does not know (its classes: {listed(classes)}): choose and "
+            "rename classes by --classes"
+        )
+    number_of = np.array([known.get(name, -1) for name in source.classes], np.int64)
+    return number_of[images.labels]
+
+
+def _file(load: Load) -> Path | bytes:
+    """What `prepare` reads: what is decoded already, such as an array of torchvision's, as a PNG."""
+    if callable(load.original):
+        stream = io.BytesIO()
+        load.original().save(stream, "PNG", compress_level=1)
+        return stream.getvalue()
+    return load.original

@@ -1,0 +1,90 @@
+"""Exported folders on labelled images of any kind, against what `ofa classify` says of each image."""
+
+import csv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_classify import CLASSES, export, supernet
+
+from onceforall.data.classes import classes_of_text
+from onceforall.data.sources import Reading
+from onceforall.errors import DataError
+from onceforall.pipeline import classify
+from onceforall.pipeline.evaluate_export import Difference, evaluate_export, evaluate_exports
+
+__all__ = ["export", "supernet"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(1)
+    for split, n in (("train", 6), ("test", 4)):
+        for name in ("cat", "dog", "fifth"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(n):
+                low = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+                Image.fromarray(low).resize((50, 40)).save(root / split / name / f"{i}.png")
+    return root
+
+
+def test_as_classify_says(export: Path, data: Path) -> None:
+    found = evaluate_export(export, str(data))
+    assert (found.part, found.format, found.classes, found.confusion.images) == ("test", "onnx", CLASSES, 12)
+    photos = [data / name for name in found.names]
+    said = [result.classes[0] for result in classify(export, photos)]
+    right = [name == photo.parent.name for (name, _), photo in zip(said, photos, strict=True)]
+    assert found.right.tolist() == right
+    assert found.confusion.top1 == np.mean(right)
+    assert found.confusion.confidence[2].sum() == pytest.approx(sum(share for _, share in said), rel=1e-6)
+    assert evaluate_export(export, str(data), part="all", format="pytorch").confusion.images == 30
+    assert evaluate_export(export, str(data / "train")).part == "all"
+
+
+def test_other_forms_of_data_say_the_same(export: Path, data: Path, tmp_path: Path) -> None:
+    folder = evaluate_export(export, str(data / "test"))
+    with zipfile.ZipFile(tmp_path / "test.zip", "w") as archive:
+        for path in (data / "test").rglob("*.png"):
+            archive.write(path, path.relative_to(data / "test"))
+    with open(tmp_path / "test.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        writer.writerows([str(path), path.parent.name] for path in (data / "test").rglob("*.png"))
+    for other in ("test.zip", "test.csv"):
+        assert (evaluate_export(export, str(tmp_path / other)).confusion.counts == folder.confusion.counts).all()
+
+
+def test_two_networks_on_the_same_images(export: Path, data: Path) -> None:
+    first, second = evaluate_exports([export, export], str(data))
+    same = Difference.of(first.right, second.right)
+    assert (same.gained, same.lost, same.images, same.chance) == (0, 0, 12, 1.0)
+    better = Difference.of(np.ones(12, bool), np.zeros(12, bool))
+    assert (better.gained, better.lost) == (12, 0)
+    assert better.chance == pytest.approx(2 * 0.5**12)
+
+
+def test_classes_are_matched_by_name(export: Path, data: Path) -> None:
+    renamed = Reading(classes=classes_of_text("dog=cat,ü=dog,<b>=fifth"))
+    found = evaluate_export(export, str(data), reading=renamed)
+    assert found.confusion.counts.sum(1).tolist() == [0, 4, 0, 4, 4, 0, 0]
+    odd = Reading(classes=classes_of_text("dog=cat,horse=dog"))
+    with pytest.raises(DataError, match=r"has images of horse, which .* does not know \(its classes: cat, dog"):
+        evaluate_export(export, str(data), reading=odd)
+
+
+def test_what_cannot_be_read_is_told(export: Path, data: Path, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
+    with pytest.raises(DataError, match=r"none of 2 images can be read: cat/broken\.png: "):
+        evaluate_export(export, str(tmp_path))
+    Image.new("RGB", (40, 40)).save(tmp_path / "cat" / "black.png")
+    found = evaluate_export(export, str(tmp_path))
+    assert found.names == ("cat/black.png",)
+    assert [name for name, _ in found.unreadable] == ["cat/broken.png", "dog/broken.png"]
+    with pytest.raises(DataError, match="has no held-out images, but train: leave --split out"):
+        evaluate_export(export, str(tmp_path), part="held-out")
+    with pytest.raises(DataError, match="--split val: use train, test, held-out, all"):
+        evaluate_export(export, str(tmp_path), part="val")
