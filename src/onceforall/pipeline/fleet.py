@@ -1,0 +1,215 @@
+"""`ofa specialise --fleet FILE`: one network for each device of a list, what came of it in one table, and what changed since."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
+from ..files import read_json, read_text, write_json
+from ..options.limits import Budget
+from ..options.values import amount, latencies_ms, memory_bytes
+from ..readable import wilson
+from .run import Run
+from .specialise import Specialised, specialise
+
+__all__ = ["RESULT", "FleetRow", "Member", "read_fleet", "specialise_fleet"]
+
+RESULT = "fleet.json"
+FORMAT = "onceforall.fleet/1"
+MOST_BYTES = 1 << 20
+LIMITS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "latency": ("latency_ms", lambda text: latencies_ms(text)[0]),
+    "macs": ("macs", amount),
+    "params": ("params", amount),
+    "memory": ("memory_bytes", memory_bytes),
+    "flash": ("flash_bytes", memory_bytes),
+    "ram": ("ram_bytes", memory_bytes),
+}
+KEYS = ("name", "device", *LIMITS, "export", "accuracy")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A device of a fleet.
+
+    Args:
+        name: of the folder that its network gets.
+        device: that was profiled.
+        budget: what the network may cost.
+        export: formats.
+        accuracy: least test accuracy, a fraction; None for any.
+    """
+
+    name: str
+    device: str
+    budget: Budget
+    export: tuple[str, ...] = ("onnx",)
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class FleetRow:
+    """What came of one device.
+
+    Args:
+        name: of the device.
+        folder: of its network; None if it has none.
+        missed: why the device is not served, in one line; None if it is.
+        test: top-1 on `images` test images; None without a network.
+        latency_ms: of the network there.
+        before: test top-1 of the last time, and its latency; None where there was none.
+    """
+
+    name: str
+    folder: str | None = None
+    missed: str | None = None
+    test: float | None = None
+    images: int = 0
+    latency_ms: float | None = None
+    before: tuple[float, float] | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the test accuracy."""
+        return None if self.test is None else wilson(self.test, self.images)
+
+
+def read_fleet(path: Path) -> list[Member]:
+    """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `export` and
+    the least `accuracy`.
+
+    Raises:
+        FileError: it cannot be read, or something in it is not what a fleet needs; the line names it.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(read_text(path, MOST_BYTES))
+    except yaml.YAMLError as error:
+        raise FileError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from None
+    entries = data.get("devices") if isinstance(data, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise FileError(f"{path}: no list of devices: write 'devices:', and below it '- name: phone', 'device: cpu', 'latency: 5ms'")
+    members = [_member(path, number, entry) for number, entry in enumerate(entries, 1)]
+    names = [member.name for member in members]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise FileError(f"{path}: two devices are called {twice}: each needs a name of its own")
+    return members
+
+
+def _member(path: Path, number: int, entry: Any) -> Member:
+    where = f"{path}: device {number}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
+        raise FileError(f"{where}: it has no name: write '- name: phone'")
+    where = f"{path}: {entry['name']}"
+    if odd := [str(key) for key in entry if key not in KEYS]:
+        raise FileError(f"{where}: unknown {', '.join(odd)}: use {', '.join(KEYS)}")
+    if "/" in entry["name"] or entry["name"].startswith("."):
+        raise FileError(f"{where}: the name becomes that of a folder: leave out / and a dot at its beginning")
+    try:
+        limits = {field: read(str(entry[key])) for key, (field, read) in LIMITS.items() if key in entry}
+        accuracy = _share(entry["accuracy"]) if "accuracy" in entry else None
+        budget = Budget(**limits)
+    except OnceForAllError as error:
+        raise FileError(f"{where}: {error}") from None
+    if not limits:
+        raise FileError(f"{where}: no limit: give one of {', '.join(LIMITS)}")
+    export = entry.get("export", "onnx")
+    formats = export if isinstance(export, list) else str(export).split(",")
+    return Member(entry["name"].strip(), str(entry.get("device", "cpu")), budget, tuple(str(one).strip() for one in formats), accuracy)
+
+
+def _share(value: Any) -> float:
+    """0.9 or "90 %" as 0.9."""
+    text = str(value).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise ValueTextError(f"accuracy: {text!r}: a share such as 0.9 or 90 % is needed")
+    return share
+
+
+def specialise_fleet(
+    folder: Path,
+    members: Sequence[Member],
+    *,
+    on_step: Callable[[str], None] = lambda text: None,
+    on_row: Callable[[FleetRow], None] = lambda row: None,
+    **more: Any,
+) -> list[FleetRow]:
+    """Find, export and prove a network for each device; one that cannot be served does not keep the others from being.
+
+    The table is written to fleet.json of the run after each device. Devices whose network is there, of the same weights, images
+    and limits, are taken from it.
+
+    Args:
+        folder: the run directory, with a predictor, and profiles of the devices with a latency limit.
+        members: the devices.
+        on_step: called with what is being done.
+        on_row: called with each row as it comes.
+        more: further arguments of `specialise`.
+
+    Raises:
+        StoppedError: on request.
+    """
+    run = Run.open(folder)
+    stored = _stored(run.folder / RESULT)
+    rows: list[FleetRow] = []
+    records = dict(stored)
+    for member in members:
+        old = stored.get(member.name, {})
+        key = _key(run, member, more)
+        last = FleetRow(**{**old["row"], "before": None}) if old else None
+        if last is not None and old["key"] == key and last.folder is not None and (Path(last.folder) / "arch.json").exists():
+            row = FleetRow(**{**old["row"], "before": old["row"]["before"] and tuple(old["row"]["before"])})
+            on_step(f"{member.name}: as before, {row.folder}")
+        else:
+            row = _served(run, member, last, on_step, more)
+        rows.append(row)
+        records[member.name] = {"key": key, "row": asdict(row)}
+        write_json(run.folder / RESULT, {"format": FORMAT, "devices": records})
+        on_row(row)
+    write_json(run.folder / RESULT, {"format": FORMAT, "devices": {m.name: records[m.name] for m in members}})
+    return rows
+
+
+def _served(run: Run, member: Member, last: FleetRow | None, on_step: Callable[[str], None], more: Mapping[str, Any]) -> FleetRow:
+    before = None if last is None or last.test is None or last.latency_ms is None else (last.test, last.latency_ms)
+    try:
+        (found,) = specialise(
+            run.folder, [member.budget], device=member.device, export=member.export, name=member.name,
+            on_step=lambda text: on_step(f"{member.name}: {text}"), **more,
+        )  # fmt: skip
+    except StoppedError:
+        raise
+    except OnceForAllError as error:
+        return FleetRow(member.name, missed=str(error), before=before)
+    missed = _missed(member, found)
+    return FleetRow(member.name, str(found.folder), missed, found.test.top1, found.test.images, found.timing.ms, before)
+
+
+def _missed(member: Member, found: Specialised) -> str | None:
+    """Why a network that was made does not serve its device."""
+    if member.accuracy is not None and found.test.top1 < member.accuracy:
+        return f"test top-1 is {100 * found.test.top1:.1f} %, {100 * member.accuracy:g} % are asked for"
+    missing = [name for name in member.export if name in found.left_out]
+    return f"{missing[0]}: {found.left_out[missing[0]]}" if missing else None
+
+
+def _key(run: Run, member: Member, more: Mapping[str, Any]) -> list[Any]:
+    """Of all that a device's network depends on."""
+    settings = {name: repr(value) for name, value in sorted(more.items()) if not callable(value)}
+    return [run.weights_hash(), run.require_images().fingerprint, {**asdict(member), "export": list(member.export)}, settings]
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise FileError(f"{path}: not the table of a fleet, or of another version of onceforall: move it away")
+    found: dict[str, Any] = data["devices"]
+    return found
