@@ -7,6 +7,7 @@ from ..memory import loading
 
 with loading():
     from ..latency import list_devices as devices
+    from ..report import report
     from .bundle import bundle
     from .classify import Classified, classify
     from .compare import compare
@@ -22,7 +23,6 @@ with loading():
     from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
     from .presets import PRESETS, Preset
     from .profile import imported, kit, profile
-    from .report import report
     from .run import Run
     from .search import Budget, search
     from .specialise import specialise

@@ -14,10 +14,10 @@ from ..data import Images
 from ..errors import TrainingError
 from ..export import load
 from ..readable import paired_difference
+from ..report import report
 from .evaluate import Evaluation, evaluate
 from .predict import predict
 from .profile import profile
-from .report import report
 from .run import Run
 from .search import Budget
 from .specialise import Specialised, specialise
