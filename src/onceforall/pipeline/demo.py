@@ -16,10 +16,10 @@ from ..export import load
 from ..readable import paired_difference
 from ..report import report
 from .evaluate import Evaluation, evaluate
+from .limits import Budget
 from .predict import predict
 from .profile import profile
 from .run import Run
-from .search import Budget
 from .specialise import Specialised, specialise
 from .train import train
 

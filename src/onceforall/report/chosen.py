@@ -10,8 +10,8 @@ from ..files import read_json
 from ..latency import LatencyTable
 from ..looks import channels, look, pixels
 from ..picture import draw
+from ..pipeline.limits import Budget
 from ..pipeline.run import Run
-from ..pipeline.search import Budget
 from ..readable import amount, memory, milliseconds, percent
 from .charts import FrontSeries
 from .html import html

@@ -1,15 +1,18 @@
 """The page as a whole: what it shows of each run, headline numbers, and the sections in the order of a reader's questions."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from markupsafe import Markup
 
-from ..files import read_lines
-from ..pipeline.compare import stored_comparison
+from ..errors import FileError
+from ..files import read_lines, reading_or_writing, write_text
 from ..pipeline.predictor import load_predictor
 from ..pipeline.profile import latency_tables
 from ..pipeline.run import Run
+from ..pipeline.versus import stored_comparison
 from ..readable import amount, duration, percent
 from .chosen import chosen, read_chosen
 from .compared import compared
@@ -21,8 +24,9 @@ from .shown import Shown, as_file_error
 from .subnets import read_subnets, subnets
 from .training import read_schedule, read_training, training
 
-__all__ = ["SECTIONS", "render", "shown_of"]
+__all__ = ["SECTIONS", "render", "report", "shown_of"]
 
+MOST_RUNS = 6  # that colors and markers keep apart
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "chosen": ("Chosen networks", chosen),
     "front": ("Accuracy against cost", fronts),
@@ -34,6 +38,36 @@ SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "costs": ("What it took", costs),
     "run": ("The run", about),
 }
+
+
+def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
+    """Write the page; sections whose command was not run yet say so.
+
+    Args:
+        folders: the run directories, up to six.
+        out: the HTML file; None for report.html in the run directory, or comparison.html in the first of several.
+        seed: of the random networks shown.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do. An older page is as it was.
+    """
+    places = [Path(folder) for folder in folders]
+    if not 1 <= len(places) <= MOST_RUNS:
+        raise FileError(f"{len(places)} run directories: give 1 to {MOST_RUNS}, so that they can be told apart on one page")
+    runs = [Run.open(place) for place in places]
+    with reading_or_writing(places[0]):
+        real = [place.resolve() for place in places]
+    for place, count in Counter(real).items():
+        if count > 1:
+            raise FileError(f"{place}: given {count} times: give each run directory once")
+    short = Counter(place.name for place in real)
+    names = [path.name if short[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
+    path = out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html")
+    write_text(path, render([shown_of(run, name, seed) for run, name in zip(runs, names, strict=True)]))
+    return path
 
 
 def shown_of(run: Run, name: str, seed: int) -> Shown:

@@ -18,8 +18,8 @@ from ..arch import Arch
 from ..errors import FileError, OnceForAllError
 from ..export import FileRow
 from ..latency import LatencyTable
+from ..pipeline.limits import Budget
 from ..pipeline.run import Run
-from ..pipeline.search import Budget
 from ..pipeline.versus import Comparison
 from ..plan import Plan
 from ..readable import milliseconds, percent, wilson
