@@ -254,7 +254,7 @@ def report(out: Path) -> None:
 
 
 def draw(path: Path, shared: dict[str, Any], alone: list[dict[str, float]]) -> None:
-    """Test accuracy against MACs, a line for each way to train; light colours only, for a document."""
+    """Test accuracy against MACs, a line for each way to train; light colors only, for a document."""
     rows = {name: facts["rows"] for name, facts in shared.items()} | ({"each alone": alone} if alone else {})
     lines = [Series(name, [r["macs"] / 1e6 for r in own], [100 * r["test"] for r in own]) for name, own in rows.items()]
     chart = line_chart(

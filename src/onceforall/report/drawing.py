@@ -28,7 +28,6 @@ __all__ = [
     "marker",
     "nothing",
     "shorten",
-    "style_of",
     "svg",
     "ticks",
 ]
@@ -36,7 +35,7 @@ __all__ = [
 WIDTH, HEIGHT = 560, 350
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 24, 50
 MOST_MARKERS = 60  # of a line; with more it is a plain thin line
-COLOURS = 7
+COLORS = 7
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 2", "1 4", "12 4")
 
 
@@ -65,12 +64,12 @@ TOP1, MS, MACS = Axis("top-1", "%", 100), Axis("latency", "ms"), Axis("MACs", "M
 
 @dataclass(frozen=True)
 class Series:
-    """One line. Colour and dash are numbers; None takes its place among the lines of the chart."""
+    """One line. Color and dash are numbers; None takes its place among the lines of the chart."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float]
-    colour: int | None = None
+    color: int | None = None
     dash: int | None = None
 
 
@@ -162,8 +161,8 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
     return low - half, high + half
 
 
-def line(frame: Frame, series: Series, index: int) -> list[str]:
-    """One line in its colour and dash; with few points each gets a marker and a tooltip."""
+def line(frame: Frame, series: Series) -> list[str]:
+    """One line in its color and dash; with few points each gets a marker and a tooltip."""
     path, pen = [], "M"
     marks = []
     for a, b in zip(series.xs, series.ys, strict=True):
@@ -174,23 +173,17 @@ def line(frame: Frame, series: Series, index: int) -> list[str]:
         pen = "L"
         marks.append(Point(series.name, a, b))
     few = len(marks) <= MOST_MARKERS
-    colour, dash = style_of(series, index)
+    color, dash = (series.color or 0) % COLORS, (series.dash or 0) % len(DASHES)
     pattern = f'stroke-dasharray="{DASHES[dash]}"' + ("" if few else ' style="stroke-width:1.3"')
-    parts = [f'<path class="line s{colour}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
+    parts = [f'<path class="line s{color}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
     if few:
-        parts += [dot(frame, mark, dash, size=3.4, colour=colour) for mark in marks]
+        parts += [dot(frame, mark, dash, size=3.4, color=color) for mark in marks]
     return parts
 
 
-def style_of(series: Series, index: int) -> tuple[int, int]:
-    """Numbers of colour and dash of the line that is in this place."""
-    colour = index if series.colour is None else series.colour
-    return colour % COLOURS, (index if series.dash is None else series.dash) % len(DASHES)
-
-
-def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, colour: int | None = None, hollow: bool = False) -> str:
-    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its colour if none is given."""
-    at, up, colour = frame.x(point.x), frame.y(point.y), (index if colour is None else colour) % COLOURS
+def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, color: int | None = None, hollow: bool = False) -> str:
+    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its color if none is given."""
+    at, up, color = frame.x(point.x), frame.y(point.y), (index if color is None else color) % COLORS
     bars = ""
     if interval := finite(point.y_interval):
         low, high = map(frame.y, interval)
@@ -198,8 +191,8 @@ def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, colour: in
     if interval := finite(point.x_interval):
         low, high = map(frame.x, interval)
         bars += f"M{low:.1f} {up:.1f}H{high:.1f}M{low:.1f} {up - 3:.1f}v6M{high:.1f} {up - 3:.1f}v6"
-    bar = f'<path class="bar s{colour}" d="{bars}"/>' if bars else ""
-    look = f"open s{colour}" if hollow else f"f{colour}"
+    bar = f'<path class="bar s{color}" d="{bars}"/>' if bars else ""
+    look = f"open s{color}" if hollow else f"f{color}"
     tip = f"{point.name}\n{frame.across.told(point.x, point.x_interval)}\n{frame.up.told(point.y, point.y_interval)}"
     return (
         f'<g class="p"><title>{escape(tip)}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
@@ -220,17 +213,17 @@ def marker(index: int, x: float, y: float, r: float) -> str:
     return f"M{x:.1f} {y - 1.2 * up * r:.1f}l{1.2 * r:.1f} {2.1 * up * r:.1f}h{-2.4 * r:.1f}Z"
 
 
-def key_line(index: int, *, colour: int | None = None, marked: bool = True) -> str:
+def key_line(index: int, *, color: int | None = None, marked: bool = True) -> str:
     """A line's sample for the legend."""
-    dash, colour = DASHES[index % len(DASHES)], (index if colour is None else colour) % COLOURS
-    sample = f'<path class="f{colour}" d="{marker(index, 11, -4, 3.4)}"/>' if marked else ""
-    return f'<path class="line s{colour}" stroke-dasharray="{dash}" d="M0 -4H22"/>{sample}'
+    dash, color = DASHES[index % len(DASHES)], (index if color is None else color) % COLORS
+    sample = f'<path class="f{color}" d="{marker(index, 11, -4, 3.4)}"/>' if marked else ""
+    return f'<path class="line s{color}" stroke-dasharray="{dash}" d="M0 -4H22"/>{sample}'
 
 
-def key_marker(index: int, *, colour: int | None = None, hollow: bool = False) -> str:
+def key_marker(index: int, *, color: int | None = None, hollow: bool = False) -> str:
     """A marker's sample for the legend."""
-    colour = (index if colour is None else colour) % COLOURS
-    look = f"open s{colour}" if hollow else f"f{colour}"
+    color = (index if color is None else color) % COLORS
+    look = f"open s{color}" if hollow else f"f{color}"
     return f'<path class="{look}" d="{marker(index, 10, -4, 4.6)}"/>'
 
 

@@ -10,7 +10,7 @@ from ..latency import LatencyTable, checked_networks
 from ..pipeline.predictor import checks, load_predictor
 from ..pipeline.run import Run
 from ..readable import milliseconds, percent, wilson
-from .charts import Group, scatter_chart
+from .charts import scatter_chart
 from .drawing import Axis, Point
 from .html import html
 from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device
@@ -99,7 +99,7 @@ def _accuracy_chart(found: PredictorChecks) -> Markup:
     axes = Axis("predicted top-1", "%", 100), Axis("measured top-1", "%", 100)
     rmse = f"{100 * found.errors['rmse']:.2f}"
     told = f"{len(found.points)} networks, root mean square error {rmse} points; all are in the table below."
-    chart = scatter_chart([Group(FITTED, found.points)], *axes, name="predicted and measured top-1", equal=EQUAL, description=told)
+    chart = scatter_chart([(FITTED, found.points)], *axes, name="predicted and measured top-1", equal=EQUAL, description=told)
     numbers = _table("Top-1 of checked networks", found.points, percent)
     return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
 
@@ -127,7 +127,7 @@ def _device(table: LatencyTable, points: Sequence[Point]) -> Markup:
     }
     axes = Axis("predicted latency", "ms"), Axis("measured latency", "ms")
     told = f"{len(points)} networks, mean error {percent(errors.mape)}; all are in the table below."
-    chart = scatter_chart([Group(FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=told)
+    chart = scatter_chart([(FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=told)
     figure = html.figure("", chart, _table(f"Latency of checked networks on {device}", points, milliseconds))
     return Markup(html.device(device, table.hardware, numbers.items(), figure))
 

@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 from markupsafe import Markup, escape
 
-from .drawing import BOTTOM, COLOURS, HEIGHT, Axis, Frame, frame_of, key_marker, marker, nothing, svg
+from .drawing import BOTTOM, COLORS, HEIGHT, Axis, Frame, frame_of, key_marker, marker, nothing, svg
 
 __all__ = ["quartiles", "spread_chart"]
 
@@ -55,11 +55,11 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float, float, floa
 
 def _box(frame: Frame, values: Sequence[float], middle: float, half: float, index: int, name: str) -> str:
     low, q1, median, q3, high = quartiles(values)
-    left, right, centre = frame.x(middle - half), frame.x(middle + half), frame.x(middle)
+    left, right, center = frame.x(middle - half), frame.x(middle + half), frame.x(middle)
     top, line, bottom = frame.y(q3), frame.y(median), frame.y(q1)
-    colour = index % COLOURS
+    color = index % COLORS
     dots = "".join(
-        marker(index, centre + 0.8 * (right - centre) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
+        marker(index, center + 0.8 * (right - center) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
         for i, v in enumerate(sorted(values))
     )
     y = frame.up
@@ -67,7 +67,7 @@ def _box(frame: Frame, values: Sequence[float], middle: float, half: float, inde
     told = f"{y.label}: median {c} {y.unit}, middle half {b} to {d}, all {a} to {e}"
     tip = f"{name}\nn = {len(values)}\n{told}"
     return (
-        f'<g class="p"><title>{escape(tip)}</title><path class="wash f{colour}" d="{dots}"/>'
-        f'<path class="line s{colour}" style="stroke-width:1.4" d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"/>'
-        f'<path class="line s{colour}" style="stroke-width:2.6" d="M{left:.1f} {line:.1f}H{right:.1f}"/></g>'
+        f'<g class="p"><title>{escape(tip)}</title><path class="wash f{color}" d="{dots}"/>'
+        f'<path class="line s{color}" style="stroke-width:1.4" d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"/>'
+        f'<path class="line s{color}" style="stroke-width:2.6" d="M{left:.1f} {line:.1f}H{right:.1f}"/></g>'
     )

@@ -10,7 +10,7 @@ from ..costs import macs_table, segment_table
 from ..pipeline.predictor import measured_rows
 from ..pipeline.run import Run
 from ..readable import amount, percent
-from .charts import Group, scatter_chart
+from .charts import scatter_chart
 from .drawing import MACS, TOP1, Axis, Point
 from .html import html
 from .shown import Shown, lacking
@@ -62,10 +62,10 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
             if among is None or row.arch.resolution in among
         ]
 
-    groups = [Group(run.name, points(run)) for run in runs]
+    groups = [(run.name, points(run)) for run in runs]
     if len(runs) == 1:
         some = _thinned(sorted({row.arch.resolution for row, _ in runs[0].subnets}))
-        groups = [Group("–".join(map(str, dict.fromkeys((own[0], own[-1])))) + " px", points(runs[0], own)) for own in some]
+        groups = [("–".join(map(str, dict.fromkeys((own[0], own[-1])))) + " px", points(runs[0], own)) for own in some]
     name = "Measured top-1 by MACs"
     told = "Each point is a measured sub-network; the table below sums them up by fifths of MACs."
     chart = scatter_chart(groups, MACS, TOP1, name=name, description=told)

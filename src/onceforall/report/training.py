@@ -139,8 +139,8 @@ def _legend(runs: Sequence[Shown], curves: Curves) -> list[tuple[str, str]] | No
     shown = [run for run in runs if curves(run)]
     if len(kinds) == 1:
         return [(run.name, key_line(run.place)) for run in shown]
-    colors = [(run.name, key_line(0, colour=run.place, marked=False)) for run in shown]
-    return colors + [(kind, key_line(dash, colour=GREY)) for dash, kind in enumerate(kinds)]
+    colors = [(run.name, key_line(0, color=run.place, marked=False)) for run in shown]
+    return colors + [(kind, key_line(dash, color=GREY)) for dash, kind in enumerate(kinds)]
 
 
 def _value(value: float | None, shown: Callable[[float], str]) -> str:
