@@ -11,6 +11,7 @@ import yaml
 from onceforall.arch import Arch
 from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
+from onceforall.export.card_text import head_of
 from onceforall.export.formats.onnx import session
 from onceforall.files import write_json
 
@@ -229,3 +230,9 @@ def test_the_head_of_the_card_is_yaml(folder):
     assert result["metrics"][0]["value"] == 0.975
     assert told["tags"] == ["once-for-all", "mobilenet_v3", "onnx"]
     assert "license" not in head
+
+
+@pytest.mark.parametrize("name", ["yes", "a: b", "q\"u'o", "line\nbreak", "\udce4x", "ü 🐈", "*a", "- b", "x" * 300])
+def test_any_name_may_stand_in_the_head_of_a_card(name):
+    (model,) = yaml.safe_load(head_of({name: 0.5}, name, [name]))["model-index"]
+    assert model["name"] == model["results"][0]["dataset"]["name"] == name
