@@ -31,6 +31,7 @@ LAYERS = {
             "picture",
             "processors",
             "readable",
+            "records",
             "statistics",
             "places",
             "structure",

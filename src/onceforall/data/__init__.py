@@ -3,7 +3,8 @@
 from .batches import PREPROCESSING, Augment, Preprocessing, TrainBatches, calibration_batches, eval_batches
 from .cache import Problem
 from .on_device import DeviceBatches
-from .sources import Source, open_source
+from .originals import Source
+from .sources import open_source
 from .splits import CACHE_GB, Images, Splits, open_data
 
 __all__ = [

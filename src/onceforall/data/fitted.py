@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from .. import preprocess
 from ..errors import FileError
-from ..files import make_folder, one_at_a_time, reading_or_writing, replace_file
+from ..files import make_folder, one_at_a_time, reading_or_writing
 from ..processors import processors
 from ..readable import duration
-from .cache import in_threads
-from .sources import Indices, Load, Part, digest
+from .cache import in_threads, save_array
+from .originals import Indices, Load, Part, digest
 
 __all__ = ["Crop", "Keep", "fitted_batches"]
 
@@ -168,7 +168,7 @@ def _append(
                         file.flush()
                         os.fsync(file.fileno())
                         known, kept = np.concatenate([known, missing[kept:done]]), done
-                        _save(place / POSITIONS, known)
+                        save_array(place / POSITIONS, known)
                     now = time.monotonic()
                     left = (now - start) / done * (len(missing) - done)
                     if now > tell_at and left > PATIENCE_S:
@@ -178,14 +178,6 @@ def _append(
                 with suppress(OSError):
                     file.truncate(len(known) * block)
                 raise
-
-
-def _save(path: Path, positions: Indices) -> None:
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.save(file, positions, allow_pickle=False)
-
-    replace_file(path, write)
 
 
 def _make_room(place: Path, need: int, limit_bytes: int) -> None:

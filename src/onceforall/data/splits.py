@@ -15,8 +15,9 @@ from ..places import cache_folder
 from ..readable import plural
 from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
 from .fitted import Crop, Keep, fitted_batches
+from .originals import Indices, Part, Source, digest
 from .scan import left_out_line
-from .sources import Indices, Part, Source, digest, open_source
+from .sources import open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
 

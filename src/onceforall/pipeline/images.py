@@ -74,11 +74,8 @@ def open_images(
 
 def lasting(data: str) -> str:
     """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
-    if data == "digits":
-        return data
-    head, folder = _divided(data)
-    path = expanded(folder)
-    return f"{head}{path.resolve()}" if folder and path.is_dir() else data
+    _, folder = _divided(data)
+    return absolute(data) if folder and expanded(folder).is_dir() else data
 
 
 def absolute(data: str) -> str:

@@ -47,7 +47,8 @@ from ..data import (
     open_data,
 )
 from ..errors import DataError, FileError, Note, TrainingError
-from ..files import append_line, busy, make_folder, read_json, reading_or_writing, recording, write_json, write_text
+from ..files import append_line, busy, make_folder, reading_or_writing, recording, write_text
+from ..records import as_record, read_record, write_record
 from ..space import Space
 from ..spaces import from_json
 from ..supernet import Supernet
@@ -155,7 +156,7 @@ class Run:
         self._save()
 
     def _save(self) -> None:
-        write_json(self.folder / "run.json", {"format": FORMAT, **asdict(self.info)})
+        write_record(self.folder / "run.json", self.info, FORMAT)
 
     @classmethod
     def open(cls, folder: Path, data: str | None = None) -> "Run":
@@ -172,15 +173,11 @@ class Run:
         folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
             raise FileError(not_a_run(folder))
-        told = read_json(folder / "run.json")
+        run = cls(folder, read_record(folder / "run.json", RunInfo, FORMAT))
         try:
-            if told.pop("format") != FORMAT:
-                raise FileError(f"{folder / 'run.json'}: written by another version of onceforall")
-            info = RunInfo.from_json(told)
-            run = cls(folder, info)
             _ = run.space, run.augment, run.preprocessing
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FileError(f"{folder / 'run.json'}: damaged or edited ({error!r})") from None
+        except ValueError as error:
+            raise FileError(f"{folder / 'run.json'}: damaged or edited ({error})") from None
         return run if data is None else run.moved_to(data)
 
     def moved_to(self, data: str) -> "Run":
@@ -222,9 +219,7 @@ class Run:
     @property
     def augment(self) -> Augment | None:
         augment = self.info.augment
-        if augment is None:
-            return None
-        return Augment(**{**augment, "crop_scale": tuple(augment["crop_scale"]), "crop_ratio": tuple(augment["crop_ratio"])})
+        return None if augment is None else as_record(augment, Augment, self.folder / "run.json")
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -8,16 +8,19 @@ from typing import Any, Literal
 
 from ..accuracy import AccuracyPredictor, read_rows
 from ..advice import ofa
-from ..errors import CheckpointError, DataError, FileError, OnceForAllError
-from ..files import busy, read_json, read_lines, read_text
-from ..latency import LatencyTable, list_devices
+from ..data import Problem
+from ..errors import CheckpointError, DataError, OnceForAllError
+from ..files import busy, read_lines, read_text
+from ..latency import LatencyTable, Timing, list_devices
 from ..readable import amount, duration, milliseconds, percent, plural
+from ..records import as_record, read_record
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .compare import stored_comparison
 from .finetune import unfinished
 from .fixed import untrained
 from .images import NEW_PLACE, gone
+from .metrics import Metrics
 from .predictor import checks
 from .run import Run
 from .versus import summary
@@ -49,11 +52,60 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Profiled:
+    """What profile.json and the lines of searches.jsonl say about the device."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A line of evaluations.jsonl."""
+
+    name: str
+    split: str
+    top1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class TakenHome:
+    """What specialised/NAME.json says about a network: its folder, its device, and what was measured."""
+
+    @dataclass(frozen=True)
+    class Tested:
+        """On test images."""
+
+        top1: float
+        images: int
+
+    folder: str
+    device: str
+    test: Tested
+    latency: Timing
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """What bundle.json says about the networks in it."""
+
+    @dataclass(frozen=True)
+    class Member:
+        """One of them."""
+
+        name: str
+        test_top1: float | None
+
+    members: tuple[Member, ...]
+
+
 def _run(run: Run) -> Iterator[Part]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
     source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
-    told = read_lines(run.folder / "problems.jsonl")  # of an earlier version without "doubtful" and "count"
-    left_out, doubtful = (sum(r.get("count", 1) for r in told if r.get("doubtful", False) == which) for which in (False, True))
+    path = run.folder / "problems.jsonl"
+    told = [as_record(line, Problem, path) for line in read_lines(path)]
+    left_out, doubtful = (sum(problem.count for problem in told if problem.doubtful == which) for which in (False, True))
     counts = [
         *([f"{left_out:,} images and files left out"] if left_out else []),
         *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
@@ -79,14 +131,12 @@ def _training(run: Run) -> Iterator[Part]:
         weights = run.weights_hash()
         yield Part("weights", "done", f"imported: {run.info.source}; {weights[:12]}", facts={"weights_hash": weights})
         return
-    records = read_lines(run.folder / "metrics.jsonl")
-    last = max((int(r["step"]) for r in records), default=0)
-    kept = next((int(r["kept"]) for r in reversed(records) if "kept" in r), last)  # where the last weights are not the ones to keep
-    ends = {r["subnet"]: float(r["top1"]) for r in records if r["event"] == "validation" and int(r["step"]) <= kept}
+    metrics = Metrics.of(run.folder)
+    last, kept, spent = metrics.step, metrics.kept, metrics.seconds
+    ends = {record.subnet: record.top1 for record in metrics.records if record.top1 is not None and record.step <= kept}
     told = ", ".join(f"{name} {percent(top1)}" for name, top1 in ends.items())
     which = "last" if kept == last else f"weights of step {kept:,} kept (patience);"
     top1 = f"; {which} held-out top-1: {told}" if ends else ""
-    spent = max((float(r["seconds"]) for r in records), default=None)
     facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
     resume = run.resume_command()
     if (run.folder / "supernet.safetensors").exists():
@@ -125,8 +175,8 @@ def _evaluations(run: Run) -> Iterator[Part]:
         text, command = f"no sub-network evaluated yet{test}", ofa("evaluate", run.folder, "--arch", "random:16")
         yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
-    last = records[-1]
-    named = f"the last, {last['name']}: top-1 {percent(last['top1'])} on {last['images']} {last['split']} images"
+    last = as_record(records[-1], Evaluated, run.folder / "evaluations.jsonl")
+    named = f"the last, {last.name}: top-1 {percent(last.top1)} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
     yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
@@ -138,19 +188,18 @@ def _profiles(run: Run) -> Iterator[Part]:
     for folder in folders:
         try:
             yield _profile(run, folder)
-        except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            with suppress(OnceForAllError, LookupError, TypeError):
-                spec = str(read_json(folder / "profile.json")["device"])
-                command = ofa("profile", run.folder, "--device", spec)
-                yield Part("profile", "damaged", line(error), command, spec)
-                continue
-            yield Part("profile", "damaged", line(error))
+        except OnceForAllError as error:
+            spec = None
+            with suppress(OnceForAllError):
+                spec = read_record(folder / "profile.json", Profiled).device
+            command = None if spec is None else ofa("profile", run.folder, "--device", spec)
+            yield Part("profile", "damaged", line(error), command, spec)
 
 
 def _profile(run: Run, folder: Path) -> Part:
     if not (folder / "table.json").exists():
         head = folder / "profile.json"
-        spec = str(read_json(head)["device"]) if head.exists() else folder.name
+        spec = read_record(head, Profiled).device if head.exists() else folder.name
         state: State = "going on" if busy(folder) else "unfinished"
         return Part("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
     table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
@@ -208,8 +257,9 @@ def _predictor(run: Run) -> Iterator[Part]:
 
 
 def _searches(run: Run) -> Iterator[Part]:
-    if records := read_lines(run.folder / "searches.jsonl"):
-        devices = ", ".join(sorted({str(r["device"]) for r in records}))
+    path = run.folder / "searches.jsonl"
+    if records := [as_record(line, Profiled, path) for line in read_lines(path)]:
+        devices = ", ".join(sorted({record.device for record in records}))
         text = f"{len(records)} finalists measured, for {devices} (searches.jsonl)"
         yield Part("searches", "done", text, facts={"finalists": len(records)})
 
@@ -217,27 +267,28 @@ def _searches(run: Run) -> Iterator[Part]:
 def _networks(run: Run) -> Iterator[Part]:
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
-            data = read_json(path)
-            test, ms = data["test"], milliseconds(data["latency"]["ms"])
-            text = f"{data['folder']}: test top-1 {percent(test['top1'])} ({test['images']} images), {ms} on {data['device']}"
-            there = Path(data["folder"]).is_dir() or (path.with_suffix("")).is_dir()
-            facts = {"folder": data["folder"], "test_top1": test["top1"], "ms": data["latency"]["ms"], "device": data["device"]}
-            state: State = "done" if there else "missing"
-            yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
-        except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            yield Part("network", "damaged", f"{path}: {line(error)}".replace(f"{path}: {path}: ", f"{path}: "))
+            own = read_record(path, TakenHome)
+        except OnceForAllError as error:
+            yield Part("network", "damaged", line(error))
+            continue
+        ms = own.latency.ms
+        text = f"{own.folder}: test top-1 {percent(own.test.top1)} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
+        there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
+        facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
+        state: State = "done" if there else "missing"
+        yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
     yield from (Part("network", "unfinished", text) for text in unfinished(run))
 
 
 def _bundles(run: Run) -> Iterator[Part]:
     for path in sorted(run.folder.glob("*/bundle.json")):
         try:
-            found = {str(m["name"]): m["test_top1"] for m in read_json(path)["members"]}
-            members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
-        except (OnceForAllError, AttributeError, LookupError, TypeError, ValueError) as error:
-            text = line(error) if isinstance(error, FileError) else f"{path}: damaged or edited ({line(error)})"
-            yield Part("bundle", "damaged", f"{text}: make it anew with ofa bundle")
+            bundle = read_record(path, Bundled, otherwise="make it anew with ofa bundle")
+        except OnceForAllError as error:
+            yield Part("bundle", "damaged", line(error))
         else:
+            found = {one.name: one.test_top1 for one in bundle.members}
+            members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
             text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
             yield Part("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
 

@@ -1,13 +1,15 @@
 """A teacher from elsewhere: a classifier of torchvision or timm that was trained on the same classes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, MissingExtraError, TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..files import sha256
 from ..nn.tensor_files import read_tensors
+from ..packages import import_package
 from ..places import expanded
 from ..train import Schedule
 
@@ -39,7 +41,7 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> n
     library, name, file = _parts(text)
     tensors = read_tensors(expanded(file))
     try:
-        model = _make(library, name, num_classes)
+        model = _library(library)[1](name, num_classes)
     except (ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(f"teacher {text!r}: {library} cannot make it: {' '.join(str(error).split())[:200]}") from None
     try:
@@ -90,7 +92,7 @@ def check_teacher(text: str) -> str:
         CheckpointError: it has no weights.
     """
     library, name, file = _parts(text)
-    if name not in _names(library):
+    if name not in _library(library)[0]():
         raise TrainingError(f"teacher {text!r}: {library} has no model {name!r}: {FORM}")
     read_tensors(expanded(file))
     return teacher_digest(text)
@@ -118,30 +120,13 @@ def _parts(text: str) -> tuple[str, str, str]:
     return library, name, file
 
 
-def _names(library: str) -> list[str]:
-    if library == "torchvision":
-        import torchvision
-
-        return list(torchvision.models.list_models())
-    try:
-        import timm
-    except ImportError:
-        raise MissingExtraError("timm", "timm") from None
-    return list(timm.list_models())
-
-
-def _make(library: str, name: str, num_classes: int) -> nn.Module:
-    if library == "torchvision":
-        import torchvision
-
-        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-        return model
-    try:
-        import timm
-    except ImportError:
-        raise MissingExtraError("timm", "timm") from None
-    other: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
-    return other
+def _library(name: str) -> tuple[Callable[[], list[str]], Callable[[str, int], nn.Module]]:
+    """Its names of models, and what makes one for a number of classes."""
+    if name == "torchvision":
+        models = import_package("torchvision", "torchvision").models
+        return models.list_models, lambda model, classes: models.get_model(model, weights=None, num_classes=classes)
+    timm = import_package("timm", "timm")
+    return timm.list_models, lambda model, classes: timm.create_model(model, pretrained=False, num_classes=classes)
 
 
 def taught_by_another(schedule: Schedule) -> Schedule:

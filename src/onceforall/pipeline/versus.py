@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError
 from ..readable import paired_difference, plural
+from ..records import plain
 from .search import Budget
 
-__all__ = ["UNEVEN", "Comparison", "Costs", "Rival", "Verdict", "balanced_accuracy", "summary", "verdict"]
+__all__ = ["FORMAT", "UNEVEN", "Comparison", "Costs", "Rival", "Verdict", "balanced_accuracy", "summary", "verdict"]
 
 FORMAT = "onceforall.comparison/1"
 DEVICES = (1, 3, 10)
@@ -189,12 +189,12 @@ class Comparison:
     ours: tuple[Rival, ...]
     verdicts: tuple[Verdict, ...]
     costs: Costs
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; winners, the devices' costs and the break-even are told too, for machines."""
-        found: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        found: dict[str, Any] = {"format": FORMAT, **plain(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}
         found["costs"] |= {
@@ -202,25 +202,3 @@ class Comparison:
             "break_even": self.costs.break_even,
         }
         return found
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
-        """What `to_json` wrote.
-
-        Raises:
-            FileError: another format, or parts that are missing.
-        """
-        try:
-            if data["format"] != FORMAT:
-                raise FileError(f"a comparison of another version of onceforall ({data['format']!r})")
-            rivals = {side: tuple(Rival(**one) for one in data[side]) for side in ("fixed", "ours")}
-            verdicts = []
-            for record in data["verdicts"]:
-                own = {name: value for name, value in record.items() if name not in ("winner", "certain")}
-                verdicts.append(Verdict(**{**own, "budget": Budget(**own["budget"]), "of": tuple(own["of"])}))
-            costs = Costs(**{name: data["costs"][name] for name in ("once", "each", "fixed")})
-            texts = (data["key"], data["device"], data["hardware"])
-            sides, more = (rivals["fixed"], rivals["ours"]), (tuple(data["notes"]), float(data.get("uneven", 1.0)))
-            return cls(*texts, *sides, tuple(verdicts), costs, *more)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise FileError(f"damaged or edited ({error})") from None

@@ -1,6 +1,8 @@
 """Ways to train all sub-networks, as schedules: how the budget is shared out, what is drawn, and what teaches.
 
-Every scheme is a function of (space, steps, rate, recipe) that returns a `Schedule`; `SCHEMES` has them by name.
+Every scheme is a function that returns a `Schedule`; `SCHEMES` has them by name. All take the space that is trained in the end, the
+optimizer steps of all phases together, the peak learning rate of the first phase, and the recipe that the phases share; most take
+`warmup`, the share of the steps with rising rate, and `subnets`, how many sub-networks are trained per step.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,10 +46,6 @@ def progressive_shrinking(
     are opened together with the expand ratios.
 
     Args:
-        space: what is trained in the end.
-        steps: optimiser steps of all phases together.
-        rate: peak learning rate of the first phase.
-        recipe: shared by all phases.
         epochs: relative length of "largest", "kernel", "depth" and "expand".
         rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
         warmups: shares of the phases in which the rate rises, with the names of `rates`.
@@ -123,12 +121,6 @@ def sandwich(
     """One phase: the largest network learns from the labels, the smallest and random ones from it, in the same step (BigNAS, 2020).
 
     Args:
-        space: what is trained.
-        steps: optimiser steps.
-        rate: peak learning rate.
-        recipe: of the steps.
-        warmup: share of the steps with rising rate.
-        subnets: sub-networks per step.
         strategy: "sandwich" or "best_up".
         divergence: "cross_entropy", or "adaptive_alpha" for AlphaNet.
     """
@@ -142,16 +134,9 @@ def sandwich(
 def coupled(
     space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05, subnets: int = 4, alone: float = 180 / 330
 ) -> Schedule:
-    """The largest network alone, then networks whose depths and ratios go together, distilled from it (CompOFA, 2021).
+    """The largest network alone, for a share of the steps, then networks whose depths and ratios go together, distilled from it.
 
-    Args:
-        space: what is trained.
-        steps: optimiser steps.
-        rate: peak learning rate of the first phase; those of the others have the paper's proportions.
-        recipe: of the steps.
-        warmup: share of the first phase with rising rate.
-        subnets: sub-networks per step after the first phase.
-        alone: share of the steps of the first phase.
+    The rates of the phases have the paper's proportions (CompOFA, 2021).
     """
     if steps < 3:
         raise TrainingError(f"{steps} steps for 3 phases: train for more epochs, or use more images or a smaller batch")
@@ -183,12 +168,6 @@ def delayed_shrinking(
     """The largest network alone for half of the steps, then the sandwich; one cosine over both (DεpS, 2024).
 
     Args:
-        space: what is trained.
-        steps: optimiser steps.
-        rate: peak learning rate.
-        recipe: of the steps.
-        warmup: share of the steps with rising rate.
-        subnets: sub-networks per step in the second phase.
         delay: share of the steps before shrinking begins.
         ramp: what the smaller networks' loss is multiplied by when shrinking begins; it rises to 1.
     """
