@@ -21,12 +21,13 @@ from typing import Any, BinaryIO, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["FORMATS", "INTERPOLATIONS", "LARGE", "LARGEST_JPEG", "fit", "load", "normalise", "prepare", "to_rgb"]
+__all__ = ["FORMATS", "INTERPOLATIONS", "LARGE", "LARGEST_JPEG", "LEAST_SHARE", "fit", "load", "normalise", "prepare", "to_rgb"]
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
+LEAST_SHARE = 0.5  # of the short side that a centre crop may keep
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")  # Pillow's, with antialias
 
 

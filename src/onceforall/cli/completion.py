@@ -47,7 +47,7 @@ VALUES: dict[str, tuple[str, ...]] = {
         "tensorrt",
     ),
     "format": ("pytorch", "onnx", "onnx-int8", "openvino", "openvino-int8", "torch-export", "executorch", "litert"),
-    "kind": ("linear", "pairwise", "smooth", "trees", "perceptrons"),
+    "kind": ("linear", "pairwise", "smooth"),
     "original": (
         "ofa_mbv3_d234_e346_k357_w1_0",
         "ofa_mbv3_d234_e346_k357_w1_2",

@@ -27,9 +27,10 @@ from ..train.checkpoint import latest
 from .batches import batch_maker
 from .compute import choose_compute
 from .evaluate import calibrated
+from .limits import Budget
 from .presets import PRESETS
 from .run import Run
-from .search import Budget, Candidate, Searcher
+from .search import Candidate, Searcher
 
 __all__ = ["Finetuned", "Finetuning", "unfinished", "untuned"]
 
@@ -82,7 +83,7 @@ class Finetuned:
 
 
 @dataclass(frozen=True)
-class Choice:
+class _Choice:
     """What choice.json holds: the network that was chosen, and its latency when it was timed once more."""
 
     candidate: Candidate
@@ -186,10 +187,10 @@ class Finetuning:
         """
         path = self.folder / "choice.json"
         if not path.exists():
-            choice = Choice(*search())
+            choice = _Choice(*search())
             write_json(path, plain(choice))
         else:
-            choice = read_record(path, Choice, otherwise=f"remove {self.folder} to start anew")
+            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
             self.run.space.check(choice.candidate.arch)
             self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
         return choice.candidate, choice.timing

@@ -7,7 +7,7 @@ compare/NAME-KEY/ in the run directory holds its checkpoints until it is trained
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..calibrate import Accuracy, Calibrated, evaluate
 from ..conversion import elastic
 from ..data import PREPROCESSING, Splits
 from ..errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
-from ..files import busy, make_folder, read_text, reading_or_writing, sha256, text_sha256, write_text
+from ..files import make_folder, read_text, reading_or_writing, sha256, text_sha256, write_text
 from ..models import Brought, bring, is_source, lasting_source
 from ..plan import Plan
 from ..readable import amount, duration
@@ -36,12 +36,12 @@ from .follow import follow, validation
 from .metrics import Metrics
 from .own import OwnNetwork, require_classifier_only, require_logits, started
 from .run import Run
+from .versus import FOLDER
 
-__all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of", "untrained"]
+__all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of"]
 
 Event = dict[str, Any]
 FORMAT = "onceforall.fixed/1"
-FOLDER = "compare"
 WEIGHTS = "network.safetensors"
 RATE_SHARE = 0.5  # docs/results/pretrained.md
 
@@ -367,12 +367,3 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
 
 def _schedule_of(folder: Path) -> Schedule:
     return Schedule.from_json(read_text(folder / "schedule.json"))
-
-
-def untrained(run: Run) -> Iterator[str]:
-    """A line for each training of a fixed network that was interrupted or is going on."""
-    going = busy(run.folder / FOLDER)
-    for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
-        if not (path.parent / "network.json").exists():
-            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
-            yield f"{path.parent.name}: step {Metrics.of(path.parent).step:,} of {_schedule_of(path.parent).steps:,}, {more}"

@@ -18,8 +18,7 @@ from ..accuracy import (
     read_rows,
     suggest,
 )
-from ..accuracy.choose import LEARNERS
-from ..accuracy.folds import families
+from ..accuracy.choose import LEARNERS, families
 from ..advice import ofa
 from ..arch import Arch
 from ..costs import macs_table, segment_table
@@ -47,7 +46,7 @@ SAMPLES = (100, 300, 1000, 3000)
 
 
 @dataclass(frozen=True)
-class Checked:
+class _Checked:
     """What errors.json says for sure: on which networks the predictor was checked."""
 
     checked: tuple[str, ...]
@@ -256,7 +255,7 @@ def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
     if not path.exists():
         return {}, []
     found: dict[str, Any] = read_json(path)
-    wanted = set(as_record(found, Checked, path).checked)
+    wanted = set(as_record(found, _Checked, path).checked)
     errors = {name: value for name, value in found.items() if name != "checked"}
     rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
     return errors, rows

@@ -11,19 +11,16 @@ from ..advice import ofa
 from ..data import Problem
 from ..errors import CheckpointError, DataError, OnceForAllError
 from ..files import busy, read_lines, read_text
-from ..latency import LatencyTable, Timing, list_devices
+from ..latency import LatencyTable, Timing, available
 from ..readable import amount, duration, milliseconds, percent, plural
 from ..records import as_record, read_record
 from ..train import Schedule
 from ..train.checkpoint import digest_of
-from .compare import stored_comparison
-from .finetune import unfinished
-from .fixed import untrained
 from .images import NEW_PLACE, gone
 from .metrics import Metrics
 from .predictor import checks
 from .run import Run
-from .versus import summary
+from .versus import stored_comparison, summary, untrained
 
 __all__ = ["PARTS", "Part", "State", "fit_command", "line"]
 
@@ -53,14 +50,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Profiled:
+class _Profiled:
     """What profile.json and the lines of searches.jsonl say about the device."""
 
     device: str
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class _Evaluated:
     """A line of evaluations.jsonl."""
 
     name: str
@@ -70,7 +67,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class TakenHome:
+class _TakenHome:
     """What specialised/NAME.json says about a network: its folder, its device, and what was measured."""
 
     @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class TakenHome:
 
 
 @dataclass(frozen=True)
-class Bundled:
+class _Bundled:
     """What bundle.json says about the networks in it."""
 
     @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def _evaluations(run: Run) -> Iterator[Part]:
         text, command = f"no sub-network evaluated yet{test}", ofa("evaluate", run.folder, "--arch", "random:16")
         yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
-    last = as_record(records[-1], Evaluated, run.folder / "evaluations.jsonl")
+    last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
     named = f"the last, {last.name}: top-1 {percent(last.top1)} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
     yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
@@ -191,7 +188,7 @@ def _profiles(run: Run) -> Iterator[Part]:
         except OnceForAllError as error:
             spec = None
             with suppress(OnceForAllError):
-                spec = read_record(folder / "profile.json", Profiled).device
+                spec = read_record(folder / "profile.json", _Profiled).device
             command = None if spec is None else ofa("profile", run.folder, "--device", spec)
             yield Part("profile", "damaged", line(error), command, spec)
 
@@ -199,7 +196,7 @@ def _profiles(run: Run) -> Iterator[Part]:
 def _profile(run: Run, folder: Path) -> Part:
     if not (folder / "table.json").exists():
         head = folder / "profile.json"
-        spec = read_record(head, Profiled).device if head.exists() else folder.name
+        spec = read_record(head, _Profiled).device if head.exists() else folder.name
         state: State = "going on" if busy(folder) else "unfinished"
         return Part("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
     table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
@@ -208,7 +205,7 @@ def _profile(run: Run, folder: Path) -> Part:
     text += f" (n = {errors.n})"
     facts = {"mean_error": errors.mape, "kendall_tau": errors.kendall_tau, "n": errors.n, "version": table.version}
     if device.host is None:
-        (here,) = (found for found in list_devices() if found.runtime == device.runtime)
+        here = available(device.runtime)
         if (table.processor, table.version) != (here.processor, here.version or ""):
             now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
             again = ofa("profile", run.folder, "--device", device.spec, "--again")
@@ -258,7 +255,7 @@ def _predictor(run: Run) -> Iterator[Part]:
 
 def _searches(run: Run) -> Iterator[Part]:
     path = run.folder / "searches.jsonl"
-    if records := [as_record(line, Profiled, path) for line in read_lines(path)]:
+    if records := [as_record(line, _Profiled, path) for line in read_lines(path)]:
         devices = ", ".join(sorted({record.device for record in records}))
         text = f"{len(records)} finalists measured, for {devices} (searches.jsonl)"
         yield Part("searches", "done", text, facts={"finalists": len(records)})
@@ -267,7 +264,7 @@ def _searches(run: Run) -> Iterator[Part]:
 def _networks(run: Run) -> Iterator[Part]:
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
-            own = read_record(path, TakenHome)
+            own = read_record(path, _TakenHome)
         except OnceForAllError as error:
             yield Part("network", "damaged", line(error))
             continue
@@ -277,13 +274,16 @@ def _networks(run: Run) -> Iterator[Part]:
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         state: State = "done" if there else "missing"
         yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
-    yield from (Part("network", "unfinished", text) for text in unfinished(run))
+    if any(run.folder.glob("finetuned/*")):
+        from .finetune import unfinished
+
+        yield from (Part("network", "unfinished", text) for text in unfinished(run))
 
 
 def _bundles(run: Run) -> Iterator[Part]:
     for path in sorted(run.folder.glob("*/bundle.json")):
         try:
-            bundle = read_record(path, Bundled, otherwise="make it anew with ofa bundle")
+            bundle = read_record(path, _Bundled, otherwise="make it anew with ofa bundle")
         except OnceForAllError as error:
             yield Part("bundle", "damaged", line(error))
         else:

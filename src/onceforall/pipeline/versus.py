@@ -1,20 +1,38 @@
 """Who wins within a budget, ours or a fixed network, by how much, and what several devices cost either way."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..advice import ofa
+from ..files import busy, read_text
 from ..readable import paired_difference, plural
-from ..records import plain
-from .search import Budget
+from ..records import plain, read_record
+from ..train import Schedule
+from .limits import Budget
+from .metrics import Metrics
+from .run import Run
 
-__all__ = ["FORMAT", "UNEVEN", "Comparison", "Costs", "Rival", "Verdict", "balanced_accuracy", "summary", "verdict"]
+__all__ = [
+    "FORMAT",
+    "UNEVEN",
+    "Comparison",
+    "Costs",
+    "Rival",
+    "Verdict",
+    "balanced_accuracy",
+    "stored_comparison",
+    "summary",
+    "untrained",
+    "verdict",
+]
 
 FORMAT = "onceforall.comparison/1"
+FOLDER, RESULT = "compare", "result.json"
 DEVICES = (1, 3, 10)
 UNEVEN = 3.0  # from here on top-1 alone would mislead
 
@@ -202,3 +220,27 @@ class Comparison:
             "break_even": self.costs.break_even,
         }
         return found
+
+
+def stored_comparison(run: Run) -> Comparison | None:
+    """What the last `ofa compare` of the run found.
+
+    Raises:
+        FileError: it is damaged.
+    """
+    path = run.folder / FOLDER / RESULT
+    if not path.exists():
+        return None
+    again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
+    return read_record(path, Comparison, FORMAT, otherwise=again)
+
+
+def untrained(run: Run) -> Iterator[str]:
+    """A line for each training of a fixed network that was interrupted or is going on."""
+    going = busy(run.folder / FOLDER)
+    for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
+        if not (path.parent / "network.json").exists():
+            steps = Schedule.from_json(read_text(path)).steps
+            done = Metrics.of(path.parent).step
+            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
+            yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"
