@@ -15,7 +15,6 @@ from PIL import Image
 
 from kinds_of_images import KINDS, encoded, smooth
 from onceforall.data import PREPROCESSING, Images, eval_batches, open_data
-from onceforall.data.preparation import PREPROCESSING
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS, Program, program_of, run_programs
 from onceforall.export.program import write_preprocess
