@@ -12,9 +12,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .arch import Arch
 from .errors import FileError
-from .files import read_json, write_json
+from .files import read_json, read_lines, write_json
 
-__all__ = ["as_record", "plain", "read_record", "write_record"]
+__all__ = ["as_record", "plain", "read_record", "read_records", "write_record"]
 
 T = TypeVar("T")
 NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list"}
@@ -28,6 +28,11 @@ def write_record(path: Path, record: Any, format: str) -> None:
 def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "") -> T:
     """What `write_record` wrote, see `as_record`."""
     return as_record(read_json(path), kind, path, format, otherwise=otherwise)
+
+
+def read_records(path: Path, kind: type[T]) -> list[T]:
+    """The lines of a JSON-lines file; [] if there is none."""
+    return [as_record(line, kind, path) for line in read_lines(path)]
 
 
 def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *, otherwise: str = "") -> T:

@@ -356,7 +356,7 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
     path, again = folder / "network.json", f"remove {folder} to train {name} anew"
     trained = read_record(path, Trained, FORMAT, otherwise=again)
     if trained.sha256 != sha256(folder / WEIGHTS):
-        raise FileError(f"{folder}: damaged: {again}")
+        raise FileError(f"{folder}: damaged: remove it to train {name} anew")
     try:
         supernet = Supernet(from_json(json.dumps(trained.space)), run.num_classes)
     except ValueError as error:

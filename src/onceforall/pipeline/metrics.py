@@ -11,7 +11,7 @@ from ..errors import Note
 from ..files import append_line, read_lines, write_text
 from ..latency.resources import EnergyCounter
 from ..places import is_unicode
-from ..records import as_record
+from ..records import read_records
 from ..space import Space
 from ..train import Remaining, Schedule, work_per_step
 
@@ -52,8 +52,7 @@ class Metrics:
         Raises:
             FileError: a record is not what it should be.
         """
-        path = folder / "metrics.jsonl"
-        return cls(tuple(as_record(line, Metric, path) for line in read_lines(path)))
+        return cls(tuple(read_records(folder / "metrics.jsonl", Metric)))
 
     @property
     def step(self) -> int:

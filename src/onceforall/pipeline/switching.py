@@ -1,10 +1,9 @@
 """What switching between the networks of a bundle takes, against loading exported networks anew."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
 
 from torch import Tensor
 
@@ -13,7 +12,6 @@ from ..export.formats import Job
 
 __all__ = ["compare_sizes", "measure_switching", "write_separately"]
 
-T = TypeVar("T")
 ROUNDS = 9
 WAYS = ("first", "again", "steady", "anew", "alone")
 
@@ -42,36 +40,32 @@ def measure_switching(
     """
     times: dict[str, dict[str, list[float]]] = {name: {way: [] for way in WAYS} for name in images}
     loads = []
-
-    def loaded(name: str) -> Callable[[Tensor], object]:
-        alone = FORMATS["pytorch"].load(separate[name], threads)
-        alone(images[name])
-        return alone
-
     for _ in range(rounds):
-        ms, bundle = _timed(load_bundle, folder)
-        loads.append(ms)
+        started = perf_counter()
+        bundle = load_bundle(folder)
+        loads.append(1e3 * (perf_counter() - started))
         for way in ("first", "again"):
             for name, x in images.items():
-                times[name][way].append(_timed(bundle, x, name)[0])
+                started = perf_counter()
+                bundle(x, name)
+                times[name][way].append(1e3 * (perf_counter() - started))
         for name, x in images.items():
             bundle(x, name)
-            times[name]["steady"].append(_timed(bundle, x, name)[0])
+            started = perf_counter()
+            bundle(x, name)
+            times[name]["steady"].append(1e3 * (perf_counter() - started))
         for name, x in images.items():
-            ms, alone = _timed(loaded, name)
-            times[name]["anew"].append(ms)
-            times[name]["alone"].append(_timed(alone, x)[0])
+            started = perf_counter()
+            alone = FORMATS["pytorch"].load(separate[name], threads)
+            alone(x)
+            times[name]["anew"].append(1e3 * (perf_counter() - started))
+            started = perf_counter()
+            alone(x)
+            times[name]["alone"].append(1e3 * (perf_counter() - started))
     found = {
         name: Switch(**{way: statistics.median(values) for way, values in by.items()}, rounds=rounds) for name, by in times.items()
     }
     return statistics.median(loads), found
-
-
-def _timed(call: Callable[..., T], *given: object) -> tuple[float, T]:
-    """Milliseconds of a call, and what it returned."""
-    started = perf_counter()
-    found = call(*given)
-    return 1e3 * (perf_counter() - started), found
 
 
 def compare_sizes(folder: Path, bundle: Bundle, separate: Mapping[str, Path]) -> Sizes:
