@@ -17,28 +17,31 @@ __all__ = [
     "check_teacher",
     "lasting_teacher",
     "load_teacher",
-    "require_same_teacher",
     "taught_by_another",
-    "teacher_digest",
 ]
 
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
 
-def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> nn.Module:
+def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...], digest: str | None = None) -> nn.Module:
     """The frozen network that the text names, in eval mode: images (n, 3, r, r), preprocessed as ours, to logits (n, num_classes).
 
     Args:
         text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
         num_classes: of the data.
         resolutions: at which it is going to be asked; tried once at the smallest and the largest.
+        digest: sha256 of the file when the run was started, as far as it is known.
 
     Raises:
-        TrainingError: not of that form, an unknown model, or one that cannot take such images.
+        TrainingError: not of that form, an unknown model, one that cannot take such images, or another file.
         CheckpointError: weights that are damaged or do not fit.
         MissingExtraError: timm is not installed.
     """
     library, name, file = _parts(text)
+    if digest is not None and sha256(expanded(file)) != digest:
+        raise TrainingError(
+            f"teacher {text!r}: the file is not the one that the run was started with: restore it, or choose another --out"
+        )
     tensors = read_tensors(expanded(file))
     try:
         model = _library(library)[1](name, num_classes)
@@ -72,16 +75,6 @@ def lasting_teacher(text: str) -> str:
     return f"{library}:{name}:{expanded(file).resolve()}"
 
 
-def teacher_digest(text: str) -> str:
-    """The sha256 of the file that the text names.
-
-    Raises:
-        TrainingError: the text is not of that form.
-        FileError: there is no such file.
-    """
-    return sha256(expanded(_parts(text)[2]))
-
-
 def check_teacher(text: str) -> str:
     """What can be told before the images are read: the library, the model's name, and that the file has weights; its sha256.
 
@@ -95,20 +88,7 @@ def check_teacher(text: str) -> str:
     if name not in _library(library)[0]():
         raise TrainingError(f"teacher {text!r}: {library} has no model {name!r}: {FORM}")
     read_tensors(expanded(file))
-    return teacher_digest(text)
-
-
-def require_same_teacher(text: str, digest: str | None) -> None:
-    """Do nothing if the teacher's file is that of the first start, as far as its digest is known.
-
-    Raises:
-        TrainingError: it is another.
-        FileError: it is gone.
-    """
-    if digest is not None and teacher_digest(text) != digest:
-        raise TrainingError(
-            f"teacher {text!r}: the file is not the one that the run was started with: restore it, or choose another --out"
-        )
+    return sha256(expanded(file))
 
 
 def _parts(text: str) -> tuple[str, str, str]:

@@ -26,7 +26,7 @@ from .images import open_images
 from .info import RunInfo
 from .run import Run
 from .space_size import check_size
-from .teacher import check_teacher, lasting_teacher, load_teacher, require_same_teacher, taught_by_another
+from .teacher import check_teacher, lasting_teacher, load_teacher, taught_by_another
 from .transfer import going_on, origin_of
 
 __all__ = ["train"]
@@ -283,8 +283,8 @@ def _follow(
     named = run.info.arguments.get("teacher")
     teacher = None
     if named is not None:
-        require_same_teacher(named, run.info.arguments.get("teacher_sha256"))
-        teacher = load_teacher(named, run.num_classes, run.space.resolutions).to(compute.device)
+        digest = run.info.arguments.get("teacher_sha256")
+        teacher = load_teacher(named, run.num_classes, run.space.resolutions, digest).to(compute.device)
     with locked(out) if world.leads else nullcontext():
         supernet, start = run.fresh_supernet(), out / "start.safetensors"
         if start.exists() and not any((out / "checkpoints").glob("step-*")):

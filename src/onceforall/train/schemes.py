@@ -57,8 +57,15 @@ def progressive_shrinking(
     """
     names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
     keep = _only_largest(space)
-    plan: list[tuple[str, dict[str, int], float, str, int, int | None]]
-    plan = [("largest", dict(keep), epochs["largest"], "largest", 1, None)]
+    phases, lengths, shares = list[Phase](), list[float](), list[float]()
+
+    def add(name: str, length: float, kind: str, number: int, sort: int | None) -> None:
+        drawn, distil = strategy if number > 1 else "uniform", bool(phases)
+        phases.append(Phase(name, dict(keep), 1, 0, rate * rates[kind], number, drawn, distil, sort=sort))
+        lengths.append(length)
+        shares.append(warmups[kind])
+
+    add("largest", epochs["largest"], "largest", 1, None)
     for dimension, name in names.items():
         short = "expand" if dimension == "width" else dimension
         opened = [name, "heads"] if dimension == "expand" and "heads" in keep else [name]
@@ -69,31 +76,14 @@ def progressive_shrinking(
             share = 1.0 if len(stops) == 1 else 1 - FIRST_SHARE if last else FIRST_SHARE / (len(stops) - 1)
             trained = keep[name]
             keep |= dict.fromkeys(opened, stop)
-            label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
-            kind = short if last else "first"
-            plan.append(
-                (label, dict(keep), epochs[short] * share, kind, subnets[short], trained if dimension == "expand" else None)
-            )
-    if steps < len(plan):
-        raise TrainingError(f"{steps} steps for {len(plan)} phases: train for more epochs, or use more images or a smaller batch")
-    total = sum(length for _, _, length, _, _, _ in plan)
-    ends = np.round(np.cumsum([length for _, _, length, _, _, _ in plan]) / total * (steps - len(plan))).astype(int)
-    phases = []
-    for (label, kept, _, kind, number, sort), count in zip(plan, np.diff([0, *ends]) + 1, strict=True):
-        phases.append(
-            Phase(
-                name=label,
-                keep=kept,
-                steps=int(count),
-                warmup_steps=int(count * warmups[kind]),
-                rate=rate * rates[kind],
-                subnets=number,
-                strategy=strategy if number > 1 else "uniform",
-                distil=label != "largest",
-                sort=sort,
-            )
-        )
-    return Schedule(tuple(phases), recipe)
+            label, sort = dimension if len(stops) == 1 else f"{dimension}-{stop}", trained if dimension == "expand" else None
+            add(label, epochs[short] * share, short if last else "first", subnets[short], sort)
+    if steps < len(phases):
+        raise TrainingError(f"{steps} steps for {len(phases)} phases: train for more epochs, or use more images or a smaller batch")
+    ends = np.round(np.cumsum(lengths) / sum(lengths) * (steps - len(phases))).astype(int)
+    counts = (np.diff([0, *ends]) + 1).tolist()
+    scaled = zip(phases, counts, shares, strict=True)
+    return Schedule(tuple(replace(phase, steps=n, warmup_steps=int(n * share)) for phase, n, share in scaled), recipe)
 
 
 def single_path(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
