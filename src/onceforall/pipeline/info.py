@@ -28,11 +28,17 @@ class DataInfo:
     holdout: float
     seed: int
     limit: int | None
-    fingerprint: str
+    fingerprint: str  # of what was found
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
     by_suffix: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `onceforall.data.open_data`."""
+        names = ("size", "holdout", "seed", "limit", "max_pixels")
+        return {"limit_gb": self.cache_gb, **{name: getattr(self, name) for name in names}}
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:

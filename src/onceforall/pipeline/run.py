@@ -286,18 +286,7 @@ class Run:
                 odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
                 raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
 
-        splits = open_data(
-            data.source,
-            size=data.size,
-            holdout=data.holdout,
-            seed=data.seed,
-            limit=data.limit,
-            max_pixels=data.max_pixels,
-            limit_gb=data.cache_gb,
-            on_classes=require_same,
-            on_progress=on_progress,
-            on_note=on_note,
-        )
+        splits = open_data(data.source, **data.options, on_classes=require_same, on_progress=on_progress, on_note=on_note)
         if splits.fingerprint != data.fingerprint:
             found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
             raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")

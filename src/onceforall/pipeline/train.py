@@ -23,7 +23,7 @@ from .environment import environment
 from .first import first_networks, nothing_trained
 from .follow import follow, validation
 from .images import open_images
-from .info import RunInfo
+from .info import DataInfo, RunInfo
 from .run import Run
 from .space_size import check_size
 from .teacher import check_teacher, lasting_teacher, load_teacher, taught_by_another
@@ -190,16 +190,8 @@ def _begin(
     if unusual is not None:
         on_event({"event": "note", "text": unusual})
     size = ceil(made.resolutions[-1] / chosen.crop_share)
-    opened, splits = open_images(
-        data,
-        size=size,
-        holdout=given["holdout"],
-        seed=seed,
-        limit=given["limit"],
-        max_pixels=given["max_pixels"],
-        cache_gb=cache_gb,
-        on_event=on_event,
-    )
+    asked = DataInfo(data, size, given["holdout"], seed, given["limit"], "", cache_gb, given["max_pixels"])
+    opened, splits = open_images(asked, on_event=on_event)
     info = RunInfo(
         space=json.loads(made.to_json()),
         classes=splits.classes,
