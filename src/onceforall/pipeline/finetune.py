@@ -119,21 +119,21 @@ class Finetuning:
         searcher: of the run, with its supernet and images.
         name: of the network's folder.
         budget: that the network keeps.
-        arch: the network; None if it is searched.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
         on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
         should_stop: asked after every step; True stops with a checkpoint.
+        arch: the network; None if it is searched.
     """
 
     searcher: Searcher
     name: str
     budget: Budget
-    arch: Arch | None
     epochs: int
     seed: int
     on_event: Callable[[Event], None]
     should_stop: Callable[[], bool]
+    arch: Arch | None = None
 
     @property
     def run(self) -> Run:
@@ -204,7 +204,6 @@ class Finetuning:
 
         Raises:
             StoppedError: on request, after a checkpoint.
-            OnceForAllError: with one line on what is wrong and what to do.
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
         on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")

@@ -204,7 +204,6 @@ def fine_tuned(
     Raises:
         StoppedError: on request.
         ModelError: no such network, or one that does not take these images or returns no logits.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
 
     def note(text: str) -> None:

@@ -152,7 +152,7 @@ def specialise(
     results = []
     for (each, budget), own in jobs:
         target = place / own
-        tuning = Finetuning(each, own, budget, arch, finetune, seed, on_event, should_stop) if finetune else None
+        tuning = Finetuning(each, own, budget, finetune, seed, on_event, should_stop, arch) if finetune else None
         if arch is None:
             choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
