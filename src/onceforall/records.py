@@ -76,9 +76,9 @@ def plain(value: Any) -> Any:
 
 def _value(kind: Any, data: Any, where: str) -> Any:
     """JSON values as a value of this type; a `ValueError` says where they are another."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if type(data) is kind or kind is Any:  # first, since a file may have a million lines
         return data
+    origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):  # X | None
         return None if data is None and NoneType in inner else _value(inner[0], data, where)
     if kind is Arch:
@@ -107,7 +107,7 @@ def _plain(kind: type, data: Any, where: str) -> Any:
 def _make(kind: Any, data: dict[str, Any], where: str) -> Any:
     found, data = {}, kind.older(data) if "older" in vars(kind) else data
     for name, (hint, needed) in _hints(kind).items():
-        at = f"{where}.{name}".removeprefix(".")
+        at = f"{where}.{name}" if where else name
         if name in data:
             found[name] = _value(hint, data[name], at)
         elif needed:
