@@ -35,6 +35,7 @@ LAYERS = {
             "picture",
             "processors",
             "readable",
+            "records",
             "statistics",
             "places",
             "structure",
