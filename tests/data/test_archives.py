@@ -12,7 +12,7 @@ import pytest
 from pictures import MakeFolder, png
 from test_tables import LAYOUT, classes_of
 
-from onceforall.data import open_data, open_source
+from onceforall.data import PREPROCESSING, open_data, open_source
 from onceforall.errors import DataError
 
 
@@ -130,6 +130,6 @@ def test_splits_are_the_folder_s(make_folder: MakeFolder, tmp_path: Path) -> Non
     packed = open_data(str(zipped(root)), size=8, cache=tmp_path / "cache")
     plain = open_data(str(root), size=8, cache=tmp_path / "cache")
     assert packed.fingerprint == plain.fingerprint
-    assert [batch.tobytes() for batch in packed.held_out.fitted([np.arange(2)], 8, (0.875, "bilinear"))] == [
-        batch.tobytes() for batch in plain.held_out.fitted([np.arange(2)], 8, (0.875, "bilinear"))
+    assert [batch.tobytes() for batch in packed.held_out.fitted([np.arange(2)], 8, PREPROCESSING)] == [
+        batch.tobytes() for batch in plain.held_out.fitted([np.arange(2)], 8, PREPROCESSING)
     ]

@@ -20,9 +20,9 @@ from PIL import Image
 from ..errors import DataError
 from ..files import reading_or_writing
 from .folders import open_folder
+from .originals import Indices, Load, Part, Reading, Source, digest
 from .parquet_names import choose_splits, place_of
 from .scan import Found, LeftOut, judge, printable, same_name
-from .sources import Indices, Load, Part, Reading, Source, digest
 from .tables import label_text, order_of
 
 __all__ = ["ARCHIVES", "COMPRESSED", "Archive", "Member", "open_archive", "open_shards", "shard_files"]

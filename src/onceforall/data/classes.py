@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import DataError
 from ..files import read_text
 from ..readable import plural
+from .originals import Classes, Indices, Part, Source
 from .scan import same_name
-from .sources import Classes, Indices, Part, Source
 from .tables import listed
 
 __all__ = ["chosen_classes", "classes_of_text"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DataError
-from .sources import Indices
+from .originals import Indices
 
 __all__ = ["grouped", "some", "stratified"]
 

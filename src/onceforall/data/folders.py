@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import reading_or_writing
-from .decode import Original
+from .originals import Indices, Load, Original, Part, Source, digest
 from .scan import (
     DANGLING,
     LOOP,
@@ -27,7 +27,6 @@ from .scan import (
     walk,
 )
 from .scan import same_name as key
-from .sources import Indices, Load, Part, Source, digest
 from .split_names import Role, arrange, is_plain, mentions_role, role_of, without_role
 
 __all__ = ["Disk", "Tree", "holds_class_folders", "holds_image_folders", "open_folder"]

@@ -17,9 +17,9 @@ from PIL import Image
 from ..errors import DataError, FileError
 from ..files import reading_or_writing
 from ..places import plain_path
+from .originals import Indices, Load, Part, Reading, Source, digest
 from .parquet_names import Place, choose_splits, place_of
 from .scan import LeftOut, look, mark_of, printable, same_name
-from .sources import Indices, Load, Part, Reading, Source, digest
 from .tables import label_text, order_of
 
 __all__ = ["Files", "open_parquet", "parquet_files"]
@@ -205,10 +205,6 @@ def _opening(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
 def _columns(path: Path) -> _Columns:
     with _opening(path) as file:
         schema = file.schema_arrow
@@ -217,7 +213,7 @@ def _columns(path: Path) -> _Columns:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             kind = kind.field("bytes").type
-        if _is_bytes(kind):
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             images.append(field.name)
         elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
             labels.append(field.name)

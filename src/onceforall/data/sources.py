@@ -1,132 +1,20 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import DataError
 from ..files import reading_or_writing
 from ..places import expanded
-from ..preprocess import LARGE
-from .decode import Original, decode
+from .archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
+from .classes import chosen_classes
+from .embedded import open_digits, open_torchvision
+from .folders import holds_class_folders, holds_image_folders, open_folder
+from .originals import AS_IT_IS, Part, Reading, Source
+from .tables import METADATA, TABLES, open_tables, table_files
 
-__all__ = ["Load", "Part", "Reading", "Source", "digest", "open_source"]
-
-Indices = NDArray[np.int64]
-Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
-
-
-@dataclass(frozen=True)
-class Load:
-    """One image that is not decoded yet.
-
-    Args:
-        original: what is read.
-        name: to tell the user which.
-    """
-
-    original: Original
-    name: str
-
-    def __call__(self, at_least: int | None = None, max_pixels: int | None = None) -> Image.Image:
-        """Decode it, see `decode`; in any thread."""
-        return decode(self.original, self.name, at_least=at_least, max_pixels=max_pixels)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Labelled images that can be read one after the other.
-
-    Attributes:
-        names: one for each image, to tell the user which.
-        labels: (n,) int64 in [0, classes).
-        identity: changes when the images change (paths, sizes, times of change).
-        read: ascending positions -> for each, in order, what decodes it.
-        max_pixels: larger images are not read; see `onceforall.preprocess.load`.
-        groups: for each image what it belongs to (a patient, a product), which no split divides; None where all are alone.
-    """
-
-    names: list[str]
-    labels: Indices
-    identity: str
-    read: Callable[[Indices], Iterator[Load]]
-    max_pixels: int | None = None
-    groups: tuple[str, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def subset(self, positions: Indices) -> "Part":
-        """The images at these positions, in ascending order."""
-        chosen = np.unique(positions)
-        return replace(
-            self,
-            names=[self.names[i] for i in chosen],
-            labels=self.labels[chosen],
-            groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
-            identity=digest([self.identity, chosen.tobytes().hex()]),
-            read=lambda wanted: self.read(chosen[wanted]),
-        )
-
-    def up_to(self, max_pixels: int | None) -> "Part":
-        """The same images, but with this limit of their pixels."""
-        same = max_pixels == LARGE  # the limit before there was a choice: what was cached then stays
-        identity = self.identity if same else digest([self.identity, str(max_pixels)])
-        return replace(self, identity=identity, max_pixels=max_pixels)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was found: `held_out` and `test` are None where the data bring no such part.
-
-    Attributes:
-        left_out: what was there and is not used: why, as a phrase about one ("file without an image in it (.txt)"), and the names.
-        remarks: what else the user should know about how the data were read, a line each.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train: Part
-    test: Part | None = None
-    held_out: Part | None = None
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How data are read where they leave a choice.
-
-    Args:
-        label: the column of labels in tables and Parquet files; None for the likeliest by its name.
-        classes: those that are used, in this order; see `classes.classes_of_text`. None for all, by name.
-        group: the column of a table that says what an image belongs to, or a regular expression that finds it in the image's path:
-            its first group, or all that it matches. No split divides what belongs together.
-        few: classes may have no image in a split, or a single one in all.
-    """
-
-    label: str | None = None
-    classes: Classes | None = None
-    group: str | None = None
-    few: bool = False
-
-
-AS_IT_IS = Reading()
-
-
-def digest(texts: Iterable[str]) -> str:
-    """A short hash of a list of texts."""
-    state = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogateescape")
-        state.update(len(encoded).to_bytes(8, "little") + encoded)
-    return state.hexdigest()[:32]
+__all__ = ["open_source"]
 
 
 def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
@@ -147,8 +35,6 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    from .classes import chosen_classes
-
     found = _found(source, reading)
     if reading.classes is not None:
         found = chosen_classes(found, reading.classes)
@@ -159,11 +45,7 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
 
 def _found(source: str, reading: Reading) -> Source:
     """What `open_source` finds, with all of its classes."""
-    from .archives import ARCHIVES, COMPRESSED, open_archive
-    from .embedded import open_digits, open_torchvision
-    from .folders import holds_image_folders
-    from .parquet import Files, open_parquet, parquet_files
-    from .tables import TABLES, open_tables
+    from .parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
         return open_digits()
@@ -203,10 +85,6 @@ def _found(source: str, reading: Reading) -> Source:
 
 def _open_folder(path: Path, reading: Reading) -> Source:
     """Class folders; or where there are none, tables or shards."""
-    from .archives import open_shards, shard_files
-    from .folders import holds_class_folders, open_folder
-    from .tables import METADATA, open_tables, table_files
-
     tables, folders = table_files(path, reading), holds_class_folders(path)
     if tables and not folders:
         return open_tables(path, tables, reading)

@@ -17,9 +17,11 @@ from ..readable import plural
 from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
 from .divide import some, stratified
-from .fitted import Crop, Keep, fitted_batches
+from .fitted import Keep, fitted_batches
+from .originals import AS_IT_IS, Indices, Part, Reading, Source, digest
+from .preparation import Preprocessing
 from .scan import left_out_line
-from .sources import AS_IT_IS, Indices, Part, Reading, Source, digest, open_source
+from .sources import open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
 
@@ -54,7 +56,7 @@ class Images:
         _, offset, height, width = self.store.index[self.rows[i]].tolist()
         return self.store.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
 
-    def fitted(self, groups: Sequence[Indices], resolution: int, crop: Crop) -> Iterator[NDArray[np.uint8]]:
+    def fitted(self, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
         """For each group of indices its images for evaluation, (n, resolution, resolution, 3), made from the originals.
 
         Raises:
@@ -62,7 +64,7 @@ class Images:
             FileError: the cache cannot be written, or the disk is full.
         """
         positions = self.positions
-        return fitted_batches(self.part, [positions[group] for group in groups], resolution, crop, self.keep)
+        return fitted_batches(self.part, [positions[group] for group in groups], resolution, steps, self.keep)
 
     def files(self, folder: Path) -> list[Path]:
         """Each image's original as a file; what is none, such as the bytes of a Parquet file, is written into the folder.

@@ -18,8 +18,8 @@ import numpy as np
 from ..errors import DataError, FileError
 from ..files import read_text, reading_or_writing
 from ..readable import plural
+from .originals import Indices, Load, Part, Reading, Source, digest
 from .scan import LeftOut, mark_of, printable, same_name, walk
-from .sources import Indices, Load, Part, Reading, Source, digest
 from .split_names import Role, arrange, role_of
 
 __all__ = ["METADATA", "TABLES", "Table", "label_text", "listed", "open_tables", "order_of", "read_table", "table_files"]

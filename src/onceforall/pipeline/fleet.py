@@ -90,7 +90,9 @@ def read_fleet(path: Path) -> list[Member]:
         raise FileError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from None
     entries = data.get("devices") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise FileError(f"{path}: no list of devices: write 'devices:', and below it '- name: phone', 'device: cpu', 'latency: 5ms'")
+        raise FileError(
+            f"{path}: no list of devices: write 'devices:', and below it '- name: phone', 'device: cpu', 'latency: 5ms'"
+        )
     members = [_member(path, number, entry) for number, entry in enumerate(entries, 1)]
     names = [member.name for member in members]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -117,7 +119,9 @@ def _member(path: Path, number: int, entry: Any) -> Member:
         raise FileError(f"{where}: no limit: give one of {', '.join(LIMITS)}")
     export = entry.get("export", "onnx")
     formats = export if isinstance(export, list) else str(export).split(",")
-    return Member(entry["name"].strip(), str(entry.get("device", "cpu")), budget, tuple(str(one).strip() for one in formats), accuracy)
+    return Member(
+        entry["name"].strip(), str(entry.get("device", "cpu")), budget, tuple(str(one).strip() for one in formats), accuracy
+    )
 
 
 def _share(value: Any) -> float:
