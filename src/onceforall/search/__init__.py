@@ -3,8 +3,8 @@
 Both work on gene matrices and know nothing of training: scores, costs and latencies are callables.
 """
 
-from .maximise import Finalist, SearchResult, maximise
-from .pareto import Objectives, ParetoPoint, ParetoResult, pareto
-from .problem import NothingFeasibleError
+from .maximise import SearchResult, maximise
+from .pareto import Objectives, ParetoResult, pareto
+from .problem import Found, NothingFeasibleError
 
-__all__ = ["Finalist", "NothingFeasibleError", "Objectives", "ParetoPoint", "ParetoResult", "SearchResult", "maximise", "pareto"]
+__all__ = ["Found", "NothingFeasibleError", "Objectives", "ParetoResult", "SearchResult", "maximise", "pareto"]

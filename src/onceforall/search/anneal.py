@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .changes import Changes, changes_of
 from .evaluator import Evaluated, Evaluator
-from .moves import settle
+from .moves import Changes, changes_of, settle
 
 __all__ = ["anneal"]
 

@@ -6,10 +6,10 @@ changes, the most promising are evaluated. Whether a network is a local optimum 
 
 import numpy as np
 
-from ..genes import Genes, neighbours
+from ..genes import Genes
 from ..space import Space
 from .evaluator import Evaluated, Evaluator
-from .moves import Ints, Row, combine, keys, pairs, primary, second_steps, settle
+from .moves import Ints, Row, combine, keys, near, pairs, second_steps, settle
 from .problem import Floats
 
 __all__ = ["climb", "two_step_optimum"]
@@ -25,18 +25,16 @@ def climb(evaluator: Evaluator, start: Evaluated, *, rng: np.random.Generator) -
 
     Better means: breaks the limits less, then scores higher.
     """
-    at = start.rows(np.array([0]))
+    at, space = start.rows(np.array([0])), evaluator.problem.space
     ruin = rng.random() < 0.5  # of the score, to recreate it: leads further away than careful repair
     while not evaluator.spent:
-        near = evaluator(neighbours(evaluator.problem.space.columns, at.genes[0]))
-        if not len(near):
+        rows, columns = near(space, at.genes[0])
+        if not len(rows):
             return at
-        if at.excess[0] and not ruin:
-            reached = at.joined(_repair(at, near)).best(1)
-        else:
-            reached = at.joined(near).best(1)
+        around = evaluator(rows)
+        reached = at.joined(_repair(at, around) if at.excess[0] and not ruin else around).best(1)
         if not at.excess[0]:
-            reached = reached.joined(_leaps(evaluator, at, near, rng)).best(1)
+            reached = reached.joined(_leaps(evaluator, at, around, columns, rng)).best(1)
         if not _better(reached, at):
             return at
         at = reached
@@ -53,38 +51,35 @@ def two_step_optimum(evaluator: Evaluator, start: Evaluated, *, rng: np.random.G
         at = climb(evaluator, at, rng=rng)
         if evaluator.spent:
             return at, 0
-        row = at.genes[0]
-        space = evaluator.problem.space
-        moves = neighbours(space.columns, row)
-        both = combine(space, row, moves, *pairs(primary(space, row, moves)))
+        row, space = at.genes[0], evaluator.problem.space
+        moves, columns = near(space, row)
+        both = combine(space, row, moves, *pairs(columns))
         around = _different(np.concatenate([moves, both, second_steps(space, row, moves)]))
         reached = at
         for part in np.array_split(around, max(1, len(around) // 2048)):
             if evaluator.spent:
                 return reached, 1 if reached is at else 0
-            near = evaluator(part, only_feasible=not at.excess[0])
-            reached = reached.joined(near).best(1)
+            reached = reached.joined(evaluator(part, only_feasible=not at.excess[0])).best(1)
         if not _better(reached, at):
             return at, 2
         at = reached
 
 
-def _repair(at: Evaluated, near: Evaluated) -> Evaluated:
+def _repair(at: Evaluated, around: Evaluated) -> Evaluated:
     """The neighbour that breaks the limits less and loses the least score for it; none if there is no such neighbour."""
-    less = np.maximum(at.excess[0] - near.excess, 0)
-    gain = near.scores - at.scores[0]
+    less = np.maximum(at.excess[0] - around.excess, 0)
+    gain = around.scores - at.scores[0]
     merit = np.where(gain < 0, gain / np.maximum(less, 1e-12), gain + less)
     merit[less == 0] = -np.inf
-    return near.rows(np.array([merit.argmax()])) if less.any() else near.rows(np.arange(0))
+    return around.rows(np.array([merit.argmax()])) if less.any() else around.rows(np.arange(0))
 
 
-def _leaps(evaluator: Evaluator, at: Evaluated, near: Evaluated, rng: np.random.Generator) -> Evaluated:
+def _leaps(evaluator: Evaluator, at: Evaluated, around: Evaluated, columns: Ints, rng: np.random.Generator) -> Evaluated:
     """Combined changes of a feasible network that the first-order model likes; those that keep the limits, evaluated."""
-    space, row, moves = evaluator.problem.space, at.genes[0], near.genes
-    gain = near.scores - at.scores[0]
-    rise = near.costs - at.costs[0]
+    space, row, moves = evaluator.problem.space, at.genes[0], around.genes
+    gain = around.scores - at.scores[0]
+    rise = around.costs - at.costs[0]
     room = np.array([limit.bound for limit in evaluator.problem.limits]) - at.costs[0]
-    columns = primary(space, row, moves)
     first, second = pairs(columns)
     promise = gain[first] + gain[second]
     fits = (rise[first] + rise[second] <= room + 1e-3 * np.abs(room)).all(1) & (promise > 0)

@@ -1,5 +1,7 @@
 """Is there a network within the limits at all? Answered before any score is computed."""
 
+import math
+
 import numpy as np
 
 from ..arch import Arch
@@ -20,6 +22,7 @@ def feasible_row(problem: Problem) -> Genes:
     Raises:
         NothingFeasibleError: none was found; names for each limit the smallest reachable value.
     """
+    problem = Problem(problem.space, problem.score, tuple(limit for limit in problem.limits if limit.bound < math.inf))
     start = problem.space.genes([problem.space.smallest()])
     if not problem.excess(problem.costs(start))[0]:
         return start
