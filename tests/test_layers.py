@@ -37,8 +37,8 @@ LAYERS = {
         ],
         0,
     ),
-    **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published"], 1),
-    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models"], 2),
+    **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published", "search"], 1),
+    **dict.fromkeys(["train", "latency", "accuracy", "export", "report", "data", "models"], 2),
     "pipeline": 3,
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }

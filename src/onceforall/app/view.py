@@ -1,23 +1,30 @@
-"""What the page is told about networks and the run, as JSON values."""
+"""What the page is told about networks, the run and its training, as JSON values."""
 
 import hashlib
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from ..arch import Arch
+from ..errors import OnceForAllError
 from ..export import FORMATS
+from ..files import busy, read_lines, read_text
 from ..picture import STYLE, draw
-from ..pipeline import status
+from ..pipeline import Run, status
 from ..pipeline.export_inputs import latency_shares
 from ..pipeline.predictor import checks
 from ..readable import amount
+from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
 from .pool import Pool
 
-__all__ = ["facts", "front", "network", "progress"]
+__all__ = ["facts", "front", "network", "progress", "training"]
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
-MOST_POINTS = 160  # of a front that is drawn
+MOST_POINTS, MOST_STEPS = 160, 300  # of a front and of a curve that are drawn
+RECENT = 400  # records of a training that tell the speed
 
 
 def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
@@ -47,10 +54,10 @@ def front(pool: Pool, cloud: Pool, name: str) -> dict[str, Any]:
     """What stands behind the chosen network in the chart of accuracy over one cost."""
     rows = pool.front(name)
     if len(rows) > MOST_POINTS:
-        rows = rows[[round(i * (len(rows) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)]]
+        rows = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).round().astype(int)]
     return {
-        "front": [[float(pool.costs[name][r]), float(pool.top1[r])] for r in rows],
-        "cloud": [[float(x), float(y)] for x, y in zip(cloud.costs[name], cloud.top1, strict=True)],
+        "front": np.stack([pool.costs[name][rows], pool.top1[rows]], 1).tolist(),
+        "cloud": np.stack([cloud.costs[name], cloud.top1], 1).tolist(),
     }
 
 
@@ -66,12 +73,7 @@ def facts(engine: Engine) -> dict[str, Any]:
         "next": list(found.next),
         "problem": engine.problem,
         "formats": [
-            {
-                "name": name,
-                "int8": one.int8,
-                "missing": [package for package in one.needs if not _there(package)],
-                "extra": one.extra,
-            }
+            {"name": name, "int8": one.int8, "missing": [need for need in one.needs if find_spec(need) is None], "extra": one.extra}
             for name, one in FORMATS.items()
         ],
         "ready": False,
@@ -102,13 +104,45 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 def progress(engine: Engine) -> dict[str, Any]:
     """How many networks were looked at, and two numbers that grow: with each change, and when all numbers are others."""
+    return {name: getattr(engine, name) for name in ("considered", "filling", "version", "generation")}
+
+
+def training(run: Run) -> dict[str, Any]:
+    """How far training is: curves, phases, time left; as JSON values."""
+    records = read_lines(run.folder / "metrics.jsonl")
+    train, validations = ([r for r in records if r["event"] == event] for event in ("train", "validation"))
+    step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
+    finished, schedule = (run.folder / "supernet.safetensors").exists(), None
+    with suppress(OnceForAllError):  # none yet, or damaged
+        schedule = Schedule.from_json(read_text(run.folder / "schedule.json"))
     return {
-        "considered": engine.considered,
-        "filling": engine.filling,
-        "version": engine.version,
-        "generation": engine.generation,
+        "state": "imported" if run.info.imported else "done" if finished else "going on" if busy(run.folder) else "stopped",
+        "step": step,
+        "steps": schedule.steps if schedule else None,
+        "seconds": seconds,
+        "remaining_s": None if finished or schedule is None else _remaining(run, schedule, records),
+        "phases": [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"],
+        "loss": _thinned([[r["step"], r["loss"]] for r in train]),
+        "top1": {
+            name: [[r["step"], r["top1"]] for r in validations if r["subnet"] == name]
+            for name in dict.fromkeys(r["subnet"] for r in validations)
+        },
     }
 
 
-def _there(package: str) -> bool:
-    return find_spec(package) is not None
+def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:
+    """Seconds, from the work that the last records got done."""
+    work = work_per_step(schedule, run.space, run.num_classes)
+
+    def done(step: int) -> float:
+        return sum(w * steps for w, steps in zip(work, schedule.steps_done(step), strict=True))
+
+    left = Remaining(done(schedule.steps))
+    times = [left(done(record["step"]), record["seconds"]) for record in records[-RECENT:]]
+    return times[-1] if times else None
+
+
+def _thinned(points: list[list[float]]) -> list[list[float]]:
+    """Means of neighbours where there are more points than are drawn."""
+    parts = np.array_split(np.array(points), min(len(points), MOST_STEPS)) if points else []
+    return [part.mean(0).tolist() for part in parts]

@@ -14,11 +14,11 @@ import numpy as np
 
 from .evaluator import Evaluated, Evaluator
 from .moves import Changes, changes_of, settle
+from .problem import Costs
 
 __all__ = ["anneal"]
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 PROMISING = 20  # changes tried in each round of each chain, those that seemed to be worth most
@@ -37,7 +37,7 @@ def anneal(
     *,
     evaluations: int,
     rng: np.random.Generator,
-    restart: Callable[[Evaluated, Matrix], Evaluated],
+    restart: Callable[[Evaluated, Costs], Evaluated],
 ) -> Evaluated:
     """Walk from each row of `start`, all chains at once; `evaluator` keeps what was found on the way.
 
@@ -89,9 +89,9 @@ class _View:
     """What each chain knows of its changes: gains (chains, changes), rises (chains, changes, limits), and its prices."""
 
     changes: Changes
-    gains: Matrix
+    gains: Costs
     rises: Floats
-    prices: Matrix
+    prices: Costs
     unknown: Bools
 
     @classmethod
@@ -113,13 +113,13 @@ class _View:
         chosen: Bools = possible & ((worth >= cut) | self.unknown | (rng.random(worth.shape) < RANDOM / worth.shape[1]))
         return chosen
 
-    def learn(self, who: Ints, which: Ints, gains: Floats, rises: Matrix) -> None:
+    def learn(self, who: Ints, which: Ints, gains: Floats, rises: Costs) -> None:
         """What changes do; infinities become numbers that can be reckoned with."""
         self.gains[who, which] = np.nan_to_num(gains, nan=0.0, posinf=HUGE, neginf=-HUGE)
         self.rises[who, which] = np.nan_to_num(rises, nan=0.0, posinf=HUGE, neginf=-HUGE)
         self.unknown[who, which] = False
 
-    def price(self, bounds: Matrix) -> None:
+    def price(self, bounds: Costs) -> None:
         """Prices at which half of the useful changes are worth their rise."""
         for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
             for k, bound in enumerate(bounds[c]):

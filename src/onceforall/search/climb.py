@@ -10,11 +10,10 @@ from ..genes import Genes
 from ..space import Space
 from .evaluator import Evaluated, Evaluator
 from .moves import Ints, Row, combine, keys, near, pairs, second_steps, settle
-from .problem import Floats
+from .problem import Costs, Floats
 
 __all__ = ["climb", "two_step_optimum"]
 
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 TRIES = 192  # pairs evaluated per step
 PRICES = 16
 MOST = 12  # choices changed at once at most
@@ -89,7 +88,7 @@ def _leaps(evaluator: Evaluator, at: Evaluated, around: Evaluated, columns: Ints
     return evaluator(_different(np.concatenate([double, many])), only_feasible=True)
 
 
-def _knapsack(space: Space, row: Row, moves: Genes, columns: Ints, gain: Floats, rise: Matrix, rng: np.random.Generator) -> Genes:
+def _knapsack(space: Space, row: Row, moves: Genes, columns: Ints, gain: Floats, rise: Costs, rng: np.random.Generator) -> Genes:
     """Many changes at once, by Lagrange multipliers: for a range of prices of the limits, every column takes its move of
     largest gain minus price; the moves are made one after the other, best first, and each step is a candidate."""
     limits = rise.shape[1]

@@ -5,7 +5,6 @@ What is kept of it, local search at the end, and proofs are up to `maximise` and
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -13,75 +12,48 @@ import numpy as np
 
 from ..arch import Arch
 from ..genes import Genes, cross, sample
-from .anneal import Matrix, anneal
+from .anneal import anneal
 from .evaluator import Evaluated, Evaluator
 from .feasible import feasible_row
 from .moves import every
-from .problem import Problem
+from .problem import Costs, Problem
 
-__all__ = ["Effort", "Goal", "begin", "explore"]
+__all__ = ["Goal", "begin", "chains_of", "evolve", "explore"]
 
 SMALL = 20_000  # networks of a space that is tried out entirely
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How the evaluations of a search are spent.
-
-    Args:
-        fast: evaluations by default.
-        slow: where a function takes one Arch after the other.
-        random: networks drawn to begin with.
-        mixes: how many times each is crossed with a network that keeps the limits.
-        generations: of the evolution at most.
-        evolution: share of the evaluations after which it ends.
-        chains: at most.
-        per_chain: evaluations at least; a chain tries every change of its first network.
-        walks: of all chains, one after the other.
-        walking: share of the evaluations.
-    """
-
-    fast: int
-    slow: int
-    random: int
-    mixes: int
-    generations: int
-    evolution: float
-    chains: int
-    per_chain: int
-    walks: int
-    walking: float
-
-    def chains_of(self, budget: int) -> int:
-        """How many chains so many evaluations are enough for."""
-        return min(max(budget // self.per_chain, 1), self.chains)
+RANDOM, MIXES = 1024, 4  # networks drawn to begin with, and how many times each is crossed with one that keeps the limits
 
 
 class Goal(Protocol):
-    """What a search is after. It sees what was found in the evaluator, or watches it."""
+    """What a search is after, and how its evaluations are spent. It sees what was found in the evaluator, or watches it."""
+
+    evaluations: tuple[int, int]  # by default; where a function takes one Arch after the other
+    evolution: float  # share of the evaluations after which evolution ends
+    generations: int  # at most
+    chains: int  # at most
+    per_chain: int  # evaluations at least; a chain tries every change of its first network
+    walks: int  # of all chains, one after the other
+    walking: float  # share of the evaluations
+
+    def watch(self, rows: Evaluated) -> None:
+        """Called with everything that was evaluated and keeps the limits."""
+        ...
 
     def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
         """One more generation."""
         ...
 
-    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Matrix]:
+    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
         """Where chains begin (chains,) and the bounds of their limits (chains, limits). `first`: the best random networks."""
         ...
 
-    def restart(self, evaluator: Evaluator, bounds: Matrix, at: Evaluated, prices: Matrix) -> Evaluated:
+    def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
         """Where the chains go on at some points of their way; see `anneal`."""
         ...
 
 
 def begin(
-    problem: Problem,
-    effort: Effort,
-    evaluations: int | None,
-    time_s: float | None,
-    start: Sequence[Arch],
-    *,
-    keep: int,
-    watch: Callable[[Evaluated], None] = lambda rows: None,
+    problem: Problem, goal: Goal, evaluations: int | None, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
     """An evaluator, and rows to search from; None in place of these where all networks of a small space have been evaluated.
 
@@ -92,40 +64,73 @@ def begin(
     """
     began, space = time.monotonic(), problem.space
     if evaluations is None:
-        evaluations = effort.slow if problem.takes_archs else effort.fast
+        evaluations = goal.evaluations[problem.takes_archs]
     if evaluations < 1:
         raise ValueError(f"evaluations={evaluations}: it must be at least 1")
     seeds = np.concatenate([feasible_row(problem), space.genes(start)])
-    evaluator = Evaluator(problem, evaluations, None if time_s is None else began + time_s, keep, watch)
+    evaluator = Evaluator(problem, evaluations, None if time_s is None else began + time_s, keep, goal.watch)
     if space.count() > min(evaluations, SMALL):
         return evaluator, seeds
     evaluator(every(space), only_feasible=True)
     return evaluator, None
 
 
-def explore(evaluator: Evaluator, goal: Goal, effort: Effort, seeds: Genes, rng: np.random.Generator) -> Evaluated:
-    """Random networks mixed with seeds, so that many keep the limits; evolution; walks.
+def explore(evaluator: Evaluator, goal: Goal, seeds: Genes, rng: np.random.Generator) -> Evaluated:
+    """Evolution and walks.
 
     Afterwards `evaluator.budget` is nine tenths of what it was: the last tenth is for a local search or a proof.
 
     Returns:
         Where the chains of the last walk ended; they need not keep the limits.
     """
-    budget, columns = evaluator.budget, evaluator.problem.space.columns
-    drawn = [sample(columns, rng, effort.random)]
-    mates = seeds[rng.integers(len(seeds), size=effort.random)]
-    for _ in range(effort.mixes):
-        drawn.append(cross(columns, drawn[-1], mates, rng))
-    rows = rng.permutation(np.concatenate(drawn))[: max(1, budget // 8)]
-    evaluator(np.concatenate([seeds, rows]), only_feasible=True)
-    first = evaluator.found
-    for _ in range(effort.generations):
-        if evaluator.spent or evaluator.evaluations >= budget * effort.evolution:
-            break
-        evaluator(goal.offspring(evaluator, rng), only_feasible=True)
+    budget = evaluator.budget
+    most = int(budget * goal.evolution)
+    first = evolve(evaluator, goal.offspring, seeds, rng, random=budget // 8, evaluations=most, generations=goal.generations)
     evaluator.budget = int(budget * 0.9)
-    for _ in range(effort.walks):
-        start, bounds = goal.starts(evaluator, first, effort.chains_of(budget), rng)
-        tries, restart = int(budget * effort.walking / effort.walks), partial(goal.restart, evaluator, bounds)
+    for _ in range(goal.walks):
+        start, bounds = goal.starts(evaluator, first, chains_of(goal, budget), rng)
+        tries, restart = int(budget * goal.walking / goal.walks), partial(goal.restart, evaluator, bounds)
         ends = anneal(evaluator, start, bounds, evaluations=tries, rng=rng, restart=restart)
     return ends
+
+
+def evolve(
+    evaluator: Evaluator,
+    offspring: Callable[[Evaluator, np.random.Generator], Genes],
+    seeds: Genes,
+    rng: np.random.Generator,
+    *,
+    random: int,
+    evaluations: int,
+    generations: int,
+) -> Evaluated:
+    """Random networks, mixed with seeds so that many keep the limits, then generations of offspring.
+
+    Args:
+        evaluator: knows, and hands on, what is evaluated; rows that break a limit are not.
+        offspring: makes the next generation.
+        seeds: rows (n, columns) that keep the limits.
+        rng: of all draws.
+        random: evaluations at most before the first generation.
+        evaluations: after which the evolution ends.
+        generations: at most.
+
+    Returns:
+        The best before the first generation.
+    """
+    columns = evaluator.problem.space.columns
+    drawn, mates = [sample(columns, rng, RANDOM)], seeds[rng.integers(len(seeds), size=RANDOM)]
+    for _ in range(MIXES):
+        drawn.append(cross(columns, drawn[-1], mates, rng))
+    evaluator(np.concatenate([seeds, rng.permutation(np.concatenate(drawn))[: max(1, random)]]), only_feasible=True)
+    first = evaluator.found
+    for _ in range(generations):
+        if evaluator.spent or evaluator.evaluations >= evaluations:
+            break
+        evaluator(offspring(evaluator, rng), only_feasible=True)
+    return first
+
+
+def chains_of(goal: Goal, budget: int) -> int:
+    """How many chains a budget is enough for."""
+    return min(max(budget // goal.per_chain, 1), goal.chains)

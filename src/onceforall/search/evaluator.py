@@ -35,13 +35,16 @@ class Evaluated:
 
     def joined(self, other: "Evaluated") -> "Evaluated":
         """These and the others."""
-        pairs = ((self.genes, other.genes), (self.scores, other.scores), (self.costs, other.costs), (self.excess, other.excess))
-        return Evaluated(*map(np.concatenate, pairs))
+        genes, costs = np.concatenate([self.genes, other.genes]), np.concatenate([self.costs, other.costs])
+        return Evaluated(genes, np.concatenate([self.scores, other.scores]), costs, np.concatenate([self.excess, other.excess]))
+
+    def different(self) -> "Evaluated":
+        """Each network once."""
+        return self.rows(np.unique(keys(self.genes), return_index=True)[1])
 
     def best(self, n: int) -> "Evaluated":
         """The n best different networks, best first: those that keep the limits, then by score, ties by genes."""
-        different = np.unique(keys(self.genes), return_index=True)[1]
-        part = self.rows(different)
+        part = self.different()
         order = np.lexsort((*part.genes.T[::-1], -part.scores, part.excess))
         return part.rows(order[:n])
 

@@ -10,28 +10,15 @@ from threadpoolctl import threadpool_limits
 from ..arch import Arch
 from ..genes import Genes, cross, mutate
 from ..space import Space
-from .anneal import Matrix
 from .climb import climb, two_step_optimum
-from .engine import Effort, begin, explore
+from .engine import begin, explore
 from .evaluator import Evaluated, Evaluator
 from .exact import upper_bound
-from .problem import Found, Function, Limits, Problem, limits_of, measure
+from .problem import Costs, Found, Function, Limits, Problem, limits_of, measure
 
 __all__ = ["SearchResult", "maximise"]
 
 POPULATION = 256
-EFFORT = Effort(
-    fast=120_000,  # about a second with a predictor of 3 × 400 hidden units
-    slow=8_000,
-    random=4 * POPULATION,
-    mixes=4,
-    generations=24,
-    evolution=1 / 16,
-    chains=16,
-    per_chain=3000,
-    walks=1,
-    walking=0.85,
-)
 EXACT = 1e-6  # of the score: a smaller gap is rounding
 
 
@@ -114,7 +101,7 @@ def maximise(
     if finalists < 1:
         raise ValueError(f"finalists={finalists}: it must be at least 1")
     problem = Problem(space, measure(space, "score", score), limits_of(space, limits))
-    evaluator, seeds = begin(problem, EFFORT, evaluations, time_s, start, keep=max(finalists, POPULATION))
+    evaluator, seeds = begin(problem, _Best(), evaluations, time_s, start, keep=max(finalists, POPULATION))
     gap: float | None = 0.0
     optimal_within = len(space.columns)
     if seeds is not None:
@@ -128,7 +115,7 @@ def maximise(
 def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_s: float) -> tuple[float | None, int]:
     """Explore, climb from the best and from where the chains ended, prove the best: the gap and the number of choices."""
     budget, space = evaluator.budget, evaluator.problem.space
-    ends = explore(evaluator, _Best(), EFFORT, seeds, rng)
+    ends = explore(evaluator, _Best(), seeds, rng)
     for from_here in (evaluator.found, *(ends.rows(np.array([i])) for i in range(len(ends)))):
         if not evaluator.spent:
             climb(evaluator, from_here, rng=rng)
@@ -150,6 +137,14 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
 class _Best:
     """The goal of one network: parents are the best, and the worse half of the chains goes on from where the better half is."""
 
+    evaluations = 120_000, 8_000  # about a second with a predictor of 3 × 400 hidden units
+    evolution, generations = 1 / 16, 24
+    chains, per_chain = 16, 3000
+    walks, walking = 1, 0.85
+
+    def watch(self, rows: Evaluated) -> None:
+        """The evaluator keeps the best."""
+
     def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
         """Children by mutation, and by crossover with a lighter mutation."""
         columns, parents = evaluator.problem.space.columns, evaluator.found.genes[: POPULATION // 4]
@@ -158,9 +153,9 @@ class _Best:
         crossed = cross(columns, parents[first[POPULATION:]], parents[second[POPULATION:]], rng)
         return np.concatenate([mutants, mutate(columns, crossed, rng, 0.02)])
 
-    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Matrix]:
+    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
         """Half of the better networks as they come, half taking turns among the resolutions; all chains have the same bounds."""
-        rows = evaluator.found.best(4 * EFFORT.chains).joined(first)
+        rows = evaluator.found.best(4 * self.chains).joined(first)
         order = np.argsort(-rows.scores, kind="stable")
         of_each = [order[rows.genes[order, 0] == resolution] for resolution in np.unique(rows.genes[:, 0])]
         turns = [int(own[i]) for i in range(chains) for own in of_each if i < len(own)][: chains // 2]
@@ -168,7 +163,7 @@ class _Best:
         start = rows.rows(np.array([*turns, *rest]))
         return start, np.tile([limit.bound for limit in evaluator.problem.limits], (len(start), 1))
 
-    def restart(self, evaluator: Evaluator, bounds: Matrix, at: Evaluated, prices: Matrix) -> Evaluated:
+    def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
         """From where the better half is, by score less the price of broken limits."""
         merit = at.scores - (prices * np.maximum(at.costs - bounds, 0)).sum(1)
         order, half = np.argsort(-merit, kind="stable"), len(at) // 2

@@ -12,9 +12,8 @@ from threadpoolctl import threadpool_limits
 from ..arch import Arch
 from ..genes import Genes, cross, mutate
 from ..space import Space
-from .anneal import Matrix
 from .climb import climb
-from .engine import Effort, begin, explore
+from .engine import begin, chains_of, explore
 from .evaluator import Evaluated, Evaluator
 from .front import Front, crowding
 from .problem import Costs, Found, Function, Limit, Limits, Measure, Problem, limits_of, measure
@@ -24,18 +23,6 @@ __all__ = ["Objectives", "ParetoResult", "pareto"]
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
 POPULATION = 512
-EFFORT = Effort(
-    fast=900_000,
-    slow=20_000,
-    random=2 * POPULATION,
-    mixes=1,
-    generations=200,
-    evolution=1 / 8,
-    chains=64,
-    per_chain=2000,
-    walks=3,
-    walking=0.8,
-)
 PATIENCE = 3  # rounds of local search that leave the front as it is, after which it is taken to be found
 ARCHIVE = 3000  # members of the front kept on the way
 
@@ -95,7 +82,7 @@ def pareto(
     names, bounded = list(objectives), limits_of(space, limits or {})
     problem = Problem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
     goal = _Along(len(costs_of), Front(space.genes([]), np.zeros((0, len(names)))))
-    evaluator, seeds = begin(problem, EFFORT, evaluations, time_s, start, keep=1, watch=goal.watch)
+    evaluator, seeds = begin(problem, goal, evaluations, time_s, start, keep=1)
     if seeds is not None:
         _search(evaluator, goal, seeds, np.random.default_rng(seed))
     front = goal.front if size is None else goal.front.thinned(size)
@@ -129,9 +116,9 @@ def _negative(measured: Measure) -> Measure:
 
 def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.Generator) -> None:
     """Explore, then local search from targets along the front, until some rounds of it find nothing."""
-    budget, chains = evaluator.budget, EFFORT.chains_of(evaluator.budget)
+    budget, chains = evaluator.budget, chains_of(goal, evaluator.budget)
     others = [limit.bound for limit in evaluator.problem.limits[goal.costs :]]
-    explore(evaluator, goal, EFFORT, seeds, rng)
+    explore(evaluator, goal, seeds, rng)
     evaluator.budget, idle = budget, 0
     while not evaluator.spent and idle < PATIENCE:
         before = goal.front
@@ -153,6 +140,10 @@ class _Along:
 
     costs: int
     front: Front
+    evaluations = 900_000, 20_000
+    evolution, generations = 1 / 8, 200
+    chains, per_chain = 64, 2000
+    walks, walking = 3, 0.8
 
     def watch(self, rows: Evaluated) -> None:
         """Keep what belongs to the front."""
@@ -169,13 +160,13 @@ class _Along:
         crossed = cross(columns, front.genes[first], front.genes[second], rng)
         return mutate(columns, np.where(rng.random((POPULATION, 1)) < 0.5, crossed, front.genes[first]), rng, 0.05)
 
-    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Matrix]:
+    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
         """From the best within each target."""
         targets = self.targets(chains, rng)
         others = [limit.bound for limit in evaluator.problem.limits[self.costs :]]
         return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
 
-    def restart(self, evaluator: Evaluator, bounds: Matrix, at: Evaluated, prices: Matrix) -> Evaluated:
+    def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
         """Every other chain goes on from the best that any has found within its target; the rest keep to ways of their own."""
         best = self.best_within(evaluator, bounds[:, : self.costs])
         return evaluator(np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes))
@@ -186,7 +177,8 @@ class _Along:
         if self.costs > 1:
             return costs[rng.permutation(len(costs))[:n]]
         steps = (np.arange(n) + rng.random(n)) / n
-        return np.maximum(costs.min(0) + steps[:, None] * np.ptp(costs, 0), costs.min(0))
+        targets: Costs = np.maximum(costs.min(0) + steps[:, None] * np.ptp(costs, 0), costs.min(0))
+        return targets
 
     def best_within(self, evaluator: Evaluator, targets: Costs) -> Evaluated:
         """For each target the front's member of the highest score whose costs are within it."""
