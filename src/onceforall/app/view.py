@@ -16,6 +16,7 @@ from ..pipeline import Run, status
 from ..pipeline.export_inputs import latency_shares
 from ..pipeline.predictor import checks
 from ..readable import amount
+from ..report.charts import Axis, Mark, Series, line_chart
 from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
 from .pool import Pool
@@ -23,7 +24,8 @@ from .pool import Pool
 __all__ = ["facts", "front", "network", "progress", "training"]
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
-MOST_POINTS, MOST_STEPS = 160, 300  # of a front and of a curve that are drawn
+MOST_POINTS = 160  # of a front that is drawn
+COLOURS = 4  # of the page, --c0 to --c3
 RECENT = 400  # records of a training that tell the speed
 
 
@@ -110,7 +112,8 @@ def progress(engine: Engine) -> dict[str, Any]:
 def training(run: Run) -> dict[str, Any]:
     """How far training is: curves, phases, time left; as JSON values."""
     records = read_lines(run.folder / "metrics.jsonl")
-    train, validations = ([r for r in records if r["event"] == event] for event in ("train", "validation"))
+    curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "top1")}
+    phases = [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"]
     step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
     finished, schedule = (run.folder / "supernet.safetensors").exists(), None
     with suppress(OnceForAllError):  # none yet, or damaged
@@ -121,13 +124,29 @@ def training(run: Run) -> dict[str, Any]:
         "steps": schedule.steps if schedule else None,
         "seconds": seconds,
         "remaining_s": None if finished or schedule is None else _remaining(run, schedule, records),
-        "phases": [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"],
-        "loss": _thinned([[r["step"], r["loss"]] for r in train]),
-        "top1": {
-            name: [[r["step"], r["top1"]] for r in validations if r["subnet"] == name]
-            for name in dict.fromkeys(r["subnet"] for r in validations)
-        },
+        "phases": phases,
+        "last": {name: [[series.name, series.ys[-1]] for series in found] for name, found in curves.items()},
+        "charts": {name: _chart(name, found, phases) for name, found in curves.items()},
     }
+
+
+def _curves(records: list[dict[str, Any]], event: str, key: str) -> list[Series]:
+    """A line for each sub-network that was validated, or one for all training."""
+    kept = [r for r in records if r["event"] == event]
+    names = [r.get("subnet", "training") for r in kept]
+    lines = {name: [r for r, own in zip(kept, names, strict=True) if own == name] for name in dict.fromkeys(names)}
+    scale = 100 if key == "top1" else 1
+    return [
+        Series(name, [r["step"] for r in line], [scale * r[key] for r in line], i % COLOURS, i % COLOURS)
+        for i, (name, line) in enumerate(lines.items())
+    ]
+
+
+def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]]) -> str:
+    axis = Axis("top-1", "%") if name == "top1" else Axis(name)
+    marks = [Mark(phase["name"], phase["step"]) for phase in phases[1:]]
+    text = line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks)
+    return text.replace(' style="stroke-width:1.3"', "")  # the page's policy refuses attributes of style
 
 
 def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:
@@ -140,9 +159,3 @@ def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> f
     left = Remaining(done(schedule.steps))
     times = [left(done(record["step"]), record["seconds"]) for record in records[-RECENT:]]
     return times[-1] if times else None
-
-
-def _thinned(points: list[list[float]]) -> list[list[float]]:
-    """Means of neighbours where there are more points than are drawn."""
-    parts = np.array_split(np.array(points), min(len(points), MOST_STEPS)) if points else []
-    return [part.mean(0).tolist() for part in parts]

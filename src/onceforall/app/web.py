@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 from zipfile import ZipFile
 
 from starlette.applications import Starlette
@@ -138,7 +138,7 @@ class App:
                     archive.write(path, f"{folder.name}/{path.relative_to(folder)}")
         file.seek(0)
         headers = {"content-disposition": f'attachment; filename="{folder.name}.zip"'}
-        return StreamingResponse(iter(partial(file.read, BLOCK), b""), media_type="application/zip", headers=headers)
+        return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
 
     async def _events(self, request: Request) -> Response:
         """What has changed, as numbers that grow: the page then asks anew for what it shows."""
@@ -216,6 +216,11 @@ def _answered(function: Answer) -> Callable[[Request], Any]:
         return result if isinstance(result, Response) else JSONResponse(result)
 
     return endpoint
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from iter(partial(file.read, BLOCK), b"")
 
 
 def _id(request: Request) -> str:

@@ -85,7 +85,7 @@ def explore(evaluator: Evaluator, goal: Goal, seeds: Genes, rng: np.random.Gener
     """
     budget = evaluator.budget
     most = int(budget * goal.evolution)
-    first = evolve(evaluator, goal.offspring, seeds, rng, random=budget // 8, evaluations=most, generations=goal.generations)
+    first = evolve(evaluator, goal.offspring, seeds, rng, random=budget // 8 or 1, evaluations=most, generations=goal.generations)
     evaluator.budget = int(budget * 0.9)
     for _ in range(goal.walks):
         start, bounds = goal.starts(evaluator, first, chains_of(goal, budget), rng)
@@ -122,7 +122,7 @@ def evolve(
     drawn, mates = [sample(columns, rng, RANDOM)], seeds[rng.integers(len(seeds), size=RANDOM)]
     for _ in range(MIXES):
         drawn.append(cross(columns, drawn[-1], mates, rng))
-    evaluator(np.concatenate([seeds, rng.permutation(np.concatenate(drawn))[: max(1, random)]]), only_feasible=True)
+    evaluator(np.concatenate([seeds, rng.permutation(np.concatenate(drawn))[:random]]), only_feasible=True)
     first = evaluator.found
     for _ in range(generations):
         if evaluator.spent or evaluator.evaluations >= evaluations:
