@@ -6,10 +6,10 @@ from importlib import metadata
 
 from ..errors import DeviceError, OnceForAllError
 from .host import Host
-from .runtimes import RUNTIMES, Runtime
+from .runtimes import RUNTIMES
 from .runtimes.common import processor, processor_name
 
-__all__ = ["Available", "Device", "list_devices", "package_version", "processor_name"]
+__all__ = ["Available", "Device", "available", "list_devices", "package_version", "processor_name"]
 
 ALIASES = {"cpu": "onnxruntime"}
 IMPORTED = "imported"  # the runtime of a device whose times came in a file
@@ -122,11 +122,12 @@ class Available:
 
 def list_devices() -> list[Available]:
     """Every runtime, with its version, what it computes on and the number of threads that it can use here."""
-    return [_available(name, runtime) for name, runtime in RUNTIMES.items()]
+    return [available(name) for name in RUNTIMES]
 
 
-def _available(name: str, runtime: Runtime) -> Available:
-    lacks = None
+def available(name: str) -> Available:
+    """One runtime, by its name, as this machine has it."""
+    runtime, lacks = RUNTIMES[name], None
     try:
         hardware = runtime.hardware()
     except OnceForAllError as error:

@@ -4,19 +4,21 @@ The compiled code has its number of threads built in; what it calls in torch use
 `backends/pytorch.py`. Compiling takes seconds for a block and needs a C++ compiler.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from ...backends.pytorch import with_threads
 from ...errors import CheckpointError, DeviceError
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, one_line, own_network, processor, quiet
 from .converted import Converted
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["AotInductor"]
 
@@ -39,6 +41,8 @@ class AotInductor:
         return processor()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...backends.pytorch import with_threads
+
         self.hardware()
         shape = (batch, *plan.input_shape)
         try:
@@ -61,6 +65,7 @@ class AotInductor:
 
 def _compiled(network: nn.Module, shape: tuple[int, ...], threads: int, path: Path) -> bytes:
     """The network's package for images of this shape, written to the path on the way."""
+    import torch
     from torch._inductor import aoti_compile_and_package  # documented as public
 
     settings = {"freezing": True, "cpp.threads": threads}

@@ -1,22 +1,24 @@
 """What every runtime is, and what several of them use."""
 
+from __future__ import annotations
+
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, fx
 
 from ...errors import CheckpointError
-from ...nn.shared import network_on, own_shapes
 from ...ops import Shape
 from ...packages import import_package, one_line, quiet, require
 from ...plan import Plan
 from ...processors import processors
+
+if TYPE_CHECKING:  # a list of the runtimes does without torch
+    from torch import fx
 
 __all__ = [
     "FLOAT",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 FLOAT, INT8 = 1e-4, 0.1  # see `Runtime.tolerance`
-Weights = Mapping[str, Tensor]  # of a state dict
+Weights = Mapping[str, Any]  # tensors of a state dict
 Images = np.ndarray[Any, np.dtype[np.float32]]  # (batch, channels, height, width), C-contiguous
 
 
@@ -142,6 +144,10 @@ def own_network(plan: Plan, weights: Weights) -> fx.GraphModule:
     Raises:
         CheckpointError: a tensor is missing or has another shape than the plan says.
     """
+    import torch
+
+    from ...nn.shared import network_on, own_shapes
+
     wanted, statistics = own_shapes(plan)
     own = {}
     for name, shape in (wanted | statistics).items():

@@ -3,15 +3,18 @@
 The timed call ends when the GPU is done. Images and logits are copied outside of it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ...errors import DeviceError
 from ...plan import Plan
 from .common import FLOAT, Hardware, Images, Weights, one_line, own_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Cuda", "GpuReference", "OnGpu", "gpu"]
 
@@ -38,6 +41,8 @@ class OnGpu:
         return logits
 
     def bind(self, images: Images) -> Callable[[], object]:
+        import torch
+
         self.source.copy_(torch.from_numpy(images))
 
         def run() -> None:
@@ -56,11 +61,15 @@ class GpuReference:
     """
 
     def __init__(self, device: str = "cuda") -> None:
+        import torch
+
         self._a = torch.full((512, 512), 1 / 512, device=device)
         self._b = self._a.clone()
         self._big = torch.ones(1 << 26, device=device)
 
     def __call__(self) -> None:
+        import torch
+
         torch.mm(self._a, self._a, out=self._b)
         self._big.sum()
         if self._big.is_cuda:
@@ -77,6 +86,8 @@ class Cuda:
         return gpu("PyTorch on CUDA")
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnGpu:
+        import torch
+
         if threads != 1:
             raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
         self.hardware()
@@ -106,6 +117,8 @@ def gpu(name: str) -> Hardware:
     Raises:
         DeviceError: there is none.
     """
+    import torch
+
     if not torch.cuda.is_available():
         raise DeviceError(f"{name} needs an NVIDIA GPU with its driver, and torch {torch.__version__} finds none")
     return Hardware(torch.cuda.get_device_name(), 1)

@@ -1,8 +1,5 @@
 """ExecuTorch on the CPU, float32, through XNNPACK."""
 
-import torch
-
-from ...nn.executorch import Program, lower
 from ...plan import Plan
 from .common import FLOAT, Hardware, Images, OnHost, Weights, own_network, processor, require
 from .converted import Converted
@@ -24,6 +21,10 @@ class ExecuTorch:
         return processor()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        import torch
+
+        from ...nn.executorch import Program, lower
+
         self.hardware()
         content = self._converted.get(
             plan, weights, (batch,), lambda: lower(own_network(plan, weights), (batch, *plan.input_shape))

@@ -1,6 +1,5 @@
 """LiteRT on the CPU, float32, through XNNPACK."""
 
-from ...nn.litert import PACKAGES, LiteModel, convert
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, own_network, processor, require
 from .converted import Converted
@@ -18,11 +17,15 @@ class LiteRt:
         self._converted = Converted()
 
     def hardware(self) -> Hardware:
+        from ...nn.litert import PACKAGES
+
         for package in PACKAGES:
             require(package, "litert")
         return processor()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...nn.litert import LiteModel, convert
+
         self.hardware()
         content = self._converted.get(
             plan, weights, (batch,), lambda: convert(own_network(plan, weights), (batch, *plan.input_shape))

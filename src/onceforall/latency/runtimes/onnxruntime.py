@@ -2,7 +2,6 @@
 
 from ...backends import onnxruntime
 from ...errors import DeviceError
-from ...nn.onnx import to_onnx
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, import_package, one_line, processor, require
 
@@ -21,6 +20,8 @@ class OnnxRuntime:
         return processor()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...nn.onnx import to_onnx
+
         return load_model(to_onnx(plan, weights), threads=threads, shape=(batch, *plan.input_shape))
 
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from ...nn.onnx import to_onnx
-from ...nn.quantise import quantise_onnx
 from ...plan import Plan
 from .common import INT8, Hardware, Images, OnHost, Weights, noise
 from .converted import Converted
@@ -29,6 +27,9 @@ class OnnxRuntimeInt8:
         return OnnxRuntime().hardware()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...nn.onnx import to_onnx
+        from ...nn.quantise import quantise_onnx
+
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
         model = self._converted.get(plan, weights, (), lambda: quantise_onnx(to_onnx(plan, weights), calibration))
         return load_model(model, threads=threads, shape=(batch, *plan.input_shape))

@@ -4,8 +4,6 @@ from typing import Any
 
 from ...backends import openvino
 from ...errors import DeviceError
-from ...nn.onnx import HARD_SWISH, to_onnx
-from ...nn.quantise import read_openvino
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, import_package, one_line, processor, quiet, require
 
@@ -24,6 +22,9 @@ class OpenVino:
         return processor()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...nn.onnx import HARD_SWISH, to_onnx
+        from ...nn.quantise import read_openvino
+
         self.hardware()
         model = read_openvino(to_onnx(plan, weights, opset=HARD_SWISH))
         return compile_model(model, threads=threads, shape=(batch, *plan.input_shape))

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from ...nn.onnx import HARD_SWISH, to_onnx
-from ...nn.quantise import quantise_openvino, read_openvino
 from ...plan import Plan
 from .common import INT8, Hardware, Images, OnHost, Weights, noise, require
 from .openvino import OpenVino, compile_model
@@ -28,6 +26,9 @@ class OpenVinoInt8:
         return OpenVino().hardware()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...nn.onnx import HARD_SWISH, to_onnx
+        from ...nn.quantise import quantise_openvino, read_openvino
+
         self.hardware()
         calibration = noise(plan.input_shape) if self.calibration is None else self.calibration
         model = quantise_openvino(read_openvino(to_onnx(plan, weights, opset=HARD_SWISH)), calibration)

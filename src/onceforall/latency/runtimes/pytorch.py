@@ -1,6 +1,5 @@
 """PyTorch eager on the CPU, float32, as `backends/pytorch.py` runs it."""
 
-from ...backends import pytorch
 from ...plan import Plan
 from .common import FLOAT, Hardware, OnHost, Weights, own_network, processor
 
@@ -17,4 +16,6 @@ class PyTorch:
         return processor()
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnHost:
+        from ...backends import pytorch
+
         return OnHost(pytorch.load(own_network(plan, weights), threads=threads, shape=(batch, *plan.input_shape)))

@@ -6,10 +6,7 @@ It does not come from the package index alone: NVIDIA's own instructions install
 import importlib.util
 from typing import Any
 
-import torch
-
 from ...errors import DeviceError
-from ...nn.onnx import INPUT, OUTPUT, to_onnx
 from ...plan import Plan
 from .common import FLOAT, Hardware, Weights, import_package, one_line
 from .cuda import OnGpu, gpu
@@ -32,6 +29,10 @@ class TensorRt:
         return gpu("TensorRT")
 
     def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnGpu:
+        import torch
+
+        from ...nn.onnx import INPUT, OUTPUT, to_onnx
+
         if threads != 1:
             raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
         self.hardware()
@@ -58,6 +59,8 @@ class TensorRt:
 
 
 def _engine(tensorrt: Any, model: bytes, shape: tuple[int, ...]) -> Any:
+    from ...nn.onnx import INPUT
+
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)
