@@ -77,12 +77,12 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
         return np.concatenate([mutate(space.columns, np.repeat(parents, 3, 0), rng, CHANGED), crossed])
 
     evaluator.watch = watch
-    seeds = np.concatenate([ends, taken, space.sample_genes(rng, 16 * n)])
-    evolve(evaluator, offspring, seeds, rng, random=0, evaluations=sys.maxsize, generations=GENERATIONS)
+    rows = np.concatenate([ends, taken, space.sample_genes(rng, 16 * n)])
+    evolve(evaluator, offspring, rows, rng, evaluations=sys.maxsize, generations=GENERATIONS)
     while (new := ~np.isin(keys(seen.genes), keys(taken))).sum() < n:  # a tiny space, or one that is nearly known
         evaluator(space.sample_genes(rng, 4 * n))
-    rows = seen.rows(new)
-    return space.archs(rows.genes[_batch(rows, step_of(rows, n), n)])
+    found = seen.rows(new)
+    return space.archs(found.genes[_batch(found, step_of(found, n), n)])
 
 
 def _batch(rows: Evaluated, steps: Ints, n: int) -> list[int]:

@@ -21,13 +21,14 @@ from .problem import Costs, Problem
 __all__ = ["Goal", "begin", "chains_of", "evolve", "explore"]
 
 SMALL = 20_000  # networks of a space that is tried out entirely
-RANDOM, MIXES = 1024, 4  # networks drawn to begin with, and how many times each is crossed with one that keeps the limits
+RANDOM = 1024  # networks drawn to begin with
 
 
 class Goal(Protocol):
     """What a search is after, and how its evaluations are spent. It sees what was found in the evaluator, or watches it."""
 
     evaluations: tuple[int, int]  # by default; where a function takes one Arch after the other
+    mixes: int  # how many times each of the first networks is crossed with one that keeps the limits
     evolution: float  # share of the evaluations after which evolution ends
     generations: int  # at most
     chains: int  # at most
@@ -76,16 +77,19 @@ def begin(
 
 
 def explore(evaluator: Evaluator, goal: Goal, seeds: Genes, rng: np.random.Generator) -> Evaluated:
-    """Evolution and walks.
+    """Random networks, also mixed with seeds so that many keep the limits; evolution; walks.
 
     Afterwards `evaluator.budget` is nine tenths of what it was: the last tenth is for a local search or a proof.
 
     Returns:
         Where the chains of the last walk ended; they need not keep the limits.
     """
-    budget = evaluator.budget
-    most = int(budget * goal.evolution)
-    first = evolve(evaluator, goal.offspring, seeds, rng, random=budget // 8 or 1, evaluations=most, generations=goal.generations)
+    budget, columns = evaluator.budget, evaluator.problem.space.columns
+    drawn, mates = [sample(columns, rng, RANDOM)], seeds[rng.integers(len(seeds), size=RANDOM)]
+    for _ in range(goal.mixes):
+        drawn.append(cross(columns, drawn[-1], mates, rng))
+    rows = np.concatenate([seeds, rng.permutation(np.concatenate(drawn))[: budget // 8 or 1]])
+    first = evolve(evaluator, goal.offspring, rows, rng, evaluations=int(budget * goal.evolution), generations=goal.generations)
     evaluator.budget = int(budget * 0.9)
     for _ in range(goal.walks):
         start, bounds = goal.starts(evaluator, first, chains_of(goal, budget), rng)
@@ -97,32 +101,26 @@ def explore(evaluator: Evaluator, goal: Goal, seeds: Genes, rng: np.random.Gener
 def evolve(
     evaluator: Evaluator,
     offspring: Callable[[Evaluator, np.random.Generator], Genes],
-    seeds: Genes,
+    rows: Genes,
     rng: np.random.Generator,
     *,
-    random: int,
     evaluations: int,
     generations: int,
 ) -> Evaluated:
-    """Random networks, mixed with seeds so that many keep the limits, then generations of offspring.
+    """Generation after generation; networks that break a limit are not scored.
 
     Args:
-        evaluator: knows, and hands on, what is evaluated; rows that break a limit are not.
-        offspring: makes the next generation.
-        seeds: rows (n, columns) that keep the limits.
+        evaluator: knows, and hands on, what is evaluated.
+        offspring: makes the next generation of what the evaluator, or who watches it, knows.
+        rows: the first generation (n, columns).
         rng: of all draws.
-        random: evaluations at most before the first generation.
-        evaluations: after which the evolution ends.
-        generations: at most.
+        evaluations: after which it ends.
+        generations: after the first, at most.
 
     Returns:
-        The best before the first generation.
+        The best of the first generation.
     """
-    columns = evaluator.problem.space.columns
-    drawn, mates = [sample(columns, rng, RANDOM)], seeds[rng.integers(len(seeds), size=RANDOM)]
-    for _ in range(MIXES):
-        drawn.append(cross(columns, drawn[-1], mates, rng))
-    evaluator(np.concatenate([seeds, rng.permutation(np.concatenate(drawn))[:random]]), only_feasible=True)
+    evaluator(rows, only_feasible=True)
     first = evaluator.found
     for _ in range(generations):
         if evaluator.spent or evaluator.evaluations >= evaluations:

@@ -53,7 +53,7 @@ def _descend(problem: Problem, measured: Measure) -> Evaluated:
     starts = evaluator(problem.space.genes([problem.space.smallest(r) for r in problem.space.resolutions]))
     best = starts.best(1)
     for i in np.argsort(-starts.scores, kind="stable")[:4]:
-        found, _ = two_step_optimum(evaluator, starts.rows(np.array([i])), rng=np.random.default_rng(0))
+        found, _ = two_step_optimum(evaluator, starts.rows(np.array([i])))
         best = best.joined(found).best(1)
     return best
 

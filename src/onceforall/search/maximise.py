@@ -118,9 +118,9 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
     ends = explore(evaluator, _Best(), seeds, rng)
     for from_here in (evaluator.found, *(ends.rows(np.array([i])) for i in range(len(ends)))):
         if not evaluator.spent:
-            climb(evaluator, from_here, rng=rng)
+            climb(evaluator, from_here)
     evaluator.budget = budget
-    _, optimal_within = two_step_optimum(evaluator, evaluator.found, rng=rng)
+    _, optimal_within = two_step_optimum(evaluator, evaluator.found)
     before = evaluator.found.scores[0]
     seconds = proof_s if evaluator.deadline is None else min(proof_s, evaluator.deadline - time.monotonic())
     bound = upper_bound(evaluator.problem, reached=before, seconds=seconds)
@@ -129,7 +129,7 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
     evaluator(bound.genes, only_feasible=True)
     if evaluator.found.scores[0] > before:
         evaluator.budget += budget // 10
-        _, optimal_within = two_step_optimum(evaluator, evaluator.found, rng=rng)
+        _, optimal_within = two_step_optimum(evaluator, evaluator.found)
     gap = max(0.0, bound.value - evaluator.found.scores[0])
     return gap, len(space.columns) if gap < EXACT * abs(evaluator.found.scores[0]) else optimal_within
 
@@ -138,7 +138,7 @@ class _Best:
     """The goal of one network: parents are the best, and the worse half of the chains goes on from where the better half is."""
 
     evaluations = 120_000, 8_000  # about a second with a predictor of 3 × 400 hidden units
-    evolution, generations = 1 / 16, 24
+    mixes, evolution, generations = 4, 1 / 16, 24
     chains, per_chain = 16, 3000
     walks, walking = 1, 0.85
 

@@ -126,7 +126,7 @@ def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.G
             if evaluator.spent:
                 break
             inner = evaluator.within([*target.tolist(), *others])
-            climb(inner, goal.best_within(inner, target[None]), rng=rng)
+            climb(inner, goal.best_within(inner, target[None]))
             evaluator.evaluations = inner.evaluations
         idle = idle + 1 if goal.front is before else 0
 
@@ -141,7 +141,7 @@ class _Along:
     costs: int
     front: Front
     evaluations = 900_000, 20_000
-    evolution, generations = 1 / 8, 200
+    mixes, evolution, generations = 1, 1 / 8, 200
     chains, per_chain = 64, 2000
     walks, walking = 3, 0.8
 
