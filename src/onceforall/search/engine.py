@@ -27,7 +27,6 @@ RANDOM = 1024  # networks drawn to begin with
 class Goal(Protocol):
     """What a search is after, and how its evaluations are spent. It sees what was found in the evaluator, or watches it."""
 
-    evaluations: tuple[int, int]  # by default; where a function takes one Arch after the other
     mixes: int  # how many times each of the first networks is crossed with one that keeps the limits
     evolution: float  # share of the evaluations after which evolution ends
     generations: int  # at most
@@ -54,7 +53,7 @@ class Goal(Protocol):
 
 
 def begin(
-    problem: Problem, goal: Goal, evaluations: int | None, time_s: float | None, start: Sequence[Arch], *, keep: int
+    problem: Problem, goal: Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
     """An evaluator, and rows to search from; None in place of these where all networks of a small space have been evaluated.
 
@@ -64,8 +63,6 @@ def begin(
         ValueError: `evaluations` is below 1.
     """
     began, space = time.monotonic(), problem.space
-    if evaluations is None:
-        evaluations = goal.evaluations[problem.takes_archs]
     if evaluations < 1:
         raise ValueError(f"evaluations={evaluations}: it must be at least 1")
     seeds = np.concatenate([feasible_row(problem), space.genes(start)])

@@ -18,6 +18,8 @@ from .problem import Costs, Found, Function, Limits, Problem, limits_of, measure
 
 __all__ = ["SearchResult", "maximise"]
 
+FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
+SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
 POPULATION = 256
 EXACT = 1e-6  # of the score: a smaller gap is rounding
 
@@ -101,6 +103,8 @@ def maximise(
     if finalists < 1:
         raise ValueError(f"finalists={finalists}: it must be at least 1")
     problem = Problem(space, measure(space, "score", score), limits_of(space, limits))
+    if evaluations is None:
+        evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
     evaluator, seeds = begin(problem, _Best(), evaluations, time_s, start, keep=max(finalists, POPULATION))
     gap: float | None = 0.0
     optimal_within = len(space.columns)
@@ -137,7 +141,6 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
 class _Best:
     """The goal of one network: parents are the best, and the worse half of the chains goes on from where the better half is."""
 
-    evaluations = 120_000, 8_000  # about a second with a predictor of 3 × 400 hidden units
     mixes, evolution, generations = 4, 1 / 16, 24
     chains, per_chain = 16, 3000
     walks, walking = 1, 0.85

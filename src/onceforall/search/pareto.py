@@ -22,6 +22,8 @@ __all__ = ["Objectives", "ParetoResult", "pareto"]
 
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
+FAST_EVALUATIONS = 900_000
+SLOW_EVALUATIONS = 20_000  # of functions that take one Arch after the other
 POPULATION = 512
 PATIENCE = 3  # rounds of local search that leave the front as it is, after which it is taken to be found
 ARCHIVE = 3000  # members of the front kept on the way
@@ -82,6 +84,8 @@ def pareto(
     names, bounded = list(objectives), limits_of(space, limits or {})
     problem = Problem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
     goal = _Along(len(costs_of), Front(space.genes([]), np.zeros((0, len(names)))))
+    if evaluations is None:
+        evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
     evaluator, seeds = begin(problem, goal, evaluations, time_s, start, keep=1)
     if seeds is not None:
         _search(evaluator, goal, seeds, np.random.default_rng(seed))
@@ -140,7 +144,6 @@ class _Along:
 
     costs: int
     front: Front
-    evaluations = 900_000, 20_000
     mixes, evolution, generations = 1, 1 / 8, 200
     chains, per_chain = 64, 2000
     walks, walking = 3, 0.8
