@@ -25,7 +25,7 @@ __all__ = ["facts", "front", "network", "progress", "training"]
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
 MOST_POINTS = 160  # of a front that is drawn
-COLOURS = 4  # of the page, --c0 to --c3
+COLORS = 4  # of the page, --c0 to --c3
 RECENT = 400  # records of a training that tell the speed
 
 
@@ -132,20 +132,20 @@ def training(run: Run) -> dict[str, Any]:
 
 def _curves(records: list[dict[str, Any]], event: str, key: str) -> list[Series]:
     """A line for each sub-network that was validated, or one for all training."""
-    kept = [r for r in records if r["event"] == event]
-    names = [r.get("subnet", "training") for r in kept]
-    lines = {name: [r for r, own in zip(kept, names, strict=True) if own == name] for name in dict.fromkeys(names)}
-    scale = 100 if key == "top1" else 1
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record["event"] == event:
+            lines.setdefault(record.get("subnet", "training"), []).append(record)
     return [
-        Series(name, [r["step"] for r in line], [scale * r[key] for r in line], i % COLOURS, i % COLOURS)
+        Series(name, [r["step"] for r in line], [r[key] for r in line], i % COLORS, i % COLORS)
         for i, (name, line) in enumerate(lines.items())
     ]
 
 
 def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]]) -> str:
-    axis = Axis("top-1", "%") if name == "top1" else Axis(name)
+    axis = Axis("top-1", "%", 100) if name == "top1" else Axis(name)
     marks = [Mark(phase["name"], phase["step"]) for phase in phases[1:]]
-    text = line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks)
+    text = str(line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks))
     return text.replace(' style="stroke-width:1.3"', "")  # the page's policy refuses attributes of style
 
 

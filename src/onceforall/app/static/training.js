@@ -1,6 +1,6 @@
 // A training, live: curves that grow, and what the run holds.
 import { get } from "./api.js";
-import { at, duration, make, picture } from "./format.js";
+import { at, duration, make, percent, picture } from "./format.js";
 
 const STATES = { "going on": "Training now", done: "Training is done", stopped: "Training has stopped and can go on", imported: "The weights were imported" };
 
@@ -10,7 +10,7 @@ export class Training {
     const facts = [`${STATES[t.state]}: step ${t.step.toLocaleString("en")}${t.steps ? ` of ${t.steps.toLocaleString("en")}` : ""}`];
     if (t.phases.length) facts.push(`phase ${t.phases.at(-1).name}`);
     for (const [, loss] of t.last.loss) facts.push(`loss ${loss.toFixed(3)}`);
-    for (const [name, top1] of t.last.top1) facts.push(`${name} ${top1.toFixed(1)} %`);
+    for (const [name, top1] of t.last.top1) facts.push(`${name} ${percent(top1)}`);
     facts.push(t.state === "done" ? `in ${duration(t.seconds)}` : `${duration(t.seconds)} so far`);
     if (t.remaining_s != null) facts.push(`about ${duration(t.remaining_s)} left`);
     at("trainstate").textContent = t.state === "imported" ? STATES.imported : facts.join(" · ");
