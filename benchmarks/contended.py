@@ -22,7 +22,7 @@ from importlib import metadata
 if "--unbounded" in sys.argv:
     import torch  # noqa: F401  loaded before onceforall, it waits in its own way
 
-from onceforall.latency.runtimes.common import processor_name
+from onceforall.backends.common import processor_name
 from onceforall.processors import SPINNING, processors
 
 BUSY = "while True: pass"

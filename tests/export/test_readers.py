@@ -10,13 +10,13 @@ import torch
 from onnx import helper
 
 import onceforall
+from onceforall.backends.onnxruntime import quantise_onnx
 from onceforall.errors import MissingExtraError, VerificationError
 from onceforall.export import READERS, OnnxOptions, export_network, readers_of
 from onceforall.export import readers as module
 from onceforall.export.proof import logits_of, reference_of
 from onceforall.export.readers import Reading, read_elsewhere_too
 from onceforall.nn.onnx import HARD_SWISH, OPSET, OPSETS, to_onnx
-from onceforall.nn.quantise import quantise_onnx
 from onceforall.nn.static import build
 
 HERE = [key for key, reader in READERS.items() if reader.missing() is None]

@@ -69,8 +69,8 @@ def facts(engine: Engine) -> dict[str, Any]:
             {
                 "name": name,
                 "int8": one.int8,
-                "missing": [package for package in one.needs if not _there(package)],
-                "extra": one.extra,
+                "missing": [package for package in one.runtime.needs if not _there(package)],
+                "extra": one.runtime.extra,
             }
             for name, one in FORMATS.items()
         ],

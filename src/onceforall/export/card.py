@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..arch import Arch
+from ..backends import FORMATS
 from ..looks import layers, look
-from ..nn.onnx import OUTPUT, PROBABILITIES
+from ..nn.onnx import OUTPUT, PROBABILITIES, OnnxOptions
 from ..nn.source import needs_of
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .card_text import code, plain, yaml_of
-from .config import ExportConfig, OnnxOptions
-from .formats import FORMATS
+from .config import ExportConfig
 from .program import ACCURACY, program_of
 from .proof import ABOUT_FLOAT32, Proof, Verification
 from .readers import READERS, Reading

@@ -3,28 +3,16 @@
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import fx, nn
+from safetensors.torch import load_file
+from torch import fx
 
 from ..errors import CheckpointError, FileError
-from ..files import write_bytes
 from ..nn.shared import constants_of
 from ..nn.static import build
 from ..places import plain_path
 from ..plan import Plan
 
-__all__ = ["read_weights", "write_weights"]
-
-
-def write_weights(path: Path, network: nn.Module) -> None:
-    """Write the state dict, atomically.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = save(state)  # safetensors' own save_file makes files that only their owner can read
-    write_bytes(path, data)
+__all__ = ["read_weights"]
 
 
 def read_weights(path: Path, plan: Plan) -> fx.GraphModule:

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass, fields
 from importlib import metadata
 
+from ..backends import RUNTIMES
+from ..backends.common import Runtime, processor, processor_name
 from ..errors import DeviceError, OnceForAllError
 from .host import Host
-from .runtimes import RUNTIMES, Runtime
-from .runtimes.common import processor, processor_name
 
 __all__ = ["Available", "Device", "list_devices", "package_version", "processor_name"]
 
@@ -20,7 +20,7 @@ class Device:
     """A runtime with its settings.
 
     Args:
-        runtime: name in `onceforall.latency.runtimes.RUNTIMES`.
+        runtime: name in `onceforall.backends.RUNTIMES`.
         threads: that compute one network.
         batch: images per call; latencies are those of the whole call.
         host: another machine, "ssh://user@board"; see `remote.Host`. None for this one. With the runtime "imported", the name of

@@ -2,14 +2,17 @@
 
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import IO
 
-from ...plan import Plan
-from .common import Weights
+from torch import Tensor
 
-__all__ = ["Converted"]
+from ..plan import Plan
+
+__all__ = ["Converted", "Weights"]
+
+Weights = Mapping[str, Tensor]  # of a state dict
 
 MOST_BYTES = 5_000_000_000
 
