@@ -10,7 +10,7 @@ import torch
 from onnx import helper
 
 import onceforall
-from onceforall.backends.onnxruntime import quantise_onnx
+from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.errors import MissingExtraError, VerificationError
 from onceforall.export import READERS, OnnxOptions, export_network, readers_of
 from onceforall.export import readers as module
@@ -47,7 +47,7 @@ def read(tmp_path, plan, network, *, readers, options=OnnxOptions(), int8=False,
     x = torch.randn((images, *plan.input_shape), generator=torch.Generator().manual_seed(0))
     content = to_onnx(plan, network, batch=options.batch, opset=options.opset, softmax=options.softmax)
     if int8:
-        content = quantise_onnx(content, x.numpy())
+        content = ONNXRUNTIME_INT8.model_of(content, x.numpy())
     if change is not None:
         model = onnx.load_from_string(content)
         change(model)

@@ -11,7 +11,7 @@ from runtime_contract import runtime_here, small_plan
 import onceforall
 from onceforall.backends import RUNTIMES
 from onceforall.backends.common import noise
-from onceforall.backends.onnxruntime import quantise_onnx
+from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.export import FORMATS
 from onceforall.latency import Device, load_onnx
 from onceforall.latency.networks import made_up
@@ -74,7 +74,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 
 def test_onnx_runtime(content: bytes, sessions: list[tuple[Any, Any]], tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
-    (tmp_path / "model.int8.onnx").write_bytes(quantise_onnx(content, noise(PLAN.input_shape)))
+    (tmp_path / "model.int8.onnx").write_bytes(ONNXRUNTIME_INT8.model_of(content, noise(PLAN.input_shape)))
     int8_runtime = RUNTIMES["onnxruntime-int8"].load(PLAN, made_up(PLAN), threads=THREADS, batch=BATCH)
     ways: dict[str, Callable[[], object]] = {
         "profile, int8": int8_runtime.bind(IMAGES),

@@ -16,7 +16,7 @@ import onceforall
 from onceforall.backends import RUNTIMES
 from onceforall.backends.common import Images, Runtime
 from onceforall.backends.cuda import GpuReference
-from onceforall.backends.onnxruntime import quantise_onnx
+from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, load_onnx, measure_networks, stand_in
 from onceforall.latency.networks import all_ready, made_up, ready
@@ -150,6 +150,8 @@ def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
 def test_onnxruntime_refuses_what_is_no_model() -> None:
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot load the model: .*$"):
         RUNTIMES["onnxruntime"].load_onnx(b"no model", threads=1, shape=(1, 3, 8, 8))
+    with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantise the model: .*$"):
+        ONNXRUNTIME_INT8.model_of(b"no model", trained().calibration)
 
 
 def test_openvino_refuses_what_is_no_model() -> None:
@@ -164,7 +166,9 @@ def test_openvino_refuses_what_is_no_model() -> None:
 def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
     """Of weights as onnxruntime's tool writes them, and one bias and scale for each channel, though a few channels have no bias."""
     runtime_here("onnxruntime-int8")
-    model = onnx.load_from_string(quantise_onnx(to_onnx(plan, stand_in(plan)), np.zeros((1, *plan.input_shape), np.float32)))
+    model = onnx.load_from_string(
+        ONNXRUNTIME_INT8.model_of(to_onnx(plan, stand_in(plan)), np.zeros((1, *plan.input_shape), np.float32))
+    )
     tensors = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     weights = [t for t in tensors if t.dtype == np.int8 and t.ndim > 1]
     biases = sum(t.size for t in tensors if t.dtype == np.int32 and t.any())  # zero points are 0
@@ -176,7 +180,7 @@ def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])
 def test_images_of_another_shape_to_quantise_with(name: str) -> None:
     runtime = calibrated(runtime_here(name), np.ones((4, 1, 5, 5), np.float32))
-    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot convert the network: .*$"):
+    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot quantise the model: .*$"):
         runtime.load(small_plan(), trained().network.state_dict(), threads=1, batch=1)
 
 

@@ -186,11 +186,12 @@ class Runtime:
 
     def model_of(self, content: bytes, calibration: Images | None = None, batch: int | None = None) -> Any:
         """What `open` takes, of an ONNX file's content; quantised with these images if the runtime is of int8."""
-        if self.quantise is not None:
-            assert calibration is not None
-            return self.quantise(content, calibration, batch)
-        assert self.from_onnx is not None
-        return self.from_onnx(content)
+        with self.doing("read the model" if self.quantise is None else "quantise the model"):
+            if self.quantise is not None:
+                assert calibration is not None
+                return self.quantise(content, calibration, batch)
+            assert self.from_onnx is not None
+            return self.from_onnx(content)
 
     def load_onnx(self, content: bytes, *, threads: int, shape: Shape) -> Function:
         """An ONNX file's network, ready to be timed.
@@ -199,9 +200,7 @@ class Runtime:
             MissingExtraError: the package is not installed.
             DeviceError: the runtime cannot load it.
         """
-        with self.doing("read the model"):
-            model = self.model_of(content)
-        return self.opened(model, threads=threads, shape=shape)
+        return self.opened(self.model_of(content), threads=threads, shape=shape)
 
     def opened(self, model: Any, *, threads: int, shape: Shape | None) -> Function:
         """A converted network, or a file's path, as a function for images (batch, …) of one shape; None: of any batch size.

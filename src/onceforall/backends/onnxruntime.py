@@ -27,7 +27,6 @@ __all__ = [
     "ONNX_INT8",
     "given",
     "graph_of",
-    "quantise_onnx",
     "remark",
     "require_opset",
     "require_readable",
@@ -77,7 +76,7 @@ def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
     return OnHost(*session(str(model) if isinstance(model, Path) else model, threads=threads, shape=shape))
 
 
-def quantise_onnx(model: bytes, calibration: Images, batch: int | None = None) -> bytes:
+def _quantised(model: bytes, calibration: Images, batch: int | None = None) -> bytes:
     """An ONNX model of `nn.onnx.to_onnx`, made for `batch` images a call, quantised with images (n, channels, height, width)."""
     onnx = import_package("onnx", "onnx")
     tool = import_package("onnxruntime.quantization", "onnx")
@@ -118,7 +117,7 @@ ONNXRUNTIME = Runtime(
     extra="onnx",
     there=(session_options, session),
 )
-ONNXRUNTIME_INT8 = replace(ONNXRUNTIME, name="onnxruntime-int8", quantise=quantise_onnx, keeps=(), tolerance=INT8)
+ONNXRUNTIME_INT8 = replace(ONNXRUNTIME, name="onnxruntime-int8", quantise=_quantised, keeps=(), tolerance=INT8)
 
 
 def require_readable(options: OnnxOptions) -> None:
@@ -161,7 +160,7 @@ def graph_of(job: Job) -> bytes:
 def _int8_of(job: Job) -> list[bytes]:
     require_opset(job.onnx)
     assert job.calibration is not None
-    return [quantise_onnx(graph_of(job), job.calibration.numpy(), job.onnx.batch)]
+    return [ONNXRUNTIME_INT8.model_of(graph_of(job), job.calibration.numpy(), job.onnx.batch)]
 
 
 def usage_of_onnx(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen

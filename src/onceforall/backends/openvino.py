@@ -5,7 +5,7 @@ is set. Threads are not pinned to cores, as in the other runtimes.
 
 int8 is static post-training quantisation by nncf. Quantising an `openvino.Model` takes a tenth of the time that quantising the
 torch module takes. Ranges are the smallest and largest values seen; nncf's default, their mean over images, cuts off so much with a
-few dozen images that logits were off by a fifth of their spread instead of a sixteenth (a small MobileNetV3 on the digits, 64 images).
+few dozen images that logits were off by a fifth of their spread instead of a sixteenth (small MobileNetV3, digits, 64 images).
 """
 
 import importlib

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..graph import each
 from ..ops import Batch, Call, Input, Op, Weight, leaves
 from ..plan import Plan, Segment
-from .layers import interpolated, matrix_name, some_images, synchronised_norm
+from .layers import interpolated, matrix_name, smaller_kernel, some_images, synchronised_norm
 
 __all__ = [
     "STATISTICS",
@@ -118,12 +118,14 @@ class Mode:
         sync_norm: then batch norms take the statistics of the batches of all processes.
         batch_statistics: in eval mode, batch norms take the statistics of the batch.
         drop_path: in train mode, rate of branches that are dropped at a rate which changes.
+        dropout: in train mode, rate of `ops.Dropout`.
     """
 
     training: bool
     sync_norm: bool = False
     batch_statistics: bool = False
     drop_path: float = 0.0
+    dropout: float = 0.0
 
 
 Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
@@ -318,10 +320,7 @@ def _gathered(tensor: Tensor, cuts: Sequence[tuple[int, tuple[tuple[int, int], .
 
 def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     for big, small in pairwise(weight.kernels):
-        edge = (big - small) // 2
-        centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
-        matrix = tensors[f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"]
-        tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
+        tensor = smaller_kernel(tensor, tensors[f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"], small)
     return tensor
 
 

@@ -21,7 +21,7 @@ from ...ops import Batch, Call, Input, Shape, Weight, leaves
 from ...plan import Segment
 from ..calls import STATISTICS, constant, function_of
 
-__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing"]
+__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing", "affine", "array", "known"]
 
 IMAGES = 2, 3  # numbers of images that shapes are compared at: not 1, which broadcasts
 
@@ -69,6 +69,12 @@ class Array:
     def dim(self, number: int) -> int:
         """A dimension, counted from the first."""
         return number % self.rank if self.rank else 0
+
+
+def array(name: str, shape: Shape) -> Array:
+    """A tensor of the graph that has this shape for one image."""
+    first, second = (torch.empty((images, *shape), device="meta") for images in IMAGES)
+    return Array((first, second), name)
 
 
 def _dim(first: int, second: int) -> int | Batch:
@@ -122,8 +128,7 @@ class Writer:
     def add(self, segment: Segment, source: str) -> Any:
         """Add the segment's calls, which read tensor `source`; return the name of what it hands on, or a nest of names."""
         self.first = self.first or source
-        metas = [torch.empty((images, *segment.in_shape), device="meta") for images in IMAGES]
-        values: dict[str, Value] = {"in": Array((metas[0], metas[1]), source)}
+        values: dict[str, Value] = {"in": array(source, segment.in_shape)}
         readers = Counter(
             leaf.name for op in segment.ops if isinstance(op, Call) for leaf in op_leaves(op) if isinstance(leaf, Input)
         )
@@ -207,12 +212,12 @@ class Writer:
 
     def _weight(self, weight: Weight) -> Array:
         if weight.name not in self.weights:
-            value = self._read(weight.name, weight.shape, weight.trained)
+            value = self.read(weight.name, weight.shape, weight.trained)
             meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
             self.weights[weight.name] = Array((meta, meta), value=value, label=weight.name)
         return self.weights[weight.name]
 
-    def _read(self, name: str, shape: Shape, trained: bool) -> Tensor:
+    def read(self, name: str, shape: Shape, trained: bool) -> Tensor:
         """A tensor of the state dict, of floating ones in float64, checked."""
         if name not in self.state:
             raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
@@ -237,7 +242,7 @@ class Writer:
         found = list(leaves((args, kwargs)))
         if not any(isinstance(leaf, Batch) or (isinstance(leaf, Array) and leaf.value is None) for leaf in found):
             value = _computed(op.target, args, kwargs)
-            return [_known(item, at) for item in value] if isinstance(value, tuple | list) else _known(value, at)
+            return [known(item, at) for item in value] if isinstance(value, tuple | list) else known(value, at)
         if op.target == "getitem":
             return args[0][args[1]]
         metas = [self._shaped(op.target, args, kwargs, i) for i in range(len(IMAGES))]
@@ -276,10 +281,10 @@ class Writer:
         bound = arguments(op.target, each(op.args, lambda leaf: self._resolved(leaf, values)), {})
         weight, bias = bound["weight"], bound["bias"]
         rest = [self._resolved(leaf, values) for leaf in norm.args[1:5]]
-        known = [array for array in (weight, bias, *rest) if array is not None]
+        constants = [array for array in (weight, bias, *rest) if array is not None]
         source = bound["x"]
         if (
-            any(array.value is None for array in known)
+            any(array.value is None for array in constants)
             or source.value is not None
             or (op.target.startswith("linear") and source.rank != 2)
         ):
@@ -291,7 +296,7 @@ class Writer:
         folded = weight.value * scale.reshape(-1, *[1] * (weight.rank - 1))
         added = shift if bias is None else bias.value * scale + shift
         at = f"{segment}.{op.name}"
-        bound |= {"weight": _known(folded, f"{at}.weight"), "bias": _known(added, f"{at}.bias")}
+        bound |= {"weight": known(folded, f"{at}.weight"), "bias": known(added, f"{at}.bias")}
         metas = [self._shaped(op.target, list(bound.values()), {}, i) for i in range(len(IMAGES))]
         made = Array((metas[0], metas[1]))
         written = self.table[op.target.partition(".")[0]](Writing(self, at, op.target, [made]), **bound)
@@ -428,7 +433,8 @@ def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
     raise NotWrittenError(f"it cannot be computed ({type(failed).__name__})") from failed
 
 
-def _known(value: Any, label: str) -> Array:
+def known(value: Any, label: str) -> Array:
+    """A constant, with the name that it gets when it is stored."""
     if isinstance(value, Array):
         return value
     meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
