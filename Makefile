@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help demo test lint format docs wheel clean
+.PHONY: help demo test lint house format docs wheel clean
 .DEFAULT_GOAL := demo
 
 help: ## this list
@@ -21,6 +21,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+house: $(READY) ## sizes of src and what repeats itself in it; they may only go down
+	$(BIN)/python .ci/house.py --check $(ARGS)
 
 format: $(READY) ## mend what ruff can mend
 	$(BIN)/ruff check --fix

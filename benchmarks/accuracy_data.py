@@ -27,7 +27,7 @@ import torch
 from onceforall import Arch, Plan, Supernet
 from onceforall.accuracy import AccuracyPredictor, AccuracyRow, append_rows, assess, interpolate, read_rows, spread, tree
 from onceforall.accuracy.measure import AT_ONCE, measure_together
-from onceforall.accuracy.tree import grow, units
+from onceforall.accuracy.prefix_tree import grow, units
 from onceforall.calibrate import evaluate, recalibrate
 from onceforall.costs import SegmentTable, macs_table, segment_table
 from onceforall.pipeline.run import Run

@@ -25,8 +25,7 @@ import numpy as np
 
 import onceforall
 from onceforall.accuracy import AccuracyPredictor, assess, kendall_ceiling, measurement_noise, read_rows, spread, suggest
-from onceforall.accuracy.choose import LEARNERS
-from onceforall.accuracy.folds import families
+from onceforall.accuracy.choose import LEARNERS, families
 from onceforall.costs import macs_table, segment_table
 from onceforall.genes import Genes
 from onceforall.pipeline import Run

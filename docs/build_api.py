@@ -1,5 +1,6 @@
 """API reference from the docstrings, to docs/api/; any warning is an error. Run by `make docs`."""
 
+import importlib
 import pkgutil
 import sys
 import warnings
@@ -12,9 +13,10 @@ import onceforall
 
 def build(target: Path) -> int:
     """Write a page for each module, an index and a search; return the number of pages."""
-    for name in onceforall.LAZY:  # names that are loaded at first use; pdoc looks for them in the module only
-        setattr(onceforall, name, getattr(onceforall, name))
     found = [module.name for module in pkgutil.walk_packages(onceforall.__path__, "onceforall.")]
+    for package in ("onceforall", *found):  # pdoc looks in modules only for what has been loaded
+        for name in dir(module := importlib.import_module(package)) if package != "onceforall.__main__" else ():
+            getattr(module, name)
     names = ["onceforall", *(name for name in found if not any(part.startswith("_") for part in name.split(".")))]
     modules = {name: doc.Module.from_name(name) for name in names}
     render.configure(docformat="google", footer_text=f"onceforall {onceforall.__version__}", show_source=False)

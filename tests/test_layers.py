@@ -1,7 +1,10 @@
 """The architecture note's layer rule, read from the import statements themselves."""
 
 import ast
+import subprocess
+import sys
 from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -25,8 +28,10 @@ LAYERS = {
             "fetch",
             "files",
             "graph",
+            "lazy",
             "looks",
             "memory",
+            "onnx_options",
             "packages",
             "picture",
             "processors",
@@ -63,8 +68,16 @@ def imports(path: Path, *, at_import_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package.split(".")[: len(package.split(".")) + 1 - node.level]) if node.level else ""
             source = ".".join(filter(None, (base, node.module)))
-            found |= {f"{source}.{a.name}" if f"{source}.{a.name}" in MODULES else source for a in node.names}
+            found |= {_home(source, a.name) for a in node.names}
     return found
+
+
+def _home(source: str, name: str) -> str:
+    """The module that a name is imported from, through packages that load modules on first use."""
+    names = vars(import_module(source)).get("_lazy_names", {}) if source in MODULES else {}
+    if name in names and names[name][1] is not None:
+        return _home(resolve_name(names[name][0], source), name)
+    return f"{source}.{name}" if f"{source}.{name}" in MODULES else source
 
 
 def _nodes(tree: ast.AST, at_import_only: bool) -> list[ast.AST]:
@@ -102,6 +115,16 @@ def test_imports_point_downwards(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if LAYERS.get(part(NAMES[p]), 0) == 0], ids=NAMES.get)
 def test_layer_0_knows_no_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & TORCH
+
+
+@pytest.mark.parametrize(
+    "names", ["onceforall", "onceforall.cli.program, onceforall.pipeline.status", "onceforall.pipeline.presets"]
+)
+def test_what_starts_without_torch(names: str) -> None:
+    """Torch takes seconds to load, which help, status and refusals must not."""
+    code = f"import sys, {names}; print(*sorted({TORCH} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stdout.strip(), f"{names} load {done.stdout}"
 
 
 def test_no_import_cycles() -> None:

@@ -6,17 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 from scipy.optimize import check_grad
-from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
 
 from onceforall import space
+from onceforall.accuracy.choose import FOLDS, deal, denoised, families, plain
 from onceforall.accuracy.features import Features
-from onceforall.accuracy.folds import FOLDS, deal, families, jackknife
 from onceforall.accuracy.gaussian import solve, weigh
-from onceforall.accuracy.labels import denoised, plain
 from onceforall.accuracy.process_model import KINDS, Part, ProcessModel
-from onceforall.accuracy.trees import DEPTH, TreesModel, _inputs, _whole
 from onceforall.costs import macs_table, segment_table
 
 SPACE = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(3, 5), expand_ratios=(3, 4), resolutions=(32, 48))
@@ -135,35 +132,3 @@ def test_labels_of_a_fold_know_nothing_of_it() -> None:
     assert np.abs(changed[:, [0, 1, 3, 4]] - labels[:, [0, 1, 3, 4]]).max(0).min() > 0.01
     assert np.std(labels[:, 4] - (0.8 - 0.1 * losses)) < 0.005  # most of the noise is gone
     np.testing.assert_array_equal(plain(y, folds), np.repeat(y[:, None], 5, 1))
-
-
-def test_trees_are_scikit_learns() -> None:
-    rng = np.random.default_rng(0)
-    genes, folds = SPACE.sample_genes(rng, 80), np.arange(80) % 3
-    y = SPACE.encode(genes) @ rng.random(SPACE.encode(genes).shape[1])
-    learnt = TreesModel.learn(FEATURES, genes, plain(y, folds), folds, np.random.default_rng(5))
-    x = _inputs(FEATURES, genes)
-    boosted = GradientBoostingRegressor(max_depth=DEPTH, n_estimators=30, subsample=0.5, random_state=0).fit(x, y)
-    for tree in boosted.estimators_[:, 0]:
-        columns, thresholds, leaves = _whole(tree.tree_)
-        node = np.zeros(80, int)
-        for _ in range(DEPTH):
-            node = 2 * node + 1 + (x[np.arange(80), columns[node]] > thresholds[node])
-        np.testing.assert_allclose(leaves[node - len(columns)], tree.predict(x))
-    model = learnt.model
-    assert isinstance(model, TreesModel)
-    members = model._members(genes)
-    np.testing.assert_allclose(learnt.mean, members[folds, np.arange(80)])
-    np.testing.assert_allclose(model.mean(genes), members.mean(0))
-    for fold in range(3):  # the member without a fold is worse on it
-        own, rest = (np.abs(members[fold] - y)[at].mean() for at in (folds == fold, folds != fold))
-        assert own > rest
-
-
-def test_jackknife_is_the_variance_of_a_mean() -> None:
-    """For means of samples, the standard deviation over folds estimates that of the mean itself."""
-    rng, folds, found = np.random.default_rng(0), np.arange(200) % 10, []
-    for _ in range(200):
-        y = rng.standard_normal(200)
-        found.append(jackknife(np.array([[y[folds != fold].mean()] for fold in range(10)]))[0] ** 2)
-    assert np.mean(found) == pytest.approx(1 / 200, rel=0.1)

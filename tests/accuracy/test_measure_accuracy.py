@@ -16,7 +16,7 @@ from torch import fx
 from onceforall import Arch, Plan, Space, Supernet, space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tree
 from onceforall.accuracy.measure import measure_accuracy, measure_together
-from onceforall.accuracy.tree import grow, leaves, work
+from onceforall.accuracy.prefix_tree import grow, leaves, work
 from onceforall.calibrate import Accuracy, Statistics, evaluate, recalibrate
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, DataError, FileError, StatisticsError

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onceforall.accuracy.perceptron import Perceptron
+from onceforall.accuracy.published import Perceptron
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from onceforall import Space, space
 from onceforall.accuracy import AccuracyRow, interpolate, measured_resolutions, spread, tree
+from onceforall.accuracy.prefix_tree import grow, leaves, share_out, units, work
 from onceforall.accuracy.sampling import beginnings
-from onceforall.accuracy.tree import grow, leaves, share_out, units, work
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import SpaceError
 from small_spaces import SPACES

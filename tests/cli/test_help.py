@@ -94,6 +94,6 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
 def test_defaults_are_those_of_the_function(command: object) -> None:
     assert callable(command)
     given = {name: p.default for name, p in inspect.signature(command).parameters.items()}
-    own = {name: p.default for name, p in inspect.signature(pipeline.__dict__[command.__name__]).parameters.items()}
+    own = {name: p.default for name, p in inspect.signature(getattr(pipeline, command.__name__)).parameters.items()}
     for name in given.keys() & own.keys() - {"export"}:
         assert given[name] == own[name], name

@@ -16,8 +16,9 @@ from onceforall.export import READERS, OnnxOptions, export_network, readers_of
 from onceforall.export import readers as module
 from onceforall.export.proof import logits_of, reference_of
 from onceforall.export.readers import Reading, read_elsewhere_too
-from onceforall.nn.onnx import HARD_SWISH, OPSET, OPSETS, to_onnx
+from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
+from onceforall.onnx_options import HARD_SWISH, OPSET, OPSETS
 
 HERE = [key for key, reader in READERS.items() if reader.missing() is None]
 SPACES = {

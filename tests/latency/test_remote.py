@@ -28,7 +28,7 @@ from onceforall.latency.remote import Model, RemoteMeter, Ssh
 from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import agent_zip
 from onceforall.latency.remote.meter import has_size
-from onceforall.nn.onnx import HARD_SWISH, OPSET
+from onceforall.onnx_options import HARD_SWISH, OPSET
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 HAVE_SSH = all(shutil.which(name) for name in ("ssh", "ssh-keygen")) and os.path.exists(SSHD)

@@ -16,12 +16,11 @@ from onceforall.app.web import App
 from onceforall.cli import run as ofa
 from onceforall.errors import DataError, FileError, Note, TrainingError
 from onceforall.files import read_json, reading_or_writing
-from onceforall.pipeline import Run, evaluate, report, status, train
+from onceforall.pipeline import Budget, Run, evaluate, report, search, status, train
 from onceforall.pipeline.export_original import export_original
 from onceforall.pipeline.front import front
 from onceforall.pipeline.images import gone, lasting
 from onceforall.pipeline.measure_accuracy import _opened, measure_accuracy
-from onceforall.pipeline.search import Budget, search
 from tiny_run import edited, on_pictures, openings, pictures
 
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from onceforall.errors import FileError
-from onceforall.pipeline.search import Budget
+from onceforall.pipeline import Budget
 from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict, balanced_accuracy, summary, verdict
 
 N = 200

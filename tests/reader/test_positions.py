@@ -366,6 +366,14 @@ def test_refused(model: nn.Module) -> None:
     assert onceforall.elastic(model, (own,)).space.resolutions == (own,)
 
 
+def test_images_smaller_than_a_patch_are_refused_by_what_is_wrong_with_them() -> None:
+    with pytest.raises(ModelError) as caught:
+        onceforall.elastic(case("class token")[0], (4, OWN))
+    text = str(caught.value)
+    assert f"(4) doesn't match model ({OWN}); it can be read at {OWN} pixels" in text
+    assert text.endswith("Kernel size: (8 x 8). Kernel size can't be greater than actual input size; give other resolutions")
+
+
 def test_a_grid() -> None:
     tokens = Grid(1, True, 2, (3, 4), (5, 6))
     assert tokens.dims == (1,)

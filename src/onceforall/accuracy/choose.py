@@ -14,25 +14,22 @@ import numpy as np
 from ..genes import Genes
 from ..space import Space
 from .features import Features, Matrix
-from .folds import Folds, deal, families
-from .labels import denoised, plain
 from .model import Floats, Learnt, Model
-from .perceptrons import PerceptronsModel
 from .process_model import KINDS, ProcessModel
-from .trees import TreesModel
 
-__all__ = ["LEARNERS", "NORMAL_90", "Calibration", "Choice", "calibrate", "choose"]
+__all__ = ["LEARNERS", "NORMAL_90", "Calibration", "calibrate", "choose", "deal", "denoised", "families", "plain"]
 
+Folds = np.ndarray[Any, np.dtype[np.int64]]
+FOLDS = 10
 NORMAL_90 = 1.6448536  # 90 % of a normal distribution lie within so many standard deviations
-MANY = 100  # measured networks from which on kinds other than processes are worth trying
 MOST_COMPARED = 1000  # measured networks on which kinds are compared; the chosen one then learns from all
+DEGREE = 2  # of accuracy as a curve of the loss
+PENALTIES = np.geomspace(1, 1e5, 11)
 
 # (features, gene rows, labels (n, folds + 1), folds (n,), rng) -> Learnt. Column k of the labels is what a model without fold k may
 # know; the last column is for the model of all networks.
 LEARNERS: dict[str, Callable[[Features, Genes, Matrix, Folds, np.random.Generator], Learnt]] = {
-    **{kind: partial(ProcessModel.learn, kind) for kind in KINDS},
-    "trees": TreesModel.learn,
-    "perceptrons": PerceptronsModel.learn,
+    kind: partial(ProcessModel.learn, kind) for kind in KINDS
 }
 PROVABLE = ("linear", "pairwise")
 
@@ -57,23 +54,6 @@ class Calibration:
         return np.sqrt((self.scale * std) ** 2 + self.misfit**2 + noise**2)
 
 
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """What was chosen.
-
-    Args:
-        model: the chosen model.
-        calibration: of its error bars.
-        candidates: cross-validated root mean square error of each kind that was tried.
-        uses_losses: whether the labels were made with the losses.
-    """
-
-    model: Model
-    calibration: Calibration
-    candidates: Mapping[str, float]
-    uses_losses: bool
-
-
 def choose(
     space: Space,
     genes: Genes,
@@ -81,34 +61,31 @@ def choose(
     *,
     losses: Floats | None,
     noise: float | None,
-    kinds: Sequence[str] | None,
+    kinds: Sequence[str],
     seed: int,
-) -> Choice:
-    """Fit the best kind of model; see `AccuracyPredictor.fit` for the arguments."""
+) -> tuple[Model, Calibration, dict[str, float]]:
+    """Fit the best kind of model; see `AccuracyPredictor.fit` for the arguments.
+
+    Returns:
+        The model, the calibration of its error bars, and the cross-validated root mean square error of each kind.
+    """
     features, groups = Features.of(space), families(space, genes)
-    names = list(kinds or (LEARNERS if len(genes) >= MANY else KINDS))
-    few = np.sort(np.random.default_rng([seed, 0]).permutation(len(genes))[:MOST_COMPARED])
-    folds = deal(groups[few], np.random.default_rng([seed, 1]))
-    labels = {False: plain(accuracies[few], folds)}
-    if losses is not None:
-        labels[True] = denoised(features, genes[few], accuracies[few], losses[few], folds)
 
-    def learn(name: str, uses_losses: bool) -> Learnt:
-        return LEARNERS[name](features, genes[few], labels[uses_losses], folds, np.random.default_rng([seed, 2]))
-
-    tried = {uses_losses: learn(names[0], uses_losses) for uses_losses in labels}
-    uses_losses = min(tried, key=lambda which: _rmse(tried[which], accuracies[few]))
-    learnt = {name: tried[uses_losses] if name == names[0] else learn(name, uses_losses) for name in names}
-    name = _best(learnt, accuracies[few])
-    candidates = {other: _rmse(found, accuracies[few]) for other, found in learnt.items()}
-    found = learnt[name]
-    if len(few) < len(genes):
-        folds = deal(groups, np.random.default_rng([seed, 1]))
-        all_labels = plain(accuracies, folds)
+    def learn(name: str, rows: Any, uses_losses: bool) -> Learnt:
+        folds = deal(groups[rows], np.random.default_rng([seed, 1]))
+        labels = plain(accuracies[rows], folds)
         if uses_losses and losses is not None:
-            all_labels = denoised(features, genes, accuracies, losses, folds)
-        found = LEARNERS[name](features, genes, all_labels, folds, np.random.default_rng([seed, 2]))
-    return Choice(found.model, calibrate(found, accuracies, noise), candidates, uses_losses)
+            labels = denoised(features, genes[rows], accuracies[rows], losses[rows], folds)
+        return LEARNERS[name](features, genes[rows], labels, folds, np.random.default_rng([seed, 2]))
+
+    few = np.sort(np.random.default_rng([seed, 0]).permutation(len(genes))[:MOST_COMPARED])
+    tried = {uses: learn(kinds[0], few, uses) for uses in ((False,) if losses is None else (False, True))}
+    uses_losses = min(tried, key=lambda uses: _rmse(tried[uses], accuracies[few]))
+    learnt = {name: tried[uses_losses] if name == kinds[0] else learn(name, few, uses_losses) for name in kinds}
+    name = _best(learnt, accuracies[few])
+    found = learnt[name] if len(few) == len(genes) else learn(name, np.arange(len(genes)), uses_losses)
+    errors = {other: _rmse(one, accuracies[few]) for other, one in learnt.items()}
+    return found.model, calibrate(found, accuracies, noise), errors
 
 
 def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibration:
@@ -124,9 +101,10 @@ def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibr
     left = max(found - foreseen, 0.05 * found, 1e-12)
     known = left if noise is None else min(noise**2, left)
     total = np.sqrt(learnt.std**2 + left)
-    rank = min(int(np.ceil(0.9 * (len(errors) + 1))), len(errors))  # of the error that so many must not exceed
+    rank = min(int(np.ceil(0.9 * (len(errors) + 1))), len(errors))  # conformal: of the error that 90 % must not exceed
     scale = float(np.sort(np.abs(errors) / total)[rank - 1]) / NORMAL_90
-    scale *= float(np.sqrt(len(errors) / max(len(errors) - learnt.chosen, len(errors) / 2)))  # errors are too small by so much
+    # The weights were chosen on all folds, so errors are too small by the usual factor for fitted parameters.
+    scale *= float(np.sqrt(len(errors) / max(len(errors) - learnt.chosen, len(errors) / 2)))
     known = min(known, scale**2 * left)
     return Calibration(scale, float(np.sqrt(max(scale**2 * left - known, 0.0))), float(np.sqrt(known)))
 
@@ -146,3 +124,58 @@ def _best(learnt: Mapping[str, Learnt], accuracies: Floats) -> str:
 
     provable = [name for name in squares if name in PROVABLE and as_good(name)]
     return min(provable or [best], key=lambda name: squares[name].mean())
+
+
+def families(space: Space, genes: Genes) -> Folds:
+    """(n,) equal numbers for networks that are alike in their resolution and the first half of their stages.
+
+    Networks that were drawn as a tree have near relatives in it. What is predicted for a network by a model that knows these is no
+    sign of how others are predicted, so relatives stay together in cross-validation.
+    """
+    first = [c for c, column in enumerate(space.columns) if column.stage < len(space.stages) // 2]
+    return np.asarray(np.unique(genes[:, first], axis=0, return_inverse=True)[1]).reshape(-1)
+
+
+def deal(groups: Folds, rng: np.random.Generator) -> Folds:
+    """A fold for each network; networks of one group come into one fold, folds are about equal.
+
+    Args:
+        groups: (n,) equal numbers for networks that are alike, such as branches of one tree.
+        rng: deals groups of one size in its order.
+    """
+    if len(groups) and (groups == groups[0]).all():
+        groups = np.arange(len(groups))
+    names, of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    number = min(FOLDS, len(names))
+    filled, fold = np.zeros(number), np.zeros(len(names), np.int64)
+    order = rng.permutation(len(names))
+    for name in order[np.argsort(-sizes[order], kind="stable")]:
+        fold[name] = filled.argmin()
+        filled[fold[name]] += sizes[name]
+    return np.asarray(fold[of], np.int64)
+
+
+def plain(accuracies: Floats, folds: Any) -> Matrix:
+    """Labels for `LEARNERS`, (n, folds + 1): the accuracies themselves in each column."""
+    return np.repeat(accuracies[:, None], folds.max() + 2, 1)
+
+
+def denoised(features: Features, genes: Genes, accuracies: Floats, losses: Floats, folds: Any) -> Matrix:
+    """Labels for `LEARNERS`, (n, folds + 1): in column k from what networks outside of fold k tell, in the last from all.
+
+    Top-1 counts images, so chance is large in it; the mean loss tells much the same with less chance. So top-1 is written as a
+    curve of the loss plus what summary features (size, resolution, sums of choices) add to that, which leaves out most of the
+    chance.
+    """
+    from sklearn.linear_model import RidgeCV  # slow to load, and needed only here
+
+    x = np.concatenate([features.summary(genes), features.choices(genes) @ features.maps["sums"]], 1)
+    x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-6)
+    curve = np.vander((losses - losses.mean()) / max(losses.std(), 1e-9), DEGREE + 1)
+    labels = np.empty((len(genes), folds.max() + 2))
+    for fold in range(labels.shape[1]):
+        rows = folds != fold  # all of them for the last column
+        along = curve @ np.linalg.lstsq(curve[rows], accuracies[rows], rcond=None)[0]
+        rest = RidgeCV(PENALTIES).fit(x[rows], (accuracies - along)[rows])
+        labels[:, fold] = along + rest.predict(x)
+    return labels

@@ -17,8 +17,8 @@ from ..arch import Arch
 from ..calibrate import Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernet import Supernet
+from .prefix_tree import Node, grow, units
 from .rows import AccuracyRow
-from .tree import Node, grow, units
 
 __all__ = ["AT_ONCE", "measure_accuracy", "measure_together"]
 

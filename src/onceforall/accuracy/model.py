@@ -59,7 +59,7 @@ class Learnt:
         model: fitted to all networks.
         mean: (n,) predicted without the network's fold.
         std: (n,) standard deviations of these, not calibrated.
-        chosen: numbers, such as weights of parts, that were chosen on all networks, those of the fold included.
+        chosen: how many numbers, such as weights of parts, were chosen on all networks, those of the fold included.
     """
 
     model: Model

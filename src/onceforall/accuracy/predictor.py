@@ -24,20 +24,17 @@ from ..statistics import kendall_tau
 from ..structure import Quadratic
 from .choose import LEARNERS, NORMAL_90, Calibration, choose
 from .model import Floats, Model
-from .perceptrons import PerceptronsModel
 from .process_model import ProcessModel
 from .published import PublishedModel
-from .trees import TreesModel
 
 __all__ = ["AccuracyPredictor", "PredictorErrors", "assess"]
 
 FORMAT = "onceforall.predictor/2"
 LEAST = 8  # measured networks
+GONE = ("trees", "perceptrons")  # kinds that earlier versions could fit; cross-validation never chose them
 
 MODELS: dict[str, Callable[[Space, Mapping[str, Any], Mapping[str, Any]], Model]] = {
     "process": ProcessModel.read,
-    "trees": TreesModel.read,
-    "perceptrons": PerceptronsModel.read,
     "published": PublishedModel.read,
 }
 
@@ -98,8 +95,7 @@ class AccuracyPredictor:
             accuracies: measured top-1.
             losses: mean loss of each on the same images; used if cross-validation says that they help.
             noise: standard deviation of one measurement, if known; the error of the prediction itself is then told apart better.
-            kinds: of models to try, some of "linear", "pairwise", "smooth", "trees", "perceptrons"; by default all, the last two
-                from 100 networks on.
+            kinds: of models to try, some of "linear", "pairwise", "smooth"; by default all.
             weights_hash: of the supernet.
             seed: same seed, same predictor.
 
@@ -117,8 +113,9 @@ class AccuracyPredictor:
             raise DataError(f"{len(genes)} networks need {len(genes)} losses, all of them finite numbers")
         if kinds is not None and (not kinds or not set(kinds) <= set(LEARNERS)):
             raise DataError(f"kinds of models {', '.join(kinds) or '(none)'}: choose from {', '.join(LEARNERS)}")
-        found = choose(space, genes, y, losses=loss, noise=noise, kinds=kinds, seed=seed)
-        return cls(space, weights_hash, found.model, found.calibration, found.candidates)
+        return cls(
+            space, weights_hash, *choose(space, genes, y, losses=loss, noise=noise, kinds=kinds or list(LEARNERS), seed=seed)
+        )
 
     @classmethod
     def from_published(cls, path: Path | str, space: Space, *, weights_hash: str = "") -> "AccuracyPredictor":
@@ -221,6 +218,11 @@ class AccuracyPredictor:
             raise CheckpointError(
                 f"{path}: this predictor was made for the supernet with weights {made_for or 'unknown'}, not {weights_hash}: "
                 "measure sub-networks of this supernet and fit anew"
+            )
+        if description.get("model") in GONE:
+            raise CheckpointError(
+                f"{path}: {description['model']}, made by an earlier version, are no longer a kind of predictor: "
+                "fit it again to the same measurements: ofa predictor fit RUN"
             )
         try:
             model = MODELS[description["model"]](space, description, arrays)

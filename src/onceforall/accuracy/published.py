@@ -4,9 +4,10 @@ Sources: ofa/tutorial/accuracy_predictor.py (MobileNetV3), ofa/nas/accuracy_pred
 (ResNet-50-D) in the repository mit-han-lab/once-for-all, for the order of the inputs; Cai et al., ICLR 2020, for the error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from ..space import Choices, Space
 from ..spaces import space as make_space
 from ..spaces.resnet50d import stage_widths
 from .model import Array, Floats
-from .perceptron import Perceptron
 
-__all__ = ["LAYOUTS", "Layout", "PublishedModel"]
+__all__ = ["LAYOUTS", "Layout", "Perceptron", "PublishedModel"]
 
 RMSE = 0.0021  # that the paper reports
 CHUNK = 1024  # rows predicted at a time: the hidden values stay in the cache
 STEP = 16  # pixels: the largest known resolution stands for those less than a step above it
+NEGLIGIBLE = 1e-30  # weights that training decayed to almost nothing; products with them are denormal and very slow
 
 Inputs = dict[tuple[str, int, int, float], int]  # kind, stage and block of a gene column, and the value -> number of the input
 
@@ -90,16 +91,8 @@ def _mobilenet_v3() -> Layout:
     kernels, ratios, blocks = (3, 5, 7), (3, 4, 6), [(s, i) for s in range(5) for i in range(4)]
     choices: Inputs = {("kernel", *at, k): 3 * b + i for b, at in enumerate(blocks) for i, k in enumerate(kernels)}
     choices |= {("expand_ratio", *at, e): 60 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate(ratios)}
-    layers = (0, 2, 4, 6)
-    return Layout(
-        make_space("mobilenet_v3", width=1.2),
-        tuple(range(112, 225, 16)),
-        120,
-        128,
-        choices,
-        tuple(f"{i}.weight" for i in layers),
-        tuple(f"{i}.bias" for i in layers),
-    )
+    weights, biases = (tuple(f"{i}.{what}" for i in (0, 2, 4, 6)) for what in ("weight", "bias"))
+    return Layout(make_space("mobilenet_v3", width=1.2), tuple(range(112, 225, 16)), 120, 128, choices, weights, biases)
 
 
 def _resnet50d() -> Layout:
@@ -112,18 +105,61 @@ def _resnet50d() -> Layout:
     blocks = [(s, i) for s, depth in ((2, 4), (3, 4), (4, 6), (5, 4)) for i in range(depth)]
     choices |= {("expand_ratio", *at, e): 28 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate((0.2, 0.25, 0.35))}
     hidden = [f"layers.{i}.0" for i in range(3)]
-    return Layout(
-        full,
-        (128, 144, 160, 176, 192, 224, 240, 256),
-        0,
-        82,
-        choices,
+    weights, biases = (
         (*(f"{name}.weight" for name in hidden), "layers.3.weight"),
         (*(f"{name}.bias" for name in hidden), "base_acc"),
     )
+    return Layout(full, (128, 144, 160, 176, 192, 224, 240, 256), 0, 82, choices, weights, biases)
 
 
 LAYOUTS: dict[str, Callable[[], Layout]] = {"mobilenet_v3": _mobilenet_v3, "resnet50d": _resnet50d}
+
+
+@dataclass(frozen=True, eq=False)
+class Perceptron:
+    """Forward pass of a multilayer perceptron with relu between its layers. Made by `of`.
+
+    Layers are in the order of the data: weights (inputs, outputs) and biases (outputs,), float32.
+    """
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    @classmethod
+    def of(cls, weights: Sequence[Array], biases: Sequence[Array]) -> "Perceptron":
+        """The same function with negligible weights as zeros and without the hidden units that do nothing.
+
+        Raises:
+            ValueError: the shapes do not make a chain that ends in one number.
+        """
+        sizes = [len(weights[0]), *(w.shape[1] for w in weights)]
+        if [w.shape for w in weights] != list(pairwise(sizes)) or [b.shape for b in biases] != [(n,) for n in sizes[1:]]:
+            raise ValueError("the layers do not make a chain")
+        if sizes[-1] != 1:
+            raise ValueError(f"the last layer gives {sizes[-1]} numbers, not one")
+        found, offsets = [_flushed(w) for w in weights], [_flushed(b) for b in biases]
+        for i in range(len(found) - 1):
+            constant = ~found[i].any(0)  # no input reaches these units: what they add moves into the next biases
+            added = np.maximum(offsets[i][constant], 0).astype(np.float64) @ found[i + 1][constant]
+            offsets[i + 1] = (offsets[i + 1] + added).astype(np.float32)
+            found[i], offsets[i], found[i + 1] = found[i][:, ~constant], offsets[i][~constant], found[i + 1][~constant]
+        for i in reversed(range(len(found) - 1)):
+            used = found[i + 1].any(1)
+            found[i], offsets[i], found[i + 1] = found[i][:, used], offsets[i][used], found[i + 1][used]
+        return cls(tuple(np.ascontiguousarray(w) for w in found), tuple(offsets))
+
+    def __call__(self, x: Array) -> Array:
+        """(n, inputs) float32 -> (n,) float32."""
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if i:
+                np.maximum(x, 0, out=x)
+            x = x @ weight
+            x += bias
+        return x[:, 0]
+
+
+def _flushed(array: Array) -> Array:
+    return np.where(np.abs(array) < NEGLIGIBLE, 0, array).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +172,8 @@ class PublishedModel:
     space: Space
     name: str
     perceptron: Perceptron
+    kind = "published"
+    n = 0  # the file does not say how many networks were measured
 
     @classmethod
     def from_file(cls, path: Path | str, space: Space) -> "PublishedModel":
@@ -188,16 +226,6 @@ class PublishedModel:
         if len(perceptron.weights[0]) != LAYOUTS[name]().inputs:
             raise ValueError("another number of inputs")
         return cls(space, name, perceptron)
-
-    @property
-    def kind(self) -> str:
-        """ "published"."""
-        return "published"
-
-    @property
-    def n(self) -> int:
-        """0: the file does not say how many networks were measured."""
-        return 0
 
     def mean(self, genes: Genes) -> Floats:
         """Predicted accuracies (n,).

@@ -13,7 +13,7 @@ from ..costs import CostTable, SegmentTable, Slot, macs_table
 from ..errors import SpaceError
 from ..genes import Genes, canonical
 from ..space import Space
-from .tree import work
+from .prefix_tree import work
 
 __all__ = ["Cost", "beginnings", "spread", "tree"]
 

@@ -1,25 +1,27 @@
 """What every runtime is, and what several of them use."""
 
+from __future__ import annotations
+
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
-from torch import fx
 
 from ..errors import CheckpointError, DeviceError, OnceForAllError
-from ..nn.onnx import OPSET, to_onnx
-from ..nn.shared import network_on, own_shapes
+from ..onnx_options import OPSET
 from ..ops import Shape
 from ..packages import one_line, quiet, require
 from ..plan import Plan
-from ..processors import processors
+from ..processors import processor_name, processors
 from .kept import Converted, Weights
+
+if TYPE_CHECKING:  # runtimes are listed without torch, which takes seconds to load
+    from torch import fx
 
 __all__ = [
     "FLOAT",
@@ -36,7 +38,6 @@ __all__ = [
     "noise",
     "own_network",
     "processor",
-    "processor_name",
 ]
 
 FLOAT, INT8 = 1e-4, 0.1  # see `Runtime.tolerance`
@@ -54,17 +55,6 @@ class Hardware:
 def processor() -> Hardware:
     """This machine's processor, with as many threads as this process may use."""
     return Hardware(processor_name(), processors())
-
-
-def processor_name() -> str:
-    """The processor's model name, as the operating system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine() or "unknown processor"
 
 
 class Function(Protocol):
@@ -170,6 +160,8 @@ class Runtime:
         if self.gpu and threads != 1:
             raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
         self.hardware()
+        from ..nn.onnx import to_onnx
+
         shape, settings = (batch, *plan.input_shape), {"threads": threads, "batch": batch}
 
         def made() -> Any:
@@ -271,6 +263,10 @@ def own_network(plan: Plan, weights: Weights) -> fx.GraphModule:
     Raises:
         CheckpointError: a tensor is missing or has another shape than the plan says.
     """
+    import torch
+
+    from ..nn.shared import network_on, own_shapes
+
     wanted, statistics = own_shapes(plan)
     own = {}
     for name, shape in (wanted | statistics).items():

@@ -4,20 +4,22 @@ ExecuTorch has one pool of threads per process, and a loaded program keeps a poi
 program is loaded.
 """
 
+from __future__ import annotations
+
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
-
-import torch
-from torch import nn
 
 from ..errors import DeviceError
 from ..ops import Shape
 from ..packages import import_package, no_stderr, same_environment
 from .common import Images, OnHost, Runtime, own_network
 from .format import Format, Job
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["EXECUTORCH", "PTE"]
 
@@ -38,6 +40,8 @@ class _Program:
     method: Any  # which does not keep the program alive, and crashes without
 
     def __call__(self, images: Images) -> Images:
+        import torch
+
         logits: Images = self.method.execute([torch.from_numpy(images)])[0].numpy()
         return logits
 
@@ -57,6 +61,8 @@ def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
 
 def _lowered(network: nn.Module, shape: Shape) -> bytes:
     """A network in eval mode as a program for images of exactly this shape (batch, channels, height, width)."""
+    import torch
+
     _runtime()
     exir = import_package("executorch.exir", EXTRA)
     xnnpack = import_package("executorch.backends.xnnpack.partition.xnnpack_partitioner", EXTRA)

@@ -1,23 +1,27 @@
 """What a format is: files of a network that a runtime runs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from ..errors import DeviceError, VerificationError
 from ..files import write_bytes
-from ..nn.onnx import OnnxOptions
+from ..onnx_options import OnnxOptions
 from ..packages import one_line
 from ..plan import Plan
 from .common import Function, Images, Runtime
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 __all__ = ["Format", "Job", "Run", "in_batches"]
 
-Run = Callable[[Tensor], Tensor]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
+Run = Callable[["Tensor"], "Tensor"]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class Format:
             MissingExtraError: the runtime's package is absent.
             VerificationError: the files cannot be loaded.
         """
+        import torch
+
         function = self._opened(folder, threads, None)
 
         def run(x: Tensor) -> Tensor:
@@ -146,6 +152,8 @@ class Format:
 
 def in_batches(run: Run, size: int | None) -> Run:
     """A file that takes exactly `size` images a call, for any number of them; what is left over is filled up with copies."""
+    import torch
+
     if size is None:
         return run
 

@@ -3,18 +3,20 @@
 model.tflite is made for one image, and takes any batch size by resizing the input.
 """
 
+from __future__ import annotations
+
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..ops import Shape
 from ..packages import import_package, no_stderr, same_environment
 from .common import Images, OnHost, Runtime, own_network
 from .format import Format
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["LITERT", "TFLITE"]
 
@@ -64,6 +66,8 @@ def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
 
 def _converted(network: nn.Module, shape: Shape) -> bytes:
     """A network in eval mode as a model, for images of this shape (batch, channels, height, width)."""
+    import torch
+
     own = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     with no_stderr(), same_environment(), torch.no_grad():  # the converter logs there, and sets variables for TensorFlow
         library = import_package("litert_torch", EXTRA)

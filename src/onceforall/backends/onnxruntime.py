@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VerificationError
-from ..nn.onnx import INPUT, PROBABILITIES, OnnxOptions, require_known, smallest, to_onnx
+from ..onnx_options import INPUT, PROBABILITIES, OnnxOptions
 from ..ops import Shape
 from ..packages import import_package, one_line
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
@@ -128,6 +128,8 @@ def require_readable(options: OnnxOptions) -> None:
         DeviceError: onnx does not know the opset.
         VerificationError: ONNX Runtime does not.
     """
+    from ..nn.onnx import require_known, smallest
+
     require_known(options.opset)
     library = import_package("onnxruntime", "onnx")
     try:
@@ -154,6 +156,8 @@ def require_opset(options: OnnxOptions) -> None:
 
 def graph_of(job: Job) -> bytes:
     """The ONNX model, with the architecture and the config of its folder inside."""
+    from ..nn.onnx import to_onnx
+
     return to_onnx(job.plan, job.network, **asdict(job.onnx), metadata=job.facts)
 
 

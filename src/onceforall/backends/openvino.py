@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..nn.onnx import HARD_SWISH, INPUT, OnnxOptions, to_onnx
+from ..onnx_options import HARD_SWISH, INPUT, OnnxOptions
 from ..ops import Shape
 from ..packages import import_package
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
@@ -107,6 +107,8 @@ OPENVINO_INT8 = replace(
 
 def _contents(runtime: Runtime, job: Job) -> list[bytes]:
     """OpenVINO writes elsewhere first: on a full disk it says nothing of the disk, and leaves half a file."""
+    from ..nn.onnx import to_onnx
+
     graph = to_onnx(job.plan, job.network, batch=job.onnx.batch, opset=HARD_SWISH, softmax=job.onnx.softmax)
     model = runtime.model_of(graph, None if job.calibration is None else job.calibration.numpy(), job.onnx.batch)
     for key, text in job.facts.items():

@@ -4,21 +4,21 @@ torch has one number of threads per process. It is set before each call and put 
 numbers can be timed in turns; calls from several Python threads at once would disturb each other.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save
-from torch import Tensor, channels_last, nn, no_grad
+from typing import TYPE_CHECKING, Any
 
 from ..errors import VerificationError
 from ..files import UNICODE, read_text
-from ..nn.source import needs_of, to_source
 from ..ops import Shape
 from ..packages import one_line
 from .common import Images, OnHost, Runtime, own_network
 from .format import Format, Job, Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["MODEL_PY", "PYTORCH", "from_source", "open_network", "with_threads"]
 
@@ -32,6 +32,7 @@ with torch.no_grad():
 
 def with_threads(model: Callable[[Tensor], Tensor], *, threads: int, shape: Shape | None) -> OnHost:
     """Any function of torch, as a runtime's."""
+    import torch
 
     def run(images: Images) -> Images:
         before = torch.get_num_threads()
@@ -52,8 +53,10 @@ def open_network(model: nn.Module | Path, *, threads: int, shape: Shape | None) 
 
     One for any batch size is left as it is.
     """
+    import torch
+
     network = from_source(model.parent, "load") if isinstance(model, Path) else model
-    return with_threads(network if shape is None else network.to(memory_format=channels_last), threads=threads, shape=shape)
+    return with_threads(network if shape is None else network.to(memory_format=torch.channels_last), threads=threads, shape=shape)
 
 
 def from_source(folder: Path, name: str) -> Any:
@@ -72,6 +75,10 @@ def from_source(folder: Path, name: str) -> Any:
 
 
 def _contents(job: Job) -> tuple[bytes, bytes]:
+    from safetensors.torch import save
+
+    from ..nn.source import needs_of, to_source
+
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in job.network.state_dict().items()}
     about = "A network written by onceforall. `load(path)` reads weights.safetensors.\n\n"
     about += f"Needs {needs_of(job.plan)}.\n"
@@ -82,12 +89,13 @@ def _contents(job: Job) -> tuple[bytes, bytes]:
 
 def _load_for_many(folder: Path, threads: int) -> Run:
     """Batch norms folded into the convolutions, as other runtimes do on their own: a quarter less time an image."""
+    import torch
     from torch.fx.experimental.optimization import fuse
 
-    network = fuse(from_source(folder, "load")).to(memory_format=channels_last)
+    network = fuse(from_source(folder, "load")).to(memory_format=torch.channels_last)
 
     def run(x: Tensor) -> Tensor:
-        with no_grad():
+        with torch.no_grad():
             logits: Tensor = network(x)
         return logits
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ..errors import DeviceError
-from ..nn.onnx import INPUT, OUTPUT, to_onnx
+from ..nn.onnx import to_onnx
+from ..onnx_options import INPUT, OUTPUT
 from ..ops import Shape
 from ..packages import import_package
 from .common import Hardware, Runtime

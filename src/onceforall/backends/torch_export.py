@@ -10,8 +10,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import torch
-
 from ..errors import DeviceError
 from ..ops import Shape
 from ..plan import Plan
@@ -30,6 +28,8 @@ with torch.no_grad():
 
 
 def _contents(job: Job) -> list[bytes]:
+    import torch
+
     images = torch.zeros(2, *job.plan.input_shape)  # two, since torch.export takes a batch of one for fixed
     content = io.BytesIO()  # torch's own writer has no clear words for a full disk
     with torch.no_grad():
@@ -39,6 +39,8 @@ def _contents(job: Job) -> list[bytes]:
 
 
 def _open(model: Path, *, threads: int, shape: Shape | None) -> OnHost:
+    import torch
+
     return with_threads(torch.export.load(model).module(), threads=threads, shape=shape)
 
 
@@ -52,6 +54,7 @@ def _compiler() -> Hardware:
 
 
 def _compiled(plan: Plan, weights: Weights, threads: int, shape: Shape) -> bytes:
+    import torch
     from torch._inductor import aoti_compile_and_package  # documented as public
 
     settings = {"freezing": True, "cpp.threads": threads}

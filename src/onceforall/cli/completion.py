@@ -37,7 +37,7 @@ VALUES: dict[str, Collection[str]] = {
     ),
     "runtime": RUNTIMES,
     "format": FORMATS,
-    "kind": ("linear", "pairwise", "smooth", "trees", "perceptrons"),
+    "kind": ("linear", "pairwise", "smooth"),
     "original": (
         "ofa_mbv3_d234_e346_k357_w1_0",
         "ofa_mbv3_d234_e346_k357_w1_2",

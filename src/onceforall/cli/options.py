@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..readable import percent
 from .completion import devices, one_of, run_folders
 from .signals import handled, interrupt, name_of
 from .values import amount, latencies_ms, memory_bytes, space_arguments
 from .views import TrainView, lasting, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "CPU",
@@ -104,7 +106,7 @@ def budgets_of(
     latency: str | None, macs: str | None, params: str | None, memory: str | None, flash: str | None, ram: str | None
 ) -> list[Any]:
     """The budgets that the options mean, one for each latency."""
-    from ..pipeline.search import Budget
+    from ..pipeline.limits import Budget
 
     others = {
         "macs": None if macs is None else amount(macs),
@@ -142,8 +144,10 @@ def run_record(run: Any) -> dict[str, Any]:
     }
 
 
-def stderr() -> Console:
+def stderr() -> "Console":
     """Where progress and messages go."""
+    from rich.console import Console
+
     return Console(file=lasting(sys.stderr))
 
 

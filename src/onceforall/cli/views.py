@@ -1,16 +1,18 @@
 """What a person sees while a command works: a live bar on a terminal, plain lines elsewhere. All on standard error."""
 
+from __future__ import annotations
+
 import io
 import math
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Any, TextIO, cast
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from ..readable import duration, percent, plural
+
+if TYPE_CHECKING:  # loaded where something is shown
+    from rich.console import Console
 
 __all__ = ["Counter", "TrainView", "lasting", "say"]
 
@@ -58,6 +60,8 @@ class TrainView:
     """Shows the events of `pipeline.train`: one bar over the whole schedule, one line per validation."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         self.console = console
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -73,7 +77,7 @@ class TrainView:
         self.training = False
         self.said = time.monotonic()
 
-    def __enter__(self) -> "TrainView":
+    def __enter__(self) -> TrainView:
         self.bar.start()
         return self
 
@@ -149,6 +153,8 @@ class Counter:
     """A bar that counts to a total; call it with (done, total) or (done, total, note). Where there is no terminal, lines."""
 
     def __init__(self, console: Console, what: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         self.console, self.what, self.said = console, what, -math.inf
         self.bar = Progress(
             TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
@@ -156,7 +162,7 @@ class Counter:
         )  # fmt: skip
         self.task = self.bar.add_task(what, total=None, note="")
 
-    def __enter__(self) -> "Counter":
+    def __enter__(self) -> Counter:
         self.bar.start()
         return self
 

@@ -1,10 +1,16 @@
 """Data: images from folders, Parquet, torchvision or scikit-learn, decoded once, in three disjoint splits, as batches."""
 
-from .batches import PREPROCESSING, Augment, Preprocessing, TrainBatches, calibration_batches, eval_batches
-from .cache import Problem
-from .on_device import DeviceBatches
-from .sources import Source, open_source
-from .splits import CACHE_GB, Images, Splits, open_data
+from typing import TYPE_CHECKING
+
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
+    from .batches import TrainBatches, calibration_batches, eval_batches
+    from .cache import Problem
+    from .on_device import DeviceBatches
+    from .preparation import PREPROCESSING, Augment, Preprocessing
+    from .sources import Source, open_source
+    from .splits import CACHE_GB, Images, Splits, open_data
 
 __all__ = [
     "CACHE_GB",
@@ -22,3 +28,5 @@ __all__ = [
     "open_data",
     "open_source",
 ]
+
+load_on_use(__name__)

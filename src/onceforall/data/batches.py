@@ -20,87 +20,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import DataError
-from ..preprocess import INTERPOLATIONS, normalise
-from .changes import POLICIES, by_policy, erased, mixed
-from .fitted import Crop
+from ..preprocess import normalise
+from .changes import by_policy, erased, mixed
+from .preparation import PREPROCESSING, Augment, Preprocessing
 from .splits import Images
 
-__all__ = ["PREPROCESSING", "Augment", "Preprocessing", "TrainBatches", "calibration_batches", "eval_batches"]
+__all__ = ["TrainBatches", "calibration_batches", "eval_batches"]
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """What turns an RGB image with values in [0, 1] into a network's input, for model cards."""
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    crop_share: float = 0.875
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATIONS:
-            raise DataError(f"the interpolation is {self.interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
-        if not 0.5 <= self.crop_share <= 1:
-            raise DataError(f"the crop share is {self.crop_share}: it must be from 0.5 to 1")
-
-    @property
-    def crop(self) -> Crop:
-        """How images are resized and cropped."""
-        return Crop(self.crop_share, self.interpolation)
-
-    @property
-    def description(self) -> str:
-        """In words."""
-        return (
-            f"resize the short side to ceil(resolution / {self.crop_share:g}), {self.interpolation} with antialias; centre crop to "
-            f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per RGB channel"
-        )
-
-
-PREPROCESSING = Preprocessing()
 GREY = (0.299, 0.587, 0.114)
 BRIGHTNESS = 32 / 255  # the reference's colour jitter ("tf"), at strength 1
 SATURATION = 0.5
 CROP_TRIES = 10
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of training images.
-
-    Attributes:
-        crop_scale: least and greatest share of the image's area that is kept.
-        crop_ratio: least and greatest width / height of what is kept.
-        flip: mirror every second image.
-        colour: strength of brightness and saturation changes; 1 is the reference's, 0 none.
-        policy: a name in `POLICIES`, of changes at the network's resolution; "trivial_augment" is the usual one.
-        erase: share of the images of which a random box is erased.
-        mixup: α of blending images with others of the batch; 0 for none. Then labels are shares of classes.
-        cutmix: α of pasting boxes of others; 0 for none. With both, half of the batches take each.
-    """
-
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
-    colour: float = 0.0
-    policy: str = "none"
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise DataError(f"crop_scale is {self.crop_scale}: two shares, least first, above 0 and at most 1, are needed")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise DataError(f"crop_ratio is {self.crop_ratio}: two positive ratios, least first, are needed")
-        if not 0 <= self.colour <= 2:
-            raise DataError(f"the strength of colour changes is {self.colour}: it must be from 0 to 2")
-        if self.policy not in POLICIES:
-            raise DataError(f"policy is {self.policy!r}: choose from {', '.join(POLICIES)}")
-        for name, most in (("erase", 1), ("mixup", 100), ("cutmix", 100)):
-            if not 0 <= getattr(self, name) <= most:
-                raise DataError(f"{name} is {getattr(self, name)}: it must be from 0 to {most}")
 
 
 class Draw(NamedTuple):

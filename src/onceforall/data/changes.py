@@ -12,9 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["POLICIES", "by_policy", "erased", "mixed"]
-
-POLICIES = ("none", "trivial_augment", "rand_augment")
+__all__ = ["by_policy", "erased", "mixed"]
 
 
 def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> None:

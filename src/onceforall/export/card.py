@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from ..arch import Arch
 from ..backends import FORMATS
 from ..looks import layers, look
-from ..nn.onnx import OUTPUT, PROBABILITIES, OnnxOptions
 from ..nn.source import needs_of
+from ..onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..plan import Plan
 from ..readable import amount, memory, milliseconds, percent, table, wilson
 from .card_text import code, plain, yaml_of

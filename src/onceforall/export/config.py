@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..arch import Arch
 from ..backends.format import Job
 from ..errors import FileError, VerificationError
-from ..nn.onnx import OnnxOptions
+from ..onnx_options import OnnxOptions
 from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json

@@ -14,7 +14,7 @@ from ..backends import FORMATS
 from ..backends.format import Job, Run, in_batches
 from ..errors import FileError, VerificationError
 from ..files import read_json, read_text, write_json, write_text
-from ..nn.onnx import OnnxOptions
+from ..onnx_options import OnnxOptions
 from ..ops import Call
 from ..picture import draw
 from ..plan import Plan

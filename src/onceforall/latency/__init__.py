@@ -1,14 +1,19 @@
 """Latency: measured on this machine, estimated for every network of a space."""
 
-from .checked import checked_networks
-from .design import QUICK, Effort
-from .device import Available, Device, list_devices
-from .kit import export_kit, import_results
-from .measure import Timing, measure
-from .meters import load_onnx, measure_functions, measure_networks, measure_onnx
-from .networks import stand_in
-from .profile import profile_space
-from .table import LatencyErrors, LatencyTable, Measured
+from typing import TYPE_CHECKING
+
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
+    from .checked import checked_networks
+    from .design import QUICK, Effort
+    from .device import Available, Device, available, list_devices
+    from .kit import export_kit, import_results
+    from .measure import Timing, measure
+    from .meters import load_onnx, measure_functions, measure_networks, measure_onnx
+    from .networks import stand_in
+    from .profile import profile_space
+    from .table import LatencyErrors, LatencyTable, Measured
 
 __all__ = [
     "QUICK",
@@ -19,6 +24,7 @@ __all__ = [
     "LatencyTable",
     "Measured",
     "Timing",
+    "available",
     "checked_networks",
     "export_kit",
     "import_results",
@@ -31,3 +37,5 @@ __all__ = [
     "profile_space",
     "stand_in",
 ]
+
+load_on_use(__name__)

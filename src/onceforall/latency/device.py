@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 from importlib import metadata
 
 from ..backends import RUNTIMES
-from ..backends.common import Runtime, processor, processor_name
 from ..errors import DeviceError, OnceForAllError
+from ..processors import processor_name, processors
 from .host import Host
 
-__all__ = ["Available", "Device", "list_devices", "package_version", "processor_name"]
+__all__ = ["Available", "Device", "available", "list_devices", "package_version"]
 
 ALIASES = {"cpu": "onnxruntime"}
 IMPORTED = "imported"  # the runtime of a device whose times came in a file
@@ -122,16 +122,18 @@ class Available:
 
 def list_devices() -> list[Available]:
     """Every runtime, with its version, what it computes on and the number of threads that it can use here."""
-    return [_available(name, runtime) for name, runtime in RUNTIMES.items()]
+    return [available(name) for name in RUNTIMES]
 
 
-def _available(name: str, runtime: Runtime) -> Available:
-    lacks = None
+def available(name: str) -> Available:
+    """One runtime, by its name, as this machine has it."""
+    runtime = RUNTIMES[name]
+    version = package_version(runtime.package)
     try:
         hardware = runtime.hardware()
     except OnceForAllError as error:
-        hardware, lacks = processor(), str(error)
-    return Available(name, package_version(runtime.package), hardware.name, hardware.threads, lacks)
+        return Available(name, version, processor_name(), processors(), str(error))
+    return Available(name, version, hardware.name, hardware.threads)
 
 
 def package_version(package: str) -> str | None:

@@ -12,7 +12,7 @@ from ..backends.cuda import GpuReference
 from ..errors import DeviceError
 from ..ops import Shape
 from ..plan import Plan
-from .device import Device, list_devices
+from .device import Device, available
 from .host import Host
 from .measure import Reference, Timing, least_disturbed_ms, measure
 from .networks import all_ready, require_threads
@@ -50,7 +50,7 @@ class LocalMeter:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        (here,) = (d for d in list_devices() if d.runtime == device.runtime)
+        here = available(device.runtime)
         self.processor, self.version = here.processor, here.version or ""
         if here.lacks is not None:  # a package, a compiler, a GPU: said as a runtime says it, before anything is measured
             RUNTIMES[device.runtime].hardware()

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ..arch import Arch, Stage
 from ..backends import RUNTIMES
 from ..backends.common import Weights, own_network
 from ..errors import DeviceError, StatisticsError
@@ -15,21 +14,11 @@ from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
 from ..processors import processor_count_text, processors
 from ..readable import plural
-from ..space import Space
 from .device import Device
 
-__all__ = ["all_ready", "made_up", "middle", "ready", "require_threads", "stand_in"]
+__all__ = ["all_ready", "made_up", "ready", "require_threads", "stand_in"]
 
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
-
-
-def middle(space: Space) -> Arch:
-    """The network with the middle choice everywhere, the larger one of two."""
-    stages = []
-    for c in space.stages:
-        block = c.block([len(values) // 2 for _, values in c.of_block])
-        stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
-    return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 
 
 def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:

@@ -32,8 +32,7 @@ from .design import QUICK, Design, Effort, key_of
 from .device import Device
 from .level import settled_level
 from .meters import meter_of
-from .networks import middle
-from .table import LatencyTable, Measured, space_hash
+from .table import LatencyTable, Measured, middle, space_hash
 
 __all__ = ["profile_space"]
 

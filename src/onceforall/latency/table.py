@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arch import Arch
+from ..arch import Arch, Stage
 from ..costs import CostTable, segment_table
 from ..errors import DeviceError, FileError
 from ..files import read_json, write_json
@@ -20,7 +20,6 @@ from ..statistics import kendall_tau
 from ..structure import Terms
 from .device import Device
 from .lookup_file import read_lookup_files
-from .networks import middle
 from .published import Place, missing_entry, published_costs
 
 __all__ = ["LatencyErrors", "LatencyTable", "Measured", "space_hash"]
@@ -251,6 +250,15 @@ class LatencyTable:
         if unknown != set(missing):
             raise FileError(f"{path}: a damaged latency table (times are missing): make it anew")
         return table
+
+
+def middle(space: Space) -> Arch:
+    """The network with the middle choice everywhere, the larger one of two."""
+    stages = []
+    for c in space.stages:
+        block = c.block([len(values) // 2 for _, values in c.of_block])
+        stages.append(Stage(c.widths[len(c.widths) // 2], (block,) * c.depths[len(c.depths) // 2]))
+    return Arch(space.resolutions[len(space.resolutions) // 2], tuple(stages))
 
 
 def space_hash(space: Space, num_classes: int) -> str:

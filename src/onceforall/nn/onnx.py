@@ -7,65 +7,23 @@ default value is left out: OpenCV's dnn takes a HardSigmoid with beta written ou
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import DeviceError, MissingExtraError, VerificationError
+from ..errors import DeviceError, MissingExtraError
+from ..onnx_options import INPUT, OPSET, OUTPUT, PROBABILITIES
 from ..ops import Call, Norm, Op
 from ..plan import Plan, Segment
 from .onnx_calls import OPERATIONS as CALLS
 from .onnx_calls import NotWrittenError, Writer
 from .onnx_calls.writer import Array, Writing, affine, array
 from .operations import OPERATIONS
-from .torch_onnx import INPUT, OUTPUT, PROBABILITIES, by_torch, names_of
+from .torch_onnx import by_torch, names_of
 
-__all__ = [
-    "HARD_SWISH",
-    "INPUT",
-    "OPSET",
-    "OPSETS",
-    "OUTPUT",
-    "PROBABILITIES",
-    "OnnxOptions",
-    "require_known",
-    "smallest",
-    "to_onnx",
-]
-
-OPSET = 13  # of December 2020; nothing newer is needed
-OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
-HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
-MOST_IMAGES = 1024
-
-
-@dataclass(frozen=True)
-class OnnxOptions:
-    """How files that are made from an ONNX graph are written.
-
-    Args:
-        opset: version of ONNX's operators, of the ONNX files themselves; the version of the file format (IR) follows from it.
-        batch: images a call; None for any number.
-        softmax: end with a softmax, so that the files give probabilities.
-
-    Raises:
-        VerificationError: a value that is not among those allowed.
-    """
-
-    opset: int = OPSET
-    batch: int | None = None
-    softmax: bool = False
-
-    def __post_init__(self) -> None:
-        if self.opset not in OPSETS:
-            raise VerificationError(f"opset {self.opset}: choose from {OPSETS[0]} to {OPSETS[-1]}; the default is {OPSET}")
-        if self.batch is not None and not 1 <= self.batch <= MOST_IMAGES:
-            raise VerificationError(
-                f"batch {self.batch}: choose from 1 to {MOST_IMAGES} images a call, or leave it out for any number"
-            )
+__all__ = ["require_known", "smallest", "to_onnx"]
 
 
 def to_onnx(
@@ -169,8 +127,6 @@ class _Graph:
 
     def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int, batch: int | None) -> None:
         self.onnx = onnx
-        self.state = state
-        self.opset = opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.calls = Writer(CALLS, self.node, self._store, state, opset=opset, batch=batch)

@@ -12,13 +12,12 @@ from typing import Any
 from ..ops import Call, Op
 from ..plan import Plan, Segment
 from .call_source import NEEDS as NEEDS_OF_CALLS
-from .call_source import PART, functions_of, network_of_calls
+from .call_source import PART, Tree, functions_of, network_of_calls, tree_of
 from .operations import OPERATIONS
 
 __all__ = ["NEEDS", "READ", "classes_of", "needs_of", "network_class", "of_calls", "opening", "to_source"]
 
 NEEDS = "Python 3.8 or later with torch 1.10 or later"
-Tree = dict[str, Any]  # values are texts or trees
 Number = tuple[str, str]  # name of an operation, and of a field
 
 IMPORTS = """from __future__ import annotations
@@ -153,11 +152,8 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, s
             argument = field if field not in arguments and field != "channels" else f"{_word(op_name)}_{field}"
             arguments[argument] = values
             texts[op_name, field] = argument
-    tree: Tree = {}
-    for op in ops:
-        layer = _text(op, {field: texts[op.name, field] for field in _numbers(op)})
-        if "{0}" not in layer:
-            _put(tree, op.name.split("."), layer)
+    layers = {op.name: _text(op, {field: texts[op.name, field] for field in _numbers(op)}) for op in ops}
+    tree = tree_of({name: layer for name, layer in layers.items() if "{0}" not in layer})
     signature = f"self, *, {', '.join(f'{argument}: int' for argument in arguments)}" if arguments else "self"
     lines = [f"class {name}(nn.Module):", f'    """{_places(segments)}."""', ""]
     lines += [f"    def __init__({signature}) -> None:", "        super().__init__()"]
@@ -204,9 +200,7 @@ def _call(op: Op, inputs: Sequence[str]) -> str:
 
 def network_class(name: str, plan: Plan, calls: Mapping[Segment, str]) -> str:
     """The text of the class of a whole network."""
-    tree: Tree = {}
-    for segment in plan.segments:
-        _put(tree, segment.name.split("."), calls[segment])
+    tree = tree_of({segment.name: calls[segment] for segment in plan.segments})
     shape = ", ".join(map(str, plan.input_shape))
     lines = [f"class {name}(nn.Module):", f'    """Images (n, {shape}) → logits (n, {plan.output_shape[0]})."""']
     lines += ["", "    def __init__(self) -> None:", "        super().__init__()"]
@@ -222,13 +216,6 @@ def _access(name: str) -> str:
     """A dotted name as an attribute and the keys of dictionaries in it."""
     first, *path = name.split(".")
     return first + "".join(f'["{key}"]' for key in path)
-
-
-def _put(tree: Tree, path: Sequence[str], value: str) -> None:
-    *above, leaf = path
-    for key in above:
-        tree = tree.setdefault(key, {})
-    tree[leaf] = value
 
 
 def _assigned(start: str, value: str | Tree) -> list[str]:

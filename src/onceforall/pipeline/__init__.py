@@ -3,9 +3,11 @@
 Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`.
 """
 
-from ..memory import loading
+from typing import TYPE_CHECKING
 
-with loading():
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
     from ..latency import list_devices as devices
     from .bundle import bundle
     from .classify import Classified, classify
@@ -16,6 +18,7 @@ with loading():
     from .export_original import export_original
     from .front import front
     from .imports import import_original, import_own
+    from .limits import Budget
     from .measure import measure
     from .measure_accuracy import measure_accuracy
     from .predict import predict
@@ -24,7 +27,7 @@ with loading():
     from .profile import imported, kit, profile
     from .report import report
     from .run import Run
-    from .search import Budget, search
+    from .search import search
     from .specialise import specialise
     from .status import status
     from .train import train
@@ -62,3 +65,5 @@ __all__ = [
     "status",
     "train",
 ]
+
+load_on_use(__name__)

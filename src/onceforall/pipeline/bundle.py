@@ -26,14 +26,15 @@ from ..export import (
     write_bundle,
 )
 from ..files import writable
-from ..latency import Device, Timing, list_devices, measure
+from ..latency import Device, Timing, available, measure
 from ..readable import plural
 from ..supernet import Supernet
 from .choose import confirmed, limits_name
 from .evaluate import calibrated, choose_archs, place_of
 from .export_inputs import input_steps, proof_images
+from .limits import Budget
 from .run import Run
-from .search import FINALIST_IMAGES, Budget, Searcher
+from .search import FINALIST_IMAGES, Searcher
 from .switching import compare_sizes, measure_switching, write_separately
 from .through_files import by_programs, require_same, torch_threads
 
@@ -186,7 +187,7 @@ def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Se
         sizes = compare_sizes(files, made, separate)
         load_ms, switches = measure_switching(files, separate, images, threads=threads)
         timings = measure([partial(made, x, name) for name, x in images.items()], limit=math.inf)
-    (pytorch,) = (found for found in list_devices() if found.runtime == "pytorch")
+    pytorch = available("pytorch")
     method = f"{pytorch.processor}, PyTorch {pytorch.version}, {plural(threads, 'thread')}, batch {batch}, "
     method += f"lower quartile of {min(t.repeats for t in timings)} calls or more, drift removed"
     data = Path(run.require_images().source).name

@@ -11,29 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..advice import ofa
 from ..arch import Arch
 from ..calibrate import Calibrated, evaluate_each
 from ..data import Images
-from ..errors import DeviceError, FileError, InfeasibleError, TrainingError
-from ..files import locked, make_folder, read_json, read_lines, sha256, write_json
+from ..errors import DeviceError, InfeasibleError, TrainingError
+from ..files import locked, make_folder, read_lines, sha256, write_json
 from ..latency import Device, Timing, measure_networks
 from ..plan import Plan
 from ..readable import plural
 from .choose import confirmed
 from .compute import choose_compute
 from .evaluate import calibrated
-from .fixed import FOLDER, Asked, FixedNetwork, Told, asked_for, fine_tuned
+from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
+from .limits import Budget
 from .report_parts import measured_rows
 from .run import Run
-from .search import FINALIST_IMAGES, Budget, Candidate, Searcher
-from .versus import Comparison, Costs, Rival, balanced_accuracy, verdict
+from .search import FINALIST_IMAGES, Candidate, Searcher
+from .versus import FOLDER, RESULT, Comparison, Costs, Rival, balanced_accuracy, stored_comparison, verdict
 
-__all__ = ["RESULT", "compare", "stored_comparison"]
+__all__ = ["compare"]
 
 Event = dict[str, Any]
 Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seconds that the search took
-RESULT = "result.json"
 PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by side
 
 
@@ -99,24 +98,6 @@ def compare(
         found = _compared(run, searcher, fixed, budgets, key, finalists=finalists, seed=seed, on_step=on_step)
         write_json(run.folder / FOLDER / RESULT, found.to_json())
     return found
-
-
-def stored_comparison(run: Run) -> Comparison | None:
-    """What the last `ofa compare` of the run found.
-
-    Raises:
-        FileError: it is damaged.
-    """
-    path = run.folder / FOLDER / RESULT
-    if not path.exists():
-        return None
-    data = read_json(path)
-    try:
-        return Comparison.from_json(data)
-    except FileError as error:
-        raise FileError(
-            f"{path}: {error}: remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
-        ) from None
 
 
 def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: Sequence[Budget], finalists: int, seed: int) -> str:

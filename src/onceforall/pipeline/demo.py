@@ -15,11 +15,11 @@ from ..errors import TrainingError
 from ..export import load
 from ..readable import paired_difference
 from .evaluate import Evaluation, evaluate
+from .limits import Budget
 from .predict import predict
 from .profile import profile
 from .report import report
 from .run import Run
-from .search import Budget
 from .specialise import Specialised, specialise
 from .train import train
 

@@ -29,9 +29,10 @@ from ..train.checkpoint import latest
 from .batches import batch_maker
 from .compute import choose_compute
 from .evaluate import calibrated
+from .limits import Budget
 from .presets import PRESETS
 from .run import Run
-from .search import Budget, Candidate, Searcher
+from .search import Candidate, Searcher
 
 __all__ = ["Finetuned", "Finetuning", "HeldOut", "unfinished"]
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..calibrate import Accuracy, Calibrated, evaluate
 from ..conversion import elastic
 from ..data import PREPROCESSING, Splits
 from ..errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
-from ..files import busy, make_folder, read_json, read_lines, read_text, reading_or_writing, sha256, write_json, write_text
+from ..files import make_folder, read_json, read_lines, read_text, reading_or_writing, sha256, write_json, write_text
 from ..models import Brought, bring, is_source, lasting_source
 from ..plan import Plan
 from ..readable import amount, duration
@@ -37,12 +37,12 @@ from .metrics import forget_after, metrics_writer
 from .own import OwnNetwork, require_classifier_only, require_logits, started
 from .run import Run
 from .train import CALIBRATION_IMAGES, VALIDATION_IMAGES
+from .versus import FOLDER
 
-__all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of", "untrained"]
+__all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of"]
 
 Event = dict[str, Any]
 FORMAT = "onceforall.fixed/1"
-FOLDER = "compare"
 RATE_SHARE = 0.5  # docs/results/pretrained.md
 
 
@@ -414,14 +414,3 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
         return FixedNetwork(name, folder, supernet.eval(), Accuracy(**data["held_out"]), notes=tuple(data["notes"]), **facts)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path}: damaged or edited ({error}): remove {folder} to train {name} anew") from None
-
-
-def untrained(run: Run) -> Iterator[str]:
-    """A line for each training of a fixed network that was interrupted or is going on."""
-    going = busy(run.folder / FOLDER)
-    for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
-        if not (path.parent / "network.json").exists():
-            steps = Schedule.from_json(read_text(path)).steps
-            done = max((int(r["step"]) for r in read_lines(path.parent / "metrics.jsonl")), default=0)
-            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
-            yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"

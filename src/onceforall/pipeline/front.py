@@ -10,8 +10,9 @@ from ..errors import DataError
 from ..files import recording, write_json
 from ..readable import amount
 from ..search import Objectives, pareto
+from .limits import Budget
 from .run import Run
-from .search import CAUTION, Budget, Candidate, Searcher
+from .search import CAUTION, Candidate, Searcher
 
 __all__ = ["FrontPoint", "front"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..accuracy import AccuracyRow, append_rows, interpolate, measured_resolutions, read_rows, tree
 from ..accuracy.measure import AT_ONCE, measure_together
-from ..accuracy.tree import grow, share_out, units
+from ..accuracy.prefix_tree import grow, share_out, units
 from ..arch import Arch
 from ..calibrate import Statistics
 from ..costs import macs_table, segment_table

@@ -18,8 +18,7 @@ from ..accuracy import (
     read_rows,
     suggest,
 )
-from ..accuracy.choose import LEARNERS
-from ..accuracy.folds import families
+from ..accuracy.choose import LEARNERS, families
 from ..advice import ofa
 from ..arch import Arch
 from ..costs import macs_table, segment_table

@@ -9,7 +9,7 @@ from ..advice import ofa
 from ..backends import RUNTIMES
 from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
-from ..latency import QUICK, Device, Effort, LatencyTable, export_kit, import_results, list_devices, profile_space
+from ..latency import QUICK, Device, Effort, LatencyTable, available, export_kit, import_results, profile_space
 from ..latency.device import IMPORTED
 from ..places import cache_folder
 from ..space import Space
@@ -163,7 +163,7 @@ def latency_table(run: Run, device: str) -> LatencyTable:
     table = LatencyTable.load(path, run.space, run.num_classes)
     if chosen.host is not None:
         return table
-    (here,) = (found for found in list_devices() if found.runtime == chosen.runtime)
+    here = available(chosen.runtime)
     if (table.processor, table.version) != (here.processor, here.version or ""):
         raise DeviceError(
             f"{path}: measured on {table.processor} with {chosen.runtime} {table.version}, this machine has {here.processor} and "

@@ -2,9 +2,8 @@
 
 from ..readable import duration
 from ..report import ComparedFacts, RivalFacts, VerdictFacts
-from .compare import stored_comparison
 from .run import Run
-from .versus import Rival, Verdict, summary
+from .versus import Rival, Verdict, stored_comparison, summary
 
 __all__ = ["compared_facts"]
 

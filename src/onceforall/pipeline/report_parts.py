@@ -34,9 +34,9 @@ from ..report import (
     Subnet,
 )
 from ..search import Objectives, pareto
+from .limits import Budget
 from .predictor import checks, load_predictor
 from .run import Run
-from .search import Budget
 
 __all__ = ["accuracy_facts", "chosen_facts", "cost_facts", "front_facts", "latency_facts", "predictor_doubts", "subnets", "whole"]
 

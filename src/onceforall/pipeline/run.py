@@ -20,6 +20,8 @@ original.pth          the weights under the original's names                 exp
 test_openings.jsonl   when and what for the test images were opened
 """
 
+from __future__ import annotations
+
 import json
 import os
 import warnings
@@ -28,34 +30,27 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..advice import not_a_run, ofa
-from ..data import (
-    Augment,
-    Images,
-    Preprocessing,
-    Problem,
-    Splits,
-    TrainBatches,
-    calibration_batches,
-    eval_batches,
-    open_data,
-)
+from ..data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ..errors import DataError, FileError, Note, TrainingError
 from ..files import append_line, busy, make_folder, read_json, reading_or_writing, recording, write_json, write_text
 from ..space import Space
 from ..spaces import from_json
-from ..supernet import Supernet
 from ..train import Schedule
 from ..train.checkpoint import digest_of, load_tensors, save_tensors
-from ..train.state import load_weights
 from .images import NEW_PLACE, absolute, gone, lasting
 from .info import DataInfo, RunInfo
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from torch import Tensor
+
+    from ..data import TrainBatches
+    from ..supernet import Supernet
 
 __all__ = ["Run"]
 
@@ -112,9 +107,9 @@ class Run:
         schedule: Schedule,
         splits: Splits,
         start: Mapping[str, Tensor] | None = None,
-        origin: "Run | None" = None,
+        origin: Run | None = None,
         unseen: bool = True,
-    ) -> "Run":
+    ) -> Run:
         """Start the run directory of a training. run.json is written last, so that what has it is whole.
 
         `start` is the weights to start from, if not random ones, and `origin` the run that they are of. If they are of none, they
@@ -123,6 +118,8 @@ class Run:
         Raises:
             FileError: the folder holds something else, or cannot be written. What was made of it is gone again.
         """
+        import torch
+
         cls.require_free(folder)
         before, complete = (NO_DIGESTS, unseen) if origin is None else origin.trained_on()
         digests = np.concatenate([before, splits.train.digests])
@@ -158,7 +155,7 @@ class Run:
         write_json(self.folder / "run.json", {"format": FORMAT, **asdict(self.info)})
 
     @classmethod
-    def open(cls, folder: Path, data: str | None = None) -> "Run":
+    def open(cls, folder: Path, data: str | None = None) -> Run:
         """Open a run directory.
 
         Args:
@@ -183,7 +180,7 @@ class Run:
             raise FileError(f"{folder / 'run.json'}: damaged or edited ({error!r})") from None
         return run if data is None else run.moved_to(data)
 
-    def moved_to(self, data: str) -> "Run":
+    def moved_to(self, data: str) -> Run:
         """The run with its images elsewhere. `splits` checks that they are the same, and writes the new place into run.json.
 
         Raises:
@@ -195,7 +192,7 @@ class Run:
         before = tuple(dict.fromkeys((*known.before, known.source)))
         return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
 
-    def with_cache(self, cache_gb: float | None) -> "Run":
+    def with_cache(self, cache_gb: float | None) -> Run:
         """The run with another limit of the decoded images, or with its own. `save_info` writes it down."""
         if cache_gb is None:
             return self
@@ -237,6 +234,8 @@ class Run:
             DataError: fewer images than one batch.
             TrainingError: weights were imported, nothing is trained here.
         """
+        from ..data import TrainBatches
+
         if self.augment is None:
             raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
         seed, classes = self.info.seed, self.num_classes
@@ -244,6 +243,10 @@ class Run:
 
     def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the images in order, preprocessed for evaluation."""
+        import torch
+
+        from ..data import eval_batches
+
         size = EVALUATION_BATCH_GPU if torch.cuda.is_available() else EVALUATION_BATCH
         return eval_batches(images, resolution, size, self.preprocessing)
 
@@ -251,6 +254,8 @@ class Run:
         self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES, *, after: int = 0
     ) -> Iterator[Tensor]:
         """Training images for measuring BatchNorm statistics, always the same ones; without the first `after` of them."""
+        from ..data import calibration_batches
+
         seed, steps = self.info.seed, self.preprocessing
         return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, seed, steps, after=after)
 
@@ -373,6 +378,9 @@ class Run:
             FileError: training has not finished, or the file is gone.
             CheckpointError: the file is damaged or does not fit.
         """
+        from ..supernet import Supernet
+        from ..train.state import load_weights
+
         tensors, _ = load_tensors(self._weights())
         supernet = Supernet(self.space, self.num_classes)
         load_weights(supernet, tensors)
@@ -380,6 +388,10 @@ class Run:
 
     def fresh_supernet(self) -> Supernet:
         """A supernet with initial weights drawn from the run's seed, torch's own generator being left as it was."""
+        import torch
+
+        from ..supernet import Supernet
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.info.seed)
             return Supernet(self.space, self.num_classes)

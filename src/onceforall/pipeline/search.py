@@ -17,16 +17,17 @@ from ..costs import CostTable, flash_table, macs_table, memory_table, params_tab
 from ..errors import DataError, InfeasibleError
 from ..files import append_line, recording
 from ..genes import Genes
-from ..latency import Device, LatencyTable, Timing, list_devices, measure_networks
+from ..latency import Device, LatencyTable, Timing, available, measure_networks
 from ..plan import Plan
-from ..readable import amount, milliseconds, quantity
+from ..readable import amount, milliseconds
 from ..search import maximise
+from .limits import Budget
 from .measure_accuracy import together
 from .predictor import load_predictor
 from .profile import latency_table, profiled
 from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["CAUTION", "FINALIST_IMAGES", "Budget", "Candidate", "Searcher", "search"]
+__all__ = ["CAUTION", "FINALIST_IMAGES", "Candidate", "Searcher", "search"]
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -36,30 +37,6 @@ KNOWN = 2  # networks besides the finalists, see `Searcher._better_known`
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
 FINALIST_IMAGES = 500  # held-out images for finalists of `ofa specialise`, which differ by less than chance: docs/results/export.md
 FINALIST_CALIBRATION = 500  # training images for their statistics; docs/results/export.md says how little more would change
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits of one search; None is no limit. Latency is that of the device; memory is of activations, float32, one image.
-
-    Flash and RAM are a microcontroller's: of weights and of activations in int8.
-    """
-
-    latency_ms: float | None = None
-    macs: float | None = None
-    params: float | None = None
-    memory_bytes: float | None = None
-    flash_bytes: float | None = None
-    ram_bytes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not value > 0:
-                raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
-
-    def __str__(self) -> str:
-        """In words, such as "5.00 ms, 100.0 M MACs"."""
-        return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
 
 
 @dataclass(frozen=True)
@@ -328,7 +305,7 @@ class Searcher:
         """The processor and the runtime, in words."""
         if self.table is not None:
             return self.table.hardware
-        (here,) = (found for found in list_devices() if found.runtime == self.device.runtime)
+        here = available(self.device.runtime)
         return f"{self.device.host or here.processor}, {self.device.runtime} {here.version}"
 
     @property

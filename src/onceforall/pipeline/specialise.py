@@ -26,13 +26,14 @@ from ..export import (
 )
 from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
-from ..nn.onnx import HARD_SWISH, OPSET
+from ..onnx_options import HARD_SWISH, OPSET
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .finetune import Finetuned, Finetuning
+from .limits import Budget
 from .run import Run
-from .search import FINALIST_IMAGES, Budget, Candidate, Searcher
+from .search import FINALIST_IMAGES, Candidate, Searcher
 from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
 __all__ = ["Specialised", "specialise"]

@@ -10,17 +10,14 @@ from ..accuracy import AccuracyPredictor, read_rows
 from ..advice import ofa
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..files import busy, read_json, read_lines, read_text
-from ..latency import LatencyTable, list_devices
+from ..latency import LatencyTable, available
 from ..readable import amount, duration, milliseconds, percent, plural
 from ..train import Schedule
 from ..train.checkpoint import digest_of
-from .compare import stored_comparison
-from .finetune import unfinished
-from .fixed import untrained
 from .images import NEW_PLACE, gone
 from .predictor import checks
 from .run import Run
-from .versus import summary
+from .versus import stored_comparison, summary, untrained
 
 __all__ = ["PARTS", "Part", "State", "fit_command", "line"]
 
@@ -159,7 +156,7 @@ def _profile(run: Run, folder: Path) -> Part:
     text += f" (n = {errors.n})"
     facts = {"mean_error": errors.mape, "kendall_tau": errors.kendall_tau, "n": errors.n, "version": table.version}
     if device.host is None:
-        (here,) = (found for found in list_devices() if found.runtime == device.runtime)
+        here = available(device.runtime)
         if (table.processor, table.version) != (here.processor, here.version or ""):
             now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
             again = ofa("profile", run.folder, "--device", device.spec, "--again")
@@ -226,7 +223,10 @@ def _networks(run: Run) -> Iterator[Part]:
             yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
         except (OnceForAllError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             yield Part("network", "damaged", f"{path}: {line(error)}".replace(f"{path}: {path}: ", f"{path}: "))
-    yield from (Part("network", "unfinished", text) for text in unfinished(run))
+    if any(run.folder.glob("finetuned/*")):
+        from .finetune import unfinished
+
+        yield from (Part("network", "unfinished", text) for text in unfinished(run))
 
 
 def _bundles(run: Run) -> Iterator[Part]:

@@ -1,20 +1,36 @@
 """Who wins within a budget, ours or a fixed network, by how much, and what several devices cost either way."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..advice import ofa
 from ..errors import FileError
+from ..files import busy, read_json, read_lines, read_text
 from ..readable import paired_difference, plural
-from .search import Budget
+from ..train import Schedule
+from .limits import Budget
+from .run import Run
 
-__all__ = ["UNEVEN", "Comparison", "Costs", "Rival", "Verdict", "balanced_accuracy", "summary", "verdict"]
+__all__ = [
+    "UNEVEN",
+    "Comparison",
+    "Costs",
+    "Rival",
+    "Verdict",
+    "balanced_accuracy",
+    "stored_comparison",
+    "summary",
+    "untrained",
+    "verdict",
+]
 
 FORMAT = "onceforall.comparison/1"
+FOLDER, RESULT = "compare", "result.json"
 DEVICES = (1, 3, 10)
 UNEVEN = 3.0  # from here on top-1 alone would mislead
 
@@ -224,3 +240,32 @@ class Comparison:
             return cls(*texts, *sides, tuple(verdicts), costs, *more)
         except (AttributeError, KeyError, TypeError) as error:
             raise FileError(f"damaged or edited ({error})") from None
+
+
+def stored_comparison(run: Run) -> Comparison | None:
+    """What the last `ofa compare` of the run found.
+
+    Raises:
+        FileError: it is damaged.
+    """
+    path = run.folder / FOLDER / RESULT
+    if not path.exists():
+        return None
+    data = read_json(path)
+    try:
+        return Comparison.from_json(data)
+    except FileError as error:
+        raise FileError(
+            f"{path}: {error}: remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
+        ) from None
+
+
+def untrained(run: Run) -> Iterator[str]:
+    """A line for each training of a fixed network that was interrupted or is going on."""
+    going = busy(run.folder / FOLDER)
+    for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
+        if not (path.parent / "network.json").exists():
+            steps = Schedule.from_json(read_text(path)).steps
+            done = max((int(r["step"]) for r in read_lines(path.parent / "metrics.jsonl")), default=0)
+            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
+            yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"

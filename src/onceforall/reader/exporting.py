@@ -152,7 +152,7 @@ def _aliased_writes(exported: torch.export.ExportedProgram) -> bool:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else "no reason given"
+    return lines[0][:300].rstrip(".") if lines else "no reason given"
 
 
 def _module_of(error: BaseException) -> str:

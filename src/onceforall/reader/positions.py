@@ -35,12 +35,13 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
         own = _at_its_size(model, resolutions) if advice else None
         if own is None:
             raise
-        found = _interpolated(model, own, resolutions)
+        try:
+            found = _interpolated(model, own, resolutions)
+            why = "has no position embedding that could be interpolated for others"
+        except ModelError as other:  # for instance where an image is smaller than a patch
+            found, why = None, f"with its position embeddings interpolated: {str(other).partition(ADVICE)[0]}; give other resolutions"
         if found is None:
-            raise ModelError(
-                f"{text}; it can be read at {own.resolutions[0]} pixels, and has no position embedding that could be interpolated "
-                "for others"
-            ) from error
+            raise ModelError(f"{text}; it can be read at {own.resolutions[0]} pixels, and {why}") from error
         return found
 
 
@@ -56,14 +57,15 @@ def _at_its_size(model: nn.Module, resolutions: Sequence[int]) -> Trace | None:
 
 
 def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[int]) -> Trace | None:
-    """None where something else than position embeddings stands in the way."""
+    """None where something else than position embeddings stands in the way.
+
+    Raises:
+        ModelError: with their size out of the way, the model still cannot be read at all of the resolutions.
+    """
     added = _added(own)
     (pixels,) = own.resolutions
     sizes = sorted({*resolutions, pixels})
-    try:
-        found = trace(model, sizes, Fit(pixels, frozenset(added))) if added else None
-    except ModelError:
-        return None
+    found = trace(model, sizes, Fit(pixels, frozenset(added))) if added else None
     if found is None or [(step.name, step.op) for step in found.steps] != [(step.name, step.op) for step in own.steps]:
         return None
     steps = {step.name: step for step in found.steps}

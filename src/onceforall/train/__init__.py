@@ -1,15 +1,20 @@
 """Training: schedules, strategies, the loop and its checkpoints."""
 
-from .finetune import finetune, finetuning
-from .loop import Settings, train
-from .losses import DIVERGENCES
-from .remaining import Remaining
-from .schedule import Phase, Recipe, Schedule
-from .schemes import SCHEMES, progressive_shrinking
-from .step import train_step
-from .strategies import STRATEGIES
-from .work import work_per_step
-from .world import World
+from typing import TYPE_CHECKING
+
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
+    from .finetune import finetune, finetuning
+    from .loop import Settings, train
+    from .losses import DIVERGENCES
+    from .remaining import Remaining
+    from .schedule import Phase, Recipe, Schedule
+    from .schemes import SCHEMES, progressive_shrinking
+    from .step import train_step
+    from .strategies import STRATEGIES
+    from .work import work_per_step
+    from .world import World
 
 __all__ = [
     "DIVERGENCES",
@@ -28,3 +33,5 @@ __all__ = [
     "train_step",
     "work_per_step",
 ]
+
+load_on_use(__name__)

@@ -1,5 +1,7 @@
 """Checkpoints: whole, verified, the last two kept."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -8,23 +10,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import make_folder, reading_or_writing, replace_file, write_bytes
 from ..places import plain_path
+
+if TYPE_CHECKING:  # `digest_of` does without torch
+    from torch import Tensor
 
 __all__ = ["Checkpoint", "best", "digest_of", "has_good", "last_good", "latest", "load_tensors", "save", "save_tensors"]
 
 KEEP = 2
 GOOD = "good.safetensors"  # another name of the last good checkpoint
 BEST = "best.safetensors"  # of the best one
-_BYTES = torch.uint8
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def _read(path: Path) -> Checkpoint:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and facts with a checksum, atomically."""
+    from safetensors.torch import save as to_bytes
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(facts))
     content = to_bytes(plain, {"facts": text, "facts_sha256": _digest_text(text), "sha256": _digest(plain)})
@@ -128,7 +131,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         FileError: there is no such file.
         CheckpointError: the file is damaged, or was not written by `save_tensors`.
     """
-    with _opened(path) as file:
+    with _opened(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
         facts = metadata["facts"]
@@ -144,7 +147,7 @@ def digest_of(path: Path) -> str:
         FileError: there is no such file.
         CheckpointError: the file is damaged, or was not written by `save_tensors`.
     """
-    with _opened(path) as file:
+    with _opened(path, "np") as file:
         return str((file.metadata() or {})["sha256"])
 
 
@@ -156,11 +159,11 @@ def _link(existing: Path, new: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, framework: str) -> Iterator[Any]:
     with reading_or_writing(path):
         path.stat()
         try:
-            with plain_path(path) as plain, safe_open(str(plain), "pt") as file:
+            with plain_path(path) as plain, safe_open(str(plain), framework) as file:
                 yield file
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
@@ -171,8 +174,10 @@ def _digest_text(text: str) -> str:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(dtype=_BYTES).numpy().tobytes())
+        digest.update(tensors[name].contiguous().reshape(-1).view(dtype=torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -3,18 +3,20 @@
 Each returns the loss whose gradient is followed, and the number to report, which for the adaptive divergence is another.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+if TYPE_CHECKING:  # schedules, which know these by name, do without torch
+    from torch import Tensor
 
 __all__ = ["DIVERGENCES", "adaptive_alpha", "cross_entropy"]
 
 CLIP = 5.0  # of q / p in the adaptive divergence
 
-Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Divergence = Callable[[Any, Any], tuple[Any, Any]]  # of tensors
 
 
 def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,6 +26,8 @@ def cross_entropy(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         student: logits (batch, classes), of any precision.
         teacher: logits of the same shape; no gradient flows into them.
     """
+    from torch.nn import functional as F
+
     student = _precise(student)
     loss = F.cross_entropy(student, teacher.detach().to(student.dtype).softmax(1))
     return loss, loss.detach()
@@ -39,6 +43,8 @@ def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         student: logits (batch, classes), of any precision.
         teacher: logits of the same shape; no gradient flows into them.
     """
+    import torch
+
     log_q = _precise(student).log_softmax(1)
     with torch.no_grad():
         log_p = teacher.to(log_q.dtype).log_softmax(1)
