@@ -56,7 +56,7 @@ NAMED: dict[str, Callable[..., Any]] = {
     "log_sigmoid": F.logsigmoid,
     "_unsafe_view": torch.reshape,
     "view": torch.reshape,  # other memory formats than the one it was read with
-    **{name: vars(torch.Tensor)[name] for name in ("expand", "type_as", "repeat", "contiguous")},
+    **{name: getattr(torch.Tensor, name) for name in ("expand", "type_as", "repeat", "contiguous")},
 }
 
 

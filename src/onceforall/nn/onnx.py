@@ -20,7 +20,7 @@ from ..plan import Plan, Segment
 from .onnx_calls import OPERATIONS as CALLS
 from .onnx_calls import NotWrittenError, Writer
 from .onnx_calls.writer import Array, Writing, affine, array
-from .operations import OPERATIONS
+from .operations import OPERATIONS, Floats
 from .torch_onnx import by_torch, names_of
 
 __all__ = ["require_known", "smallest", "to_onnx"]
@@ -181,10 +181,12 @@ class _Graph:
             return writing.node(row.onnx, inputs)
         return row.onnx(writing, op, inputs, own, to_fold)
 
-    def _tensors(self, segment: str, op: Op) -> dict[str, Tensor]:
+    def _tensors(self, segment: str, op: Op) -> dict[str, Floats]:
         """Its weights and statistics in float64, checked."""
-        shapes = {**op.weights, **op.statistics}
-        return {name: self.calls.read(f"{segment}.{op.name}.{name}", shape, name in op.weights) for name, shape in shapes.items()}
+        trained, read, at = op.weights, self.calls.read, f"{segment}.{op.name}"
+        return {
+            name: read(f"{at}.{name}", shape, name in trained).numpy() for name, shape in (*trained.items(), *op.statistics.items())
+        }
 
     def _store(self, name: str, value: np.ndarray[Any, Any]) -> str:
         self.constants.append(self.onnx.numpy_helper.from_array(value, name))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,11 +16,12 @@ from ..ops import Activation, ActivationName, Add, Conv, Dropout, Flatten, Globa
 from .calls import Mode
 from .layers import ElasticConv, ElasticLinear, ElasticNorm
 from .onnx_calls import OPERATIONS as CALLS
-from .onnx_calls.writer import Array, Writing, affine, known
+from .onnx_calls.writer import Array, Writing, affine
 
-__all__ = ["ACTIVATIONS", "OPERATIONS", "Row"]
+__all__ = ["ACTIVATIONS", "OPERATIONS", "Floats", "Row"]
 
-Affine = tuple[Tensor, Tensor]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Affine = tuple[Floats, Floats]
 ACTIVATIONS: dict[ActivationName, tuple[str, type[nn.Module]]] = {  # name in torch.nn.functional and in ATen; layer
     "relu": ("relu", nn.ReLU), "relu6": ("relu6", nn.ReLU6), "h_swish": ("hardswish", nn.Hardswish),
     "h_sigmoid": ("hardsigmoid", nn.Hardsigmoid),
@@ -46,7 +48,7 @@ class Row:
 
     module: Callable[[Any, float, bool], Callable[..., Any]]
     text: Callable[[Any, Mapping[str, str]], str]
-    onnx: str | Callable[[Writing, Any, Sequence[Array], Mapping[str, Tensor], Affine | None], str]
+    onnx: str | Callable[[Writing, Any, Sequence[Array], Mapping[str, Floats], Affine | None], str]
     run: Callable[[Any, Sequence[Tensor], Mode, bool], Tensor] | None = None
     elastic: Callable[[Any], nn.Module] | None = None
     numbers: Callable[[Any], dict[str, int]] = field(default=lambda op: {})
@@ -68,29 +70,30 @@ def _conv_text(op: Conv, n: Mapping[str, str]) -> str:
     return f"nn.Conv2d({n['in_channels']}, {n['channels']}, {n['kernel']}, {', '.join(options)})"
 
 
-def _conv_onnx(w: Writing, op: Conv, x: Sequence[Array], own: Mapping[str, Tensor], norm: Affine | None) -> str:
+def _conv_onnx(w: Writing, op: Conv, x: Sequence[Array], own: Mapping[str, Floats], norm: Affine | None) -> str:
     weight, bias = own["weight"], own.get("bias")
     if norm is not None:
         scale, shift = norm
-        weight, bias = weight * scale.view(-1, 1, 1, 1), shift if bias is None else bias * scale + shift
-    added = None if bias is None else known(bias, f"{w.at}.bias")
-    return _called("conv2d")(w, x[0], known(weight, f"{w.at}.weight"), added, op.stride, op.kernel // 2, 1, op.groups)
+        weight, bias = weight * scale[:, None, None, None], shift if bias is None else bias * scale + shift
+    names = [w.name(x[0]), w.name(weight, "weight"), *([] if bias is None else [w.name(bias, "bias")])]
+    return w.node("Conv", names, **_attributes(op, op.kernel // 2), **({"group": op.groups} if op.groups > 1 else {}))
 
 
-def _norm_onnx(w: Writing, op: Norm, x: Sequence[Array], own: Mapping[str, Tensor], norm: Affine | None) -> str:
-    scale, shift = (value.view(-1, 1, 1) for value in affine(*own.values(), eps=op.eps))
+def _norm_onnx(w: Writing, op: Norm, x: Sequence[Array], own: Mapping[str, Floats], norm: Affine | None) -> str:
+    scale, shift = (value[:, None, None] for value in affine(*own.values(), eps=op.eps))
     return w.node("Add", [w.node("Mul", [x[0], w.name(scale, "scale")], "scaled"), w.name(shift, "shift")])
 
 
-def _linear_onnx(w: Writing, op: Linear, x: Sequence[Array], own: Mapping[str, Tensor], norm: Affine | None) -> str:
-    return _called("linear")(w, x[0], *(known(value, f"{w.at}.{name}") for name, value in own.items()))
-
-
-def _pool_onnx(w: Writing, op: Pool, x: Sequence[Array], own: Mapping[str, Tensor], norm: Affine | None) -> str:
-    given: dict[str, Any] = {"kernel_shape": [op.kernel] * 2} | ({"strides": [op.stride] * 2} if op.stride > 1 else {})
+def _pool_onnx(w: Writing, op: Pool, x: Sequence[Array], own: Mapping[str, Floats], norm: Affine | None) -> str:
     if op.function == "mean":
-        return w.node("AveragePool", x, **given, ceil_mode=1)
-    return w.node("MaxPool", x, **given, **({"pads": [op.kernel // 2] * 4} if op.kernel > 1 else {}))
+        return w.node("AveragePool", x, **_attributes(op, 0), ceil_mode=1)
+    return w.node("MaxPool", x, **_attributes(op, op.kernel // 2))
+
+
+def _attributes(op: Conv | Pool, pad: int) -> dict[str, list[int]]:
+    """Of a window in ONNX, those that are not their defaults."""
+    strides = {"strides": [op.stride] * 2} if op.stride > 1 else {}
+    return {"kernel_shape": [op.kernel] * 2, **strides, **({"pads": [pad] * 4} if pad else {})}
 
 
 def _pooled(op: Pool, x: Sequence[Tensor], mode: Mode, inplace: bool) -> Tensor:
@@ -109,11 +112,6 @@ def _pool_text(op: Pool, n: Mapping[str, str]) -> str:
     if op.function == "max":
         return f"nn.MaxPool2d({n['kernel']}, {n['stride']}, {n['kernel']} // 2)"
     return f"nn.AvgPool2d({n['kernel']}, {n['stride']}, ceil_mode=True)"
-
-
-def _called(kind: str) -> Callable[..., str]:
-    """What writes the call of that kind."""
-    return CALLS[kind]  # type: ignore[return-value]
 
 
 OPERATIONS: dict[type[Op], Row] = {
@@ -136,14 +134,14 @@ OPERATIONS: dict[type[Op], Row] = {
     Linear: Row(
         lambda op, rate, inplace: nn.Linear(op.in_features, op.shape[0]),
         lambda op, n: f"nn.Linear({n['in_features']}, {n['features']})",
-        _linear_onnx,
+        lambda w, op, x, own, norm: w.node("Gemm", [x[0], *(w.name(own[name], name) for name in own)], transB=1),
         elastic=ElasticLinear,
         numbers=lambda op: {"in_features": op.in_features, "features": op.shape[0]},
     ),
     Activation: Row(
         lambda op, rate, inplace: ACTIVATIONS[op.function][1](inplace),
         lambda op, n: f"F.{ACTIVATIONS[op.function][0]}({{0}})",
-        lambda w, op, x, own, norm: _called(ACTIVATIONS[op.function][0])(w, x[0]),
+        lambda w, op, x, own, norm: str(CALLS[ACTIVATIONS[op.function][0]](w, x[0])),
         lambda op, x, mode, inplace: vars(F)[ACTIVATIONS[op.function][0]](x[0], inplace=inplace),
     ),
     Pool: Row(_pool_module, _pool_text, _pool_onnx, _pooled, numbers=_window),

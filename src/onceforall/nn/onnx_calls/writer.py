@@ -9,6 +9,7 @@ Numbers of any floating type become float32, integers int64.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,14 @@ class Array:
 
 def array(name: str, shape: Shape) -> Array:
     """A tensor of the graph that has this shape for one image."""
-    first, second = (torch.empty((images, *shape), device="meta") for images in IMAGES)
-    return Array((first, second), name)
+    first, second = ((images, *shape) for images in IMAGES)
+    return Array((_meta(first, torch.float32), _meta(second, torch.float32)), name)
+
+
+@lru_cache(1024)
+def _meta(shape: Shape, dtype: torch.dtype) -> Tensor:
+    """A tensor without numbers, to be read only."""
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def _dim(first: int, second: int) -> int | Batch:
@@ -86,6 +93,7 @@ def _dim(first: int, second: int) -> int | Batch:
     return Batch(times)
 
 
+Constant = Tensor | np.ndarray[Any, Any]  # arrays of operations that were written for this library
 Value = Any  # an `Array`, or a list of them where a call has several results
 Write = Callable[..., str | list[str]]  # (Writing, arguments by their names in ATen) -> names in the graph
 
@@ -213,8 +221,7 @@ class Writer:
     def _weight(self, weight: Weight) -> Array:
         if weight.name not in self.weights:
             value = self.read(weight.name, weight.shape, weight.trained)
-            meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
-            self.weights[weight.name] = Array((meta, meta), value=value, label=weight.name)
+            self.weights[weight.name] = known(value, weight.name)
         return self.weights[weight.name]
 
     def read(self, name: str, shape: Shape, trained: bool) -> Tensor:
@@ -225,15 +232,16 @@ class Writer:
         if tuple(value.shape) != shape:
             raise CheckpointError(f"{name} has shape {tuple(value.shape)}, the plan needs {shape}: it was not built from this plan")
         measured = name.endswith(STATISTICS)
-        if (trained or measured) and not value.isfinite().all():
+        value = value.double() if value.is_floating_point() else value
+        if (trained or measured) and not np.isfinite(value.numpy()).all():  # torch's own takes five times as long
             raise (
                 StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
                 if measured
                 else CheckpointError(f"{name} holds values that are not finite: the weights are damaged or have diverged")
             )
-        if name.endswith("running_var") and (value < 0).any():
+        if name.endswith("running_var") and value.numpy().min() < 0:
             raise StatisticsError(f"{name} holds {value.min():g}, a variance is never negative: recalibrate the network")
-        return value.double() if value.is_floating_point() else value
+        return value
 
     def _value(self, at: str, op: Call, values: Mapping[str, Value]) -> Value:
         """Of one call: computed where it does not depend on the images, else written."""
@@ -308,9 +316,9 @@ class Writer:
 FOLDED = {"conv1d", "conv2d", "linear"}  # of which a batch norm's work can be done by the weights
 
 
-def affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
-    """Scale and shift (channels,) of a batch norm in eval mode."""
-    scale = (1 if weight is None else weight) / torch.sqrt(var + eps)
+def affine(weight: Any, bias: Any, mean: Any, var: Any, *, eps: float) -> tuple[Any, Any]:
+    """Scale and shift (channels,) of a batch norm in eval mode, of tensors or arrays; no weight or bias is None."""
+    scale = (1 if weight is None else weight) / (var + eps) ** 0.5
     return scale, (0 if bias is None else bias) - mean * scale
 
 
@@ -334,17 +342,17 @@ class Writing:
     def opset(self) -> int:
         return self.writer.opset
 
-    def node(self, kind: str, inputs: Sequence[Array | Tensor | str], part: str = "", /, **attributes: Any) -> str:
+    def node(self, kind: str, inputs: Sequence[Constant | Array | str], part: str = "", /, **attributes: Any) -> str:
         """Add a node; the one without `part` is the call's last."""
-        names = [
-            self.name(item, f"{part or 'in'}{i}" if not isinstance(item, Array | str) else "") for i, item in enumerate(inputs)
-        ]
+        names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(inputs)]
         return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
 
-    def name(self, item: Array | Tensor | str, part: str = "constant") -> str:
+    def name(self, item: Constant | Array | str, part: str = "constant") -> str:
         """The name of an array, or of a constant that belongs to the call."""
         if isinstance(item, Array):
             return self.writer.name_of(item)
+        if isinstance(item, np.ndarray):
+            return self.writer.store(f"{self.at}.{part}", item.astype(np.float32))
         return item if isinstance(item, str) else self.writer.constant(f"{self.at}.{part}", item)
 
     def need(self, opset: int, what: str) -> None:
@@ -437,7 +445,7 @@ def known(value: Any, label: str) -> Array:
     """A constant, with the name that it gets when it is stored."""
     if isinstance(value, Array):
         return value
-    meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
+    meta = _meta(tuple(value.shape), _plain(value.dtype))
     return Array((meta, meta), value=value, label=label)
 
 
