@@ -20,7 +20,7 @@ from .format import Format, Job, Run
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["MODEL_PY", "PYTORCH", "from_source", "open_network", "with_threads"]
+__all__ = ["MODEL_PY", "PYTORCH", "from_source", "open_network", "weights_of", "with_threads"]
 
 USAGE = """import torch
 from model import load  # model.py of this folder
@@ -74,17 +74,21 @@ def from_source(folder: Path, name: str) -> Any:
         raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
 
 
-def _contents(job: Job) -> tuple[bytes, bytes]:
+def weights_of(network: nn.Module) -> bytes:
+    """The content of a safetensors file with the state dict."""
     from safetensors.torch import save
 
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+
+
+def _contents(job: Job) -> tuple[bytes, bytes]:
     from ..nn.source import needs_of, to_source
 
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in job.network.state_dict().items()}
     about = "A network written by onceforall. `load(path)` reads weights.safetensors.\n\n"
     about += f"Needs {needs_of(job.plan)}.\n"
     about += f"Images: preprocess.py of this folder prepares them: {job.images}.\n"
     about += "config.json has the names of the classes, in the order of the logits.\n"
-    return save(state), to_source(job.plan, about=about).encode("utf-8", UNICODE)
+    return weights_of(job.network), to_source(job.plan, about=about).encode("utf-8", UNICODE)
 
 
 def _load_for_many(folder: Path, threads: int) -> Run:

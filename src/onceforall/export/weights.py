@@ -4,15 +4,26 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import fx
+from torch import fx, nn
 
+from ..backends.pytorch import weights_of
 from ..errors import CheckpointError, FileError
+from ..files import write_bytes
 from ..nn.shared import constants_of
 from ..nn.static import build
 from ..places import plain_path
 from ..plan import Plan
 
-__all__ = ["read_weights"]
+__all__ = ["read_weights", "write_weights"]
+
+
+def write_weights(path: Path, network: nn.Module) -> None:
+    """Write the state dict, atomically.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    write_bytes(path, weights_of(network))
 
 
 def read_weights(path: Path, plan: Plan) -> fx.GraphModule:
