@@ -6,7 +6,7 @@ from ..onnx_options import OnnxOptions
 from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
-from .card import CardFacts, FileRow, LatencyRow
+from .card import CardFacts, FileRow
 from .config import ExportConfig, InputSteps
 from .folder import Exported, export_network, load, room_for_export
 from .hub import push, require_pushable
@@ -27,7 +27,6 @@ __all__ = [
     "Format",
     "InputSteps",
     "Interval",
-    "LatencyRow",
     "Member",
     "OnnxOptions",
     "Program",

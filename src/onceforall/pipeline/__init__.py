@@ -1,6 +1,7 @@
 """The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
 
-Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`.
+Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. What goes wrong is an
+`OnceForAllError` with one line on what is wrong and what to do; docstrings name its kinds where a caller may want to tell them.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from ..lazy import load_on_use
 
 if TYPE_CHECKING:
     from ..latency import list_devices as devices
+    from ..report import report
     from .bundle import bundle
     from .classify import Classified, classify
     from .compare import compare
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
     from .presets import PRESETS, Preset
     from .profile import imported, kit, profile
-    from .report import report
     from .run import Run
     from .search import search
     from .specialise import specialise

@@ -58,9 +58,6 @@ def evaluate(
         data: where the images are now, if they have moved since; None for where the run says.
         on_result: called with each result.
         on_note: called with a line when images are prepared and it takes long.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     if split not in ("held-out", "test"):
         raise DataError(f"--split {split}: use held-out or test")

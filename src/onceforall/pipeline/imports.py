@@ -20,7 +20,7 @@ from ..published import NAMES, load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
 from .images import open_images
-from .info import BroughtInfo, Imported, RunInfo
+from .info import BroughtInfo, DataInfo, Imported, RunInfo
 from .own import bring_own, require_logits
 from .run import Run
 
@@ -168,14 +168,9 @@ def _made(
     """The run directory. run.json is written last, so that what has it is whole."""
     space, data, opened, splits = supernet.space, images.data, None, None
     if data is not None:
+        size, gb = ceil(space.resolutions[-1] / preprocessing.crop_share), CACHE_GB if images.cache_gb is None else images.cache_gb
         opened, splits = open_images(
-            data,
-            size=ceil(space.resolutions[-1] / preprocessing.crop_share),
-            holdout=images.holdout,
-            seed=images.seed,
-            limit=images.limit,
-            max_pixels=images.max_pixels,
-            cache_gb=CACHE_GB if images.cache_gb is None else images.cache_gb,
+            DataInfo(data, size, images.holdout, images.seed, images.limit, "", gb, images.max_pixels),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )

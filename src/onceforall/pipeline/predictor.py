@@ -24,6 +24,7 @@ from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
 from ..files import locked, read_json, write_json
+from ..records import as_record
 from .run import Run
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "fit_predictor",
     "fitted_to",
     "load_predictor",
+    "measured_rows",
     "next_subnets",
     "show_predictor",
 ]
@@ -42,6 +44,18 @@ __all__ = [
 LEAST_FITTED, LEAST_CHECKED = 12, 4
 CHECK_SHARE = 0.25
 SAMPLES = (100, 300, 1000, 3000)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What errors.json says for sure: on which networks the predictor was checked."""
+
+    checked: tuple[str, ...]
+    fitted_on: int
+    n: int
+    rmse: float
+    kendall_tau: float
+    coverage90: float
 
 
 @dataclass(frozen=True)
@@ -236,13 +250,20 @@ def load_predictor(run: Run) -> AccuracyPredictor:
     return AccuracyPredictor.load(path, run.space, weights_hash=run.weights_hash())
 
 
+def measured_rows(run: Run) -> list[AccuracyRow]:
+    """Measured sub-networks of the present weights; of any weights where those are gone."""
+    known = run.weights_hash() if (run.folder / "supernet.safetensors").exists() else None
+    return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
+
+
 def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
     """Errors of the predictor and the rows it was checked on, for the report; empty if there is none."""
     path = run.folder / "accuracy" / "errors.json"
     if not path.exists():
         return {}, []
-    errors = read_json(path)
-    wanted = set(errors.pop("checked"))
+    found: dict[str, Any] = read_json(path)
+    wanted = set(as_record(found, _Checked, path).checked)
+    errors = {name: value for name, value in found.items() if name != "checked"}
     rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
     return errors, rows
 

@@ -1,6 +1,7 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,6 @@ from ..export import (
     FORMATS,
     CardFacts,
     FileRow,
-    LatencyRow,
     OnnxOptions,
     Reading,
     export_network,
@@ -30,7 +30,7 @@ from ..onnx_options import HARD_SWISH, OPSET
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
-from .finetune import Finetuned, Finetuning
+from .finetune import Finetuned, Finetuning, untuned
 from .limits import Budget
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
@@ -151,21 +151,22 @@ def specialise(
     results = []
     for (each, budget), own in jobs:
         target = place / own
-        tuning = Finetuning(each, own, budget, arch, epochs=finetune, seed=seed, on_event=on_event, should_stop=should_stop)
+        tuning = Finetuning(each, own, budget, finetune, seed, on_event, should_stop, arch) if finetune else None
         if arch is None:
             choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
             choose = partial(given, each, budget, arch, on_step=on_step)
-        with tuning.at_work():
-            chosen, timing = tuning.choose(choose)
-            ready, tuned = tuning.finish(chosen, on_step)
+        with tuning.at_work() if tuning else nullcontext():
+            chosen, timing = tuning.choose(choose) if tuning else choose()
+            ready, tuned = tuning.finish(chosen, on_step) if tuning else (untuned(each, chosen.arch), None)
             on_step(f"exporting and proving {target.name}")
             results.append(
                 _take_home(
                     run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned, options, readers, on_step
                 )
             )
-            tuning.forget()
+            if tuning:
+                tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
         results[i] = replace(results[i], pushed=push(results[i].folder, repo))
@@ -221,7 +222,7 @@ def _take_home(
             top1=through.test.top1,
             top5=through.test.top5 if run.num_classes > 5 else None,
             test_images=through.test.images,
-            latency=[LatencyRow(device.spec, method, timing.ms, timing.low, timing.high)],
+            latency=[(device.spec, method, (timing.ms, timing.low, timing.high))],
             made_with=[str(run.info.environment["command"])],
             files=through.rows,
             left_out=through.left_out,
