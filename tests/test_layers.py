@@ -31,6 +31,7 @@ LAYERS = {
             "lazy",
             "looks",
             "memory",
+            "onnx_options",
             "packages",
             "picture",
             "processors",

@@ -75,7 +75,12 @@ def facts(engine: Engine) -> dict[str, Any]:
         "next": list(found.next),
         "problem": engine.problem,
         "formats": [
-            {"name": name, "int8": one.int8, "missing": [need for need in one.needs if find_spec(need) is None], "extra": one.extra}
+            {
+                "name": name,
+                "int8": one.int8,
+                "missing": [need for need in one.runtime.needs if find_spec(need) is None],
+                "extra": one.runtime.extra,
+            }
             for name, one in FORMATS.items()
         ],
         "ready": False,
