@@ -59,12 +59,23 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats."""
+    """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
+
+    `balanced` is the mean of the classes' recalls, `macro_f1` that of their F1 (see `scores.Confusion`); None in files of before.
+    """
 
     top1: float
     top5: float
     loss: float
     images: int
+    balanced: float | None = None
+    macro_f1: float | None = None
+
+    def score(self, metric: str) -> float:
+        """By the metric's name."""
+        found = {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
+        assert found is not None, "only files of before lack it, and they have top-1 as their metric"
+        return found
 
 
 def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statistics | None = None) -> Calibrated:
@@ -208,16 +219,25 @@ class Tally:
     """`tally` for several networks at once: what was counted so far of one of them."""
 
     def __init__(self) -> None:
-        self.images, self.hits1, self.hits5, self.loss = 0, 0, 0, 0.0
+        self.hits5, self.loss = 0, 0.0
+        self.counts: Tensor | None = None  # (3, classes): images of each class, right ones, those said to be of it
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Count a batch: logits (n, classes), labels (n,); return which are right, bool (n,)."""
-        ranked = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
-        self.hits1 += int(ranked[:, 0].sum())
-        self.hits5 += int(ranked.any(1).sum())
+        classes = logits.shape[1]
+        ranked = logits.topk(min(5, classes), 1).indices
+        right = ranked[:, 0] == labels
+        self.hits5 += int((ranked == labels[:, None]).any(1).sum())
         self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        self.images += len(labels)
-        return ranked[:, 0]
+        found = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, labels[right], ranked[:, 0])])
+        self.counts = found if self.counts is None else self.counts + found
+        return right
+
+    def effective_images(self) -> int:
+        """So many images of equal classes would tell top-1 as precisely as these tell balanced accuracy: C² / Σ 1/n."""
+        assert self.counts is not None
+        images = self.counts[0][self.counts[0] > 0].double()
+        return max(1, round(len(images) ** 2 / float((1 / images).sum())))
 
     def accuracy(self) -> Accuracy:
         """Of all batches.
@@ -225,9 +245,14 @@ class Tally:
         Raises:
             DataError: no images.
         """
-        if not self.images:
+        images, right, said = (torch.zeros(3, 0) if self.counts is None else self.counts).double().cpu()
+        total = int(images.sum())
+        if not total:
             raise DataError("there are no images to evaluate on")
-        return Accuracy(self.hits1 / self.images, self.hits5 / self.images, self.loss / self.images, self.images)
+        here, named = images > 0, images + said > 0
+        balanced, macro_f1 = (right[here] / images[here]).mean(), (2 * right[named] / (images + said)[named]).mean()
+        top1 = int(right.sum()) / total
+        return Accuracy(top1, self.hits5 / total, self.loss / total, total, float(balanced), float(macro_f1))
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -4,17 +4,16 @@ images."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
 
-__all__ = ["METRICS", "UNEVEN", "ClassScores", "Confusion", "Metric", "default_metric", "imbalance", "mcnemar"]
+__all__ = ["METRICS", "UNEVEN", "ClassScores", "Confusion", "default_metric", "imbalance", "mcnemar"]
 
-Metric = Literal["top1", "balanced", "macro_f1"]
-METRICS: dict[Metric, str] = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
+METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
 
@@ -94,11 +93,11 @@ class Confusion:
         _, right, confidence = self.confidence
         return float(np.abs(right - confidence).sum()) / self.images
 
-    def score(self, metric: Metric) -> float:
+    def score(self, metric: str) -> float:
         """By the metric's name."""
         return {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
 
-    def standard_error(self, metric: Metric) -> float:
+    def standard_error(self, metric: str) -> float:
         """Of a score by chance of which images were drawn: of top-1 binomial, of the others by the classes' recalls.
 
         Of macro F1 it is that of balanced accuracy, which is close to it.
@@ -152,7 +151,7 @@ def imbalance(labels: NDArray[np.int64]) -> float:
     return float(counts.max() / counts[counts > 0].min())
 
 
-def default_metric(labels: NDArray[np.int64]) -> Metric:
+def default_metric(labels: NDArray[np.int64]) -> str:
     """Balanced accuracy where classes differ by more than 3 times in their images, else top-1."""
     return "balanced" if imbalance(labels) > UNEVEN else "top1"
 

@@ -17,10 +17,11 @@ def measurement_noise(rows: Sequence[AccuracyRow]) -> float | None:
     """Standard deviation of a measured top-1 around that on infinitely many images, without what all networks have in common.
 
     From top-1 on two halves of the images: what the networks' differences between them scatter. Networks see the same images, so
-    this is less than the binomial standard deviation of one network. None where a row has no `top1_half`, or there are fewer than
+    this is less than the binomial standard deviation of one network. Likewise of another score, whose two halves are about as far
+    from the whole. None where a row has no `top1_half`, or there are fewer than
     8 rows.
     """
-    halves = [(row.top1, row.top1_half, row.images) for row in rows if row.top1_half is not None and row.images > 1]
+    halves = [(row.value, row.top1_half, row.images) for row in rows if row.top1_half is not None and row.images > 1]
     if len(halves) < max(len(rows), 8):
         return None
     top1, first, images = np.array(halves).T

@@ -36,7 +36,9 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
             for arch, cost in zip(archs, costs, strict=True):
                 t = (cost - first) / (last - first)
                 top1, loss = a.top1 + t * (b.top1 - a.top1), a.loss + t * (b.loss - a.loss)
-                found.append(AccuracyRow(arch, top1, loss, min(a.images, b.images), 0.0, interpolated=True))
+                score = None if a.score is None or b.score is None else a.score + t * (b.score - a.score)
+                images = min(a.images, b.images)
+                found.append(AccuracyRow(arch, top1, loss, images, 0.0, score=score, interpolated=True))
     return found
 
 

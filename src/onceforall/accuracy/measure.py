@@ -36,6 +36,7 @@ def measure_accuracy(
     *,
     on_rows: Callable[[list[AccuracyRow]], None] = lambda rows: None,
     at_once: int = AT_ONCE,
+    metric: str = "top1",
 ) -> list[AccuracyRow]:
     """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
 
@@ -46,6 +47,7 @@ def measure_accuracy(
         evaluation: by resolution, held-out images and labels, never test images. Asked anew as well.
         on_rows: called with the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
+        metric: of the rows' scores.
 
     Returns:
         The rows in the order of measuring.
@@ -57,7 +59,7 @@ def measure_accuracy(
     """
     rows = []
     for group in units(grow({arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs}), at_once):
-        found = measure_together(supernet, group, calibration, evaluation)
+        found = measure_together(supernet, group, calibration, evaluation, metric=metric)
         rows += found
         on_rows(found)
     return rows
@@ -70,10 +72,12 @@ def measure_together(
     evaluation: Evaluation,
     *,
     statistics: dict[Arch, Statistics] | None = None,
+    metric: str = "top1",
 ) -> list[AccuracyRow]:
     """As `measure_accuracy`, all networks at once for each resolution.
 
     Args:
+        metric: of the rows' scores.
         statistics: gets what was measured for each network, for `recalibrate` to go on with.
     """
     rows = []
@@ -92,9 +96,10 @@ def measure_together(
         seconds = (time.perf_counter() - began) / len(plans)
         for step in _all(steps):
             for arch in step.archs:
-                found = step.tally.accuracy()
-                half = step.hits_half / -(-found.images // 2)
-                rows.append(AccuracyRow(arch, found.top1, found.loss, found.images, seconds, half))
+                found, half = step.tally.accuracy(), step.half.accuracy()
+                score = None if metric == "top1" else found.score(metric)
+                precise = found.images if metric == "top1" else step.tally.effective_images()
+                rows.append(AccuracyRow(arch, found.top1, found.loss, precise, seconds, half.score(metric), score))
     return rows
 
 
@@ -127,7 +132,7 @@ class _Step:
     following: list["_Step"]
     archs: list[Arch]
     tally: Tally
-    hits_half: int = 0
+    half: Tally
 
     def enter(self) -> nn.Module:
         """The layers with this place's statistics."""
@@ -157,7 +162,7 @@ def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _St
         (like.new_zeros(norm.num_features, requires_grad=False), like.new_ones(norm.num_features, requires_grad=False))
         for norm in own.norms.values()
     ]
-    return _Step(own, statistics, [_step(child, supernet, layers) for child in node.children], node.archs, Tally())
+    return _Step(own, statistics, [_step(child, supernet, layers) for child in node.children], node.archs, Tally(), Tally())
 
 
 def _all(steps: Sequence[_Step]) -> Iterator[_Step]:
@@ -221,7 +226,9 @@ def _evaluate(
         wanted, first = labels.to(device), seen % 2  # of every second image
 
         def count(step: _Step, logits: Tensor, wanted: Tensor = wanted, first: int = first) -> None:
-            step.hits_half += int(step.tally.add(logits, wanted)[first::2].sum())
+            step.tally.add(logits, wanted)
+            if len(wanted) > first:
+                step.half.add(logits[first::2], wanted[first::2])
 
         _run(steps, same_shape(images, shape).to(device), count)
         seen += len(labels)

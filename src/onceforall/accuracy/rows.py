@@ -1,7 +1,7 @@
 """Measured sub-networks on disk: a folder of Parquet files, one per flush, each written whole or not at all.
 
-Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds, top1_half (not in files of before). The hash of
-the supernet's weights stands in the metadata of every file, so that measurements of different weights never mix.
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds; files of before lack top1_half and score. The hash
+of the supernet's weights stands in the metadata of every file, so that measurements of different weights never mix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ..space import Space
 
 __all__ = ["AccuracyRow", "append_rows", "read_rows"]
 
-NUMBERS = ("top1", "loss", "images", "seconds", "top1_half")
+NUMBERS = ("top1", "loss", "images", "seconds", "top1_half", "score")
+LATER = ("top1_half", "score")  # columns that older files lack
 
 
 @cache
@@ -40,9 +41,10 @@ class AccuracyRow:
         arch: which.
         top1: fraction of the images in [0, 1].
         loss: mean cross-entropy in nats.
-        images: how many.
+        images: how many. Of another score than top-1, as many as would tell top-1 as precisely.
         seconds: that it took, its share of what was computed for several at once.
-        top1_half: top1 on every second image (the first, third, …), which tells how noisy top1 is; None if not known.
+        top1_half: the score on every second image (the first, third, …), which tells how noisy it is; None if not known.
+        score: balanced accuracy or macro F1, where that is the run's metric; None where it is top-1.
         interpolated: estimated from two resolutions (`onceforall.accuracy.interpolate`); such rows are never written.
     """
 
@@ -52,7 +54,13 @@ class AccuracyRow:
     images: int
     seconds: float
     top1_half: float | None = None
+    score: float | None = None
     interpolated: bool = False
+
+    @property
+    def value(self) -> float:
+        """What predictors learn and searches maximize: the score of the run's metric, top-1 where it has no other."""
+        return self.top1 if self.score is None else self.score
 
 
 def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weights_hash: str, writer: int = 0) -> None:
@@ -104,7 +112,7 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    older = [field for field in _schema() if field.name != "top1_half"]
+    needed = pa.schema([field for field in _schema() if field.name not in LATER])
     for path in parts:
         with reading_or_writing(path):
             try:
@@ -112,7 +120,8 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
                     table = pq.ParquetFile(plain).read()  # `read_table` would load pyarrow.dataset: 0.2 s
             except pa.ArrowInvalid as error:
                 raise FileError(f"{path}: not a Parquet file, or damaged: delete it and measure again ({error})") from None
-        if not table.schema.equals(_schema()) and not table.schema.equals(pa.schema(older)):
+        kept = [field for field in table.schema if field.name in needed.names]
+        if set(table.column_names) - set(_schema().names) or not pa.schema(kept).equals(needed):
             raise FileError(f"{path}: not a table of measured sub-networks: its columns are {', '.join(table.column_names)}")
         made_for = (table.schema.metadata or {}).get(b"weights_hash", b"").decode()
         if weights_hash is not None and made_for != weights_hash:

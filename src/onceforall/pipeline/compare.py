@@ -153,14 +153,14 @@ def _compared(
     rivals = []
     for one, timing in zip(fixed, final, strict=False):
         own = one.trained
-        facts: dict[str, Any] = {"name": own.name, "ours": False, "resolution": one.resolution, "held_out": own.held_out.top1}
-        facts |= {"seconds": own.seconds, "epochs": own.epochs, "weights": own.weights}
+        facts: dict[str, Any] = {"name": own.name, "ours": False, "resolution": one.resolution}
+        facts |= {"held_out": own.held_out.score(run.metric), "seconds": own.seconds, "epochs": own.epochs, "weights": own.weights}
         rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, right, facts))
     ours: dict[Arch, Rival] = {}
     for number, (arch, timing) in enumerate(zip(archs, final[len(fixed) :], strict=True), 1):
         ready = calibrated(run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
         facts = {"name": f"ours {number}", "ours": True, "resolution": arch.resolution, "arch": arch.to_json()}
-        facts |= {"held_out": searcher.accuracies[arch].top1}
+        facts |= {"held_out": searcher.accuracies[arch].value}
         ours[arch] = _rival(run, ready, plans[arch], timing, test, right, facts)
     by_name = {one.name: one for one in rivals}
     verdicts = []

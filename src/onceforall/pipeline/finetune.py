@@ -21,6 +21,7 @@ from ..files import busy, locked, make_folder, read_text, reading_or_writing, te
 from ..latency import Timing
 from ..readable import duration, percent, plural
 from ..records import plain, read_record
+from ..scores import METRICS
 from ..supernet import Supernet
 from ..train import Recipe, Schedule, Settings, finetune, finetuning
 from ..train.checkpoint import latest
@@ -51,21 +52,21 @@ class Finetuned:
         before: accuracy on held-out images.
         after: the same, with the fine-tuned weights; None if the training diverged.
         taken: the fine-tuned network is the one to take home, because it is not worse on the held-out images.
+        metric: by which that was told.
     """
 
     epochs: int
     before: Accuracy
     after: Accuracy | None
     taken: bool
+    metric: str = "top1"
 
     def __str__(self) -> str:
         """In words."""
-        after = "diverged" if self.after is None else f"{percent(self.after.top1)} after"
-        images = f"({self.before.images:,} images)"
+        before, after = (None if found is None else percent(found.score(self.metric)) for found in (self.before, self.after))
+        told = f"held-out {METRICS[self.metric]} {before} before, {(after and f'{after} after') or 'diverged'}"
         kept = "" if self.taken else ": the network before is kept"
-        return (
-            f"fine-tuned, {plural(self.epochs, 'epoch')}: held-out top-1 {percent(self.before.top1)} before, {after} {images}{kept}"
-        )
+        return f"fine-tuned, {plural(self.epochs, 'epoch')}: {told} ({self.before.images:,} images){kept}"
 
     @property
     def held_out(self) -> Accuracy:
@@ -220,8 +221,9 @@ class Finetuning:
 
         own = untuned(self.searcher, arch)
         before, found = held_out(own), None if after is None else held_out(after)
-        taken = found is not None and found.top1 >= before.top1
-        tuned = Finetuned(self.epochs, before, found, taken)
+        metric = self.run.metric
+        taken = found is not None and found.score(metric) >= before.score(metric)
+        tuned = Finetuned(self.epochs, before, found, taken, metric)
         self.on_event({"event": "note", "text": str(tuned)})
         if after is not None and taken:
             return after, tuned

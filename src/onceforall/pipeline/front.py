@@ -70,11 +70,11 @@ def front(
     chosen = sorted({int(np.searchsorted(np.sort(costs), step * (1 + 1e-9), "right")) - 1 for step in steps})
     by_cost = np.argsort(costs, kind="stable")
     on_step(f"measuring {len(chosen)} of the {len(found)} networks of the front")
-    measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: (c.timing.ms, -c.accuracy.top1))
+    measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: (c.timing.ms, -c.accuracy.value))
     result, best = [], -1.0
     for candidate in measured:
-        result.append(FrontPoint(candidate, candidate.accuracy.top1 > best))
-        best = max(best, candidate.accuracy.top1)
+        result.append(FrontPoint(candidate, candidate.accuracy.value > best))
+        best = max(best, candidate.accuracy.value)
     records = [{"stands": p.stands, **_record(p.candidate)} for p in result]
     with recording("this front is"):
         write_json(run.folder / "front.json", {"device": str(searcher.device), "points": records})

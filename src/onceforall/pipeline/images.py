@@ -57,7 +57,7 @@ def open_images(
 def lasting(data: str) -> str:
     """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
     _, folder = _divided(data)
-    return absolute(data) if folder and expanded(folder).is_dir() else data
+    return absolute(data) if folder and expanded(folder).exists() else data
 
 
 def absolute(data: str) -> str:
@@ -72,7 +72,8 @@ def gone(source: str) -> str:
         return ""
     folder = expanded(_divided(source)[1])
     try:
-        return "" if any(folder.iterdir()) else f"{folder}: the images are gone, the folder is empty"
+        there = folder.is_file() or any(folder.iterdir())  # a table or an archive, or a folder
+        return "" if there else f"{folder}: the images are gone, the folder is empty"
     except FileNotFoundError:
         return f"{folder}: the images are no longer there"
     except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write

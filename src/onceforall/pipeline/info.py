@@ -7,7 +7,9 @@ from typing import Any
 
 from ..advice import ofa
 from ..data import CACHE_GB, PREPROCESSING
+from ..data.originals import AS_IT_IS, Reading
 from ..preprocess import LARGE
+from ..scores import METRICS
 
 __all__ = ["BroughtInfo", "DataInfo", "Imported", "Origin", "RunInfo"]
 
@@ -33,11 +35,12 @@ class DataInfo:
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
     by_suffix: bool = False
+    reading: Reading = AS_IT_IS
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `onceforall.data.open_data`."""
-        names = ("size", "holdout", "seed", "limit", "max_pixels")
+        names = ("size", "holdout", "seed", "limit", "max_pixels", "reading")
         return {"limit_gb": self.cache_gb, **{name: getattr(self, name) for name in names}}
 
     @staticmethod
@@ -138,6 +141,7 @@ class RunInfo:
         mean: of the channels, that images are normalised with.
         std: of the channels, likewise.
         interpolation: of images that are resized for evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
+        metric: what validation, predictors and searches go by, a name in `onceforall.scores.METRICS`.
     """
 
     space: dict[str, Any]
@@ -156,8 +160,11 @@ class RunInfo:
     mean: tuple[float, float, float] = PREPROCESSING.mean
     std: tuple[float, float, float] = PREPROCESSING.std
     interpolation: str = PREPROCESSING.interpolation
+    metric: str = "top1"
 
     def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}, expected one of {', '.join(METRICS)}")
         if self.imported is None and (self.data is None or self.augment is None):
             raise ValueError("data and augment are needed where weights are trained")
 

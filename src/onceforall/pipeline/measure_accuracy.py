@@ -22,6 +22,7 @@ from ..data import Images, Splits
 from ..errors import DataError, TrainingError
 from ..files import locked, make_folder
 from ..memory import keep_freed_memory
+from ..scores import METRICS
 from ..supernet import Supernet
 from ..train import World
 from .cluster import joined_cluster
@@ -96,7 +97,9 @@ def measure_accuracy(
             for rows in found:
                 append_rows(place, run.space, rows, weights_hash=weights, writer=world.rank)
                 done += len(rows)
-                tell(done, len(wanted), f"top-1 {min(r.top1 for r in rows):.3f} to {max(r.top1 for r in rows):.3f}")
+                tell(
+                    done, len(wanted), f"{METRICS[run.metric]} {min(r.value for r in rows):.3f} to {max(r.value for r in rows):.3f}"
+                )
         world.wait()
         by_arch = {row.arch: row for row in read_rows(place, run.space, weights_hash=weights)}
     result = [by_arch[arch] for arch in wanted]
@@ -183,4 +186,5 @@ def together(
         lambda resolution: run.calibration_batches(splits, resolution, calibration),
         lambda resolution: run.eval_batches(images, resolution),
         statistics=statistics,
+        metric=run.metric,
     )

@@ -125,7 +125,7 @@ def fit_and_check(
     """
     noise = measurement_noise([*fitted, *checked])
     predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
-    archs, top1 = [row.arch for row in checked], np.array([row.top1 for row in checked])
+    archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
     errors = assess(predictor, archs, top1)
     ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
     if os.environ.get("RANK", "0") == "0":
@@ -147,7 +147,7 @@ def fitted_to(
     return AccuracyPredictor.fit(
         run.space,
         [row.arch for row in rows],
-        [row.top1 for row in rows],
+        [row.value for row in rows],
         losses=[row.loss for row in rows],
         noise=noise,
         kinds=kinds,
@@ -186,7 +186,7 @@ def compare_predictors(
             f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the sub-networks of "
             f"{run.folder} that are measured and not set aside, or measure more: {ofa('measure-accuracy', run.folder)}"
         )
-    archs, top1 = [row.arch for row in checked], [row.top1 for row in checked]
+    archs, top1 = [row.arch for row in checked], [row.value for row in checked]
     order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
     results = []
     for n in fitting:

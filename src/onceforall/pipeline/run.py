@@ -214,6 +214,11 @@ class Run:
         return len(self.info.classes)
 
     @property
+    def metric(self) -> str:
+        """What validation, predictors and searches go by."""
+        return self.info.metric
+
+    @property
     def augment(self) -> Augment | None:
         augment = self.info.augment
         return None if augment is None else as_record(augment, Augment, self.folder / "run.json")

@@ -55,7 +55,7 @@ class Candidate:
     @property
     def expected_top1(self) -> float:
         """Prediction and measurement, weighed by their variances. The luckiest measurement alone would promise too much."""
-        top1 = self.accuracy.top1
+        top1 = self.accuracy.value
         weight = _weight(self.predicted_std, self.noise**2 or _chance(top1, self.accuracy.images))
         return float(weight * (top1 - self.offset) + (1 - weight) * self.predicted_top1)
 
@@ -231,7 +231,7 @@ class Searcher:
         genes = self.run.space.genes([row.arch for row in rows])
         keeps = _keeps(limits, genes)
         mean, std = self.predictor.predict_with_error(genes, measured=False)
-        top1, images = np.array([row.top1 for row in rows]), np.array([row.images for row in rows])
+        top1, images = np.array([row.value for row in rows]), np.array([row.images for row in rows])
         chance = _chance(top1, images)
         weight = _weight(std, chance)
         expected = mean + weight * (top1 - mean)
@@ -273,7 +273,7 @@ class Searcher:
         expected: list[Any] = [None] * len(archs) if self.table is None else self.table.estimate(genes).tolist()
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         few = self.images < len(self.splits.held_out)
-        offset = float(np.mean([self.accuracies[arch].top1 for arch in archs] - mean)) if few else 0.0
+        offset = float(np.mean([self.accuracies[arch].value for arch in archs] - mean)) if few else 0.0
         predicted = zip(mean.tolist(), std.tolist(), expected, strict=True)
         return [
             Candidate(arch, *numbers, self.accuracies[arch], timings[arch], self.noise, offset)

@@ -50,7 +50,7 @@ class Rival:
         macs: multiply-accumulates of one image.
         params: parameters.
         ms: latency, timed in turns with all the others; `ms_low` and `ms_high` are its 95 % interval.
-        held_out: top-1 on held-out images, by which networks are chosen.
+        held_out: top-1 on held-out images, or the score of the run's metric, by which networks are chosen.
         test: top-1 on `images` test images, the same for all networks.
         seconds: that its training took; None for ours.
         epochs: of its training; None for ours.

@@ -74,9 +74,9 @@ class State:
         finally:
             copy_into(self.network, weights)
 
-    def judge(self, top1: list[float]) -> bool:
-        """Whether these accuracies of a validation are better, in the mean, than those of all before, where that counts."""
-        mean = sum(top1) / len(top1) if top1 else 0.0
+    def judge(self, scores: list[float]) -> bool:
+        """Whether these scores of a validation are better, in the mean, than those of all before, where that counts."""
+        mean = sum(scores) / len(scores) if scores else 0.0
         better = mean > self.best_mean
         self.best_mean, self.stale = max(mean, self.best_mean), 0 if better else self.stale + 1
         return better and self.schedule.recipe.patience > 0
