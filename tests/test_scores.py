@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
+from onceforall.calibrate import Tally
 from onceforall.errors import DataError
 from onceforall.scores import METRICS, Confusion, default_metric, imbalance, mcnemar
 
@@ -96,3 +98,18 @@ def test_mcnemar_is_the_exact_binomial_test(gained: int, lost: int) -> None:
 def test_what_is_no_confusion_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(DataError, match="not a confusion matrix"):
         Confusion.from_json(data)
+
+
+@given(answers(), st.integers(1, 7))
+def test_batch_by_batch_in_torch(found: Answers, size: int) -> None:
+    """What `evaluate` counts in torch, against the confusion matrix."""
+    labels, said, _ = found
+    logits = torch.nn.functional.one_hot(torch.from_numpy(said), CLASSES).float() * 5
+    counted = Tally()
+    for x, y in zip(logits.split(size), torch.from_numpy(labels).split(size), strict=True):
+        counted.add(x, y)
+    accuracy, one = counted.accuracy(), Confusion.of(labels, said, np.ones(len(labels)), CLASSES)
+    for metric in METRICS:
+        assert accuracy.score(metric) == pytest.approx(one.score(metric))
+    n = np.bincount(labels)[np.bincount(labels) > 0]
+    assert counted.effective_images() == max(1, round(len(n) ** 2 / (1 / n).sum()))

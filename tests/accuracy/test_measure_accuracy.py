@@ -159,7 +159,7 @@ def test_rows_come_back_in_order_each_once(tmp_path: Path) -> None:
         append_rows(tmp_path / "accuracy", TINY, part, weights_hash="abc")
     assert read_rows(tmp_path / "accuracy", TINY, weights_hash="abc") == read_rows(str(tmp_path / "accuracy"), TINY) == rows
     table = pq.read_table(tmp_path / "accuracy" / "part-00000.parquet")
-    assert table.column_names == ["arch", "genes", "resolution", "top1", "loss", "images", "seconds", "top1_half"]
+    assert table.column_names == ["arch", "genes", "resolution", "top1", "loss", "images", "seconds", "top1_half", "score"]
     assert table["genes"].to_pylist() == TINY.genes([row.arch for row in rows[:4]]).tolist()
 
 
@@ -198,3 +198,23 @@ def test_rows_of_other_weights_or_spaces_or_files_are_refused(tmp_path: Path) ->
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(FileError, match="not a table of measured sub-networks: its columns are a"):
         read_rows(tmp_path, TINY)
+
+
+@pytest.mark.parametrize("metric", ["balanced", "macro_f1"])
+def test_rows_of_another_metric(metric: str, tmp_path: Path) -> None:
+    """Uneven classes: the score is that of the network alone, and is kept."""
+    supernet = Supernet(TINY, 5)
+
+    def uneven(resolution: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(x, labels * (torch.arange(len(labels)) > 4)) for x, labels in batches(resolution)]
+
+    (row,) = measure_together(supernet, [TINY.smallest()], images, uneven, metric=metric)
+    network = recalibrate(supernet.extract(TINY.smallest()), images(32))
+    found = evaluate(network, uneven(32))
+    assert row.top1 == found.top1
+    assert row.value == row.score == found.score(metric)
+    counts = np.bincount(torch.cat([labels for _, labels in uneven(32)]).numpy())
+    assert row.images == round(np.count_nonzero(counts) ** 2 / (1 / counts[counts > 0]).sum())
+    append_rows(tmp_path, TINY, [row], weights_hash="abc")
+    assert read_rows(tmp_path, TINY) == [row]
+    assert AccuracyRow(row.arch, 0.5, 1.0, 10, 1.0).value == 0.5

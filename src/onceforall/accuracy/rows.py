@@ -1,7 +1,7 @@
 """Measured sub-networks on disk: a folder of Parquet files, one per flush, each written whole or not at all.
 
-Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds; files of before lack top1_half and score. The hash
-of the supernet's weights stands in the metadata of every file, so that measurements of different weights never mix.
+Columns: arch (JSON), genes (of the space), resolution, top1, loss, images, seconds; files of before lack top1_half and score. The
+hash of the supernet's weights stands in the metadata of every file, so that measurements of different weights never mix.
 """
 
 from __future__ import annotations

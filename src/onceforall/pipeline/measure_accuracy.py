@@ -97,9 +97,8 @@ def measure_accuracy(
             for rows in found:
                 append_rows(place, run.space, rows, weights_hash=weights, writer=world.rank)
                 done += len(rows)
-                tell(
-                    done, len(wanted), f"{METRICS[run.metric]} {min(r.value for r in rows):.3f} to {max(r.value for r in rows):.3f}"
-                )
+                low, high = min(row.value for row in rows), max(row.value for row in rows)
+                tell(done, len(wanted), f"{METRICS[run.metric]} {low:.3f} to {high:.3f}")
         world.wait()
         by_arch = {row.arch: row for row in read_rows(place, run.space, weights_hash=weights)}
     result = [by_arch[arch] for arch in wanted]
