@@ -274,7 +274,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page about runs."""
-    from ..pipeline.report import report as call
+    from ..report import report as call
 
     page = call(*runs, out=out)
     print(json.dumps({"page": str(page)}) if as_json else page)

@@ -10,6 +10,7 @@ from ..lazy import load_on_use
 
 if TYPE_CHECKING:
     from ..latency import list_devices as devices
+    from ..report import report
     from .bundle import bundle
     from .classify import Classified, classify
     from .compare import compare
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
     from .presets import PRESETS, Preset
     from .profile import imported, kit, profile
-    from .report import report
     from .run import Run
     from .search import search
     from .specialise import specialise

@@ -14,11 +14,11 @@ from ..data import Images
 from ..errors import TrainingError
 from ..export import load
 from ..readable import paired_difference
+from ..report import report
 from .evaluate import Evaluation, evaluate
 from .limits import Budget
 from .predict import predict
 from .profile import profile
-from .report import report
 from .run import Run
 from .specialise import Specialised, specialise
 from .train import train
