@@ -316,7 +316,7 @@ def _record(r: Any) -> dict[str, Any]:
 def _onnx_options(opset: int | None, batch: int | None, softmax: bool) -> Any:
     """What was asked for; None if nothing was."""
     from ..export import OnnxOptions
-    from ..nn.onnx import OPSET
+    from ..onnx_options import OPSET
 
     if opset is None and batch is None and not softmax:
         return None

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Arch
+from ..backends import RUNTIMES
+from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
 from ..export import (
@@ -22,11 +24,9 @@ from ..export import (
     require_pushable,
     room_for_export,
 )
-from ..export.formats.onnx import require_readable
-from ..export.formats.onnx_int8 import require_opset
 from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
-from ..nn.onnx import HARD_SWISH, OPSET
+from ..onnx_options import HARD_SWISH, OPSET
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
@@ -305,7 +305,7 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
 
 
 def _in_openvino(device: Device) -> bool:
-    return device.runtime in ("openvino", "openvino-int8")
+    return not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH
 
 
 def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
@@ -313,7 +313,7 @@ def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -
     if device.imported:
         return []
     notes, here = [], [FORMATS[row.format] for row in through.rows]
-    own = [format for format in here if format.runtime == device.runtime]
+    own = [format for format in here if format.runtime.name == device.runtime]
     if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
         notes.append(
             f"Latency was measured with {device.batch} images a call, as --device says. Not timed, since made for another number: "
