@@ -43,8 +43,8 @@ LAYERS = {
         ],
         0,
     ),
-    **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published"], 1),
-    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "data", "models"], 2),
+    **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published", "search"], 1),
+    **dict.fromkeys(["train", "latency", "accuracy", "export", "data", "models"], 2),
     **dict.fromkeys(["pipeline", "report"], 3),
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }
