@@ -43,7 +43,7 @@ LAYERS = {
     ),
     **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published"], 1),
     **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models"], 2),
-    "pipeline": 3,
+    **dict.fromkeys(["options", "pipeline"], 3),
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }
 FILES = sorted(ROOT.rglob("*.py"))
@@ -117,7 +117,7 @@ def test_layer_0_knows_no_torch(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["onceforall", "onceforall.cli.program, onceforall.pipeline.status", "onceforall.pipeline.presets"]
+    "names", ["onceforall", "onceforall.cli.program, onceforall.pipeline.status", "onceforall.options.presets"]
 )
 def test_what_starts_without_torch(names: str) -> None:
     """Torch takes seconds to load, which help, status and refusals must not."""

@@ -14,8 +14,8 @@ import torch
 from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.files import read_json, read_lines
+from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, report, status, train
-from onceforall.pipeline.presets import PRESETS
 from onceforall.train import Schedule, Settings
 from onceforall.train import train as follow
 from onceforall.train.checkpoint import digest_of

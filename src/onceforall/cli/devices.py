@@ -2,29 +2,18 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from ..errors import ValueTextError
+from ..options.measuring import MeasureOptions
 from ..readable import memory, milliseconds, percent
-from .options import DeviceText, Host, Json, on_host
 
 __all__ = ["devices", "measure"]
 
 
-def measure(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any ONNX file with one float32 input.")],
-    device: DeviceText = "cpu",
-    host: Host = None,
-    shape: Annotated[str | None, typer.Option(metavar="CxHxW", help="Of one input, where the file leaves it open.")] = None,
-    as_json: Json = False,
-) -> None:
+def measure(o: MeasureOptions, as_json: bool) -> None:
     """Time a model file, and see what memory it takes."""
     from ..pipeline.measure import measure as call
 
-    found = call(model, device=on_host(device, host), shape=None if shape is None else _shape(shape))
+    found = call(o)
     if as_json:
         print(json.dumps(asdict(found)))
         return
@@ -36,7 +25,7 @@ def measure(
     print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
 
 
-def devices(as_json: Json = False) -> None:
+def devices(as_json: bool) -> None:
     """List what this machine can measure."""
     from ..pipeline import devices as call
 
@@ -50,10 +39,3 @@ def devices(as_json: Json = False) -> None:
             print(f"{device.runtime}: {device.version} on {device.processor}, {threads}")
         else:
             print(f"{device.runtime}: not here: {device.lacks}")
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    parts = text.lower().split("x")
-    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueTextError(f"--shape {text}: give whole numbers with x between them, such as 3x224x224")
-    return tuple(map(int, parts))

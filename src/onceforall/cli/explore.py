@@ -9,39 +9,26 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from .options import Data, Json, RunFolder, tell
+from ..options.choosing import ExploreOptions
+from .options import tell
 from .signals import handled, interrupt
 
 __all__ = ["explore", "page_to"]
 
-Port = Annotated[int, typer.Option(metavar="N", help="0 takes a free one.", min=0, max=65535)]
-Address = Annotated[str, typer.Option(metavar="ADDRESS", help="To listen on; others than loopback can be reached by others.")]
-NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address only.")]
 
-
-def explore(
-    run: RunFolder,
-    port: Port = 8471,
-    host: Address = "127.0.0.1",
-    no_browser: NoBrowser = False,
-    data: Data = None,
-    as_json: Json = False,
-) -> None:
+def explore(o: ExploreOptions, as_json: bool) -> None:
     """Look at a run in the browser, and export from there."""
     from ..app import explorer
 
-    found = explorer(run, host=host, port=port, data=data)
+    found = explorer(o.folder, host=o.host, port=o.port, data=o.data)
     from ..app.safety import loopback
 
-    if not loopback(host):
-        tell(f"{host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
+    if not loopback(o.host):
+        tell(f"{o.host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
     print(json.dumps({"url": found.url}) if as_json else found.url, flush=True)
     try:
-        with handled(interrupt), nullcontext() if no_browser or as_json else _opened(found.url):
+        with handled(interrupt), nullcontext() if o.no_browser or as_json else _opened(found.url):
             tell("Ctrl-C ends it")
             found.serve()
     except KeyboardInterrupt:  # how this command ends

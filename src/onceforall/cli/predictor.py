@@ -8,34 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from ..advice import ofa
-from ..errors import ValueTextError
 from ..files import write_text
+from ..options.choosing import RunOptions
+from ..options.measuring import ComparePredictorsOptions, FitPredictorOptions, NextSubnetsOptions
 from ..readable import percent
-from .completion import several_of
-from .options import Json, RunFolder, Seed, tell, tell_prediction
+from .options import tell, tell_prediction
 
 __all__ = ["compare", "fit", "following", "show"]
 
-Kinds = Annotated[
-    str | None,
-    typer.Option(metavar="KINDS", help="Such as linear,pairwise; all by default.", autocompletion=several_of("kind")),
-]
 
-
-def fit(run: RunFolder, kinds: Kinds = None, seed: Seed = 0, as_json: Json = False) -> None:
+def fit(o: FitPredictorOptions, as_json: bool) -> None:
     """Fit to all sub-networks measured, choosing the kind."""
     from ..pipeline.predictor import fit_predictor as call
 
-    found = call(run, kinds=None if kinds is None else kinds.split(","), seed=seed)
-    tell_prediction(found, as_json)
+    tell_prediction(call(o), as_json)
 
 
-def compare(
-    run: RunFolder,
-    samples: Annotated[str, typer.Option(metavar="N,N", help="Sub-networks to fit to.")] = "100,300,1000,3000",
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
     """Compare kinds of models by what they were not fitted to."""
     from ..pipeline.predictor import compare_predictors as call
 
@@ -44,21 +33,20 @@ def compare(
         bars = percent(e.coverage90, 0)
         print(f"{r.samples:>6}  {kind:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {bars:>8}", flush=True)
 
-    numbers = _numbers(samples)
     if not as_json:
         print("fitted  kind             RMSE    tau  90 % bars")
-    found = call(run, samples=numbers, seed=seed, on_result=(lambda r: None) if as_json else line)
+    found = call(o, on_result=(lambda r: None) if as_json else line)
     if as_json:
         print(json.dumps([asdict(r) for r in found]))
         return
     print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
 
 
-def show(run: RunFolder, as_json: Json = False) -> None:
+def show(o: RunOptions, as_json: bool) -> None:
     """Tell what the predictor is and how wrong it is."""
     from ..pipeline.predictor import show_predictor as call
 
-    found = call(run)
+    found = call(o.folder)
     if as_json:
         print(json.dumps(found))
         return
@@ -73,16 +61,15 @@ def show(run: RunFolder, as_json: Json = False) -> None:
 
 
 def following(
-    run: RunFolder,
-    subnets: Annotated[int, typer.Option(metavar="N", help="How many.", min=1)] = 50,
+    o: NextSubnetsOptions,
+    as_json: bool,
+    *,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="For ofa measure-accuracy --archs.")] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
 ) -> None:
     """List sub-networks worth measuring next."""
     from ..pipeline.predictor import next_subnets as call
 
-    archs = call(run, subnets=subnets, seed=seed)
+    archs = call(o)
     text = "".join(f"{arch.to_json()}\n" for arch in archs)
     if as_json:
         print(json.dumps([json.loads(arch.to_json()) for arch in archs]))
@@ -91,11 +78,4 @@ def following(
     if out is None:
         return
     write_text(out, text)
-    tell(f"{out}; next: {ofa('measure-accuracy', run, '--archs', out)} && {ofa('predictor', 'fit', run)}")
-
-
-def _numbers(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueTextError(f"--samples {text}: give whole numbers with commas between them, such as 100,300")
-    return [int(part) for part in parts]
+    tell(f"{out}; next: {ofa('measure-accuracy', o.folder, '--archs', out)} && {ofa('predictor', 'fit', o.folder)}")

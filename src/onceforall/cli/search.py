@@ -1,61 +1,39 @@
 """`ofa search`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 
+from ..options.choosing import SearchOptions
+from ..options.limits import Budget
 from ..readable import milliseconds, percent
-from .options import (
-    Data,
-    DeviceText,
-    Finalists,
-    Flash,
-    Json,
-    Latency,
-    Macs,
-    Memory,
-    Params,
-    Ram,
-    RunFolder,
-    Seed,
-    budgets_of,
-    tell,
-)
+from .options import tell
 
 __all__ = ["search"]
 
-Caution = Annotated[float, typer.Option(metavar="X", help="Standard errors taken off a prediction; 0: none, with proof.", min=0)]
 Points = Annotated[int | None, typer.Option("--front", metavar="N", help="N networks along the whole trade-off instead.", min=2)]
 
 
 def search(
-    run: RunFolder,
-    latency: Latency = None,
-    macs: Macs = None,
-    params: Params = None,
-    memory: Memory = None,
-    flash: Flash = None,
-    ram: Ram = None,
-    device: DeviceText = "cpu",
-    finalists: Finalists = 5,
-    caution: Caution = 1.0,
+    o: SearchOptions,
+    as_json: bool,
+    *,
     points: Points = None,
-    data: Data = None,
-    seed: Seed = 0,
-    as_json: Json = False,
 ) -> None:
     """Find the most accurate sub-networks within limits."""
     from ..pipeline.front import front
     from ..pipeline.search import search as call
 
-    for budget in budgets_of(latency, macs, params, memory, flash, ram):
+    for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         if points is None:
-            found = call(run, budget, device=device, finalists=finalists, caution=caution, seed=seed, data=data, on_step=tell)
+            found = call(replace(o, budget=budget), on_step=tell)
             marks = [""] * len(found)
         else:
-            measured = front(run, points=points, budget=budget, device=device, caution=caution, seed=seed, data=data, on_step=tell)
+            measured = front(
+                o.folder, points=points, budget=budget, device=o.device, caution=o.caution, seed=o.seed, data=o.data, on_step=tell
+            )
             found, marks = [p.candidate for p in measured], ["" if p.stands else " (a faster one is as accurate)" for p in measured]
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_record(c) for c in found]}))

@@ -3,16 +3,16 @@
 import json
 from dataclasses import asdict
 
-from .options import Json, RunFolder
+from ..options.choosing import StatusOptions
 
 __all__ = ["status"]
 
 
-def status(run: RunFolder, as_json: Json = False) -> None:
+def status(o: StatusOptions, as_json: bool) -> None:
     """Tell what a run holds, lacks, and what comes next."""
     from ..pipeline.status import status as call
 
-    found = call(run)
+    found = call(o.folder)
     if as_json:
         print(json.dumps({**asdict(found), "folder": str(found.folder)}))
         return

@@ -40,7 +40,7 @@ class Preprocessing:
         )
 
 
-PREPROCESSING = Preprocessing()
+PREPROCESSING: Preprocessing = Preprocessing()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from ..lazy import load_on_use
 
 if TYPE_CHECKING:
     from ..latency import list_devices as devices
+    from ..options.limits import Budget
+    from ..options.presets import PRESETS, Preset
     from .bundle import bundle
     from .classify import Classified, classify
     from .compare import compare
@@ -18,12 +20,10 @@ if TYPE_CHECKING:
     from .export_original import export_original
     from .front import front
     from .imports import import_original, import_own
-    from .limits import Budget
     from .measure import measure
     from .measure_accuracy import measure_accuracy
     from .predict import predict
     from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
-    from .presets import PRESETS, Preset
     from .profile import imported, kit, profile
     from .report import report
     from .run import Run

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ..data import Images
 from ..errors import TrainingError
 from ..export import load
+from ..options.limits import Budget
 from ..readable import paired_difference
 from .evaluate import Evaluation, evaluate
-from .limits import Budget
 from .predict import predict
 from .profile import profile
 from .report import report

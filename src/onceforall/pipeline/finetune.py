@@ -21,6 +21,8 @@ from ..data import Augment, Splits, TrainBatches
 from ..errors import CheckpointError, FileError, StatisticsError, StoppedError, TrainingError
 from ..files import busy, locked, make_folder, read_json, read_text, reading_or_writing, write_json
 from ..latency import Timing
+from ..options.limits import Budget
+from ..options.presets import PRESETS
 from ..readable import duration, percent, plural
 from ..supernet import Supernet
 from ..train import Recipe, Schedule, finetuning
@@ -29,8 +31,6 @@ from ..train.checkpoint import latest
 from .batches import batch_maker
 from .compute import choose_compute
 from .evaluate import calibrated
-from .limits import Budget
-from .presets import PRESETS
 from .run import Run
 from .search import Candidate, Searcher
 

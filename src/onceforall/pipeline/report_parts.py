@@ -16,6 +16,7 @@ from ..errors import FileError, OnceForAllError
 from ..files import read_json, read_lines
 from ..latency import LatencyTable, checked_networks
 from ..looks import channels, look, pixels
+from ..options.limits import Budget
 from ..picture import draw
 from ..plan import Plan
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
@@ -34,7 +35,6 @@ from ..report import (
     Subnet,
 )
 from ..search import Objectives, pareto
-from .limits import Budget
 from .predictor import checks, load_predictor
 from .run import Run
 

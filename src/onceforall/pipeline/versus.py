@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ..advice import ofa
 from ..errors import FileError
 from ..files import busy, read_json, read_lines, read_text
+from ..options.limits import Budget
 from ..readable import paired_difference, plural
 from ..train import Schedule
-from .limits import Budget
 from .run import Run
 
 __all__ = [
