@@ -132,7 +132,7 @@ def test_a_command_from_outside(capsys: pytest.CaptureFixture[str], monkeypatch:
     with pytest.raises(TypeError, match="seconds"):
         brew("green", seconds=2.0)
     assert list(inspect.signature(brew).parameters) == ["leaves", "minutes", "water", "on_step"]
-    app = typer.Typer()
+    app = typer.Typer(rich_markup_mode=None)
     app.command("brew")(command.command_of(Brewing, lambda o, as_json: print(brew(o, on_step=lambda text: None))))
     app.command("wait")(command.command_of(None, lambda as_json: None))
     monkeypatch.setattr(program, "ofa", get_command(app))

@@ -19,7 +19,7 @@ def import_original(o: ImportOptions, as_json: bool) -> None:
     from ..pipeline.imports import import_own
 
     own = is_source(str(o.network))
-    if o.name is None and not own:
+    if not own and (o.name, o.weights, o.space) == (None, None, None):
         raise ValueTextError(f"Missing option '--name': which of the authors' networks is {o.network} of? For any other, {FORM}")
     with TrainView(stderr()) as view:
         run = (import_own if own else call)(o, on_event=view)

@@ -45,11 +45,11 @@ def import_original(options: ImportOptions, *, on_event: Callable[[Event], None]
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
     """
+    _check(options, own=False)
     path, out, name = Path(options.network), Path(options.out), options.name
     if name is None:
         raise CheckpointError(f"{path}: which network's weights are these? Give --name, one of {', '.join(NAMES)}")
     space = published_space(name)
-    _check(options, own=False)
     supernet = load_supernet(path, name)
     imported = Imported(path.name, sha256(path), name)
     published = None if options.predictor is None else AccuracyPredictor.from_published(options.predictor, space)
