@@ -1,14 +1,39 @@
-"""The command that measures accuracy data."""
+"""The commands about accuracies: measure them, and predict all others."""
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
 
-from ..options.measuring import MeasureAccuracyOptions
+from ..advice import ofa
+from ..files import write_text
+from ..options.declare import Flag
+from ..options.measuring import (
+    ComparePredictorsOptions,
+    FitPredictorOptions,
+    MeasureAccuracyOptions,
+    NextSubnetsOptions,
+    PredictOptions,
+)
+from ..options.shared import RUN
 from ..readable import percent
-from .options import stderr
-from .views import Counter
+from .views import Counter, stderr, tell
 
-__all__ = ["measure_accuracy"]
+__all__ = ["compare", "fit", "following", "measure_accuracy", "predict", "show"]
+
+DOUBTFUL_TAU = 0.3  # that chance in measuring allows
+
+
+def predict(o: PredictOptions, as_json: bool) -> None:
+    """Measure some sub-networks, to predict accuracies of all.
+
+    This is about networks, not photographs: ofa classify tells what those show.
+    """
+    from ..pipeline.predict import predict as call
+
+    with Counter(stderr(), "measuring") as counter:
+        found = call(o, on_progress=counter)
+    _tell_prediction(found, as_json)
 
 
 def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
@@ -25,3 +50,83 @@ def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
     between = f", {len(rows) - len(measured)} interpolated between them" if o.every is not None else ""
     print(f"{len(measured)} sub-networks on {measured[0].images} held-out images{between}: {o.folder / 'accuracy'}")
     print(f"top-1 {percent(min(top1))} to {percent(max(top1))}, {sum(row.seconds for row in measured):.0f} s of computing in all")
+
+
+def fit(o: FitPredictorOptions, as_json: bool) -> None:
+    """Fit to all sub-networks measured, choosing the kind."""
+    from ..pipeline.predictor import fit_predictor as call
+
+    _tell_prediction(call(o), as_json)
+
+
+def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
+    """Compare kinds of models by what they were not fitted to."""
+    from ..pipeline.predictor import compare_predictors as call
+
+    def line(r: Any) -> None:
+        e, kind = r.errors, f"{r.kind}*" if r.chosen else r.kind
+        bars = percent(e.coverage90, 0)
+        print(f"{r.samples:>6}  {kind:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {bars:>8}", flush=True)
+
+    if not as_json:
+        print("fitted  kind             RMSE    tau  90 % bars")
+    found = call(o, on_result=(lambda r: None) if as_json else line)
+    if as_json:
+        print(json.dumps([asdict(r) for r in found]))
+        return
+    print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
+
+
+def show(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
+    """Tell what the predictor is and how wrong it is."""
+    from ..pipeline.predictor import show_predictor as call
+
+    found = call(folder)
+    if as_json:
+        print(json.dumps(found))
+        return
+    proof = "searches can prove optima" if found["provable"] else "searches cannot prove optima"
+    print(f"{found['kind']}, fitted on {found['fitted_on'] or 'unknown'} sub-networks of weights {found['weights'][:12]}; {proof}")
+    for kind, rmse in found["cross_validated_rmse"].items():
+        print(f"  {kind}: cross-validated RMSE {percent(rmse, 2)}")
+    if e := found["errors"]:
+        bars = f"90 % error bars hold {percent(e['coverage90'], 0)}"
+        print(f"on {e['n']} others: RMSE {percent(e['rmse'], 2)}, Kendall tau {e['kendall_tau']:.3f}, {bars}")
+    print(f"standard deviation of a measurement: {percent(found['calibration']['noise'], 2)}")
+
+
+def following(
+    o: NextSubnetsOptions,
+    as_json: bool,
+    *,
+    out: Annotated[Path | None, Flag("For ofa measure-accuracy --archs.", "FILE")] = None,
+) -> None:
+    """List sub-networks worth measuring next."""
+    from ..pipeline.predictor import next_subnets as call
+
+    archs = call(o)
+    text = "".join(f"{arch.to_json()}\n" for arch in archs)
+    if as_json:
+        print(json.dumps([json.loads(arch.to_json()) for arch in archs]))
+    elif out is None:
+        print(text, end="")
+    if out is None:
+        return
+    write_text(out, text)
+    tell(f"{out}; next: {ofa('measure-accuracy', o.folder, '--archs', out)} && {ofa('predictor', 'fit', o.folder)}")
+
+
+def _tell_prediction(found: Any, as_json: bool) -> None:
+    """Print what a `pipeline.predictor.Prediction` is, and its errors."""
+    e, kind, fitted = found.errors, found.predictor.kind, len(found.fitted)
+    if as_json:
+        print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))
+        return
+    most = "" if found.ceiling is None else f" (a perfect one would reach about {found.ceiling:.2f}: measurements are noisy)"
+    print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
+        tell(
+            f"{found.checked[0].images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
+            "more images, or hold out more of them (ofa train --holdout 0.3)"
+        )

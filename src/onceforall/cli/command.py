@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -20,39 +20,51 @@ Command = Callable[..., Any]
 def command_of(kind: type | None, function: Command) -> Command:
     """What typer makes a command of.
 
-    The function gets an object of the class `kind`, if there is one, whether the result is wanted as JSON, and what it declares
-    itself, by keywords, as typer does. Before, a run directory is opened and all values are checked, as far as that needs no torch,
-    which takes seconds to load; and the threads of the libraries that compute are fitted to a container's share of CPU time.
+    The function gets an object of the class `kind`, if there is one; whether the result is wanted as JSON; and by keywords what it
+    declares itself, each parameter annotated with a type and a `Flag`. Before, all values are checked and run directories are
+    opened, as far as that needs no torch, which takes seconds to load; and the threads of the libraries that compute are fitted to
+    a container's share of CPU time.
     """
-    own = [p for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    hints = get_type_hints(function, include_extras=True)
+    own = {
+        name: (replace(get_args(hints[name])[1], default=MISSING if p.default is p.empty else p.default), get_args(hints[name])[0])
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind is p.KEYWORD_ONLY
+    }
+    declared = {**({} if kind is None else _declared(kind)), **own}
 
     def run(**given: Any) -> Any:
-        rest = {parameter.name: given.pop(parameter.name) for parameter in own}
+        from ..pipeline import Run
+
         as_json = given.pop("as_json")
-        options = () if kind is None else (_made(kind, given),)
+        read = {name: flag.read(given[name]) for name, (flag, _) in declared.items() if flag.read and given[name] is not None}
+        values = given | read
+        options = () if kind is None else (_made(kind, values),)
+        for folder in (values[name] for name, (flag, _) in declared.items() if flag.opened):
+            for each in folder if isinstance(folder, list) else [folder]:
+                Run.open(each)
         if cpu_quota() is not None:
             from ..pipeline.environment import fit_threads
 
             fit_threads()
-        return function(*options, as_json, **rest)
+        return function(*options, as_json, **{name: values[name] for name in own})
 
-    told = [] if kind is None else _parameters(kind)
-    told += [*own, _parameter("as_json", Flag("Print the result as JSON.", kind=bool, name="--json", default=False), bool)]
-    run.__dict__["__signature__"] = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in told])
+    told = [_parameter(name, *row) for name, row in declared.items()]
+    told.append(_parameter("as_json", Flag("Print the result as JSON.", name="--json", default=False), bool))
+    run.__dict__["__signature__"] = inspect.Signature(told)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in told}
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     return run
 
 
-def _made(kind: type, given: dict[str, Any]) -> Any:
-    """The object that the values of a command line mean."""
-    from ..pipeline import Run
+def _declared(kind: type) -> dict[str, tuple[Flag, Any]]:
+    """The arguments that a class declares, each with its type."""
+    hints = get_type_hints(kind, localns={"OnnxOptions": Any})  # whose module loads torch
+    return {name: (flag, str if "make" in field.metadata else hints[name]) for name, (field, flag) in flags_of(kind).items()}
 
-    values = {
-        name: value if flag.read is None or value is None else flag.read(value)
-        for name, (_, flag) in flags_of(kind).items()
-        for value in [given[name]]
-    }
+
+def _made(kind: type, values: dict[str, Any]) -> Any:
+    """The object that the values of a command line mean."""
     made = {}
     for field in fields(kind):
         flags = field.metadata.get("flags", {})
@@ -60,17 +72,7 @@ def _made(kind: type, given: dict[str, Any]) -> Any:
             made[field.name] = field.metadata["make"](**{name: values[name] for name in flags})
         elif flags:
             made[field.name] = field.default if values[field.name] is None else values[field.name]
-    options = kind(**made)
-    for name, (_, flag) in flags_of(kind).items():
-        for folder in (values[name] if isinstance(values[name], list) else [values[name]]) if flag.opened else ():
-            Run.open(folder)
-    return options
-
-
-def _parameters(kind: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(kind, localns={"OnnxOptions": Any})  # whose module loads torch
-    rows = flags_of(kind).items()
-    return [_parameter(name, flag, str if "make" in field.metadata else hints[name]) for name, (field, flag) in rows]
+    return kind(**made)
 
 
 def _parameter(name: str, flag: Flag, hint: Any) -> inspect.Parameter:

@@ -1,22 +1,30 @@
-"""The commands of the main path: train, evaluate, predict, specialise, report, demo."""
+"""The commands on a run and what is made of it."""
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from .. import readable
 from ..advice import ofa
-from ..errors import ValueTextError
-from ..options.choosing import DemoOptions, ReportOptions, SpecialiseOptions
-from ..options.limits import Budget
-from ..options.measuring import EvaluateOptions, PredictOptions
+from ..errors import DataError, ValueTextError
+from ..options.choosing import (
+    BundleOptions,
+    ClassifyOptions,
+    SearchOptions,
+    SpecialiseOptions,
+)
+from ..options.declare import Flag
+from ..options.measuring import EvaluateOptions
+from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..readable import milliseconds, percent
-from .options import run_record, stderr, stopping, tell, tell_prediction
-from .views import Counter, TrainView
+from .views import TrainView, run_record, stderr, stopping, tell
 
-__all__ = ["demo", "evaluate", "predict", "report", "specialise", "train"]
+__all__ = ["bundle", "classify", "demo", "evaluate", "report", "search", "specialise", "status", "train"]
+
+DEMO = Path("demo-run")
+Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
 
 
 def train(o: TrainOptions, as_json: bool) -> None:
@@ -54,23 +62,11 @@ def evaluate(o: EvaluateOptions, as_json: bool) -> None:
         print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {top} ({r.accuracy.images} {o.split} images)")
 
 
-def predict(o: PredictOptions, as_json: bool) -> None:
-    """Measure some sub-networks, to predict accuracies of all.
-
-    This is about networks, not photographs: ofa classify tells what those show.
-    """
-    from ..pipeline.predict import predict as call
-
-    with Counter(stderr(), "measuring") as counter:
-        found = call(o, on_progress=counter)
-    tell_prediction(found, as_json)
-
-
 def specialise(
     o: SpecialiseOptions,
     as_json: bool,
     *,
-    no_limit: Annotated[bool, typer.Option("--no-limit", help="The most accurate network, whatever it costs.")] = False,
+    no_limit: Annotated[bool, Flag("The most accurate network, whatever it costs.")] = False,
 ) -> None:
     """Export the best network for each budget, with proof."""
     from ..errors import VerificationError
@@ -96,36 +92,46 @@ def specialise(
         options = replace(o, budgets=o.budgets or [Budget()])
         results = call(options, on_step=view.step, on_result=told, on_event=view, should_stop=should_stop)
     if as_json:
-        print(json.dumps([_record(r) for r in results]))
+        print(json.dumps([_network_record(r) for r in results]))
     if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
         raise VerificationError("; ".join(lost))
 
 
-def report(o: ReportOptions, as_json: bool) -> None:
+def report(
+    as_json: bool,
+    *,
+    runs: Annotated[list[Path], replace(RUN, help="Run directory; several are compared.")],
+    out: Annotated[Path | None, Flag("Instead of report.html in RUN.", "FILE")] = None,
+) -> None:
     """Write a self-contained HTML page about runs."""
     from ..pipeline.report import report as call
 
-    page = call(*o.folders, out=o.out)
+    page = call(*runs, out=out)
     print(json.dumps({"page": str(page)}) if as_json else page)
 
 
-def demo(o: DemoOptions, as_json: bool) -> None:
+def demo(
+    as_json: bool,
+    *,
+    out: Annotated[Path, Flag("Run directory to make or go on with.", "RUN")] = DEMO,
+    seed: Annotated[int, SEED] = 0,
+) -> None:
     """Do all of the above on handwritten digits, in minutes."""
     from ..pipeline.demo import demo as call
     from .demo_view import demo_lines
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
-        done = call(o.out, seed=o.seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+        done = call(out, seed=seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
     if as_json:
         ends = [{"name": end.name, **asdict(end.accuracy)} for end in done.ends]
-        networks, gains = [_record(r) for r in done.networks], [asdict(gain) for gain in done.gains]
+        networks, gains = [_network_record(r) for r in done.networks], [asdict(gain) for gain in done.gains]
         print(json.dumps({"ends": ends, "networks": networks, "gains": gains, "page": str(done.page)}))
         return
     for line in demo_lines(done):
         print(line)
 
 
-def _record(r: Any) -> dict[str, Any]:
+def _network_record(r: Any) -> dict[str, Any]:
     return {
         "folder": str(r.folder),
         "test": asdict(r.test),
@@ -144,3 +150,107 @@ def _line(r: Any) -> str:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"
+
+
+def search(
+    o: SearchOptions,
+    as_json: bool,
+    *,
+    points: Points = None,
+) -> None:
+    """Find the most accurate sub-networks within limits."""
+    from ..pipeline.front import front
+    from ..pipeline.search import search as call
+
+    for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
+        if points is None:
+            found = call(replace(o, budget=budget), on_step=tell)
+            marks = [""] * len(found)
+        else:
+            measured = front(
+                o.folder, points=points, budget=budget, device=o.device, caution=o.caution, seed=o.seed, data=o.data, on_step=tell
+            )
+            found, marks = [p.candidate for p in measured], ["" if p.stands else " (a faster one is as accurate)" for p in measured]
+        if as_json:
+            print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
+            continue
+        print(f"{budget}:")
+        for c, mark in zip(found, marks, strict=True):
+            accuracy = f"held-out top-1 {percent(c.accuracy.top1)} (predicted {percent(c.predicted_top1)})"
+            speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
+            print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
+
+
+def _candidate_record(c: Any) -> dict[str, Any]:
+    return {
+        "top1": c.accuracy.top1,
+        "predicted_top1": c.predicted_top1,
+        "latency_ms": c.timing.ms,
+        "predicted_ms": c.predicted_ms,
+        "arch": json.loads(c.arch.to_json()),
+    }
+
+
+def bundle(o: BundleOptions, as_json: bool) -> None:
+    """Put several networks into one folder, to switch at run time."""
+    from ..pipeline.bundle import bundle as call
+
+    done = call(o, on_step=tell)
+    members, sizes = done.bundle.members, done.facts.sizes
+    if as_json:
+        entries = [member.to_json(done.bundle.plans[name]) for name, member in members.items()]
+        print(json.dumps({"folder": str(done.folder), "members": entries, "facts": asdict(done.facts)}))
+        return
+    print(f"{done.folder}: {len(members)} networks, {_share(sizes.disk, sizes.disk_separate)}")
+    print(f"  weights in memory: {_share(sizes.memory, sizes.memory_separate)}")
+    for name, member in members.items():
+        switch = done.facts.switches[name]
+        accuracy = f"test top-1 {readable.percent(member.test_top1)} ({member.test_images} images)"
+        first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
+        latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
+        print(f"  {name}: {member.arch.resolution} px, {accuracy}, {latency}")
+        print(f"    after another one: first time {first}, later {again}; an export of its own, loaded anew: {anew}")
+
+
+def _share(own: int, separate: int) -> str:
+    return f"{readable.memory(own)}, {readable.percent(own / separate, 0)} of {readable.memory(separate)} one by one"
+
+
+def classify(o: ClassifyOptions, as_json: bool) -> None:
+    """Tell what photographs show, by an exported network."""
+    from ..pipeline.classify import classify as call
+
+    def show(result: Any) -> None:
+        if result.error is not None:
+            tell(f"{result.photo}: {result.error}")
+        elif not as_json:
+            print(f"{result.photo}: {', '.join(f'{name} {percent(share)}' for name, share in result.classes)}", flush=True)
+
+    found = call(o, on_result=show, on_note=tell)
+    if as_json:
+        print(json.dumps([_photo_record(result) for result in found]))
+    if wrong := sum(result.error is not None for result in found):
+        raise DataError(f"{wrong} of {len(found)} photographs cannot be read; the others are classified")
+
+
+def _photo_record(result: Any) -> dict[str, Any]:
+    record = {"photo": str(result.photo), "format": result.format}
+    if result.error is not None:
+        return {**record, "error": result.error}
+    return {**record, "classes": [{"name": name, "probability": share} for name, share in result.classes]}
+
+
+def status(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:
+    """Tell what a run holds, lacks, and what comes next."""
+    from ..pipeline.status import status as call
+
+    found = call(folder)
+    if as_json:
+        print(json.dumps({**asdict(found), "folder": str(found.folder)}))
+        return
+    for part in found.parts:
+        print(f"{part.state:<10}  {part.name:<13}  {part.text}")
+    if found.next:
+        print("next:")
+    for command in found.next:
+        print(f"  {command}")

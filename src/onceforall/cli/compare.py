@@ -5,8 +5,7 @@ from typing import Any
 
 from ..options.choosing import CompareOptions
 from ..readable import amount, duration, milliseconds, percent, wilson
-from .options import stderr, stopping
-from .views import TrainView
+from .views import TrainView, stderr, stopping
 
 __all__ = ["compare"]
 

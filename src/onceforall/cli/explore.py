@@ -9,26 +9,36 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Annotated
 
-from ..options.choosing import ExploreOptions
-from .options import tell
+from ..options.declare import Flag
+from ..options.shared import MOVED, RUN
 from .signals import handled, interrupt
+from .views import tell
 
 __all__ = ["explore", "page_to"]
 
 
-def explore(o: ExploreOptions, as_json: bool) -> None:
+def explore(
+    as_json: bool,
+    *,
+    folder: Annotated[Path, RUN],
+    port: Annotated[int, Flag("0 takes a free one.", "N", least=0, most=65535)] = 8471,
+    host: Annotated[str, Flag("To listen on; others than loopback can be reached by others.", "ADDRESS")] = "127.0.0.1",
+    no_browser: Annotated[bool, Flag("Print the address only.")] = False,
+    data: Annotated[str | None, MOVED] = None,
+) -> None:
     """Look at a run in the browser, and export from there."""
     from ..app import explorer
 
-    found = explorer(o.folder, host=o.host, port=o.port, data=o.data)
+    found = explorer(folder, host=host, port=port, data=data)
     from ..app.safety import loopback
 
-    if not loopback(o.host):
-        tell(f"{o.host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
+    if not loopback(host):
+        tell(f"{host}: other machines can reach this, unencrypted; who has the address with its key can use the run")
     print(json.dumps({"url": found.url}) if as_json else found.url, flush=True)
     try:
-        with handled(interrupt), nullcontext() if o.no_browser or as_json else _opened(found.url):
+        with handled(interrupt), nullcontext() if no_browser or as_json else _opened(found.url):
             tell("Ctrl-C ends it")
             found.serve()
     except KeyboardInterrupt:  # how this command ends

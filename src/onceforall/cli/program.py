@@ -8,20 +8,13 @@ import typer
 from typer.main import get_command
 
 from ..options import choosing, measuring, training
-from .accuracy import measure_accuracy
-from .bundle import bundle
-from .classify import classify
+from .accuracy import compare, fit, following, measure_accuracy, predict, show
 from .command import Command, command_of
-from .commands import demo, evaluate, predict, report, specialise, train
+from .commands import bundle, classify, demo, evaluate, report, search, specialise, status, train
 from .compare import compare as compare_networks
-from .devices import devices, measure
+from .devices import devices, measure, profile
 from .explore import explore
-from .own import elastic
-from .predictor import compare, fit, following, show
-from .profile import profile
-from .published import export_original, import_original
-from .search import search
-from .status import status
+from .published import elastic, export_original, import_original
 
 __all__ = ["COMMANDS", "PREDICTOR", "ofa"]
 
@@ -30,7 +23,7 @@ Row = tuple[type | None, Command, str]  # the declaration of its arguments, what
 PREDICTOR: dict[str, Row] = {
     "fit": (measuring.FitPredictorOptions, fit, "ofa predictor fit run"),
     "compare": (measuring.ComparePredictorsOptions, compare, "ofa predictor compare run --samples 100,300,1000"),
-    "show": (choosing.RunOptions, show, "ofa predictor show run"),
+    "show": (None, show, "ofa predictor show run"),
     "next": (measuring.NextSubnetsOptions, following, "ofa predictor next run --out next.jsonl"),
 }
 COMMANDS: dict[str, Row | dict[str, Row]] = {
@@ -49,13 +42,13 @@ COMMANDS: dict[str, Row | dict[str, Row]] = {
     "compare": (
         choosing.CompareOptions, compare_networks, "ofa compare run --with timm:resnet18.a1_in1k@96,net.py:Net --budget 10m",
     ),
-    "report": (choosing.ReportOptions, report, "ofa report run && open run/report.html"),
-    "explore": (choosing.ExploreOptions, explore, "ofa explore run"),
-    "status": (choosing.StatusOptions, status, "ofa status run"),
-    "demo": (choosing.DemoOptions, demo, "ofa demo --out demo-run"),
+    "report": (None, report, "ofa report run && open run/report.html"),
+    "explore": (None, explore, "ofa explore run"),
+    "status": (None, status, "ofa status run"),
+    "demo": (None, demo, "ofa demo --out demo-run"),
     "devices": (None, devices, "ofa devices"),
     "measure": (measuring.MeasureOptions, measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
-    "export-original": (choosing.ExportOriginalOptions, export_original, "ofa export-original run --out ofa_net.pth"),
+    "export-original": (None, export_original, "ofa export-original run --out ofa_net.pth"),
 }  # fmt: skip
 GROUPS = {"predictor": "Fit, compare, show or ask the accuracy predictor."}
 

@@ -1,15 +1,18 @@
-"""The commands for weights that were trained elsewhere: in, and out again to the Once-for-All authors' code."""
+"""The commands for networks that were trained elsewhere: in, and out again to the Once-for-All authors' code."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 from ..advice import ofa
 from ..errors import ValueTextError
-from ..options.choosing import ExportOriginalOptions
-from ..options.training import ImportOptions
-from .options import run_record, stderr, tell
-from .views import TrainView
+from ..options.declare import Flag
+from ..options.shared import MOVED, RUN
+from ..options.training import ElasticOptions, ImportOptions
+from .views import TrainView, run_record, stderr, tell
 
-__all__ = ["export_original", "import_original"]
+__all__ = ["elastic", "export_original", "import_original"]
 
 
 def import_original(o: ImportOptions, as_json: bool) -> None:
@@ -31,11 +34,31 @@ def import_original(o: ImportOptions, as_json: bool) -> None:
     print(f"imported{' without images' if o.data is None else ''}: {run.folder}; next: {steps}")
 
 
-def export_original(o: ExportOriginalOptions, as_json: bool) -> None:
+def export_original(
+    as_json: bool,
+    *,
+    folder: Annotated[Path, RUN],
+    out: Annotated[Path | None, Flag("Instead of RUN/original.pth; a file there is not overwritten.", "FILE")] = None,
+    data: Annotated[str | None, MOVED] = None,
+) -> None:
     """Write the weights for the Once-for-All authors' code."""
     from ..pipeline.export_original import export_original as call
 
-    done = call(o.folder, out=o.out, data=o.data)
+    done = call(folder, out=out, data=data)
     if done.images is not None:
         tell(f"BatchNorm statistics measured on {done.images:,} training images; they are right for the largest network only")
     print(json.dumps({"path": str(done.path), "images": done.images}) if as_json else done.path)
+
+
+def elastic(o: ElasticOptions, as_json: bool) -> None:
+    """Tell what is elastic in a network of yours.
+
+    No weights are downloaded; FILE.py:FUNCTION is called, so that its code runs.
+    """
+    from ..pipeline.elastic import elastic as call
+
+    found = call(o, on_event=lambda event: tell(f"note: {event['text']}") if event["event"] == "note" else None)
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    print(found.summary)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arch import Arch
 from .declare import Flag, argument, group, option
-from .limits import LIMITS, Budget, budgets_of
-from .shared import device, finalists, known_devices, moved, names_in, run_folder, seed
+from .shared import LIMITS, Budget, budgets_of, device, finalists, known_devices, moved, names_in, run_folder, seed
 from .values import duration_s
 
 if TYPE_CHECKING:
@@ -18,14 +17,8 @@ __all__ = [
     "BundleOptions",
     "ClassifyOptions",
     "CompareOptions",
-    "DemoOptions",
-    "ExploreOptions",
-    "ExportOriginalOptions",
-    "ReportOptions",
-    "RunOptions",
     "SearchOptions",
     "SpecialiseOptions",
-    "StatusOptions",
 ]
 
 CAUTION = 1.0
@@ -34,20 +27,6 @@ CAUTION = 1.0
 def _each(texts: list[str] | None) -> list[str]:
     """Names of several options, each with commas."""
     return [name.strip() for text in texts or [] for name in text.split(",") if name.strip()]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Arguments of commands that need nothing but a run directory."""
-
-    folder: Path = run_folder()
-
-
-@dataclass(frozen=True)
-class StatusOptions:
-    """Arguments of `ofa status`, which says what a folder is that is no run directory."""
-
-    folder: Path = run_folder(opened=False)
 
 
 @dataclass(frozen=True)
@@ -240,39 +219,3 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         known_devices(self.device)
-
-
-@dataclass(frozen=True)
-class ExportOriginalOptions:
-    """Arguments of `ofa export-original`; see `onceforall.pipeline.export_original`."""
-
-    folder: Path = run_folder()
-    out: Path | None = option("Instead of RUN/original.pth; a file there is not overwritten.", "FILE")
-    data: str | None = moved()
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """Arguments of `ofa report`; see `onceforall.pipeline.report`."""
-
-    folders: Sequence[Path] = argument("Run directory; several are compared.", "RUN", kind=list[Path], complete="run", opened=True)
-    out: Path | None = option("Instead of report.html in RUN.", "FILE")
-
-
-@dataclass(frozen=True)
-class ExploreOptions:
-    """Arguments of `ofa explore`; see `onceforall.app.explorer`."""
-
-    folder: Path = run_folder()
-    port: int = option("0 takes a free one.", "N", 8471, least=0, most=65535)
-    host: str = option("To listen on; others than loopback can be reached by others.", "ADDRESS", "127.0.0.1")
-    no_browser: bool = option("Print the address only.", default=False)
-    data: str | None = moved()
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """Arguments of `ofa demo`; see `onceforall.pipeline.demo`."""
-
-    out: Path = option("Run directory to make or go on with.", "RUN", Path("demo-run"))
-    seed: int = seed()

@@ -14,6 +14,7 @@ from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray
 from .values import space_arguments
 
 __all__ = [
+    "HOST",
     "ComparePredictorsOptions",
     "EvaluateOptions",
     "FitPredictorOptions",

@@ -9,8 +9,8 @@ from ..lazy import load_on_use
 
 if TYPE_CHECKING:
     from ..latency import list_devices as devices
-    from ..options.limits import Budget
     from ..options.presets import PRESETS, Preset
+    from ..options.shared import Budget
     from .bundle import bundle
     from .classify import Classified, classify
     from .compare import compare

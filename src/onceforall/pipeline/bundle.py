@@ -29,7 +29,7 @@ from ..files import writable
 from ..latency import Device, Timing, available, measure
 from ..options.choosing import BundleOptions
 from ..options.declare import takes
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..readable import plural
 from ..supernet import Supernet
 from .choose import confirmed, limits_name

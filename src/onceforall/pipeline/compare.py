@@ -18,7 +18,7 @@ from ..files import locked, make_folder, read_lines, sha256, write_json
 from ..latency import Device, Timing, measure_networks
 from ..options.choosing import CompareOptions
 from ..options.declare import takes
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..plan import Plan
 from ..readable import plural
 from .choose import confirmed

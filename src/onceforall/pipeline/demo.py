@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..data import Images
 from ..errors import TrainingError
 from ..export import load
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..readable import paired_difference
 from .evaluate import Evaluation, evaluate
 from .predict import predict

@@ -21,8 +21,8 @@ from ..data import Augment, Splits, TrainBatches
 from ..errors import CheckpointError, FileError, StatisticsError, StoppedError, TrainingError
 from ..files import busy, locked, make_folder, read_json, read_text, reading_or_writing, write_json
 from ..latency import Timing
-from ..options.limits import Budget
 from ..options.presets import PRESETS
+from ..options.shared import Budget
 from ..readable import duration, percent, plural
 from ..supernet import Supernet
 from ..train import Recipe, Schedule, finetuning

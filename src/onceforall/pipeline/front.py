@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import recording, write_json
 from ..options.choosing import CAUTION
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..readable import amount
 from ..search import Objectives, pareto
 from .run import Run

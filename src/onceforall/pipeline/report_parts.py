@@ -16,7 +16,7 @@ from ..errors import FileError, OnceForAllError
 from ..files import read_json, read_lines
 from ..latency import LatencyTable, checked_networks
 from ..looks import channels, look, pixels
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..picture import draw
 from ..plan import Plan
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS

@@ -19,7 +19,7 @@ from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, available, measure_networks
 from ..options.choosing import CAUTION, SearchOptions
 from ..options.declare import takes
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..plan import Plan
 from ..readable import amount, milliseconds
 from ..search import maximise

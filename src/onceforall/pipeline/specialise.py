@@ -28,7 +28,7 @@ from ..latency import Device, Timing
 from ..nn.onnx import HARD_SWISH, OPSET
 from ..options.choosing import SpecialiseOptions
 from ..options.declare import takes
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..advice import ofa
 from ..errors import FileError
 from ..files import busy, read_json, read_lines, read_text
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..readable import paired_difference, plural
 from ..train import Schedule
 from .run import Run
