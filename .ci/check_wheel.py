@@ -14,7 +14,10 @@ import venv
 import zipfile
 from pathlib import Path
 
-NEEDED = ("onceforall/__init__.py", "onceforall/py.typed", "onceforall/app/static/app.js", "onceforall/preprocess.py")
+NEEDED = (
+    "onceforall/__init__.py", "onceforall/py.typed", "onceforall/app/static/app.js", "onceforall/preprocess.py",
+    "onceforall/report/templates/page.html", "onceforall/export/templates/card.md",
+)  # fmt: skip
 PROGRAM = """
 import onceforall, torch
 from pathlib import Path

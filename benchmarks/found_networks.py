@@ -28,9 +28,8 @@ from onceforall.costs import segment_table
 from onceforall.files import append_line, read_lines
 from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.search import Searcher
-from onceforall.report.drawing import STYLE as CHARTS
-from onceforall.report.drawing import Axis, Point, axes, dot, frame_of, key_marker, svg
-from onceforall.report.style import STYLE
+from onceforall.report.drawing import Axis, Point, dot, frame_of, key_marker, svg
+from onceforall.report.html import PAGES
 
 
 def uniform(space: Space) -> list[Arch]:
@@ -107,14 +106,14 @@ def main() -> None:
     }
     spots = [spot for group in groups.values() for spot in group]
     x, y = Axis("latency, ONNX Runtime, one thread", "ms"), Axis("test top-1", "%")
-    frame = frame_of([spot[0] for spot in spots], [spot[1] for spot in spots])
-    parts = axes(frame, x, y)
+    frame = frame_of([spot[0] for spot in spots], [spot[1] for spot in spots], x, y)
+    parts = frame.axes()
     for index, (name, group) in enumerate(groups.items()):
-        parts += [dot(frame, Point(name, *spot), index, x, y, size=6.0 if name == "found" else 3.0) for spot in group]
+        parts += [dot(frame, Point(name, *spot), index, size=6.0 if name == "found" else 3.0) for spot in group]
     chart = svg(parts, "networks found", [(name, key_marker(index)) for index, name in enumerate(groups)])
-    style = STYLE.partition("@media")[0] + CHARTS
+    style = PAGES.get_template("style.css").render().partition("@media")[0] + PAGES.get_template("charts.css").render()
     head = '<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff" '
-    drawing = chart.replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1)
+    drawing = str(chart).replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1)
     (arguments.out / "search.svg").write_text(drawing + "\n")
 
 

@@ -45,9 +45,8 @@ from onceforall.options.presets import SHORT_EPOCHS, SHORT_RATES, choose_preset
 from onceforall.options.values import recipe_values
 from onceforall.pipeline.own import OwnNetwork, bring_own, started
 from onceforall.report.charts import line_chart
-from onceforall.report.drawing import STYLE as CHARTS
 from onceforall.report.drawing import Axis, Series
-from onceforall.report.style import STYLE
+from onceforall.report.html import PAGES
 from onceforall.space import Choices
 from onceforall.statistics import kendall_tau
 from onceforall.train import SCHEMES, Recipe, Schedule, Settings, train, work_per_step
@@ -255,15 +254,15 @@ def report(out: Path) -> None:
 
 
 def draw(path: Path, shared: dict[str, Any], alone: list[dict[str, float]]) -> None:
-    """Test accuracy against MACs, a line for each way to train; light colours only, for a document."""
+    """Test accuracy against MACs, a line for each way to train; light colors only, for a document."""
     rows = {name: facts["rows"] for name, facts in shared.items()} | ({"each alone": alone} if alone else {})
     lines = [Series(name, [r["macs"] / 1e6 for r in own], [100 * r["test"] for r in own]) for name, own in rows.items()]
     chart = line_chart(
         lines, Axis("multiply-accumulates of the sub-network", "millions"), Axis("test top-1", "%"), name="strategies"
     )
-    style = STYLE.partition("@media")[0] + CHARTS
+    style = PAGES.get_template("style.css").render().partition("@media")[0] + PAGES.get_template("charts.css").render()
     head = '<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff" '
-    path.write_text(chart.replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n")
+    path.write_text(str(chart).replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n")
 
 
 def main() -> None:

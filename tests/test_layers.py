@@ -42,8 +42,8 @@ LAYERS = {
         0,
     ),
     **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published"], 1),
-    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "report", "data", "models"], 2),
-    **dict.fromkeys(["options", "pipeline"], 3),
+    **dict.fromkeys(["train", "latency", "accuracy", "search", "export", "data", "models"], 2),
+    **dict.fromkeys(["options", "pipeline", "report"], 3),
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -60,7 +60,7 @@ def few_measurements() -> Iterator[None]:
 @contextmanager
 def short_searches() -> Iterator[None]:
     """Where it does not matter how good what is found is: far fewer networks are scored. `tests/search` asks how good it is."""
-    searches = {"search.maximise": "FAST_", "search.pareto": "FAST_", "pipeline.front": "", "pipeline.report_parts": "FRONT_"}
+    searches = {"search.maximise": "FAST_", "search.pareto": "FAST_", "pipeline.front": "", "report.fronts": "FRONT_"}
     with pytest.MonkeyPatch.context() as patch:
         for module, kind in searches.items():
             patch.setattr(import_module(f"onceforall.{module}"), f"{kind}EVALUATIONS", SCORED)

@@ -126,7 +126,7 @@ def test_the_command_tells_it_again(capsys: pytest.CaptureFixture[str], compared
 def test_the_report_has_a_section(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, compared: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("onceforall.pipeline.report_parts.FRONT_EVALUATIONS", 3000)
+    monkeypatch.setattr("onceforall.report.fronts.FRONT_EVALUATIONS", 3000)
     page = tmp_path / "page.html"
     assert run(["report", str(compared), "--out", str(page)]) == 0
     text = page.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import onceforall
 from onceforall.arch import Arch
 from onceforall.calibrate import Calibrated, recalibrate
-from onceforall.export import CardFacts, ExportConfig, InputSteps, LatencyRow, export_network
+from onceforall.export import CardFacts, ExportConfig, InputSteps, export_network
 from onceforall.space import Space
 from onceforall.supernet import Supernet
 
@@ -44,7 +44,7 @@ class Sample:
             data="handwritten digits",
             top1=0.975,
             test_images=360,
-            latency=[LatencyRow("onnxruntime, 1 thread", "median of 60, batch 1", 0.412, 0.409, 0.416)],
+            latency=[("onnxruntime, 1 thread", "median of 60, batch 1", (0.412, 0.409, 0.416))],
             made_with=["ofa specialise runs/digits --latency 1ms", "torch 2.15.0"],
             notes=["tested on <b>a</b> laptop"],
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import onceforall
@@ -189,7 +190,9 @@ def test_the_folder_and_its_card(made):
     assert data["members"][0]["macs"] == SPACE.lower(SPACE.smallest(), 10).macs
     found = data["proofs"]["large"]["model.py"]["extracted"]
     assert found["max_abs_diff"] <= found["rounding"] < 1e-4 * found["largest_logit"]
-    assert re.search(r"^tags: (.*)$", card, re.MULTILINE)
+    head = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, re.S).group(1))
+    assert head["tags"] == ["once-for-all", "mobilenet_v3"]
+    assert [one["name"] for one in head["model-index"]] == [f"digits, 3 networks: {name}" for name in data["proofs"]]
 
 
 def test_a_network_that_is_not_of_the_supernet_is_no_bundle(supernet, tmp_path):

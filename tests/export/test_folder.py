@@ -6,10 +6,12 @@ from xml.etree import ElementTree
 import onnx
 import pytest
 import torch
+import yaml
 
 from onceforall.arch import Arch
 from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
+from onceforall.export.card_text import head_of
 from onceforall.export.formats.onnx import session
 from onceforall.files import write_json
 
@@ -221,7 +223,16 @@ def test_the_card_tells_what_was_measured(sample, folder):
 def test_the_head_of_the_card_is_yaml(folder):
     card = (folder / "README.md").read_text()
     head = re.match(r"---\n(.*?)\n---\n", card, re.S).group(1)
-    for line in ("library_name: onceforall", "pipeline_tag: image-classification", "- accuracy", "      value: 0.975000"):
-        assert line in head.split("\n")
-    assert json.loads(re.search(r"^tags: (.*)$", head, re.M).group(1)) == ["once-for-all", "mobilenet_v3", "onnx"]
+    told = yaml.safe_load(head)
+    assert (told["library_name"], told["pipeline_tag"]) == ("onceforall", "image-classification")
+    assert told["metrics"] == ["accuracy"]
+    (result,) = told["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == 0.975
+    assert told["tags"] == ["once-for-all", "mobilenet_v3", "onnx"]
     assert "license" not in head
+
+
+@pytest.mark.parametrize("name", ["yes", "a: b", "q\"u'o", "line\nbreak", "\udce4x", "ü 🐈", "*a", "- b", "x" * 300])
+def test_any_name_may_stand_in_the_head_of_a_card(name):
+    (model,) = yaml.safe_load(head_of({name: 0.5}, name, [name]))["model-index"]
+    assert model["name"] == model["results"][0]["dataset"]["name"] == name

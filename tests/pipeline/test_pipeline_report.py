@@ -20,10 +20,13 @@ from onceforall.files import append_line, read_json, read_lines
 from onceforall.latency import LatencyTable, checked_networks
 from onceforall.pipeline import Run, report
 from onceforall.pipeline.predictor import load_predictor
-from onceforall.pipeline.report_parts import accuracy_facts, cost_facts, front_facts, latency_facts, predictor_doubts, subnets
 from onceforall.published import KNOWN_NETWORKS, OFA_NETWORKS
 from onceforall.readable import milliseconds
-from onceforall.report import RunFacts
+from onceforall.report.costs import read_costs
+from onceforall.report.fronts import predictor_doubts, read_fronts
+from onceforall.report.predictions import latency_points, read_checks
+from onceforall.report.shown import Training
+from onceforall.report.subnets import read_subnets
 
 VOID = {"meta", "br"}
 
@@ -95,14 +98,14 @@ def test_numbers_on_the_page_are_those_of_the_files(measured: Path, tmp_path: Pa
 def test_facts_are_recomputed_from_the_files(measured: Path) -> None:
     run = Run.open(measured)
     rows = read_rows(measured / "accuracy", run.space)
-    assert [one.macs for one in subnets(run)] == [run.space.lower(row.arch, run.num_classes).macs for row in rows]
-    found = accuracy_facts(run)
+    assert [macs for _, macs in read_subnets(run)] == [run.space.lower(row.arch, run.num_classes).macs for row in rows]
+    found = read_checks(run)
     assert found is not None
-    errors = np.array([check.predicted - check.measured for check in found.checks])
-    assert float(np.sqrt(np.mean(errors**2))) == pytest.approx(found.rmse)
-    inside = [c.predicted_interval[0] <= c.measured <= c.predicted_interval[1] for c in found.checks if c.predicted_interval]
-    assert len(inside) == len(found.checks)
-    assert np.mean(inside) == pytest.approx(found.coverage90)
+    errors = np.array([point.x - point.y for point in found.points])
+    assert float(np.sqrt(np.mean(errors**2))) == pytest.approx(found.errors["rmse"])
+    inside = [point.x_interval[0] <= point.y <= point.x_interval[1] for point in found.points if point.x_interval]
+    assert len(inside) == len(found.points)
+    assert np.mean(inside) == pytest.approx(found.errors["coverage90"])
 
 
 def test_latency_of_checked_networks_has_intervals(measured: Path, tmp_path: Path) -> None:
@@ -112,18 +115,18 @@ def test_latency_of_checked_networks_has_intervals(measured: Path, tmp_path: Pat
     assert table.estimate([arch for arch, _ in found]).tolist() == pytest.approx(list(table.errors.predicted))
     for (_, (low, high)), ms in zip(found, table.errors.measured, strict=True):
         assert low <= ms <= high
-    facts = latency_facts(table, place)
-    assert [check.interval for check in facts.checks] == [interval for _, interval in found]
+    assert [point.y_interval for point in latency_points(table, place)] == [interval for _, interval in found]
     assert checked_networks(table, tmp_path) is None  # without measurements
-    assert all(check.interval is None for check in latency_facts(table, tmp_path).checks)
+    assert all(point.y_interval is None for point in latency_points(table, tmp_path))
 
 
 def test_fronts(measured: Path) -> None:
     run = Run.open(measured)
     _, table = table_of(measured)
     predictor, macs = load_predictor(run), macs_table(segment_table(run.space, run.num_classes))
-    latency, by_macs = front_facts(run, [table], 0)
-    assert (latency.device, by_macs.device) == (table.device.spec, None)
+    found = read_fronts(run, predictor, [table], 0)
+    assert list(found) == [(table.device.spec, table.hardware), (None, "")]
+    latency, by_macs = found.values()
     for front, cost in ((latency, table), (by_macs, macs)):
         assert not front.published  # digits are not ImageNet
         values = sorted(front.front)
@@ -132,10 +135,10 @@ def test_fronts(measured: Path) -> None:
         assert best >= max(top1 for _, top1 in front.random) - 1e-6
         known = {network.name: network.arch(run.space) for network in OFA_NETWORKS}
         for spot in front.elsewhere:
-            arch = known[spot.name]
+            arch = known[spot.name.partition(" (")[0]]
             assert arch is not None
-            assert spot.cost == pytest.approx(float(cost.estimate([arch])[0]))  # type: ignore[attr-defined]
-            assert spot.top1 == pytest.approx(float(predictor.predict([arch])[0]))
+            assert spot.x == pytest.approx(float(cost.estimate([arch])[0]))  # type: ignore[attr-defined]
+            assert spot.y == pytest.approx(float(predictor.predict([arch])[0]))
 
 
 def test_a_finalist_of_two_devices_counts_for_each(run_copy: Path) -> None:
@@ -145,19 +148,21 @@ def test_a_finalist_of_two_devices_counts_for_each(run_copy: Path) -> None:
     for device, ms in ((str(table.device), 3.0), ("pytorch-threads1-batch1", 5.0)):
         record = {"budget": {}, "arch": arch.to_json(), "device": device, "measured_ms": ms, "held_out_top1": 0.5}
         append_line(run_copy / "searches.jsonl", record)
-    latency, by_macs = front_facts(run, [table], 0)
-    assert [spot.cost for spot in latency.measured] == [3.0]
-    assert [spot.cost for spot in by_macs.measured] == [run.space.lower(arch, run.num_classes).macs]
+    latency, by_macs = read_fronts(run, load_predictor(run), [table], 0).values()
+    assert [spot.x for spot in latency.measured] == [3.0]
+    assert [spot.x for spot in by_macs.measured] == [run.space.lower(arch, run.num_classes).macs]
 
 
 def test_published_accuracies_stand_beside_those_of_imagenet_only(measured: Path) -> None:
     run = Run.open(measured)
     names = [f"n{i:08}" for i in range(1000)]
     shown = Run(measured, replace(run.info, classes=tuple(names)))
-    (by_macs,) = front_facts(shown, [], 0)
-    assert [(spot.cost, spot.top1) for spot in by_macs.published] == [(n.macs, n.top1) for n in (*OFA_NETWORKS, *KNOWN_NETWORKS)]
+    predictor = load_predictor(run)
+    (by_macs,) = read_fronts(shown, predictor, [], 0).values()
+    assert [(spot.x, spot.y) for spot in by_macs.published] == [(n.macs, n.top1) for n in (*OFA_NETWORKS, *KNOWN_NETWORKS)]
     others = Run(measured, replace(run.info, classes=(*names[:-1], "cat")))
-    assert not front_facts(others, [], 0)[0].published
+    (by_macs,) = read_fronts(others, predictor, [], 0).values()
+    assert not by_macs.published
 
 
 def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_copy: Path, predictor: Path, tmp_path: Path) -> None:
@@ -170,24 +175,23 @@ def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_cop
     torch.save(tensors, tmp_path / "acc_predictor.pth")
     made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())
     made.save(imported_copy / "accuracy" / "predictor.safetensors")
-    (doubt,) = predictor_doubts(run, 0)
+    (doubt,) = predictor_doubts(run, load_predictor(run), 0)
     assert "networks 3.0 points less at 160 than at 156 pixels" in doubt
     tensors["6.weight"][0, 0] = -0.003  # less than what is worth a word
     torch.save(tensors, tmp_path / "acc_predictor.pth")
     made = AccuracyPredictor.from_published(tmp_path / "acc_predictor.pth", run.space, weights_hash=run.weights_hash())
     made.save(imported_copy / "accuracy" / "predictor.safetensors")
-    assert predictor_doubts(run, 0) == []
+    assert predictor_doubts(run, load_predictor(run), 0) == []
 
 
 def test_costs(measured: Path) -> None:
     run = Run.open(measured)
     place, table = table_of(measured)
-    about = RunFacts("r", "r", "", "digits", (), {}, "", 1, 0, "", {}, steps=12, seconds=3.0, images_seen=384)
-    found = {cost.name: cost for cost in cost_facts(run, about, {place: table})}
+    found = read_costs(run, Training(steps=12, seconds=3.0), 384, {place: table})
     rows = read_rows(measured / "accuracy", run.space)
-    assert found["accuracy data"].seconds == pytest.approx(sum(row.seconds for row in rows))
-    assert found["training"].work == "12 steps, 384 images through a sub-network"
-    assert found[f"profile of {table.device.spec}"].work.startswith(f"{len(read_lines(place / 'measurements.jsonl')):,} timings")
+    assert found["accuracy data"][0] == pytest.approx(sum(row.seconds for row in rows))
+    assert found["training"][1] == "12 steps, 384 images through a sub-network"
+    assert found[f"profile of {table.device.spec}"][1].startswith(f"{len(read_lines(place / 'measurements.jsonl')):,} timings")
 
 
 def test_several_runs(measured: Path, trained: Path, tmp_path: Path) -> None:

@@ -1,194 +1,185 @@
 """A realistic run, made up: what a full pipeline on a small data set gives."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import onceforall
-from onceforall.picture import draw
-from onceforall.report import (
-    AccuracyFacts,
-    BlockFacts,
-    Check,
-    ChosenFacts,
-    ComparedFacts,
-    CostFacts,
-    Curve,
-    FileFacts,
-    FrontFacts,
-    LatencyFacts,
-    PhaseFacts,
-    ReportFacts,
-    RivalFacts,
-    RunFacts,
-    Spot,
-    Subnet,
-    VerdictFacts,
-)
+from onceforall.accuracy import AccuracyRow
+from onceforall.export import FileRow
+from onceforall.latency import Device, LatencyTable
+from onceforall.latency.table import LatencyErrors, Measured
+from onceforall.pipeline import Budget, Run
+from onceforall.pipeline.info import BroughtInfo, DataInfo, RunInfo
+from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict
+from onceforall.report.charts import FrontSeries
+from onceforall.report.drawing import Point, Series
+from onceforall.report.shown import Chosen, PredictorChecks, Shown, Training
+from onceforall.train import Phase, Recipe, Schedule
 
 SPACE = onceforall.space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128))
 PHASES = ("largest", "kernel", "depth 1", "depth 2", "expand 1", "expand 2")
+CPU, TORCH = Device.parse("onnxruntime"), Device.parse("pytorch:threads=2")
 
 
-def example(hostile: str = "", name: str = "imagenette") -> ReportFacts:
-    """Facts of every kind; `hostile` is put into every text."""
-    rng = np.random.default_rng(0)
-    run = RunFacts(
-        folder=f"runs/{name}{hostile}",
-        name=f"{name}{hostile}",
-        command=f"ofa train imagenette --preset small --out runs/imagenette{hostile}",
-        data=f"Imagenette, 160 px{hostile}",
-        classes=[f"{name}{hostile}" for name in ("tench", "English springer", "cassette player", "chain saw", "church")],
-        images={f"train{hostile}": 8469, "held-out": 1000, "test": 3925},
-        space=f"mobilenet_v3(width=0.5, resolutions=96–128){hostile}",
-        networks=SPACE.count(),
+def info_of(name: str, hostile: str) -> RunInfo:
+    return RunInfo(
+        space=json.loads(SPACE.to_json()),
+        classes=tuple(f"{name}{hostile}" for name in ("tench", "English springer", "cassette player", "chain saw", "church")),
+        data=DataInfo(f"Imagenette, 160 px{hostile}", 160, 0.1, 0, None, ""),
+        images={f"train{hostile}": 8469, "train": 8469, "held-out": 1000, "test": 3925},
+        augment=None,
+        crop_share=0.875,
         seed=0,
-        hardware=f"2 cores, x86-64{hostile}",
-        versions={f"onceforall{hostile}": "0.1.0", "torch": "2.15.0", "Python": "3.11.2"},
-        seconds=3290.0,
-        images_seen=1_123_840,
+        preset=None,
+        environment={
+            "command": f"ofa train imagenette --preset small --out runs/imagenette{hostile}",
+            "processor": f"x86-64{hostile}",
+            "cores": 2,
+            "threads": 2,
+            "python": "3.11.2",
+            "packages": {f"onceforall{hostile}": "0.1.0", "torch": "2.15.0"},
+        },
+        arguments={"recipe": {"policy": f"trivial_augment{hostile}", "mixup": 0.2, "flip": False, "crop_scale": [0.35, 1]}},
+        brought=BroughtInfo(f"mobilenet_v3{hostile}", None, None, None, False) if hostile else None,
     )
+
+
+def training_of(rng: np.random.Generator, hostile: str) -> tuple[Schedule, Training]:
     phases, losses, top1 = [], [], {name: ([], []) for name in ("largest", "d3 e4 k5", "d2 e6 k7", "smallest")}
     for index, name in enumerate(PHASES):
         steps = 1320 if index == 0 else 400
         first = sum(phase.steps for phase in phases)
-        phases.append(
-            PhaseFacts(f"{name}{hostile}", f"kernels 3 to 7{hostile}", first, steps, 10.0, 0.08 / (1 + index), 1 + index % 4, 540.0)
-        )
+        phases.append(Phase(f"{name}{hostile}", {}, steps, 0, 0.08 / (1 + index), 1 + index % 4))
         at = np.arange(first, first + steps, 2)
         fall = 2.3 * np.exp(-at / 900) + 0.5 + 0.25 * (index > 0) + rng.normal(0, 0.06, len(at))
-        losses.append(Curve(f"{name}{hostile}", at.tolist(), fall.tolist()))
+        losses.append(Series(f"{name}{hostile}", at.tolist(), fall.tolist()))
         for rank, (steps_seen, values) in enumerate(top1.values()):
             for step in range(first + steps // 4, first + steps + 1, steps // 4):
                 steps_seen.append(step)
                 reached = 0.84 - 0.035 * rank - 0.7 * np.exp(-step / 500) - (0.4 if rank > index else 0)
                 values.append(float(max(0.1, reached + rng.normal(0, 0.006))))
-    measured = rng.uniform(0.68, 0.82, 40)
-    checks = []
-    for i, value in enumerate(measured):
-        predicted = float(value + rng.normal(0, 0.007))
-        interval, bars = (float(value) - 0.02, float(value) + 0.02), (predicted - 0.012, predicted + 0.012)
-        checks.append(Check(f"random {i}{hostile}", predicted, float(value), interval, bars))
-    ms = rng.uniform(1.5, 9, 30)
-    latency_checks = [
-        Check(f"net {i}{hostile}", float(v * rng.normal(1, 0.03)), float(v), (v * 0.98, v * 1.02)) for i, v in enumerate(ms)
+    done = Training(
+        steps=3320,
+        seconds=3290.0,
+        phases={f"{name}{hostile}": 540.0 for name in PHASES},
+        losses=losses,
+        rates=[Series("training", [0, 100, 200], [0.0, 0.08, 0.04])],
+        top1=[Series(f"{name}{hostile}", *both) for name, both in top1.items()],
+    )
+    return Schedule(tuple(phases), Recipe()), done
+
+
+def checks_of(rng: np.random.Generator, hostile: str) -> PredictorChecks:
+    points = []
+    for i, measured in enumerate(rng.uniform(0.68, 0.82, 40).tolist()):
+        predicted = float(measured + rng.normal(0, 0.007))
+        bars = (predicted - 0.012, predicted + 0.012), (measured - 0.02, measured + 0.02)
+        points.append(Point(f"random {i}{hostile}", predicted, measured, *bars))
+    errors = {"rmse": 0.0071, "kendall_tau": 0.891, "coverage90": 0.9, "ceiling": 0.93, "fitted_on": 260, "images": 1000}
+    return PredictorChecks(f"smooth{hostile}", errors, points)
+
+
+def table_of(rng: np.random.Generator, device: Device, n: int, hostile: str) -> tuple[LatencyTable, list[Point]]:
+    ms = rng.uniform(1.5, 9, n).tolist()
+    predicted = [float(v * rng.normal(1, 0.03)) for v in ms]
+    made = Measured(device, f"1.32{hostile}", 1.0, 1.0, LatencyErrors(tuple(predicted), tuple(ms)))
+    points = [
+        Point(f"net {i}{hostile}", p, m, None, (m * 0.98, m * 1.02)) for i, (p, m) in enumerate(zip(predicted, ms, strict=True))
     ]
-    cloud_ms = rng.uniform(1.8, 9.5, 800)
-    cloud = [(float(v), float(0.86 - 0.2 / v - abs(rng.normal(0, 0.015)) - 0.02)) for v in cloud_ms]
-    front = [(float(v), float(0.862 - 0.21 / v)) for v in np.geomspace(1.3, 9, 24)]
+    return LatencyTable(SimpleNamespace(), 10, f"2 cores{hostile}", made), points
+
+
+def chosen_of(rng: np.random.Generator, hostile: str) -> list[Chosen]:
     chosen = []
-    for budget, found in ((2.0, SPACE.smallest()), (4.0, SPACE.sample(rng)), (8.0, SPACE.largest())):
-        plan = SPACE.lower(found, 10)
-        shares = {segment.name: segment.macs / plan.macs for segment in plan.segments}
+    for budget, arch in ((2.0, SPACE.smallest()), (4.0, SPACE.sample(rng)), (8.0, SPACE.largest())):
+        plan = SPACE.lower(arch, 10)
         chosen.append(
-            ChosenFacts(
+            Chosen(
                 name=f"under {budget:g} ms{hostile}",
-                device=f"onnxruntime, 1 thread{hostile}",
-                limits=f"latency ≤ {budget:g} ms{hostile}",
-                budget_ms=budget,
-                latency_ms=budget * 0.97,
-                latency_low_ms=budget * 0.95,
-                latency_high_ms=budget * 0.99,
-                predicted_latency_ms=budget * 0.96,
+                device=CPU.spec,
+                budget=Budget(latency_ms=budget),
+                latency=(budget * 0.97, budget * 0.95, budget * 0.99),
+                predicted_ms=budget * 0.96,
                 top1=0.858 - 0.21 / budget,
                 images=3925,
                 predicted_top1=0.86 - 0.21 / budget,
-                macs=plan.macs,
-                params=plan.params,
-                peak_memory_bytes=plan.peak_memory_bytes,
-                picture=draw(plan, found, shares=shares),
+                arch=arch,
+                plan=plan,
+                shares={segment.name: segment.macs / plan.macs for segment in plan.segments},
                 folder=f"runs/imagenette/networks/{budget:g}ms{hostile}",
-                blocks=[
-                    BlockFacts(f"stages.0.0{hostile}", 5, 4, 24, 56, 1_234_567, 0.125),
-                    BlockFacts("head", None, None, 10, None, 9, None),
-                ],
-                files=[FileFacts(f"onnx{hostile}", 0.8123, (1.23, 1.21, 1.26)), FileFacts("pytorch", 0.8123, None)],
+                files=[FileRow(f"onnx{hostile}", 0.8123, (1.23, 1.21, 1.26)), FileRow("pytorch", 0.8123)],
             )
         )
-    device = f"onnxruntime, 1 thread{hostile}"
-    cores = "2 cores" + hostile
-    spots = [Spot(f"note10@16ms{hostile}", 4.5, 0.801, f"published at 160 px{hostile}"), Spot("cpu@10ms", 3.1, 0.794)]
-    subnets = [Subnet(96 + 16 * (i % 3), 10 + i % 11, 10_000_000 + 100_000 * i, 0.7 + 0.001 * i) for i in range(60)]
-    return ReportFacts(
-        run=run,
-        phases=phases,
-        losses=losses,
-        top1=[Curve(f"{name}{hostile}", *both) for name, both in top1.items()],
-        rates=[Curve("training", [0, 100, 200], [0.0, 0.08, 0.04])],
-        subnets=subnets,
-        accuracy=AccuracyFacts(f"smooth{hostile}", 260, 1000, checks, 0.0071, 0.891, 0.9, 0.93),
-        latency=[
-            LatencyFacts(
-                device,
-                f"ONNX Runtime 1.32, float32, batch 1, median of 60{hostile}",
-                latency_checks,
-                (0.031, 0.02, 0.04),
-                (0.962, 0.95, 0.97),
-                0.06,
-            ),
-            LatencyFacts(
-                f"pytorch, 2 threads{hostile}",
-                "PyTorch 2.15 eager, channels-last, batch 1",
-                latency_checks[:9],
-                (0.044, 0.03, 0.05),
-                (0.93, 0.9, 0.95),
-                0.09,
-            ),
-        ],
-        fronts=[
-            FrontFacts(device, cores, cloud, front, spots[:1], spots),
-            FrontFacts(
-                None, "", [(1e7 * ms, top1) for ms, top1 in cloud], [(1e7 * ms, top1) for ms, top1 in front], published=spots
-            ),
-        ],
-        chosen=chosen,
-        compared=ComparedFacts(
-            device,
-            cores,
-            [
-                RivalFacts(f"ours 1{hostile}", True, 112, (3.9, 3.8, 4.0), 60_000_000, 2_100_000, 0.81, 3925),
-                RivalFacts(
-                    f"timm:small@96{hostile}", False, 96, (4.0, 3.9, 4.1), 70_000_000, 1_500_000, 0.80, 3925, f"3 epochs{hostile}"
-                ),
-            ],
-            [
-                VerdictFacts(
-                    f"4.00 ms{hostile}",
-                    [f"timm:small@96{hostile}"],
-                    f"ours 1{hostile}",
-                    f"timm:small@96{hostile}",
-                    f"ours{hostile}",
-                    (0.01, -0.002, 0.022),
-                ),
-                VerdictFacts("0.10 ms", [], None, None, "none", None),
-            ],
-            f"ours is at least as accurate in 1 of 2 budgets{hostile}",
-            [(1, 4000.0, 1500.0), (3, 4100.0, 4500.0), (10, 4500.0, 15000.0)],
-            3,
-            [f"timm:small@96 starts from random weights{hostile}"],
+    return chosen
+
+
+def comparison_of(hostile: str) -> Comparison:
+    small = f"timm:small@96{hostile}"
+    return Comparison(
+        key="",
+        device=CPU.spec,
+        hardware=f"2 cores{hostile}",
+        fixed=(
+            Rival(small, False, 96, 70_000_000, 1_500_000, 4.0, 3.9, 4.1, 0.8, 0.80, 3925, 90.0, 3.0, f"random weights{hostile}"),
         ),
-        costs=[
-            CostFacts(f"training{hostile}", 3290.0, f"3,320 steps{hostile}"),
-            CostFacts("searches", None, "8 finalists measured"),
-        ],
+        ours=(Rival(f"ours 1{hostile}", True, 112, 60_000_000, 2_100_000, 3.9, 3.8, 4.0, 0.8, 0.81, 3925),),
+        verdicts=(
+            Verdict(Budget(latency_ms=4.0), (small,), f"ours 1{hostile}", small, False, 0.01, -0.002, 0.022),
+            Verdict(Budget(latency_ms=0.1)),
+        ),
+        costs=Costs(once=4000.0, each=50.0, fixed=1500.0),
+        notes=(f"timm:small@96 starts from random weights{hostile}",),
+    )
+
+
+def example(hostile: str = "", name: str = "imagenette") -> Shown:
+    """Facts of every kind; `hostile` is put into every text that is not made of numbers and known words."""
+    rng = np.random.default_rng(0)
+    schedule, training = training_of(rng, hostile)
+    cloud = [(float(v), float(0.86 - 0.2 / v - abs(rng.normal(0, 0.015)) - 0.02)) for v in rng.uniform(1.8, 9.5, 800)]
+    front = [(float(v), float(0.862 - 0.21 / v)) for v in np.geomspace(1.3, 9, 24)]
+    others = [Point(f"note10@16ms{hostile} (published at 160 px{hostile})", 4.5, 0.801), Point("cpu@10ms", 3.1, 0.794)]
+    tables = [table_of(rng, CPU, 30, hostile), table_of(rng, TORCH, 9, hostile)]
+    by_macs = ([(1e7 * cost, top1) for cost, top1 in pairs] for pairs in (cloud, front))
+    archs = (SPACE.sample(rng) for _ in range(60))
+    return Shown(
+        run=Run(Path(f"runs/{name}{hostile}"), info_of(name, hostile)),
+        name=f"{name}{hostile}",
+        schedule=schedule,
+        training=training,
+        subnets=[(AccuracyRow(a, 0.7 + 0.001 * i, 1.0, 1000, 1.0), 10_000_000 + 100_000 * i) for i, a in enumerate(archs)],
+        checks=checks_of(rng, hostile),
+        tables=tables,
+        fronts={
+            (CPU.spec, f"2 cores{hostile}"): FrontSeries("", cloud, front, others[:1], others),
+            (None, ""): FrontSeries("", *by_macs, published=others),
+        },
+        chosen=chosen_of(rng, hostile),
+        compared=comparison_of(hostile),
+        costs={f"training{hostile}": (3290.0, f"3,320 steps{hostile}"), "searches": (None, "8 finalists measured")},
         problems=[f"The device was busy while it was measured: 3 of 60 passes were left out.{hostile}"],
     )
 
 
 @pytest.fixture
-def facts() -> ReportFacts:
+def facts() -> Shown:
     return example()
 
 
 @pytest.fixture
-def other() -> ReportFacts:
+def other() -> Shown:
     return example(name="other")
 
 
 @pytest.fixture
-def empty() -> ReportFacts:
-    return ReportFacts(example().run)
+def empty() -> Shown:
+    return Shown(example().run, "imagenette")
 
 
 @pytest.fixture
-def hostile() -> ReportFacts:
+def hostile() -> Shown:
     return example("</style><script>alert('x')</script>&\"")

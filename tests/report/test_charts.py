@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceforall.report.charts import Axis, FrontSeries, Group, Mark, Point, Series, front_chart, line_chart, scatter_chart
+from onceforall.report.charts import Axis, FrontSeries, Mark, Point, Series, front_chart, line_chart, scatter_chart
 from onceforall.report.drawing import HEIGHT, WIDTH, ticks
 from onceforall.report.spread import quartiles, spread_chart
 
@@ -45,8 +45,8 @@ def test_any_points_give_a_chart_with_finite_numbers(pairs):
     usable = sum(isfinite(x) and isfinite(y) for x, y in pairs)
     charts = [
         line_chart([Series("a", xs, ys), Series("empty", [], [])], X, Y, name="lines"),
-        scatter_chart([Group("", points)], X, Y, name="scatter", equal="same", band=0.1),
-        scatter_chart([Group("a", points), Group("b", [])], X, Y, name="scatter"),
+        scatter_chart([("", points)], X, Y, name="scatter", equal="same", band=0.1),
+        scatter_chart([("a", points), ("b", [])], X, Y, name="scatter"),
         front_chart([FrontSeries("", pairs, pairs[:5], chosen=points[:3])], X, Y, name="front"),
         front_chart([FrontSeries("a", pairs), FrontSeries("b", elsewhere=points)], X, Y, name="front"),
         spread_chart([("a", {1: ys, 2: []}), ("b", {3: xs})], X, Y, name="spread"),
@@ -62,7 +62,7 @@ def test_any_points_give_a_chart_with_finite_numbers(pairs):
 def test_one_point_is_drawn_inside():
     for svg in (
         line_chart([Series("a", [5], [0.0])], X, Y, name="one"),
-        scatter_chart([Group("", [Point("a", 3.0, 3.0)])], X, Y, name="one", equal="same"),
+        scatter_chart([("", [Point("a", 3.0, 3.0)])], X, Y, name="one", equal="same"),
         front_chart([FrontSeries("", chosen=[Point("a", 3.0, 70.0)])], X, Y, name="one"),
     ):
         (hit,) = by_class(svg, "hit")
@@ -83,7 +83,7 @@ def test_long_lines_are_averaged_and_carry_no_markers():
     assert len(svg) < 10_000
 
 
-def test_series_differ_in_more_than_colour():
+def test_series_differ_in_more_than_color():
     svg = line_chart([Series(name, [0, 1], [i, i + 1]) for i, name in enumerate("abcde")], X, Y, name="five")
     dashes = [node.get("stroke-dasharray") for node in by_class(svg, "line")]
     assert len(set(dashes[:5])) == 5
@@ -91,7 +91,7 @@ def test_series_differ_in_more_than_colour():
 
 def test_error_bars_tooltips_diagonal_and_legend_of_a_scatter_chart():
     points = [Point("net <1>", 4.0, 5.0, None, (4.5, 5.5)), Point("net 2", 6.0, 6.0)]
-    svg = scatter_chart([Group("network", points)], X, Y, name="s", equal="predicted = measured", description="two <networks>")
+    svg = scatter_chart([("network", points)], X, Y, name="s", equal="predicted = measured", description="two <networks>")
     root = ElementTree.fromstring(svg)
     titles = [node.text for node in root.iter() if node.tag.endswith("title")]
     assert titles[0] == "net <1>\nlatency: 4 ms\ntop-1: 5 (4.5 to 5.5) %"
@@ -100,7 +100,7 @@ def test_error_bars_tooltips_diagonal_and_legend_of_a_scatter_chart():
     assert bar.get("d").count("M") == 3  # the bar and its two ends
     (told,) = [node.text for node in root.iter() if node.tag.endswith("desc")]
     assert told == "two <networks>"
-    assert not by_class(scatter_chart([Group("network", points)], X, Y, name="s"), "dash")
+    assert not by_class(scatter_chart([("network", points)], X, Y, name="s"), "dash")
 
 
 def test_the_front_is_sorted_and_chosen_networks_are_named():
@@ -151,7 +151,7 @@ def test_names_of_marks_do_not_cover_each_other():
     assert [line[0].text for line in lines] == ["phase 0", "phase 1", "phase 2", "phase 3"]
 
 
-def test_fronts_of_several_runs_differ_in_dash_and_keep_their_colours():
+def test_fronts_of_several_runs_differ_in_dash_and_keep_their_colors():
     runs = [
         FrontSeries("a", front=[(1.0, 50.0), (2.0, 60.0)]),
         FrontSeries("b"),

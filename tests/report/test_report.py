@@ -2,13 +2,17 @@ import re
 from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 
-from onceforall.errors import FileError
-from onceforall.report import Check, Curve, Spot, Subnet, write_report
-from onceforall.report.page import render
-from onceforall.report.sections import SECTIONS
+from onceforall.accuracy import AccuracyRow
+from onceforall.files import write_text
+from onceforall.picture import draw
+from onceforall.pipeline.info import Imported, Origin
+from onceforall.pipeline.versus import Costs
+from onceforall.report.drawing import Point, Series
+from onceforall.report.page import SECTIONS, render
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -42,18 +46,22 @@ def body(page, key):
 
 
 def texts(value):
-    if isinstance(value, str):
-        yield value
+    if isinstance(value, str | Path):
+        yield str(value)
     elif is_dataclass(value):
         for field in fields(value):
-            if field.name != "picture":
-                yield from texts(getattr(value, field.name))
+            yield from texts(getattr(value, field.name))
     elif isinstance(value, dict):
         for pair in value.items():
             yield from texts(pair)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from texts(item)
+
+
+def told(shown, **changes):
+    """The run with another run.json."""
+    return replace(shown.run, info=replace(shown.run.info, **changes))
 
 
 def test_the_page_is_well_formed_and_has_every_section(facts):
@@ -90,7 +98,8 @@ def test_every_text_is_escaped(facts, hostile):
 def test_numbers_of_a_chosen_network_are_on_the_page(facts):
     one = facts.chosen[1]
     section = body(render([facts]), "chosen")
-    for expected in (one.name, one.limits, one.folder, "97 % of budget", "n = 3,925", f"{100 * one.top1:.1f} %", one.picture):
+    picture = draw(one.plan, one.arch, shares=one.shares)
+    for expected in (one.name, str(one.budget), one.folder, "97 % of budget", "n = 3,925", f"{100 * one.top1:.1f} %", picture):
         assert expected in section
 
 
@@ -98,14 +107,15 @@ def test_fixed_networks_are_shown_whoever_wins(facts):
     section = body(render([facts]), "compared")
     for expected in ("ours 1", "timm:small@96", "+1.0", "-0.2 to +2.2", "80.0 %", "n = 3,925", "1 of 2 budgets", "from 3 on"):
         assert expected in section
-    won = replace(facts.compared, verdicts=[replace(facts.compared.verdicts[0], winner="fixed", difference=(-0.03, -0.05, -0.01))])
-    section = body(render([replace(facts, compared=replace(won, break_even=None))]), "compared")
+    lost = replace(facts.compared.verdicts[0], difference=-0.03, low=-0.05, high=-0.01)
+    won = replace(facts.compared, verdicts=(lost,), costs=Costs(4000.0, 2000.0, 1500.0))
+    section = body(render([replace(facts, compared=won)]), "compared")
     assert '<td class="left words">fixed</td>' in section
     assert "-3.0" in section
     assert "Ours never takes less." in section
     assert "<title>ours 1\n" in section  # marks of the chart
     assert "<title>timm:small@96\n" in section
-    imported = replace(facts, compared=None, run=replace(facts.run, weights="imported"))
+    imported = replace(facts, compared=None, run=told(facts, imported=Imported("file", "0", "name")))
     assert "no recipe" in body(render([imported]), "compared")
 
 
@@ -113,8 +123,9 @@ def test_quality_of_the_predictors_is_on_the_page(facts):
     page = render([facts])
     assert "0.71 points" in body(page, "accuracy")
     assert "0.891" in body(page, "accuracy")
-    assert "3.1 %" in body(page, "latency")
-    assert "3.1 % (2.0 to 4.0 %)" in body(page, "latency")
+    for table, _ in facts.tables:
+        low, high = table.errors.interval(lambda errors: errors.mape)
+        assert f"{100 * table.errors.mape:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)" in body(page, "latency")
     assert body(page, "latency").count("<figure") == 2  # one for each device
 
 
@@ -138,20 +149,26 @@ def test_a_section_without_data_names_the_command(empty, key, command):
 
 
 def test_a_folder_with_spaces_is_quoted_in_commands(empty):
-    page = render([replace(empty, run=replace(empty.run, folder="my run"))])
-    assert "ofa predict &#x27;my run&#x27;" in page
+    page = render([replace(empty, run=replace(empty.run, folder=Path("my run")))])
+    assert "ofa predict &#39;my run&#39;" in page
 
 
 def test_values_that_are_not_finite_do_not_break_the_page(facts):
+    (device, front), *_ = facts.fronts.items()
+    odd = [Point("a", nan, 0.5), Point("b", 0.5, 0.4, (0.1, inf), (nan, 0.6))]
+    arch = facts.chosen[0].arch
     broken = replace(
         facts,
-        losses=[Curve("loss", [0, 1, 2], [nan, inf, 1.0]), Curve("none", [], [])],
-        top1=[Curve("largest", [1], [nan])],
-        accuracy=replace(facts.accuracy, checks=[Check("a", nan, 0.5), Check("b", 0.5, 0.4, (nan, 0.6), (0.1, inf))], rmse=nan),
-        latency=[replace(facts.latency[0], checks=[])],
-        fronts=[replace(facts.fronts[0], random=[(nan, 1.0)], front=[], elsewhere=[Spot("a", nan, 0.5), Spot("b", 1.0, inf)])],
-        subnets=[Subnet(96, 10, 5, nan), Subnet(96, 10, 5, 0.5)],
-        chosen=[replace(facts.chosen[0], latency_low_ms=nan, latency_high_ms=nan)],
+        training=replace(
+            facts.training,
+            losses=[Series("loss", [0, 1, 2], [nan, inf, 1.0]), Series("none", [], [])],
+            top1=[Series("largest", [1], [nan])],
+        ),
+        checks=replace(facts.checks, points=odd, errors={**facts.checks.errors, "rmse": nan}),
+        tables=[(facts.tables[0][0], [])],
+        fronts={device: replace(front, random=[(nan, 1.0)], front=[], elsewhere=[Point("a", nan, 0.5), Point("b", 1.0, inf)])},
+        subnets=[(AccuracyRow(arch, top1, 1.0, 100, 1.0), 5) for top1 in (nan, 0.5)],
+        chosen=[replace(facts.chosen[0], latency=(1.94, nan, nan))],
     )
     page = render([broken])
     Checked(page)
@@ -160,14 +177,9 @@ def test_values_that_are_not_finite_do_not_break_the_page(facts):
     assert "inf" not in drawn
 
 
-def test_write_report_is_whole_or_not_at_all(facts, tmp_path):
-    path = tmp_path / "report.html"
-    write_report(path, [facts])
-    assert path.read_text(encoding="utf-8") == render([facts])
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    assert path.stat().st_size < 500_000
-    with pytest.raises(FileError, match="no such file or folder"):
-        write_report(tmp_path / "missing" / "report.html", [facts])
+def test_the_page_is_not_large(facts, tmp_path):
+    write_text(tmp_path / "report.html", render([facts]))
+    assert (tmp_path / "report.html").stat().st_size < 500_000
 
 
 def test_every_chart_has_a_name_a_description_and_a_table(facts):
@@ -183,23 +195,24 @@ def test_every_chart_has_a_name_a_description_and_a_table(facts):
 
 def test_numbers_in_the_tables_are_those_of_the_facts(facts):
     page = render([facts])
-    for check in facts.accuracy.checks:
-        assert f"{100 * check.predicted:.1f} %<small>" in body(page, "accuracy")
-        assert f"{100 * check.measured:.1f} %<small>" in body(page, "accuracy")
-    front = body(page, "front")
-    for cost, top1 in facts.fronts[0].front:
+    for point in facts.checks.points:
+        assert f"{100 * point.x:.1f} %<small>" in body(page, "accuracy")
+        assert f"{100 * point.y:.1f} %<small>" in body(page, "accuracy")
+    front, (latency, macs) = body(page, "front"), facts.fronts.values()
+    for cost, top1 in latency.front:
         assert f"{100 * top1:.1f} %" in front
         assert f"{float(f'{cost:.3g}'):g}"[:3] in front
-    for spot in (*facts.fronts[0].elsewhere, *facts.fronts[1].published):
-        assert spot.name in front
+    for point in (*latency.elsewhere, *macs.published):
+        assert point.name in front
     for one in facts.chosen:
-        assert f"{100 * one.blocks[0].share:.1f} %" in body(page, "chosen")
+        for share in one.shares.values():
+            assert f"{100 * share:.1f} %" in body(page, "chosen")
         assert one.files[0].format in body(page, "chosen")
     assert "55 min<small>3,320 steps</small>" in body(page, "costs")
 
 
 def test_several_runs_stand_side_by_side(facts, other, empty):
-    bare = replace(empty, run=replace(empty.run, name="bare", folder="runs/bare"))
+    bare = replace(empty, name="bare", run=replace(empty.run, folder=Path("runs/bare")))
     page = render([facts, other, bare])
     assert len(Checked(page).ids) == len(set(Checked(page).ids))
     for key in ("front", "training", "subnets", "accuracy", "latency", "costs", "run"):
@@ -210,12 +223,12 @@ def test_several_runs_stand_side_by_side(facts, other, empty):
     assert "bare: No device was measured yet." in body(page, "latency")
     assert "ofa profile runs/bare" in body(page, "latency")
     assert "their accuracies do not compare" not in page
-    strange = replace(other, run=replace(other.run, data="CIFAR-10"))
+    strange = replace(other, run=told(other, data=replace(other.run.info.data, source="CIFAR-10")))
     assert "their accuracies do not compare" in render([facts, strange])
 
 
 def test_devices_with_another_processor_have_a_chart_of_their_own(facts, other):
-    moved = replace(other, fronts=[replace(front, hardware=front.hardware and "phone") for front in other.fronts])
+    moved = replace(other, fronts={(device, hardware and "phone"): s for (device, hardware), s in other.fronts.items()})
     section = body(render([facts, moved]), "front")
     assert section.count("<svg") == 3
     assert "(phone)" in section
@@ -223,20 +236,28 @@ def test_devices_with_another_processor_have_a_chart_of_their_own(facts, other):
 
 def test_published_accuracies_are_shown_with_their_data_only(facts):
     assert "Squares: top-1 on ImageNet as published" in body(render([facts]), "front")
-    others = replace(facts, fronts=facts.fronts[:1])
+    others = replace(facts, fronts={key: series for key, series in facts.fronts.items() if key[0] is not None})
     section = body(render([others]), "front")
     assert "Published accuracies are not shown: they are of ImageNet" in section
     assert "as published" not in section.replace("that the Once-for-All authors published", "")
 
 
 def test_a_training_from_other_weights_says_so(facts):
-    started = replace(facts, run=replace(facts.run, origin="runs/<first>"))
-    assert "<dt>started from</dt><dd>runs/&lt;first&gt;</dd>" in body(render([started]), "run")
+    origin = Origin("runs/<first>", "Imagenette", "0123456789abcdef", True, True)
+    started = replace(facts, run=told(facts, origin=origin))
+    words = "&lt;first&gt; (Imagenette; weights 0123456789ab), with its classifier"
+    assert f"<dt>started from</dt><dd>{words}</dd>" in body(render([started]), "run")
     assert "started from" not in body(render([facts]), "run")
 
 
 def test_a_training_that_has_not_finished(facts):
-    run = replace(facts.run, steps=700, resume="ofa train photos --out runs/imagenette --resume")
-    section = body(render([replace(facts, run=run)]), "training")
-    assert f"step 700 of {sum(phase.steps for phase in facts.phases):,}" in section
+    training, resume = replace(facts.training, steps=700), "ofa train photos --out runs/imagenette --resume"
+    section = body(render([replace(facts, training=training, resume=resume)]), "training")
+    assert f"step 700 of {facts.schedule.steps:,}" in section
     assert "ofa train photos --out runs/imagenette --resume" in section
+
+
+def test_values_that_replace_those_of_the_preset_are_told(facts):
+    row = "<dt>recipe</dt><dd>policy=trivial_augment, mixup=0.2, flip=no, crop_scale=0.35/1</dd>"
+    assert row in body(render([facts]), "run")
+    assert "<dt>recipe</dt>" not in body(render([replace(facts, run=told(facts, arguments={}))]), "run")

@@ -104,7 +104,7 @@ def report(
     out: Annotated[Path | None, Flag("Instead of report.html in RUN.", "FILE")] = None,
 ) -> None:
     """Write a self-contained HTML page about runs."""
-    from ..pipeline.report import report as call
+    from ..report import report as call
 
     page = call(*runs, out=out)
     print(json.dumps({"page": str(page)}) if as_json else page)

@@ -3,7 +3,7 @@
 from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
-from .card import CardFacts, FileRow, LatencyRow
+from .card import CardFacts, FileRow
 from .config import ExportConfig, InputSteps, OnnxOptions
 from .folder import Exported, export_network, load, room_for_export
 from .formats import FORMATS, Format
@@ -25,7 +25,6 @@ __all__ = [
     "Format",
     "InputSteps",
     "Interval",
-    "LatencyRow",
     "Member",
     "OnnxOptions",
     "Program",

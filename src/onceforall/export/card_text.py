@@ -1,13 +1,91 @@
-"""Text of cards: Markdown and its YAML head."""
+"""Text of cards: Markdown of the templates, and the YAML head that Hugging Face reads."""
 
-import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["code", "kind", "plain", "yaml_of"]
+from ..readable import milliseconds, percent, table, wilson
+from .bundle import Interval
+from .program import ACCURACY
+from .proof import ABOUT_FLOAT32, Proof
+
+__all__ = ["card_of", "head_of", "latency_text", "plain", "proof_rows", "top1_text"]
+
+PROOF = ["compared with", "largest difference of a logit", "float32 itself", "allowed", "same top-1", "images"]
 
 
-def yaml_of(value: object) -> str:
-    """A value as JSON, which YAML reads as it is."""
-    return json.dumps(value, ensure_ascii=False)
+def card_of(template: str, **values: Any) -> str:
+    """A card. Texts are put in as they are, but for the filters `plain` and `code`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # here, since few processes write a card
+
+    cards = Environment(loader=PackageLoader("onceforall.export"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    cards.filters |= {"plain": plain, "code": _code}
+    shared = {"table": table, "accuracy": ACCURACY, "about_proof": ABOUT_FLOAT32, "proof_header": PROOF}
+    return cards.get_template(template).render(shared | values).rstrip() + "\n"
+
+
+def head_of(
+    results: Mapping[str, float], data: str, tags: Sequence[str], *, license: str | None = None, on_hub: bool = False
+) -> str:
+    """YAML about networks.
+
+    Args:
+        results: test top-1 of each, by name.
+        data: name of the data set.
+        tags: for the Hub.
+        license: its name there.
+        on_hub: the data may have a page of this name there.
+    """
+    import yaml
+
+    head = {
+        **({} if license is None else {"license": license}),
+        **({"datasets": [data]} if on_hub else {}),
+        "library_name": "onceforall",
+        "pipeline_tag": "image-classification",
+        "tags": ["once-for-all", *tags],
+        "metrics": ["accuracy"],
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {"name": data, "type": data, "split": "test"},
+                        "metrics": [{"type": "accuracy", "name": "test top-1", "value": round(top1, 6)}],
+                    }
+                ],
+            }
+            for name, top1 in results.items()
+        ],
+    }
+    text: str = yaml.dump(head, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=1e6)
+    return text.rstrip()
+
+
+def proof_rows(proof: Proof) -> list[list[str]]:
+    """Rows under `PROOF`."""
+    found = {"extracted network": proof.extracted, "sub-network of the supernet": proof.active}
+    return [
+        [
+            other,
+            *(f"{number:.2g}" for number in (one.max_abs_diff, one.float32_error, one.tolerance)),
+            percent(one.top1_agreement),
+            f"{one.images:,}",
+        ]
+        for other, one in found.items()
+        if one is not None
+    ]
+
+
+def top1_text(top1: float, images: int) -> str:
+    """With its 95 % interval."""
+    low, high = wilson(top1, images)
+    return f"{percent(top1)} ({100 * low:.1f} – {100 * high:.1f})"
+
+
+def latency_text(found: Interval | None) -> str:
+    """With its 95 % interval; "" if there is none."""
+    return "" if found is None else f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
 
 
 def plain(text: str) -> str:
@@ -17,11 +95,6 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def kind(family: str, number: int = 1) -> str:
-    """What networks of a family are called; those of a network that someone brought have no name of ours."""
-    return f"{'' if family == 'graph' else f'{family} '}{'network' if number == 1 else 'networks'}"
-
-
-def code(text: str) -> str:
+def _code(text: str) -> str:
     """Text between backticks, on one line."""
     return " ".join(text.replace("`", "'").split())

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..latency import list_devices as devices
     from ..options.presets import PRESETS, Preset
     from ..options.shared import Budget
+    from ..report import report
     from .bundle import bundle
     from .classify import Classified, classify
     from .compare import compare
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .predict import predict
     from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
     from .profile import imported, kit, profile
-    from .report import report
     from .run import Run
     from .search import search
     from .specialise import specialise

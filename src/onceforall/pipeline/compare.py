@@ -25,7 +25,7 @@ from .choose import confirmed
 from .compute import choose_compute
 from .evaluate import calibrated
 from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
-from .report_parts import measured_rows
+from .predictor import measured_rows
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, balanced_accuracy, stored_comparison, verdict

@@ -15,10 +15,10 @@ from ..errors import TrainingError
 from ..export import load
 from ..options.shared import Budget
 from ..readable import paired_difference
+from ..report import report
 from .evaluate import Evaluation, evaluate
 from .predict import predict
 from .profile import profile
-from .report import report
 from .run import Run
 from .specialise import Specialised, specialise
 from .train import train

@@ -37,6 +37,7 @@ __all__ = [
     "fit_predictor",
     "fitted_to",
     "load_predictor",
+    "measured_rows",
     "next_subnets",
     "show_predictor",
 ]
@@ -230,6 +231,12 @@ def load_predictor(run: Run) -> AccuracyPredictor:
     if not path.exists():
         raise FileError(f"{run.folder}: no accuracy predictor yet: {ofa('predict', run.folder)}")
     return AccuracyPredictor.load(path, run.space, weights_hash=run.weights_hash())
+
+
+def measured_rows(run: Run) -> list[AccuracyRow]:
+    """Measured sub-networks of the present weights; of any weights where those are gone."""
+    known = run.weights_hash() if (run.folder / "supernet.safetensors").exists() else None
+    return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
 
 
 def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:

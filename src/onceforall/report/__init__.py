@@ -1,44 +1,13 @@
-"""One self-contained HTML page about a run, or several side by side: no script, nothing loaded from elsewhere, for print, dark mode
-and phones too."""
+"""`ofa report`: one self-contained HTML page about a run, or several side by side: no script, nothing loaded from elsewhere, for
+print, dark mode and phones too. It reads what the commands of `onceforall.pipeline` left in the run directory."""
 
-from .facts import (
-    AccuracyFacts,
-    BlockFacts,
-    Check,
-    ChosenFacts,
-    ComparedFacts,
-    CostFacts,
-    Curve,
-    FileFacts,
-    FrontFacts,
-    LatencyFacts,
-    PhaseFacts,
-    ReportFacts,
-    RivalFacts,
-    RunFacts,
-    Spot,
-    Subnet,
-    VerdictFacts,
-)
-from .page import write_report
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AccuracyFacts",
-    "BlockFacts",
-    "Check",
-    "ChosenFacts",
-    "ComparedFacts",
-    "CostFacts",
-    "Curve",
-    "FileFacts",
-    "FrontFacts",
-    "LatencyFacts",
-    "PhaseFacts",
-    "ReportFacts",
-    "RivalFacts",
-    "RunFacts",
-    "Spot",
-    "Subnet",
-    "VerdictFacts",
-    "write_report",
-]
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
+    from .page import report
+
+__all__ = ["report"]
+
+load_on_use(__name__)

@@ -1,27 +1,26 @@
 """Charts as inline SVG: lines, points, predicted against measured, Pareto fronts. No script; tooltips are <title> elements.
 
-Put `STYLE` once into the page; it reads the CSS variables --ink, --paper and --c0 … --c6 that the page sets. Series differ in
-colour (Okabe-Ito), dash and marker. Points that are not finite are left out and break a line.
+templates/charts.css is their style; it reads the CSS variables --ink, --paper and --c0 … --c6 that the page sets. Series differ in
+color (Okabe-Ito), dash and marker. Points that are not finite are left out and break a line.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from itertools import pairwise, takewhile
 from math import isfinite
+
+from markupsafe import Markup, escape
 
 from .drawing import (
     BOTTOM,
     HEIGHT,
     LEFT,
-    STYLE,
     TOP,
     WIDTH,
     Axis,
     Frame,
     Point,
     Series,
-    axes,
     dot,
     finite,
     frame_of,
@@ -31,44 +30,36 @@ from .drawing import (
     marker,
     nothing,
     shorten,
-    style_of,
     svg,
 )
 
-__all__ = ["STYLE", "Axis", "FrontSeries", "Group", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
+__all__ = ["Axis", "FrontSeries", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
 
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
-GREY = 6  # number of a colour
+GREY = 6  # number of a color
 WIDER = 1.25  # than all networks, the last budget that a chart shows
 SHIFTS = (-9.0, 4.0, 18.0, -24.0, 33.0)
 PLACES = tuple((side, shift) for shift in SHIFTS for side in (-1, 1))  # of a name: left or right of its mark, up or down
-SHAPES = {
-    "published": (2, 3),
-    "elsewhere": (3, 4),
-    "measured": (0, 2),
-    "chosen": (1, 1),
-    "fixed": (4, 5),
-}  # marker, and colour with one run
-
+SHAPES = {  # marker, color with one run, and what it is
+    "published": (2, 3, "other networks, as published"),
+    "elsewhere": (3, 4, "architectures published for other devices, predicted"),
+    "measured": (0, 2, "found and measured, held-out images"),
+    "chosen": (1, 1, "chosen, measured, test images, 95 % intervals"),
+    "fixed": (4, 5, "fixed networks, each fine-tuned alone, likewise"),
+}
 FILLED = ("chosen", "fixed")
+
+Groups = Sequence[tuple[str, Sequence[Point]]]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A labelled vertical line, in the colour of a series if it has the number of one. Then, the name is a tooltip only."""
+    """A labelled vertical line, in the color of a series if it has the number of one. Then, the name is a tooltip only."""
 
     name: str
     x: float
-    colour: int | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Points of one kind."""
-
-    name: str
-    points: Sequence[Point]
+    color: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ def line_chart(
     marks: Sequence[Mark] = (),
     legend: Sequence[tuple[str, str]] | None = None,
     description: str = "",
-) -> str:
+) -> Markup:
     """Lines over a common axis, e.g. curves of training.
 
     Args:
@@ -106,24 +97,34 @@ def line_chart(
         legend: texts and signs, in place of one for each line.
         description: for screen readers.
     """
-    lines = [_thin(one) for one in series]
+    lines = [
+        replace(_thin(one), color=index if one.color is None else one.color, dash=index if one.dash is None else one.dash)
+        for index, one in enumerate(series)
+    ]
     points = [(a, b) for one in lines for a, b in zip(one.xs, one.ys, strict=True) if isfinite(a) and isfinite(b)]
     if not points:
         return nothing(name)
-    frame = frame_of([p[0] for p in points] + [m.x for m in marks], [p[1] for p in points], tight_x=True)
-    parts = axes(frame, x, y) + _marks(frame, marks, ROOM_OF_PHASE, centred=False)
-    for index, one in enumerate(lines):
-        parts += line(frame, one, index, x, y)
-    return svg(parts, name, _line_legend(lines) if legend is None else legend, description=description)
+    frame = frame_of([p[0] for p in points] + [m.x for m in marks], [p[1] for p in points], x, y, tight_x=True)
+    parts = frame.axes() + _marks(frame, marks, ROOM_OF_PHASE, centered=False)
+    parts += [part for one in lines for part in line(frame, one)]
+    own = [(one.name, key_line(one.dash or 0, color=one.color)) for one in lines]
+    return svg(parts, name, own if legend is None else legend, description=description)
 
 
 def scatter_chart(
-    groups: Sequence[Group], x: Axis, y: Axis, *, name: str, equal: str = "", band: float | None = None, description: str = ""
-) -> str:
+    groups: Groups,
+    x: Axis,
+    y: Axis,
+    *,
+    name: str,
+    equal: str = "",
+    band: float | None = None,
+    description: str = "",
+) -> Markup:
     """Points of several groups.
 
     Args:
-        groups: in the order of their colours and markers.
+        groups: names and points, in the order of their colors and markers.
         x: axis.
         y: axis.
         name: of the chart.
@@ -131,29 +132,29 @@ def scatter_chart(
         band: draw lines of y = x · (1 ± band) too.
         description: for screen readers.
     """
-    shown = [Group(group.name, [point for point in group.points if point.finite]) for group in groups]
-    points = [point for group in shown for point in group.points]
+    shown = [(kind, [point for point in own if point.finite]) for kind, own in groups]
+    points = [point for _, own in shown for point in own]
     if not points:
         return nothing(name)
     xs = [v for p in points for v in (p.x, *finite(p.x_interval))]
     ys = [v for p in points for v in (p.y, *finite(p.y_interval))]
-    frame = frame_of(xs + ys, xs + ys) if equal else frame_of(xs, ys)
-    legend = [(group.name, key_marker(index)) for index, group in enumerate(shown) if group.name and group.points]
-    parts = axes(frame, x, y)
+    frame = frame_of(xs + ys, xs + ys, x, y) if equal else frame_of(xs, ys, x, y)
+    legend = [(kind, key_marker(index)) for index, (kind, own) in enumerate(shown) if kind and own]
+    parts = frame.axes()
     if equal:
-        low, high = frame.x_ticks[0], frame.x_ticks[-1]
+        low, high = (tick / x.scale for tick in (frame.x_ticks[0], frame.x_ticks[-1]))
         parts.append(f'<path class="dash" d="{_segment(frame, low, high, 1.0)}"/>')
         legend.append((equal, '<path class="dash" d="M0 -4H20"/>'))
         if band is not None and isfinite(band) and low >= 0:
             parts += [f'<path class="grid" d="{_segment(frame, low, high, slope)}"/>' for slope in (1 / (1 + band), 1 + band)]
             legend.append((f"± {100 * band:.2g} %", '<path class="grid" d="M0 -6H20M0 -2H20"/>'))
-    parts += [dot(frame, point, index, x, y) for index, group in enumerate(shown) for point in group.points]
+    parts += [dot(frame, point, index) for index, (_, own) in enumerate(shown) for point in own]
     return svg(parts, name, legend, description=description)
 
 
 def front_chart(
     series: Sequence[FrontSeries], x: Axis, y: Axis, *, name: str, marks: Sequence[Mark] = (), description: str = ""
-) -> str:
+) -> Markup:
     """Random networks as a cloud, other networks as marks, the Pareto front as a line, chosen and fixed ones as labelled marks."""
     shown = [_finite(one) for one in series]
     pairs = [pair for one in shown for pair in (*one.random, *one.front)]
@@ -166,42 +167,36 @@ def front_chart(
     frame = frame_of(
         across + [v for p in picked for v in finite(p.x_interval)] + [m.x for m in marks],
         [b for _, b in pairs] + [p.y for p in named] + [v for p in picked for v in finite(p.y_interval)],
+        x,
+        y,
     )
-    parts, legend = axes(frame, x, y), list[tuple[str, str]]()
-    parts += _marks(frame, marks, ROOM_OF_BUDGET, centred=True)
+    parts, legend = frame.axes(), list[tuple[str, str]]()
+    parts += _marks(frame, marks, ROOM_OF_BUDGET, centered=True)
     for index, one in enumerate(shown):
         if one.random:
             parts.append(_cloud(frame, one, index))
     for index, one in enumerate(shown):
         if one.front:
             xs, ys = zip(*sorted(one.front), strict=True)
-            parts += line(frame, Series(f"{one.name} front".strip(), xs, ys), index, x, y)
+            parts += line(frame, Series(f"{one.name} front".strip(), xs, ys, index, index))
             legend.append((one.name or "Pareto front, predicted", key_line(index)))
     if number := sum(len(one.random) for one in shown):
         legend.append((f"random networks, predicted, n = {number:,}", '<path class="dots" d="M6 -4h0M11 -7h0M15 -2h0"/>'))
-    words = {
-        "published": "other networks, as published",
-        "elsewhere": "architectures published for other devices, predicted",
-        "measured": "found and measured, held-out images",
-        "chosen": "chosen, measured, test images, 95 % intervals",
-        "fixed": "fixed networks, each fine-tuned alone, likewise",
-    }
-    for kind, (shape, colour) in SHAPES.items():
+    neutral = any(one.name for one in shown)
+    for kind, (shape, color, words) in SHAPES.items():
+        hollow = kind not in FILLED
         if any(_points(one, kind) for one in shown):
-            neutral = any(one.name for one in shown)
-            legend.append((words[kind], key_marker(shape, colour=GREY if neutral else colour, hollow=kind not in FILLED)))
+            legend.append((words, key_marker(shape, color=GREY if neutral else color, hollow=hollow)))
         for index, one in enumerate(shown):
-            if points := _points(one, kind):
-                hollow, own = kind not in FILLED, index if one.name else colour
-                size = 4.4 if hollow else 6.5
-                parts += [dot(frame, point, shape, x, y, size=size, colour=own, hollow=hollow) for point in points]
+            own, size = index if one.name else color, 4.4 if hollow else 6.5
+            parts += [dot(frame, point, shape, size=size, color=own, hollow=hollow) for point in _points(one, kind)]
     parts += _labels(frame, picked, named)
     return svg(parts, name, legend, description=description)
 
 
 def _points(one: FrontSeries, kind: str) -> Sequence[Point]:
-    kinds = {"published": one.published, "elsewhere": one.elsewhere, "measured": one.measured, "chosen": one.chosen}
-    return {**kinds, "fixed": one.fixed}[kind]
+    points: Sequence[Point] = getattr(one, kind)
+    return points
 
 
 def _finite(one: FrontSeries) -> FrontSeries:
@@ -209,29 +204,24 @@ def _finite(one: FrontSeries) -> FrontSeries:
     return FrontSeries(one.name, random, front, **{kind: [p for p in _points(one, kind) if p.finite] for kind in SHAPES})
 
 
-def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centred: bool) -> list[str]:
+def _marks(frame: Frame, marks: Sequence[Mark], room: float, *, centered: bool) -> list[str]:
     """Vertical lines, with their names where the one before leaves room."""
     parts, free = list[str](), 0.0
     for mark in sorted(marks, key=lambda mark: mark.x):
         at = frame.x(mark.x)
-        look = "dash" if mark.colour is None else f"dash s{mark.colour}"
+        look = "dash" if mark.color is None else f"dash s{mark.color}"
         parts.append(f'<path class="{look}" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>')
-        if mark.colour is None and at >= free:
-            text, where = escape(shorten(mark.name, 18)), f'm" x="{at:.1f}' if centred else f'" x="{at + 4:.1f}'
+        if mark.color is None and at >= free:
+            text, where = escape(shorten(mark.name, 18)), f'm" x="{at:.1f}' if centered else f'" x="{at + 4:.1f}'
             wide = 7.2 * len(mark.name[:18])
-            if at + (wide / 2 if centred else wide + 4) <= WIDTH:
+            if at + (wide / 2 if centered else wide + 4) <= WIDTH:
                 parts.append(f'<text class="soft {where}" y="{TOP - 8}">{text}</text>')
             free = at + max(room, wide + 6)
     return parts
 
 
-def _line_legend(lines: Sequence[Series]) -> list[tuple[str, str]]:
-    styles = [style_of(one, index) for index, one in enumerate(lines)]
-    return [(one.name, key_line(dash, colour=colour)) for one, (colour, dash) in zip(lines, styles, strict=True)]
-
-
 def _cloud(frame: Frame, one: FrontSeries, index: int) -> str:
-    """Random networks: grey dots of one run, small markers in the colours of several."""
+    """Random networks: grey dots of one run, small markers in the colors of several."""
     places = [(frame.x(a), frame.y(b)) for a, b in one.random]
     if not one.name:
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in places)

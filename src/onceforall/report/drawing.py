@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from math import floor, isfinite, log10
+
+from markupsafe import Markup, escape
 
 __all__ = [
     "BOTTOM",
     "HEIGHT",
     "LEFT",
-    "STYLE",
+    "MACS",
+    "MS",
     "TOP",
+    "TOP1",
     "WIDTH",
     "Axis",
     "Frame",
     "Point",
     "Series",
-    "axes",
     "dot",
     "finite",
     "frame_of",
@@ -26,7 +28,6 @@ __all__ = [
     "marker",
     "nothing",
     "shorten",
-    "style_of",
     "svg",
     "ticks",
 ]
@@ -34,50 +35,41 @@ __all__ = [
 WIDTH, HEIGHT = 560, 350
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 24, 50
 MOST_MARKERS = 60  # of a line; with more it is a plain thin line
-COLOURS = 7
+COLORS = 7
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "4 2", "1 4", "12 4")
-
-STYLE = """
-.chart{display:block;width:100%;height:auto;color:var(--ink);font:12px system-ui,sans-serif}
-.chart text{fill:currentColor}
-.chart .m{text-anchor:middle}.chart .e{text-anchor:end}.chart .soft{opacity:.75}
-.chart .halo{font-weight:600;stroke:var(--paper);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}
-.chart .grid{stroke:currentColor;stroke-opacity:.13}
-.chart .axis{stroke:currentColor;stroke-opacity:.5;fill:none}
-.chart .dash{stroke:currentColor;stroke-opacity:.55;stroke-dasharray:5 4;fill:none}
-.chart .dots{stroke:currentColor;stroke-opacity:.32;stroke-width:4;stroke-linecap:round;fill:none}
-.chart .line{fill:none;stroke-width:2;stroke-linejoin:round}
-.chart .bar{fill:none;stroke-width:1.2;stroke-opacity:.42}
-.chart .open{fill:var(--paper);stroke-width:1.6}
-.chart .wash{fill-opacity:.6;stroke:none}
-.chart .hit{fill:transparent;stroke:none}
-.chart g.p:hover .mark{stroke:currentColor;stroke-width:2}
-""" + "".join(
-    f".chart .s{i}{{stroke:var(--c{i})}}.chart .f{i}{{fill:var(--c{i});stroke:var(--paper);stroke-width:1}}\n"
-    for i in range(COLOURS)
-)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Label and unit of one axis."""
+    """Label and unit of one axis, and what values are multiplied with to be in that unit."""
 
     label: str
     unit: str = ""
+    scale: float = 1.0
 
     @property
     def title(self) -> str:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
+    def told(self, value: float, interval: tuple[float, float] | None = None) -> str:
+        """A value for a tooltip."""
+        text = f"{self.label}: {self.scale * value:.4g}"
+        if interval:
+            text += f" ({self.scale * interval[0]:.4g} to {self.scale * interval[1]:.4g})"
+        return f"{text} {self.unit}".rstrip()
+
+
+TOP1, MS, MACS = Axis("top-1", "%", 100), Axis("latency", "ms"), Axis("MACs", "M", 1e-6)
+
 
 @dataclass(frozen=True)
 class Series:
-    """One line. Colour and dash are numbers; None takes its place among the lines of the chart."""
+    """One line. Color and dash are numbers; None takes its place among the lines of the chart."""
 
     name: str
     xs: Sequence[float]
     ys: Sequence[float]
-    colour: int | None = None
+    color: int | None = None
     dash: int | None = None
 
 
@@ -110,28 +102,55 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps values to the plot; the ticks span it."""
+    """Maps values to the plot. The ticks, which span it upwards, and the range that it shows across are in the axes' units."""
 
+    across: Axis
+    up: Axis
     x_ticks: list[float]
     y_ticks: list[float]
     x_range: tuple[float, float]
 
     def x(self, value: float) -> float:
-        low, high = self.x_range
-        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        return self._x(self.across.scale * value)
 
     def y(self, value: float) -> float:
+        return self._y(self.up.scale * value)
+
+    def _x(self, tick: float) -> float:
+        low, high = self.x_range
+        return LEFT + (tick - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def _y(self, tick: float) -> float:
         low, high = self.y_ticks[0], self.y_ticks[-1]
-        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - (tick - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+    def axes(self) -> list[str]:
+        """Grid, ticks with their numbers, and titles of both axes."""
+        floor_y, parts = HEIGHT - BOTTOM, []
+        for tick in self.y_ticks:
+            at = self._y(tick)
+            parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
+            parts.append(f'<text class="e" x="{LEFT - 8}" y="{at + 4:.1f}">{_label(tick, self.y_ticks)}</text>')
+        for tick in self.x_ticks:
+            at = self._x(tick)
+            parts.append(f'<path class="axis" d="M{at:.1f} {floor_y}v4"/>')
+            parts.append(f'<text class="m" x="{at:.1f}" y="{floor_y + 18}">{_label(tick, self.x_ticks)}</text>')
+        parts.append(f'<path class="axis" d="M{LEFT} {floor_y}H{WIDTH - RIGHT}"/>')
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(f'<text class="m soft" x="{middle:.0f}" y="{floor_y + 38}">{escape(self.across.title)}</text>')
+        turned = f"translate(14 {(TOP + floor_y) / 2:.0f}) rotate(-90)"
+        parts.append(f'<text class="m soft" transform="{turned}">{escape(self.up.title)}</text>')
+        return parts
 
 
-def frame_of(xs: Sequence[float], ys: Sequence[float], *, tight_x: bool = False) -> Frame:
+def frame_of(xs: Sequence[float], ys: Sequence[float], x: Axis, y: Axis, *, tight_x: bool = False) -> Frame:
     """Axes for the values, which are finite; `tight_x` ends the axis at the last value, not at a tick."""
-    x_ticks, y_ticks = ticks(*_widened(xs)), ticks(*_widened(ys))
+    range_x, range_y = (_widened([axis.scale * value for value in values]) for axis, values in ((x, xs), (y, ys)))
+    x_ticks, y_ticks = ticks(*range_x), ticks(*range_y)
     if not tight_x:
-        return Frame(x_ticks, y_ticks, (x_ticks[0], x_ticks[-1]))
-    low, high = _widened(xs)
-    return Frame([t for t in x_ticks if low <= t <= high], y_ticks, (low, high))
+        return Frame(x, y, x_ticks, y_ticks, (x_ticks[0], x_ticks[-1]))
+    low, high = range_x
+    return Frame(x, y, [tick for tick in x_ticks if low <= tick <= high], y_ticks, range_x)
 
 
 def _widened(values: Sequence[float]) -> tuple[float, float]:
@@ -142,26 +161,8 @@ def _widened(values: Sequence[float]) -> tuple[float, float]:
     return low - half, high + half
 
 
-def axes(frame: Frame, x: Axis, y: Axis) -> list[str]:
-    """Grid, ticks with their numbers, and titles of both axes."""
-    floor_y, parts = HEIGHT - BOTTOM, []
-    for value in frame.y_ticks:
-        at = frame.y(value)
-        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="e" x="{LEFT - 8}" y="{at + 4:.1f}">{_label(value, frame.y_ticks)}</text>')
-    for value in frame.x_ticks:
-        at = frame.x(value)
-        parts.append(f'<path class="axis" d="M{at:.1f} {floor_y}v4"/>')
-        parts.append(f'<text class="m" x="{at:.1f}" y="{floor_y + 18}">{_label(value, frame.x_ticks)}</text>')
-    parts.append(f'<path class="axis" d="M{LEFT} {floor_y}H{WIDTH - RIGHT}"/>')
-    parts.append(f'<text class="m soft" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{floor_y + 38}">{escape(x.title)}</text>')
-    middle = (TOP + floor_y) / 2
-    parts.append(f'<text class="m soft" transform="translate(14 {middle:.0f}) rotate(-90)">{escape(y.title)}</text>')
-    return parts
-
-
-def line(frame: Frame, series: Series, index: int, x: Axis, y: Axis) -> list[str]:
-    """One line in its colour and dash; with few points each gets a marker and a tooltip."""
+def line(frame: Frame, series: Series) -> list[str]:
+    """One line in its color and dash; with few points each gets a marker and a tooltip."""
     path, pen = [], "M"
     marks = []
     for a, b in zip(series.xs, series.ys, strict=True):
@@ -172,71 +173,61 @@ def line(frame: Frame, series: Series, index: int, x: Axis, y: Axis) -> list[str
         pen = "L"
         marks.append(Point(series.name, a, b))
     few = len(marks) <= MOST_MARKERS
-    colour, dash = style_of(series, index)
+    color, dash = (series.color or 0) % COLORS, (series.dash or 0) % len(DASHES)
     pattern = f'stroke-dasharray="{DASHES[dash]}"' + ("" if few else ' style="stroke-width:1.3"')
-    parts = [f'<path class="line s{colour}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
+    parts = [f'<path class="line s{color}" {pattern} d="{"".join(path)}"><title>{escape(series.name)}</title></path>']
     if few:
-        parts += [dot(frame, mark, dash, x, y, size=3.4, colour=colour) for mark in marks]
+        parts += [dot(frame, mark, dash, size=3.4, color=color) for mark in marks]
     return parts
 
 
-def style_of(series: Series, index: int) -> tuple[int, int]:
-    """Numbers of colour and dash of the line that is in this place."""
-    colour = index if series.colour is None else series.colour
-    return colour % COLOURS, (index if series.dash is None else series.dash) % len(DASHES)
-
-
-def dot(
-    frame: Frame, point: Point, index: int, x: Axis, y: Axis, *, size: float = 4.2, colour: int | None = None, hollow: bool = False
-) -> str:
-    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its colour if none is given."""
-    at, up, colour = frame.x(point.x), frame.y(point.y), (index if colour is None else colour) % COLOURS
+def dot(frame: Frame, point: Point, index: int, *, size: float = 4.2, color: int | None = None, hollow: bool = False) -> str:
+    """One marker with its tooltip and, where they are known, error bars. `index` is its shape, and its color if none is given."""
+    at, up, color = frame.x(point.x), frame.y(point.y), (index if color is None else color) % COLORS
     bars = ""
-    if len(finite(point.y_interval)) == 2:
-        low, high = (frame.y(v) for v in finite(point.y_interval))
+    if interval := finite(point.y_interval):
+        low, high = map(frame.y, interval)
         bars += f"M{at:.1f} {low:.1f}V{high:.1f}M{at - 3:.1f} {low:.1f}h6M{at - 3:.1f} {high:.1f}h6"
-    if len(finite(point.x_interval)) == 2:
-        low, high = (frame.x(v) for v in finite(point.x_interval))
+    if interval := finite(point.x_interval):
+        low, high = map(frame.x, interval)
         bars += f"M{low:.1f} {up:.1f}H{high:.1f}M{low:.1f} {up - 3:.1f}v6M{high:.1f} {up - 3:.1f}v6"
-    bar = f'<path class="bar s{colour}" d="{bars}"/>' if bars else ""
-    look = f"open s{colour}" if hollow else f"f{colour}"
-    tip = [point.name, _value(x, point.x, point.x_interval), _value(y, point.y, point.y_interval)]
+    bar = f'<path class="bar s{color}" d="{bars}"/>' if bars else ""
+    look = f"open s{color}" if hollow else f"f{color}"
+    tip = f"{point.name}\n{frame.across.told(point.x, point.x_interval)}\n{frame.up.told(point.y, point.y_interval)}"
     return (
-        f'<g class="p"><title>{escape(chr(10).join(tip))}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
+        f'<g class="p"><title>{escape(tip)}</title>{bar}<circle class="hit" cx="{at:.1f}" cy="{up:.1f}" r="9"/>'
         f'<path class="mark {look}" d="{marker(index, at, up, size)}"/></g>'
     )
 
 
 def marker(index: int, x: float, y: float, r: float) -> str:
     """Circle, diamond, square, triangle, triangle upside down, in turn."""
-    match index % 5:
-        case 0:
-            return f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.1f} 0a{r} {r} 0 1 0 {-2 * r:.1f} 0Z"
-        case 1:
-            d = 1.3 * r
-            return f"M{x:.1f} {y - d:.1f}l{d:.1f} {d:.1f}l{-d:.1f} {d:.1f}l{-d:.1f} {-d:.1f}Z"
-        case 2:
-            return f"M{x - r:.1f} {y - r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}Z"
-        case 3:
-            return f"M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:.1f} {2.1 * r:.1f}h{-2.4 * r:.1f}Z"
-    return f"M{x:.1f} {y + 1.2 * r:.1f}l{1.2 * r:.1f} {-2.1 * r:.1f}h{-2.4 * r:.1f}Z"
+    d, kind = 1.3 * r, index % 5
+    if kind == 0:
+        return f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.1f} 0a{r} {r} 0 1 0 {-2 * r:.1f} 0Z"
+    if kind == 1:
+        return f"M{x:.1f} {y - d:.1f}l{d:.1f} {d:.1f}l{-d:.1f} {d:.1f}l{-d:.1f} {-d:.1f}Z"
+    if kind == 2:
+        return f"M{x - r:.1f} {y - r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}Z"
+    up = 1 if kind == 3 else -1
+    return f"M{x:.1f} {y - 1.2 * up * r:.1f}l{1.2 * r:.1f} {2.1 * up * r:.1f}h{-2.4 * r:.1f}Z"
 
 
-def key_line(index: int, *, colour: int | None = None, marked: bool = True) -> str:
+def key_line(index: int, *, color: int | None = None, marked: bool = True) -> str:
     """A line's sample for the legend."""
-    dash, colour = DASHES[index % len(DASHES)], (index if colour is None else colour) % COLOURS
-    sample = f'<path class="f{colour}" d="{marker(index, 11, -4, 3.4)}"/>' if marked else ""
-    return f'<path class="line s{colour}" stroke-dasharray="{dash}" d="M0 -4H22"/>{sample}'
+    dash, color = DASHES[index % len(DASHES)], (index if color is None else color) % COLORS
+    sample = f'<path class="f{color}" d="{marker(index, 11, -4, 3.4)}"/>' if marked else ""
+    return f'<path class="line s{color}" stroke-dasharray="{dash}" d="M0 -4H22"/>{sample}'
 
 
-def key_marker(index: int, *, colour: int | None = None, hollow: bool = False) -> str:
+def key_marker(index: int, *, color: int | None = None, hollow: bool = False) -> str:
     """A marker's sample for the legend."""
-    colour = (index if colour is None else colour) % COLOURS
-    look = f"open s{colour}" if hollow else f"f{colour}"
+    color = (index if color is None else color) % COLORS
+    look = f"open s{color}" if hollow else f"f{color}"
     return f'<path class="{look}" d="{marker(index, 10, -4, 4.6)}"/>'
 
 
-def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, description: str = "") -> str:
+def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, description: str = "") -> Markup:
     """The chart with its legend in rows below; widths are estimated at 6.7 units a letter. Screen readers get the description."""
     keys, x, y = [], float(LEFT), HEIGHT + 12
     for text, symbol in legend:
@@ -247,14 +238,17 @@ def svg(parts: Sequence[str], name: str, legend: Sequence[tuple[str, str]], *, d
         keys.append(f'<g transform="translate({x:.0f} {y})">{symbol}<text x="30">{escape(text)}</text></g>')
         x += wide
     told = [f"<desc>{escape(description)}</desc>"] if description else []
-    body = "\n".join([*told, *parts, *keys])
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {y + 10}" role="img" aria-label="{escape(name)}">\n{body}\n</svg>'
+    return _svg(name, y + 10, "\n".join([*told, *parts, *keys]))
 
 
-def nothing(name: str) -> str:
+def nothing(name: str) -> Markup:
     """What stands in place of a chart without values."""
-    text = f'<text class="m soft" x="{WIDTH / 2:.0f}" y="40">no values yet</text>'
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} 80" role="img" aria-label="{escape(name)}: no values yet">{text}</svg>'
+    return _svg(f"{name}: no values yet", 80, f'<text class="m soft" x="{WIDTH / 2:.0f}" y="40">no values yet</text>')
+
+
+def _svg(name: str, height: int, body: str) -> Markup:
+    """The body holds no text that is not escaped."""
+    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(name)}">\n{body}\n</svg>')
 
 
 def finite(interval: tuple[float, float] | None) -> tuple[float, ...]:
@@ -269,13 +263,6 @@ def _label(value: float, among: Sequence[float]) -> str:
 
 def _digits(step: float) -> int:
     return max(0, -floor(log10(step) + 1e-9))
-
-
-def _value(axis: Axis, value: float, interval: tuple[float, float] | None) -> str:
-    text = f"{axis.label}: {value:.4g}"
-    if interval:
-        text += f" ({interval[0]:.4g} to {interval[1]:.4g})"
-    return f"{text} {axis.unit}".rstrip()
 
 
 def shorten(text: str, most: int) -> str:

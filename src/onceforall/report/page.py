@@ -1,117 +1,142 @@
-"""The page as a whole: head, headline numbers, and the sections in the order of a reader's questions."""
+"""The page as a whole: what it shows of each run, headline numbers, and the sections in the order of a reader's questions."""
 
-from collections.abc import Sequence
-from html import escape
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ..files import write_text
+from markupsafe import Markup
+
+from ..errors import FileError
+from ..files import read_lines, reading_or_writing, write_text
+from ..pipeline.predictor import load_predictor
+from ..pipeline.profile import latency_tables
+from ..pipeline.run import Run
+from ..pipeline.versus import stored_comparison
 from ..readable import amount, duration, percent
-from .facts import ReportFacts, RunFacts
-from .markup import columns, label, sign
-from .sections import SECTIONS
-from .style import STYLE
+from .chosen import chosen, read_chosen
+from .compared import compared
+from .costs import about, costs, read_costs
+from .fronts import fronts, predictor_doubts, read_fronts
+from .html import PAGES
+from .predictions import accuracy, latency, latency_points, read_checks
+from .shown import Shown, as_file_error
+from .subnets import read_subnets, subnets
+from .training import read_schedule, read_training, training
 
-__all__ = ["render", "write_report"]
+__all__ = ["SECTIONS", "render", "report", "shown_of"]
 
-# Nothing is loaded and no script runs, even if a text got through unescaped.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+MOST_RUNS = 6  # that colors and markers keep apart
+SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
+    "chosen": ("Chosen networks", chosen),
+    "front": ("Accuracy against cost", fronts),
+    "compared": ("Against fixed networks", compared),
+    "subnets": ("Sub-networks across the space", subnets),
+    "training": ("Training", training),
+    "accuracy": ("Predicted and measured accuracy", accuracy),
+    "latency": ("Predicted and measured latency", latency),
+    "costs": ("What it took", costs),
+    "run": ("The run", about),
+}
 
-FOOTER = (
-    "<footer>Hover or tap a mark for its numbers; the same numbers are in the tables below the charts. Intervals are 95 % where "
-    "nothing else is said. The page is one file and works offline.</footer>"
-)
 
-
-def write_report(path: Path, runs: Sequence[ReportFacts]) -> None:
-    """Write the page.
+def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
+    """Write the page; sections whose command was not run yet say so.
 
     Args:
-        path: the HTML file.
-        runs: one, or several with different names, to be shown side by side.
+        folders: the run directories, up to six.
+        out: the HTML file; None for report.html in the run directory, or comparison.html in the first of several.
+        seed: of the random networks shown.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        FileError: the file cannot be written; an older report is as it was.
+        OnceForAllError: with one line on what is wrong and what to do. An older page is as it was.
     """
-    write_text(path, render(runs))
+    places = [Path(folder) for folder in folders]
+    if not 1 <= len(places) <= MOST_RUNS:
+        raise FileError(f"{len(places)} run directories: give 1 to {MOST_RUNS}, so that they can be told apart on one page")
+    runs = [Run.open(place) for place in places]
+    with reading_or_writing(places[0]):
+        real = [place.resolve() for place in places]
+    for place, count in Counter(real).items():
+        if count > 1:
+            raise FileError(f"{place}: given {count} times: give each run directory once")
+    short = Counter(place.name for place in real)
+    names = [path.name if short[path.name] == 1 else str(place) for path, place in zip(real, places, strict=True)]
+    path = out or runs[0].folder / ("report.html" if len(runs) == 1 else "comparison.html")
+    write_text(path, render([shown_of(run, name, seed) for run, name in zip(runs, names, strict=True)]))
+    return path
 
 
-def render(runs: Sequence[ReportFacts]) -> str:
-    """The page as HTML text."""
-    sections = [(key, title, body(runs)) for key, (title, body) in SECTIONS.items()]
-    links = "".join(f'<a href="#{key}">{escape(title)}</a>' for key, title, _ in sections)
-    names = ", ".join(facts.run.name for facts in runs) if len(runs) > 1 else runs[0].run.folder
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        f"<title>{escape(names)} – once for all</title>",
-        f"<style>{STYLE}</style></head><body><main>",
-        _head(runs, names),
-        _tiles(runs[0]) if len(runs) == 1 else _side_by_side(runs),
-        _problems(runs),
-        f'<nav aria-label="Sections">{links}</nav>',
-        *(
-            f'<section id="{key}" aria-label="{escape(title)}"><h2>{escape(title)}</h2>{body}</section>'
-            for key, title, body in sections
-        ),
-        FOOTER,
-        "</main></body></html>",
-    ]
-    return "\n".join(part for part in parts if part) + "\n"
+def shown_of(run: Run, name: str, seed: int) -> Shown:
+    """What the run's directory holds.
 
+    Args:
+        run: to show.
+        name: see `Shown`.
+        seed: of the random networks.
 
-def _head(runs: Sequence[ReportFacts], names: str) -> str:
-    if len(runs) == 1:
-        run = runs[0].run
-        return f'<header><h1>{escape(names)}</h1><p class="soft">{escape(run.space)}{_on(run)}</p></header>'
-    signs = "".join(
-        f"<li>{sign(index)} <b>{escape(facts.run.name)}</b> {escape(facts.run.space)}{_on(facts.run)}</li>"
-        for index, facts in enumerate(runs)
+    Raises:
+        OnceForAllError: a file is damaged.
+    """
+    schedule, tables = read_schedule(run), latency_tables(run)
+    found = Shown(run, name, schedule, read_training(run))
+    if schedule is not None and run.info.data is not None and not (run.folder / "supernet.safetensors").exists():
+        found = replace(found, resume=run.resume_command())
+    with as_file_error(run.folder / "problems.jsonl"):
+        problems = [f"{p['name']}: {p['reason']}" for p in read_lines(run.folder / "problems.jsonl")]
+    if (run.folder / "accuracy" / "predictor.safetensors").exists():
+        predictor = load_predictor(run)
+        authors = run.info.imported is not None and predictor.kind == "published"
+        problems += predictor_doubts(run, predictor, seed)
+        found = replace(
+            found,
+            predictor="the Once-for-All authors' predictor" if authors else None,
+            fronts=read_fronts(run, predictor, list(tables.values()), seed),
+        )
+    return replace(
+        found,
+        subnets=read_subnets(run),
+        checks=read_checks(run),
+        tables=[(table, latency_points(table, place)) for place, table in tables.items()],
+        chosen=read_chosen(run, {str(table.device): table for table in tables.values()}),
+        compared=stored_comparison(run),
+        costs=read_costs(run, found.training, found.images_seen, tables),
+        problems=problems,
     )
-    different = len({(facts.run.data, tuple(facts.run.classes), facts.run.images.get("held-out")) for facts in runs}) > 1
-    note = "<p><b>The runs have different images: their accuracies do not compare.</b></p>" if different else ""
-    return f'<header><h1>{escape(names)}</h1><ul class="runs">{signs}</ul>{note}</header>'
 
 
-def _on(run: RunFacts) -> str:
-    return "" if run.data is None else f" on {escape(run.data)}"
+def render(runs: Sequence[Shown]) -> str:
+    """The page as HTML text: of one run, or of several with different names, side by side."""
+    alone = len(runs) == 1
+    runs = [replace(run, place=place, alone=alone) for place, run in enumerate(runs)]
+    numbers = [_headline(run) for run in runs]
+    best = max(runs[0].chosen, key=lambda one: one.top1, default=None)
+    if alone and best is not None:
+        numbers[0][f"test top-1 of {'the best network, ' if len(runs[0].chosen) > 1 else ''}{best.name}"] = percent(best.top1)
+    names = list(dict.fromkeys(name for own in numbers for name in own))
+    data = {(run.data, run.run.info.classes, run.run.info.images.get("held-out")) for run in runs}
+    return PAGES.get_template("page.html").render(
+        runs=runs,
+        title=str(runs[0].run.folder) if alone else ", ".join(run.name for run in runs),
+        tiles=numbers[0],
+        glance=[[name, *(own.get(name, "–") for own in numbers)] for name in names],
+        different=len(data) > 1,
+        problems=[run.label(problem) for run in runs for problem in run.problems],
+        sections=[(key, heading, section(runs)) for key, (heading, section) in SECTIONS.items()],
+    )
 
 
-def _headline(facts: ReportFacts) -> dict[str, str]:
+def _headline(run: Shown) -> dict[str, str]:
     """Names and values of what most readers want first."""
-    run = facts.run
-    found = {"networks in the space": amount(run.networks), "classes": f"{len(run.classes):,}"}
-    if run.seconds is not None:
-        found["training time"] = duration(run.seconds)
+    found = {"networks in the space": amount(run.run.space.count()), "classes": f"{run.run.num_classes:,}"}
+    if run.training.seconds is not None:
+        found["training time"] = duration(run.training.seconds)
     if run.images_seen is not None:
         found["images seen"] = amount(run.images_seen)
-    last = [curve.values[-1] for curve in facts.top1 if curve.values]
-    if last:
+    if last := [curve.ys[-1] for curve in run.training.top1 if curve.ys]:
         span = percent(last[0]) if len(last) == 1 else f"{100 * min(last):.1f} – {percent(max(last))}"
         found["top-1 on held-out images, sub-networks of the last phase"] = span
     return found
-
-
-def _tiles(facts: ReportFacts) -> str:
-    tiles = _headline(facts)
-    if facts.chosen:
-        best = max(facts.chosen, key=lambda one: one.top1)
-        whole = f"test top-1 of the best network, {best.name}" if len(facts.chosen) > 1 else f"test top-1 of {best.name}"
-        tiles[whole] = percent(best.top1)
-    cells = "".join(f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for name, value in tiles.items())
-    return f'<div class="tiles">{cells}</div>'
-
-
-def _side_by_side(runs: Sequence[ReportFacts]) -> str:
-    found = [_headline(facts) for facts in runs]
-    names = list(dict.fromkeys(name for own in found for name in own))
-    rows = [(name, [escape(own.get(name, "–")) for own in found]) for name in names]
-    return f'<section aria-label="At a glance"><h2>At a glance</h2>{columns("At a glance", runs, rows)}</section>'
-
-
-def _problems(runs: Sequence[ReportFacts]) -> str:
-    items = "".join(f"<li>{escape(label(runs, facts, problem))}</li>" for facts in runs for problem in facts.problems)
-    if not items:
-        return ""
-    return f'<section class="problems" id="problems" aria-label="Problems"><h2>Problems</h2><ul>{items}</ul></section>'

@@ -1,12 +1,13 @@
 """A chart of how values are spread within classes: every value as a dot, a box from the lower to the upper quartile, the median."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
+from markupsafe import Markup, escape
 
-from .drawing import BOTTOM, COLOURS, HEIGHT, Axis, Frame, axes, frame_of, key_marker, marker, nothing, svg
+from .drawing import BOTTOM, COLORS, HEIGHT, Axis, Frame, frame_of, key_marker, marker, nothing, svg
 
 __all__ = ["quartiles", "spread_chart"]
 
@@ -15,7 +16,7 @@ DOT = 2.2
 ROOM = 0.8  # of a class, for its boxes
 
 
-def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name: str, description: str = "") -> str:
+def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name: str, description: str = "") -> Markup:
     """Values by class, those of several series side by side.
 
     Args:
@@ -30,8 +31,8 @@ def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name
     if not classes:
         return nothing(name)
     everything = [v for _, own in finite for values in own.values() for v in values]
-    frame = Frame([], frame_of([0.0, 1.0], everything).y_ticks, (-0.5, len(classes) - 0.5))
-    parts = axes(frame, x, y)
+    frame = replace(frame_of([0.0, 1.0], everything, x, y), x_ticks=[], x_range=(-0.5, len(classes) - 0.5))
+    parts = frame.axes()
     parts += [
         f'<text class="m" x="{frame.x(place):.1f}" y="{HEIGHT - BOTTOM + 18}">{key:g}</text>' for place, key in enumerate(classes)
     ]
@@ -40,7 +41,7 @@ def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name
         for place, key in enumerate(classes):
             if values := own.get(key):
                 middle = place - ROOM / 2 + wide * (index + 0.5)
-                parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {key:g} {x.unit}".strip(), y))
+                parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {key:g} {x.unit}".strip()))
     legend = [(label, key_marker(index)) for index, (label, own) in enumerate(finite) if label and any(own.values())]
     legend.append(("box: middle half, line: median", '<path class="axis" d="M2 -10h16v11h-16ZM2 -5h16"/>'))
     return svg(parts, name, legend, description=description)
@@ -52,19 +53,21 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float, float, floa
     return low, q1, median, q3, high
 
 
-def _box(frame: Frame, values: Sequence[float], middle: float, half: float, index: int, name: str, y: Axis) -> str:
+def _box(frame: Frame, values: Sequence[float], middle: float, half: float, index: int, name: str) -> str:
     low, q1, median, q3, high = quartiles(values)
-    left, right, centre = frame.x(middle - half), frame.x(middle + half), frame.x(middle)
+    left, right, center = frame.x(middle - half), frame.x(middle + half), frame.x(middle)
     top, line, bottom = frame.y(q3), frame.y(median), frame.y(q1)
-    colour = index % COLOURS
+    color = index % COLORS
     dots = "".join(
-        marker(index, centre + 0.8 * (right - centre) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
+        marker(index, center + 0.8 * (right - center) * (2 * ((i * 0.618034) % 1) - 1), frame.y(v), DOT)
         for i, v in enumerate(sorted(values))
     )
-    told = f"{y.label}: median {median:.4g} {y.unit}, middle half {q1:.4g} to {q3:.4g}, all {low:.4g} to {high:.4g}"
+    y = frame.up
+    a, b, c, d, e = (f"{y.scale * value:.4g}" for value in (low, q1, median, q3, high))
+    told = f"{y.label}: median {c} {y.unit}, middle half {b} to {d}, all {a} to {e}"
     tip = f"{name}\nn = {len(values)}\n{told}"
     return (
-        f'<g class="p"><title>{escape(tip)}</title><path class="wash f{colour}" d="{dots}"/>'
-        f'<path class="line s{colour}" style="stroke-width:1.4" d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"/>'
-        f'<path class="line s{colour}" style="stroke-width:2.6" d="M{left:.1f} {line:.1f}H{right:.1f}"/></g>'
+        f'<g class="p"><title>{escape(tip)}</title><path class="wash f{color}" d="{dots}"/>'
+        f'<path class="line s{color}" style="stroke-width:1.4" d="M{left:.1f} {top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}Z"/>'
+        f'<path class="line s{color}" style="stroke-width:2.6" d="M{left:.1f} {line:.1f}H{right:.1f}"/></g>'
     )

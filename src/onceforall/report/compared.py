@@ -1,0 +1,96 @@
+"""Networks of the runs against fixed ones that were fine-tuned alone: who wins within each budget, and what both cost."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from ..pipeline.versus import Comparison, Rival, Verdict, summary
+from ..readable import amount, duration, percent, wilson
+from .charts import FrontSeries, front_chart
+from .drawing import MS, TOP1, Point
+from .html import html
+from .shown import Cell, Shown, counted, timed
+
+__all__ = ["compared"]
+
+
+def compared(runs: Sequence[Shown]) -> Markup:
+    """For each run a chart of accuracy against latency, the verdicts, and the costs; runs without a comparison name the command."""
+    parts = []
+    for run in runs:
+        if run.compared is not None:
+            parts.append(run.named(_one(run, run.compared)))
+        elif run.run.info.source is None:
+            words = "No fixed network was fine-tuned to compare with yet."
+            parts.append(run.empty(words, "compare {run} --with torchvision:mobilenet_v3_small.DEFAULT"))
+        else:
+            parts.append(html.empty(run.label("Imported weights have no recipe to fine-tune fixed networks by.")))
+    return Markup().join(parts)
+
+
+def _one(run: Shown, found: Comparison) -> Markup:
+    words = (
+        "Fixed networks, each fine-tuned alone with the images, splits and recipe of this run, against the networks that a "
+        "search in this run finds within the same budget. Both sides were chosen by held-out images; top-1 is of the same test "
+        "images, and the interval of a difference (95 %) is of their pairs. Latencies were timed in turns."
+    )
+    test = {one.name: one.test for one in (*found.fixed, *found.ours)}
+    verdicts = [_verdict(verdict, test) for verdict in found.verdicts]
+    least = found.costs.break_even
+    about_costs = (
+        "Ours: training and accuracy data once, a profile and a search for each device. Fixed: one network fine-tuned for each, in "
+        "the mean time of those here. "
+    )
+    about_costs += "Ours never takes less." if least is None else f"Ours takes no longer from {least:,} on."
+    costs = [[f"{devices:,}", duration(ours), duration(fixed)] for devices, ours, fixed in found.costs.rows()]
+    return Markup().join(
+        [
+            html.soft(words),
+            html.strong(f"{summary(found.verdicts)}."),
+            _chart(run, found),
+            html.table(
+                "Who wins within each budget", ["budget", "winner", "ours", "best fixed", "difference in points"], verdicts, 2
+            ),
+            html.table("Time for several devices", ["devices, each with a budget of its own", "ours", "fixed"], costs),
+            html.soft(about_costs),
+            html.bullets(found.notes) if found.notes else "",
+        ]
+    )
+
+
+def _chart(run: Shown, found: Comparison) -> Markup:
+    line = next((series.front for (device, _), series in run.fronts.items() if device == found.device), ())
+    ours, fixed = ([_point(one) for one in side] for side in (found.ours, found.fixed))
+    name = f"Ours and fixed networks: top-1 against latency on {found.device}"
+    told = (
+        "Test top-1 in per cent over latency in ms; the line is predicted for held-out images. The table below holds all numbers."
+    )
+    series = FrontSeries("", [], line, chosen=ours, fixed=fixed)
+    chart = front_chart([series], MS, TOP1, name=name, description=told)
+    header = ["network", "what", "latency", "test top-1", "MACs", "parameters"]
+    rows = [_row(one) for one in sorted((*found.fixed, *found.ours), key=lambda one: one.ms)]
+    return Markup(html.figure(f"{name} ({found.hardware})", chart, html.table(name, header, rows, 2)))
+
+
+def _point(one: Rival) -> Point:
+    return Point(one.name, one.ms, one.test, (one.ms_low, one.ms_high), wilson(one.test, one.images))
+
+
+def _row(one: Rival) -> list[Cell]:
+    what: Cell = f"ours, {one.resolution} px"
+    if not one.ours:
+        trained = "" if one.seconds is None else f"{one.epochs:.3g} epochs in {duration(one.seconds)}, from {one.weights}"
+        what = f"fixed, {one.resolution} px", trained
+    latency = timed(one.ms, one.ms_low, one.ms_high)
+    return [one.name, what, latency, counted(one.test, one.images), amount(one.macs), amount(one.params)]
+
+
+def _verdict(one: Verdict, test: dict[str, float]) -> list[Cell]:
+    sides: list[Cell] = ["–" if name is None else (percent(test[name]), name) for name in (one.ours, one.fixed)]
+    words = one.winner
+    points: Cell = "–"
+    if one.difference is not None and one.low is not None and one.high is not None:
+        words += "" if one.certain else ", within chance"
+        points = f"{100 * one.difference:+.1f}", f"{100 * one.low:+.1f} to {100 * one.high:+.1f}"
+    words += "; ours took longer than the budget when timed again" if one.over else ""
+    return [(str(one.budget), f"of {', '.join(one.of)}") if one.of else str(one.budget), words, *sides, points]

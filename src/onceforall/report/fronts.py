@@ -1,0 +1,184 @@
+"""What accuracy costs: one chart for each device, and one for MACs, which are the same everywhere."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from markupsafe import Markup
+
+from ..accuracy import AccuracyPredictor
+from ..arch import Arch
+from ..costs import CostTable, macs_table, segment_table
+from ..files import read_json, read_lines
+from ..latency import LatencyTable
+from ..options.shared import Budget
+from ..pipeline.run import Run
+from ..published import KNOWN_NETWORKS, OFA_NETWORKS
+from ..readable import amount, milliseconds, percent, wilson
+from ..search import Objectives, pareto
+from .charts import FrontSeries, Mark, front_chart
+from .drawing import MACS, MS, TOP1, Point
+from .html import html
+from .shown import Chosen, Fronts, Shown, as_file_error, lacking, no_device
+
+__all__ = ["fronts", "predictor_doubts", "read_fronts"]
+
+FRONT_EVALUATIONS = 150_000
+CLOUD = 400  # random networks behind the front
+IMAGENET_CLASSES = 1000
+DOUBTFUL = 0.005  # a fall in accuracy from one resolution to the next larger one
+KINDS = {
+    "measured": "found and measured on held-out images",
+    "elsewhere": "published for another device, here predicted",
+    "published": "as published",
+}
+
+Found = Mapping[tuple[Arch, str], tuple[str, float, float]]  # network and device -> name, ms, held-out top-1
+
+
+def read_fronts(run: Run, predictor: AccuracyPredictor, tables: Sequence[LatencyTable], seed: int) -> Fronts:
+    """Fronts of latency on each device and of MACs."""
+    found, macs = _found(run), macs_table(segment_table(run.space, run.num_classes))
+    fronts: Fronts = {(table.device.spec, table.hardware): _front(run, predictor, table, found, seed) for table in tables}
+    return {**fronts, (None, ""): _front(run, predictor, macs, found, seed)}
+
+
+def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTable, found: Found, seed: int) -> FrontSeries:
+    objectives: Objectives = {"top1": (predictor.score, "max"), "cost": (cost.estimate, "min")}
+    best = pareto(run.space, objectives, seed=seed, size=100, evaluations=FRONT_EVALUATIONS).points
+    cloud = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD)
+    table = cost if isinstance(cost, LatencyTable) else None
+    measured = {  # once, whatever devices it was measured on
+        arch: Point(name, ms if table is not None else float(cost.estimate([arch])[0]), top1)
+        for (arch, device), (name, ms, top1) in found.items()
+        if table is None or device == str(table.device)
+    }
+    elsewhere = dict[Arch, Point]()
+    for network in OFA_NETWORKS:
+        arch = network.arch(run.space)
+        if arch is not None and arch not in elsewhere:
+            name = f"{network.name} (published at {network.resolution} px, here at {arch.resolution} px)"
+            elsewhere[arch] = Point(name, float(cost.estimate([arch])[0]), float(predictor.predict([arch])[0]))
+    published = list[Point]()
+    if table is None and _is_imagenet(run):
+        published = [Point(f"OFA {n.name} ({n.resolution} px, fine-tuned)", n.macs, n.top1) for n in OFA_NETWORKS]
+        published += [Point(f"{n.name} ({n.source})", n.macs, n.top1) for n in KNOWN_NETWORKS]
+    return FrontSeries(
+        "",
+        random=list(zip(cost.estimate(cloud).tolist(), predictor.predict(cloud).tolist(), strict=True)),
+        front=[(p.values["cost"], min(1.0, max(0.0, p.values["top1"]))) for p in best],
+        measured=list(measured.values()),
+        elsewhere=list(elsewhere.values()),
+        published=published,
+    )
+
+
+def predictor_doubts(run: Run, predictor: AccuracyPredictor, seed: int) -> list[str]:
+    """What an imported predictor, which was not checked here, says that cannot be: that networks lose by larger images."""
+    if predictor.kind != "published":
+        return []
+    genes, means = run.space.sample_genes(np.random.default_rng([seed, 8]), CLOUD), list[float]()
+    for place in range(len(run.space.resolutions)):
+        genes[:, 0] = place
+        means.append(float(predictor.predict(genes).mean()))
+    falls = [(a - b, *at) for a, b, at in zip(means, means[1:], pairwise(run.space.resolutions), strict=False)]
+    fall, before, after = max(falls, default=(0.0, 0, 0))
+    if fall < DOUBTFUL:
+        return []
+    text = (
+        f"The imported predictor gives the same {CLOUD} networks {100 * fall:.1f} points less at {after} than at {before} pixels: "
+    )
+    return [text + f"it was probably not fitted to {before} pixels and less, so the fronts are not to be trusted there"]
+
+
+def _found(run: Run) -> Found:
+    """What searches measured. Of the most images, if a network was measured again on a device."""
+    found, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
+    every = run.info.images.get("held-out", 0)
+    with as_file_error(run.folder / "searches.jsonl"):
+        for r in read_lines(run.folder / "searches.jsonl"):
+            key, of = (Arch.from_json(r["arch"]), str(r["device"])), int(r.get("held_out_images", every))
+            if of >= images.get(key, 0):
+                name = f"finalist for {Budget(**r['budget'])}"
+                found[key], images[key] = (name, float(r["measured_ms"]), float(r["held_out_top1"])), of
+    path = run.folder / "front.json"
+    with as_file_error(path):
+        front = read_json(path) if path.exists() else {"points": []}
+        for r in front["points"]:
+            arch, top1 = Arch.from_json(r["arch"]), float(r["held_out"]["top1"])
+            found[arch, str(front["device"])] = ("of the measured front", float(r["measured_ms"]), top1)
+    return {key: values for key, values in found.items() if key[0] in run.space}
+
+
+def _is_imagenet(run: Run) -> bool:
+    """Whether accuracies compare with published ones: weights of the authors without other images, or ImageNet's class names."""
+    named = run.info.data is None or all(re.fullmatch(r"n\d{8}", name) for name in run.info.classes)
+    return run.num_classes == IMAGENET_CLASSES and named
+
+
+def fronts(runs: Sequence[Shown]) -> Markup:
+    """Per device: random networks, the front, the chosen networks as measured, and what others published."""
+    missing = lacking(runs, lambda run: not run.fronts, "Latency and accuracy cannot be predicted yet.", "predict {run}")
+    keys = list(dict.fromkeys(key for run in runs for key in run.fronts))
+    if not keys:
+        return missing
+    missing += no_device(runs, lambda run: bool(run.fronts) and not run.tables)
+    keys.sort(key=lambda key: key[0] is None)
+    return Markup(html.soft(_words(runs)) + html.pair([_chart(runs, *key) for key in keys]) + missing)
+
+
+def _words(runs: Sequence[Shown]) -> str:
+    words = "Dots: random networks of the space. The line: the best that the search found at each cost. Both predicted "
+    others = list(dict.fromkeys(run.predictor for run in runs if run.predictor is not None))
+    words += "for held-out images." if not others else f"by {', '.join(others)}, not for the images of this run."
+    words += " Diamonds: the chosen networks as measured on test images."
+    if any(series.elsewhere for run in runs for series in run.fronts.values()):
+        words += (
+            " Triangles: kernels, ratios and depths that the Once-for-All authors published for other devices, with widths and a "
+            "resolution of this space and the weights of this run, predicted like the rest."
+        )
+    if any(series.published for run in runs for series in run.fronts.values()):
+        words += " Squares: top-1 on ImageNet as published, from other trainings."
+        if others:
+            words += (
+                " The authors' predictor was fitted to images held out of ImageNet's training images, on which accuracies are "
+                "higher, so what it predicts does not compare with the squares."
+            )
+    else:
+        words += " Published accuracies are not shown: they are of ImageNet, and no run here is."
+    return words
+
+
+def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
+    axis, unit = (MACS, amount) if device is None else (MS, milliseconds)
+    series, rows, budgets = list[FrontSeries](), list[list[str]](), set[float]()
+    for run in runs:
+        name = "" if run.alone else run.name
+        own = run.fronts.get((device, hardware))
+        if own is None:  # holds its color
+            series.append(FrontSeries(name))
+            continue
+        here = [one for one in run.chosen if device is None or one.device == device]
+        budgets |= {one.budget.latency_ms for one in here if one.budget.latency_ms is not None and device is not None}
+        own = replace(own, name=name, chosen=[_point(one, device is None) for one in here])
+        series.append(own)
+        rows += [[run.label(point.name), "chosen", unit(point.x), percent(point.y)] for point in own.chosen]
+        for kind, points in (("measured", own.measured), ("elsewhere", own.elsewhere), ("published", own.published)):
+            ordered = sorted(points, key=lambda point: point.x)
+            rows += [[run.label(point.name), KINDS[kind], unit(point.x), percent(point.y)] for point in ordered]
+        rows += [[run.label("front"), "predicted", unit(cost), percent(top1)] for cost, top1 in sorted(own.front)]
+    name = "Top-1 against MACs" if device is None else f"Top-1 against latency on {device}"
+    marks = [Mark(f"{budget:g} ms", budget) for budget in sorted(budgets)]
+    told = f"Predicted top-1 in per cent over {axis.title}; the table below holds every named network and the fronts."
+    chart = front_chart(series, axis, TOP1, name=name, marks=marks, description=told)
+    header = ["network", "what", "MACs" if device is None else "latency", "top-1"]
+    return Markup(html.figure(name + (f" ({hardware})" if hardware else ""), chart, html.table(name, header, rows, 2)))
+
+
+def _point(one: Chosen, by_macs: bool) -> Point:
+    interval = wilson(one.top1, one.images)
+    if by_macs:
+        return Point(one.name, one.plan.macs, one.top1, None, interval)
+    return Point(one.name, one.latency[0], one.top1, one.latency[1:], interval)

@@ -1,0 +1,148 @@
+"""Predicted against measured, of networks that nothing was fitted to: accuracy, and latency of each device."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from ..accuracy.choose import NORMAL_90
+from ..latency import LatencyTable, checked_networks
+from ..pipeline.predictor import checks, load_predictor
+from ..pipeline.run import Run
+from ..readable import milliseconds, percent, wilson
+from .charts import scatter_chart
+from .drawing import Axis, Point
+from .html import html
+from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device
+
+__all__ = ["accuracy", "latency", "latency_points", "read_checks"]
+
+FITTED = "network not used for fitting"
+EQUAL = "predicted = measured"
+
+
+def read_checks(run: Run) -> PredictorChecks | None:
+    """The accuracy predictor on what it was checked on, with 90 % error bars and 95 % intervals of the measurements."""
+    with as_file_error(run.folder / "accuracy" / "errors.json"):
+        errors, rows = checks(run)
+        if not rows:
+            return None
+        predictor = load_predictor(run)
+        means, stds = predictor.predict_with_error([row.arch for row in rows])
+        points = [
+            Point(
+                f"network {i}, {row.arch.resolution} px",
+                mean,
+                row.top1,
+                (max(0.0, mean - NORMAL_90 * std), min(1.0, mean + NORMAL_90 * std)),
+                wilson(row.top1, row.images),
+            )
+            for i, (row, mean, std) in enumerate(zip(rows, means.tolist(), stds.tolist(), strict=True), 1)
+        ]
+        numbers = {name: float(errors[name]) for name in ("rmse", "kendall_tau", "coverage90")}
+        counts = {name: int(errors[name]) for name in ("fitted_on", "images")}
+        return PredictorChecks(predictor.kind, {**numbers, **counts, "ceiling": errors.get("ceiling")}, points)
+
+
+def latency_points(table: LatencyTable, folder: Path) -> list[Point]:
+    """The networks that a latency table was checked on; `folder` has its measurements, and with them the intervals."""
+    errors, known = table.errors, checked_networks(table, folder)
+    named: list[tuple[str, tuple[float, float] | None]] = [(f"network {i + 1}", None) for i in range(errors.n)]
+    if known is not None:
+        named = [(f"network {i}, {arch.resolution} px", interval) for i, (arch, interval) in enumerate(known, 1)]
+    return [
+        Point(name, predicted, measured, None, interval)
+        for (name, interval), predicted, measured in zip(named, errors.predicted, errors.measured, strict=True)
+    ]
+
+
+def accuracy(runs: Sequence[Shown]) -> Markup:
+    """The accuracy predictors against measurements."""
+    known = [(run, run.checks, _numbers(run.checks)) for run in runs if run.checks is not None]
+    missing = Markup().join(_no_predictor(run) for run in runs if run.checks is None)
+    if not known:
+        return missing
+    words = (
+        "Horizontal bars: the predictor's calibrated error bars, which should hold 90 % of the measurements. Vertical bars: 95 % "
+        "intervals of shares counted on so many images; they overstate differences between networks, which saw the same images."
+    )
+    if len(runs) == 1:
+        head = html.numbers(known[0][2].items())
+    else:
+        rows = [[name, *(numbers[name] for _, _, numbers in known)] for name in known[0][2]]
+        head = html.columns("Accuracy predictors", [run for run, _, _ in known], rows)
+    figures = [run.named(_accuracy_chart(found)) for run, found, _ in known]
+    return Markup(head + html.soft(words) + html.pair(figures) + missing)
+
+
+def _no_predictor(run: Shown) -> Markup:
+    if run.predictor is None:
+        return run.empty("No accuracy predictor was fitted yet.", "predict {run}")
+    return run.empty(f"Accuracy is predicted by {run.predictor}, not checked on these images.", "predict {run}")
+
+
+def _numbers(found: PredictorChecks) -> dict[str, str]:
+    errors, best = found.errors, found.errors["ceiling"]
+    ceiling = "" if best is None else f" (a perfect one would reach about {best:.2f}: measurements are noisy)"
+    return {
+        "RMSE": f"{100 * errors['rmse']:.2f} points",
+        "Kendall τ": f"{errors['kendall_tau']:.3f}{ceiling}",
+        "90 % error bars hold": percent(errors["coverage90"], 0),
+        "networks checked": f"{len(found.points):,}",
+        "networks fitted on": f"{errors['fitted_on']:,}",
+        "held-out images each": f"{errors['images']:,}",
+        "kind": found.kind,
+    }
+
+
+def _accuracy_chart(found: PredictorChecks) -> Markup:
+    axes = Axis("predicted top-1", "%", 100), Axis("measured top-1", "%", 100)
+    rmse = f"{100 * found.errors['rmse']:.2f}"
+    told = f"{len(found.points)} networks, root mean square error {rmse} points; all are in the table below."
+    chart = scatter_chart([(FITTED, found.points)], *axes, name="predicted and measured top-1", equal=EQUAL, description=told)
+    numbers = _table("Top-1 of checked networks", found.points, percent)
+    return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
+
+
+def latency(runs: Sequence[Shown]) -> Markup:
+    """The latency tables against end-to-end measurements."""
+    missing = no_device(runs, lambda run: not run.tables)
+    figures = [run.named(_device(table, points)) for run in runs for table, points in run.tables]
+    if not figures:
+        return missing
+    words = "Whole networks that the latency table was not made from. Grey lines: what the error of 95 % of them keeps."
+    if any(point.y_interval for run in runs for _, points in run.tables for point in points):
+        words += " Bars: 95 % intervals of the measurements, the widest of the times that each network was loaded and timed."
+    return Markup(html.soft(words) + html.pair(figures) + missing)
+
+
+def _device(table: LatencyTable, points: Sequence[Point]) -> Markup:
+    errors, device, within = table.errors, table.device.spec, table.errors.bound()
+    mape, tau = errors.interval(lambda errors: errors.mape), errors.interval(lambda errors: errors.kendall_tau)
+    numbers = {
+        "mean error": f"{percent(errors.mape)} ({100 * mape[0]:.1f} to {percent(mape[1])})",
+        "Kendall τ": f"{errors.kendall_tau:.3f} ({tau[0]:.3f} to {tau[1]:.3f})",
+        "95 % within": f"± {percent(within)}",
+        "networks checked": f"{len(points):,}",
+    }
+    axes = Axis("predicted latency", "ms"), Axis("measured latency", "ms")
+    told = f"{len(points)} networks, mean error {percent(errors.mape)}; all are in the table below."
+    chart = scatter_chart([(FITTED, points)], *axes, name=f"latency on {device}", equal=EQUAL, band=within, description=told)
+    figure = html.figure("", chart, _table(f"Latency of checked networks on {device}", points, milliseconds))
+    return Markup(html.device(device, table.hardware, numbers.items(), figure))
+
+
+def _table(name: str, points: Sequence[Point], shown: Callable[[float], str]) -> Markup:
+    def ranged(value: float, interval: tuple[float, float] | None) -> Cell:
+        return shown(value) if interval is None else (shown(value), f"{shown(interval[0])} to {shown(interval[1])}")
+
+    rows: list[list[Cell]] = [
+        [
+            point.name,
+            ranged(point.x, point.x_interval),
+            ranged(point.y, point.y_interval),
+            f"{100 * (point.x / point.y - 1):+.2f} %" if point.y else "–",
+        ]
+        for point in points
+    ]
+    return Markup(html.table(name, ["network", "predicted", "measured", "off by, of the measured"], rows))

@@ -1,0 +1,245 @@
+"""What the page shows of a run: the objects that its directory holds. Shares are fractions in [0, 1], latencies milliseconds.
+
+Whatever is None or empty is not known yet; the page says which command finds it.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ..accuracy import AccuracyRow
+from ..advice import ofa
+from ..arch import Arch
+from ..errors import FileError, OnceForAllError
+from ..export import FileRow
+from ..latency import LatencyTable
+from ..options.shared import Budget
+from ..pipeline.run import Run
+from ..pipeline.versus import Comparison
+from ..plan import Plan
+from ..readable import milliseconds, percent, wilson
+from ..train import Schedule
+from .charts import FrontSeries
+from .drawing import Point, Series, key_line
+from .html import html
+
+__all__ = [
+    "Cell",
+    "Chosen",
+    "Fronts",
+    "PredictorChecks",
+    "Shown",
+    "Training",
+    "as_file_error",
+    "counted",
+    "lacking",
+    "no_device",
+    "short",
+    "timed",
+]
+
+
+Cell = str | tuple[str, str]  # text; the second is a small line below the first
+Fronts = Mapping[tuple[str | None, str], FrontSeries]  # by device, as `--device` takes it, and hardware; of MACs by (None, "")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What metrics.jsonl says of a training.
+
+    Args:
+        steps: done.
+        seconds: wall time.
+        joules: that the processor counted, whatever else ran on it; None if it was not counted.
+        phases: wall time of each phase, where it is known.
+        losses: over the steps of the whole run, like the next two.
+        rates: learning rates.
+        top1: of sub-networks, on held-out images.
+    """
+
+    steps: int = 0
+    seconds: float | None = None
+    joules: float | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
+    losses: Sequence[Series] = ()
+    rates: Sequence[Series] = ()
+    top1: Sequence[Series] = ()
+
+
+@dataclass(frozen=True)
+class PredictorChecks:
+    """A predictor of this kind, its errors.json, and as points (predicted, measured) the networks that it was not fitted to."""
+
+    kind: str
+    errors: Mapping[str, Any]
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A network in specialised/, measured through the exported file.
+
+    Args:
+        name: of its file there.
+        device: that it was measured on.
+        budget: that was asked for.
+        latency: in ms, with its 95 % interval.
+        predicted_ms: None if it was not.
+        top1: on `images` test images.
+        images: how many.
+        predicted_top1: None if it was not.
+        arch: of the network.
+        plan: likewise.
+        shares: of the latency, by segment.
+        folder: where it was written.
+        files: exported.
+    """
+
+    name: str
+    device: str
+    budget: Budget
+    latency: tuple[float, float, float]
+    predicted_ms: float | None
+    top1: float
+    images: int
+    predicted_top1: float | None
+    arch: Arch
+    plan: Plan
+    shares: Mapping[str, float]
+    folder: str
+    files: Sequence[FileRow] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run.
+
+    Args:
+        run: its directory and run.json.
+        name: short, different from those of the other runs on the page.
+        schedule: of the training, if there is one.
+        training: what was done of it.
+        resume: the command that goes on with a training that has not finished.
+        predictor: what predicts accuracy, if it was not fitted in this run.
+        subnets: the accuracy data, with MACs.
+        checks: of the accuracy predictor.
+        tables: of latency, each with points (predicted, measured) of the networks that it was checked on.
+        fronts: top-1 against latency on each device, and against MACs.
+        chosen: the networks in specialised/, the fastest first.
+        compared: what `ofa compare` found.
+        costs: of each stage the wall time, where it is known, and what was done.
+        problems: sentences about what went wrong or should make a reader doubt.
+        place: among the runs on the page.
+        alone: it is the only one.
+    """
+
+    run: Run
+    name: str
+    schedule: Schedule | None = None
+    training: Training = Training()
+    resume: str | None = None
+    predictor: str | None = None
+    subnets: Sequence[tuple[AccuracyRow, int]] = ()
+    checks: PredictorChecks | None = None
+    tables: Sequence[tuple[LatencyTable, Sequence[Point]]] = ()
+    fronts: Fronts = field(default_factory=dict)
+    chosen: Sequence[Chosen] = ()
+    compared: Comparison | None = None
+    costs: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+    place: int = 0
+    alone: bool = True
+
+    @property
+    def space(self) -> str:
+        """In words, such as "mobilenet_v3(width=0.5)"."""
+        given = self.run.info.space["arguments"].items()
+        return f"{self.run.family}({', '.join(f'{key}={short(value)}' for key, value in given if key != 'graph')})"
+
+    @property
+    def data(self) -> str | None:
+        """The images; None if there are none."""
+        return None if self.run.info.data is None else self.run.info.data.source
+
+    @property
+    def about(self) -> str:
+        """The space and the images."""
+        return self.space if self.data is None else f"{self.space} on {self.data}"
+
+    @property
+    def images_seen(self) -> int | None:
+        """Images that went through a network while training, each sub-network counted."""
+        if self.schedule is None:
+            return None
+        done = zip(self.schedule.steps_done(self.training.steps), self.schedule.phases, strict=True)
+        return self.schedule.recipe.batch_size * sum(steps * phase.subnets for steps, phase in done) or None
+
+    @property
+    def sign(self) -> Markup:
+        """Line and marker of the run in the charts."""
+        look = 'class="chart sign" viewBox="0 -11 24 14" width="24" height="14" aria-hidden="true"'
+        return Markup(f"<svg {look}>{key_line(self.place)}</svg>")
+
+    def label(self, text: str) -> str:
+        """The text, after the run's name if there are several."""
+        return text if self.alone else f"{self.name}: {text}" if text else self.name
+
+    def named(self, body: Markup) -> Markup:
+        """The body under the run's name, if there are several."""
+        named: Markup = body if self.alone else html.named(self.sign, self.name, body)
+        return named
+
+    def empty(self, words: str, command: str, *, images: bool = True) -> Markup:
+        """What is missing, and the command that finds it; `images` tells whether it needs some."""
+        missing: Markup
+        if images and self.data is None:
+            missing = html.empty(f"{self.label(words)} It takes images, and this run was imported without.")
+        else:
+            told = ofa(*(self.run.folder if word == "{run}" else word for word in command.split()))
+            missing = html.empty(f"{self.label(words)} Do it with", told)
+        return missing
+
+
+def lacking(runs: Sequence[Shown], lacks: Callable[[Shown], bool], words: str, command: str, *, images: bool = True) -> Markup:
+    """`Shown.empty` of each run that lacks something."""
+    return Markup().join(run.empty(words, command, images=images) for run in runs if lacks(run))
+
+
+def no_device(runs: Sequence[Shown], lacks: Callable[[Shown], bool]) -> Markup:
+    """The same for latency."""
+    return lacking(runs, lacks, "No device was measured yet.", "profile {run}", images=False)
+
+
+def counted(top1: float, images: int) -> tuple[str, str]:
+    """A cell: top-1, and its interval."""
+    low, high = wilson(top1, images)
+    return percent(top1), f"{100 * low:.1f} – {100 * high:.1f}, n = {images:,}"
+
+
+def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]:
+    """A cell: latency, and its interval."""
+    return milliseconds(ms), f"{low:.3g}–{high:.3g}{more}"
+
+
+def short(value: Any) -> str:
+    """A value as text; long sequences by their ends."""
+    if not isinstance(value, list | tuple):
+        return json.dumps(value)
+    items = [f"{v:g}" for v in value]
+    return "/".join(items) if len(items) <= 8 else f"{items[0]}…{items[-1]}"
+
+
+@contextmanager
+def as_file_error(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a file into a `FileError` that names it."""
+    try:
+        yield
+    except OnceForAllError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: damaged, edited or of another version of onceforall ({error!r}): see ofa status") from None

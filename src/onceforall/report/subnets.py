@@ -1,0 +1,102 @@
+"""How accurate sub-networks are across the space, as measured: by MACs, resolution and depth."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
+
+from ..accuracy import AccuracyRow
+from ..costs import macs_table, segment_table
+from ..pipeline.predictor import measured_rows
+from ..pipeline.run import Run
+from ..readable import amount, percent
+from .charts import scatter_chart
+from .drawing import MACS, TOP1, Axis, Point
+from .html import html
+from .shown import Shown, lacking
+from .spread import quartiles, spread_chart
+
+__all__ = ["read_subnets", "subnets"]
+
+BANDS = 5  # of MACs, in the table
+HEADER = ("networks", "lowest", "lower quartile", "median", "upper quartile", "highest")
+
+
+def read_subnets(run: Run) -> list[tuple[AccuracyRow, int]]:
+    """The accuracy data, with MACs."""
+    rows = measured_rows(run)
+    if not rows:
+        return []
+    macs = macs_table(segment_table(run.space, run.num_classes)).estimate([row.arch for row in rows])
+    return list(zip(rows, map(int, macs.tolist()), strict=True))
+
+
+def subnets(runs: Sequence[Shown]) -> Markup:
+    """Charts of the accuracy data."""
+    missing = lacking(runs, lambda run: not run.subnets, "No sub-networks were measured yet.", "predict {run}")
+    measured = [(run, [row.top1 for row, _ in run.subnets]) for run in runs if run.subnets]
+    if not measured:
+        return missing
+    counts = (f"{len(top1):,} sub-networks, top-1 {percent(min(top1))} to {percent(max(top1))}." for _, top1 in measured)
+    words = " ".join(run.label(text) for (run, _), text in zip(measured, counts, strict=True))
+    figures = [
+        _by_macs(runs),
+        _by(runs, "Measured top-1 by resolution", Axis("resolution", "pixels"), lambda row: row.arch.resolution),
+        _by(runs, "Measured top-1 by depth", Axis("depth", "blocks"), _depth),
+    ]
+    soft = html.soft(f"Measured on held-out images after BatchNorm was recalibrated for each. {words}")
+    return Markup(soft + html.pair(figures) + missing)
+
+
+def _depth(row: AccuracyRow) -> int:
+    return sum(row.arch.depths)
+
+
+def _by_macs(runs: Sequence[Shown]) -> Markup:
+    """Of one run with a marker for each resolution, of several with one for each run."""
+
+    def points(run: Shown, among: Sequence[int] | None = None) -> list[Point]:
+        return [
+            Point(f"{row.arch.resolution} px, {_depth(row)} blocks", macs, row.top1)
+            for row, macs in run.subnets
+            if among is None or row.arch.resolution in among
+        ]
+
+    groups = [(run.name, points(run)) for run in runs]
+    if len(runs) == 1:
+        some = _thinned(sorted({row.arch.resolution for row, _ in runs[0].subnets}))
+        groups = [("–".join(map(str, dict.fromkeys((own[0], own[-1])))) + " px", points(runs[0], own)) for own in some]
+    name = "Measured top-1 by MACs"
+    told = "Each point is a measured sub-network; the table below sums them up by fifths of MACs."
+    chart = scatter_chart(groups, MACS, TOP1, name=name, description=told)
+    rows = []
+    for run in runs:
+        ordered = sorted(run.subnets, key=lambda pair: pair[1])
+        for i in range(BANDS):
+            if part := ordered[i * len(ordered) // BANDS : (i + 1) * len(ordered) // BANDS]:
+                between = f"{amount(part[0][1])} to {amount(part[-1][1])}"
+                rows.append([run.label(between), *_summary([row.top1 for row, _ in part])])
+    return Markup(html.figure(name, chart, html.table(name, ["MACs", *HEADER], rows)))
+
+
+def _by(runs: Sequence[Shown], name: str, axis: Axis, key: Callable[[AccuracyRow], int]) -> Markup:
+    series, rows = [], []
+    for run in runs:
+        classes = defaultdict[float, list[float]](list)
+        for row, _ in run.subnets:
+            classes[key(row)].append(row.top1)
+        series.append(("" if run.alone else run.name, classes))
+        rows += [[run.label(f"{value:g}"), *_summary(top1)] for value, top1 in sorted(classes.items())]
+    told = f"Measured top-1 by {axis.title}; the table below has the quartiles."
+    chart = spread_chart(series, axis, TOP1, name=name, description=told)
+    return Markup(html.figure(name, chart, html.table(name, [axis.title, *HEADER], rows)))
+
+
+def _summary(top1: Sequence[float]) -> list[str]:
+    return [f"{len(top1):,}", *map(percent, quartiles(top1))]
+
+
+def _thinned(resolutions: Sequence[int]) -> list[Sequence[int]]:
+    """Up to five groups of neighbors."""
+    n = min(5, len(resolutions))
+    return [resolutions[i * len(resolutions) // n : (i + 1) * len(resolutions) // n] for i in range(n)]
