@@ -12,8 +12,10 @@ from typer.main import get_command
 from onceforall.cli import command, program, run
 from onceforall.options.declare import Flag, argument, flags_of, group, option, takes
 
-COMMANDS = {name: "ofa predictor fit run" if isinstance(row, dict) else row[-1] for name, row in program.COMMANDS.items()}
-BELOW = {f"predictor {name}": example for name, (*_, example) in program.PREDICTOR.items()}
+COMMANDS = {
+    name: "ofa accuracy measure run --subnets 2000" if isinstance(row, dict) else row[-1] for name, row in program.COMMANDS.items()
+}
+BELOW = {f"accuracy {name}": example for name, (*_, example) in program.ACCURACY.items()}
 EXAMPLES = {"": "ofa demo", **COMMANDS, **BELOW}
 SCREEN = 24  # lines of a terminal of 80 columns
 MAIN_PATH = ["train", "evaluate", "profile", "predict", "search", "specialise", "report", "demo"]
@@ -38,7 +40,7 @@ def test_help_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert "…" not in text
 
 
-@pytest.mark.parametrize("command", [name for name in [*COMMANDS, *BELOW] if name != "predictor"])
+@pytest.mark.parametrize("command", [name for name in [*COMMANDS, *BELOW] if name != "accuracy"])
 def test_every_result_is_there_for_machines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -50,7 +52,7 @@ def test_examples_are_command_lines(command: str, example: str) -> None:
     """Parsed, not carried out: names of options that do not exist fail."""
     first, _, _ = example.partition(" && ")
     words = first.split()
-    assert words[: 1 + len(command.split())] == ["ofa", *command.split()] or command == "predictor"
+    assert words[: 1 + len(command.split())] == ["ofa", *command.split()] or command == "accuracy"
     found: Any = program.ofa
     while words[1:] and words[1] in found.__dict__.get("commands", ()):
         found, words = found.commands[words[1]], words[1:]
@@ -66,6 +68,19 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert names == list(COMMANDS)
     assert [name for name in names if name in MAIN_PATH] == MAIN_PATH
     assert all(line.rstrip().endswith(".") for line in listed)
+
+
+def test_other_names(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of earlier versions and of another spelling work, and are not listed."""
+    assert not {*program.ALIASES} & {line.split()[0] for line in help_of(capsys, monkeypatch) if line.split()}
+    for other, name in {
+        "specialize": "specialise",
+        "predictor fit": "accuracy fit",
+        "measure-accuracy": "accuracy measure",
+    }.items():
+        (first, *rest), (_, *same) = (help_of(capsys, monkeypatch, *words.split()) for words in (other, name))
+        assert rest == same
+        assert first.startswith(f"Usage: ofa {other}")
 
 
 def test_no_command_shows_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +101,7 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith('[{"runtime": ')
 
 
-ALL = [*program.COMMANDS.values(), *program.PREDICTOR.values()]
+ALL = [*program.COMMANDS.values(), *program.ACCURACY.values()]
 ROWS = [row for row in ALL if not isinstance(row, dict) and row[0] is not None]
 
 

@@ -99,7 +99,7 @@ def following(
     o: NextSubnetsOptions,
     as_json: bool,
     *,
-    out: Annotated[Path | None, Flag("For ofa measure-accuracy --archs.", "FILE")] = None,
+    out: Annotated[Path | None, Flag("For ofa accuracy measure --archs.", "FILE")] = None,
 ) -> None:
     """List sub-networks worth measuring next."""
     from ..pipeline.predictor import next_subnets as call
@@ -113,7 +113,7 @@ def following(
     if out is None:
         return
     write_text(out, text)
-    tell(f"{out}; next: {ofa('measure-accuracy', o.folder, '--archs', out)} && {ofa('predictor', 'fit', o.folder)}")
+    tell(f"{out}; next: {ofa('accuracy', 'measure', o.folder, '--archs', out)} && {ofa('accuracy', 'fit', o.folder)}")
 
 
 def _tell_prediction(found: Any, as_json: bool) -> None:

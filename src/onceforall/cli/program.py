@@ -16,15 +16,16 @@ from .devices import devices, measure, profile
 from .explore import explore
 from .published import elastic, export_original, import_original
 
-__all__ = ["COMMANDS", "PREDICTOR", "ofa"]
+__all__ = ["ACCURACY", "ALIASES", "COMMANDS", "ofa"]
 
 Row = tuple[type | None, Command, str]  # the declaration of its arguments, what carries it out, and an example
 
-PREDICTOR: dict[str, Row] = {
-    "fit": (measuring.FitPredictorOptions, fit, "ofa predictor fit run"),
-    "compare": (measuring.ComparePredictorsOptions, compare, "ofa predictor compare run --samples 100,300,1000"),
-    "show": (None, show, "ofa predictor show run"),
-    "next": (measuring.NextSubnetsOptions, following, "ofa predictor next run --out next.jsonl"),
+ACCURACY: dict[str, Row] = {
+    "measure": (measuring.MeasureAccuracyOptions, measure_accuracy, "ofa accuracy measure run --subnets 2000"),
+    "fit": (measuring.FitPredictorOptions, fit, "ofa accuracy fit run"),
+    "compare": (measuring.ComparePredictorsOptions, compare, "ofa accuracy compare run --samples 100,300,1000"),
+    "show": (None, show, "ofa accuracy show run"),
+    "next": (measuring.NextSubnetsOptions, following, "ofa accuracy next run --out next.jsonl"),
 }
 COMMANDS: dict[str, Row | dict[str, Row]] = {
     "train": (training.TrainOptions, train, "ofa train photos/ --out run --budget 60m"),
@@ -33,8 +34,7 @@ COMMANDS: dict[str, Row | dict[str, Row]] = {
     "evaluate": (measuring.EvaluateOptions, evaluate, "ofa evaluate run --arch random:16"),
     "profile": (measuring.ProfileOptions, profile, "ofa profile run --device onnxruntime:threads=2"),
     "predict": (measuring.PredictOptions, predict, "ofa predict run --subnets 200"),
-    "measure-accuracy": (measuring.MeasureAccuracyOptions, measure_accuracy, "ofa measure-accuracy run --subnets 2000"),
-    "predictor": PREDICTOR,
+    "accuracy": ACCURACY,
     "search": (choosing.SearchOptions, search, "ofa search run --latency 5ms --macs 100M"),
     "specialise": (choosing.SpecialiseOptions, specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
     "bundle": (choosing.BundleOptions, bundle, "ofa bundle run --macs 5M,20M"),
@@ -50,7 +50,12 @@ COMMANDS: dict[str, Row | dict[str, Row]] = {
     "measure": (measuring.MeasureOptions, measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
     "export-original": (None, export_original, "ofa export-original run --out ofa_net.pth"),
 }  # fmt: skip
-GROUPS = {"predictor": "Fit, compare, show or ask the accuracy predictor."}
+GROUPS = {"accuracy": "Measure accuracies, and fit, compare, show or ask their predictor."}
+ALIASES = {
+    "measure-accuracy": ACCURACY["measure"],
+    "predictor": ACCURACY,
+    "specialize": COMMANDS["specialise"],
+}  # other names, not listed
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_help_option=False)
 
@@ -94,16 +99,17 @@ def _what(name: str) -> str:
 
 
 def _made() -> Command:
-    for name, row in COMMANDS.items():
+    for name, row in {**COMMANDS, **ALIASES}.items():
+        hidden = name in ALIASES
         if not isinstance(row, dict):
-            app.command(name, epilog=f"Example: {row[-1]}")(command_of(*row[:2]))
+            app.command(name, epilog=f"Example: {row[-1]}", hidden=hidden)(command_of(*row[:2]))
             continue
-        group = typer.Typer(rich_markup_mode=None, help=GROUPS[name])
+        group = typer.Typer(rich_markup_mode=None, help=GROUPS["accuracy"])
         for below, inner in row.items():
             group.command(below, epilog=f"Example: {inner[-1]}")(command_of(*inner[:2]))
-        app.add_typer(group, name=name, epilog=f"Example: {next(iter(row.values()))[-1]}")
+        app.add_typer(group, name=name, epilog=f"Example: {next(iter(row.values()))[-1]}", hidden=hidden)
     made: Any = get_command(app)
-    made.commands = {name: made.commands[name] for name in COMMANDS}  # typer lists groups after all others
+    made.commands = {name: made.commands[name] for name in {**COMMANDS, **ALIASES}}  # typer lists groups after all others
     return cast(Command, made)
 
 

@@ -166,7 +166,7 @@ def _archs(path: Path) -> list[Arch]:
 
 @dataclass(frozen=True)
 class MeasureAccuracyOptions:
-    """Arguments of `ofa measure-accuracy`.
+    """Arguments of `ofa accuracy measure`.
 
     Args:
         folder: the run directory; accuracy/ gets the rows as Parquet.
@@ -193,7 +193,7 @@ class MeasureAccuracyOptions:
 
 @dataclass(frozen=True)
 class FitPredictorOptions:
-    """Arguments of `ofa predictor fit`.
+    """Arguments of `ofa accuracy fit`.
 
     Args:
         folder: the run directory; accuracy/ gets the predictor in place of the one there.
@@ -215,7 +215,7 @@ def _numbers(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class ComparePredictorsOptions:
-    """Arguments of `ofa predictor compare`.
+    """Arguments of `ofa accuracy compare`.
 
     Args:
         folder: the run directory.
@@ -230,7 +230,7 @@ class ComparePredictorsOptions:
 
 @dataclass(frozen=True)
 class NextSubnetsOptions:
-    """Arguments of `ofa predictor next`.
+    """Arguments of `ofa accuracy next`.
 
     Args:
         folder: the run directory, with a predictor.

@@ -99,7 +99,7 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
         if not number.isdecimal() or int(number) < 1:
             raise ArchError(f"--arch {text}: after random: a number of at least 1 is needed, for instance random:16")
         if len(number) > 9 or int(number) > MOST_RANDOM:
-            raise ArchError(f"--arch {text}: at most {MOST_RANDOM:,} at once; ofa measure-accuracy is for many")
+            raise ArchError(f"--arch {text}: at most {MOST_RANDOM:,} at once; ofa accuracy measure is for many")
         rng = np.random.default_rng([seed, 3])
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)

@@ -1,4 +1,4 @@
-"""`ofa measure-accuracy`: accuracy of many sub-networks on held-out images, what they begin with alike computed once.
+"""`ofa accuracy measure`: accuracy of many sub-networks on held-out images, what they begin with alike computed once.
 
 Sub-networks are measured in groups, and the rows of a group are written as one file, whole or not at all. So nothing that was
 written is lost or measured again after a crash.

@@ -1,4 +1,4 @@
-"""`ofa predictor`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
+"""`ofa accuracy`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -166,7 +166,7 @@ def compare_predictors(
     if not fitting:
         raise DataError(
             f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the sub-networks of "
-            f"{run.folder} that are measured and not set aside, or measure more: {ofa('measure-accuracy', run.folder)}"
+            f"{run.folder} that are measured and not set aside, or measure more: {ofa('accuracy', 'measure', run.folder)}"
         )
     archs, top1 = [row.arch for row in checked], [row.top1 for row in checked]
     order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
@@ -253,7 +253,7 @@ def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
 def _rows(run: Run) -> list[AccuracyRow]:
     rows = read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())
     if len(rows) < LEAST_FITTED + LEAST_CHECKED:
-        least, more = LEAST_FITTED + LEAST_CHECKED, ofa("measure-accuracy", run.folder)
+        least, more = LEAST_FITTED + LEAST_CHECKED, ofa("accuracy", "measure", run.folder)
         raise DataError(f"{run.folder}: {len(rows)} sub-networks are measured, at least {least} are needed: {more}")
     return rows
 

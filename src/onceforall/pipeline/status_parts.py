@@ -285,7 +285,7 @@ PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
 
 def fit_command(run: Run) -> str:
     """What fits the predictor anew."""
-    return ofa("predictor", "fit", run.folder)
+    return ofa("accuracy", "fit", run.folder)
 
 
 def line(error: Exception) -> str:
