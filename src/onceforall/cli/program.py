@@ -50,12 +50,9 @@ COMMANDS: dict[str, Row | dict[str, Row]] = {
     "measure": (measuring.MeasureOptions, measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
     "export-original": (None, export_original, "ofa export-original run --out ofa_net.pth"),
 }  # fmt: skip
-GROUPS = {"accuracy": "Measure accuracies, and fit, compare, show or ask their predictor."}
-ALIASES = {
-    "measure-accuracy": ACCURACY["measure"],
-    "predictor": ACCURACY,
-    "specialize": COMMANDS["specialise"],
-}  # other names, not listed
+GROUPS = {"accuracy": "Measure accuracies, and fit, show and ask their predictor."}
+# other names, which work and are not listed
+ALIASES = {"measure-accuracy": ACCURACY["measure"], "predictor": ACCURACY, "specialize": COMMANDS["specialise"]}
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_help_option=False)
 
