@@ -22,8 +22,7 @@ from importlib import metadata
 if "--unbounded" in sys.argv:
     import torch  # noqa: F401  loaded before onceforall, it waits in its own way
 
-from onceforall.latency.runtimes.common import processor_name
-from onceforall.processors import SPINNING, processors
+from onceforall.processors import SPINNING, processor_name, processors
 
 BUSY = "while True: pass"
 WAITING = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", *SPINNING)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 import onceforall
+from onceforall.backends import RUNTIMES
 from onceforall.latency import list_devices, measure
 from onceforall.latency.networks import made_up
-from onceforall.latency.runtimes import RUNTIMES
 
 SPACE = onceforall.space("mobilenet_v3", resolutions=(160,))
 BLOCKS = ("stages.0.1", "stages.2.0", "stages.4.1")

@@ -49,7 +49,7 @@ from onceforall.report.drawing import Axis, Series
 from onceforall.report.html import PAGES
 from onceforall.space import Choices
 from onceforall.statistics import kendall_tau
-from onceforall.train import SCHEMES, Recipe, Schedule, Settings, train, work_per_step
+from onceforall.train import SCHEMES, Recipe, Schedule, Settings, Trainer, work_per_step
 from onceforall.train.checkpoint import latest
 from onceforall.train.schemes import progressive_shrinking, single_path
 from onceforall.train.state import load_weights
@@ -156,10 +156,8 @@ def run(
 
     folder = out / f"{name}-training"
     folder.mkdir(parents=True, exist_ok=True)
-    train(
-        supernet, schedule, batches.batch, folder=folder, start=latest(folder / "checkpoints"),
-        settings=Settings(seed=seed, validate_every=10**9), validate=lambda *args: [], on_event=log,
-    )  # fmt: skip
+    settings = Settings(seed=seed, validate_every=10**9)
+    Trainer(supernet, schedule, batches.batch, folder, on_event=log, settings=settings).run(latest(folder / "checkpoints"))
     rows = []
     test = splits.open_test(f"benchmarks/strategies.py {name}")
     for arch in archs:

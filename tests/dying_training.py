@@ -162,7 +162,9 @@ def while_fine_tuning(base: Path, rng: np.random.Generator) -> int:
         def work() -> None:
             folder.mkdir(exist_ok=True)
             net, guide = (fresh(seed).extract(SPACE.largest(8), dropout=RECIPE.dropout) for seed in (0, 1))
-            finetune(net, schedule, data, folder=folder, steps_per_epoch=3, num_classes=CLASSES, teacher=guide.eval())
+            finetune(
+                net, schedule, data, folder=folder, settings=Settings(validate_every=3), num_classes=CLASSES, teacher=guide.eval()
+            )
             save_tensors(folder / "final", net.state_dict(), {})
 
         return work

@@ -8,7 +8,7 @@ from onceforall.export import FORMATS
 __all__ = ["EXTRAS", "format_here", "formats_of"]
 
 MAIN = "onnx"
-EXTRAS = [MAIN, *sorted({format.extra for format in FORMATS.values()} - {"", MAIN})]
+EXTRAS = [MAIN, *sorted({format.runtime.extra for format in FORMATS.values()} - {"", MAIN})]
 
 
 def format_here(name: str) -> str:
@@ -23,4 +23,4 @@ def format_here(name: str) -> str:
 def formats_of(extra: str) -> list[str]:
     """The formats that an extra brings, with the main one also those that need none; skips as `format_here`."""
     extras = ("", MAIN) if extra == MAIN else (extra,)
-    return [format_here(name) for name, format in FORMATS.items() if format.extra in extras]
+    return [format_here(name) for name, format in FORMATS.items() if format.runtime.extra in extras]

@@ -20,7 +20,7 @@ def test_the_reference_is_built(tmp_path: Path) -> None:
     for page, names in {
         "onceforall": ["Supernet", "load", "space"],
         "onceforall/pipeline": ["train", "specialise", "Budget"],
-        "onceforall/latency/runtimes/common": ["Runtime.tolerance", "Runtime.load"],
+        "onceforall/backends/common": ["Runtime.tolerance", "Runtime.load"],
     }.items():
         text = (tmp_path / f"{page}.html").read_text(encoding="utf-8")
         for name in names:

@@ -11,10 +11,10 @@ import pytest
 
 from onceforall.accuracy.choose import LEARNERS
 from onceforall.accuracy.predictor import MODELS
+from onceforall.backends import RUNTIMES
 from onceforall.cli import program
 from onceforall.errors import DeviceError, InfeasibleError
 from onceforall.export import FORMATS
-from onceforall.latency.runtimes import RUNTIMES
 from onceforall.pipeline import PRESETS
 from onceforall.spaces import FAMILIES
 from onceforall.train import SCHEMES, STRATEGIES

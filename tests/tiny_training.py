@@ -12,7 +12,7 @@ from onceforall.ops import Dropout, Flatten, GlobalPool, Linear
 from onceforall.plan import Segment
 from onceforall.space import Choices
 from onceforall.spaces.blocks import conv_norm_act, mobile_block
-from onceforall.train import SCHEMES, Phase, Recipe, Schedule, Settings, World, train
+from onceforall.train import SCHEMES, Phase, Recipe, Schedule, Settings, Trainer, World
 from onceforall.train.checkpoint import latest
 
 CLASSES = 4
@@ -94,11 +94,11 @@ def go(
         done += 1
         return stops(done)
 
-    train(
+    Trainer(
         net, schedule, data,
-        folder=folder, start=latest(folder / "checkpoints"), settings=settings, validate=validate,
+        folder=folder, settings=settings, validate=validate,
         on_event=(events if events is not None else []).append, should_stop=should_stop, teacher=teacher, world=world,
-    )  # fmt: skip
+    ).run(latest(folder / "checkpoints"))  # fmt: skip
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 

@@ -7,6 +7,7 @@ import codecs
 import errno
 import hashlib
 import json
+import math
 import os
 import stat
 import time
@@ -42,13 +43,14 @@ __all__ = [
     "regular_file",
     "replace_file",
     "sha256",
+    "text_sha256",
     "writable",
     "write_bytes",
     "write_json",
     "write_text",
 ]
 
-LOOKS = 5
+LOOKS = 5  # at the lock of a folder: `held` may have looked just now
 MOST_BYTES = 100_000_000  # of a text file
 UNICODE = "backslashreplace"  # paths need not be valid Unicode, and this is how JSON writes what is not
 NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -102,16 +104,10 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         FileError: another process holds it.
     """
-    path = folder / ".lock"
+    refusal = f"{folder}: another command is working on it: wait until it has ended, or stop it"
     with reading_or_writing(folder):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle, _ = _lock(folder / ".lock", LOOKS, refusal)
     try:
-        for left in reversed(range(LOOKS)):
-            if _taken(handle, path) is not False:
-                break
-            if not left:
-                raise FileError(f"{folder}: another command is working on it: wait until it has ended, or stop it")
-            time.sleep(0.02)  # `held` may have looked just now
         yield
     finally:
         _close(handle)
@@ -144,11 +140,12 @@ def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
     Raises:
         FileError: it cannot be made, or another process holds it and `wait` is False.
     """
+    tries, refusal = math.inf if wait else 1, f"{path}: another process holds it: wait until it has ended"
     with reading_or_writing(path):
-        handle, real = _lock(path, wait)
+        handle, real = _lock(path, tries, refusal)
         while not _is(handle, path):  # who had it has removed it
             _close(handle)
-            handle, real = _lock(path, wait)
+            handle, real = _lock(path, tries, refusal)
     try:
         yield real
     finally:
@@ -186,7 +183,7 @@ def writable(path: Path) -> Path:
     return path
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` with a temporary path beside `path`, flush what it wrote, and rename it to `path`.
 
     Raises:
@@ -207,7 +204,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file, atomically."""
-    replace_file(path, lambda temporary: _write(temporary, data))
+    replace_file(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -236,6 +233,11 @@ def regular_file(path: Path, most_bytes: int | None = None) -> int:
         size, most = facts.st_size / 1e6, most_bytes / 1e6
         raise FileError(f"{path}: has {size:,.1f} MB, and a file of this kind at most {most:,.0f} MB: check the path")
     return facts.st_size
+
+
+def text_sha256(text: str) -> str:
+    """The sha256 of a text, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -300,13 +302,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _lock(path: Path, wait: bool) -> tuple[int, bool]:
-    """A handle of the lock file, and whether the lock is real."""
+def _lock(path: Path, tries: float, refusal: str) -> tuple[int, bool]:
+    """A handle of the lock file, and whether the lock is real; a `FileError` where others hold it at every try."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while (taken := _taken(handle, path, wait=wait)) is False:
-            if not wait:
-                raise FileError(f"{path}: another process holds it: wait until it has ended")
+        while (taken := _taken(handle, path)) is False:
+            tries -= 1
+            if tries < 1:
+                raise FileError(refusal)
             time.sleep(0.02)
     except BaseException:
         os.close(handle)
@@ -314,23 +317,20 @@ def _lock(path: Path, wait: bool) -> tuple[int, bool]:
     return handle, taken is True
 
 
-def _taken(handle: int, path: Path, *, wait: bool = False, shared: bool = False) -> bool | None:
+def _taken(handle: int, path: Path, *, shared: bool = False) -> bool | None:
     """Lock an open file; False if another process has it. None where there are no locks, and a `Note` says so."""
     try:
         if fcntl is not None:
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                return False
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         elif msvcrt is not None:
             os.lseek(handle, 0, os.SEEK_SET)
-            try:
-                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-            except PermissionError:
-                return False
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         else:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    except OSError as error:  # such as ENOLCK, ENOSYS or EOPNOTSUPP of NFS, Lustre or FUSE, as some machines mount them
+    except OSError as error:
+        if isinstance(error, BlockingIOError if fcntl is not None else PermissionError):
+            return False
+        # such as ENOLCK, ENOSYS or EOPNOTSUPP of NFS, Lustre or FUSE, as some machines mount them
         text = f"{path.parent}: no locks here ({error.strerror}), so let only one command at a time work on it"
         warnings.warn(text, Note, stacklevel=3)
         return None
@@ -356,10 +356,6 @@ def _is(handle: int, path: Path) -> bool:
 def _ends_line(file: Any) -> bool:
     file.seek(-1, os.SEEK_END)
     return bool(file.read(1) == b"\n")
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _flush(path: Path) -> None:

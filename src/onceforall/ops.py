@@ -25,7 +25,6 @@ __all__ = [
     "Linear",
     "Norm",
     "Op",
-    "Operation",
     "Pool",
     "Scale",
     "Shape",
@@ -37,13 +36,21 @@ Shape = tuple[int, ...]
 ActivationName = Literal["relu", "relu6", "h_swish", "h_sigmoid"]
 
 
-class Operation:
-    """What every operation has: what it costs, and the tensors that belong to it. Most have none and cost nothing.
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A primitive operation: what it costs, and the tensors that belong to it. Most have none and cost nothing.
 
-    A kind of operation with weights says so in `weights` and `statistics`; all that goes through plans goes by these.
+    How each kind is computed and written is a row of `nn.operations.OPERATIONS`.
+
+    Args:
+        name: in its segment.
+        inputs: what it reads.
+        shape: of its result.
     """
 
-    __slots__ = ()
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
 
     @property
     def in_place(self) -> bool:
@@ -63,7 +70,12 @@ class Operation:
     @property
     def int8_bytes(self) -> int:
         """What the weights take in int8: a byte each, and a 32-bit bias and scale for each output channel."""
-        return 0
+        return sum(prod(shape) + 8 * shape[0] for shape in self.weights.values() if len(shape) > 1)
+
+    @property
+    def mixes(self) -> bool:
+        """Each channel of the result depends on all of the input's, not only on the one at its place."""
+        return False
 
     @property
     def weights(self) -> Mapping[str, Shape]:
@@ -77,15 +89,12 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Conv(Operation):
+class Conv(Op):
     """2-d convolution with padding kernel // 2.
 
     `kernels` lists the sizes that the shared weight of a supernet serves; more than one makes the kernel elastic.
     """
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     in_channels: int
     kernel: int = 1
     stride: int = 1
@@ -103,17 +112,14 @@ class Conv(Operation):
         return {**weight, "bias": self.shape[:1]} if self.bias else weight
 
     @property
-    def int8_bytes(self) -> int:
-        return prod(self.weights["weight"]) + 8 * self.shape[0]
+    def mixes(self) -> bool:
+        return self.groups == 1
 
 
 @dataclass(frozen=True, slots=True)
-class Norm(Operation):
+class Norm(Op):
     """Batch normalisation over the channels, with scale and shift."""
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     eps: float = 1e-5
     in_place = True
 
@@ -127,86 +133,59 @@ class Norm(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Activation(Operation):
+class Activation(Op):
     """Element-wise function. h_sigmoid(x) = relu6(x + 3) / 6 and h_swish(x) = x h_sigmoid(x)."""
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     function: ActivationName
     in_place = True
 
 
 @dataclass(frozen=True, slots=True)
-class Pool(Operation):
+class Pool(Op):
     """Maximum or mean over windows of kernel × kernel pixels.
 
     "max" pads with kernel // 2 pixels that never win; "mean" does not pad, and a window that reaches over the edge is the mean
     of what lies inside.
     """
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     function: Literal["max", "mean"]
     kernel: int
     stride: int
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalPool(Operation):
+class GlobalPool(Op):
     """Mean over height and width, which stay as 1 × 1."""
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
-
 
 @dataclass(frozen=True, slots=True)
-class Flatten(Operation):
+class Flatten(Op):
     """(channels, 1, 1) → (channels,)."""
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     in_place = True
 
 
 @dataclass(frozen=True, slots=True)
-class Add(Operation):
+class Add(Op):
     """Sum of two tensors of one shape: the shortcut, then the branch that it goes around."""
 
-    name: str
-    inputs: tuple[str, str]
-    shape: Shape
-
 
 @dataclass(frozen=True, slots=True)
-class Scale(Operation):
+class Scale(Op):
     """First input times the second, one factor per channel: the gate of squeeze-and-excitation."""
 
-    name: str
-    inputs: tuple[str, str]
-    shape: Shape
-
 
 @dataclass(frozen=True, slots=True)
-class Dropout(Operation):
+class Dropout(Op):
     """Dropout; does nothing in eval mode. The rate is a matter of training and belongs to the supernet's call."""
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     in_place = True
 
 
 @dataclass(frozen=True, slots=True)
-class Linear(Operation):
+class Linear(Op):
     """Fully connected layer with bias."""
 
-    name: str
-    inputs: tuple[str]
-    shape: Shape
     in_features: int
 
     @property
@@ -218,8 +197,8 @@ class Linear(Operation):
         return {"weight": (self.shape[0], self.in_features), "bias": self.shape}
 
     @property
-    def int8_bytes(self) -> int:
-        return (self.in_features + 8) * self.shape[0]
+    def mixes(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +303,7 @@ class Fields(Mapping[str, Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Operation):
+class Call(Op):
     """Any operation of torch, as `torch.export` gave it, of a network that was not written for this library.
 
     Its tensors are named as in the model that they came with, not after the operation.
@@ -341,9 +320,6 @@ class Call(Operation):
         dropped: an argument that some images lose while a supernet is trained, and at what rate; None for one that changes.
     """
 
-    name: str
-    inputs: tuple[str, ...]
-    shape: Shape
     target: str
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...] = ()
@@ -384,6 +360,3 @@ def leaves(value: Any) -> Iterator[Any]:
         return
     for item in value:
         yield from leaves(item)
-
-
-Op = Call | Conv | Norm | Activation | Pool | GlobalPool | Flatten | Add | Scale | Dropout | Linear

@@ -136,12 +136,8 @@ class Plan:
 
     def inelastic(self) -> "Plan":
         """The same operations without the note of the other kernel sizes that a supernet's convolutions have."""
-        return Plan(
-            tuple(
-                replace(segment, ops=tuple(replace(op, kernels=()) if isinstance(op, Conv) else op for op in segment.ops))
-                for segment in self.segments
-            )
-        )
+        own = [tuple(replace(op, kernels=()) if isinstance(op, Conv) else op for op in segment.ops) for segment in self.segments]
+        return Plan(tuple(replace(segment, ops=ops) for segment, ops in zip(self.segments, own, strict=True)))
 
     def piece(self, name: str) -> "Plan":
         """The plan of one segment alone.
@@ -157,23 +153,11 @@ class Plan:
     def table(self) -> str:
         """A readable table: one line per segment with what it does, its output shape, MACs and parameters."""
         rows = [("segment", "operations", "output", "MACs", "parameters")]
-        for segment in self.segments:
-            rows.append(
-                (segment.name, _summary(segment), "×".join(map(str, segment.out_shape)), f"{segment.macs:,}", f"{segment.params:,}")
-            )
-        rows.append(("total", "", "×".join(map(str, self.output_shape)), f"{self.macs:,}", f"{self.params:,}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        lines = []
-        for name, what, shape, macs, params in rows:
-            cells = [
-                name.ljust(widths[0]),
-                what.ljust(widths[1]),
-                shape.ljust(widths[2]),
-                macs.rjust(widths[3]),
-                params.rjust(widths[4]),
-            ]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        rows += [(s.name, _summary(s), _by(s.out_shape), f"{s.macs:,}", f"{s.params:,}") for s in self.segments]
+        rows.append(("total", "", _by(self.output_shape), f"{self.macs:,}", f"{self.params:,}"))
+        sides, widths = "<<<>>", [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(f"{c:{side}{width}}" for c, side, width in zip(row, sides, widths, strict=True)) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
 
 
 def _operands(op: Op) -> tuple[str, str]:
@@ -184,6 +168,10 @@ def _operands(op: Op) -> tuple[str, str]:
         case Call(target="add.Tensor", args=(Input(first), Input(second)), whole=False):
             return first, second
     return "in", "in"
+
+
+def _by(shape: Shape) -> str:
+    return "×".join(map(str, shape))
 
 
 def _summary(segment: Segment) -> str:

@@ -1,7 +1,7 @@
 """From a photograph to a network's input, with numpy and Pillow alone.
 
 onceforall decodes and evaluates with this very file, and puts a copy of it beside every network that it exports: what is measured
-is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.1 are enough.
+is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.4 are enough.
 
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
     x = prepare("photo.jpg", config["preprocessing"])  # (1, 3, resolution, resolution) float32
@@ -19,25 +19,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-__all__ = ["FORMATS", "INTERPOLATIONS", "LARGE", "LARGEST_JPEG", "fit", "load", "normalise", "prepare", "to_rgb"]
+__all__ = ["FORMATS", "INTERPOLATIONS", "LARGE", "LARGEST_JPEG", "LEAST_SHARE", "fit", "load", "normalise", "prepare", "to_rgb"]
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
+LEAST_SHARE = 0.5  # of the short side that a centre crop may keep
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")  # Pillow's, with antialias
-ORIENTATION_TAG = 0x0112
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class _RefusedError(ValueError):
@@ -164,9 +155,13 @@ def _load(file: BinaryIO, max_pixels: Optional[int], at_least: Optional[int]) ->
             enough = max(width, height) if at_least is None else 2 * at_least
             image.draft(None, (min(enough, width // share), min(enough, height // share)))
         image.load()
-        turn = TURNS.get(_orientation(image))  # read after the pixels: it may come after them, or be applied by Pillow
-        image = to_rgb(image)
-        return image if turn is None else image.transpose(turn)
+        try:
+            ImageOps.exif_transpose(image, in_place=True)  # after the pixels: EXIF may come after them, or be applied by Pillow
+        except MemoryError:
+            raise
+        except Exception:  # broken EXIF in a readable image: it stays as it is
+            pass
+        return to_rgb(image)
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -190,13 +185,6 @@ def _open(file: BinaryIO) -> Image.Image:
 def _formats() -> Tuple[str, ...]:
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
-    except Exception:  # broken EXIF in a readable image: it stays as it is
-        return 1
 
 
 def _transparent(image: Image.Image) -> bool:

@@ -5,13 +5,14 @@ Only the standard library: this runs before torch is loaded, and as part of the 
 
 import math
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["SPINNING", "bound_spinning", "cpu_quota", "processor_count_text", "processors"]
+__all__ = ["SPINNING", "bound_spinning", "cpu_quota", "processor_count_text", "processor_name", "processors"]
 
 # At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own 300,000 turns can take longer than
 # the scheduler gives a thread at once: beside one other busy process, a step of the digits' network took 20 times as long as alone
@@ -49,6 +50,17 @@ def processors(root: Path = Path("/")) -> int:
         usable = os.cpu_count() or 1
     quota = cpu_quota(root)
     return usable if quota is None else max(1, min(usable, math.ceil(quota)))
+
+
+def processor_name() -> str:
+    """The processor's model name, as the operating system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown processor"
 
 
 def processor_count_text(count: int) -> str:

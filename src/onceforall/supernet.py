@@ -4,28 +4,25 @@ The layers are those of the space's largest plan; `supernet(x, arch)` runs the p
 channels and the inner kernels of the same weights. A family needs no code here: whatever its plans use is elastic.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from .arch import Arch
 from .errors import StatisticsError
 from .nn.calls import Mode, Step, channels_last_, cut, is_norm, prepared, put_weight, with_drop_path, with_dropout
-from .nn.layers import ElasticConv, ElasticLinear, ElasticNorm, some_images
+from .nn.layers import ElasticNorm, some_images
+from .nn.operations import OPERATIONS
 from .nn.static import build, put
-from .ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from .ops import Call, Norm
 from .plan import Plan, Segment
 from .space import Space
 
 __all__ = ["Subnet", "Supernet"]
-
-LAYERS: dict[type[Op], Callable[[Any], nn.Module]] = {Conv: ElasticConv, Norm: ElasticNorm, Linear: ElasticLinear}
-ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, "h_swish": F.hardswish, "h_sigmoid": F.hardsigmoid}
 
 
 class Supernet(nn.Module):
@@ -46,6 +43,7 @@ class Supernet(nn.Module):
         self.space = space
         self.num_classes = space.classes if num_classes is None else num_classes
         plan = space.lower(space.largest(), self.num_classes)
+        names = []
         for segment in plan.segments:
             for op in segment.ops:
                 name = f"{segment.name}.{op.name}"
@@ -53,13 +51,15 @@ class Supernet(nn.Module):
                     for weight in op.tensors:
                         put_weight(self, weight, op.target)
                 elif op.weights:
-                    put(self, name, LAYERS[type(op)](op))
+                    elastic = OPERATIONS[type(op)].elastic
+                    assert elastic is not None, f"{type(op).__name__} has weights, and no elastic layer in its row"
+                    put(self, name, elastic(op))
+                    names.append(name)
         if space.family == "graph":
             channels_last_(self, plan)
         else:
             self.to(memory_format=torch.channels_last)
-        elastic = ElasticConv | ElasticNorm | ElasticLinear
-        self._layers: dict[str, Any] = {name: layer for name, layer in self.named_modules() if isinstance(layer, elastic)}
+        self._layers: dict[str, Any] = {name: self.get_submodule(name) for name in names}
         self._own = _Tensors(self)
         self._statistics = _names_of_statistics(plan)
         self._steps: dict[tuple[int, float, bool], tuple[Segment, list[tuple[str, Step]]]] = {}
@@ -89,17 +89,16 @@ class Supernet(nn.Module):
         segments = self.space.lower(arch, self.num_classes).segments
         residual = [segment.name for segment in segments if segment.branches] if drop_path and self.training else []
         rates = {name: drop_path * place / len(residual) for place, name in enumerate(residual, 1)}
-        if self.space.family == "graph":
-            plain = Mode(self.training, sync_norm)
-            for segment in segments:
-                values = {"in": x}
-                mode = replace(plain, drop_path=rates[segment.name]) if segment.name in rates else plain
-                rate = dropout if self.training and segment is segments[-1] else 0.0
-                for name, step in self._prepared(segment, rate, drops=mode.drop_path > 0):
-                    x = values[name] = step(values, self._own, mode)
-            return x
+        plain = Mode(self.training, sync_norm, dropout=dropout)
         for segment in segments:
-            x = self._run(segment, x, dropout, rates.get(segment.name, 0.0), sync_norm)
+            mode = replace(plain, drop_path=rates[segment.name]) if segment.name in rates else plain
+            if self.space.family != "graph":
+                x = self._run(segment, x, mode)
+                continue
+            values = {"in": x}
+            rate = dropout if self.training and segment is segments[-1] else 0.0
+            for name, step in self._prepared(segment, rate, drops=mode.drop_path > 0):
+                x = values[name] = step(values, self._own, mode)
         return x
 
     def extract(self, arch: Arch, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -179,42 +178,23 @@ class Supernet(nn.Module):
                 "use onceforall.calibrate.recalibrate(supernet.extract(arch), images)"
             )
 
-    def _run(self, segment: Segment, x: Tensor, dropout: float, drop_path: float, sync_norm: bool) -> Tensor:
+    def _run(self, segment: Segment, x: Tensor, mode: Mode) -> Tensor:
         """One segment: (batch, *segment.in_shape) -> (batch, *segment.out_shape)."""
         values = {"in": x}
         for op in segment.ops:
-            source = values[op.inputs[0]]
-            match op:
-                case Call():
-                    raise TypeError(op)  # of other families
-                case Norm() if sync_norm and self.training:
-                    layer = self._layers[f"{segment.name}.{op.name}"]
-                    assert isinstance(layer, ElasticNorm)
-                    x = layer.synchronised(source, op)
-                case Conv() | Norm() | Linear():
-                    x = self._layers[f"{segment.name}.{op.name}"](source, op)
-                case Activation():
-                    x = ACTIVATIONS[op.function](source, inplace=op.inputs[0] in segment.read_once)
-                case Add() if drop_path and op.name in segment.branches:
-                    branch = op.inputs[segment.branches[op.name]]
-                    (shortcut,) = {*op.inputs} - {branch}
-                    x = values[shortcut] + some_images(values[branch], drop_path)
-                case Add():
-                    x = source + values[op.inputs[1]]
-                case Scale():
-                    x = source * values[op.inputs[1]]
-                case Pool(function="max"):
-                    x = F.max_pool2d(source, op.kernel, op.stride, op.kernel // 2)
-                case Pool():
-                    x = F.avg_pool2d(source, op.kernel, op.stride, ceil_mode=True)
-                case GlobalPool():
-                    x = F.adaptive_avg_pool2d(source, 1)
-                case Flatten():
-                    x = source.flatten(1)
-                case Dropout():
-                    x = F.dropout(source, dropout, self.training)
-                case _:
-                    assert_never(op)
+            inputs = [values[source] for source in op.inputs]
+            if mode.drop_path and op.name in segment.branches:
+                branch = segment.branches[op.name]
+                inputs[branch] = some_images(inputs[branch], mode.drop_path)
+            layer = self._layers.get(f"{segment.name}.{op.name}")
+            if layer is None:
+                run = OPERATIONS[type(op)].run
+                assert run is not None
+                x = run(op, inputs, mode, op.inputs[0] in segment.read_once)
+            elif mode.sync_norm and mode.training and isinstance(op, Norm):
+                x = layer.synchronised(inputs[0], op)
+            else:
+                x = layer(*inputs, op)
             values[op.name] = x
         return x
 

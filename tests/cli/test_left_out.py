@@ -1,13 +1,12 @@
 """An int8 file that loses too much is left out, the others go home, and the command fails in the end."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torch import Tensor
 
+from onceforall.backends.common import Function, OnHost
 from onceforall.cli import run
 from onceforall.export import FORMATS
 from onceforall.files import read_json
@@ -17,14 +16,14 @@ def test_int8_that_loses_too_much(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run_copy: Path, tmp_path: Path
 ) -> None:
     """The file of this format is proven once, and answers with the least likely class from then on."""
-    loaded: list[Callable[[Tensor], Tensor]] = []
+    runtime, loaded = FORMATS["onnx-int8"].runtime, list[Function]()
 
-    def load(folder: Path, threads: int) -> Callable[[Tensor], Tensor]:
-        found = FORMATS["onnx-int8"].load(folder, threads)
+    def opened(model: Path, *, threads: int, shape: tuple[int, ...] | None) -> Function:
+        found = runtime.open(model, threads=threads, shape=shape)
         loaded.append(found)
-        return found if len(loaded) == 1 else lambda images: -found(images)
+        return found if len(loaded) == 1 else OnHost(lambda images: -found(images))
 
-    monkeypatch.setitem(FORMATS, "worse-int8", replace(FORMATS["onnx-int8"], load=load))
+    monkeypatch.setitem(FORMATS, "worse-int8", replace(FORMATS["onnx-int8"], runtime=replace(runtime, open=opened)))
     given = [
         "specialise",
         str(run_copy),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from onceforall.data import open_source
 from onceforall.data.cache import Problem, Store, cache_part, expected_bytes
-from onceforall.data.sources import Part
+from onceforall.data.originals import Part
 from onceforall.errors import DataError, FileError
 
 LIMIT = 10**9

@@ -12,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from onceforall.data.decode import decode, quiet, shrink
+from onceforall.data.originals import Load, Original, quiet, shrink
 from onceforall.errors import DataError
 
 WIDTH, HEIGHT = 40, 24
+
+
+def decode(original: Original, name: str, **options: int) -> Image.Image:
+    return Load(original, name)(**options)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from onceforall import files, preprocess
 from onceforall.data import Images, fitted, open_data, splits
-from onceforall.data.fitted import Crop, Keep, fitted_batches
+from onceforall.data.fitted import Keep, fitted_batches
+from onceforall.data.preparation import PREPROCESSING, Preprocessing
 from onceforall.errors import DataError, FileError, Note
 from onceforall.files import one_at_a_time
 
@@ -37,7 +38,7 @@ def places(images: Images) -> list[Path]:
 
 
 def check(images: Images, groups: list[np.ndarray], resolution: int) -> None:
-    for found, group in zip(images.fitted(groups, resolution, Crop(0.875)), groups, strict=True):
+    for found, group in zip(images.fitted(groups, resolution, PREPROCESSING), groups, strict=True):
         np.testing.assert_array_equal(found, expected(images, group, resolution))
 
 
@@ -46,16 +47,16 @@ def test_images_are_decoded_once_and_in_any_order(images: Images, monkeypatch: p
     real = preprocess.fit
     monkeypatch.setattr(preprocess, "fit", lambda image, *rest: decoded.append(image) or real(image, *rest))
     for groups in (GROUPS, GROUPS, [np.array([19, 3])], [np.arange(10)], [np.arange(len(images))]):
-        list(images.fitted(groups, 9, Crop(0.875)))
+        list(images.fitted(groups, 9, PREPROCESSING))
     assert len(decoded) == len(images)
     monkeypatch.undo()
     check(images, [*GROUPS, np.arange(len(images)), np.array([5, 5])], 9)
     check(images.subset(np.array([9, 2, 30])), [np.array([2, 0, 1])], 9)
     assert len(places(images)) == 1
     check(images, GROUPS, 11)
-    list(images.fitted(GROUPS, 9, Crop(0.9)))
+    list(images.fitted(GROUPS, 9, Preprocessing(crop_share=0.9)))
     assert len(places(images)) == 3
-    assert list(images.fitted([], 9, Crop(0.875))) == []
+    assert list(images.fitted([], 9, PREPROCESSING)) == []
 
 
 @pytest.mark.parametrize("damage", ["pixels.bin", "positions.npy"])
@@ -85,7 +86,7 @@ def test_what_was_kept_before_an_interrupt_stays(images: Images, monkeypatch: py
 
     monkeypatch.setattr(preprocess, "fit", stopping)
     with pytest.raises(KeyboardInterrupt):
-        list(images.fitted([np.arange(20)], 9, Crop(0.875)))
+        list(images.fitted([np.arange(20)], 9, PREPROCESSING))
     kept = np.load(places(images)[0] / "positions.npy")
     assert 4 <= len(kept) <= 8
     with open(places(images)[0] / "pixels.bin", "ab") as file:
@@ -99,7 +100,7 @@ def test_the_longest_unused_makes_room(images: Images) -> None:
     limited = Images(images.store, images.rows, images.part, images.labels, Keep(images.keep.folder, 36 * 300))
     everything = [np.arange(len(images))]
     for age, resolution in enumerate((6, 7, 8)):  # 3,888, 5,292 and 6,912 bytes
-        list(limited.fitted(everything, resolution, Crop(0.875)))
+        list(limited.fitted(everything, resolution, PREPROCESSING))
         for path in places(images):
             os.utime(path / "positions.npy", (1000 + age, 1000 + age) if path not in places(images)[:-1] else None)
     assert sum((path / "pixels.bin").stat().st_size for path in places(images)) <= 36 * 300
@@ -116,22 +117,22 @@ def test_a_full_disk_is_one_line(images: Images, monkeypatch: pytest.MonkeyPatch
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 100))
     with pytest.raises(FileError, match=r"the images for evaluation need .* GB are free: free some space, or set XDG_CACHE_HOME"):
-        list(images.fitted(GROUPS, 9, Crop(0.875)))
+        list(images.fitted(GROUPS, 9, PREPROCESSING))
 
 
 def test_an_original_that_is_gone_is_named(images: Images) -> None:
     images.files(Path("/nowhere"))[5].unlink()
     with pytest.raises(DataError, match=r"train/a/.*\.png: no such file"):
-        list(images.fitted([np.arange(20)], 9, Crop(0.875)))
+        list(images.fitted([np.arange(20)], 9, PREPROCESSING))
 
 
 def test_somebody_is_told_when_it_takes_long(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitted, "PATIENCE_S", -1.0)
     told: list[str] = []
-    list(fitted_batches(images.part, [np.arange(30)], 9, Crop(0.875), Keep(images.keep.folder, 10**9, told.append)))
+    list(fitted_batches(images.part, [np.arange(30)], 9, PREPROCESSING, Keep(images.keep.folder, 10**9, told.append)))
     assert len(told) == 1
     assert told[0].startswith("preparing 30 images at 9×9 for evaluation, once: about ")
-    list(fitted_batches(images.part, [np.arange(30)], 9, Crop(0.875), Keep(images.keep.folder, 10**9, told.append)))
+    list(fitted_batches(images.part, [np.arange(30)], 9, PREPROCESSING, Keep(images.keep.folder, 10**9, told.append)))
     assert len(told) == 1
 
 

@@ -19,15 +19,13 @@ from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import evaluate, tally
 from onceforall.errors import MissingExtraError, VerificationError
 from onceforall.export import FORMATS, export_network
-from onceforall.export.formats import Job
 from onceforall.export.proof import active_logits, compare, prove, reference_of
 from onceforall.nn.static import build
 
 
 @pytest.fixture
 def job(sample, config):
-    plan = sample.space.lower(sample.arch, 10)
-    return Job(sample.arch, plan, sample.network, config, sample.images)
+    return config.job(sample.arch, sample.network, sample.images)
 
 
 def proof_of(name, folder, sample, active=None):
@@ -150,18 +148,18 @@ def test_int8_without_images_to_calibrate_with_is_refused(job, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].needs])
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name].runtime.needs])
 def test_a_format_whose_package_is_absent_names_the_extra(sample, tmp_path, monkeypatch, name):
-    real, absent = importlib.util.find_spec, FORMATS[name].needs
+    real, absent = importlib.util.find_spec, FORMATS[name].runtime.needs
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package in absent else real(package))
-    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].extra}\]"):
+    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].runtime.extra}\]"):
         FORMATS[name].require()
-    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].extra}\]"):
+    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].runtime.extra}\]"):
         export_network(tmp_path / "net", **sample.arguments(formats=[name]))
     assert not list(tmp_path.iterdir())
     for file in FORMATS[name].files:
         (tmp_path / file).write_bytes(b"a model")
-    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].extra}\]"):
+    with pytest.raises(MissingExtraError, match=rf"onceforall\[{FORMATS[name].runtime.extra}\]"):
         FORMATS[name].load(tmp_path, 1)
 
 

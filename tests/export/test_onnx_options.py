@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 import torch
 
+from onceforall.backends.format import in_batches
+from onceforall.backends.onnxruntime import require_readable
 from onceforall.errors import DeviceError, FileError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
-from onceforall.export.formats.common import in_batches
-from onceforall.export.formats.onnx import require_readable
 from onceforall.export.program import PHOTO, Program, run_programs
 from onceforall.export.proof import logits_of
 
@@ -67,8 +67,8 @@ def test_int8_keeps_the_softmax_in_float(sample, tmp_path):
 
 def test_a_wrong_softmax_fails_the_proof(sample, tmp_path, monkeypatch):
     """The file gives logits where probabilities were asked for."""
-    write = FORMATS["onnx"].write
-    wrong = replace(FORMATS["onnx"], write=lambda folder, job: write(folder, job_of(sample, OnnxOptions())))
+    convert = FORMATS["onnx"].convert
+    wrong = replace(FORMATS["onnx"], convert=lambda job: convert(job_of(sample, OnnxOptions())))
     monkeypatch.setitem(FORMATS, "onnx", wrong)
     with pytest.raises(VerificationError, match=r"model\.onnx: does not compute what the network computes"):
         export_network(tmp_path / "net", **sample.arguments(onnx=OnnxOptions(softmax=True), readers=[]))
@@ -81,17 +81,17 @@ def test_a_softmax_does_not_hide_wrong_logits(sample, tmp_path, monkeypatch, for
         for value in sample.network.head.classifier.parameters():
             value.mul_(0)
         sample.network.head.classifier.bias[3] = 60.0
-    write = FORMATS[format].write
+    convert = FORMATS[format].convert
 
-    def doubled(folder, job):
+    def doubled(job):
         network = copy.deepcopy(job.network)
         with torch.no_grad():
             network.head.classifier.bias.mul_(2)
-        write(folder, replace(job, network=network))
+        return convert(replace(job, network=network))
 
     arguments = sample.arguments(formats=[format], onnx=OnnxOptions(softmax=True), readers=[], calibration=sample.images)
     export_network(tmp_path / "right", **arguments)
-    monkeypatch.setitem(FORMATS, format, replace(FORMATS[format], write=doubled))
+    monkeypatch.setitem(FORMATS, format, replace(FORMATS[format], convert=doubled))
     with pytest.raises(VerificationError, match="does not compute what the network computes: logits differ by up to 60"):
         export_network(tmp_path / "wrong", **arguments)
 
@@ -156,10 +156,8 @@ def test_int8_in_an_older_opset_is_refused(sample, tmp_path):
 
 
 def job_of(sample, options):
-    from onceforall.export.formats import Job
-
     config = ExportConfig(sample.space, tuple(f"digit {i}" for i in range(10)), sample.arguments()["preprocessing"], options)
-    return Job(sample.arch, sample.space.lower(sample.arch, 10), sample.network, config, sample.images)
+    return config.job(sample.arch, sample.network, sample.images)
 
 
 def test_an_opset_that_is_not_known_here_is_refused_before_anything_is_written(monkeypatch):
@@ -168,7 +166,7 @@ def test_an_opset_that_is_not_known_here_is_refused_before_anything_is_written(m
     with pytest.raises(DeviceError, match=r"opset 13: the installed onnx .* knows up to 12: choose a lower one, or update it"):
         require_readable(OnnxOptions())
     monkeypatch.undo()
-    monkeypatch.setattr("onceforall.backends.onnxruntime.load", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("onceforall.backends.onnxruntime.session", lambda *_, **__: 1 / 0)
     with pytest.raises(VerificationError, match=r"opset 13: the installed ONNX Runtime .* does not read it"):
         require_readable(OnnxOptions())
 

@@ -15,7 +15,6 @@ from PIL import Image
 
 from kinds_of_images import KINDS, encoded, smooth
 from onceforall.data import PREPROCESSING, Images, eval_batches, open_data
-from onceforall.data.fitted import Crop
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS, Program, program_of, run_programs
 from onceforall.export.program import write_preprocess
@@ -91,7 +90,7 @@ def test_evaluation_takes_one_resize_of_the_original(every_kind: Images) -> None
     (at,) = [i for i, name in enumerate(names) if name.endswith(f"{list(KINDS).index('jpeg, large'):02}.png")]
     original = Image.open(io.BytesIO(KINDS["jpeg, large"]())).convert("RGB")
     expected = original.resize((25, 19), Image.Resampling.BILINEAR).crop((4, 2, 20, 18))
-    (pixels,) = every_kind.fitted([np.array([at])], 16, Crop(0.875))
+    (pixels,) = every_kind.fitted([np.array([at])], 16, PREPROCESSING)
     np.testing.assert_array_equal(pixels[0], np.asarray(expected))
     assert min(every_kind.pixels(at).shape[:2]) == 32
 

@@ -10,14 +10,15 @@ import torch
 from onnx import helper
 
 import onceforall
+from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.errors import MissingExtraError, VerificationError
 from onceforall.export import READERS, OnnxOptions, export_network, readers_of
 from onceforall.export import readers as module
 from onceforall.export.proof import logits_of, reference_of
 from onceforall.export.readers import Reading, read_elsewhere_too
-from onceforall.nn.onnx import HARD_SWISH, OPSET, OPSETS, to_onnx
-from onceforall.nn.quantise import quantise_onnx
+from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
+from onceforall.onnx_options import HARD_SWISH, OPSET, OPSETS
 
 HERE = [key for key, reader in READERS.items() if reader.missing() is None]
 SPACES = {
@@ -47,7 +48,7 @@ def read(tmp_path, plan, network, *, readers, options=OnnxOptions(), int8=False,
     x = torch.randn((images, *plan.input_shape), generator=torch.Generator().manual_seed(0))
     content = to_onnx(plan, network, batch=options.batch, opset=options.opset, softmax=options.softmax)
     if int8:
-        content = quantise_onnx(content, x.numpy())
+        content = ONNXRUNTIME_INT8.model_of(content, x.numpy())
     if change is not None:
         model = onnx.load_from_string(content)
         change(model)

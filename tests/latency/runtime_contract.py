@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 from torch import fx, nn
 
 from onceforall import Plan
+from onceforall.backends import RUNTIMES
+from onceforall.backends.common import FLOAT, Function, Images, Runtime
 from onceforall.errors import OnceForAllError
 from onceforall.export.proof import reference_of
-from onceforall.latency.runtimes import RUNTIMES, Function, Images, Runtime
-from onceforall.latency.runtimes.common import FLOAT
 from onceforall.nn.static import build
 from onceforall.ops import Flatten, GlobalPool, Linear
 from onceforall.plan import Segment

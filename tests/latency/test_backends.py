@@ -9,14 +9,14 @@ import pytest
 from runtime_contract import runtime_here, small_plan
 
 import onceforall
+from onceforall.backends import RUNTIMES
+from onceforall.backends.common import noise
+from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.export import FORMATS
 from onceforall.latency import Device, load_onnx
 from onceforall.latency.networks import made_up
 from onceforall.latency.remote import agent
-from onceforall.latency.runtimes import RUNTIMES
-from onceforall.latency.runtimes.common import noise
 from onceforall.nn.onnx import to_onnx
-from onceforall.nn.quantise import quantise_onnx, quantise_openvino, read_openvino
 from onceforall.packages import import_package
 
 PLAN = small_plan()
@@ -74,7 +74,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 
 def test_onnx_runtime(content: bytes, sessions: list[tuple[Any, Any]], tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
-    (tmp_path / "model.int8.onnx").write_bytes(quantise_onnx(content, noise(PLAN.input_shape)))
+    (tmp_path / "model.int8.onnx").write_bytes(ONNXRUNTIME_INT8.model_of(content, noise(PLAN.input_shape)))
     int8_runtime = RUNTIMES["onnxruntime-int8"].load(PLAN, made_up(PLAN), threads=THREADS, batch=BATCH)
     ways: dict[str, Callable[[], object]] = {
         "profile, int8": int8_runtime.bind(IMAGES),
@@ -82,8 +82,8 @@ def test_onnx_runtime(content: bytes, sessions: list[tuple[Any, Any]], tmp_path:
         "card": FORMATS["onnx"].ready(tmp_path, THREADS, IMAGES),
         "card, int8": FORMATS["onnx-int8"].ready(tmp_path, THREADS, IMAGES),
         "ofa measure": load_onnx(content, PLAN.input_shape, Device("onnxruntime", THREADS, BATCH)).bind(IMAGES),
-        "agent": agent._load("onnxruntime", tmp_path / "model.onnx", THREADS, SHAPE),
-        "agent, int8": agent._load("onnxruntime-int8", tmp_path / "model.int8.onnx", THREADS, SHAPE),
+        "agent": agent._load(RUNTIMES["onnxruntime"].there[-1], tmp_path / "model.onnx", THREADS, SHAPE),
+        "agent, int8": agent._load(RUNTIMES["onnxruntime-int8"].there[-1], tmp_path / "model.int8.onnx", THREADS, SHAPE),
     }
     ours = [settings_of(*made) for made in sessions[-len(ways) :]]
     assert all(found == ours[0] for found in ours), dict(zip(ways, ours, strict=True))
@@ -98,11 +98,11 @@ def test_onnx_runtime(content: bytes, sessions: list[tuple[Any, Any]], tmp_path:
 def test_openvino(content: bytes, compiled: list[dict[str, str]], tmp_path: Path) -> None:
     openvino = import_package("openvino", "openvino")
     (tmp_path / "model.onnx").write_bytes(content)
-    openvino.save_model(read_openvino(content), tmp_path / "model.xml", compress_to_fp16=False)
+    openvino.save_model(RUNTIMES["openvino"].model_of(content), tmp_path / "model.xml", compress_to_fp16=False)
     RUNTIMES["openvino"].load(PLAN, made_up(PLAN), threads=THREADS, batch=BATCH).bind(IMAGES)()
     FORMATS["openvino"].ready(tmp_path, THREADS, IMAGES)()
     load_onnx(content, PLAN.input_shape, Device("openvino", THREADS, BATCH)).bind(IMAGES)()
-    agent._load("openvino", tmp_path / "model.onnx", THREADS, SHAPE)()
+    agent._load(RUNTIMES["openvino"].there[-1], tmp_path / "model.onnx", THREADS, SHAPE)()
     assert len(compiled) == 4
     assert all(found == compiled[0] for found in compiled), compiled
     assert compiled[0]["INFERENCE_NUM_THREADS"] == str(THREADS)
@@ -114,7 +114,7 @@ def test_openvino(content: bytes, compiled: list[dict[str, str]], tmp_path: Path
 def test_openvino_int8(compiled: list[dict[str, str]], content: bytes, tmp_path: Path) -> None:
     runtime_here("openvino-int8")
     openvino = import_package("openvino", "openvino")
-    model = quantise_openvino(read_openvino(content), noise(PLAN.input_shape))
+    model = RUNTIMES["openvino-int8"].model_of(content, noise(PLAN.input_shape))
     openvino.save_model(model, tmp_path / "model.int8.xml", compress_to_fp16=False)
     before = len(compiled)
     FORMATS["openvino-int8"].ready(tmp_path, THREADS, IMAGES)()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from runtime_contract import small_plan
 
+from onceforall.backends.kept import Converted
 from onceforall.latency.networks import made_up
-from onceforall.latency.runtimes.converted import Converted
 
 PLAN = small_plan()
 

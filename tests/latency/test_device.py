@@ -1,12 +1,13 @@
 import sys
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
 
+from onceforall.backends import RUNTIMES
+from onceforall.backends.common import Hardware
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, list_devices
-from onceforall.latency.runtimes import RUNTIMES
-from onceforall.latency.runtimes.common import Hardware
 from onceforall.processors import processors
 
 
@@ -70,5 +71,5 @@ def test_files_have_the_latency_of_this_processor_only(monkeypatch: pytest.Monke
     assert Device("onnxruntime", threads=2).on_processor
     assert not Device("onnxruntime", host="ssh://me@board").on_processor
     assert not Device.parse("imported@phone").on_processor
-    monkeypatch.setattr(type(RUNTIMES["cuda"]), "hardware", lambda self: Hardware("some GPU", 1))
+    monkeypatch.setitem(RUNTIMES, "cuda", replace(RUNTIMES["cuda"], find=lambda: Hardware("some GPU", 1)))
     assert not Device("cuda").on_processor

@@ -9,10 +9,10 @@ import pytest
 from runtime_contract import SLOW, runtime_here
 
 import onceforall
+from onceforall.backends import RUNTIMES
 from onceforall.errors import DeviceError, FileError
 from onceforall.latency import Device, Effort, LatencyTable, measure_networks, profile_space, stand_in
 from onceforall.latency.profile import _levelled
-from onceforall.latency.runtimes import RUNTIMES
 
 SPACE = onceforall.space(
     "mobilenet_v3",

@@ -20,14 +20,15 @@ import pytest
 
 import onceforall
 from onceforall import Space
+from onceforall.backends import RUNTIMES
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, Effort, profile_space
 from onceforall.latency.host import Host
 from onceforall.latency.remote import Model, RemoteMeter, Ssh
 from onceforall.latency.remote.agent import _alive
-from onceforall.latency.remote.bundle import SOURCES, agent_zip
+from onceforall.latency.remote.bundle import agent_zip
 from onceforall.latency.remote.meter import has_size
-from onceforall.nn.onnx import HARD_SWISH, OPSET
+from onceforall.onnx_options import HARD_SWISH, OPSET
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 HAVE_SSH = all(shutil.which(name) for name in ("ssh", "ssh-keygen")) and os.path.exists(SSHD)
@@ -143,7 +144,7 @@ def test_a_job_that_runs_is_taken_up(server: Server, space: Space) -> None:
     model = Model.stand_in(space.lower(space.smallest(), 10), "onnxruntime")
     from onceforall.latency.remote.bundle import job_zip
 
-    job = job_zip([model], runtime="onnxruntime", threads=1, batch=1, measure={"rounds": 150, "max_rounds": 150})
+    job = job_zip([model], threads=1, batch=1, measure={"rounds": 150, "max_rounds": 150})
     (folder / "job.zip").write_bytes(job)
     meter._ask("start", "job")
     first = (folder / "pid").read_text()
@@ -253,16 +254,20 @@ def test_the_number_of_another_process(tmp_path: Path) -> None:
 
 
 def test_the_agent_needs_python_and_numpy_only() -> None:
-    names = zipfile.ZipFile(io.BytesIO(agent_zip())).namelist()
-    assert {name for name in names if name.endswith(".py")} == set(names)
-    package = Path(sys.modules["onceforall"].__file__ or "").parent
-    for source in SOURCES:
-        for node in ast.walk(ast.parse((package / source).read_text())):
-            roots = [a.name.split(".")[0] for a in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                roots = [str(node.module).split(".")[0]]
-            assert set(roots) <= {*sys.stdlib_module_names, "numpy"}
-    assert agent_zip() == agent_zip()
+    for runtime in ("onnxruntime", "openvino"):
+        archive = zipfile.ZipFile(io.BytesIO(agent_zip(runtime)))
+        names = archive.namelist()
+        assert {name for name in names if name.endswith(".py")} == set(names)
+        for source in names:
+            for node in ast.walk(ast.parse(archive.read(source))):
+                roots = [a.name.split(".")[0] for a in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.level == 0:
+                    roots = [str(node.module).split(".")[0]]
+                assert set(roots) <= {*sys.stdlib_module_names, "numpy", *(["onceforall"] if source == "__main__.py" else [])}
+        there: dict[str, object] = {}
+        exec(archive.read("onceforall/there.py"), there)
+        assert there["open_model"].__name__ == RUNTIMES[runtime].there[-1].__name__
+        assert agent_zip(runtime) == agent_zip(runtime)
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,16 @@ import torch
 from runtime_contract import SLOW, busy_threads, difference, heavy_plan, runtime_here, small_plan, trained
 
 import onceforall
+from onceforall.backends import RUNTIMES
+from onceforall.backends.common import Images, Runtime
+from onceforall.backends.cuda import GpuReference
+from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, load_onnx, measure_networks, stand_in
 from onceforall.latency.networks import all_ready, made_up, ready
-from onceforall.latency.runtimes import RUNTIMES, Images, Runtime
-from onceforall.latency.runtimes.common import import_package
-from onceforall.latency.runtimes.cuda import GpuReference
-from onceforall.latency.runtimes.onnxruntime import load_model
-from onceforall.latency.runtimes.onnxruntime_int8 import OnnxRuntimeInt8
-from onceforall.latency.runtimes.openvino import compile_model
-from onceforall.latency.runtimes.openvino_int8 import OpenVinoInt8
 from onceforall.nn.onnx import to_onnx
-from onceforall.nn.quantise import quantise_onnx, read_openvino
 from onceforall.nn.static import build
+from onceforall.packages import import_package
 from onceforall.plan import Plan
 from onceforall.processors import processors
 
@@ -36,7 +33,7 @@ LINUX = Path("/proc/self/task").exists()
 
 def calibrated(runtime: Runtime, images: Images) -> Runtime:
     """The runtime, with real images to quantise with if it quantises."""
-    return replace(runtime, calibration=images) if isinstance(runtime, OnnxRuntimeInt8 | OpenVinoInt8) else runtime
+    return replace(runtime, calibration=images) if runtime.quantise is not None else runtime
 
 
 @pytest.mark.parametrize(("name", "batch"), [(name, batch) for name in RUNTIMES for batch in ((16,) if name in SLOW else (1, 16))])
@@ -65,7 +62,7 @@ def test_contract(name: str, batch: int, capfd: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.skipif(not LINUX, reason="counts threads as Linux lists them")
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", [name for name in RUNTIMES if name not in ("cuda", "tensorrt")])
+@pytest.mark.parametrize("name", [name for name in RUNTIMES if not RUNTIMES[name].gpu])
 def test_computes_with_the_threads_asked_for(name: str, threads: int) -> None:
     runtime = runtime_here(name)
     plan = heavy_plan()
@@ -152,24 +149,26 @@ def test_executorch_does_not_pull_its_threads_from_under_a_network() -> None:
 
 def test_onnxruntime_refuses_what_is_no_model() -> None:
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot load the model: .*$"):
-        load_model(b"no model", threads=1, shape=(1, 3, 8, 8))
+        RUNTIMES["onnxruntime"].load_onnx(b"no model", threads=1, shape=(1, 3, 8, 8))
     with pytest.raises(DeviceError, match=r"^ONNX Runtime cannot quantise the model: .*$"):
-        quantise_onnx(b"no model", trained().calibration)
+        ONNXRUNTIME_INT8.model_of(b"no model", trained().calibration)
 
 
 def test_openvino_refuses_what_is_no_model() -> None:
     runtime_here("openvino")
     with pytest.raises(DeviceError, match=r"^OpenVINO cannot read the model: .*$"):
-        read_openvino(b"no model")
-    with pytest.raises(DeviceError, match=r"^OpenVINO cannot compile the model: .*$"):
-        compile_model("no model", threads=1, shape=(1, 3, 8, 8))
+        RUNTIMES["openvino"].load_onnx(b"no model", threads=1, shape=(1, 3, 8, 8))
+    with pytest.raises(DeviceError, match=r"^OpenVINO cannot load the model: .*$"):
+        RUNTIMES["openvino"].opened(Path("no model"), threads=1, shape=(1, 3, 8, 8))
 
 
 @pytest.mark.parametrize("plan", [PLAN, small_plan()])
 def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
     """Of weights as onnxruntime's tool writes them, and one bias and scale for each channel, though a few channels have no bias."""
     runtime_here("onnxruntime-int8")
-    model = onnx.load_from_string(quantise_onnx(to_onnx(plan, stand_in(plan)), np.zeros((1, *plan.input_shape), np.float32)))
+    model = onnx.load_from_string(
+        ONNXRUNTIME_INT8.model_of(to_onnx(plan, stand_in(plan)), np.zeros((1, *plan.input_shape), np.float32))
+    )
     tensors = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
     weights = [t for t in tensors if t.dtype == np.int8 and t.ndim > 1]
     biases = sum(t.size for t in tensors if t.dtype == np.int32 and t.any())  # zero points are 0
@@ -181,7 +180,7 @@ def test_int8_bytes_are_those_of_a_quantised_file(plan: Plan) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])
 def test_images_of_another_shape_to_quantise_with(name: str) -> None:
     runtime = calibrated(runtime_here(name), np.ones((4, 1, 5, 5), np.float32))
-    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|nncf) cannot quantise the model: .*$"):
+    with pytest.raises(DeviceError, match=r"^(ONNX Runtime|OpenVINO) cannot quantise the model: .*$"):
         runtime.load(small_plan(), trained().network.state_dict(), threads=1, batch=1)
 
 

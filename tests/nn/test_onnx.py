@@ -14,8 +14,9 @@ from torch import Tensor, nn
 import onceforall
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
 from onceforall.export.proof import compare, reference_of
-from onceforall.nn.onnx import OPSET, OPSETS, to_onnx
+from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
+from onceforall.onnx_options import OPSET, OPSETS
 from onceforall.ops import Activation, ActivationName, Add, Conv, Norm
 from onceforall.plan import Plan, Segment
 from onceforall.space import Space

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from onceforall import Plan, Space, supernet
-from onceforall.nn import static
+from onceforall import Plan, Space
+from onceforall.nn.calls import Mode
+from onceforall.nn.operations import OPERATIONS
 from onceforall.nn.static import build
 from onceforall.ops import Activation, ActivationName, Add, Conv, Flatten, GlobalPool, Linear, Norm
 from onceforall.plan import Segment
@@ -25,7 +26,9 @@ def test_only_torch_layers(space: Space) -> None:
 @pytest.mark.parametrize("function", get_args(ActivationName))
 def test_activations_are_the_supernets(function: ActivationName) -> None:
     x = torch.linspace(-8, 8, 101)
-    torch.testing.assert_close(static.ACTIVATIONS[function](inplace=False)(x), supernet.ACTIVATIONS[function](x))
+    op, row = Activation("act", ("in",), (101,), function), OPERATIONS[Activation]
+    assert row.run is not None
+    torch.testing.assert_close(row.module(op, 0.0, False)(x), row.run(op, [x], Mode(training=False), False))
 
 
 def test_readable_code(small_space: Space) -> None:

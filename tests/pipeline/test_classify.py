@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torchvision.transforms import v2
 
 import onceforall
 from onceforall import Supernet
+from onceforall.backends.common import Images, OnHost
 from onceforall.calibrate import recalibrate
 from onceforall.cli import run
 from onceforall.errors import DataError, FileError, VerificationError
@@ -104,16 +104,16 @@ def test_files_that_end_with_a_softmax(export: Path, photos: Path, monkeypatch: 
     """They are not given a second one; and a fixed batch is filled up."""
     plain, shapes = classify(export, [photos / "2.PNG"], top=7), list[int]()
 
-    def load(folder: Path, threads: int) -> Callable[[Tensor], Tensor]:
-        found = FORMATS["pytorch"].load(folder, threads)
+    def opened(model: Path, *, threads: int, shape: tuple[int, ...] | None) -> OnHost:
+        found = FORMATS["pytorch"].load(model.parent, threads)
 
-        def run(x: Tensor) -> Tensor:
+        def run(x: Images) -> Images:
             shapes.append(len(x))
-            return found(x).softmax(1)
+            return found(torch.from_numpy(x)).softmax(1).numpy()
 
-        return run
+        return OnHost(run)
 
-    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], load=load))
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], runtime=replace(FORMATS["onnx"].runtime, open=opened)))
     options = OnnxOptions(batch=4, softmax=True)
     monkeypatch.setattr(ExportConfig, "from_json", lambda data: ExportConfig(SPACE, CLASSES, STEPS, options))
     ended = classify(export, [photos / "2.PNG"], top=7)
@@ -218,7 +218,9 @@ def test_programs_run_only_where_they_are_asked_for(export: Path, photos: Path, 
 
 
 def test_without_onnx_runtime_pytorch_is_taken(export: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], needs=("not_installed_at_all",)))
+    monkeypatch.setitem(
+        FORMATS, "onnx", replace(FORMATS["onnx"], runtime=replace(FORMATS["onnx"].runtime, needs=("not_installed_at_all",)))
+    )
     assert classify(export, [photos / "2.PNG"])[0].format == "pytorch"
 
 

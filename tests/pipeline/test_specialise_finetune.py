@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from onceforall.calibrate import Accuracy
 from onceforall.cli import run as ofa
 from onceforall.errors import FileError, InfeasibleError, StoppedError, TrainingError, VerificationError
 from onceforall.export import load
 from onceforall.files import locked, read_json, read_lines
 from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.choose import name_of
-from onceforall.pipeline.finetune import Finetuned, Finetuning, HeldOut
+from onceforall.pipeline.finetune import Finetuned, Finetuning
 from onceforall.pipeline.search import Searcher
 from onceforall.pipeline.specialise import Specialised
 from onceforall.train.checkpoint import latest
@@ -91,7 +92,7 @@ def test_a_worse_network_stays_here(run_copy: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_worse_is_good_enough() -> None:
-    before, after = HeldOut(0.5, 0.7, 20), HeldOut(0.55, 0.6, 20)
+    before, after = Accuracy(0.5, 0.9, 0.7, 20), Accuracy(0.55, 0.9, 0.6, 20)
     assert Finetuned(3, before, after, True).held_out == after
     assert str(Finetuned(3, before, after, True)) == "fine-tuned, 3 epochs: held-out top-1 50.0 % before, 55.0 % after (20 images)"
     diverged = "fine-tuned, 3 epochs: held-out top-1 50.0 % before, diverged (20 images): the network before is kept"

@@ -1,6 +1,7 @@
 """Who wins within a budget, and from how many devices on ours takes less, on made-up numbers."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from onceforall.errors import FileError
 from onceforall.pipeline import Budget
-from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict, balanced_accuracy, summary, verdict
+from onceforall.pipeline.versus import FORMAT, Comparison, Costs, Rival, Verdict, balanced_accuracy, summary, verdict
+from onceforall.records import as_record
 
 N = 200
 
@@ -116,13 +118,17 @@ def test_break_even(once: float, each: float, fixed: float, devices: int | None)
         assert devices == 1 or once + (devices - 1) * each > (devices - 1) * fixed
 
 
+def read(data: Any) -> Comparison:
+    return as_record(data, Comparison, Path("result.json"), FORMAT)
+
+
 def test_json_round_trip() -> None:
     found = verdict(Budget(latency_ms=2.0), ["a"], rival("ours", 160), [rival("a", 162)], rights(ours=160, a=162))
     whole = Comparison(
         "key", "cpu", "a processor", (rival("a", 162, seconds=3.0),), (rival("ours", 160),), (found,), Costs(9, 1, 4)
     )
     text = json.dumps(whole.to_json())
-    assert Comparison.from_json(json.loads(text)) == whole
+    assert read(json.loads(text)) == whole
     assert json.loads(text)["verdicts"][0]["winner"] == "fixed"
     assert json.loads(text)["costs"]["break_even"] == 3
     for wrong in (
@@ -131,7 +137,7 @@ def test_json_round_trip() -> None:
         {**json.loads(text), "costs": 1},
     ):
         with pytest.raises(FileError):
-            Comparison.from_json(wrong)
+            read(wrong)
 
 
 def test_the_mean_of_the_classes() -> None:
@@ -148,10 +154,10 @@ def test_comparisons_of_before_have_no_mean_of_the_classes() -> None:
     found = verdict(Budget(latency_ms=2.0), ["a"], rival("ours", 160), [rival("a", 162)], rights(ours=160, a=162))
     rivals = rival("a", 162, balanced=0.5), rival("ours", 160, balanced=0.6)
     data = Comparison("key", "cpu", "a processor", rivals[:1], rivals[1:], (found,), Costs(9, 1, 4), uneven=5.0).to_json()
-    assert Comparison.from_json(data).uneven == 5
+    assert read(data).uneven == 5
     del data["uneven"]
     for one in (*data["fixed"], *data["ours"]):
         del one["balanced"]
-    read = Comparison.from_json(json.loads(json.dumps(data)))
-    assert read.uneven == 1
-    assert {one.balanced for one in (*read.fixed, *read.ours)} == {None}
+    old = read(json.loads(json.dumps(data)))
+    assert old.uneven == 1
+    assert {one.balanced for one in (*old.fixed, *old.ours)} == {None}

@@ -4,7 +4,7 @@ import numpy as np
 
 from onceforall import Space
 from onceforall.genes import canonical, check, neighbours
-from onceforall.search.changes import changes_of
+from onceforall.search.moves import changes_of
 
 
 def test_every_change_that_is_possible_gives_another_network(space: Space) -> None:

@@ -9,7 +9,7 @@ from onceforall import Space
 from onceforall.conversion import elastic
 from onceforall.costs import macs_table, segment_table
 from onceforall.genes import check
-from onceforall.latency.networks import middle
+from onceforall.latency.table import middle
 from onceforall.models import bring
 from onceforall.search.exact import upper_bound
 from onceforall.search.moves import every

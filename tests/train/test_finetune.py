@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from onceforall.calibrate import recalibrate
 from onceforall.errors import CheckpointError, StoppedError, TrainingError
-from onceforall.train import Recipe, Schedule, finetune, finetuning
+from onceforall.train import Recipe, Schedule, Settings, finetune, finetuning
 from onceforall.train.checkpoint import latest
 from tiny_training import CLASSES, IMAGES, SPACE, batches, fresh, only, same
 
@@ -47,10 +47,9 @@ def tune(folder: Path, schedule: Schedule, *, stop_after: int | None = None, **o
         done += 1
         return done == stop_after
 
+    how = Settings(options.pop("seed", 0), validate_every=EPOCH)
     given = {"teacher": teacher(), "should_stop": should_stop, **options}
-    finetune(
-        net, schedule, lambda step: batches(step, 8, kind=KIND), folder=folder, steps_per_epoch=EPOCH, num_classes=CLASSES, **given
-    )
+    finetune(net, schedule, lambda step: batches(step, 8, kind=KIND), folder=folder, settings=how, num_classes=CLASSES, **given)
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 

@@ -12,7 +12,7 @@ from onceforall.ops import Activation, Add, Flatten, GlobalPool, Linear
 from onceforall.plan import Segment
 from onceforall.space import Choices
 from onceforall.spaces.blocks import conv_norm_act
-from onceforall.train import Recipe, Settings, progressive_shrinking, train
+from onceforall.train import Recipe, Trainer, progressive_shrinking
 
 MOBILE = onceforall.space("mobilenet_v3", width=0.25, resolutions=(16,), kernels=(3,), depths=(1,), expand_ratios=(2, 3))
 
@@ -55,16 +55,7 @@ def test_zero_residual_finds_the_branch(tmp_path: Path) -> None:
     supernet = Supernet(Space("residual", {}, (8,), (Choices((8,), (1,), (3,), (1,)),), lowering), 2)
     schedule = progressive_shrinking(supernet.space, steps=1, rate=1e-9, recipe=Recipe(batch_size=2, zero_residual=True))
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    train(
-        supernet,
-        schedule,
-        lambda step, resolution: (images, torch.tensor([0, 1])),
-        folder=tmp_path,
-        start=None,
-        settings=Settings(),
-        validate=lambda net, space, phase: [],
-        on_event=lambda event: None,
-    )
+    Trainer(supernet, schedule, lambda step, resolution: (images, torch.tensor([0, 1])), tmp_path).run(None)
     weights = {name: supernet.get_parameter(f"stages.0.0.{name}.norm.weight") for name in ("one", "two", "short")}
     assert weights["two"].abs().max() < 1e-6
     assert min(weights["one"].min(), weights["short"].min()) > 0.99

@@ -42,10 +42,8 @@ def test_nothing_is_read(scheme: str, optimizer: str) -> None:
             labels,
             state.optimizer,
             schedule.recipe,
+            phase,
             frozen if phase.distil and phase.teacher == "frozen" else None,
-            in_place=phase.distil and phase.teacher == "largest",
-            only_largest_has_labels=phase.labels == "largest",
-            divergence=phase.divergence,
         )
         state.follow()
         state.step += 1

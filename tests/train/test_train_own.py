@@ -22,7 +22,7 @@ from onceforall.nn.sorting import sort_channels
 from onceforall.ops import Call
 from onceforall.pipeline.transfer import transferred
 from onceforall.spaces import from_json
-from onceforall.train import SCHEMES, STRATEGIES, Phase, Recipe, Schedule, Settings, progressive_shrinking, train
+from onceforall.train import SCHEMES, STRATEGIES, Phase, Recipe, Schedule, Settings, Trainer, progressive_shrinking
 from onceforall.train.checkpoint import latest
 from onceforall.train.state import new_optimizer
 from own_small_networks import CLASSES, Convolutional, Transformer, images_and_labels
@@ -66,10 +66,10 @@ def go(folder: Path, supernet: Supernet, schedule: Schedule, stop_at: int | None
         done += 1
         return done == stop_at
 
-    train(
-        supernet, schedule, lambda step, resolution: images_and_labels(step, resolution), folder=folder, start=start,
+    Trainer(
+        supernet, schedule, lambda step, resolution: images_and_labels(step, resolution), folder=folder,
         settings=Settings(seed=3, validate_every=50), validate=validate, on_event=events.append, should_stop=should_stop,
-    )  # fmt: skip
+    ).run(start)  # fmt: skip
     assert not [event for event in events if event["event"] == "rollback"]
     return {name: value.clone() for name, value in supernet.state_dict().items()}
 

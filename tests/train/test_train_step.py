@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 import onceforall
 from onceforall import Arch, Supernet
-from onceforall.train import Recipe, train_step
+from onceforall.train import Phase, Recipe, train_step
 
 SPACE = onceforall.space(
     "mobilenet_v3", width=0.1, resolutions=(16,), depths=(1, 2), kernels=(3, 5), expand_ratios=(2, 3), strides=(1, 1, 2, 1, 1, 1, 1)
 )
 RECIPE = Recipe(batch_size=6, momentum=0.0, weight_decay=0.0, label_smoothing=0.2, dropout=0.0, distil_weight=0.7)
 CLASSES = 5
+ALONE = Phase("test", {}, 10, 0, 0.1, distil=False)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def summed_loss(supernet: Supernet, archs: list[Arch], recipe: Recipe, guide: nn
 
 def step(supernet: Supernet, archs: list[Arch], recipe: Recipe, guide: nn.Module | None) -> float:
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
-    return float(train_step(supernet, archs, *batch(), optimizer, recipe, guide))
+    return float(train_step(supernet, archs, *batch(), optimizer, recipe, ALONE, guide))
 
 
 def some_archs() -> list[Arch]:
@@ -130,7 +131,7 @@ def test_only_active_weights_have_gradients(supernet: Supernet) -> None:
 def test_one_step_changes_nothing_but_active_weights(supernet: Supernet) -> None:
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1)
-    train_step(supernet, [SPACE.smallest()], *batch(), optimizer, RECIPE, None)
+    train_step(supernet, [SPACE.smallest()], *batch(), optimizer, RECIPE, ALONE)
     changed = {name for name, value in supernet.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.split(".")[2] == "1" for name in changed if name.startswith("stages."))  # second blocks are absent
@@ -194,10 +195,12 @@ def test_sandwich_step(supernet: Supernet, divergence: str, guide: str, only_lar
     if outside is not None:
         outside.get_parameter("head.classifier.weight").data.mul_(40)
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
-    mean = train_step(
-        supernet, archs, images, labels, optimizer, RECIPE, outside,
-        in_place=guide == "in place", only_largest_has_labels=only_largest, divergence=divergence, others=0.3,
+    phase = Phase(
+        "test", {}, 10, 0, 0.1,
+        strategy="sandwich", teacher="largest" if guide == "in place" else "external",
+        labels="largest" if only_largest else "all", divergence=divergence, ramp=0.125,
     )  # fmt: skip
+    mean = train_step(supernet, archs, images, labels, optimizer, RECIPE, phase, outside, within=2)
     expected: dict[str, Tensor] = {}
     reports = 0.0
     sides: set[bool] = set()
@@ -242,10 +245,8 @@ def test_dropout_is_only_for_the_largest_in_place(supernet: Supernet) -> None:
     def gradients(chosen: list[Arch], recipe: Recipe, outside: nn.Module | None, in_place: bool) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
-            train_step(
-                supernet, chosen, *batch(), torch.optim.SGD(supernet.parameters(), lr=0.0), recipe, outside,
-                in_place=in_place, only_largest_has_labels=in_place,
-            )  # fmt: skip
+            phase = replace(ALONE, distil=True, strategy="sandwich", teacher="largest", labels="largest") if in_place else ALONE
+            train_step(supernet, chosen, *batch(), torch.optim.SGD(supernet.parameters(), lr=0.0), recipe, phase, outside)
         return {name: p.grad.clone() for name, p in supernet.named_parameters() if p.grad is not None}
 
     class Fixed(nn.Module):
@@ -291,7 +292,7 @@ def test_gradients_are_added_up_over_processes_before_they_are_clipped(supernet:
 
     before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
     optimizer = torch.optim.SGD(supernet.parameters(), lr=1.0)
-    train_step(supernet, some_archs(), *batch(), optimizer, replace(RECIPE, clip=1e-6), None, reduce=reduce)
+    train_step(supernet, some_archs(), *batch(), optimizer, replace(RECIPE, clip=1e-6), ALONE, reduce=reduce)
     assert len(seen) == 1
     assert seen[0] > 1e-3
     assert all(torch.equal(p, before[name]) for name, p in supernet.named_parameters())

@@ -1,14 +1,19 @@
 """Accuracy of many sub-networks: which to measure, measuring them, keeping the rows, and predicting the rest.
 
-`measure_accuracy` is in `onceforall.accuracy.measure`, because it loads torch; the rest does without.
+`measure_accuracy` is in `onceforall.accuracy.measure`.
 """
 
-from .active import suggest
-from .chance import kendall_ceiling, measurement_noise
-from .interpolation import interpolate, measured_resolutions
-from .predictor import AccuracyPredictor, PredictorErrors, assess
-from .rows import AccuracyRow, append_rows, read_rows
-from .sampling import spread, tree
+from typing import TYPE_CHECKING
+
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
+    from .active import suggest
+    from .chance import kendall_ceiling, measurement_noise
+    from .interpolation import interpolate, measured_resolutions
+    from .predictor import AccuracyPredictor, PredictorErrors, assess
+    from .rows import AccuracyRow, append_rows, read_rows
+    from .sampling import spread, tree
 
 __all__ = [
     "AccuracyPredictor",
@@ -25,3 +30,5 @@ __all__ = [
     "suggest",
     "tree",
 ]
+
+load_on_use(__name__)

@@ -1,12 +1,18 @@
 """Which sub-networks to measure next: near the front of predicted accuracy against cost, uncertain, and unlike each other."""
 
+import math
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..arch import Arch
 from ..errors import SpaceError
-from ..genes import Genes, canonical, cross, mutate, sample
+from ..genes import Genes, cross, mutate
+from ..search.engine import evolve
+from ..search.evaluator import Evaluated, Evaluator
+from ..search.moves import keys
+from ..search.problem import Limit, Measure, Problem
 from .model import Floats
 from .predictor import AccuracyPredictor
 from .sampling import Cost
@@ -14,11 +20,13 @@ from .sampling import Cost
 __all__ = ["suggest"]
 
 OPTIMISM = 2.0  # standard deviations added to a prediction; 0 and 1 found worse networks, benchmarks/predictor.py
-ROUNDS = 12  # of evolution
-PER_STEP = 8  # networks kept at each step of the cost
+GENERATIONS = 12
+PER_STEP = 8  # parents at each step of the cost; walks along the front, as in `pareto`, leave too few networks at each
 STEPS = 64  # most steps of the cost in the evolution
 CHANGED = 0.08  # share of choices that are redrawn
 UNLIKE = 3  # choices in which networks of one batch differ at least, where there are such
+
+Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence[Arch] = (), seed: int = 0) -> list[Arch]:
@@ -41,62 +49,53 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     left = space.count() - len(set(known))
     if not 1 <= n <= left:
         raise SpaceError(f"{n} networks to measure next were asked for: give a number from 1 to {left}, those not measured yet")
-    taken = {row.tobytes() for row in space.genes(known)}
-    low, high = np.log(cost.estimate(space.genes([space.smallest(), space.largest()])))
+    taken, ends = space.genes(known), space.genes([space.smallest(), space.largest()])
+    low, high = np.log(cost.estimate(ends))
 
-    def rungs(genes: Genes, steps: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        at = (np.log(cost.estimate(genes)) - low) / max(high - low, 1e-9) * steps
+    def hope(genes: Genes) -> Floats:
+        return predictor.score(genes) + OPTIMISM * predictor.predict_with_error(genes, measured=False)[1]
+
+    def step_of(rows: Evaluated, steps: int) -> Ints:
+        at = (np.log(rows.costs[:, 0]) - low) / max(high - low, 1e-9) * steps
         return np.asarray(np.clip(at, 0, steps - 1), np.int64)
 
-    steps = min(max(n // 2, 1), STEPS)
-    pool = np.concatenate([space.genes([space.smallest(), space.largest(), *known]), sample(space.columns, rng, 32 * steps)])
-    pool = np.unique(pool, axis=0)
-    scores = _scores(predictor, pool)
-    for _ in range(ROUNDS):
-        best = _best(scores, rungs(pool, steps), PER_STEP)
-        parents = pool[best]
-        mothers, fathers = (parents[rng.integers(len(parents), size=len(parents))] for _ in range(2))
-        children = np.concatenate([
-            mutate(space.columns, np.repeat(parents, 3, 0), rng, CHANGED),
-            mutate(space.columns, cross(space.columns, mothers, fathers, rng), rng, CHANGED / 2),
-        ])  # fmt: skip
-        children = np.unique(children, axis=0)
-        pool, scores = np.concatenate([pool, children]), np.concatenate([scores, _scores(predictor, children)])
-        pool, first = np.unique(pool, axis=0, return_index=True)
-        scores = scores[first]
-    new = np.array([row.tobytes() not in taken for row in pool])
-    while new.sum() < n:  # a tiny space, or one that is nearly known
-        more = canonical(space.columns, sample(space.columns, rng, 4 * n))
-        pool = np.unique(np.concatenate([pool, more]), axis=0)
-        new = np.array([row.tobytes() not in taken for row in pool])
-        scores = _scores(predictor, pool)
-    pool, scores = pool[new], scores[new]
-    return space.archs(pool[_batch(pool, scores, rungs(pool, n), n)])
+    measures = Measure("hope", hope, False, space), Measure("cost", cost.estimate, False, space)
+    evaluator = Evaluator(Problem(space, measures[0], (Limit(measures[1], math.inf),)), sys.maxsize, keep=1)
+    seen = evaluator.found
+
+    def watch(rows: Evaluated) -> None:
+        nonlocal seen
+        seen = seen.joined(rows).different()
+
+    def offspring(evaluator: Evaluator, rng: np.random.Generator) -> Genes:
+        step = step_of(seen, min(max(n // 2, 1), STEPS))
+        order = np.lexsort((-seen.scores, step))
+        place = np.arange(len(order)) - np.searchsorted(step[order], step[order])  # within the step
+        parents = seen.genes[order[place < PER_STEP]]
+        mothers, fathers = parents[rng.integers(len(parents), size=(2, len(parents)))]
+        crossed = mutate(space.columns, cross(space.columns, mothers, fathers, rng), rng, CHANGED / 2)
+        return np.concatenate([mutate(space.columns, np.repeat(parents, 3, 0), rng, CHANGED), crossed])
+
+    evaluator.watch = watch
+    rows = np.concatenate([ends, taken, space.sample_genes(rng, 16 * n)])
+    evolve(evaluator, offspring, rows, rng, evaluations=sys.maxsize, generations=GENERATIONS)
+    while (new := ~np.isin(keys(seen.genes), keys(taken))).sum() < n:  # a tiny space, or one that is nearly known
+        evaluator(space.sample_genes(rng, 4 * n))
+    found = seen.rows(new)
+    return space.archs(found.genes[_batch(found, step_of(found, n), n)])
 
 
-def _scores(predictor: AccuracyPredictor, genes: Genes) -> Floats:
-    _, std = predictor.predict_with_error(genes, measured=False)
-    return predictor.score(genes) + OPTIMISM * std
-
-
-def _best(scores: Floats, rungs: np.ndarray[tuple[int], np.dtype[np.int64]], number: int) -> list[int]:
-    """The best few of each rung, by index."""
-    order = np.lexsort((-scores, rungs))
-    place = np.arange(len(order)) - np.searchsorted(rungs[order], rungs[order])  # within the rung
-    found: list[int] = order[place < number].tolist()
-    return found
-
-
-def _batch(pool: Genes, scores: Floats, rungs: np.ndarray[tuple[int], np.dtype[np.int64]], n: int) -> list[int]:
-    """The best of each rung in turn, then the second best, …, passing over those like what is chosen while there are others."""
-    queues = {int(rung): [i for i in np.argsort(-scores, kind="stable").tolist() if rungs[i] == rung] for rung in np.unique(rungs)}
+def _batch(rows: Evaluated, steps: Ints, n: int) -> list[int]:
+    """The best of each step in turn, then the second best, …, passing over those like what is chosen while there are others."""
+    order = np.argsort(-rows.scores, kind="stable")
+    queues = [order[steps[order] == step].tolist() for step in np.unique(steps)]
     chosen: list[int] = []
     unlike = UNLIKE
     while len(chosen) < n:
         before = len(chosen)
-        for queue in queues.values():
+        for queue in queues:
             for i in queue:
-                if len(chosen) < n and (not chosen or (pool[chosen] != pool[i]).sum(1).min() >= unlike):
+                if len(chosen) < n and (not chosen or (rows.genes[chosen] != rows.genes[i]).sum(1).min() >= unlike):
                     chosen.append(i)
                     queue.remove(i)
                     break

@@ -80,12 +80,12 @@ def choose(
 
     few = np.sort(np.random.default_rng([seed, 0]).permutation(len(genes))[:MOST_COMPARED])
     tried = {uses: learn(kinds[0], few, uses) for uses in ((False,) if losses is None else (False, True))}
-    uses_losses = min(tried, key=lambda uses: _rmse(tried[uses], accuracies[few]))
+    uses_losses = min(tried, key=lambda uses: np.mean((tried[uses].mean - accuracies[few]) ** 2))
     learnt = {name: tried[uses_losses] if name == kinds[0] else learn(name, few, uses_losses) for name in kinds}
-    name = _best(learnt, accuracies[few])
+    squares = {name: (one.mean - accuracies[few]) ** 2 for name, one in learnt.items()}
+    name = _best(squares)
     found = learnt[name] if len(few) == len(genes) else learn(name, np.arange(len(genes)), uses_losses)
-    errors = {other: _rmse(one, accuracies[few]) for other, one in learnt.items()}
-    return found.model, calibrate(found, accuracies, noise), errors
+    return found.model, calibrate(found, accuracies, noise), {other: float(np.sqrt(own.mean())) for other, own in squares.items()}
 
 
 def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibration:
@@ -109,13 +109,8 @@ def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibr
     return Calibration(scale, float(np.sqrt(max(scale**2 * left - known, 0.0))), float(np.sqrt(known)))
 
 
-def _rmse(learnt: Learnt, accuracies: Floats) -> float:
-    return float(np.sqrt(np.mean((learnt.mean - accuracies) ** 2)))
-
-
-def _best(learnt: Mapping[str, Learnt], accuracies: Floats) -> str:
-    """The kind with the smallest error, of provable ones if one of them is worse by less than one standard error at most."""
-    squares = {name: (found.mean - accuracies) ** 2 for name, found in learnt.items()}
+def _best(squares: Mapping[str, Floats]) -> str:
+    """The kind with the smallest squared errors, of provable ones if one of them is worse by less than one standard error."""
     best = min(squares, key=lambda name: squares[name].mean())
 
     def as_good(name: str) -> bool:

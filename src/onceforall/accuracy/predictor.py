@@ -111,11 +111,10 @@ class AccuracyPredictor:
         loss = None if losses is None else np.asarray(losses, np.float64)
         if loss is not None and (loss.shape != y.shape or not np.isfinite(loss).all()):
             raise DataError(f"{len(genes)} networks need {len(genes)} losses, all of them finite numbers")
-        if kinds is not None and (not kinds or not set(kinds) <= set(LEARNERS)):
+        kinds = list(LEARNERS if kinds is None else kinds)
+        if not kinds or not set(kinds) <= set(LEARNERS):
             raise DataError(f"kinds of models {', '.join(kinds) or '(none)'}: choose from {', '.join(LEARNERS)}")
-        return cls(
-            space, weights_hash, *choose(space, genes, y, losses=loss, noise=noise, kinds=kinds or list(LEARNERS), seed=seed)
-        )
+        return cls(space, weights_hash, *choose(space, genes, y, losses=loss, noise=noise, kinds=kinds, seed=seed))
 
     @classmethod
     def from_published(cls, path: Path | str, space: Space, *, weights_hash: str = "") -> "AccuracyPredictor":

@@ -104,11 +104,8 @@ def _resnet50d() -> Layout:
         choices |= {("width", s, -1, width): 10 + 3 * s + i for i, width in reversed(list(enumerate(stage)))}
     blocks = [(s, i) for s, depth in ((2, 4), (3, 4), (4, 6), (5, 4)) for i in range(depth)]
     choices |= {("expand_ratio", *at, e): 28 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate((0.2, 0.25, 0.35))}
-    hidden = [f"layers.{i}.0" for i in range(3)]
-    weights, biases = (
-        (*(f"{name}.weight" for name in hidden), "layers.3.weight"),
-        (*(f"{name}.bias" for name in hidden), "base_acc"),
-    )
+    layers = ("layers.0.0", "layers.1.0", "layers.2.0")
+    weights, biases = (*(f"{n}.weight" for n in layers), "layers.3.weight"), (*(f"{n}.bias" for n in layers), "base_acc")
     return Layout(full, (128, 144, 160, 176, 192, 224, 240, 256), 0, 82, choices, weights, biases)
 
 

@@ -20,24 +20,16 @@ from ..space import Space
 
 __all__ = ["AccuracyRow", "append_rows", "read_rows"]
 
+NUMBERS = ("top1", "loss", "images", "seconds", "top1_half")
+
 
 @cache
 def _schema() -> Any:
     """The columns. pyarrow takes a tenth of a second to load: only where there are rows."""
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            ("arch", pa.string()),
-            ("genes", pa.list_(pa.int16())),
-            ("resolution", pa.int32()),
-            ("top1", pa.float64()),
-            ("loss", pa.float64()),
-            ("images", pa.int64()),
-            ("seconds", pa.float64()),
-            ("top1_half", pa.float64()),
-        ]
-    )
+    numbers = {name: pa.int64() if name == "images" else pa.float64() for name in NUMBERS}
+    return pa.schema({"arch": pa.string(), "genes": pa.list_(pa.int16()), "resolution": pa.int32(), **numbers})
 
 
 @dataclass(frozen=True)
@@ -79,20 +71,14 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
     import pyarrow as pa
 
     make_folder(folder)
-    genes = space.genes([row.arch for row in rows])
-    table = pa.table(
-        {
-            "arch": [row.arch.to_json() for row in rows],
-            "genes": genes.tolist(),
-            "resolution": [row.arch.resolution for row in rows],
-            "top1": [row.top1 for row in rows],
-            "loss": [row.loss for row in rows],
-            "images": [row.images for row in rows],
-            "seconds": [row.seconds for row in rows],
-            "top1_half": [row.top1_half for row in rows],
-        },
-        schema=_schema().with_metadata({"weights_hash": weights_hash}),
-    )
+    archs = [row.arch for row in rows]
+    columns = {
+        "arch": [arch.to_json() for arch in archs],
+        "genes": space.genes(archs).tolist(),
+        "resolution": [arch.resolution for arch in archs],
+        **{name: [getattr(row, name) for row in rows] for name in NUMBERS},
+    }
+    table = pa.table(columns, schema=_schema().with_metadata({"weights_hash": weights_hash}))
     numbers = [int(path.stem.split("-")[1]) for path in _parts(folder)]
     whose = f"-{writer}" if writer else ""
     path = folder / f"part-{max(numbers, default=-1) + 1:05d}{whose}.parquet"
@@ -137,8 +123,7 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
         for record in table.to_pylist():
             arch = Arch.from_json(record["arch"])
             space.check(arch)
-            values = (record["top1"], record["loss"], record["images"], record["seconds"], record.get("top1_half"))
-            rows.setdefault(arch, AccuracyRow(arch, *values))
+            rows.setdefault(arch, AccuracyRow(arch, **{name: record.get(name) for name in NUMBERS}))
     return list(rows.values())
 
 

@@ -12,10 +12,11 @@ from ..arch import Arch
 from ..costs import CostTable, SegmentTable, Slot, macs_table
 from ..errors import SpaceError
 from ..genes import Genes, canonical
+from ..search.moves import keys
 from ..space import Space
 from .prefix_tree import work
 
-__all__ = ["Cost", "beginnings", "spread", "tree"]
+__all__ = ["Cost", "beginnings", "new_rows", "spread", "tree"]
 
 POOL = 1024  # networks that show what segments cost on average
 CANDIDATES = 64  # drawn per network chosen
@@ -46,7 +47,7 @@ def spread(space: Space, rng: np.random.Generator, n: int, cost: Cost) -> list[A
     _check(space, n)
     chosen = _ends(space)
     while len(chosen) < n:
-        drawn = _others(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
+        drawn = new_rows(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
         share = -(-(n - len(chosen)) // len(space.resolutions))
         rungs = [_ladder(space, drawn[drawn[:, 0] == r], r, share, cost) for r in rng.permutation(len(space.resolutions)).tolist()]
         chosen = np.concatenate([chosen, *rungs])[:n]
@@ -91,43 +92,40 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
             rows = _fork(space, rng, rows, share - len(rows), segments.slots[: at + 1], macs, usual)
         chosen = np.concatenate([chosen, rows])
     while len(chosen) < n:  # a small space, where a resolution has fewer networks than its share
-        drawn = _others(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
+        drawn = new_rows(canonical(space.columns, _candidates(space, rng, CANDIDATES * n)), chosen)
         chosen = np.concatenate([chosen, rng.permutation(drawn)[: n - len(chosen)]])
     return space.archs(chosen)
 
 
 def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n: int, saving: float) -> list[int]:
-    """How many different beginnings n networks should have, up to each segment.
+    """How many different prefixes n networks should have, up to each segment that has choices, from input to output.
+
+    The error of a segment's mean effects goes with 1 / b, so the numbers b minimize sum(1 / b) at the cost
+
+        sum(c * b) + n * last = n * (sum(c) + last) / saving    with b ascending to n,
+
+    which gives b = scale * sqrt(1 / c). Where 1 / c descends, neighbors share one number (isotonic regression).
 
     Args:
-        costs: of the segments that have choices, from input to output, each the mean over networks.
-        present: share of the networks that have the segment.
-        last: cost of what follows them, which every network has for itself.
+        costs: c, of each segment the mean over networks.
+        present: share of the networks that have the segment. Those without it are forked at the segment before.
+        last: cost of what follows, which every network has for itself.
         n: networks.
-        saving: the total cost should be so many times less than n times the sum of all.
-
-    The error of a segment's mean effects goes with 1 / beginnings. The sum of these errors is least, for a total cost, where the
-    number of beginnings goes with the square root of 1 / cost; where that would decrease from input to output, neighbouring
-    segments share one number. Of the networks forked at a segment, those that do not have it are forked at the one before.
+        saving: how many times less than without sharing.
     """
     from sklearn.isotonic import isotonic_regression  # slow to load, and needed only here
 
     each = np.maximum(np.asarray(costs, np.float64), 1e-9)
     shape = np.sqrt(isotonic_regression(1 / each, sample_weight=each))
     low, high = 0.0, n / shape.min()
-    for _ in range(60):
+    for _ in range(60):  # bisection
         scale = (low + high) / 2
-        spent = float(_numbers(scale * shape, present, n, saving) @ each)
-        low, high = (scale, high) if spent < n * (each.sum() + last) / saving - n * last else (low, scale)
-    return [max(1, round(number)) for number in _numbers(low * shape, present, n, saving).tolist()]
-
-
-def _numbers(wanted: Array, present: Sequence[float], n: int, saving: float) -> Array:
-    numbers: Array = np.clip(wanted, n * LEAST / saving, n)
-    numbers[-1] = n
-    for at in range(len(numbers) - 1, 0, -1):
-        numbers[at - 1] += (1 - present[at]) * (numbers[at] - numbers[at - 1])
-    return numbers
+        numbers = np.clip(scale * shape, n * LEAST / saving, n)
+        numbers[-1] = n
+        for at in range(len(numbers) - 1, 0, -1):
+            numbers[at - 1] += (1 - present[at]) * (numbers[at] - numbers[at - 1])
+        low, high = (scale, high) if numbers @ each + n * last < n * (each.sum() + last) / saving else (low, scale)
+    return [max(1, round(number)) for number in numbers.tolist()]
 
 
 def _check(space: Space, n: int) -> None:
@@ -152,23 +150,19 @@ def _candidates(space: Space, rng: np.random.Generator, n: int, resolution: int 
     return genes
 
 
-def _others(genes: Genes, known: Genes) -> Genes:
-    """Different rows of `genes` that are not among `known`."""
-    taken = {row.tobytes() for row in known}
-    different: Genes = np.unique(genes, axis=0)
-    new: Genes = different[[row.tobytes() not in taken for row in different]]
+def new_rows(genes: Genes, known: Genes) -> Genes:
+    """Each row once, without the known ones."""
+    names, first = np.unique(keys(genes), return_index=True)
+    new: Genes = genes[np.sort(first[~np.isin(names, keys(known))])]
     return new
 
 
 def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
     """For each step from the smallest to the largest cost at a resolution, the row that is nearest; each row once."""
-    logs, targets = np.log(cost.estimate(genes)), _targets(space, resolution, steps, cost)
-    taken: list[int] = []
-    for target in targets:
-        distance = np.abs(logs - target)
-        distance[taken] = np.inf
-        if len(taken) < len(genes):
-            taken.append(int(distance.argmin()))
+    logs, taken = np.log(cost.estimate(genes)), list[int]()
+    for target in _targets(space, resolution, min(steps, len(genes)), cost):
+        taken.append(int(np.abs(logs - target).argmin()))
+        logs[taken[-1]] = np.inf
     return genes[taken]
 
 

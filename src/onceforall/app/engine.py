@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from ..options.choosing import CAUTION
 from ..pipeline import Run
 from ..pipeline.predictor import load_predictor
 from ..pipeline.profile import latency_tables
-from ..search import maximise, pareto
+from ..search import Objectives, maximise, pareto
 from .pool import Floats, Pool
 
 __all__ = ["LATENCY", "Engine", "Models"]
 
+Wanted = tuple[tuple[str, float], ...]  # limits by name
 LATENCY = "latency:"  # before a device's name: that device's latency as the name of a cost
 RANDOM = 4096
 CLOUD = 500  # random networks behind the front
@@ -76,13 +78,17 @@ class Models:
         """The same, where the predictions are known."""
         return Pool(genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()})
 
+    def mixed(self, weights: Mapping[str, float], genes: Genes) -> Floats:
+        """A sum of the costs."""
+        return np.asarray(sum(weight * self.costs[name].estimate(genes) for name, weight in weights.items()))
+
 
 @dataclass
 class Engine:
     """The models of a run, its pool, and the thread that improves it.
 
-    `version` grows with every change; `generation` when the models are loaded anew, because the predictor, a latency profile or the
-    weights were made anew: numbers from before are of no use then.
+    `version` grows with every change; `generation` when the models are loaded again, because the predictor, a latency profile or
+    the weights were replaced: numbers from before are of no use then.
 
     `problem` says why there is no pool: nothing to predict with yet, or a damaged file.
     """
@@ -97,16 +103,14 @@ class Engine:
     considered: int = 0
     filling: bool = True
     stopping: threading.Event = field(default_factory=threading.Event)
-    _asked: list[tuple[tuple[str, float], ...]] = field(default_factory=list)
-    _done: set[tuple[tuple[str, float], ...]] = field(default_factory=set)
+    _asked: list[Wanted] = field(default_factory=list)
+    _done: set[Wanted] = field(default_factory=set)
     _wake: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin in a thread of its own."""
-        self._thread = threading.Thread(target=self._work, name="explorer", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name="explorer", daemon=True).start()
 
     def stop(self) -> None:
         """End the thread after what it is doing."""
@@ -143,23 +147,18 @@ class Engine:
                 seen, steps = now, self._begin()
             if self._next():
                 continue
-            try:
-                next(steps)
-            except StopIteration:
-                self._settle()
+            if next(steps, True):  # there are no more
+                self.version += self.filling
+                self.filling = False
                 self._wake.wait(WATCH_S)
                 self._wake.clear()
 
     def _files(self) -> list[tuple[str, int, int]]:
-        """What the models are made from, with times: when one changes, they are loaded anew."""
-        patterns = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json")
-        found = []
+        """What the models are made from, with times: when one changes, they are loaded again."""
+        patterns, found = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json"), []
         for path in sorted(path for pattern in patterns for path in self.run.folder.glob(pattern)):
-            try:
-                facts = path.stat()
-            except OSError:  # it was just replaced
-                continue
-            found.append((str(path), facts.st_mtime_ns, facts.st_size))
+            with suppress(OSError):  # it was just replaced
+                found.append((str(path), path.stat().st_mtime_ns, path.stat().st_size))
         return found
 
     def _begin(self) -> Iterator[None]:
@@ -187,36 +186,35 @@ class Engine:
             self.models, self.pool, self.cloud, self.generation = models, pool, cloud, models.generation
         self.version += 1
         yield
-        for turn, evaluations in enumerate(ROUNDS):
-            for table in models.costs.values():
-                self._search(models, table.estimate, evaluations, turn)
-                yield
+        tables = models.costs.values()
+        searches = [(table.estimate, evaluations, turn) for turn, evaluations in enumerate(ROUNDS) for table in tables]
         for seed in range(MIXES):
             weights = {name: float(rng.exponential()) / float(self.pool.costs[name].max()) for name in models.costs}
-
-            def mixed(genes: Genes, weights: dict[str, float] = weights) -> Floats:
-                total: Floats = sum((w * models.costs[name].estimate(genes) for name, w in weights.items()), np.zeros(len(genes)))
-                return total
-
-            self._search(models, mixed, ROUNDS[-1], 100 + seed)
+            searches.append((partial(models.mixed, weights), ROUNDS[-1], 100 + seed))
+        for cost, evaluations, seed in searches:
+            with self._recorded(models) as score:
+                goals: Objectives = {"score": (score, "max"), "cost": (cost, "min")}
+                pareto(space, goals, seed=seed, evaluations=evaluations, size=64)
             yield
 
-    def _search(self, models: Models, cost: Callable[[Genes], Floats], evaluations: int, seed: int) -> None:
-        """Keep everything that a search along a front looks at."""
-        seen: list[Pool] = []
-        score = self._recorded(models, seen)
-        pareto(models.run.space, {"score": (score, "max"), "cost": (cost, "min")}, seed=seed, evaluations=evaluations, size=64)
-        self._add(models, seen)
+    @contextmanager
+    def _recorded(self, models: Models) -> Iterator[Callable[[Genes], Floats]]:
+        """A score for a search; everything that it looks at comes into the pool."""
+        seen: list[tuple[Genes, Floats, Floats]] = []
 
-    def _recorded(self, models: Models, seen: list[Pool]) -> Callable[[Genes], Floats]:
         def score(genes: Genes) -> Floats:
             mean, std = models.predictor.predict_with_error(genes, measured=False)
-            value: Floats = mean - CAUTION * std
             if isinstance(genes, np.ndarray):  # searches try out whether a list of Arch is taken too
-                seen.append(Pool(genes, value, mean, std, {}))
-            return value
+                seen.append((genes, mean, std))
+            return np.asarray(mean - CAUTION * std)
 
-        return score
+        yield score
+        assert self.pool is not None
+        if seen:
+            found = models.priced(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
+            self.considered += len(found)
+            self.pool = self.pool.merged(found)
+        self.version += 1
 
     def _next(self) -> bool:
         """Search for the limits that were asked for last, if there are any."""
@@ -228,30 +226,15 @@ class Engine:
             if not self._asked:
                 return False
             wanted = self._asked[-1]
-        limits, seen = dict(wanted), list[Pool]()
-        row = self.pool.best(limits)
+        row = self.pool.best(dict(wanted))
         if row is not None:
             start = models.run.space.archs(self.pool.genes[row : row + 1])
-            bounds = {name: (models.costs[name].estimate, most) for name, most in limits.items()}
-            with suppress(InfeasibleError):  # rounding
-                maximise(models.run.space, self._recorded(models, seen), bounds, start=start, evaluations=REFINE_EVALUATIONS)
-            self._add(models, seen)
+            bounds = {name: (models.costs[name].estimate, most) for name, most in wanted}
+            with self._recorded(models) as score, suppress(InfeasibleError):  # rounding
+                maximise(models.run.space, score, bounds, start=start, evaluations=REFINE_EVALUATIONS)
         with self._lock:
             self._done.add(wanted)
             if wanted in self._asked:
                 self._asked.remove(wanted)
         self.version += 1
         return True
-
-    def _add(self, models: Models, seen: list[Pool]) -> None:
-        assert self.pool is not None
-        if seen:
-            genes, top1, std = (np.concatenate([getattr(part, name) for part in seen]) for name in ("genes", "top1", "std"))
-            self.considered += len(genes)
-            self.pool = self.pool.merged(models.priced(genes, top1, std))
-        self.version += 1
-
-    def _settle(self) -> None:
-        if self.filling:
-            self.filling = False
-            self.version += 1

@@ -118,7 +118,7 @@ class Jobs:
             if id == self.running and self.process is not None:
                 job["step"] = "stopping"
                 self.process.send_signal(signal.SIGINT)
-                timer = threading.Timer(PATIENCE_S, _kill, [self.process])
+                timer = threading.Timer(PATIENCE_S, self.process.kill)  # does nothing where it has ended
                 timer.daemon = True  # the end of the explorer does not wait for it: that ends the worker too
                 timer.start()
                 return
@@ -247,15 +247,9 @@ def _is_id(text: str) -> bool:
 
 def _end(process: subprocess.Popen[str]) -> None:
     """Stop a process that goes on, and wait for it."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()

@@ -3,6 +3,8 @@ two people who pin at the same time, in one explorer or in two, lose nothing."""
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,36 +45,36 @@ class Pins:
 
     def add(self, arch: Arch, name: str) -> dict[str, Any]:
         """Pin a network; if it is pinned already, that pin is the result."""
-        with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
-            pins, text = self.read(), arch.to_json()
+        with self._changing() as pins:
             for pin in pins:
-                if pin["arch"] == text:
+                if pin["arch"] == arch.to_json():
                     return pin
             if len(pins) >= MOST:
                 raise FileError(f"{MOST} networks are pinned, which is the most: remove some")
-            pin = {"id": secrets.token_hex(6), "name": _name(name), "arch": text, "made": time.time()}
-            self._write([*pins, pin])
-            return pin
+            pins.append({"id": secrets.token_hex(6), "name": _name(name), "arch": arch.to_json(), "made": time.time()})
+            return pins[-1]
 
     def rename(self, id: str, name: str) -> dict[str, Any]:
         """Give a pin another name."""
-        with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
-            pins = self.read()
+        with self._changing() as pins:
             for pin in pins:
                 if pin["id"] == id:
                     pin["name"] = _name(name)
-                    self._write(pins)
                     return pin
-        raise FileError("this pin is gone: somebody removed it")
+            raise FileError("this pin is gone: somebody removed it")
 
     def remove(self, id: str) -> None:
         """Remove a pin; one that is gone already is no error."""
+        with self._changing() as pins:
+            pins[:] = [pin for pin in pins if pin["id"] != id]
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[dict[str, Any]]]:
+        """The pins under the lock; they are written unless something is raised."""
         with one_at_a_time(make_folder(self.path.parent) / ".pins.lock"):
             pins = self.read()
-            self._write([pin for pin in pins if pin["id"] != id])
-
-    def _write(self, pins: list[dict[str, Any]]) -> None:
-        write_json(self.path, {"format": FORMAT, "pins": pins})
+            yield pins
+            write_json(self.path, {"format": FORMAT, "pins": pins})
 
 
 def _name(text: str) -> str:

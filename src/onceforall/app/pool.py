@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..genes import Genes
+from ..search.front import nondominated
 from ..search.moves import keys
 
 __all__ = ["Floats", "Ints", "Pool"]
@@ -40,37 +41,31 @@ class Pool:
 
     def best(self, limits: Mapping[str, float]) -> int | None:
         """Row of the highest score that keeps the limits; None if none does."""
-        keeps = np.ones(len(self), np.bool_)
-        for name, most in limits.items():
-            keeps &= self.costs[name] <= most * (1 + SLACK)
-        row = int(keeps.argmax())
-        return row if keeps[row] else None
+        keeping = self._keeping(limits)
+        return int(keeping[0]) if len(keeping) else None
 
     def smallest(self, name: str, others: Mapping[str, float]) -> float | None:
         """The smallest value of a cost among networks that keep the other limits."""
+        keeping = self._keeping({other: most for other, most in others.items() if other != name})
+        return float(self.costs[name][keeping].min()) if len(keeping) else None
+
+    def _keeping(self, limits: Mapping[str, float]) -> Ints:
         keeps = np.ones(len(self), np.bool_)
-        for other, most in others.items():
-            if other != name:
-                keeps &= self.costs[other] <= most * (1 + SLACK)
-        return float(self.costs[name][keeps].min()) if keeps.any() else None
+        for name, most in limits.items():
+            keeps &= self.costs[name] <= most * (1 + SLACK)
+        return np.flatnonzero(keeps)
 
     def front(self, name: str) -> Ints:
         """Rows that no other beats in both score and this cost, from the cheapest to the best."""
-        order = np.lexsort((-self.scores, self.costs[name]))
-        scores = self.scores[order]
-        before = np.concatenate([[-np.inf], np.maximum.accumulate(scores)[:-1]])
-        rows: Ints = order[scores > before]
-        return rows
+        return nondominated(np.stack([self.scores, -self.costs[name]], 1), self.genes)
 
     def merged(self, other: "Pool") -> "Pool":
         """Both, thinned."""
-        return Pool(
-            np.concatenate([self.genes, other.genes]),
-            np.concatenate([self.scores, other.scores]),
-            np.concatenate([self.top1, other.top1]),
-            np.concatenate([self.std, other.std]),
-            {name: np.concatenate([values, other.costs[name]]) for name, values in self.costs.items()},
-        ).thinned()
+        genes, scores, top1, std = (
+            np.concatenate([getattr(pool, name) for pool in (self, other)]) for name in ("genes", "scores", "top1", "std")
+        )
+        costs = {name: np.concatenate([values, other.costs[name]]) for name, values in self.costs.items()}
+        return Pool(genes, scores, top1, std, costs).thinned()
 
     def thinned(self) -> "Pool":
         """Each network once, without those that are beaten in everything by another: no limits would call for them."""
@@ -83,8 +78,7 @@ class Pool:
         alive = np.arange(len(self))
         values: Any = np.stack([-self.scores, *self.costs.values()], 1)
         fronts = np.unique(np.concatenate([self.front(name) for name in self.costs]))
-        rivals = fronts[np.unique(np.linspace(0, len(fronts) - 1, RIVALS).astype(np.int64))] if len(fronts) else fronts
-        for rival in rivals:
+        for rival in fronts[np.unique(np.linspace(0, len(fronts) - 1, RIVALS).astype(np.int64))] if len(fronts) else fronts:
             rows = values[alive]
             beaten = (rows >= values[rival]).all(1) & (rows > values[rival]).any(1)
             alive = alive[~beaten]

@@ -1,23 +1,32 @@
-"""What the page is told about networks and the run, as JSON values."""
+"""What the page is told about networks, the run and its training, as JSON values."""
 
 import hashlib
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from ..arch import Arch
+from ..errors import OnceForAllError
 from ..export import FORMATS
+from ..files import busy, read_lines, read_text
 from ..picture import STYLE, draw
-from ..pipeline import status
+from ..pipeline import Run, status
 from ..pipeline.export_inputs import latency_shares
 from ..pipeline.predictor import checks
 from ..readable import amount
+from ..report.charts import Axis, Mark, Series, line_chart
+from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
 from .pool import Pool
 
-__all__ = ["facts", "front", "network", "progress"]
+__all__ = ["facts", "front", "network", "progress", "training"]
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
 MOST_POINTS = 160  # of a front that is drawn
+COLORS = 4  # of the page, --c0 to --c3
+RECENT = 400  # records of a training that tell the speed
 
 
 def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
@@ -47,10 +56,10 @@ def front(pool: Pool, cloud: Pool, name: str) -> dict[str, Any]:
     """What stands behind the chosen network in the chart of accuracy over one cost."""
     rows = pool.front(name)
     if len(rows) > MOST_POINTS:
-        rows = rows[[round(i * (len(rows) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)]]
+        rows = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).round().astype(int)]
     return {
-        "front": [[float(pool.costs[name][r]), float(pool.top1[r])] for r in rows],
-        "cloud": [[float(x), float(y)] for x, y in zip(cloud.costs[name], cloud.top1, strict=True)],
+        "front": np.stack([pool.costs[name][rows], pool.top1[rows]], 1).tolist(),
+        "cloud": np.stack([cloud.costs[name], cloud.top1], 1).tolist(),
     }
 
 
@@ -69,8 +78,8 @@ def facts(engine: Engine) -> dict[str, Any]:
             {
                 "name": name,
                 "int8": one.int8,
-                "missing": [package for package in one.needs if not _there(package)],
-                "extra": one.extra,
+                "missing": [need for need in one.runtime.needs if find_spec(need) is None],
+                "extra": one.runtime.extra,
             }
             for name, one in FORMATS.items()
         ],
@@ -102,13 +111,56 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 def progress(engine: Engine) -> dict[str, Any]:
     """How many networks were looked at, and two numbers that grow: with each change, and when all numbers are others."""
+    return {name: getattr(engine, name) for name in ("considered", "filling", "version", "generation")}
+
+
+def training(run: Run) -> dict[str, Any]:
+    """How far training is: curves, phases, time left; as JSON values."""
+    records = read_lines(run.folder / "metrics.jsonl")
+    curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "top1")}
+    phases = [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"]
+    step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
+    finished, schedule = (run.folder / "supernet.safetensors").exists(), None
+    with suppress(OnceForAllError):  # none yet, or damaged
+        schedule = Schedule.from_json(read_text(run.folder / "schedule.json"))
     return {
-        "considered": engine.considered,
-        "filling": engine.filling,
-        "version": engine.version,
-        "generation": engine.generation,
+        "state": "imported" if run.info.imported else "done" if finished else "going on" if busy(run.folder) else "stopped",
+        "step": step,
+        "steps": schedule.steps if schedule else None,
+        "seconds": seconds,
+        "remaining_s": None if finished or schedule is None else _remaining(run, schedule, records),
+        "phases": phases,
+        "last": {name: [[series.name, series.ys[-1]] for series in found] for name, found in curves.items()},
+        "charts": {name: _chart(name, found, phases) for name, found in curves.items()},
     }
 
 
-def _there(package: str) -> bool:
-    return find_spec(package) is not None
+def _curves(records: list[dict[str, Any]], event: str, key: str) -> list[Series]:
+    """A line for each sub-network that was validated, or one for all training."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record["event"] == event:
+            lines.setdefault(record.get("subnet", "training"), []).append(record)
+    return [
+        Series(name, [r["step"] for r in line], [r[key] for r in line], i % COLORS, i % COLORS)
+        for i, (name, line) in enumerate(lines.items())
+    ]
+
+
+def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]]) -> str:
+    axis = Axis("top-1", "%", 100) if name == "top1" else Axis(name)
+    marks = [Mark(phase["name"], phase["step"]) for phase in phases[1:]]
+    text = str(line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks))
+    return text.replace(' style="stroke-width:1.3"', "")  # the page's policy refuses attributes of style
+
+
+def _remaining(run: Run, schedule: Schedule, records: list[dict[str, Any]]) -> float | None:
+    """Seconds, from the work that the last records got done."""
+    work = work_per_step(schedule, run.space, run.num_classes)
+
+    def done(step: int) -> float:
+        return sum(w * steps for w, steps in zip(work, schedule.steps_done(step), strict=True))
+
+    left = Remaining(done(schedule.steps))
+    times = [left(done(record["step"]), record["seconds"]) for record in records[-RECENT:]]
+    return times[-1] if times else None

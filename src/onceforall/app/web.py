@@ -2,10 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
+from zipfile import ZipFile
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,21 +20,21 @@ from starlette.staticfiles import StaticFiles
 from ..advice import ofa
 from ..arch import Arch
 from ..errors import ArchError, InfeasibleError, OnceForAllError
+from ..files import reading_or_writing
 from ..picture import STYLE
 from ..pipeline import Run
 from ..readable import quantity, rounded_up
-from .archive import zipped
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
 from .pins import Pins
 from .pool import Pool
-from .training import training
-from .view import facts, front, network, progress
+from .view import facts, front, network, progress, training
 
 __all__ = ["App"]
 
 STATIC = Path(__file__).parent / "static"
 TICK_S = 0.25
+BLOCK = 1 << 18  # bytes of an archive sent at a time
 LIMITS = ("latency_ms", "macs", "params", "memory_bytes")
 Answer = Callable[[Request, dict[str, Any]], Any]
 
@@ -55,18 +58,18 @@ class App:
             routes=[
                 Route("/", self._page),
                 Route("/picture.css", self._picture_style),
-                Route("/api/run", _answered(self.facts)),
+                Route("/api/run", _answered(lambda request, body: facts(self.engine))),
                 Route("/api/best", _answered(self.best)),
                 Route("/api/front", _answered(self.front)),
                 Route("/api/network", _answered(self.network), methods=post),
                 Route("/api/training", _answered(lambda request, body: training(self.run))),
                 Route("/api/pins", _answered(lambda request, body: self.pins.read())),
-                Route("/api/pins/add", _answered(self.pin), methods=post),
-                Route("/api/pins/{id}/rename", _answered(self.rename), methods=post),
-                Route("/api/pins/{id}/remove", _answered(lambda r, body: self.pins.remove(r.path_params["id"])), methods=post),
+                Route("/api/pins/add", _answered(lambda r, body: self.pins.add(self._arch(body), _text(body))), methods=post),
+                Route("/api/pins/{id}/rename", _answered(lambda r, body: self.pins.rename(_id(r), _text(body))), methods=post),
+                Route("/api/pins/{id}/remove", _answered(lambda r, body: self.pins.remove(_id(r))), methods=post),
                 Route("/api/jobs", _answered(lambda request, body: self.jobs.read())),
                 Route("/api/jobs/add", _answered(self.export), methods=post),
-                Route("/api/jobs/{id}/cancel", _answered(lambda r, body: self.jobs.cancel(r.path_params["id"])), methods=post),
+                Route("/api/jobs/{id}/cancel", _answered(lambda r, body: self.jobs.cancel(_id(r))), methods=post),
                 Route("/api/jobs/{id}/download", _answered(self.download)),
                 Route("/api/events", self._events),
                 Mount("/static", StaticFiles(directory=STATIC)),
@@ -87,26 +90,19 @@ class App:
     async def _picture_style(self, request: Request) -> Response:
         return Response(STYLE, media_type="text/css")
 
-    def facts(self, request: Request, body: dict[str, Any]) -> Any:
-        """What the run is."""
-        return facts(self.engine)
-
     def best(self, request: Request, body: dict[str, Any]) -> Any:
         """The best network within the limits of the query, from the pool; a search for a better one begins."""
         models, pool, _ = self._ready()
         query = request.query_params
         device, limits = query.get("device", ""), self._limits(query, models.costs)
         row = pool.best(limits)
+        found, message = None, ""
         if row is None:
-            return {"network": None, "message": self._why_none(pool, limits), **progress(self.engine), "refining": False}
-        self.engine.refine(limits)
-        found = models.run.space.archs(pool.genes[row : row + 1])[0]
-        return {
-            "network": network(models, found, device),
-            "message": "",
-            **progress(self.engine),
-            "refining": self.engine.refining(limits),
-        }
+            message = _why_none(pool, limits)
+        else:
+            self.engine.refine(limits)
+            found = network(models, models.run.space.archs(pool.genes[row : row + 1])[0], device)
+        return {"network": found, "message": message, **progress(self.engine), "refining": self.engine.refining(limits)}
 
     def front(self, request: Request, body: dict[str, Any]) -> Any:
         """The front of accuracy over one cost, and random networks."""
@@ -121,14 +117,6 @@ class App:
         models, *_ = self._ready()
         return network(models, self._arch(body), str(body.get("device", "")))
 
-    def pin(self, request: Request, body: dict[str, Any]) -> Any:
-        """Keep a network."""
-        return self.pins.add(self._arch(body), str(body.get("name", "")))
-
-    def rename(self, request: Request, body: dict[str, Any]) -> Any:
-        """Give a pin another name."""
-        return self.pins.rename(request.path_params["id"], str(body.get("name", "")))
-
     def export(self, request: Request, body: dict[str, Any]) -> Any:
         """Put an export into the queue."""
         formats, limits = body.get("formats"), body.get("limits", {})
@@ -141,10 +129,16 @@ class App:
         )
 
     def download(self, request: Request, body: dict[str, Any]) -> Any:
-        """The folder of a finished export as a zip archive."""
-        folder = self.jobs.folder_of(request.path_params["id"])
+        """The folder of a finished export as a zip archive, in a file without a name that is gone when it has been sent."""
+        folder = self.jobs.folder_of(_id(request))
+        file = TemporaryFile()  # noqa: SIM115  # it is read when this has returned
+        with reading_or_writing(folder), ZipFile(file, "w") as archive:  # stored: weights do not compress
+            for path in sorted(folder.rglob("*")):
+                if "__pycache__" not in path.parts:
+                    archive.write(path, f"{folder.name}/{path.relative_to(folder)}")
+        file.seek(0)
         headers = {"content-disposition": f'attachment; filename="{folder.name}.zip"'}
-        return StreamingResponse(zipped(folder), media_type="application/zip", headers=headers)
+        return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
 
     async def _events(self, request: Request) -> Response:
         """What has changed, as numbers that grow: the page then asks anew for what it shows."""
@@ -193,16 +187,13 @@ class App:
                 limits[cost] = _positive(name, query[name])
         return limits
 
-    def _why_none(self, pool: Pool, limits: dict[str, float]) -> str:
-        """The limits as they are, and how small each could be with the others kept."""
-        least = []
-        for name in limits:
-            if (value := pool.smallest(name, limits)) is not None:
-                least.append(quantity("latency_ms" if name.startswith(LATENCY) else name, rounded_up(value)))
-        more = (
-            f": with the other limits as they are, allow at least {' or '.join(least)}" if least else ": relax more than one limit"
-        )
-        return f"no network keeps these limits{more}"
+
+def _why_none(pool: Pool, limits: dict[str, float]) -> str:
+    """How small each limit could be with the others kept."""
+    least = {"latency_ms" if name.startswith(LATENCY) else name: pool.smallest(name, limits) for name in limits}
+    known = [quantity(name, rounded_up(value)) for name, value in least.items() if value is not None]
+    more = f"with the other limits as they are, allow at least {' or '.join(known)}" if known else "relax more than one limit"
+    return f"no network keeps these limits: {more}"
 
 
 def _answered(function: Answer) -> Callable[[Request], Any]:
@@ -225,6 +216,19 @@ def _answered(function: Answer) -> Callable[[Request], Any]:
         return result if isinstance(result, Response) else JSONResponse(result)
 
     return endpoint
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from iter(partial(file.read, BLOCK), b"")
+
+
+def _id(request: Request) -> str:
+    return str(request.path_params["id"])
+
+
+def _text(body: dict[str, Any]) -> str:
+    return str(body.get("name", ""))
 
 
 def _positive(name: str, value: Any) -> float:

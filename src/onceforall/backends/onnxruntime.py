@@ -1,13 +1,42 @@
-"""ONNX Runtime on the processor. It needs the standard library and the runtime only: the agent on other machines uses it too."""
+"""ONNX Runtime on the processor, float32 and int8; model.onnx and model.int8.onnx: batch norms folded, any batch size.
+
+int8 is static post-training quantisation: weights are int8 per output channel, activations uint8 per tensor, ranges from the
+smallest and largest values seen. On x86 without VNNI, sums of two products would saturate at 16 bits, so weights get 7 bits there,
+as onnxruntime advises (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+"""
 
 import importlib
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-__all__ = ["load", "settings"]
+from ..errors import VerificationError
+from ..onnx_options import INPUT, PROBABILITIES, OnnxOptions
+from ..ops import Shape
+from ..packages import import_package, one_line
+from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
+from .format import Format, Job
+
+__all__ = [
+    "ONNX",
+    "ONNXRUNTIME",
+    "ONNXRUNTIME_INT8",
+    "ONNX_INT8",
+    "given",
+    "graph_of",
+    "remark",
+    "require_opset",
+    "require_readable",
+    "usage_of_onnx",
+]
+
+INT8_OPSET = 13  # the first with a scale per channel
 
 
-def settings(threads: int, batch: int | None) -> Any:
+def session_options(threads: int, batch: int | None) -> Any:
     """Session options: all graph optimisations, nodes in sequence, errors only in the log.
 
     Args:
@@ -29,23 +58,145 @@ def settings(threads: int, batch: int | None) -> Any:
     return options
 
 
-def load(model: bytes | str, *, threads: int, shape: Sequence[int] | None = None) -> Callable[[Any], Any]:
-    """A function that gives the first output of a model for its one input, a numpy array.
-
-    Args:
-        model: an ONNX file's content or path.
-        threads: that compute one network.
-        shape: of the input (batch, …), if it is always the same.
-
-    Raises:
-        Exception: ImportError, or what ONNX Runtime raises, which has no common class.
-    """
+def session(model: bytes | str, *, threads: int, shape: Sequence[int] | None) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """A function that gives the first output of a model, its content or path, for its one input; twice, see `Runtime.there`."""
     onnxruntime: Any = importlib.import_module("onnxruntime")
-    options = settings(threads, None if shape is None else shape[0])
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    source, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+    options = session_options(threads, None if shape is None else shape[0])
+    found = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    source, outputs = found.get_inputs()[0].name, [found.get_outputs()[0].name]
 
     def run(images: Any) -> Any:
-        return session.run(outputs, {source: images})[0]
+        return found.run(outputs, {source: images})[0]
 
-    return run
+    return run, run
+
+
+def _open(model: bytes | Path, *, threads: int, shape: Shape | None) -> OnHost:
+    import_package("onnxruntime", "onnx")
+    return OnHost(*session(str(model) if isinstance(model, Path) else model, threads=threads, shape=shape))
+
+
+def _quantised(model: bytes, calibration: Images, batch: int | None = None) -> bytes:
+    """An ONNX model of `nn.onnx.to_onnx`, made for `batch` images a call, quantised with images (n, channels, height, width)."""
+    onnx = import_package("onnx", "onnx")
+    tool = import_package("onnxruntime.quantization", "onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        tool.quantize_static(
+            onnx.load_from_string(model),
+            path,
+            _Reader(calls_of(calibration, batch)),
+            quant_format=tool.QuantFormat.QDQ,
+            activation_type=tool.QuantType.QUInt8,
+            weight_type=tool.QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=[PROBABILITIES],  # a softmax in 256 steps would round most classes to 0
+            reduce_range=int8_saturates(),
+        )
+        return path.read_bytes()
+
+
+class _Reader:
+    """Images call by call, as onnxruntime's tool asks for them."""
+
+    def __init__(self, calls: Sequence[Images]) -> None:
+        self._calls: Iterator[Images] = iter(calls)
+
+    def get_next(self) -> dict[str, Images] | None:
+        images = next(self._calls, None)
+        return None if images is None else {INPUT: images}
+
+
+ONNXRUNTIME = Runtime(
+    "onnxruntime",
+    "ONNX Runtime",
+    "onnxruntime",
+    _open,
+    from_onnx=lambda content: content,
+    needs=("onnx", "onnxruntime"),
+    extra="onnx",
+    there=(session_options, session),
+)
+ONNXRUNTIME_INT8 = replace(ONNXRUNTIME, name="onnxruntime-int8", quantise=_quantised, keeps=(), tolerance=INT8)
+
+
+def require_readable(options: OnnxOptions) -> None:
+    """Do nothing if files of this opset can be written and run here.
+
+    Raises:
+        MissingExtraError: onnx or onnxruntime is not installed.
+        DeviceError: onnx does not know the opset.
+        VerificationError: ONNX Runtime does not.
+    """
+    from ..nn.onnx import require_known, smallest
+
+    require_known(options.opset)
+    library = import_package("onnxruntime", "onnx")
+    try:
+        session(smallest(options.opset), threads=1, shape=None)
+    except Exception as error:  # onnxruntime's exceptions have no common public class
+        raise VerificationError(
+            f"opset {options.opset}: the installed ONNX Runtime {library.__version__} does not read it ({one_line(error)[:200]}): "
+            "choose a lower one, or update it"
+        ) from error
+
+
+def require_opset(options: OnnxOptions) -> None:
+    """Do nothing if int8 can be written with this opset.
+
+    Raises:
+        VerificationError: it cannot.
+    """
+    if options.opset < INT8_OPSET:
+        raise VerificationError(
+            f"{ONNX_INT8.files[0]}: int8 with a scale per channel needs opset {INT8_OPSET} or later, not {options.opset}: "
+            "leave out onnx-int8"
+        )
+
+
+def graph_of(job: Job) -> bytes:
+    """The ONNX model, with the architecture and the config of its folder inside."""
+    from ..nn.onnx import to_onnx
+
+    return to_onnx(job.plan, job.network, **asdict(job.onnx), metadata=job.facts)
+
+
+def _int8_of(job: Job) -> list[bytes]:
+    require_opset(job.onnx)
+    assert job.calibration is not None
+    return [ONNXRUNTIME_INT8.model_of(graph_of(job), job.calibration.numpy(), job.onnx.batch)]
+
+
+def usage_of_onnx(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
+    """For the card."""
+    session = f'session = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])'
+    return f'import onnxruntime\n\n{session}\nlogits = session.run(None, {{"{INPUT}": {given(options)}}})[0]{remark(options)}'
+
+
+def given(options: OnnxOptions) -> str:
+    """As many images as the file takes, for the card."""
+    return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
+
+
+def remark(options: OnnxOptions) -> str:
+    """What the file gives, if not logits, for the card."""
+    return "  # probabilities: the file ends with a softmax" if options.softmax else ""
+
+
+ONNX = Format(
+    ("model.onnx",),
+    lambda job: [graph_of(job)],
+    ONNXRUNTIME,
+    usage_of_onnx("model.onnx"),
+    f"`{INPUT}`; metadata `arch`, `config`",
+    usage_of=partial(usage_of_onnx, "model.onnx"),
+)
+ONNX_INT8 = replace(
+    ONNX,
+    files=("model.int8.onnx",),
+    convert=_int8_of,
+    runtime=ONNXRUNTIME_INT8,
+    usage=usage_of_onnx("model.int8.onnx"),
+    int8=True,
+    usage_of=partial(usage_of_onnx, "model.int8.onnx"),
+)

@@ -1,18 +1,19 @@
 """What the Tab key offers: run directories, and values of options. Torch, which takes seconds to load, stays out."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import typer
 
+from ..backends import FORMATS, RUNTIMES
 from ..errors import OnceForAllError
 from ..files import read_json
 
 __all__ = ["VALUES", "devices", "one_of", "run_folders", "several_of"]
 
-# Keys of registries whose modules load torch, written down once more; tests/cli/test_completion.py compares them.
-VALUES: dict[str, tuple[str, ...]] = {
+# Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.
+VALUES: dict[str, Collection[str]] = {
     "preset": (
         "digits",
         "digits-demo",
@@ -34,19 +35,8 @@ VALUES: dict[str, tuple[str, ...]] = {
         "coupled",
         "delayed_shrinking",
     ),
-    "runtime": (
-        "onnxruntime",
-        "onnxruntime-int8",
-        "pytorch",
-        "aotinductor",
-        "openvino",
-        "openvino-int8",
-        "executorch",
-        "litert",
-        "cuda",
-        "tensorrt",
-    ),
-    "format": ("pytorch", "onnx", "onnx-int8", "openvino", "openvino-int8", "torch-export", "executorch", "litert"),
+    "runtime": RUNTIMES,
+    "format": FORMATS,
     "kind": ("linear", "pairwise", "smooth"),
     "original": (
         "ofa_mbv3_d234_e346_k357_w1_0",

@@ -52,7 +52,11 @@ COMMANDS: dict[str, Row | dict[str, Row]] = {
 }  # fmt: skip
 GROUPS = {"accuracy": "Measure accuracies, and fit, show and ask their predictor."}
 # other names, which work and are not listed
-ALIASES = {"measure-accuracy": ACCURACY["measure"], "predictor": ACCURACY, "specialize": COMMANDS["specialise"]}
+ALIASES: dict[str, Row | dict[str, Row]] = {
+    "measure-accuracy": ACCURACY["measure"],
+    "predictor": ACCURACY,
+    "specialize": COMMANDS["specialise"],
+}
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_help_option=False)
 

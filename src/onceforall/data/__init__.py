@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from .batches import TrainBatches, calibration_batches, eval_batches
     from .cache import Problem
     from .on_device import DeviceBatches
+    from .originals import Source
     from .preparation import PREPROCESSING, Augment, Preprocessing
-    from .sources import Source, open_source
+    from .sources import open_source
     from .splits import CACHE_GB, Images, Splits, open_data
 
 __all__ = [

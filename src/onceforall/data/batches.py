@@ -147,7 +147,7 @@ def eval_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, from their originals by `onceforall.preprocess`; the last batch may be smaller."""
     groups = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    for chosen, pixels in zip(groups, images.fitted(groups, resolution, preprocessing.crop), strict=True):
+    for chosen, pixels in zip(groups, images.fitted(groups, resolution, preprocessing), strict=True):
         yield _normalised(pixels, preprocessing), torch.from_numpy(images.labels[chosen])
 
 
@@ -167,7 +167,7 @@ def calibration_batches(
     """
     chosen = np.random.default_rng([seed, 2]).permutation(len(images))[after:n_images]
     groups = [batch for batch in np.array_split(chosen, max(1, round(len(chosen) / batch_size))) if len(batch)]
-    for pixels in images.fitted(groups, resolution, preprocessing.crop):
+    for pixels in images.fitted(groups, resolution, preprocessing):
         yield _normalised(pixels, preprocessing)
 
 

@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
-from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, write_json
+from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, replace_file, write_json
 from ..processors import processors
-from .decode import quiet, shrink
-from .sources import Indices, Load, Part, digest
+from .originals import Indices, Load, Part, digest, quiet, shrink
 
-__all__ = ["Problem", "Store", "cache_part", "expected_bytes", "in_threads", "place_of"]
+__all__ = ["Problem", "Store", "cache_part", "expected_bytes", "in_threads", "place_of", "save_array"]
 
 VERSION = 2
 WORST_SHARE = 0.1
@@ -188,17 +187,20 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, 
                 on_progress(position + 1, len(part))
         file.flush()
         os.fsync(file.fileno())
-    _save(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
-    _save(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
+    save_array(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
+    save_array(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
     found = [{"name": problem.name, "reason": problem.reason} for problem in problems]
     write_json(folder / "meta.json", {"version": VERSION, "size": size, "images": len(rows), "bytes": offset, "problems": found})
 
 
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with open(path, "wb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array as an .npy file, atomically."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    replace_file(path, write)
 
 
 def in_threads(part: Part, positions: Indices, use: Callable[[Load], T], threads: int) -> Generator[T, None, None]:

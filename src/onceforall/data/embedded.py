@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import DataError
 from ..files import reading_or_writing
 from ..places import expanded
-from .sources import Indices, Load, Part, Source, digest
+from .originals import Indices, Load, Part, Source, digest
 
 __all__ = ["open_digits", "open_torchvision"]
 

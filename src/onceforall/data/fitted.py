@@ -14,7 +14,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -22,24 +21,18 @@ from numpy.typing import NDArray
 
 from .. import preprocess
 from ..errors import FileError
-from ..files import make_folder, one_at_a_time, reading_or_writing, replace_file
+from ..files import make_folder, one_at_a_time, reading_or_writing
 from ..processors import processors
 from ..readable import duration
-from .cache import in_threads
-from .sources import Indices, Load, Part, digest
+from .cache import in_threads, save_array
+from .originals import Indices, Load, Part, digest
+from .preparation import Preprocessing
 
-__all__ = ["Crop", "Keep", "fitted_batches"]
+__all__ = ["Keep", "fitted_batches"]
 
 AT_ONCE = 512  # images that are written before they are named; what an interrupt may cost
 PATIENCE_S, SILENCE_S = 2.0, 60.0  # before somebody is told that it takes long, and told again
 PIXELS, POSITIONS = "pixels.bin", "positions.npy"
-
-
-class Crop(NamedTuple):
-    """How an image is fitted, as `onceforall.preprocess.fit` takes it: share of the short side that is kept, interpolation."""
-
-    share: float
-    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,9 @@ class Keep:
     elsewhere: Callable[[], Path] | None = None
 
 
-def fitted_batches(part: Part, groups: Sequence[Indices], resolution: int, crop: Crop, keep: Keep) -> Iterator[NDArray[np.uint8]]:
+def fitted_batches(
+    part: Part, groups: Sequence[Indices], resolution: int, steps: Preprocessing, keep: Keep
+) -> Iterator[NDArray[np.uint8]]:
     """For each group of positions in the part, its images as (n, resolution, resolution, 3).
 
     What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it and the file system has locks.
@@ -70,23 +65,23 @@ def fitted_batches(part: Part, groups: Sequence[Indices], resolution: int, crop:
     """
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
     if len(wanted) * 3 * resolution * resolution > keep.limit_bytes:
-        yield from _passing(part, groups, resolution, crop)
+        yield from _passing(part, groups, resolution, steps)
         return
-    place = _place(part, resolution, crop, keep.folder)
+    place = _place(part, resolution, steps, keep.folder)
     known, pixels = _open(place, resolution)
     if keep.elsewhere is not None and not np.isin(wanted, known).all():
-        place = _place(part, resolution, crop, keep.elsewhere())
+        place = _place(part, resolution, steps, keep.elsewhere())
         known, pixels = _open(place, resolution)
     if not np.isin(wanted, known).all():
         make_folder(place.parent)
         with one_at_a_time(_lock(place)) as alone:  # of several processes that need them at once, one decodes
             if not alone:  # two that append to one file would make pixels of other images of it
-                yield from _passing(part, groups, resolution, crop)
+                yield from _passing(part, groups, resolution, steps)
                 return
             known, _ = _open(place, resolution)
             missing = np.setdiff1d(wanted, known)
             _make_room(place, len(missing) * 3 * resolution * resolution, keep.limit_bytes)
-            _append(part, place, known, missing, resolution, crop, keep.tell)
+            _append(part, place, known, missing, resolution, steps, keep.tell)
             known, pixels = _open(place, resolution)
     if not np.isin(wanted, known).all():
         raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
@@ -97,22 +92,26 @@ def fitted_batches(part: Part, groups: Sequence[Indices], resolution: int, crop:
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
 
 
-def _passing(part: Part, groups: Sequence[Indices], resolution: int, crop: Crop) -> Iterator[NDArray[np.uint8]]:
+def _passing(part: Part, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """As `fitted_batches`, without the cache."""
     if (np.diff(np.concatenate(groups)) > 0).all():
-        with closing(_fitted(part, np.concatenate(groups), resolution, crop)) as images:
+        with closing(_fitted(part, np.concatenate(groups), resolution, steps)) as images:
             yield from (np.stack(list(islice(images, len(group)))) for group in groups)
     else:
         for group in groups:
             ascending, back = np.unique(group, return_inverse=True)
-            with closing(_fitted(part, ascending, resolution, crop)) as images:
+            with closing(_fitted(part, ascending, resolution, steps)) as images:
                 yield np.stack(list(images))[back]
 
 
-def _place(part: Part, resolution: int, crop: Crop, folder: Path) -> Path:
+def _place(part: Part, resolution: int, steps: Preprocessing, folder: Path) -> Path:
     """Another place for other pixels: of another part, of another version of the preprocessing or of Pillow."""
     how = Path(preprocess.__file__).read_text(encoding="utf-8")
-    return folder / "fitted" / digest([how, PIL.__version__, part.identity, str(resolution), *map(repr, crop)])
+    return (
+        folder
+        / "fitted"
+        / digest([how, PIL.__version__, part.identity, str(resolution), repr(steps.crop_share), repr(steps.interpolation)])
+    )
 
 
 def _lock(place: Path) -> Path:
@@ -132,11 +131,11 @@ def _open(place: Path, resolution: int) -> tuple[Indices, NDArray[np.uint8]]:
     return np.zeros(0, np.int64), np.zeros((0, resolution, resolution, 3), np.uint8)
 
 
-def _fitted(part: Part, positions: Indices, resolution: int, crop: Crop) -> Generator[NDArray[np.uint8], None, None]:
+def _fitted(part: Part, positions: Indices, resolution: int, steps: Preprocessing) -> Generator[NDArray[np.uint8], None, None]:
     """The images at ascending positions."""
 
     def fit(load: Load) -> NDArray[np.uint8]:
-        return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, *crop))
+        return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, steps.crop_share, steps.interpolation))
 
     return in_threads(part, positions, fit, processors())
 
@@ -147,7 +146,7 @@ def _append(
     known: Indices,
     missing: Indices,
     resolution: int,
-    crop: Crop,
+    steps: Preprocessing,
     tell: Callable[[str], None],
 ) -> None:
     """Add the images that are missing to those that are known."""
@@ -159,7 +158,7 @@ def _append(
         place.mkdir(exist_ok=True)
         if not len(known):
             (place / PIXELS).unlink(missing_ok=True)  # another process may have mapped it
-        with open(place / PIXELS, "ab") as file, closing(_fitted(part, missing, resolution, crop)) as images:
+        with open(place / PIXELS, "ab") as file, closing(_fitted(part, missing, resolution, steps)) as images:
             file.truncate(len(known) * block)  # what one that was killed has left
             try:
                 for done, pixels in enumerate(images, start=1):
@@ -168,7 +167,7 @@ def _append(
                         file.flush()
                         os.fsync(file.fileno())
                         known, kept = np.concatenate([known, missing[kept:done]]), done
-                        _save(place / POSITIONS, known)
+                        save_array(place / POSITIONS, known)
                     now = time.monotonic()
                     left = (now - start) / done * (len(missing) - done)
                     if now > tell_at and left > PATIENCE_S:
@@ -178,14 +177,6 @@ def _append(
                 with suppress(OSError):
                     file.truncate(len(known) * block)
                 raise
-
-
-def _save(path: Path, positions: Indices) -> None:
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.save(file, positions, allow_pickle=False)
-
-    replace_file(path, write)
 
 
 def _make_room(place: Path, need: int, limit_bytes: int) -> None:

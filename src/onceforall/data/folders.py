@@ -10,9 +10,9 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import reading_or_writing
+from .originals import Indices, Load, Part, Source, digest
 from .scan import DANGLING, LOOP, Found, LeftOut, is_unread_picture, left_out_line, look, mark_of, marks_above, printable, walk
 from .scan import same_name as key
-from .sources import Indices, Load, Part, Source, digest
 from .split_names import Role, arrange, is_plain, mentions_role, role_of, without_role
 
 __all__ = ["holds_image_folders", "open_folder"]

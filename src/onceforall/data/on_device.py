@@ -4,8 +4,6 @@ Cropping and resizing are two products with small matrices, one for the rows and
 such a matrix holds the weights with which one pixel of the result takes the pixels of the crop (bilinear with antialias).
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +16,6 @@ CHUNK = 1 << 28  # bytes copied at once: main memory never holds more of the ima
 SHARE = 0.4  # of the device's free memory that the images may take
 
 
-@dataclass(frozen=True, eq=False)
 class DeviceBatches:
     """The same images, crops, mirrorings and colours as `batches` gives, to one or two of 255 levels, on `device`.
 
@@ -27,27 +24,17 @@ class DeviceBatches:
         device: that keeps the images, about as many bytes as the cache on the disk.
     """
 
-    batches: TrainBatches
-    device: torch.device
-    _pixels: Tensor = field(init=False)  # (all pixels of all images, 3) uint8
-    _labels: Tensor = field(init=False)
-    _scale: Tensor = field(init=False)  # with _shift: from [0, 255] to the network's input
-    _shift: Tensor = field(init=False)
-    _grey: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        pixels = self.batches.images.store.pixels
-        on_device = torch.empty(len(pixels), dtype=torch.uint8, device=self.device)
+    def __init__(self, batches: TrainBatches, device: torch.device) -> None:
+        self.batches, self.device, pixels = batches, device, batches.images.store.pixels
+        on_device = torch.empty(len(pixels), dtype=torch.uint8, device=device)
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start : start + CHUNK].copy()  # a mapped file cannot be written to, which torch warns of
             on_device[start : start + len(part)].copy_(torch.from_numpy(part))
-        object.__setattr__(self, "_pixels", on_device.view(-1, 3))
-        object.__setattr__(self, "_labels", torch.from_numpy(self.batches.images.labels).to(self.device))
-        moments = (self.batches.preprocessing.mean, self.batches.preprocessing.std)
-        mean, std = (torch.tensor(values, device=self.device) for values in moments)
-        object.__setattr__(self, "_scale", 1 / (255 * std))
-        object.__setattr__(self, "_shift", mean / std)
-        object.__setattr__(self, "_grey", torch.tensor(GREY, device=self.device))
+        self._pixels = on_device.view(-1, 3)  # of all images
+        self._labels = torch.from_numpy(batches.images.labels).to(device)
+        mean, std = (torch.tensor(values, device=device) for values in (batches.preprocessing.mean, batches.preprocessing.std))
+        self._scale, self._shift = 1 / (255 * std), mean / std  # from [0, 255] to the network's input
+        self._grey = torch.tensor(GREY, device=device)
 
     @staticmethod
     def fits(batches: TrainBatches, device: torch.device) -> bool:

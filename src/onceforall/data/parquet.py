@@ -17,9 +17,9 @@ from PIL import Image
 from ..errors import DataError, FileError
 from ..files import reading_or_writing
 from ..places import plain_path
+from .originals import Indices, Load, Part, Source, digest
 from .parquet_names import Place, choose_splits, place_of
 from .scan import LeftOut, look, mark_of, printable, same_name
-from .sources import Indices, Load, Part, Source, digest
 
 __all__ = ["Files", "open_parquet", "parquet_files"]
 
@@ -186,10 +186,6 @@ def _opening(path: Path) -> Iterator[Any]:
             raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _columns(path: Path) -> _Columns:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from ..errors import DataError
-from ..preprocess import INTERPOLATIONS
-from .fitted import Crop
+from ..preprocess import INTERPOLATIONS, LEAST_SHARE
 
 __all__ = ["POLICIES", "PREPROCESSING", "Augment", "Preprocessing"]
 
@@ -23,13 +22,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise DataError(f"the interpolation is {self.interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
-        if not 0.5 <= self.crop_share <= 1:
-            raise DataError(f"the crop share is {self.crop_share}: it must be from 0.5 to 1")
-
-    @property
-    def crop(self) -> Crop:
-        """How images are resized and cropped."""
-        return Crop(self.crop_share, self.interpolation)
+        if not LEAST_SHARE <= self.crop_share <= 1:
+            raise DataError(f"the crop share is {self.crop_share}: it must be from {LEAST_SHARE} to 1")
 
     @property
     def description(self) -> str:

@@ -29,22 +29,8 @@ LeftOut = dict[str, list[str]]  # why, as a phrase about one ("file that cannot 
 # Read by no codec here, or as their small preview (camera files look like TIFF).
 CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
 PICTURES = (
-    *CAMERA,
-    ".heic",
-    ".heif",
-    ".hif",
-    ".jxl",
-    ".psd",
-    ".svg",
-    ".eps",
-    ".ico",
-    ".tga",
-    ".dds",
-    ".exr",
-    ".hdr",
-    ".dcm",
-    ".xcf",
-)
+    *CAMERA, ".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".tga", ".dds", ".exr", ".hdr", ".dcm", ".xcf",
+)  # fmt: skip
 # So common beside images that looking into a million of them would take longer than the images.
 NEVER_IMAGES = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".npy", ".parquet")
 SYSTEM_FOLDERS = frozenset(

@@ -1,105 +1,13 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from ..errors import DataError
 from ..files import reading_or_writing
 from ..places import expanded
-from ..preprocess import LARGE
-from .decode import Original, decode
+from .embedded import open_digits, open_torchvision
+from .folders import holds_image_folders, open_folder
+from .originals import Source
 
-__all__ = ["Load", "Part", "Source", "digest", "open_source"]
-
-Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Load:
-    """One image that is not decoded yet.
-
-    Args:
-        original: what is read.
-        name: to tell the user which.
-    """
-
-    original: Original
-    name: str
-
-    def __call__(self, at_least: int | None = None, max_pixels: int | None = None) -> Image.Image:
-        """Decode it, see `decode`; in any thread."""
-        return decode(self.original, self.name, at_least=at_least, max_pixels=max_pixels)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Labelled images that can be read one after the other.
-
-    Attributes:
-        names: one for each image, to tell the user which.
-        labels: (n,) int64 in [0, classes).
-        identity: changes when the images change (paths, sizes, times of change).
-        read: ascending positions -> for each, in order, what decodes it.
-        max_pixels: larger images are not read; see `onceforall.preprocess.load`.
-    """
-
-    names: list[str]
-    labels: Indices
-    identity: str
-    read: Callable[[Indices], Iterator[Load]]
-    max_pixels: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def subset(self, positions: Indices) -> "Part":
-        """The images at these positions, in ascending order."""
-        chosen = np.unique(positions)
-        return replace(
-            self,
-            names=[self.names[i] for i in chosen],
-            labels=self.labels[chosen],
-            identity=digest([self.identity, chosen.tobytes().hex()]),
-            read=lambda wanted: self.read(chosen[wanted]),
-        )
-
-    def up_to(self, max_pixels: int | None) -> "Part":
-        """The same images, but with this limit of their pixels."""
-        same = max_pixels == LARGE  # the limit before there was a choice: what was cached then stays
-        identity = self.identity if same else digest([self.identity, str(max_pixels)])
-        return replace(self, identity=identity, max_pixels=max_pixels)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was found: `held_out` and `test` are None where the data bring no such part.
-
-    Attributes:
-        left_out: what was there and is not used: why, as a phrase about one ("file without an image in it (.txt)"), and the names.
-        remarks: what else the user should know about how the data were read, a line each.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train: Part
-    test: Part | None = None
-    held_out: Part | None = None
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-
-
-def digest(texts: Iterable[str]) -> str:
-    """A short hash of a list of texts."""
-    state = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogateescape")
-        state.update(len(encoded).to_bytes(8, "little") + encoded)
-    return state.hexdigest()[:32]
+__all__ = ["open_source"]
 
 
 def open_source(source: str) -> Source:
@@ -117,9 +25,7 @@ def open_source(source: str) -> Source:
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    from .embedded import open_digits, open_torchvision
-    from .folders import holds_image_folders, open_folder
-    from .parquet import open_parquet, parquet_files
+    from .parquet import open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
         return open_digits()

@@ -14,9 +14,11 @@ from ..files import make_folder, reading_or_writing
 from ..places import cache_folder
 from ..readable import plural
 from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
-from .fitted import Crop, Keep, fitted_batches
+from .fitted import Keep, fitted_batches
+from .originals import Indices, Part, Source, digest
+from .preparation import Preprocessing
 from .scan import left_out_line
-from .sources import Indices, Part, Source, digest, open_source
+from .sources import open_source
 
 __all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
 
@@ -50,7 +52,7 @@ class Images:
         _, offset, height, width = self.store.index[self.rows[i]].tolist()
         return self.store.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
 
-    def fitted(self, groups: Sequence[Indices], resolution: int, crop: Crop) -> Iterator[NDArray[np.uint8]]:
+    def fitted(self, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
         """For each group of indices its images for evaluation, (n, resolution, resolution, 3), made from the originals.
 
         Raises:
@@ -58,7 +60,7 @@ class Images:
             FileError: the cache cannot be written, or the disk is full.
         """
         positions = self.store.index[self.rows, 0]
-        return fitted_batches(self.part, [positions[group] for group in groups], resolution, crop, self.keep)
+        return fitted_batches(self.part, [positions[group] for group in groups], resolution, steps, self.keep)
 
     def files(self, folder: Path) -> list[Path]:
         """Each image's original as a file; what is none, such as the bytes of a Parquet file, is written into the folder.

@@ -1,12 +1,14 @@
 """Networks to take home: a folder with weights, runtime files that were proven on real images, and a card."""
 
+from ..backends import FORMATS
+from ..backends.format import Format
+from ..onnx_options import OnnxOptions
 from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow
-from .config import ExportConfig, InputSteps, OnnxOptions
+from .config import ExportConfig, InputSteps
 from .folder import Exported, export_network, load, room_for_export
-from .formats import FORMATS, Format
 from .hub import push, require_pushable
 from .program import Program, program_of, run_programs
 from .proof import Proof, Verification

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..backends.pytorch import from_source
 from ..errors import FileError, VerificationError
 from ..files import read_json, write_bytes, write_json, write_text
 from ..nn.bundle_source import needs_of, to_bundle_source
@@ -19,7 +20,6 @@ from ..supernet import Supernet
 from .bundle import BUNDLE_FORMAT, Bundle, Member, load_bundle
 from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps
-from .formats.pytorch import from_source
 from .place import in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, prove, reference_of

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..arch import Arch
+from ..backends import FORMATS
 from ..looks import layers, look
-from ..nn.onnx import OUTPUT, PROBABILITIES
 from ..nn.source import needs_of
+from ..onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..plan import Plan
 from ..readable import amount, memory, percent
 from .bundle import Interval
 from .card_text import card_of, head_of, latency_text, plain, proof_rows, top1_text
-from .config import ExportConfig, OnnxOptions
-from .formats import FORMATS
+from .config import ExportConfig
 from .program import program_of
 from .proof import Proof
 from .readers import READERS, Reading

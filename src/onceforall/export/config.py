@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from torch import Tensor, nn
+
+from ..arch import Arch
+from ..backends.format import Job
 from ..errors import FileError, VerificationError
-from ..nn.onnx import OPSET, OPSETS
+from ..onnx_options import OnnxOptions
 from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json
 
-__all__ = ["FORMAT", "ExportConfig", "InputSteps", "OnnxOptions"]
+__all__ = ["FORMAT", "ExportConfig", "InputSteps"]
 
 FORMAT = "onceforall.export/2"
 BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
-MOST_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -42,32 +45,6 @@ class InputSteps:
 
 
 @dataclass(frozen=True)
-class OnnxOptions:
-    """How files that are made from an ONNX graph are written.
-
-    Args:
-        opset: version of ONNX's operators, of the ONNX files themselves; the version of the file format (IR) follows from it.
-        batch: images a call; None for any number.
-        softmax: end with a softmax, so that the files give probabilities.
-
-    Raises:
-        VerificationError: a value that is not among those allowed.
-    """
-
-    opset: int = OPSET
-    batch: int | None = None
-    softmax: bool = False
-
-    def __post_init__(self) -> None:
-        if self.opset not in OPSETS:
-            raise VerificationError(f"opset {self.opset}: choose from {OPSETS[0]} to {OPSETS[-1]}; the default is {OPSET}")
-        if self.batch is not None and not 1 <= self.batch <= MOST_IMAGES:
-            raise VerificationError(
-                f"batch {self.batch}: choose from 1 to {MOST_IMAGES} images a call, or leave it out for any number"
-            )
-
-
-@dataclass(frozen=True)
 class ExportConfig:
     """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing.
 
@@ -78,6 +55,14 @@ class ExportConfig:
     classes: tuple[str, ...]
     preprocessing: InputSteps
     onnx: OnnxOptions | None = None
+
+    def job(self, arch: Arch, network: nn.Module, calibration: Tensor | None = None) -> Job:
+        """What formats write of one of the space's networks, see `Job`."""
+        steps = self.preprocessing
+        images = f"RGB, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}"
+        facts = {"arch": arch.to_json(), "config": json.dumps(self.to_json(), ensure_ascii=False)}
+        plan = self.space.lower(arch, len(self.classes))
+        return Job(plan, network, self.onnx or OnnxOptions(), facts, images, calibration)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able object that `from_json` reads."""

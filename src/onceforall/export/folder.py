@@ -10,17 +10,18 @@ from torch import Tensor, fx, nn
 
 from ..advice import not_an_export
 from ..arch import Arch
+from ..backends import FORMATS
+from ..backends.format import Job, Run, in_batches
 from ..errors import FileError, VerificationError
 from ..files import read_json, read_text, write_json, write_text
+from ..onnx_options import OnnxOptions
 from ..ops import Call
 from ..picture import draw
 from ..plan import Plan
 from ..space import Space
 from ..supernet import Supernet
 from .card import CardFacts, write_card
-from .config import ExportConfig, InputSteps, OnnxOptions
-from .formats import FORMATS, Job, Run
-from .formats.common import in_batches
+from .config import ExportConfig, InputSteps
 from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, Reference, active_logits, compare, prove, reference_of
@@ -100,7 +101,7 @@ def export_network(
     options = (onnx or OnnxOptions()) if any(FORMATS[name].from_onnx for name in formats) else None
     config = ExportConfig(space, tuple(classes), replace(preprocessing, resolution=arch.resolution), options)
     network, images = network.cpu(), images.cpu()
-    job = Job(arch, plan, network, config, None if calibration is None else calibration.cpu())
+    job = config.job(arch, network, None if calibration is None else calibration.cpu())
     extracted = reference_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
     with in_place_when_done(folder, room_for_export) as temporary:
@@ -197,8 +198,7 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
     if not (format.from_onnx and job.onnx.softmax):
         return proven(run)
     with tempfile.TemporaryDirectory() as temporary:
-        config = replace(job.config, onnx=replace(job.onnx, softmax=False))
-        without = written(Path(temporary), replace(job, config=config))
+        without = written(Path(temporary), replace(job, onnx=replace(job.onnx, softmax=False)))
         proof, logits = proven(without), without(images).double() if format.int8 else extracted.logits
         del without  # which holds its file open on some systems
     expected = replace(extracted, logits=logits).softmax()

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..arch import Arch
+from ..backends.format import Run
 from ..errors import VerificationError
 from ..nn.calls import STATISTICS
 from ..nn.shared import parts_of
 from ..supernet import Supernet
-from .formats.common import Run
 
 __all__ = [
     "ABOUT_FLOAT32",

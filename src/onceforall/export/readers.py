@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..backends.format import Run
 from ..errors import MissingExtraError, VerificationError
 from . import read_elsewhere
-from .formats.common import Run
 from .proof import INT8, Reference, prove
 
 __all__ = ["READERS", "Reader", "Reading", "read_elsewhere_too", "readers_of"]

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import fx, nn
 
+from ..backends.pytorch import weights_of
 from ..errors import CheckpointError, FileError
 from ..files import write_bytes
 from ..nn.shared import constants_of
@@ -22,9 +23,7 @@ def write_weights(path: Path, network: nn.Module) -> None:
     Raises:
         FileError: the file cannot be written.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = save(state)  # safetensors' own save_file makes files that only their owner can read
-    write_bytes(path, data)
+    write_bytes(path, weights_of(network))
 
 
 def read_weights(path: Path, plan: Plan) -> fx.GraphModule:

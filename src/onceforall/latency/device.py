@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass, fields
 from importlib import metadata
 
+from ..backends import RUNTIMES
 from ..errors import DeviceError, OnceForAllError
+from ..processors import processor_name, processors
 from .host import Host
-from .runtimes import RUNTIMES
-from .runtimes.common import processor, processor_name
 
-__all__ = ["Available", "Device", "available", "list_devices", "package_version", "processor_name"]
+__all__ = ["Available", "Device", "available", "list_devices", "package_version"]
 
 ALIASES = {"cpu": "onnxruntime"}
 IMPORTED = "imported"  # the runtime of a device whose times came in a file
@@ -20,7 +20,7 @@ class Device:
     """A runtime with its settings.
 
     Args:
-        runtime: name in `onceforall.latency.runtimes.RUNTIMES`.
+        runtime: name in `onceforall.backends.RUNTIMES`.
         threads: that compute one network.
         batch: images per call; latencies are those of the whole call.
         host: another machine, "ssh://user@board"; see `remote.Host`. None for this one. With the runtime "imported", the name of
@@ -127,12 +127,13 @@ def list_devices() -> list[Available]:
 
 def available(name: str) -> Available:
     """One runtime, by its name, as this machine has it."""
-    runtime, lacks = RUNTIMES[name], None
+    runtime = RUNTIMES[name]
+    version = package_version(runtime.package)
     try:
         hardware = runtime.hardware()
     except OnceForAllError as error:
-        hardware, lacks = processor(), str(error)
-    return Available(name, package_version(runtime.package), hardware.name, hardware.threads, lacks)
+        return Available(name, version, processor_name(), processors(), str(error))
+    return Available(name, version, hardware.name, hardware.threads)
 
 
 def package_version(package: str) -> str | None:

@@ -6,8 +6,10 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
+from ..backends import RUNTIMES
+from ..backends.common import Function, Weights
+from ..backends.cuda import GpuReference
 from ..errors import DeviceError
-from ..nn.quantise import read_openvino
 from ..ops import Shape
 from ..plan import Plan
 from .device import Device, available
@@ -15,11 +17,6 @@ from .host import Host
 from .measure import Reference, Timing, least_disturbed_ms, measure
 from .networks import all_ready, require_threads
 from .remote import Model, RemoteMeter
-from .runtimes import RUNTIMES
-from .runtimes.common import OnHost, Weights
-from .runtimes.cuda import GpuReference
-from .runtimes.onnxruntime import load_model
-from .runtimes.openvino import compile_model
 
 __all__ = ["LocalMeter", "Meter", "load_onnx", "measure_functions", "measure_networks", "measure_onnx", "meter_of"]
 
@@ -46,9 +43,6 @@ class Meter(Protocol):
             DeviceError: the machine is too noisy, lost, or cannot run a network.
             MissingExtraError: a package is not installed.
         """
-
-
-GPUS = ("cuda", "tensorrt")
 
 
 class LocalMeter:
@@ -185,25 +179,23 @@ def _scaled(timings: Sequence[Timing], anchor_ms: float) -> list[Timing]:
     return [Timing(factor * t.ms, factor * t.low, factor * t.high, t.repeats) for t in timings[:-1]]
 
 
-def load_onnx(model: bytes, input_shape: Shape, device: Device) -> OnHost:
+def load_onnx(model: bytes, input_shape: Shape, device: Device) -> Function:
     """An ONNX model of one input in the device's runtime, on this machine.
 
     Raises:
         DeviceError: another runtime, one that cannot load the model, or more threads than processors.
         MissingExtraError: the runtime is not installed.
     """
-    if device.runtime not in ("onnxruntime", "openvino"):
+    runtime = None if device.imported else RUNTIMES[device.runtime]
+    if runtime is None or runtime.from_onnx is None or runtime.quantise is not None:
         raise DeviceError(f"{device.runtime} runs no ONNX files here: use onnxruntime or openvino")
     require_threads(device)
-    shape = (device.batch, *input_shape)
-    if device.runtime == "openvino":
-        return compile_model(read_openvino(model), threads=device.threads, shape=shape)
-    return load_model(model, threads=device.threads, shape=shape)
+    return runtime.load_onnx(model, threads=device.threads, shape=(device.batch, *input_shape))
 
 
 def _reference(device: Device) -> Callable[[], object]:
     """What is timed in between, on what the networks are timed on."""
-    return GpuReference() if device.runtime in GPUS else Reference()
+    return GpuReference() if RUNTIMES[device.runtime].gpu else Reference()
 
 
 def _remote(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> RemoteMeter:

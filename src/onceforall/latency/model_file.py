@@ -4,7 +4,7 @@ from typing import Any
 
 from ..errors import DeviceError
 from ..ops import Shape
-from .runtimes.common import import_package
+from ..packages import import_package
 
 __all__ = ["input_shape", "tiny_model"]
 

@@ -7,18 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from ..backends import RUNTIMES
+from ..backends.common import Weights, own_network
 from ..errors import DeviceError, StatisticsError
 from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
 from ..processors import processor_count_text, processors
 from ..readable import plural
 from .device import Device
-from .runtimes import RUNTIMES
-from .runtimes.common import Weights, own_network
 
 __all__ = ["all_ready", "made_up", "ready", "require_threads", "stand_in"]
 
-IN_THREADS = ("openvino",)  # several are loaded at once: for most of the time of loading, these let other threads go on
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
 
 
@@ -85,7 +84,7 @@ def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], devic
         plan, weights = network
         return ready(plan, made_up(plan) if weights is None else weights, device)
 
-    if device.runtime not in IN_THREADS:
+    if not RUNTIMES[device.runtime].in_threads:
         return [one(network) for network in networks]
     with ThreadPoolExecutor(processors()) as pool:
         return list(pool.map(one, networks))

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import ModelError
 from ..places import expanded
-from ..preprocess import INTERPOLATIONS
+from ..preprocess import INTERPOLATIONS, LEAST_SHARE
 from .authors import of_authors
 from .code import divided, of_file
 from .fill import filled, weights_of
@@ -24,7 +24,6 @@ from .parts import RANDOM, Asked, Brought, Maker, made
 
 __all__ = ["bring", "is_library", "is_source", "lasting_source", "lasting_weights"]
 
-LEAST_SHARE = 0.5  # of the short side that a centre crop may keep
 SOURCES: dict[str, Callable[[Asked], Maker]] = {"timm": of_timm, "torchvision": of_torchvision, "hf": of_hub, "ofa": of_authors}
 
 

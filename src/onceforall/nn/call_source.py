@@ -16,7 +16,7 @@ from ..ops import Batch, Call, Input, Weight, leaves
 from ..plan import Plan, Segment
 from .calls import function_of, modules_of
 
-__all__ = ["NEEDS", "PART", "functions_of", "network_of_calls"]
+__all__ = ["NEEDS", "PART", "Tree", "functions_of", "network_of_calls", "tree_of"]
 
 VERSION = torch.__version__.partition("+")[0]
 NEEDS = f"Python 3.8 or later, and was written with torch {VERSION}: an older one must have all that it calls"
@@ -45,6 +45,7 @@ METHODS = {
     "split", "unbind", "select", "narrow", "expand", "contiguous", "type_as", "repeat", "amax",
 }  # fmt: skip
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+Tree = dict[str, Any]  # values are texts or trees
 TAKEN = {"Bundle", "F", "Network", "Part", "Path", "Tensor", "json", "load", "nn", "read", "torch", "weight"}
 
 
@@ -86,18 +87,24 @@ def functions_of(plans: Sequence[Plan]) -> tuple[list[str], list[list[str]]]:
 def network_of_calls(name: str, plan: Plan, calls: Sequence[str]) -> str:
     """The text of the class of a whole network, with the lines that call its functions."""
     layers = _layers(plan)
-    tree: dict[str, Any] = {}
-    for path, text in _members(plan, layers).items():
-        *above, leaf = path.split(".")
-        at = tree
-        for key in above:
-            at = at.setdefault(key, {})
-        at[leaf] = text
+    tree = tree_of(_members(plan, layers))
     shape = ", ".join(map(str, plan.input_shape))
     lines = [f"class {name}(Part):", f'    """Images (n, {shape}) → {_returned(plan)}."""', "", "    def __init__(self) -> None:"]
     lines += ["        super().__init__({", *_entries(tree, 3), "        })"]
     lines += ["", "    def forward(self, x: Tensor):", *(f"        {line}" for line in calls)]
     return "\n".join([*lines, "        return x"]) + "\n"
+
+
+def tree_of(texts: Mapping[str, str]) -> Tree:
+    """Texts by dotted names as nested dictionaries."""
+    tree: Tree = {}
+    for path, text in texts.items():
+        *above, leaf = path.split(".")
+        at = tree
+        for key in above:
+            at = at.setdefault(key, {})
+        at[leaf] = text
+    return tree
 
 
 def _returned(plan: Plan) -> str:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..graph import each
 from ..ops import Batch, Call, Input, Op, Weight, leaves
 from ..plan import Plan, Segment
-from .layers import interpolated, matrix_name, some_images, synchronised_norm
+from .layers import interpolated, matrix_name, smaller_kernel, some_images, synchronised_norm
 
 __all__ = [
     "STATISTICS",
@@ -44,45 +44,19 @@ NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"
 STATISTICS = "running_mean", "running_var"
 NORM = "batch_norm.default"
-NORM_LAYERS = {
-    3: nn.BatchNorm3d,
-    2: nn.BatchNorm2d,
-    1: nn.BatchNorm1d,
-    0: nn.BatchNorm1d,
-}  # by the dimensions of an image's channel
-OVERLOADS = {
-    "default",
-    "Tensor",
-    "Scalar",
-    "dim",
-    "int",
-    "Tensor_Scalar",
-}  # that torch's functions tell apart by what they are given
+NORM_LAYERS = {3: nn.BatchNorm3d, 2: nn.BatchNorm2d, 1: nn.BatchNorm1d, 0: nn.BatchNorm1d}  # by the dimensions of a channel
+OVERLOADS = {"default", "Tensor", "Scalar", "dim", "int", "Tensor_Scalar"}  # that torch's functions tell apart by their arguments
+FUNCTIONAL = (
+    "linear", "pad", "gelu", "silu", "hardtanh", "hardswish", "hardsigmoid", "relu6", "mish", "elu", "leaky_relu", "softplus",
+    "one_hot", "scaled_dot_product_attention", "avg_pool2d", "adaptive_avg_pool2d",
+)  # fmt: skip
 NAMED: dict[str, Callable[..., Any]] = {
     "getitem": operator.getitem,
-    "linear": F.linear,
-    "pad": F.pad,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "hardtanh": F.hardtanh,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "relu6": F.relu6,
-    "mish": F.mish,
-    "elu": F.elu,
-    "leaky_relu": F.leaky_relu,
-    "softplus": F.softplus,
+    **{name: vars(F)[name] for name in FUNCTIONAL},
     "log_sigmoid": F.logsigmoid,
-    "one_hot": F.one_hot,
-    "scaled_dot_product_attention": F.scaled_dot_product_attention,
-    "avg_pool2d": F.avg_pool2d,
-    "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
     "_unsafe_view": torch.reshape,
     "view": torch.reshape,  # other memory formats than the one it was read with
-    "expand": torch.Tensor.expand,
-    "contiguous": torch.Tensor.contiguous,
-    "type_as": torch.Tensor.type_as,
-    "repeat": torch.Tensor.repeat,
+    **{name: getattr(torch.Tensor, name) for name in ("expand", "type_as", "repeat", "contiguous")},
 }
 
 
@@ -118,12 +92,14 @@ class Mode:
         sync_norm: then batch norms take the statistics of the batches of all processes.
         batch_statistics: in eval mode, batch norms take the statistics of the batch.
         drop_path: in train mode, rate of branches that are dropped at a rate which changes.
+        dropout: in train mode, rate of `ops.Dropout`.
     """
 
     training: bool
     sync_norm: bool = False
     batch_statistics: bool = False
     drop_path: float = 0.0
+    dropout: float = 0.0
 
 
 Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
@@ -318,10 +294,7 @@ def _gathered(tensor: Tensor, cuts: Sequence[tuple[int, tuple[tuple[int, int], .
 
 def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     for big, small in pairwise(weight.kernels):
-        edge = (big - small) // 2
-        centre = tensor[:, :, edge : edge + small, edge : edge + small].flatten(2)
-        matrix = tensors[f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"]
-        tensor = F.linear(centre, matrix).view(*tensor.shape[:2], small, small)
+        tensor = smaller_kernel(tensor, tensors[f"{weight.name.removesuffix('weight')}{matrix_name(big, small)}"], small)
     return tensor
 
 
@@ -420,18 +393,10 @@ def _layer(op: Call) -> nn.Module | None:
             )  # fmt: skip
         case "linear.default", (Input(), Weight(shape=(out, inside)), *_) if affine:
             return nn.Linear(inside, out, bias=len(leaf) == 2)
-        case "batch_norm.default", (Input(), Weight(shape=(channels,)), _, _, _, "<training>", momentum, eps, _) if leaf == [
-            "weight",
-            "bias",
-            "running_mean",
-            "running_var",
-        ]:
-            return NORM_LAYERS[len(op.shape) - 1 - op.whole](channels, eps=eps, momentum=momentum)
-        case "batch_norm.default", (Input(), None, None, Weight(shape=(channels,)), _, "<training>", momentum, eps, _) if leaf == [
-            "running_mean",
-            "running_var",
-        ]:
-            return NORM_LAYERS[len(op.shape) - 1 - op.whole](channels, eps=eps, momentum=momentum, affine=False)
+        case "batch_norm.default", (Input(), gain, _, Weight(shape=(channels,)), _, "<training>", momentum, eps, _) if leaf == [
+            *(["weight", "bias"] if gain else []), *STATISTICS
+        ]:  # fmt: skip
+            return NORM_LAYERS[len(op.shape) - 1 - op.whole](channels, eps=eps, momentum=momentum, affine=gain is not None)
         case "layer_norm.default", (Input(), shape, Weight(), Weight(), eps, *_) if leaf == ["weight", "bias"]:
             return nn.LayerNorm(list(shape), eps=eps)
     return None

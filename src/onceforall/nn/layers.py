@@ -22,6 +22,7 @@ __all__ = [
     "SynchronisedNorm",
     "interpolated",
     "matrix_name",
+    "smaller_kernel",
     "some_images",
     "synchronised_norm",
 ]
@@ -53,10 +54,7 @@ class ElasticConv(nn.Module):
         weight = self.weight[: op.shape[0], : op.in_channels // op.groups]
         for big, small in self.steps:
             if op.kernel < big:
-                edge = (big - small) // 2
-                centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
-                weight = F.linear(centre, self.get_parameter(matrix_name(big, small)))
-                weight = weight.view(*weight.shape[:2], small, small)
+                weight = smaller_kernel(weight, self.get_parameter(matrix_name(big, small)), small)
         return {"weight": weight} if self.bias is None else {"weight": weight, "bias": self.bias[: op.shape[0]]}
 
     def forward(self, x: Tensor, op: Conv) -> Tensor:
@@ -161,6 +159,13 @@ def some_images(x: Tensor, rate: float) -> Tensor:
     """A residual branch (n, …) with zeros for some images and more for the others: stochastic depth (Huang et al., 2016)."""
     kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - rate)
     return x * kept.div_(1 - rate)
+
+
+def smaller_kernel(weight: Tensor, matrix: Tensor, small: int) -> Tensor:
+    """The centres of kernels (out, in, k, k), small × small, flattened and multiplied by a matrix."""
+    edge = (weight.shape[-1] - small) // 2
+    centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
+    return F.linear(centre, matrix).view(*weight.shape[:2], small, small)
 
 
 def matrix_name(big: int, small: int) -> str:

@@ -8,23 +8,22 @@ default value is left out: OpenCV's dnn takes a HardSigmoid with beta written ou
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
-from ..ops import Activation, ActivationName, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale, Shape
+from ..errors import DeviceError, MissingExtraError
+from ..onnx_options import INPUT, OPSET, OUTPUT, PROBABILITIES
+from ..ops import Call, Norm, Op
 from ..plan import Plan, Segment
-from .onnx_calls import OPERATIONS, NotWrittenError, Writer
-from .torch_onnx import INPUT, OUTPUT, PROBABILITIES, by_torch, names_of
+from .onnx_calls import OPERATIONS as CALLS
+from .onnx_calls import NotWrittenError, Writer
+from .onnx_calls.writer import Array, Writing, affine, array
+from .operations import OPERATIONS, Floats
+from .torch_onnx import by_torch, names_of
 
-__all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "require_known", "smallest", "to_onnx"]
-
-OPSET = 13  # of December 2020; nothing newer is needed
-OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written
-HARD_SWISH = 14  # the first with this operator, which OpenVINO runs faster than the two it is made of (a network by a tenth)
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+__all__ = ["require_known", "smallest", "to_onnx"]
 
 
 def to_onnx(
@@ -128,11 +127,9 @@ class _Graph:
 
     def __init__(self, onnx: ModuleType, state: Mapping[str, Tensor], opset: int, batch: int | None) -> None:
         self.onnx = onnx
-        self.state = state
-        self.opset = opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.calls = Writer(OPERATIONS, self.node, self._store, state, opset=opset, batch=batch)
+        self.calls = Writer(CALLS, self.node, self._store, state, opset=opset, batch=batch)
 
     def add(self, segment: Segment, source: str) -> Any:
         """Add one segment's operations that read tensor `source`; return the name of the segment's output tensor.
@@ -142,14 +139,14 @@ class _Graph:
         if any(isinstance(op, Call) for op in segment.ops):
             return self.calls.add(segment, source)
         folded = {norm.name for norm in segment.folds.values()}
-        tensors, last = {"in": source}, source
+        tensors, last = {"in": array(source, segment.in_shape)}, source
         for op in segment.ops:
             inputs = [tensors[name] for name in op.inputs]
             if op.name in folded:
-                last = inputs[0]
+                last = inputs[0].name
             else:
-                last = self._operation(f"{segment.name}.", op, inputs, segment.folds.get(op.name))
-            tensors[op.name] = last
+                last = self._operation(segment.name, op, inputs, segment.folds.get(op.name))
+            tensors[op.name] = array(last, op.shape)
         return last
 
     def end(self, last: str, output: str, softmax: bool) -> None:
@@ -175,104 +172,25 @@ class _Graph:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def _operation(self, at: str, op: Op, inputs: list[str], norm: Norm | None) -> str:
-        name = at + op.name
-        match op:
-            case Conv():
-                weight = self._read(f"{name}.weight", (op.shape[0], op.in_channels // op.groups, op.kernel, op.kernel))
-                bias = self._read(f"{name}.bias", op.shape[:1]) if op.bias else None
-                if norm:
-                    scale, shift = self._affine(at + norm.name, norm)
-                    weight, bias = weight * scale[:, None, None, None], shift if bias is None else bias * scale + shift
-                inputs = [*inputs, self._constant(f"{name}.weight", weight)]
-                if bias is not None:
-                    inputs.append(self._constant(f"{name}.bias", bias))
-                groups = {"group": op.groups} if op.groups > 1 else {}
-                return self.node("Conv", inputs, name, **_window(op.kernel, op.stride, op.kernel // 2), **groups)
-            case Norm():
-                scale, shift = (value[:, None, None] for value in self._affine(name, op))
-                scaled = self.node("Mul", [*inputs, self._constant(f"{name}.scale", scale)], f"{name}.scaled")
-                return self.node("Add", [scaled, self._constant(f"{name}.shift", shift)], name)
-            case Linear():
-                weight = self._read(f"{name}.weight", (op.shape[0], op.in_features))
-                bias = self._read(f"{name}.bias", op.shape)
-                constants = [self._constant(f"{name}.weight", weight), self._constant(f"{name}.bias", bias)]
-                return self.node("Gemm", [*inputs, *constants], name, transB=1)
-            case Activation():
-                return self._activation(name, op.function, inputs)
-            case Pool():
-                if op.function == "max":
-                    return self.node("MaxPool", inputs, name, **_window(op.kernel, op.stride, op.kernel // 2))
-                return self.node("AveragePool", inputs, name, **_window(op.kernel, op.stride, 0), ceil_mode=1)
-            case GlobalPool():
-                return self.node("GlobalAveragePool", inputs, name)
-            case Flatten():
-                return self.node("Flatten", inputs, name)
-            case Add():
-                return self.node("Add", inputs, name)
-            case Scale():
-                return self.node("Mul", inputs, name)
-            case Dropout():
-                return inputs[0]
-            case Call():
-                raise TypeError(op)  # written with its whole segment
-            case _:
-                assert_never(op)
+    def _operation(self, segment: str, op: Op, inputs: Sequence[Array], norm: Norm | None) -> str:
+        """Write one operation, which does the work of a norm too if there is one."""
+        row, own = OPERATIONS[type(op)], self._tensors(segment, op)
+        to_fold = None if norm is None else affine(*self._tensors(segment, norm).values(), eps=norm.eps)
+        writing = Writing(self.calls, f"{segment}.{op.name}", type(op).__name__, ())
+        if isinstance(row.onnx, str):
+            return writing.node(row.onnx, inputs)
+        return row.onnx(writing, op, inputs, own, to_fold)
 
-    def _activation(self, name: str, function: ActivationName, inputs: list[str]) -> str:
-        match function:
-            case "relu":
-                return self.node("Relu", inputs, name)
-            case "relu6" if self.opset < 11:
-                return self.node("Clip", inputs, name, min=0.0, max=6.0)
-            case "relu6":
-                bounds = [self._constant(f"{name}.{key}", np.array(value)) for key, value in (("min", 0.0), ("max", 6.0))]
-                return self.node("Clip", [*inputs, *bounds], name)
-            case "h_swish" if self.opset < HARD_SWISH:
-                return self.node("Mul", [*inputs, self.node("HardSigmoid", inputs, f"{name}.gate", alpha=1 / 6)], name)
-            case "h_swish":
-                return self.node("HardSwish", inputs, name)
-            case "h_sigmoid":
-                return self.node("HardSigmoid", inputs, name, alpha=1 / 6)
-            case _:
-                assert_never(function)
-
-    def _constant(self, name: str, value: Floats) -> str:
-        return self._store(name, value.astype(np.float32))
+    def _tensors(self, segment: str, op: Op) -> dict[str, Floats]:
+        """Its weights and statistics in float64, checked."""
+        trained, read, at = op.weights, self.calls.read, f"{segment}.{op.name}"
+        return {
+            name: read(f"{at}.{name}", shape, name in trained).numpy() for name, shape in (*trained.items(), *op.statistics.items())
+        }
 
     def _store(self, name: str, value: np.ndarray[Any, Any]) -> str:
         self.constants.append(self.onnx.numpy_helper.from_array(value, name))
         return name
-
-    def _affine(self, name: str, op: Norm) -> tuple[Floats, Floats]:
-        """Scale and shift (channels,) of a batch norm in eval mode."""
-        mean, var = (self._read(f"{name}.running_{key}", op.shape[:1], StatisticsError) for key in ("mean", "var"))
-        if (var < 0).any():
-            raise StatisticsError(f"{name}.running_var holds {var.min():g}, a variance is never negative: recalibrate the network")
-        scale = self._read(f"{name}.weight", op.shape[:1]) / np.sqrt(var + op.eps)
-        return scale, self._read(f"{name}.bias", op.shape[:1]) - mean * scale
-
-    def _read(self, name: str, shape: Shape, error: type[CheckpointError | StatisticsError] = CheckpointError) -> Floats:
-        """A tensor of the state dict in float64, checked."""
-        if name not in self.state:
-            raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
-        value = self.state[name].detach().cpu().double().numpy()
-        if value.shape != shape:
-            raise CheckpointError(f"{name} has shape {value.shape}, the plan needs {shape}: it was not built from this plan")
-        if not np.isfinite(value).all():
-            advice = "recalibrate the network first" if error is StatisticsError else "the weights are damaged or have diverged"
-            raise error(f"{name} holds values that are not finite: {advice}")
-        return value
-
-
-def _window(kernel: int, stride: int, pad: int) -> dict[str, list[int]]:
-    """Attributes of a convolution or pooling."""
-    given = {"kernel_shape": [kernel] * 2}
-    if stride > 1:
-        given["strides"] = [stride] * 2
-    if pad:
-        given["pads"] = [pad] * 4
-    return given
 
 
 def _onnx() -> ModuleType:

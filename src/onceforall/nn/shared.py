@@ -12,13 +12,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from ..errors import CheckpointError
 from ..ops import Call, Shape, Weight
 from ..plan import Plan
 from .calls import STATISTICS, cut
-from .layers import matrix_name
+from .layers import matrix_name, smaller_kernel
 from .static import build
 
 __all__ = ["constants_of", "matrices", "network_on", "own_shapes", "own_weights", "parts_of", "share"]
@@ -146,9 +145,7 @@ def _own(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> Tensor:
     found = found[: shape[0], : shape[1]]
     while (big := found.shape[-1]) > shape[-1]:
         small, matrix = _step(tensors, name, big)
-        edge = (big - small) // 2
-        centre = found[:, :, edge : edge + small, edge : edge + small].flatten(2)
-        found = F.linear(centre, tensors[matrix]).view(*found.shape[:2], small, small)
+        found = smaller_kernel(found, tensors[matrix], small)
     if tuple(found.shape) != shape:
         raise CheckpointError(f"{name}: no matrix leads to kernels of {shape[-1]}, which a network needs")
     return found

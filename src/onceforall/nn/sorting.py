@@ -12,12 +12,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ..ops import Conv, Linear, Norm
+from ..ops import Op
 from ..plan import Segment
 from ..spaces.graph import kept_units
 from ..supernet import Supernet
 from .importance import reorder_units, unit_scores
-from .layers import ElasticNorm
 
 __all__ = ["sort_channels"]
 
@@ -26,8 +25,8 @@ __all__ = ["sort_channels"]
 class _Group:
     """Operations of one segment whose channels are tied together because they pass from one to the next unmixed."""
 
-    rows: list[str] = field(default_factory=list)  # convolutions and norms whose output channels belong to the group
-    columns: list[str] = field(default_factory=list)  # dense convolutions and linear layers that read the group
+    rows: list[Op] = field(default_factory=list)  # with weights, and output channels that belong to the group
+    columns: list[str] = field(default_factory=list)  # that read the group and mix its channels
     fixed: bool = False  # part of the segment's input or output
 
 
@@ -70,7 +69,7 @@ def sort_channels(
         for i, segment in enumerate(space.lower(space.largest(), supernet.num_classes).segments):
             for group in _groups(segment):
                 if group.rows and group.columns and not group.fixed:
-                    narrower = [{op.name: op.shape[0] for op in plan.segments[i].ops}[group.rows[0]] for plan in plans]
+                    narrower = [{op.name: op.shape[0] for op in plan.segments[i].ops}[group.rows[0].name] for plan in plans]
                     _sort(supernet, segment.name, group, narrower, along)
 
 
@@ -79,17 +78,17 @@ def _groups(segment: Segment) -> list[_Group]:
     group_of = {"in": _Group(fixed=True)}
     for op in segment.ops:
         sources = [group_of[source] for source in op.inputs]
-        if isinstance(op, Linear) or (isinstance(op, Conv) and op.groups == 1):
+        if op.mixes:
             sources[0].columns.append(op.name)
-            group_of[op.name] = _Group(rows=[op.name])
+            group_of[op.name] = _Group(rows=[op])
             continue
         merged = sources[0]
         for other in sources[1:]:
             if other is not merged:
                 merged = _Group(merged.rows + other.rows, merged.columns + other.columns, merged.fixed or other.fixed)
                 group_of = {name: merged if g in (sources[0], other) else g for name, g in group_of.items()}
-        if isinstance(op, Conv | Norm):
-            merged.rows.append(op.name)
+        if op.weights:
+            merged.rows.append(op)
         group_of[op.name] = merged
     group_of[segment.ops[-1].name].fixed = True
     return list({id(group): group for group in group_of.values()}.values())
@@ -102,14 +101,11 @@ def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int]
     edges = sorted({0, *boundaries, len(importance)})
     parts = [start + importance[start:end].argsort(descending=True, stable=True) for start, end in itertools.pairwise(edges)]
     order = torch.cat(parts)
-    for name in group.rows:
-        layer = supernet.get_submodule(f"{segment}.{name}")
-        rows: list[Tensor] = [layer.get_parameter("weight")]
-        if "bias" in dict(layer.named_parameters()):
-            rows.append(layer.get_parameter("bias"))
-        rows += [along[path] for key in ("weight", "bias") if (path := f"{segment}.{name}.{key}") in along]
-        if isinstance(layer, ElasticNorm):
-            rows += [layer.running_mean, layer.running_var]
+    for op in group.rows:
+        own = f"{segment}.{op.name}."
+        tensors = supernet.get_submodule(own[:-1]).state_dict(keep_vars=True)
+        rows = [tensors[key] for key in (*op.weights, *op.statistics)]
+        rows += [along[own + key] for key in op.weights if own + key in along]
         for tensor in rows:
             tensor.copy_(tensor[order])
     followers = [along[path] for name in group.columns if (path := f"{segment}.{name}.weight") in along]

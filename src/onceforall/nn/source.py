@@ -7,18 +7,17 @@ Segments of one structure share a class; numbers that differ between them are it
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any
 
-from ..ops import Activation, ActivationName, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from ..ops import Call, Op
 from ..plan import Plan, Segment
 from .call_source import NEEDS as NEEDS_OF_CALLS
-from .call_source import PART, functions_of, network_of_calls
+from .call_source import PART, Tree, functions_of, network_of_calls, tree_of
+from .operations import OPERATIONS
 
 __all__ = ["NEEDS", "READ", "classes_of", "needs_of", "network_class", "of_calls", "opening", "to_source"]
 
 NEEDS = "Python 3.8 or later with torch 1.10 or later"
-FUNCTIONS: dict[ActivationName, str] = {"relu": "relu", "relu6": "relu6", "h_swish": "hardswish", "h_sigmoid": "hardsigmoid"}
-Tree = dict[str, Any]  # values are texts or trees
 Number = tuple[str, str]  # name of an operation, and of a field
 
 IMPORTS = """from __future__ import annotations
@@ -105,35 +104,17 @@ def classes_of(plans: Sequence[Plan]) -> tuple[list[str], dict[Segment, str]]:
 
 def _structure(segment: Segment) -> tuple[Any, ...]:
     """Equal for segments that differ in numbers only."""
-    return tuple((type(op), op.name, op.inputs, *_fixed(op)) for op in segment.ops)
-
-
-def _fixed(op: Op) -> tuple[Any, ...]:
-    match op:
-        case Conv():
-            return (op.bias, op.groups == 1)
-        case Norm():
-            return (op.eps,)
-        case Activation() | Pool():
-            return (op.function,)
-        case _:
-            return ()
+    return tuple((type(op), op.name, op.inputs, _text(op, {number: number for number in _numbers(op)})) for op in segment.ops)
 
 
 def _numbers(op: Op) -> dict[str, int]:
     """What may differ within a structure."""
-    match op:
-        case Conv():
-            groups = {} if op.groups == 1 else {"groups": op.groups}
-            return {"in_channels": op.in_channels, "channels": op.shape[0], "kernel": op.kernel, "stride": op.stride, **groups}
-        case Norm():
-            return {"channels": op.shape[0]}
-        case Linear():
-            return {"in_features": op.in_features, "features": op.shape[0]}
-        case Pool():
-            return {"kernel": op.kernel, "stride": op.stride}
-        case _:
-            return {}
+    return OPERATIONS[type(op)].numbers(op)
+
+
+def _text(op: Op, n: Mapping[str, str]) -> str:
+    """What makes a layer; or, with {0} for the first input, what computes the operation."""
+    return OPERATIONS[type(op)].text(op, n)
 
 
 def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
@@ -171,10 +152,8 @@ def _class(name: str, segments: Sequence[Segment]) -> tuple[str, dict[Segment, s
             argument = field if field not in arguments and field != "channels" else f"{_word(op_name)}_{field}"
             arguments[argument] = values
             texts[op_name, field] = argument
-    tree: Tree = {}
-    for op in ops:
-        if layer := _layer(op, {field: texts[op.name, field] for field in _numbers(op)}):
-            _put(tree, op.name.split("."), layer)
+    layers = {op.name: _text(op, {field: texts[op.name, field] for field in _numbers(op)}) for op in ops}
+    tree = tree_of({name: layer for name, layer in layers.items() if "{0}" not in layer})
     signature = f"self, *, {', '.join(f'{argument}: int' for argument in arguments)}" if arguments else "self"
     lines = [f"class {name}(nn.Module):", f'    """{_places(segments)}."""', ""]
     lines += [f"    def __init__({signature}) -> None:", "        super().__init__()"]
@@ -199,32 +178,6 @@ def _places(segments: Sequence[Segment]) -> str:
     return f"{segments[0].name}: {shapes[0]}" if len(segments) == 1 else ", ".join(names)
 
 
-def _layer(op: Op, n: Mapping[str, str]) -> str:
-    """The expression that makes a layer; "" for a function without state."""
-    match op:
-        case Conv():
-            padding = f"{n['kernel']} // 2" if not n["kernel"].isdecimal() else str(int(n["kernel"]) // 2)
-            options = [f"stride={n['stride']}", f"padding={padding}", f"groups={n['groups']}" if "groups" in n else ""]
-            options += [] if op.bias else ["bias=False"]
-            return f"nn.Conv2d({n['in_channels']}, {n['channels']}, {n['kernel']}, {', '.join(filter(None, options))})"
-        case Norm():
-            return f"nn.BatchNorm2d({n['channels']}, eps={op.eps!r})"
-        case Linear():
-            return f"nn.Linear({n['in_features']}, {n['features']})"
-        case Dropout():
-            return "nn.Dropout(0.0)"
-        case Pool(function="max"):
-            return f"nn.MaxPool2d({n['kernel']}, {n['stride']}, {n['kernel']} // 2)"
-        case Pool():
-            return f"nn.AvgPool2d({n['kernel']}, {n['stride']}, ceil_mode=True)"
-        case Activation() | Add() | Scale() | Flatten() | GlobalPool():
-            return ""
-        case Call():
-            raise TypeError(op)  # see `call_source`
-        case _:
-            assert_never(op)
-
-
 def _forward(ops: Sequence[Op]) -> list[str]:
     """A value that only the next operation reads is called x, others have the name of their operation."""
     readers: dict[str, list[int]] = {}
@@ -241,26 +194,13 @@ def _forward(ops: Sequence[Op]) -> list[str]:
 
 
 def _call(op: Op, inputs: Sequence[str]) -> str:
-    match op:
-        case Activation():
-            return f"F.{FUNCTIONS[op.function]}({inputs[0]})"
-        case Add():
-            return " + ".join(inputs)
-        case Scale():
-            return " * ".join(inputs)
-        case Flatten():
-            return f"{inputs[0]}.flatten(1)"
-        case GlobalPool():
-            return f"F.adaptive_avg_pool2d({inputs[0]}, 1)"
-        case _:
-            return f"self.{_access(op.name)}({inputs[0]})"
+    text = _text(op, {number: number for number in _numbers(op)})
+    return text.format(*inputs) if "{0}" in text else f"self.{_access(op.name)}({', '.join(inputs)})"
 
 
 def network_class(name: str, plan: Plan, calls: Mapping[Segment, str]) -> str:
     """The text of the class of a whole network."""
-    tree: Tree = {}
-    for segment in plan.segments:
-        _put(tree, segment.name.split("."), calls[segment])
+    tree = tree_of({segment.name: calls[segment] for segment in plan.segments})
     shape = ", ".join(map(str, plan.input_shape))
     lines = [f"class {name}(nn.Module):", f'    """Images (n, {shape}) → logits (n, {plan.output_shape[0]})."""']
     lines += ["", "    def __init__(self) -> None:", "        super().__init__()"]
@@ -276,13 +216,6 @@ def _access(name: str) -> str:
     """A dotted name as an attribute and the keys of dictionaries in it."""
     first, *path = name.split(".")
     return first + "".join(f'["{key}"]' for key in path)
-
-
-def _put(tree: Tree, path: Sequence[str], value: str) -> None:
-    *above, leaf = path
-    for key in above:
-        tree = tree.setdefault(key, {})
-    tree[leaf] = value
 
 
 def _assigned(start: str, value: str | Tree) -> list[str]:

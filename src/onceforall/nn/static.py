@@ -1,19 +1,16 @@
 """A plain torch network from a plan: a `torch.fx.GraphModule` of `torch.nn` layers, with nothing of ours inside."""
 
-import operator
-from typing import assert_never
-
 import torch
 from torch import fx, nn
 
-from ..ops import Activation, Add, Call, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Op, Pool, Scale
+from ..ops import Call
 from ..plan import Plan
 from .calls import add_call, channels_last_, modules_of, place_of, put_tensor
+from .operations import OPERATIONS
 
 __all__ = ["build", "without_dropout"]
 
 DROPOUTS = {torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout}
-ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "h_swish": nn.Hardswish, "h_sigmoid": nn.Hardsigmoid}
 
 
 def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
@@ -40,13 +37,13 @@ def build(plan: Plan, *, dropout: float = 0.0) -> fx.GraphModule:
                 last = values[op.name] = add_call(graph, root, op, values)
                 continue
             inputs = tuple(values[source] for source in op.inputs)
-            layer = _layer(op, dropout, op.inputs[0] in segment.read_once)
-            if isinstance(layer, nn.Module):
+            made = OPERATIONS[type(op)].module(op, dropout, op.inputs[0] in segment.read_once)
+            if isinstance(made, nn.Module):
                 name = f"{segment.name}.{op.name}"
-                put(root, name, layer)
+                put(root, name, made)
                 values[op.name] = graph.call_module(name, inputs)
             else:
-                values[op.name] = graph.call_function(layer, inputs)
+                values[op.name] = graph.call_function(made, inputs)
             last = values[op.name]
     graph.output(last)
     if any(isinstance(op, Call) for op in plan.ops):
@@ -67,36 +64,6 @@ def without_dropout(network: fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
             network.graph.erase_node(node)
     network.recompile()
-
-
-def _layer(op: Op, dropout: float, inplace: bool):  # type: ignore[no-untyped-def]  # an nn.Module or one of operator's functions
-    match op:
-        case Conv():
-            return nn.Conv2d(op.in_channels, op.shape[0], op.kernel, op.stride, op.kernel // 2, groups=op.groups, bias=op.bias)
-        case Norm():
-            return nn.BatchNorm2d(op.shape[0], eps=op.eps)
-        case Activation():
-            return ACTIVATIONS[op.function](inplace)
-        case Pool(function="max"):
-            return nn.MaxPool2d(op.kernel, op.stride, op.kernel // 2)
-        case Pool():
-            return nn.AvgPool2d(op.kernel, op.stride, ceil_mode=True)
-        case GlobalPool():
-            return nn.AdaptiveAvgPool2d(1)
-        case Flatten():
-            return nn.Flatten()
-        case Dropout():
-            return nn.Dropout(dropout)
-        case Linear():
-            return nn.Linear(op.in_features, op.shape[0])
-        case Add():
-            return operator.add
-        case Scale():
-            return operator.mul
-        case Call():
-            raise TypeError(op)  # its layers serve several calls
-        case _:
-            assert_never(op)
 
 
 def put(root: nn.Module, name: str, layer: nn.Module) -> None:

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DeviceError
+from ..onnx_options import INPUT, OUTPUT, PROBABILITIES
 from ..packages import no_stdout, one_line, quiet
 from ..plan import Plan
 from .static import build
 
-__all__ = ["INPUT", "OUTPUT", "PROBABILITIES", "by_torch", "names_of"]
-
-INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
+__all__ = ["by_torch", "names_of"]
 
 
 def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, softmax: bool) -> bytes:

@@ -61,7 +61,7 @@ def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
     if opset is None and batch is None and not softmax:
         return None
     from ..export import OnnxOptions
-    from ..nn.onnx import OPSET
+    from ..onnx_options import OPSET
 
     return OnnxOptions(OPSET if opset is None else opset, batch, softmax)
 

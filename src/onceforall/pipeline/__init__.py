@@ -1,6 +1,7 @@
 """The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
 
-Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`.
+Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. What goes wrong is an
+`OnceForAllError` with one line on what is wrong and what to do; docstrings name its kinds where a caller may want to tell them.
 """
 
 from typing import TYPE_CHECKING

@@ -4,17 +4,15 @@ import statistics
 import time
 from bisect import bisect_right
 from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..costs import macs_table, segment_table
 from ..errors import TrainingError
 from ..supernet import Supernet
-from ..train import STRATEGIES, Schedule, train_step, work_per_step
-from ..train.state import State
-from ..train.step import choose
+from ..train import Schedule, Settings, Trainer, work_per_step
 from ..train.work import work_of_draws
 from .compute import Compute
 
@@ -89,39 +87,20 @@ def seconds_per_step(
     """
     space = supernet.space
     table = macs_table(segment_table(space, supernet.num_classes))
-    supernet.train()
-    state = State(supernet, schedule)
-    state.set_rate(0.0)
-    frozen = supernet.extract(space.largest()).train()  # as large as the teacher is going to be
+    works = work_per_step(schedule, space, supernet.num_classes)
+    trainer = Trainer(supernet, schedule, batches, Path(), settings=Settings(precision=compute.precision), teacher=teacher)
+    trainer.rehearse(supernet.extract(space.largest()).train())  # as large as the teacher is going to be
     found = []
-    for number, (phase, expected) in enumerate(
-        zip(schedule.phases, work_per_step(schedule, space, supernet.num_classes), strict=True)
-    ):
-        kept = space.keep_largest(**phase.keep)
-        guide = {"frozen": frozen, "largest": None, "external": teacher}[phase.teacher] if phase.distil else None
+    for phase, expected in zip(schedule.phases, works, strict=True):
         times = []
-        for trial in range(1 + TRIALS):
-            groups = STRATEGIES[phase.strategy](kept, phase.subnets, np.random.default_rng([number, trial]))
+        for _ in range(1 + TRIALS):
             started = time.monotonic()
-            images, labels = (tensor.to(compute.device) for tensor in batches(trial, groups[0][0].resolution))
-            chosen = choose(supernet, groups, images, labels, precision=compute.precision)
-            loss = train_step(
-                supernet,
-                chosen,
-                images,
-                labels,
-                state.optimizer,
-                schedule.recipe,
-                guide,
-                in_place=phase.distil and phase.teacher == "largest",
-                only_largest_has_labels=phase.labels == "largest",
-                divergence=phase.divergence,
-                precision=compute.precision,
-            )
-            state.follow()
-            float(loss)  # until the device has done it all
+            groups = trainer.draw(phase)
+            trainer.step(phase, 0, groups)
+            trainer.loss()  # until the device has done it all
             if compute.device.type == "cuda":
                 torch.cuda.synchronize(compute.device)
+            assert groups is not None
             macs = work_of_draws(phase, table, [groups]) * schedule.recipe.batch_size
             times.append((time.monotonic() - started) * expected / macs)
         found.append(statistics.median(times[1:]))

@@ -1,6 +1,5 @@
 """`ofa compare`: fixed networks fine-tuned alone against the networks of a run, within the same budgets, on the same images."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from ..arch import Arch
 from ..calibrate import Calibrated, evaluate_each
 from ..data import Images
 from ..errors import DeviceError, InfeasibleError, TrainingError
-from ..files import locked, make_folder, read_lines, sha256, write_json
+from ..files import locked, make_folder, read_lines, sha256, text_sha256, write_json
 from ..latency import Device, Timing, measure_networks
 from ..options.choosing import CompareOptions
 from ..options.declare import takes
@@ -92,7 +91,7 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
     told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
     limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]
     settings = [limits, str(searcher.device), finalists, seed]
-    return hashlib.sha256(json.dumps([told, settings]).encode()).hexdigest()[:16]
+    return text_sha256(json.dumps([told, settings]))[:16]
 
 
 def _trained(
@@ -126,14 +125,15 @@ def _compared(
     archs.sort(key=lambda arch: plans[arch].macs)
     on_step(f"timing {plural(len(fixed) + len(archs), 'network')} in turns")
     final = _times(searcher, [*(one.plan for one in fixed), *(plans[arch] for arch in archs)])
-    names = ", ".join(one.name for one in fixed)
+    names = ", ".join(one.trained.name for one in fixed)
     test = run.open_test(searcher.splits, f"comparison with {names}")
     on_step(f"measuring all of them on {len(test):,} test images")
     right: dict[str, NDArray[np.bool_]] = {}
     rivals = []
     for one, timing in zip(fixed, final, strict=False):
-        facts: dict[str, Any] = {"name": one.name, "ours": False, "resolution": one.resolution, "held_out": one.held_out.top1}
-        facts |= {"seconds": one.seconds, "epochs": one.epochs, "weights": one.weights}
+        own = one.trained
+        facts: dict[str, Any] = {"name": own.name, "ours": False, "resolution": one.resolution, "held_out": own.held_out.top1}
+        facts |= {"seconds": own.seconds, "epochs": own.epochs, "weights": own.weights}
         rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, right, facts))
     ours: dict[Arch, Rival] = {}
     for number, (arch, timing) in enumerate(zip(archs, final[len(fixed) :], strict=True), 1):
@@ -141,16 +141,16 @@ def _compared(
         facts = {"name": f"ours {number}", "ours": True, "resolution": arch.resolution, "arch": arch.to_json()}
         facts |= {"held_out": searcher.accuracies[arch].top1}
         ours[arch] = _rival(run, ready, plans[arch], timing, test, right, facts)
-    own = {one.name: one for one in rivals}
+    by_name = {one.name: one for one in rivals}
     verdicts = []
     for budget, of in budgets.items():
         rival = ours[found[budget][0].arch] if budget in found else None
         if of and budget.latency_ms is not None:  # as timed in turns with the others
-            budget = Budget(latency_ms=max(own[name].ms for name in of))
+            budget = Budget(latency_ms=max(by_name[name].ms for name in of))
         verdicts.append(verdict(budget, of, rival, rivals, right))
     per_class = np.bincount(test.labels)
     costs = _costs(run, searcher, fixed, [seconds for _, seconds in found.values()])
-    notes = [note for one in fixed for note in one.notes] + notes
+    notes = [note for one in fixed for note in one.trained.notes] + notes
     if run.info.origin is not None:
         notes.append(f"the training of {run.info.origin.folder}, from which this run started, is not counted")
     return Comparison(
@@ -170,7 +170,7 @@ def _budgets(fixed: Sequence[FixedNetwork], timings: Sequence[Timing], more: Seq
     found: dict[Budget, tuple[str, ...]] = {}
     for one, timing in zip(fixed, timings, strict=True):
         for budget in (Budget(latency_ms=timing.ms), Budget(macs=one.plan.macs), Budget(params=one.plan.params)):
-            found[budget] = (*found.get(budget, ()), one.name)
+            found[budget] = (*found.get(budget, ()), one.trained.name)
     for budget in more:
         found.setdefault(budget, ())
 
@@ -225,4 +225,4 @@ def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches
     calls = [r for r in read_lines(place) if "repeats" in r]
     profile = sum(float(r["ms"]) * int(r["repeats"]) for r in calls) / 1000
     search = sum(searches) / len(searches) if searches else 0.0
-    return Costs(training + accuracy, profile + search, sum(one.seconds for one in fixed) / len(fixed))
+    return Costs(training + accuracy, profile + search, sum(one.trained.seconds for one in fixed) / len(fixed))

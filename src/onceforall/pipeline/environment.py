@@ -11,8 +11,8 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from ..latency.device import package_version, processor_name
-from ..processors import processors
+from ..latency.device import package_version
+from ..processors import processor_name, processors
 
 __all__ = ["environment", "fit_threads"]
 

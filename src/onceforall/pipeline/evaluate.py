@@ -50,9 +50,6 @@ def evaluate(
         options: see `EvaluateOptions`; in its place, its fields by their names.
         on_result: called with each result.
         on_note: called with a line when images are prepared and it takes long.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder, options.data)
     run.require_images()

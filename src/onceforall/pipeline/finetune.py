@@ -4,7 +4,6 @@ finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints un
 command goes on with the same network after any interruption.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,19 +13,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..accuracy import AccuracyRow
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, evaluate, recalibrate
 from ..data import Augment, Splits, TrainBatches
-from ..errors import CheckpointError, FileError, StatisticsError, StoppedError, TrainingError
-from ..files import busy, locked, make_folder, read_json, read_text, reading_or_writing, write_json
+from ..errors import CheckpointError, StatisticsError, StoppedError, TrainingError
+from ..files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
 from ..latency import Timing
 from ..options.presets import PRESETS
 from ..options.shared import Budget
 from ..readable import duration, percent, plural
+from ..records import plain, read_record
 from ..supernet import Supernet
-from ..train import Recipe, Schedule, finetuning
-from ..train import finetune as follow
+from ..train import Recipe, Schedule, Settings, finetune, finetuning
 from ..train.checkpoint import latest
 from .batches import batch_maker
 from .compute import choose_compute
@@ -34,7 +32,7 @@ from .evaluate import calibrated
 from .run import Run
 from .search import Candidate, Searcher
 
-__all__ = ["Finetuned", "Finetuning", "HeldOut", "unfinished"]
+__all__ = ["Finetuned", "Finetuning", "unfinished", "untuned"]
 
 Event = dict[str, Any]
 FOLDER = "finetuned"
@@ -42,20 +40,6 @@ RATE_SHARE = 1.0  # of the peak learning rate that the supernet was trained with
 IMPORTED_SHARE = 0.25  # of the paper's; not measured
 IMPORTED = PRESETS["imagenet-ofa"]  # what the authors' weights were trained with
 BATCH = 64  # at most, for those, with a rate in proportion
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Accuracy on held-out images: top-1 as a fraction, mean cross-entropy in nats, and of how many images."""
-
-    top1: float
-    loss: float
-    images: int
-
-    @classmethod
-    def of(cls, found: Accuracy) -> "HeldOut":
-        """What `evaluate` found."""
-        return cls(found.top1, found.loss, found.images)
 
 
 @dataclass(frozen=True)
@@ -70,8 +54,8 @@ class Finetuned:
     """
 
     epochs: int
-    before: HeldOut
-    after: HeldOut | None
+    before: Accuracy
+    after: Accuracy | None
     taken: bool
 
     def __str__(self) -> str:
@@ -84,7 +68,7 @@ class Finetuned:
         )
 
     @property
-    def held_out(self) -> HeldOut:
+    def held_out(self) -> Accuracy:
         """Of the network that is taken."""
         return self.after if self.taken and self.after is not None else self.before
 
@@ -98,67 +82,88 @@ class Finetuned:
         return f"{text} The largest sub-network was the teacher.", proof
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What choice.json holds: the network that was chosen, and its latency when it was timed once more."""
+
+    candidate: Candidate
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How a network is trained: recipe, augmentation, learning rate, and the first batch that the supernet has not seen."""
+
+    recipe: Recipe
+    augment: Augment
+    rate: float
+    first_step: int = 0
+
+    @classmethod
+    def of(cls, run: Run, images: int) -> "_Course":
+        """As the supernet was trained, on so many images."""
+        path = run.folder / "schedule.json"
+        if run.augment is None or not path.exists():
+            batch = min(BATCH, images)
+            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
+            return cls(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
+        schedule = Schedule.from_json(read_text(path))
+        return cls(schedule.recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
+
+
+@dataclass(frozen=True, eq=False)
 class Finetuning:
-    """One network of a run, from its choice to its export. With 0 epochs nothing is trained.
+    """One network of a run, from its choice to its export.
 
     Args:
         searcher: of the run, with its supernet and images.
         name: of the network's folder.
         budget: that the network keeps.
-        arch: the network, if it is given and not searched.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
         on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
         should_stop: asked after every step; True stops with a checkpoint.
+        arch: the network; None if it is searched.
     """
 
-    def __init__(
-        self,
-        searcher: Searcher,
-        name: str,
-        budget: Budget,
-        arch: Arch | None = None,
-        *,
-        epochs: int,
-        seed: int,
-        on_event: Callable[[Event], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.run, self.searcher, self.name, self.budget, self.arch = searcher.run, searcher, name, budget, arch
-        self.epochs, self.seed, self.on_event, self.should_stop = epochs, seed, on_event, should_stop
+    searcher: Searcher
+    name: str
+    budget: Budget
+    epochs: int
+    seed: int
+    on_event: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    arch: Arch | None = None
+
+    @property
+    def run(self) -> Run:
+        """Of the network."""
+        return self.searcher.run
 
     @cached_property
-    def recipe(self) -> tuple[Recipe, Augment, float, int]:
-        """How the supernet was trained, the learning rate for a network of its own, and the first batch that it has not seen."""
-        path = self.run.folder / "schedule.json"
-        if self.run.augment is None or not path.exists():
-            batch = min(BATCH, len(self.searcher.splits.train))
-            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
-            return replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate, 0
-        schedule = Schedule.from_json(read_text(path))
-        return schedule.recipe, self.run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps
+    def course(self) -> _Course:
+        """How it is trained."""
+        return _Course.of(self.run, len(self.searcher.splits.train))
 
     @cached_property
     def batches(self) -> TrainBatches:
         """Those of the training, after its last one."""
-        recipe, augment, *_ = self.recipe
-        seed = self.run.info.seed + self.seed
-        images, classes = self.searcher.splits.train, self.run.num_classes
-        return TrainBatches(images, recipe.batch_size, seed, augment, self.run.preprocessing, classes=classes)
+        seed, images, classes = self.run.info.seed + self.seed, self.searcher.splits.train, self.run.num_classes
+        return TrainBatches(
+            images, self.course.recipe.batch_size, seed, self.course.augment, self.run.preprocessing, classes=classes
+        )
 
     @cached_property
     def schedule(self) -> Schedule:
         """What is followed."""
-        recipe, _, rate, _ = self.recipe
-        return finetuning(self.epochs * self.batches.batches_per_epoch, rate=rate, recipe=recipe)
+        return finetuning(self.epochs * self.batches.batches_per_epoch, rate=self.course.rate, recipe=self.course.recipe)
 
     @cached_property
     def folder(self) -> Path:
         """Of the choice and the checkpoints, for these weights, limits and settings."""
         told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
         told += [] if self.arch is None else [self.arch.to_json()]
-        key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
-        return self.run.folder / FOLDER / f"{self.name}-{key}"
+        return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(told))[:8]}"
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -167,9 +172,6 @@ class Finetuning:
         Raises:
             FileError: another command is choosing, fine-tuning or exporting the same.
         """
-        if not self.epochs:
-            yield
-            return
         with locked(make_folder(self.folder)):
             try:
                 yield
@@ -183,28 +185,17 @@ class Finetuning:
         Raises:
             FileError: what was written is damaged.
         """
-        if not self.epochs:
-            return search()
         path = self.folder / "choice.json"
-        if path.exists():
-            data = read_json(path)
-            try:
-                candidate = data["candidate"]
-                arch = Arch.from_json(candidate["arch"])
-                parts = {"arch": arch, "accuracy": AccuracyRow(**{**candidate["accuracy"], "arch": arch})}
-                chosen = Candidate(**{**candidate, **parts, "timing": Timing(**candidate["timing"])})
-                self.run.space.check(chosen.arch)
-                self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
-                return chosen, Timing(**data["timing"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise FileError(f"{path}: damaged or edited ({error!r}): remove {self.folder} to start anew") from None
-        chosen, timing = search()
-        found = {**asdict(chosen), "arch": chosen.arch.to_json()}
-        found["accuracy"]["arch"] = found["arch"]
-        write_json(path, {"candidate": found, "timing": asdict(timing)})
-        return chosen, timing
+        if not path.exists():
+            choice = _Choice(*search())
+            write_json(path, plain(choice))
+        else:
+            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
+            self.run.space.check(choice.candidate.arch)
+            self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
+        return choice.candidate, choice.timing
 
-    def finish(self, chosen: Candidate, on_step: Callable[[str], None]) -> tuple[Calibrated, Finetuned | None]:
+    def finish(self, chosen: Candidate, on_step: Callable[[str], None]) -> tuple[Calibrated, Finetuned]:
         """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
 
         Args:
@@ -213,11 +204,8 @@ class Finetuning:
 
         Raises:
             StoppedError: on request, after a checkpoint.
-            OnceForAllError: with one line on what is wrong and what to do.
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
-        if not self.epochs:
-            return calibrated(self.run, supernet, arch, splits, begun=self.searcher.statistics.get(arch)), None
         on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         try:
@@ -227,10 +215,10 @@ class Finetuning:
         except (TrainingError, StatisticsError) as error:
             self.on_event({"event": "note", "text": str(error)})
 
-        def held_out(network: Calibrated) -> HeldOut:
-            return HeldOut.of(evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution)))
+        def held_out(network: Calibrated) -> Accuracy:
+            return evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution))
 
-        own = calibrated(self.run, supernet, arch, splits, begun=self.searcher.statistics.get(arch))
+        own = untuned(self.searcher, arch)
         before, found = held_out(own), None if after is None else held_out(after)
         taken = found is not None and found.top1 >= before.top1
         tuned = Finetuned(self.epochs, before, found, taken)
@@ -241,7 +229,7 @@ class Finetuning:
 
     def forget(self) -> None:
         """Remove the checkpoints, when the network is in its place."""
-        if not self.epochs or not self.folder.exists():
+        if not self.folder.exists():
             return
         with reading_or_writing(self.folder):
             shutil.rmtree(self.folder)
@@ -251,21 +239,18 @@ class Finetuning:
     def _trained(self, supernet: Supernet, arch: Arch, splits: Splits, on_step: Callable[[str], None]) -> Calibrated:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
-        recipe, _, _, first_step = self.recipe
-        network = supernet.extract(arch, dropout=recipe.dropout).to(compute.device)
+        network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
         make = batch_maker(self.batches, compute, self.on_event)
         try:
-            follow(
+            finetune(
                 network,
                 self.schedule,
-                lambda step: make(first_step + step, arch.resolution),
+                lambda step: make(self.course.first_step + step, arch.resolution),
                 folder=self.folder,
-                steps_per_epoch=self.batches.batches_per_epoch,
                 num_classes=self.run.num_classes,
+                settings=Settings(self.run.info.seed + self.seed, self.batches.batches_per_epoch, precision=compute.precision),
                 teacher=teacher.to(compute.device).requires_grad_(False),
                 plan=self.run.space.lower(arch, self.run.num_classes),
-                seed=self.run.info.seed + self.seed,
-                precision=compute.precision,
                 on_event=self._report,
                 should_stop=self.should_stop,
             )
@@ -281,6 +266,11 @@ class Finetuning:
             left = "" if event["epoch"] == event["epochs"] else f", {duration(event['remaining_s'])} left"
             event = {"event": "note", "text": f"epoch {event['epoch']} of {event['epochs']}: loss {event['loss']:.3f}{left}"}
         self.on_event(event)
+
+
+def untuned(searcher: Searcher, arch: Arch) -> Calibrated:
+    """A network with the supernet's weights, with what was measured of it in the search."""
+    return calibrated(searcher.run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
 
 
 def unfinished(run: Run) -> Iterator[str]:

@@ -4,12 +4,11 @@ A fixed network is a space of one architecture, so that training, checkpoints an
 compare/NAME-KEY/ in the run directory holds its checkpoints until it is trained, then network.safetensors and network.json.
 """
 
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,32 @@ from ..calibrate import Accuracy, Calibrated, evaluate
 from ..conversion import elastic
 from ..data import PREPROCESSING, Splits
 from ..errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
-from ..files import make_folder, read_json, read_lines, read_text, reading_or_writing, sha256, write_json, write_text
+from ..files import make_folder, read_text, reading_or_writing, sha256, text_sha256, write_text
 from ..models import Brought, bring, is_source, lasting_source
 from ..plan import Plan
 from ..readable import amount, duration
+from ..records import read_record, write_record
 from ..space import Space
 from ..spaces import from_json
 from ..supernet import Supernet
 from ..train import Phase, Schedule, Settings, work_per_step
-from ..train import train as follow
-from ..train.checkpoint import Checkpoint, latest, load_tensors, save_tensors
+from ..train.checkpoint import load_tensors, save_tensors
 from ..train.state import load_weights
 from .batches import batch_maker
-from .budget import epochs_within, validate_every
+from .budget import epochs_within
 from .compute import Compute
-from .evaluate import calibrated, measure
-from .metrics import forget_after, metrics_writer
+from .evaluate import calibrated
+from .follow import follow, validation
+from .metrics import Metrics
 from .own import OwnNetwork, require_classifier_only, require_logits, started
 from .run import Run
-from .train import CALIBRATION_IMAGES, VALIDATION_IMAGES
 from .versus import FOLDER
 
 __all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of"]
 
 Event = dict[str, Any]
 FORMAT = "onceforall.fixed/1"
+WEIGHTS = "network.safetensors"
 RATE_SHARE = 0.5  # docs/results/pretrained.md
 
 
@@ -83,28 +83,37 @@ class Told:
 
 
 @dataclass(frozen=True)
-class FixedNetwork:
-    """One that is trained.
+class Trained:
+    """What network.json holds.
 
     Args:
         name: different from those of others.
-        folder: where it lies.
-        supernet: of one architecture, with its weights.
-        held_out: accuracy of it, recalibrated.
+        space: of one architecture, as JSON.
+        held_out: accuracy of the network, recalibrated.
         seconds: that its training took.
         epochs: over the training images.
         weights: where it started from, in words.
         notes: lines that a reader should know.
+        sha256: of the file with the weights.
     """
 
     name: str
-    folder: Path
-    supernet: Supernet
+    space: dict[str, Any]
     held_out: Accuracy
     seconds: float
     epochs: float
     weights: str
     notes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FixedNetwork:
+    """One that is trained: the folder where it lies, a supernet of one architecture with its weights, and the record of it."""
+
+    folder: Path
+    supernet: Supernet
+    trained: Trained
 
     @property
     def plan(self) -> Plan:
@@ -195,7 +204,6 @@ def fine_tuned(
     Raises:
         StoppedError: on request.
         ModelError: no such network, or one that does not take these images or returns no logits.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
 
     def note(text: str) -> None:
@@ -213,49 +221,18 @@ def fine_tuned(
         note(text)
     one = replace(run, info=replace(run.info, space=json.loads(own.supernet.space.to_json())))
     make_folder(folder)
-    schedule = _schedule(one, run, splits, asked, told, folder, compute, note)
-    supernet, saved = one.fresh_supernet(), latest(folder / "checkpoints")
-    if saved is None:
-        load_weights(supernet, started(own, supernet)[0])
-    supernet = supernet.to(compute.device)
+    if not (folder / "schedule.json").exists():  # decided once, for a training that is interrupted
+        write_text(folder / "schedule.json", _schedule(one, run, splits, asked, told, compute, note).to_json())
+    supernet = one.fresh_supernet()
+    load_weights(supernet, started(own, supernet)[0])
+    supernet, settings = supernet.to(compute.device), Settings(one.info.seed, precision=compute.precision)
     try:
-        epochs = _follow(one, splits, supernet, schedule, saved, folder, compute, on_event, should_stop)
+        follow(one, splits, supernet, folder, settings=settings, compute=compute, on_event=on_event, should_stop=should_stop)
     except StoppedError as error:
         raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
     except CheckpointError as error:
         raise CheckpointError(f"{error}; to train {asked.name} anew, remove {folder}") from None
-    return _written(run, one, splits, supernet, folder, asked.name, epochs, _weights(brought), remarks)
-
-
-def _follow(
-    one: Run,
-    splits: Splits,
-    supernet: Supernet,
-    schedule: Schedule,
-    saved: Checkpoint | None,
-    folder: Path,
-    compute: Compute,
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> float:
-    """Train from a checkpoint or the beginning to the end; the epochs of all of it."""
-    batches = one.train_batches(splits, schedule.recipe.batch_size)
-    begun = saved.step if saved else 0
-    every = validate_every(schedule.steps, batches.batches_per_epoch)
-    forget_after(folder / "metrics.jsonl", begun)
-    follow(
-        supernet,
-        schedule,
-        batch_maker(batches, compute, on_event),
-        folder=folder,
-        start=saved,
-        settings=Settings(seed=one.info.seed, validate_every=every, precision=compute.precision),
-        validate=lambda net, kept, phase: _validation(one, net, splits),
-        on_event=metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event),
-        should_stop=should_stop,
-    )
-    steps = max(int(record["step"]) for record in read_lines(folder / "metrics.jsonl"))
-    return steps / batches.batches_per_epoch
+    return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
 
 
 def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
@@ -272,7 +249,7 @@ def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
         run.info.space,
     ]
     text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return text_sha256(text)[:8]
 
 
 def _fixed(asked: Asked, brought: Brought) -> OwnNetwork:
@@ -315,13 +292,10 @@ def _weights(brought: Brought) -> str:
 
 
 def _schedule(
-    one: Run, run: Run, splits: Splits, asked: Asked, told: Told, folder: Path, compute: Compute, note: Callable[[str], None]
+    one: Run, run: Run, splits: Splits, asked: Asked, told: Told, compute: Compute, note: Callable[[str], None]
 ) -> Schedule:
-    """What is followed: decided once, and written down for a training that is interrupted."""
-    path = folder / "schedule.json"
-    if path.exists():
-        return Schedule.from_json(read_text(path))
-    theirs = Schedule.from_json(read_text(run.folder / "schedule.json"))
+    """What is followed."""
+    theirs = _schedule_of(run.folder)
     rate, warm = rate_of(run, theirs)
     rate = rate if told.rate is None else told.rate
     batches = one.train_batches(splits, theirs.recipe.batch_size)
@@ -336,39 +310,23 @@ def _schedule(
     elif told.budget_s is not None:
         trial = one.fresh_supernet().to(compute.device)
         epochs = epochs_within(
-            told.budget_s, trial, schedule, batch_maker(batches, compute), lambda: _validation(one, trial, splits),
+            told.budget_s, trial, schedule, batch_maker(batches, compute), lambda: validation(one, trial, one.space, splits),
             batches_per_epoch=per_epoch, compute=compute,
         )  # fmt: skip
         steps, why = round(epochs * per_epoch), f"within {duration(told.budget_s)}"
     else:
-        trained = max((int(record["step"]) for record in read_lines(run.folder / "metrics.jsonl")), default=0)  # it may end early
-        works = zip(work_per_step(theirs, run.space, run.num_classes), theirs.steps_done(trained), strict=True)
+        done = theirs.steps_done(Metrics.of(run.folder).step)  # it may have ended early
+        works = zip(work_per_step(theirs, run.space, run.num_classes), done, strict=True)
         work = sum(w * steps for w, steps in works)
         steps, why = round(work / step_work), f"as many multiply-accumulates as the training of the run took, {amount(work)}"
     if steps < 1:
         raise TrainingError(f"{asked.name}: that is less than one step ({why}): give --epochs or --budget")
     note(f"{asked.name}: {steps / per_epoch:.3g} epochs ({steps:,} steps), {why}")
-    write_text(path, schedule(steps).to_json())
     return schedule(steps)
 
 
-def _validation(one: Run, supernet: Supernet, splits: Splits) -> list[Event]:
-    """Held-out accuracy of the network."""
-    arch, images = supernet.space.largest(), splits.held_out.sample(VALIDATION_IMAGES)
-    found = measure(one, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
-    return [{"subnet": "largest", "resolution": arch.resolution, **asdict(found)}]
-
-
 def _written(
-    run: Run,
-    one: Run,
-    splits: Splits,
-    supernet: Supernet,
-    folder: Path,
-    name: str,
-    epochs: float,
-    weights: str,
-    notes: tuple[str, ...],
+    run: Run, one: Run, splits: Splits, supernet: Supernet, folder: Path, name: str, brought: Brought, notes: tuple[str, ...]
 ) -> FixedNetwork:
     """The trained network on the disk, with statistics; its checkpoints are removed."""
     arch = supernet.space.largest()
@@ -376,22 +334,13 @@ def _written(
     accuracy = evaluate(ready, run.eval_batches(splits.held_out, arch.resolution))
     tensors = {key: value.detach().cpu() for key, value in supernet.state_dict().items()}
     tensors |= {key: value.detach().cpu() for key, value in ready.network.state_dict().items() if key in tensors}
-    save_tensors(folder / "network.safetensors", tensors, {"space": one.info.space})
-    seconds = max(float(r["seconds"]) for r in read_lines(folder / "metrics.jsonl"))
-    write_json(
-        folder / "network.json",
-        {
-            "format": FORMAT,
-            "name": name,
-            "space": one.info.space,
-            "held_out": asdict(accuracy),
-            "seconds": seconds,
-            "epochs": epochs,
-            "weights": weights,
-            "notes": list(notes),
-            "sha256": sha256(folder / "network.safetensors"),
-        },
+    save_tensors(folder / WEIGHTS, tensors, {"space": one.info.space})
+    spent = Metrics.of(folder)
+    epochs = spent.step / one.train_batches(splits, _schedule_of(folder).recipe.batch_size).batches_per_epoch
+    trained = Trained(
+        name, one.info.space, accuracy, spent.seconds or 0.0, epochs, _weights(brought), notes, sha256(folder / WEIGHTS)
     )
+    write_record(folder / "network.json", trained, FORMAT)
     with reading_or_writing(folder):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return _read(run, folder, name)
@@ -403,14 +352,17 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
     Raises:
         FileError: it is damaged.
     """
-    path = folder / "network.json"
-    data = read_json(path)
+    path, again = folder / "network.json", f"remove {folder} to train {name} anew"
+    trained = read_record(path, Trained, FORMAT, otherwise=again)
+    if trained.sha256 != sha256(folder / WEIGHTS):
+        raise FileError(f"{folder}: damaged: remove it to train {name} anew")
     try:
-        if data["format"] != FORMAT or data["sha256"] != sha256(folder / "network.safetensors"):
-            raise FileError(f"{folder}: damaged, or of another version of onceforall: remove it to train {name} anew")
-        supernet = Supernet(from_json(json.dumps(data["space"])), run.num_classes)
-        load_weights(supernet, load_tensors(folder / "network.safetensors")[0])
-        facts = {key: data[key] for key in ("seconds", "epochs", "weights")}
-        return FixedNetwork(name, folder, supernet.eval(), Accuracy(**data["held_out"]), notes=tuple(data["notes"]), **facts)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{path}: damaged or edited ({error}): remove {folder} to train {name} anew") from None
+        supernet = Supernet(from_json(json.dumps(trained.space)), run.num_classes)
+    except ValueError as error:
+        raise FileError(f"{path}: damaged or edited ({error}): {again}") from None
+    load_weights(supernet, load_tensors(folder / WEIGHTS)[0])
+    return FixedNetwork(folder, supernet.eval(), trained)
+
+
+def _schedule_of(folder: Path) -> Schedule:
+    return Schedule.from_json(read_text(folder / "schedule.json"))

@@ -56,7 +56,6 @@ def front(
 
     Raises:
         InfeasibleError: nothing in the space keeps the budget.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     if points < 2:
         raise DataError(f"--front {points}: a front needs at least 2 networks")

@@ -1,9 +1,10 @@
 """Opening the images of a new run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from ..data import CACHE_GB, Splits, open_data
+from ..data import Splits, open_data
 from ..places import expanded
 from .info import DataInfo
 
@@ -14,28 +15,20 @@ Event = dict[str, Any]
 
 
 def open_images(
-    data: str,
+    asked: DataInfo,
     *,
-    size: int,
-    holdout: float,
-    seed: int,
-    limit: int | None,
-    max_pixels: int | None = None,
-    cache_gb: float = CACHE_GB,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 
     Args:
-        cache_gb: most that the decoded images may take.
+        asked: for what is known before.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_event: gets "decode" events, then one "data" event, then a "note" for each thing that was left out or is doubtful.
 
-    The other arguments are those of `onceforall.data.open_data`.
-
     Raises:
-        DataError: see `open_data`.
+        DataError: see `onceforall.data.open_data`.
         FileError: the cache cannot be written.
     """
 
@@ -45,19 +38,8 @@ def open_images(
     def note(text: str) -> None:
         on_event({"event": "note", "text": text})
 
-    source = lasting(data)
-    splits = open_data(
-        source,
-        size=size,
-        holdout=holdout,
-        seed=seed,
-        limit=limit,
-        max_pixels=max_pixels,
-        limit_gb=cache_gb,
-        on_classes=on_classes,
-        on_progress=decoding,
-        on_note=note,
-    )
+    source = lasting(asked.source)
+    splits = open_data(source, **asked.options, on_classes=on_classes, on_progress=decoding, on_note=note)
     counts = {
         "train": len(splits.train),
         "held_out": len(splits.held_out),
@@ -69,16 +51,13 @@ def open_images(
     on_event({"event": "data", **counts})
     for remark in splits.remarks:
         note(remark)
-    return DataInfo(source, size, holdout, seed, limit, splits.fingerprint, cache_gb, max_pixels), splits
+    return replace(asked, source=source, fingerprint=splits.fingerprint), splits
 
 
 def lasting(data: str) -> str:
     """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
-    if data == "digits":
-        return data
-    head, folder = _divided(data)
-    path = expanded(folder)
-    return f"{head}{path.resolve()}" if folder and path.is_dir() else data
+    _, folder = _divided(data)
+    return absolute(data) if folder and expanded(folder).is_dir() else data
 
 
 def absolute(data: str) -> str:

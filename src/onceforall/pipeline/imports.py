@@ -22,7 +22,7 @@ from ..published import NAMES, load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
 from .images import open_images
-from .info import BroughtInfo, Imported, RunInfo
+from .info import BroughtInfo, DataInfo, Imported, RunInfo
 from .own import bring_own, require_logits
 from .run import Run
 
@@ -126,14 +126,12 @@ def _made(
     """The run directory. run.json is written last, so that what has it is whole."""
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
     if data is not None:
+        size, gb = (
+            ceil(space.resolutions[-1] / preprocessing.crop_share),
+            CACHE_GB if options.cache_gb is None else options.cache_gb,
+        )
         opened, splits = open_images(
-            data,
-            size=ceil(space.resolutions[-1] / preprocessing.crop_share),
-            holdout=options.holdout,
-            seed=options.seed,
-            limit=options.limit,
-            max_pixels=options.max_pixels,
-            cache_gb=CACHE_GB if options.cache_gb is None else options.cache_gb,
+            DataInfo(data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )

@@ -28,17 +28,22 @@ class DataInfo:
     holdout: float
     seed: int
     limit: int | None
-    fingerprint: str
+    fingerprint: str  # of what was found
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
     by_suffix: bool = False
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "DataInfo":
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `onceforall.data.open_data`."""
+        names = ("size", "holdout", "seed", "limit", "max_pixels")
+        return {"limit_gb": self.cache_gb, **{name: getattr(self, name) for name in names}}
+
+    @staticmethod
+    def older(data: dict[str, Any]) -> dict[str, Any]:
         """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
-        older = {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data}
-        return cls(**{**older, **data, "before": tuple(data.get("before", ()))})
+        return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, **data}
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,10 @@ class RunInfo:
     std: tuple[float, float, float] = PREPROCESSING.std
     interpolation: str = PREPROCESSING.interpolation
 
+    def __post_init__(self) -> None:
+        if self.imported is None and (self.data is None or self.augment is None):
+            raise ValueError("data and augment are needed where weights are trained")
+
     @property
     def start(self) -> str | None:
         """What the training started from, in words; None for a space of ours with random weights, and for what was imported."""
@@ -188,31 +197,3 @@ class RunInfo:
         given = self.brought.weights is not None and self.brought.address is None
         weights = ("--weights", str(self.brought.weights)) if given else ()
         return ofa("import", self.brought.source, *weights, *more)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "RunInfo":
-        """From what `asdict` gave, as JSON. Older files have no "imported", "origin", "brought", "mean", "std" or
-        "interpolation", and no "address" in "brought".
-
-        Raises:
-            TypeError, KeyError, ValueError: it is not that.
-        """
-        given, imported, origin, brought = data["data"], data.get("imported"), data.get("origin"), data.get("brought")
-        read = {
-            "classes": tuple(data["classes"]),
-            "data": None if given is None else DataInfo.from_json(given),
-            "imported": None if imported is None else Imported(**imported),
-            "origin": None if origin is None else Origin(**origin),
-            "brought": None if brought is None else BroughtInfo(**brought),
-            "mean": _three(data.get("mean", PREPROCESSING.mean)),
-            "std": _three(data.get("std", PREPROCESSING.std)),
-        }
-        info = cls(**{**data, **read})
-        if info.imported is None and (info.data is None or info.augment is None):
-            raise ValueError("no data")
-        return info
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    first, second, third = map(float, values)
-    return first, second, third

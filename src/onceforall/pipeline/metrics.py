@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,63 @@ from ..errors import Note
 from ..files import append_line, read_lines, write_text
 from ..latency.resources import EnergyCounter
 from ..places import is_unicode
+from ..records import read_records
 from ..space import Space
 from ..train import Remaining, Schedule, work_per_step
 
-__all__ = ["forget_after", "metrics_writer"]
+__all__ = ["Metric", "Metrics", "forget_after", "metrics_writer"]
 
 Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A record of metrics.jsonl: what happened ("phase", "train", "validation", "rollback" or "note"), at which step and second.
+
+    Args:
+        subnet: of a validation, with its held-out top-1.
+        joules: of the training so far, where the processor counts them.
+        kept: the step whose weights are kept, where that is not the last one.
+    """
+
+    event: str
+    step: int
+    seconds: float
+    subnet: str = ""
+    top1: float | None = None
+    joules: float = 0.0
+    kept: int | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All records of a training."""
+
+    records: tuple[Metric, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Metrics":
+        """Of the training in a folder; none where there is none.
+
+        Raises:
+            FileError: a record is not what it should be.
+        """
+        return cls(tuple(read_records(folder / "metrics.jsonl", Metric)))
+
+    @property
+    def step(self) -> int:
+        """Steps done; the training may have ended early."""
+        return max((record.step for record in self.records), default=0)
+
+    @property
+    def seconds(self) -> float | None:
+        """Spent on them; None without records."""
+        return max((record.seconds for record in self.records), default=None)
+
+    @property
+    def kept(self) -> int:
+        """The step whose weights are kept."""
+        return next((record.kept for record in reversed(self.records) if record.kept is not None), self.step)
 
 
 def forget_after(path: Path, step: int) -> None:
@@ -46,7 +98,7 @@ def metrics_writer(
     total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
     remaining = Remaining(total)
     board = _board(folder, step)
-    counter, joules_before = EnergyCounter(), max((r.get("joules", 0.0) for r in read_lines(folder / "metrics.jsonl")), default=0.0)
+    counter, joules_before = EnergyCounter(), max((r.joules for r in Metrics.of(folder).records), default=0.0)
 
     def write(event: Event) -> None:
         if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got

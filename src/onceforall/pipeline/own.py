@@ -71,9 +71,6 @@ def bring_own(
             for the latter.
         seed: of random weights.
         on_event: gets notes, and progress of a download.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):

@@ -26,6 +26,7 @@ from ..errors import DataError, FileError
 from ..files import locked, read_json, write_json
 from ..options.declare import takes
 from ..options.measuring import ComparePredictorsOptions, FitPredictorOptions, NextSubnetsOptions
+from ..records import as_record
 from .run import Run
 
 __all__ = [
@@ -44,6 +45,18 @@ __all__ = [
 
 LEAST_FITTED, LEAST_CHECKED = 12, 4
 CHECK_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What errors.json says for sure: on which networks the predictor was checked."""
+
+    checked: tuple[str, ...]
+    fitted_on: int
+    n: int
+    rmse: float
+    kendall_tau: float
+    coverage90: float
 
 
 @dataclass(frozen=True)
@@ -244,8 +257,9 @@ def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
     path = run.folder / "accuracy" / "errors.json"
     if not path.exists():
         return {}, []
-    errors = read_json(path)
-    wanted = set(errors.pop("checked"))
+    found: dict[str, Any] = read_json(path)
+    wanted = set(as_record(found, _Checked, path).checked)
+    errors = {name: value for name, value in found.items() if name != "checked"}
     rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
     return errors, rows
 

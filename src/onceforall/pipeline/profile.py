@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..advice import ofa
+from ..backends import RUNTIMES
 from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, available, export_kit, import_results, profile_space
 from ..latency.device import IMPORTED
-from ..latency.runtimes import RUNTIMES
 from ..options.declare import takes
 from ..options.measuring import ProfileOptions
 from ..places import cache_folder

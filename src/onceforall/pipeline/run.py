@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 from ..advice import not_a_run, ofa
 from ..data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ..errors import DataError, FileError, Note, TrainingError
-from ..files import append_line, busy, make_folder, read_json, reading_or_writing, recording, write_json, write_text
+from ..files import append_line, busy, make_folder, reading_or_writing, recording, write_text
+from ..records import as_record, read_record, write_record
 from ..space import Space
 from ..spaces import from_json
 from ..train import Schedule
@@ -152,7 +153,7 @@ class Run:
         self._save()
 
     def _save(self) -> None:
-        write_json(self.folder / "run.json", {"format": FORMAT, **asdict(self.info)})
+        write_record(self.folder / "run.json", self.info, FORMAT)
 
     @classmethod
     def open(cls, folder: Path, data: str | None = None) -> Run:
@@ -169,15 +170,11 @@ class Run:
         folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
             raise FileError(not_a_run(folder))
-        told = read_json(folder / "run.json")
+        run = cls(folder, read_record(folder / "run.json", RunInfo, FORMAT))
         try:
-            if told.pop("format") != FORMAT:
-                raise FileError(f"{folder / 'run.json'}: written by another version of onceforall")
-            info = RunInfo.from_json(told)
-            run = cls(folder, info)
             _ = run.space, run.augment, run.preprocessing
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FileError(f"{folder / 'run.json'}: damaged or edited ({error!r})") from None
+        except ValueError as error:
+            raise FileError(f"{folder / 'run.json'}: damaged or edited ({error})") from None
         return run if data is None else run.moved_to(data)
 
     def moved_to(self, data: str) -> Run:
@@ -219,9 +216,7 @@ class Run:
     @property
     def augment(self) -> Augment | None:
         augment = self.info.augment
-        if augment is None:
-            return None
-        return Augment(**{**augment, "crop_scale": tuple(augment["crop_scale"]), "crop_ratio": tuple(augment["crop_ratio"])})
+        return None if augment is None else as_record(augment, Augment, self.folder / "run.json")
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -291,18 +286,7 @@ class Run:
                 odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
                 raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
 
-        splits = open_data(
-            data.source,
-            size=data.size,
-            holdout=data.holdout,
-            seed=data.seed,
-            limit=data.limit,
-            max_pixels=data.max_pixels,
-            limit_gb=data.cache_gb,
-            on_classes=require_same,
-            on_progress=on_progress,
-            on_note=on_note,
-        )
+        splits = open_data(data.source, **data.options, on_classes=require_same, on_progress=on_progress, on_note=on_note)
         if splits.fingerprint != data.fingerprint:
             found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
             raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")

@@ -1,11 +1,14 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..backends import RUNTIMES
+from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Accuracy, Calibrated
 from ..errors import FileError, VerificationError
 from ..export import (
@@ -20,18 +23,16 @@ from ..export import (
     require_pushable,
     room_for_export,
 )
-from ..export.formats.onnx import require_readable
-from ..export.formats.onnx_int8 import require_opset
 from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
-from ..nn.onnx import HARD_SWISH, OPSET
+from ..onnx_options import HARD_SWISH, OPSET
 from ..options.choosing import SpecialiseOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
-from .finetune import Finetuned, Finetuning
+from .finetune import Finetuned, Finetuning, untuned
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
@@ -122,17 +123,19 @@ def specialise(
     options, results = replace(options, onnx=onnx), []
     finalists, seed, arch = options.finalists, options.seed, options.arch
     for (each, budget), own in jobs:
-        tuning = Finetuning(each, own, budget, arch, epochs=options.finetune, seed=seed, on_event=on_event, should_stop=should_stop)
+        target, epochs = place / own, options.finetune
+        tuning = Finetuning(each, own, budget, epochs, seed, on_event, should_stop, arch) if epochs else None
         if arch is None:
             choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
             choose = partial(given, each, budget, arch, on_step=on_step)
-        with tuning.at_work():
-            chosen, timing = tuning.choose(choose)
-            ready, tuned = tuning.finish(chosen, on_step)
-            on_step(f"exporting and proving {own}")
-            results.append(_take_home(each, budget, chosen, timing, place / own, options, ready, tuned, on_step))
-            tuning.forget()
+        with tuning.at_work() if tuning else nullcontext():
+            chosen, timing = tuning.choose(choose) if tuning else choose()
+            ready, tuned = tuning.finish(chosen, on_step) if tuning else (untuned(each, chosen.arch), None)
+            on_step(f"exporting and proving {target.name}")
+            results.append(_take_home(each, budget, chosen, timing, target, options, ready, tuned, on_step))
+            if tuning:
+                tuning.forget()
         on_result(results[-1])
     for i, repo in enumerate(repos):
         results[i] = replace(results[i], pushed=push(results[i].folder, repo))
@@ -267,7 +270,7 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
 
 
 def _in_openvino(device: Device) -> bool:
-    return device.runtime in ("openvino", "openvino-int8")
+    return not device.imported and RUNTIMES[device.runtime].opset == HARD_SWISH
 
 
 def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -> list[str]:
@@ -275,7 +278,7 @@ def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -
     if device.imported:
         return []
     notes, here = [], [FORMATS[row.format] for row in through.rows]
-    own = [format for format in here if format.runtime == device.runtime]
+    own = [format for format in here if format.runtime.name == device.runtime]
     if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
         notes.append(
             f"Latency was measured with {device.batch} images a call, as --device says. Not timed, since made for another number: "

@@ -1,17 +1,53 @@
 """`ofa status`: what a run directory holds, what is missing, out of date or damaged, and the commands that come next."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
+from ..accuracy import AccuracyPredictor, read_rows
 from ..advice import not_a_run, ofa
-from ..errors import FileError, OnceForAllError
-from ..files import reading_or_writing
+from ..data import Problem
+from ..errors import CheckpointError, DataError, FileError, OnceForAllError
+from ..files import busy, read_lines, read_text, reading_or_writing
+from ..latency import LatencyTable, Timing, available
+from ..readable import amount, duration, milliseconds, percent, plural
+from ..records import as_record, read_record, read_records
+from ..train import Schedule
+from ..train.checkpoint import digest_of
+from .images import NEW_PLACE, gone
 from .limits import middle_ms
+from .metrics import Metrics
+from .predictor import checks
 from .run import Run
-from .status_parts import PARTS, Part, State, fit_command, line
+from .versus import stored_comparison, summary, untrained
 
 __all__ = ["Part", "State", "Status", "status"]
+
+State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a run directory holds or could hold.
+
+    Args:
+        name: what it is: "run", "images" (only if they are gone), "training", "weights", "evaluations", "profile", "accuracy data",
+            "predictor", "searches", "network", "bundle", "comparison" or "report".
+        state: "stale" is made from what has changed since; "damaged" cannot be read.
+        text: for people, one line.
+        command: that makes it, mends it or goes on with it; None where there is nothing to do.
+        device: of a profile, as `--device` takes it.
+        facts: what the text says in numbers, for machines: top-1 and errors as fractions, times in the unit of their name.
+    """
+
+    name: str
+    state: State
+    text: str
+    command: str | None = None
+    device: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,14 +79,52 @@ def status(folder: Path) -> Status:
     try:
         run = Run.open(folder)
     except OnceForAllError as error:
-        return Status(folder, (Part("run", "damaged", line(error)),), ())
+        return Status(folder, (Part("run", "damaged", _line(error)),), ())
     parts: list[Part] = []
     for name, tell in PARTS.items():
         try:
             parts.extend(tell(run))
-        except (OnceForAllError, OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            parts.append(Part(name, "damaged", line(error)))
+        except (OnceForAllError, OSError) as error:
+            parts.append(Part(name, "damaged", _line(error)))
     return Status(folder, tuple(parts), tuple(_next(run, parts)))
+
+
+@dataclass(frozen=True)
+class _OfDevice:  # profile.json, and a line of searches.jsonl
+    device: str
+
+
+@dataclass(frozen=True)
+class _Tested:
+    top1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class _Evaluated:  # a line of evaluations.jsonl
+    name: str
+    split: str
+    top1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class _TakenHome:  # specialised/NAME.json
+    folder: str
+    device: str
+    test: _Tested
+    latency: Timing
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    test_top1: float | None
+
+
+@dataclass(frozen=True)
+class _Bundled:  # bundle.json
+    members: tuple[_Member, ...]
 
 
 def _next(run: Run, parts: list[Part]) -> Iterator[str]:
@@ -68,10 +142,256 @@ def _next(run: Run, parts: list[Part]) -> Iterator[str]:
         if part.name == name and part.command and part.state != "going on" and (usable or name in always)
     ]
     yield from (command for command in commands if "ofa report" not in command)
-    if usable and any(part.name == "predictor" and (part.state == "done" or part.command == fit_command(run)) for part in parts):
+    if usable and any(part.name == "predictor" and (part.state == "done" or part.command == _fit_command(run)) for part in parts):
         for part in parts:
             if part.name == "profile" and part.state == "done":
                 limits = ("--device", str(part.device), "--latency", f"{middle_ms(run, str(part.device)):.2g}ms")
                 yield ofa("search", run.folder, *limits)
                 yield ofa("specialise", run.folder, *limits)
     yield from (command for command in commands if "ofa report" in command)
+
+
+def _run(run: Run) -> Iterator[Part]:
+    images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
+    source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
+    told = read_records(run.folder / "problems.jsonl", Problem)
+    left_out, doubtful = (sum(problem.count for problem in told if problem.doubtful == which) for which in (False, True))
+    counts = [
+        *([f"{left_out:,} images and files left out"] if left_out else []),
+        *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
+    ]
+    problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
+    space = f"{run.family}, {amount(run.space.count())} networks"
+    origin = "" if run.info.start is None else f"; started from {run.info.start}"
+    facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
+    facts |= {"networks": float(run.space.count())}
+    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
+
+
+def _images(run: Run) -> Iterator[Part]:
+    """Only where they are gone; whether they are the same is seen when they are used."""
+    if run.info.data is not None and (text := gone(run.info.data.source)):
+        text += f": {NEW_PLACE} is where they are now"
+        command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
+        yield Part("images", "missing", text, command, facts={"source": run.info.data.source})
+
+
+def _training(run: Run) -> Iterator[Part]:
+    if run.info.imported is not None:
+        weights = run.weights_hash()
+        yield Part("weights", "done", f"imported: {run.info.source}; {weights[:12]}", facts={"weights_hash": weights})
+        return
+    metrics = Metrics.of(run.folder)
+    last, kept, spent = metrics.step, metrics.kept, metrics.seconds
+    ends = {record.subnet: record.top1 for record in metrics.records if record.top1 is not None and record.step <= kept}
+    told = ", ".join(f"{name} {percent(top1)}" for name, top1 in ends.items())
+    which = "last" if kept == last else f"weights of step {kept:,} kept (patience);"
+    top1 = f"; {which} held-out top-1: {told}" if ends else ""
+    facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
+    resume = run.resume_command()
+    if (run.folder / "supernet.safetensors").exists():
+        try:
+            weights = run.weights_hash()
+            text = f"{last:,} steps in {duration(spent)}, weights {weights[:12]}{top1}"
+            yield Part("training", "done", text, facts=facts | {"steps": last, "weights_hash": weights})
+        except CheckpointError as error:
+            yield Part("training", "damaged", f"{_line(error)}: remove that file, then {resume} goes on from the last checkpoint")
+        return
+    facts["steps"] = steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
+    if busy(run.folder):
+        yield Part("training", "going on", f"step {last:,} of {steps:,}{top1}", facts=facts)
+        return
+    whole, torn = [], []
+    for path in sorted((run.folder / "checkpoints").glob("step-*.safetensors")):
+        try:
+            digest_of(path)
+            whole.append(int(path.stem.removeprefix("step-")))
+        except OnceForAllError as error:
+            torn.append(_line(error))
+    if torn and not whole:
+        yield Part("training", "damaged", f"every checkpoint is damaged ({torn[0]}): train again with another --out")
+        return
+    where = f"step {whole[-1]:,} of {steps:,}" if whole else f"the first of {steps:,} steps, no checkpoint yet"
+    facts["checkpoint"] = whole[-1] if whole else None
+    yield Part("training", "unfinished", f"can go on from {where}{top1}", resume, facts=facts)
+    yield from (Part("training", "damaged", text) for text in torn)
+
+
+def _evaluations(run: Run) -> Iterator[Part]:
+    records = read_lines(run.folder / "evaluations.jsonl")
+    opened = len(read_lines(run.folder / "test_openings.jsonl"))
+    test = f"; the test images were opened {plural(opened, 'time')} (test_openings.jsonl)" if opened else ""
+    if not records:
+        text, command = f"no sub-network evaluated yet{test}", ofa("evaluate", run.folder, "--arch", "random:16")
+        yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
+        return
+    last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
+    named = f"the last, {last.name}: top-1 {percent(last.top1)} on {last.images} {last.split} images"
+    facts = {"sub_networks": len(records), "test_openings": opened}
+    yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
+
+
+def _profiles(run: Run) -> Iterator[Part]:
+    folders = sorted(path for path in (run.folder / "latency").glob("*") if path.is_dir())
+    if not folders:
+        yield Part("profile", "missing", "no device measured yet", ofa("profile", run.folder, "--device", "cpu"))
+    for folder in folders:
+        try:
+            yield _profile(run, folder)
+        except OnceForAllError as error:
+            spec = None
+            with suppress(OnceForAllError):
+                spec = read_record(folder / "profile.json", _OfDevice).device
+            command = None if spec is None else ofa("profile", run.folder, "--device", spec)
+            yield Part("profile", "damaged", _line(error), command, spec)
+
+
+def _profile(run: Run, folder: Path) -> Part:
+    if not (folder / "table.json").exists():
+        head = folder / "profile.json"
+        spec = read_record(head, _OfDevice).device if head.exists() else folder.name
+        state: State = "going on" if busy(folder) else "unfinished"
+        return Part("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
+    table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
+    device, errors = table.device, table.errors
+    text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
+    text += f" (n = {errors.n})"
+    facts = {"mean_error": errors.mape, "kendall_tau": errors.kendall_tau, "n": errors.n, "version": table.version}
+    if device.host is None:
+        here = available(device.runtime)
+        if (table.processor, table.version) != (here.processor, here.version or ""):
+            now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
+            again = ofa("profile", run.folder, "--device", device.spec, "--again")
+            return Part("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec, facts)
+    return Part("profile", "done", text, device=device.spec, facts=facts)
+
+
+def _accuracy_data(run: Run) -> Iterator[Part]:
+    place = run.folder / "accuracy"
+    if not any(place.glob("part-*.parquet")):
+        return
+    try:
+        rows = read_rows(place, run.space, weights_hash=run.weights_hash())
+    except DataError as error:  # other weights
+        yield Part("accuracy data", "stale", _line(error))
+        return
+    top1 = [row.top1 for row in rows]
+    between = f"top-1 {percent(min(top1))} to {percent(max(top1))} on {rows[0].images:,} held-out images"
+    facts = {"sub_networks": len(rows), "held_out_top1_range": [min(top1), max(top1)], "images": rows[0].images}
+    yield Part("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
+
+
+def _predictor(run: Run) -> Iterator[Part]:
+    path, command = run.folder / "accuracy" / "predictor.safetensors", ofa("predict", run.folder)
+    if not path.exists():
+        yield Part("predictor", "missing", "no accuracy predictor yet", command if run.info.data is not None else None)
+        return
+    predictor = AccuracyPredictor.load(path, run.space)
+    if predictor.weights_hash != run.weights_hash():
+        text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent}, then {command}"
+        yield Part("predictor", "stale", text)
+        return
+    errors, rows = checks(run)
+    if not rows:
+        yield Part("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
+        return
+    fitted, checked = int(errors["fitted_on"]), int(errors["n"])
+    text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
+    text += f", Kendall tau {errors['kendall_tau']:.3f}, 90 % error bars hold {percent(errors['coverage90'], 0)}"
+    new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
+    facts = {"kind": predictor.kind, **errors, "measured_since": new}
+    if new > 0:
+        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", _fit_command(run), facts=facts)
+    else:
+        yield Part("predictor", "done", text, facts=facts)
+
+
+def _searches(run: Run) -> Iterator[Part]:
+    if records := read_records(run.folder / "searches.jsonl", _OfDevice):
+        devices = ", ".join(sorted({record.device for record in records}))
+        text = f"{len(records)} finalists measured, for {devices} (searches.jsonl)"
+        yield Part("searches", "done", text, facts={"finalists": len(records)})
+
+
+def _networks(run: Run) -> Iterator[Part]:
+    for path in sorted((run.folder / "specialised").glob("*.json")):
+        try:
+            own = read_record(path, _TakenHome)
+        except OnceForAllError as error:
+            yield Part("network", "damaged", _line(error))
+            continue
+        ms = own.latency.ms
+        text = f"{own.folder}: test top-1 {percent(own.test.top1)} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
+        there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
+        facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
+        state: State = "done" if there else "missing"
+        yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
+    if any(run.folder.glob("finetuned/*")):
+        from .finetune import unfinished
+
+        yield from (Part("network", "unfinished", text) for text in unfinished(run))
+
+
+def _bundles(run: Run) -> Iterator[Part]:
+    for path in sorted(run.folder.glob("*/bundle.json")):
+        try:
+            bundle = read_record(path, _Bundled, otherwise="make it anew with ofa bundle")
+        except OnceForAllError as error:
+            yield Part("bundle", "damaged", _line(error))
+        else:
+            found = {one.name: one.test_top1 for one in bundle.members}
+            members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
+            text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
+            yield Part("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
+
+
+def _comparison(run: Run) -> Iterator[Part]:
+    found = stored_comparison(run)
+    if found is not None:
+        names = ", ".join(one.name for one in found.fixed)
+        facts = {one.name: one.test for one in (*found.fixed, *found.ours)}
+        yield Part("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
+    for text in untrained(run):
+        yield Part("comparison", "unfinished", text)
+
+
+def _report(run: Run) -> Iterator[Part]:
+    page, command = run.folder / "report.html", ofa("report", run.folder)
+    if not page.exists():
+        yield Part("report", "missing", "no page yet", command)
+        return
+    patterns = "metrics.jsonl supernet.safetensors latency/*/table.json accuracy/predictor.safetensors specialised/*.json"
+    patterns += " compare/result.json"
+    sources = [path for pattern in patterns.split() for path in run.folder.glob(pattern)]
+    newer = [path for path in sources if path.stat().st_mtime > page.stat().st_mtime]
+    if newer:
+        yield Part("report", "stale", f"{page}: older than {newer[0].relative_to(run.folder)}", command)
+    else:
+        yield Part("report", "done", str(page))
+
+
+PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
+    "run": _run,
+    "images": _images,
+    "training": _training,
+    "evaluations": _evaluations,
+    "profile": _profiles,
+    "accuracy data": _accuracy_data,
+    "predictor": _predictor,
+    "searches": _searches,
+    "network": _networks,
+    "bundle": _bundles,
+    "comparison": _comparison,
+    "report": _report,
+}
+
+
+def _fit_command(run: Run) -> str:
+    """What fits the predictor anew."""
+    return ofa("accuracy", "fit", run.folder)
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = str(error) if isinstance(error, OnceForAllError | OSError) else repr(error)
+    return " ".join(text.split())

@@ -8,7 +8,6 @@ from time import perf_counter
 from torch import Tensor
 
 from ..export import FORMATS, Bundle, Sizes, Switch, load_bundle
-from ..export.formats import Job
 
 __all__ = ["compare_sizes", "measure_switching", "write_separately"]
 
@@ -22,7 +21,7 @@ def write_separately(bundle: Bundle, folder: Path) -> dict[str, Path]:
     for name, member in bundle.members.items():
         places[name] = folder / name
         places[name].mkdir()
-        FORMATS["pytorch"].write(places[name], Job(member.arch, bundle.plans[name], bundle.network(name), bundle.config))
+        FORMATS["pytorch"].write(places[name], bundle.config.job(member.arch, bundle.network(name)))
     return places
 
 

@@ -1,13 +1,15 @@
 """A teacher from elsewhere: a classifier of torchvision or timm that was trained on the same classes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, MissingExtraError, TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..files import sha256
 from ..nn.tensor_files import read_tensors
+from ..packages import import_package
 from ..places import expanded
 from ..train import Schedule
 
@@ -15,31 +17,34 @@ __all__ = [
     "check_teacher",
     "lasting_teacher",
     "load_teacher",
-    "require_same_teacher",
     "taught_by_another",
-    "teacher_digest",
 ]
 
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
 
-def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...]) -> nn.Module:
+def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...], digest: str | None = None) -> nn.Module:
     """The frozen network that the text names, in eval mode: images (n, 3, r, r), preprocessed as ours, to logits (n, num_classes).
 
     Args:
         text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
         num_classes: of the data.
         resolutions: at which it is going to be asked; tried once at the smallest and the largest.
+        digest: sha256 of the file when the run was started, as far as it is known.
 
     Raises:
-        TrainingError: not of that form, an unknown model, or one that cannot take such images.
+        TrainingError: not of that form, an unknown model, one that cannot take such images, or another file.
         CheckpointError: weights that are damaged or do not fit.
         MissingExtraError: timm is not installed.
     """
     library, name, file = _parts(text)
+    if digest is not None and sha256(expanded(file)) != digest:
+        raise TrainingError(
+            f"teacher {text!r}: the file is not the one that the run was started with: restore it, or choose another --out"
+        )
     tensors = read_tensors(expanded(file))
     try:
-        model = _make(library, name, num_classes)
+        model = _library(library)[1](name, num_classes)
     except (ValueError, TypeError, RuntimeError) as error:
         raise TrainingError(f"teacher {text!r}: {library} cannot make it: {' '.join(str(error).split())[:200]}") from None
     try:
@@ -70,16 +75,6 @@ def lasting_teacher(text: str) -> str:
     return f"{library}:{name}:{expanded(file).resolve()}"
 
 
-def teacher_digest(text: str) -> str:
-    """The sha256 of the file that the text names.
-
-    Raises:
-        TrainingError: the text is not of that form.
-        FileError: there is no such file.
-    """
-    return sha256(expanded(_parts(text)[2]))
-
-
 def check_teacher(text: str) -> str:
     """What can be told before the images are read: the library, the model's name, and that the file has weights; its sha256.
 
@@ -90,23 +85,10 @@ def check_teacher(text: str) -> str:
         CheckpointError: it has no weights.
     """
     library, name, file = _parts(text)
-    if name not in _names(library):
+    if name not in _library(library)[0]():
         raise TrainingError(f"teacher {text!r}: {library} has no model {name!r}: {FORM}")
     read_tensors(expanded(file))
-    return teacher_digest(text)
-
-
-def require_same_teacher(text: str, digest: str | None) -> None:
-    """Do nothing if the teacher's file is that of the first start, as far as its digest is known.
-
-    Raises:
-        TrainingError: it is another.
-        FileError: it is gone.
-    """
-    if digest is not None and teacher_digest(text) != digest:
-        raise TrainingError(
-            f"teacher {text!r}: the file is not the one that the run was started with: restore it, or choose another --out"
-        )
+    return sha256(expanded(file))
 
 
 def _parts(text: str) -> tuple[str, str, str]:
@@ -118,30 +100,13 @@ def _parts(text: str) -> tuple[str, str, str]:
     return library, name, file
 
 
-def _names(library: str) -> list[str]:
-    if library == "torchvision":
-        import torchvision
-
-        return list(torchvision.models.list_models())
-    try:
-        import timm
-    except ImportError:
-        raise MissingExtraError("timm", "timm") from None
-    return list(timm.list_models())
-
-
-def _make(library: str, name: str, num_classes: int) -> nn.Module:
-    if library == "torchvision":
-        import torchvision
-
-        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-        return model
-    try:
-        import timm
-    except ImportError:
-        raise MissingExtraError("timm", "timm") from None
-    other: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
-    return other
+def _library(name: str) -> tuple[Callable[[], list[str]], Callable[[str, int], nn.Module]]:
+    """Its names of models, and what makes one for a number of classes."""
+    if name == "torchvision":
+        models = import_package("torchvision", "torchvision").models
+        return models.list_models, lambda model, classes: models.get_model(model, weights=None, num_classes=classes)
+    timm = import_package("timm", "timm")
+    return timm.list_models, lambda model, classes: timm.create_model(model, pretrained=False, num_classes=classes)
 
 
 def taught_by_another(schedule: Schedule) -> Schedule:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..backends.format import in_batches
 from ..calibrate import Accuracy, Tally
 from ..data import Images
 from ..errors import VerificationError
 from ..export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
-from ..export.formats.common import in_batches
 from ..latency import Device, Timing, load_onnx, measure_functions, measure_onnx
 from ..plan import Plan
 from .choose import CONFIRMATIONS, TOLERANCE
@@ -166,7 +166,7 @@ def _timings(
 
     On another machine only that one is timed.
     """
-    own = next((name for name in formats if FORMATS[name].runtime == device.runtime), None)
+    own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
     model, shape = folder / FORMATS["onnx"].files[0], (3, resolution, resolution)
     in_openvino = own is None and device.runtime == "openvino" and "onnx" in formats
     if device.host is not None:

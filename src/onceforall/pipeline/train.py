@@ -7,40 +7,31 @@ from dataclasses import asdict, replace
 from math import ceil
 from typing import Any
 
-import numpy as np
-
 from ..data import CACHE_GB, Splits
 from ..errors import TrainingError
-from ..files import locked, read_text
+from ..files import locked
 from ..options.declare import takes
 from ..options.training import TrainOptions
-from ..space import Space
-from ..supernet import Supernet
 from ..train import Schedule, Settings, World
-from ..train import train as follow
-from ..train.checkpoint import latest
 from ..train.state import load_weights
 from .arguments import compute_of, lasting, note_differences, resumed, settings_of
 from .batches import batch_maker
 from .beginning import SCRATCH, Beginning, beginning, default_start
-from .budget import epochs_within, validate_every
+from .budget import epochs_within
 from .compute import Compute, choose_compute
 from .environment import environment
-from .evaluate import measure
 from .first import first_networks, nothing_trained
+from .follow import follow, validation
 from .images import open_images
-from .info import RunInfo
-from .metrics import forget_after, metrics_writer
+from .info import DataInfo, RunInfo
 from .run import Run
 from .space_size import check_size
-from .teacher import check_teacher, load_teacher, require_same_teacher, taught_by_another
+from .teacher import check_teacher, load_teacher, taught_by_another
 from .transfer import going_on, origin_of
 
 __all__ = ["train"]
 
 Event = dict[str, Any]
-VALIDATION_IMAGES = 1000
-CALIBRATION_IMAGES = 512
 MANY_STEPS = 100_000
 
 
@@ -121,16 +112,9 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
     if unusual is not None:
         note(unusual)
     size = ceil(made.resolutions[-1] / chosen.crop_share)
-    opened, splits = open_images(
-        options.data,
-        size=size,
-        holdout=options.holdout,
-        seed=options.seed,
-        limit=options.limit,
-        max_pixels=options.max_pixels,
-        cache_gb=CACHE_GB if options.cache_gb is None else options.cache_gb,
-        on_event=on_event,
-    )
+    gb = CACHE_GB if options.cache_gb is None else options.cache_gb
+    asked = DataInfo(options.data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels)
+    opened, splits = open_images(asked, on_event=on_event)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
         space=json.loads(made.to_json()),
@@ -190,7 +174,7 @@ def _schedule(
             supernet,
             schedule,
             batch_maker(batches, compute),
-            lambda: _validate(run, supernet, run.space, splits, world),
+            lambda: validation(run, supernet, run.space, splits, world),
             batches_per_epoch=batches.batches_per_epoch,
             compute=compute,
             teacher=teacher,
@@ -218,58 +202,20 @@ def _follow(
 ) -> None:
     """Train from the last checkpoint, or from the beginning, to the end."""
     out = run.folder
-    schedule = Schedule.from_json(read_text(out / "schedule.json"))
-    batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
     named = run.info.arguments.get("teacher")
     teacher = None
     if named is not None:
-        require_same_teacher(named, run.info.arguments.get("teacher_sha256"))
-        teacher = load_teacher(named, run.num_classes, run.space.resolutions).to(compute.device)
+        digest = run.info.arguments.get("teacher_sha256")
+        teacher = load_teacher(named, run.num_classes, run.space.resolutions, digest).to(compute.device)
     with locked(out) if world.leads else nullcontext():
-        saved = latest(out / "checkpoints")
-        start = saved.step if saved else 0
-        make = batch_maker(batches, compute, on_event)
-        if world.leads:
-            forget_after(out / "metrics.jsonl", start)
-            on_event = metrics_writer(out, schedule, run.space, run.num_classes, start, on_event)
-        world.wait()
-        supernet = run.fresh_supernet()
-        if saved is None and (run.folder / "start.safetensors").exists():
+        supernet, start = run.fresh_supernet(), out / "start.safetensors"
+        if start.exists() and not any((out / "checkpoints").glob("step-*")):
             load_weights(supernet, run.start())
         supernet = supernet.to(compute.device)
-        every = validate_every(schedule.steps, batches.batches_per_epoch)
         follow(
-            supernet,
-            schedule,
-            make,
-            folder=out,
-            start=saved,
-            settings=replace(settings, validate_every=every),
-            validate=lambda net, kept, phase: _validate(run, net, kept, splits, world),
-            on_event=on_event,
-            should_stop=should_stop,
-            teacher=teacher,
-            world=world,
-        )
-        if schedule.steps == 0:
-            for record in _validate(run, supernet, run.space, splits, world):
-                on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
+            run, splits, supernet, out,
+            settings=settings, compute=compute, on_event=on_event, should_stop=should_stop, teacher=teacher, world=world,
+        )  # fmt: skip
         if world.leads:
             run.save_supernet(supernet)
         world.wait()
-
-
-def _validate(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World) -> list[Event]:
-    """Accuracy of the phase's largest, smallest and one fixed random sub-network on held-out images, each recalibrated.
-
-    Of several processes each measures its own of them.
-    """
-    seed, images = run.info.seed, splits.held_out
-    archs = {"largest": space.largest(), "smallest": space.smallest(), "random": space.sample(np.random.default_rng([seed, 7]))}
-    if len(images) > VALIDATION_IMAGES:
-        images = images.subset(np.sort(np.random.default_rng(seed).permutation(len(images))[:VALIDATION_IMAGES]))
-    records = []
-    for name, arch in list(archs.items())[world.rank :: world.size]:
-        accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
-        records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy)})
-    return records

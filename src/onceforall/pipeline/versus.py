@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..advice import ofa
-from ..errors import FileError
-from ..files import busy, read_json, read_lines, read_text
+from ..files import busy, read_text
 from ..options.shared import Budget
 from ..readable import paired_difference, plural
+from ..records import plain, read_record
 from ..train import Schedule
+from .metrics import Metrics
 from .run import Run
 
 __all__ = [
+    "FORMAT",
     "UNEVEN",
     "Comparison",
     "Costs",
@@ -205,12 +207,12 @@ class Comparison:
     ours: tuple[Rival, ...]
     verdicts: tuple[Verdict, ...]
     costs: Costs
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; winners, the devices' costs and the break-even are told too, for machines."""
-        found: dict[str, Any] = {"format": FORMAT, **asdict(self)}
+        found: dict[str, Any] = {"format": FORMAT, **plain(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}
         found["costs"] |= {
@@ -218,28 +220,6 @@ class Comparison:
             "break_even": self.costs.break_even,
         }
         return found
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
-        """What `to_json` wrote.
-
-        Raises:
-            FileError: another format, or parts that are missing.
-        """
-        try:
-            if data["format"] != FORMAT:
-                raise FileError(f"a comparison of another version of onceforall ({data['format']!r})")
-            rivals = {side: tuple(Rival(**one) for one in data[side]) for side in ("fixed", "ours")}
-            verdicts = []
-            for record in data["verdicts"]:
-                own = {name: value for name, value in record.items() if name not in ("winner", "certain")}
-                verdicts.append(Verdict(**{**own, "budget": Budget(**own["budget"]), "of": tuple(own["of"])}))
-            costs = Costs(**{name: data["costs"][name] for name in ("once", "each", "fixed")})
-            texts = (data["key"], data["device"], data["hardware"])
-            sides, more = (rivals["fixed"], rivals["ours"]), (tuple(data["notes"]), float(data.get("uneven", 1.0)))
-            return cls(*texts, *sides, tuple(verdicts), costs, *more)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise FileError(f"damaged or edited ({error})") from None
 
 
 def stored_comparison(run: Run) -> Comparison | None:
@@ -251,13 +231,8 @@ def stored_comparison(run: Run) -> Comparison | None:
     path = run.folder / FOLDER / RESULT
     if not path.exists():
         return None
-    data = read_json(path)
-    try:
-        return Comparison.from_json(data)
-    except FileError as error:
-        raise FileError(
-            f"{path}: {error}: remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
-        ) from None
+    again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
+    return read_record(path, Comparison, FORMAT, otherwise=again)
 
 
 def untrained(run: Run) -> Iterator[str]:
@@ -266,6 +241,6 @@ def untrained(run: Run) -> Iterator[str]:
     for path in sorted((run.folder / FOLDER).glob("*/schedule.json")):
         if not (path.parent / "network.json").exists():
             steps = Schedule.from_json(read_text(path)).steps
-            done = max((int(r["step"]) for r in read_lines(path.parent / "metrics.jsonl")), default=0)
+            done = Metrics.of(path.parent).step
             more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
             yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"

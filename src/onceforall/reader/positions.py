@@ -39,10 +39,8 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
             found = _interpolated(model, own, resolutions)
             why = "has no position embedding that could be interpolated for others"
         except ModelError as other:  # for instance where an image is smaller than a patch
-            found, why = (
-                None,
-                f"with its position embeddings interpolated: {str(other).partition(ADVICE)[0]}; give other resolutions",
-            )
+            reason = str(other).partition(ADVICE)[0]
+            found, why = None, f"with its position embeddings interpolated: {reason}; give other resolutions"
         if found is None:
             raise ModelError(f"{text}; it can be read at {own.resolutions[0]} pixels, and {why}") from error
         return found

@@ -3,8 +3,15 @@
 Both work on gene matrices and know nothing of training: scores, costs and latencies are callables.
 """
 
-from .maximise import Finalist, SearchResult, maximise
-from .pareto import Objectives, ParetoPoint, ParetoResult, pareto
-from .problem import NothingFeasibleError
+from typing import TYPE_CHECKING
 
-__all__ = ["Finalist", "NothingFeasibleError", "Objectives", "ParetoPoint", "ParetoResult", "SearchResult", "maximise", "pareto"]
+from ..lazy import load_on_use
+
+if TYPE_CHECKING:
+    from .maximise import SearchResult, maximise
+    from .pareto import Objectives, ParetoResult, pareto
+    from .problem import Found, NothingFeasibleError
+
+__all__ = ["Found", "NothingFeasibleError", "Objectives", "ParetoResult", "SearchResult", "maximise", "pareto"]
+
+load_on_use(__name__)

@@ -7,19 +7,17 @@ local optima; it falls to nothing. Which changes are tried is decided by what th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .changes import Changes, changes_of
 from .evaluator import Evaluated, Evaluator
-from .moves import settle
+from .moves import Changes, changes_of, settle
+from .problem import Costs
 
 __all__ = ["anneal"]
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 PROMISING = 20  # changes tried in each round of each chain, those that seemed to be worth most
@@ -38,7 +36,7 @@ def anneal(
     *,
     evaluations: int,
     rng: np.random.Generator,
-    restart: Callable[[Evaluated, Matrix], Evaluated],
+    restart: Callable[[Evaluated, Costs], Evaluated],
 ) -> Evaluated:
     """Walk from each row of `start`, all chains at once; `evaluator` keeps what was found on the way.
 
@@ -55,7 +53,7 @@ def anneal(
     """
     changes, space = changes_of(evaluator.problem.space), evaluator.problem.space
     at, tries, heat, restarts = start, 0, 0.0, list(RESTARTS)
-    view = _View.of(changes, at)
+    view = _View(changes, at)
     size = np.where(bounds == 0, 1.0, np.abs(bounds))
     while (progress := tries / max(1, evaluations)) < 1 and not evaluator.spent:
         tried = view.tried(changes.possible(at.genes), heat * (1 - progress), rng)
@@ -85,20 +83,15 @@ def anneal(
     return at
 
 
-@dataclass
 class _View:
     """What each chain knows of its changes: gains (chains, changes), rises (chains, changes, limits), and its prices."""
 
-    changes: Changes
-    gains: Matrix
-    rises: Floats
-    prices: Matrix
-    unknown: Bools
-
-    @classmethod
-    def of(cls, changes: Changes, at: Evaluated) -> "_View":
-        n, m, k = len(at), len(changes), at.costs.shape[1]
-        return cls(changes, np.zeros((n, m)), np.zeros((n, m, k)), np.zeros((n, k)), np.ones((n, m), np.bool_))
+    def __init__(self, changes: Changes, at: Evaluated) -> None:
+        shape, limits, columns = (len(at), len(changes)), at.costs.shape[1], changes.space.columns
+        self.gains, self.rises, self.prices = np.zeros(shape), np.zeros((*shape, limits)), np.zeros((len(at), limits))
+        self.unknown, self.changes = np.ones(shape, np.bool_), changes
+        self.stages = np.array([columns[group].stage for group in changes.groups])
+        self.of_blocks = np.array([columns[group].kind == "kernel" for group in changes.groups])
 
     def worth(self, who: Ints, which: Ints) -> Floats:
         """Gain less price."""
@@ -114,13 +107,13 @@ class _View:
         chosen: Bools = possible & ((worth >= cut) | self.unknown | (rng.random(worth.shape) < RANDOM / worth.shape[1]))
         return chosen
 
-    def learn(self, who: Ints, which: Ints, gains: Floats, rises: Matrix) -> None:
+    def learn(self, who: Ints, which: Ints, gains: Floats, rises: Costs) -> None:
         """What changes do; infinities become numbers that can be reckoned with."""
-        self.gains[who, which] = np.nan_to_num(gains, nan=0.0, posinf=HUGE, neginf=-HUGE)
-        self.rises[who, which] = np.nan_to_num(rises, nan=0.0, posinf=HUGE, neginf=-HUGE)
+        for known, new in ((self.gains, gains), (self.rises, rises)):
+            known[who, which] = np.nan_to_num(new, nan=0.0, posinf=HUGE, neginf=-HUGE)
         self.unknown[who, which] = False
 
-    def price(self, bounds: Matrix) -> None:
+    def price(self, bounds: Costs) -> None:
         """Prices at which half of the useful changes are worth their rise."""
         for c, (gains, rises) in enumerate(zip(self.gains, self.rises, strict=True)):
             for k, bound in enumerate(bounds[c]):
@@ -130,15 +123,12 @@ class _View:
 
     def move(self, chain: int, made: Ints) -> None:
         """Take the chain's changes as made: the others of their groups are seen from there; what is new is unknown."""
-        groups, columns = self.changes.groups, self.changes.space.columns
         for m in made:
-            same = groups == groups[m]
+            same = self.changes.groups == self.changes.groups[m]
             self.gains[chain, same] -= self.gains[chain, m]
             self.rises[chain, same] -= self.rises[chain, m]
             if self.changes.steps[m]:
-                stage = columns[groups[m]].stage
-                self.unknown[chain, same] = True
-                self.unknown[chain] |= np.array([columns[g].stage == stage and columns[g].kind == "kernel" for g in groups])
+                self.unknown[chain] |= same | (self.of_blocks & (self.stages == self.stages[m]))
 
 
 def _picked(worth: Floats, groups: Ints, most: int) -> Ints:

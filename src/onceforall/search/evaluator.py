@@ -8,7 +8,7 @@ import numpy as np
 
 from ..genes import Genes
 from .moves import keys
-from .problem import Bools, Floats, Limit, Problem
+from .problem import Bools, Costs, Floats, Limit, Problem
 
 __all__ = ["Evaluated", "Evaluator"]
 
@@ -19,7 +19,7 @@ class Evaluated:
 
     genes: Genes
     scores: Floats
-    costs: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+    costs: Costs
     excess: Floats
 
     def __len__(self) -> int:
@@ -35,17 +35,16 @@ class Evaluated:
 
     def joined(self, other: "Evaluated") -> "Evaluated":
         """These and the others."""
-        return Evaluated(
-            np.concatenate([self.genes, other.genes]),
-            np.concatenate([self.scores, other.scores]),
-            np.concatenate([self.costs, other.costs]),
-            np.concatenate([self.excess, other.excess]),
-        )
+        genes, costs = np.concatenate([self.genes, other.genes]), np.concatenate([self.costs, other.costs])
+        return Evaluated(genes, np.concatenate([self.scores, other.scores]), costs, np.concatenate([self.excess, other.excess]))
+
+    def different(self) -> "Evaluated":
+        """Each network once."""
+        return self.rows(np.unique(keys(self.genes), return_index=True)[1])
 
     def best(self, n: int) -> "Evaluated":
         """The n best different networks, best first: those that keep the limits, then by score, ties by genes."""
-        different = np.unique(keys(self.genes), return_index=True)[1]
-        part = self.rows(different)
+        part = self.different()
         order = np.lexsort((*part.genes.T[::-1], -part.scores, part.excess))
         return part.rows(order[:n])
 
@@ -68,21 +67,21 @@ class Evaluator:
     keep: int = 256
     watch: Callable[[Evaluated], None] = lambda rows: None
     evaluations: int = 0
-    found: Evaluated | None = None
     _scores: dict[int, float] = field(default_factory=dict)
+    found: Evaluated = field(init=False)
+
+    def __post_init__(self) -> None:
+        nothing, known = self.problem.space.genes([]), np.zeros(0)
+        self.found = Evaluated(nothing, known, self.problem.costs(nothing), known)
 
     @property
     def spent(self) -> bool:
         return self.evaluations >= self.budget or (self.deadline is not None and time.monotonic() > self.deadline)
 
-    def costs(self, genes: Genes) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], Floats]:
-        """Costs (n, limits) and excess (n,)."""
-        costs = self.problem.costs(genes)
-        return costs, self.problem.excess(costs)
-
     def __call__(self, genes: Genes, *, only_feasible: bool = False) -> Evaluated:
         """Score and costs of the rows; with `only_feasible`, rows that break a limit are dropped before they are scored."""
-        costs, excess = self.costs(genes)
+        costs = self.problem.costs(genes)
+        excess = self.problem.excess(costs)
         if only_feasible:
             genes, costs, excess = genes[excess == 0], costs[excess == 0], excess[excess == 0]
         result = Evaluated(genes, self._score(genes), costs, excess)
@@ -94,21 +93,19 @@ class Evaluator:
     def within(self, bounds: Sequence[float]) -> "Evaluator":
         """The same with other bounds of the limits; what is known stays known. Its evaluations count from this one's on."""
         limits = tuple(Limit(limit.measure, bound) for limit, bound in zip(self.problem.limits, bounds, strict=True))
-        return replace(self, problem=replace(self.problem, limits=limits), found=None)
+        return replace(self, problem=replace(self.problem, limits=limits))
 
     def _score(self, genes: Genes) -> Floats:
-        scores, known = np.zeros(len(genes)), self._scores
-        names = keys(genes).tolist()
+        known, names = self._scores, keys(genes).tolist()
         new = {name: i for i, name in enumerate(names) if name not in known}
         if new:
             fresh = self.problem.score(genes[list(new.values())])
             known.update(zip(new, fresh.tolist(), strict=True))
             self.evaluations += len(new)
-        scores[:] = [known[name] for name in names]
-        return scores
+        return np.array([known[name] for name in names], np.float64)
 
     def _keep(self, rows: Evaluated) -> None:
-        if self.found is not None and len(self.found) >= self.keep:
+        if len(self.found) >= self.keep:
             rows = rows.rows(rows.scores >= self.found.scores[-1])
         if len(rows):
-            self.found = (rows if self.found is None else self.found.joined(rows)).best(self.keep)
+            self.found = self.found.joined(rows).best(self.keep)

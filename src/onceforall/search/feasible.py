@@ -1,5 +1,7 @@
 """Is there a network within the limits at all? Answered before any score is computed."""
 
+import math
+
 import numpy as np
 
 from ..arch import Arch
@@ -20,6 +22,7 @@ def feasible_row(problem: Problem) -> Genes:
     Raises:
         NothingFeasibleError: none was found; names for each limit the smallest reachable value.
     """
+    problem = Problem(problem.space, problem.score, tuple(limit for limit in problem.limits if limit.bound < math.inf))
     start = problem.space.genes([problem.space.smallest()])
     if not problem.excess(problem.costs(start))[0]:
         return start
@@ -50,7 +53,7 @@ def _descend(problem: Problem, measured: Measure) -> Evaluated:
     starts = evaluator(problem.space.genes([problem.space.smallest(r) for r in problem.space.resolutions]))
     best = starts.best(1)
     for i in np.argsort(-starts.scores, kind="stable")[:4]:
-        found, _ = two_step_optimum(evaluator, starts.rows(np.array([i])), rng=np.random.default_rng(0))
+        found, _ = two_step_optimum(evaluator, starts.rows(np.array([i])))
         best = best.joined(found).best(1)
     return best
 

@@ -1,14 +1,24 @@
-"""Changes of one network: which rows are one or two choices away, and how to list a small space entirely."""
+"""Changes of networks, as arrays: all of one choice that a space knows, which rows are one or two away, and a small space entirely.
+
+Thousands of rows are changed by a few numpy calls.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
 
 import numpy as np
 
-from ..genes import Genes, canonical, neighbours
+from ..genes import Genes, canonical
 from ..space import Space
 
-__all__ = ["Row", "combine", "every", "keys", "pairs", "primary", "second_steps", "settle"]
+__all__ = ["Changes", "changes_of", "combine", "every", "keys", "near", "pairs", "second_steps", "settle"]
 
 Row = np.ndarray[tuple[int], np.dtype[np.int16]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+Bools = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+KINDS = ("kernel", "expand_ratio", "heads")  # choices of a block, in the order of their columns
 
 
 def keys(genes: Genes) -> Ints:
@@ -18,12 +28,88 @@ def keys(genes: Genes) -> Ints:
     return names
 
 
-def primary(space: Space, row: Row, moves: Genes) -> Ints:
-    """For each neighbour of the row, the column that was chosen anew: its depth if that changed, else the changed one."""
-    changed = moves != row
-    depths = np.array([column.kind == "depth" for column in space.columns])
-    columns: Ints = np.where((changed & depths).any(1), (changed & depths).argmax(1), changed.argmax(1))
-    return columns
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """A list of changes: of the resolution, of a width, of a block's choices at once, of a depth by one step.
+
+    Args:
+        space: what is changed.
+        groups: for each change a number; of one group only one change can be made at a time.
+        columns: that are set (changes, 3), the first one again where they are fewer; of a depth, its column.
+        values: what these columns are set to (changes, 3); for a depth, the choices of the blocks that appear.
+        steps: +1 or -1 for depths, else 0.
+    """
+
+    space: Space
+    groups: Ints
+    columns: Table
+    values: Genes
+    steps: Ints
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """How many choices each column has."""
+        return np.array([len(column.choices) for column in self.space.columns])
+
+    @cached_property
+    def kinds(self) -> Ints:
+        """Which of the values of a new block goes into each column, where that is of a block."""
+        return np.array([KINDS.index(column.kind) if column.kind in KINDS else 0 for column in self.space.columns])
+
+    def possible(self, rows: Genes) -> Bools:
+        """Which changes make another network of which row (rows, changes)."""
+        first = rows[:, self.columns[:, 0]]
+        differs = rows[:, self.columns[:, 0]] != self.values[:, 0]
+        for i in (1, 2):  # a loop is three times as fast as one array with one more dimension
+            differs |= rows[:, self.columns[:, i]] != self.values[:, i]
+        differs &= first >= 0
+        deeper = (first + self.steps >= 0) & (first + self.steps < self.sizes[self.columns[:, 0]])
+        result: Bools = np.where(self.steps != 0, deeper, differs)
+        return result
+
+    def apply(self, rows: Genes, which: Ints) -> Genes:
+        """Row i after change which[i], which must be possible."""
+        rows, at = rows.copy(), np.arange(len(rows))
+        depth = self.steps[which] != 0
+        rows[at[depth], self.columns[which[depth], 0]] += self.steps[which[depth]].astype(np.int16)
+        plain = which[~depth]
+        rows[at[~depth][:, None], self.columns[plain]] = self.values[plain]
+        new = self.values[which][:, self.kinds]
+        return canonical(self.space.columns, np.where((rows < 0) & depth[:, None], new, rows))
+
+
+@lru_cache(maxsize=8)
+def changes_of(space: Space) -> Changes:
+    """All changes of a space."""
+    found: list[tuple[int, ...]] = []
+    for c, column in enumerate(space.columns):
+        if column.kind in ("resolution", "width"):
+            found += [(c, c, c, c, v, v, v, 0) for v in range(len(column.choices))]
+        elif column.kind in ("kernel", "depth"):
+            choices = space.stages[column.stage].of_block
+            looks = list(product(*(range(len(values)) for _, values in choices)))
+            if column.kind == "kernel":
+                own = [*range(c, c + len(choices)), c][:3]
+                found += [(c, *own, *[*look, look[0]][:3], 0) for look in looks]
+            elif len(column.choices) > 1:
+                found += [(c, c, c, c, *[*look, 0][:3], 1) for look in looks]
+                found.append((c, c, c, c, 0, 0, 0, -1))
+    table = np.array(found, np.int64).reshape(len(found), 8)
+    return Changes(space, table[:, 0], table[:, 1:4], table[:, 4:7].astype(np.int16), table[:, 7])
+
+
+def near(space: Space, row: Row) -> tuple[Genes, Ints]:
+    """All rows that differ from one row in one choice, as `Space.neighbours`, and which column was chosen anew."""
+    changes = changes_of(space)
+    which = np.flatnonzero(changes.possible(row[None])[0])
+    rows = changes.apply(np.repeat(row[None], len(which), 0), which)
+    deeper, differs = changes.steps[which] != 0, rows != row
+    one = deeper | (differs.sum(1) == 1)  # the list also has changes of all choices of a block at once
+    columns: Ints = np.where(deeper, changes.groups[which], differs.argmax(1))
+    return rows[one], columns[one]
 
 
 def pairs(columns: Ints) -> tuple[Ints, Ints]:
@@ -50,7 +136,7 @@ def settle(space: Space, totals: Genes) -> Genes:
 def second_steps(space: Space, row: Row, moves: Genes) -> Genes:
     """Neighbours of those neighbours that have other blocks than the row: two-step changes that `pairs` leaves out."""
     depths = [c for c, column in enumerate(space.columns) if column.kind == "depth"]
-    rows = [neighbours(space.columns, move) for move in moves[(moves[:, depths] != row[depths]).any(1)]]
+    rows = [near(space, move)[0] for move in moves[(moves[:, depths] != row[depths]).any(1)]]
     return np.concatenate([moves[:0], *rows])
 
 

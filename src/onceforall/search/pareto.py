@@ -1,46 +1,32 @@
-"""The trade-off between several objectives: evolution of the whole front, then priced chains and local search along it."""
+"""The trade-off between several objectives: the shared search along a front, then local search from targets on it."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..arch import Arch
-from ..genes import Genes, cross, mutate, sample
+from ..genes import Genes, cross, mutate
 from ..space import Space
-from .anneal import anneal
 from .climb import climb
+from .engine import begin, chains_of, explore
 from .evaluator import Evaluated, Evaluator
-from .feasible import feasible_row
-from .front import Front, Values, crowding
-from .moves import every
-from .problem import Function, Limit, Limits, Measure, Problem, limits_of, measure
+from .front import Front, crowding
+from .problem import Costs, Found, Function, Limit, Limits, Measure, Problem, limits_of, measure
 
-__all__ = ["Objectives", "ParetoPoint", "ParetoResult", "pareto"]
+__all__ = ["Objectives", "ParetoResult", "pareto"]
 
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
 FAST_EVALUATIONS = 900_000
 SLOW_EVALUATIONS = 20_000  # of functions that take one Arch after the other
 POPULATION = 512
-CHAINS = 64
-WALKS = 3
-EVALUATIONS_PER_CHAIN = 2000  # at least
 PATIENCE = 3  # rounds of local search that leave the front as it is, after which it is taken to be found
 ARCHIVE = 3000  # members of the front kept on the way
-
-
-@dataclass(frozen=True)
-class ParetoPoint:
-    """A network of the front with its objectives and the estimates of its limits."""
-
-    arch: Arch
-    values: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -54,22 +40,10 @@ class ParetoResult:
         seconds: wall-clock time.
     """
 
-    points: tuple[ParetoPoint, ...]
+    points: tuple[Found, ...]
     exact: bool
     evaluations: int
     seconds: float
-
-
-@dataclass
-class _Archive:
-    """Collects everything evaluated. Objectives: the score, then minus the first `costs` costs."""
-
-    costs: int
-    front: Front
-
-    def __call__(self, rows: Evaluated) -> None:
-        values = np.concatenate([rows.scores[:, None], -rows.costs[:, : self.costs]], 1)
-        self.front = self.front.merged(rows.genes, values, ARCHIVE)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
@@ -105,32 +79,26 @@ def pareto(
     """
     began = time.monotonic()
     score, costs_of = _measures(space, objectives)
-    bounded = limits_of(space, limits or {})
-    names = list(objectives)
-    free = tuple(Limit(cost, math.inf) for cost in costs_of)
-    problem = Problem(space, score, free + bounded)
+    if size is not None and size < 2:
+        raise ValueError(f"size={size}: it must be at least 2")
+    names, bounded = list(objectives), limits_of(space, limits or {})
+    problem = Problem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
+    goal = _Along(len(costs_of), Front(space.genes([]), np.zeros((0, len(names)))))
     if evaluations is None:
         evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
-    if evaluations < 1 or (size is not None and size < 2):
-        raise ValueError(f"evaluations={evaluations}, size={size}: evaluations must be at least 1, size at least 2")
-    seeds = np.concatenate([feasible_row(Problem(space, score, bounded)), space.genes(start)])
-    archive = _Archive(len(free), Front(seeds[:0], np.zeros((0, len(names)))))
-    evaluator = Evaluator(problem, evaluations, None if time_s is None else began + time_s, keep=1, watch=archive)
-    exact = space.count() <= min(evaluations, 20_000)
-    if exact:
-        evaluator(every(space), only_feasible=True)
-    else:
-        _search(evaluator, archive, seeds, np.random.default_rng(seed))
-    front = archive.front if size is None else archive.front.thinned(size)
+    evaluator, seeds = begin(problem, goal, evaluations, time_s, start, keep=1)
+    if seeds is not None:
+        _search(evaluator, goal, seeds, np.random.default_rng(seed))
+    front = goal.front if size is None else goal.front.thinned(size)
     signs = [1.0 if objectives[name][1] == "max" else -1.0 for name in names]
-    values, costs = front.values * signs, problem.costs(front.genes)[:, len(free) :]
+    numbers = np.concatenate([front.values * signs, problem.costs(front.genes)[:, len(costs_of) :]], 1).tolist()
     columns = names + [limit.measure.name for limit in bounded]
     points = [
-        ParetoPoint(arch, dict(zip(columns, numbers.tolist(), strict=True)))
-        for arch, numbers in zip(space.archs(front.genes), np.concatenate([values, costs], 1), strict=True)
+        Found(arch, values[0], dict(zip(columns, values, strict=True)))
+        for arch, values in zip(space.archs(front.genes), numbers, strict=True)
     ]
-    points.sort(key=lambda point: point.values[names[0]])
-    return ParetoResult(tuple(points), exact, evaluator.evaluations, time.monotonic() - began)
+    points.sort(key=lambda point: point.score)
+    return ParetoResult(tuple(points), seeds is None, evaluator.evaluations, time.monotonic() - began)
 
 
 def _measures(space: Space, objectives: Objectives) -> tuple[Measure, list[Measure]]:
@@ -150,79 +118,72 @@ def _negative(measured: Measure) -> Measure:
     return Measure(measured.name, lambda genes: -measured(genes), False, measured.space)
 
 
-def _search(evaluator: Evaluator, archive: _Archive, seeds: Genes, rng: np.random.Generator) -> None:
-    """An eighth of the budget evolves the front; chains with a target each improve it; local search from each target ends it."""
-    columns = evaluator.problem.space.columns
-    rows = sample(columns, rng, 2 * POPULATION)
-    near = cross(columns, rows, seeds[rng.integers(len(seeds), size=len(rows))], rng)
-    most = max(1, evaluator.budget // 8)
-    evaluator(np.concatenate([seeds, rng.permutation(np.concatenate([rows, near]))[:most]]), only_feasible=True)
-    budget, generations = evaluator.budget, 0
-    while not evaluator.spent and evaluator.evaluations < budget // 8 and generations < 200:
-        evaluator(_offspring(evaluator, archive.front, POPULATION, rng), only_feasible=True)
-        generations += 1
-    chains = int(np.clip(budget // EVALUATIONS_PER_CHAIN, 1, CHAINS))
-    others = [limit.bound for limit in evaluator.problem.limits[archive.costs :]]
-    evaluator.budget = int(budget * 0.9)
-    for _ in range(WALKS):
-        targets = _targets(archive.front, chains, rng)
-        bounds = np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
-        again = partial(_restart, evaluator, archive, targets)
-        anneal(
-            evaluator,
-            _best_within(evaluator, archive, targets),
-            bounds,
-            evaluations=int(budget * 0.8 / WALKS),
-            rng=rng,
-            restart=again,
-        )
-    evaluator.budget = budget
-    rounds = idle = 0
+def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.Generator) -> None:
+    """Explore, then local search from targets along the front, until some rounds of it find nothing."""
+    budget, chains = evaluator.budget, chains_of(goal, evaluator.budget)
+    others = [limit.bound for limit in evaluator.problem.limits[goal.costs :]]
+    explore(evaluator, goal, seeds, rng)
+    evaluator.budget, idle = budget, 0
     while not evaluator.spent and idle < PATIENCE:
-        before = archive.front
-        for target in rng.permutation(targets):
+        before = goal.front
+        for target in rng.permutation(goal.targets(chains, rng)):
             if evaluator.spent:
                 break
             inner = evaluator.within([*target.tolist(), *others])
-            climb(inner, _best_within(inner, archive, target[None]), rng=rng)
+            climb(inner, goal.best_within(inner, target[None]))
             evaluator.evaluations = inner.evaluations
-        targets = _targets(archive.front, chains, rng)
-        rounds += 1
-        idle = idle + 1 if archive.front is before else 0
+        idle = idle + 1 if goal.front is before else 0
 
 
-def _offspring(evaluator: Evaluator, front: Front, n: int, rng: np.random.Generator) -> Genes:
-    """Mutants and crossed neighbours of front members, preferring the lonely ones."""
-    columns = evaluator.problem.space.columns
-    distance = crowding(front.values)
-    pair = rng.integers(len(front), size=(2, n))
-    first = np.where(distance[pair[0]] >= distance[pair[1]], pair[0], pair[1])
-    second = np.clip(first + rng.integers(-8, 9, n), 0, len(front) - 1)
-    crossed = cross(columns, front.genes[first], front.genes[second], rng)
-    return mutate(columns, np.where(rng.random((n, 1)) < 0.5, crossed, front.genes[first]), rng, 0.05)
+@dataclass
+class _Along:
+    """The goal of a front: each chain has a target, bounds of the costs, and every other one goes on from the best within it.
 
+    It watches all that is evaluated. Objectives are the score, then minus the first `costs` costs.
+    """
 
-def _targets(front: Front, n: int, rng: np.random.Generator) -> Values:
-    """Upper bounds of the costs (n, costs): evenly spaced over the front's range if there is one cost, else front members."""
-    costs = -front.values[:, 1:]
-    if costs.shape[1] == 1:
+    costs: int
+    front: Front
+    mixes, evolution, generations = 1, 1 / 8, 200
+    chains, per_chain = 64, 2000
+    walks, walking = 3, 0.8
+
+    def watch(self, rows: Evaluated) -> None:
+        """Keep what belongs to the front."""
+        values = np.concatenate([rows.scores[:, None], -rows.costs[:, : self.costs]], 1)
+        self.front = self.front.merged(rows.genes, values, ARCHIVE)
+
+    def offspring(self, evaluator: Evaluator, rng: np.random.Generator) -> Genes:
+        """Mutants and crossed neighbours of front members, preferring the lonely ones."""
+        columns, front = evaluator.problem.space.columns, self.front
+        distance = crowding(front.values)
+        pair = rng.integers(len(front), size=(2, POPULATION))
+        first = np.where(distance[pair[0]] >= distance[pair[1]], pair[0], pair[1])
+        second = np.clip(first + rng.integers(-8, 9, POPULATION), 0, len(front) - 1)
+        crossed = cross(columns, front.genes[first], front.genes[second], rng)
+        return mutate(columns, np.where(rng.random((POPULATION, 1)) < 0.5, crossed, front.genes[first]), rng, 0.05)
+
+    def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
+        """From the best within each target."""
+        targets = self.targets(chains, rng)
+        others = [limit.bound for limit in evaluator.problem.limits[self.costs :]]
+        return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
+
+    def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
+        """Every other chain goes on from the best that any has found within its target; the rest keep to ways of their own."""
+        best = self.best_within(evaluator, bounds[:, : self.costs])
+        return evaluator(np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes))
+
+    def targets(self, n: int, rng: np.random.Generator) -> Costs:
+        """Bounds of the costs (n, costs): evenly spaced over the front's range if there is one cost, else front members."""
+        costs = -self.front.values[:, 1:]
+        if self.costs > 1:
+            return costs[rng.permutation(len(costs))[:n]]
         steps = (np.arange(n) + rng.random(n)) / n
-        targets: Values = costs.min(0) + steps[:, None] * np.ptp(costs, 0)
-        targets = np.maximum(targets, costs.min(0))
+        targets: Costs = np.maximum(costs.min(0) + steps[:, None] * np.ptp(costs, 0), costs.min(0))
         return targets
-    return costs[rng.permutation(len(costs))[:n]]
 
-
-def _restart(evaluator: Evaluator, archive: _Archive, targets: Values, at: Evaluated, prices: Values) -> Evaluated:
-    """Every other chain goes on from the best that any has found within its target; the rest keep to ways of their own."""
-    best = _best_within(evaluator, archive, targets)
-    genes = np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes)
-    return evaluator(genes)
-
-
-def _best_within(evaluator: Evaluator, archive: _Archive, targets: Values) -> Evaluated:
-    """For each target the front's member of the highest score whose costs are within it."""
-    costs = -archive.front.values[:, 1:]
-    inside = (costs[None] <= targets[:, None] + 1e-12).all(2)
-    best = np.where(inside, archive.front.values[:, 0], -np.inf).argmax(1)
-    return evaluator(archive.front.genes[best])
+    def best_within(self, evaluator: Evaluator, targets: Costs) -> Evaluated:
+        """For each target the front's member of the highest score whose costs are within it."""
+        inside = (-self.front.values[:, 1:][None] <= targets[:, None] + 1e-12).all(2)
+        return evaluator(self.front.genes[np.where(inside, self.front.values[:, 0], -np.inf).argmax(1)])

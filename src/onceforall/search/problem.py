@@ -12,10 +12,11 @@ from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..genes import Genes
 from ..space import Space
 
-__all__ = ["Bools", "Floats", "Limit", "Limits", "Measure", "NothingFeasibleError", "Problem", "limits_of", "measure"]
+__all__ = ["Found", "Limit", "Limits", "Measure", "NothingFeasibleError", "Problem", "limits_of", "measure"]
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Costs = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers
 Limits = Mapping[str, tuple[Function, float]]
 
@@ -33,6 +34,15 @@ class NothingFeasibleError(InfeasibleError):
     def __init__(self, message: str, smallest: dict[str, tuple[float, Arch]]) -> None:
         super().__init__(message)
         self.smallest = smallest
+
+
+@dataclass(frozen=True)
+class Found:
+    """A network that a search found: the score that was maximised (the first objective), and all other numbers by name."""
+
+    arch: Arch
+    score: float
+    values: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Problem:
     score: Measure
     limits: tuple[Limit, ...]
 
-    def costs(self, genes: Genes) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    def costs(self, genes: Genes) -> Costs:
         """Every limited measure: (n, limits)."""
         known: dict[Function, Floats] = {}  # an objective may be limited as well
         columns = []
@@ -105,7 +115,7 @@ class Problem:
             columns.append(known[function])
         return np.stack(columns, 1) if columns else np.zeros((len(genes), 0))
 
-    def excess(self, costs: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> Floats:
+    def excess(self, costs: Costs) -> Floats:
         """Sum over the limits of how far each is broken; 0 where all are kept."""
         total = np.zeros(len(costs))
         for column, limit in enumerate(self.limits):

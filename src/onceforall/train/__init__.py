@@ -6,12 +6,12 @@ from ..lazy import load_on_use
 
 if TYPE_CHECKING:
     from .finetune import finetune, finetuning
-    from .loop import Settings, train
+    from .loop import Trainer
     from .losses import DIVERGENCES
     from .remaining import Remaining
     from .schedule import Phase, Recipe, Schedule
     from .schemes import SCHEMES, progressive_shrinking
-    from .step import train_step
+    from .step import Settings, train_step
     from .strategies import STRATEGIES
     from .work import work_per_step
     from .world import World
@@ -25,11 +25,11 @@ __all__ = [
     "Remaining",
     "Schedule",
     "Settings",
+    "Trainer",
     "World",
     "finetune",
     "finetuning",
     "progressive_shrinking",
-    "train",
     "train_step",
     "work_per_step",
 ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from ..files import make_folder, reading_or_writing, replace_file, write_bytes
+from ..files import make_folder, reading_or_writing, replace_file, text_sha256, write_bytes
 from ..places import plain_path
 
 if TYPE_CHECKING:  # `digest_of` does without torch
@@ -75,11 +75,9 @@ def latest(folder: Path) -> Checkpoint | None:
     damaged = []
     for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
         try:
-            tensors, facts = load_tensors(path)
+            return _read(path)
         except CheckpointError as error:
             damaged.append(str(error))
-            continue
-        return Checkpoint(int(facts["step"]), tensors, facts)
     if damaged:
         raise CheckpointError(f"{folder}: every checkpoint is damaged ({damaged[0]}): train again with another --out")
     return None
@@ -120,7 +118,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(facts))
-    content = to_bytes(plain, {"facts": text, "facts_sha256": _digest_text(text), "sha256": _digest(plain)})
+    content = to_bytes(plain, {"facts": text, "facts_sha256": text_sha256(text), "sha256": _digest(plain)})
     write_bytes(path, content)
 
 
@@ -135,7 +133,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
         facts = metadata["facts"]
-        if metadata["sha256"] != _digest(tensors) or metadata.get("facts_sha256") not in (None, _digest_text(facts)):
+        if metadata["sha256"] != _digest(tensors) or metadata.get("facts_sha256") not in (None, text_sha256(facts)):
             raise CheckpointError(f"{path}: the checksum does not match, the file is damaged")
         return tensors, json.loads(facts)
 
@@ -167,10 +165,6 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
                 yield file
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged or not a file of onceforall ({error})") from None
-
-
-def _digest_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

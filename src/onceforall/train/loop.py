@@ -4,9 +4,12 @@ Everything random in step s comes from (seed, s): the images, the resolution, th
 a resume are those of an uninterrupted run.
 """
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,242 +17,306 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import StoppedError, TrainingError
+from ..errors import StatisticsError, StoppedError, TrainingError
 from ..nn.sorting import sort_channels
 from ..ops import Add, Norm
+from ..plan import Plan
 from ..space import Space
 from ..supernet import Supernet
 from . import checkpoint
-from .guard import collapsed, diverged, validated
-from .schedule import Phase, Schedule, learning_rate, whole
+from .schedule import Phase, Schedule, learning_rate
 from .state import State, frozen_teacher
-from .step import PRECISIONS, choose, onto, torch_seed, train_step
-from .strategies import STRATEGIES, at_resolution
+from .step import Settings, choose, onto, torch_seed, train_step
+from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
-__all__ = ["Settings", "train"]
+__all__ = ["Trainer"]
 
 Event = dict[str, Any]
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,) or (n, classes)
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
+COLLAPSE = 0.2  # of what the largest network had learnt beyond chance, below which it counts as collapsed
+HIGH_LOSS = 20.0  # times what chance gives, above which training has diverged
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How the loop keeps house.
-
-    Args:
-        seed: of everything random.
-        validate_every: steps between validations; the end of a phase is always validated.
-        checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
-        sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
-        same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
-        precision: "float32", or "bfloat16" for the networks' passes; see `onceforall.train.step.in_precision`.
-    """
-
-    seed: int = 0
-    validate_every: int = 1000
-    checkpoint_every_s: float = 120.0
-    sync_norm: bool = False
-    same_archs: bool = True
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        whole("the seed", self.seed, 0)
-        whole("validate_every", self.validate_every, 1)
-        if self.precision not in PRECISIONS:
-            raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
-        if self.sync_norm and not self.same_archs:
-            raise TrainingError("sync_norm normalises the same layers in all processes, so it needs same_archs: set one of them")
-
-
-def train(
-    supernet: Supernet,
-    schedule: Schedule,
-    batches: Batches,
-    *,
-    folder: Path,
-    start: checkpoint.Checkpoint | None,
-    settings: Settings,
-    validate: Callable[[Supernet, Space, Phase], list[Event]],
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool] = lambda: False,
-    teacher: nn.Module | None = None,
-    world: World = World(),  # noqa: B008  # frozen
-) -> None:
-    """Train in place, from a checkpoint or from the beginning, to the end of the schedule.
+@dataclass(eq=False)
+class Trainer:
+    """A training in place, of a supernet or of one network alone, that follows a schedule to its end.
 
     When the loss is far above what chance gives, the loss, a weight or a statistic is no longer finite, or the largest network
-    collapses, training goes back to the last good checkpoint with half the learning rate, up to three times.
+    collapses, the training of a supernet goes back to the last good checkpoint with half the learning rate, up to three times.
 
     Args:
-        supernet: fresh, or of the same space as the checkpoint; it is trained on the device that it is on.
+        network: fresh, or of the same space as the checkpoint; it is trained on the device that it is on. One that is no supernet
+            is trained at one resolution, without validations, and does not go back.
         schedule: the same as that of the checkpoint.
         batches: training images of a step at a resolution, a pure function, on any device; those of this process, if there are
             several.
-        folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher.
-        start: checkpoint to go on from, such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
-        settings: see `Settings`.
+        folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher; of a network alone, the checkpoints.
         validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
             they return is put together in turns. The first record whose "subnet" is "largest" and its "top1" tell whether
             training has collapsed.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
             of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end ("note").
+        settings: see `Settings`.
         should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
         teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.
-
-    Raises:
-        StoppedError: on request.
-        TrainingError: training diverges again and again; checkpoints hold finite weights only.
-        CheckpointError: the checkpoint belongs to another space or schedule, or the teacher's file is damaged.
-        FileError: a checkpoint cannot be written.
+        num_classes: of a network alone.
+        plan: of a network alone, for rates that differ from segment to segment.
     """
-    checkpoints = folder / "checkpoints"
-    supernet.forget_statistics()
-    supernet.train()
-    if any(phase.distil and phase.teacher == "external" for phase in schedule.phases) and teacher is None:
-        raise TrainingError("the schedule learns from an external teacher, and none was given")
-    if start is None and schedule.recipe.zero_residual:
-        _zero_residuals(supernet)  # of a network that came with weights these are no beginning: it has no operation of this kind
-    state = State(supernet, schedule, supernet.space.lower(supernet.space.largest(), supernet.num_classes))
-    if start is not None:
-        state.restore(start)
-    frozen: nn.Module | None = None
-    began, last_saved = time.monotonic() - state.seconds, time.monotonic()
-    recent: list[Tensor] = []
-    sync_norm = settings.sync_norm and world.size > 1
-    device = next(supernet.parameters()).device
-    together = world.mean if settings.same_archs else World().mean
 
-    def report(event: str, **record: Any) -> None:
-        on_event({"event": event, "phase": phase.name, "step": state.step, "seconds": time.monotonic() - began, **record})
+    network: nn.Module
+    schedule: Schedule
+    batches: Batches
+    folder: Path
+    validate: Callable[[Supernet, Space, Phase], list[Event]] = lambda network, space, phase: []
+    on_event: Callable[[Event], None] = lambda event: None
+    settings: Settings = Settings()  # noqa: RUF009  # frozen
+    should_stop: Callable[[], bool] = lambda: False
+    teacher: nn.Module | None = None
+    world: World = World()  # noqa: RUF009  # frozen
+    num_classes: int = 0
+    plan: Plan | None = None
+    state: State = field(init=False)
+    _frozen: nn.Module | None = field(default=None, init=False)
+    _recent: list[Tensor] = field(default_factory=list, init=False)  # losses, still on the device
+    _began: float = field(default=0.0, init=False)
+    _saved: float = field(default=0.0, init=False)
+    _better: bool = field(default=False, init=False)  # the last validation was the best one
 
-    def save(*, good: bool, best: bool = False) -> None:
-        state.seconds = time.monotonic() - began
-        if world.leads:
-            state.save(checkpoints, good=good, best=best)
-        world.wait()
+    def run(self, start: checkpoint.Checkpoint | None) -> None:
+        """Train from a checkpoint, or from the beginning, to the end of the schedule.
 
-    def go_back(reason: str) -> None:
+        Args:
+            start: such as `checkpoint.latest(folder / "checkpoints")`; None for the beginning.
+
+        Raises:
+            StoppedError: on request.
+            TrainingError: training diverges again and again; checkpoints hold finite weights only.
+            CheckpointError: the checkpoint belongs to another space or schedule, or the teacher's file is damaged.
+            FileError: a checkpoint cannot be written.
+        """
+        self._begin(start)
+        state, schedule = self.state, self.schedule
+        begun = state.step
+        while state.step < schedule.steps and not state.patience_is_over:
+            phase, within = schedule.at(state.step)
+            if within == 0:
+                self._begin_phase(phase)
+            rate = self.step(phase, within, self.draw(phase))
+            ending = within + 1 == phase.steps
+            due = time.monotonic() - self._saved > self.settings.checkpoint_every_s
+            stop, due = self.world.agree([self.should_stop(), due])
+            validating = ending or state.step % self.settings.validate_every == 0
+            if state.step % LOG_EVERY and not (validating or stop or due):
+                continue
+            if reason := self._logged(phase, rate) or (self._validated(phase) if validating else ""):
+                self._go_back(phase, reason)
+                continue
+            if validating or stop or due:
+                self._save(good=validating, best=validating and self._better)
+            if stop and state.step < schedule.steps:
+                raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
+        self._finish(begun)
+
+    @property
+    def supernet(self) -> Supernet | None:
+        """The network, if it is one."""
+        return self.network if isinstance(self.network, Supernet) else None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Their folder."""
+        return self.folder / "checkpoints" if self.supernet else self.folder
+
+    def _begin(self, start: checkpoint.Checkpoint | None) -> None:
+        supernet = self.supernet
+        if any(phase.distil and phase.teacher == "external" for phase in self.schedule.phases) and self.teacher is None:
+            kind = "a" if supernet is None else "an external"
+            raise TrainingError(f"the schedule learns from {kind} teacher, and none was given")
+        if supernet is not None:
+            supernet.forget_statistics()
+            self.num_classes, self.plan = supernet.num_classes, supernet.space.lower(supernet.space.largest(), supernet.num_classes)
+            if start is None and self.schedule.recipe.zero_residual:
+                _zero_residuals(supernet, self.plan)  # weights that were brought are no beginning: they have no such operation
+        self.network.train()
+        self.settings = replace(self.settings, sync_norm=self.settings.sync_norm and self.world.size > 1)
+        self.state = state = State(self.network, self.schedule, self.plan)
+        if start is not None:
+            state.restore(start)
+        self._began, self._saved = time.monotonic() - state.seconds, time.monotonic()
+        if len(set(self.world.gather(state.step))) > 1:
+            raise TrainingError("the processes start from different checkpoints: give all of them the same folder")
+        if supernet is None or state.step >= self.schedule.steps:
+            return
+        (missing,) = self.world.agree([not checkpoint.has_good(self.checkpoints)])
+        if state.step == 0 or missing:
+            if not state.finite():
+                raise TrainingError("the weights to start from are not finite: start from others")
+            self._save(good=True)
+
+    def _begin_phase(self, phase: Phase) -> None:
+        self._report("phase", phase, steps=phase.steps, rate=phase.rate)
+        if phase.sort is not None and (supernet := self.supernet) is not None:
+            device = next(supernet.parameters()).device
+
+            def seen() -> Tensor:
+                return onto(self.batches(self.state.step, supernet.space.resolutions[-1])[0], device)
+
+            sort_channels(supernet, phase.sort, along=self.state.ema, images=seen, mean=self.world.mean)
+        if phase.cosine[0] == 0:
+            self.state.renew_optimizer()
+
+    def rehearse(self, frozen: nn.Module) -> None:
+        """Get ready for steps that change no weights, to time them, with a network in place of the frozen teacher."""
+        self.network.train()
+        self.state, self._frozen = State(self.network, self.schedule), frozen
+        self.state.rate_factor = 0.0
+
+    def step(self, phase: Phase, within: int, groups: Groups | None) -> float:
+        """One step on some of these sub-networks; its learning rate. The loss stays on the device."""
+        state, settings, world, supernet = self.state, self.settings, self.world, self.supernet
+        guide = self._guide(phase)
+        device = next(self.network.parameters()).device
+        made = self.batches(state.step, groups[0][0].resolution if groups else 0)
+        images, labels = (onto(tensor, device) for tensor in made)
+        rate = state.rate_factor * learning_rate(phase, within)
+        state.set_rate(rate)
+        with torch_seed(settings.seed, state.step, world.rank, device):
+            archs, together = None, world.mean if settings.same_archs else World().mean
+            if supernet is not None and groups is not None:
+                archs = choose(supernet, groups, images, labels, settings, together)
+            reduce = partial(world.mean_gradients, self.network.parameters(), same=settings.same_archs)
+            loss = train_step(
+                self.network, archs, images, labels, state.optimizer, self.schedule.recipe, phase, guide,
+                settings=settings, within=within, reduce=reduce,
+            )  # fmt: skip
+        self._recent.append(loss)
+        state.follow()
+        state.step += 1
+        return rate
+
+    def draw(self, phase: Phase) -> Groups | None:
+        """The sub-networks of this process in the next step; None of a network alone."""
+        if self.supernet is None:
+            return None
+        space, seeds = self.supernet.space.keep_largest(**phase.keep), [self.settings.seed, self.state.step]
+        groups = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng(seeds))
+        if not self.settings.same_archs and self.world.rank > 0:
+            own = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([*seeds, self.world.rank]))
+            groups = at_resolution(own, groups[0][0].resolution)
+        return groups
+
+    def _guide(self, phase: Phase) -> nn.Module | None:
+        """The teacher of a phase; None if it has none, or one of its own sub-networks."""
+        if not phase.distil or phase.teacher == "largest":
+            return None
+        if phase.teacher == "external":
+            return self.teacher
+        if self._frozen is None and (supernet := self.supernet) is not None:
+            make, path = self.state.step == self.schedule.teacher_step, self.folder / "teacher.safetensors"
+            sync_norm = self.settings.sync_norm
+            self._frozen = frozen_teacher(supernet, path, make=make, write=self.world.leads, sync_norm=sync_norm)
+        return self._frozen
+
+    def loss(self) -> float:
+        """The mean since the last time, read from the device here only."""
+        loss = float(self.world.mean(torch.stack(self._recent).mean()))
+        self._recent.clear()
+        return loss
+
+    def _logged(self, phase: Phase, rate: float) -> str:
+        """Report the loss; why the state is not worth keeping, "" if it is."""
+        loss = self.loss()
+        chance = math.log(max(2, self.num_classes)) * (1 + self.schedule.recipe.distil_weight)
+        if not math.isfinite(loss):
+            return "the loss stopped being finite"
+        if not self.state.finite():
+            return "the weights stopped being finite"
+        if loss > HIGH_LOSS * chance:
+            return f"the loss rose to {loss:.3g}, far above the {chance:.3g} of a network that has learnt nothing"
+        self._report("train", phase, loss=loss, rate=rate)
+        return ""
+
+    def _validated(self, phase: Phase) -> str:
+        """Measure some sub-networks; why the state is not worth keeping, "" if it is."""
+        state, supernet = self.state, self.supernet
+        if supernet is None:
+            return ""
+        own, failure = list[Event](), ""  # of this process
+        with state.averaged():
+            try:
+                own = self.validate(supernet, supernet.space.keep_largest(**phase.keep), phase)
+            except StatisticsError as error:
+                failure = str(error)
+        supernet.train()
+        parts: list[tuple[list[Event], str]] = self.world.gather((own, failure))
+        if failure := next((failure for _, failure in parts if failure), ""):
+            return failure
+        turns = zip_longest(*(records for records, _ in parts))
+        records = [record for turn in turns for record in turn if record is not None]
+        for record in records:
+            self._report("validation", phase, **record)
+        top1 = next((float(record["top1"]) for record in records if record["subnet"] == "largest"), None)
+        if top1 is not None:
+            chance, learnt = 1 / supernet.num_classes, state.best_top1 - 1 / supernet.num_classes
+            if learnt > min(2 * chance, (1 - chance) / 2) and top1 < chance + COLLAPSE * learnt:
+                return f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1"
+            state.best_top1 = max(state.best_top1, top1)
+        self._better = phase is self.schedule.phases[-1] and state.judge([float(record["top1"]) for record in records])
+        return ""
+
+    def _go_back(self, phase: Phase, reason: str) -> None:
         """To the last state that was validated, with a lower rate."""
-        nonlocal frozen
+        state = self.state
+        if self.supernet is None:
+            raise TrainingError(f"fine-tuning diverged near step {state.step}: {reason}")
         if state.rollbacks == ROLLBACKS:
             raise TrainingError(
                 f"{reason} near step {state.step} in phase {phase.name}, again after {ROLLBACKS} returns to a checkpoint with ever "
                 f"lower rates (now {state.rate_factor:g} of the schedule's): use a lower --rate or look at the images; "
-                f"the last good state is in {checkpoints}"
+                f"the last good state is in {self.checkpoints}"
             )
         lost, rollbacks, factor = state.step, state.rollbacks + 1, state.rate_factor * ROLLBACK_RATE
-        state.restore(checkpoint.last_good(checkpoints))
-        frozen = frozen if state.step > schedule.teacher_step else None
+        state.restore(checkpoint.last_good(self.checkpoints))
+        self._frozen = self._frozen if state.step > self.schedule.teacher_step else None
         state.rollbacks, state.rate_factor = rollbacks, factor
-        recent.clear()
-        world.wait()  # until all have read it
-        save(good=True)
-        report("rollback", reason=reason, lost_step=lost, rate_factor=factor)
+        self._recent.clear()
+        self.world.wait()  # until all have read it
+        self._save(good=True)
+        self._report("rollback", phase, reason=reason, lost_step=lost, rate_factor=factor)
 
-    def seen() -> Tensor:
-        return onto(batches(state.step, supernet.space.resolutions[-1])[0], device)
+    def _finish(self, begun: int) -> None:
+        """Give the network the weights to keep: with patience, those of the best validation."""
+        state = self.state
+        if self.schedule.recipe.patience and (best := checkpoint.best(self.checkpoints)):
+            if begun < state.step > best.step:
+                told = f"the weights of step {best.step:,} are kept, the best on held-out images (patience)"
+                if state.step < self.schedule.steps:
+                    why = f"the mean accuracy has not risen in {state.stale} validations"
+                    told = f"ended at step {state.step:,} of {self.schedule.steps:,}: {why}; {told}"
+                self._report("note", self.schedule.at(state.step - 1)[0], kept=best.step, text=told)
+            state.restore(best)
+        state.finish()
 
-    if len(set(world.gather(state.step))) > 1:
-        raise TrainingError("the processes start from different checkpoints: give all of them the same folder")
-    (missing,) = world.agree([not checkpoint.has_good(checkpoints)])
-    if state.step < schedule.steps and (state.step == 0 or missing):
-        if not state.finite():
-            raise TrainingError("the weights to start from are not finite: start from others")
-        save(good=True)
-    begun, phase = state.step, schedule.phases[-1]
-    while state.step < schedule.steps and not state.patience_is_over:
-        phase, within = schedule.at(state.step)
-        space = supernet.space.keep_largest(**phase.keep)
-        if within == 0:
-            report("phase", steps=phase.steps, rate=phase.rate)
-            if phase.sort is not None:
-                sort_channels(supernet, phase.sort, along=state.ema, images=seen, mean=world.mean)
-            if phase.cosine[0] == 0:
-                state.renew_optimizer()
-        guide = teacher if phase.distil and phase.teacher == "external" else None
-        if phase.distil and phase.teacher == "frozen":
-            if frozen is None:
-                make = state.step == schedule.teacher_step
-                path = folder / "teacher.safetensors"
-                frozen = frozen_teacher(supernet, path, make=make, write=world.leads, sync_norm=sync_norm)
-            guide = frozen
-        groups = STRATEGIES[phase.strategy](space, phase.subnets, np.random.default_rng([settings.seed, state.step]))
-        resolution = groups[0][0].resolution
-        if not settings.same_archs and world.rank > 0:
-            rng = np.random.default_rng([settings.seed, state.step, world.rank])
-            groups = at_resolution(STRATEGIES[phase.strategy](space, phase.subnets, rng), resolution)
-        images, labels = (onto(tensor, device) for tensor in batches(state.step, resolution))
-        rate = state.rate_factor * learning_rate(phase, within)
-        state.set_rate(rate)
-        with torch_seed(settings.seed, state.step, world.rank, device):
-            recent.append(
-                train_step(
-                    supernet,
-                    choose(supernet, groups, images, labels, sync_norm=sync_norm, precision=settings.precision, mean=together),
-                    images,
-                    labels,
-                    state.optimizer,
-                    schedule.recipe,
-                    guide,
-                    in_place=phase.distil and phase.teacher == "largest",
-                    only_largest_has_labels=phase.labels == "largest",
-                    divergence=phase.divergence,
-                    others=phase.ramp + (1 - phase.ramp) * within / phase.steps,
-                    sync_norm=sync_norm,
-                    precision=settings.precision,
-                    reduce=lambda: world.mean_gradients(supernet.parameters(), same=settings.same_archs),
-                )
-            )
-        state.follow()
-        state.step += 1
-        ending = within + 1 == phase.steps
-        stop, due = world.agree([should_stop(), time.monotonic() - last_saved > settings.checkpoint_every_s])
-        validating = ending or state.step % settings.validate_every == 0
-        if state.step % LOG_EVERY == 0 or validating or stop or due:
-            loss = float(world.mean(torch.stack(recent).mean()))  # read from the device here only
-            recent.clear()
-            if reason := diverged(loss, state, supernet.num_classes):
-                go_back(reason)
-                continue
-            report("train", loss=loss, rate=rate)
-        if validating:
-            records, failures = validated(lambda: validate(supernet, space, phase), state, world)  # noqa: B023  # called at once
-            if failures:
-                go_back(failures[0])
-                continue
-            for record in records:
-                report("validation", **record)
-            top1 = next((float(record["top1"]) for record in records if record["subnet"] == "largest"), None)
-            if top1 is not None:
-                if collapsed(top1, state.best_top1, 1 / supernet.num_classes):
-                    go_back(f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1")
-                    continue
-                state.best_top1 = max(state.best_top1, top1)
-            better = phase is schedule.phases[-1] and state.judge([float(record["top1"]) for record in records])
-        if validating or stop or due:
-            save(good=validating, best=validating and better)
-            last_saved = time.monotonic()
-        if stop and state.step < schedule.steps:
-            raise StoppedError(f"stopped at step {state.step} of {schedule.steps} on request; go on with --resume")
-    if schedule.recipe.patience and (best := checkpoint.best(checkpoints)):
-        if begun < state.step > best.step:
-            told = f"the weights of step {best.step:,} are kept, the best on held-out images (patience)"
-            if state.step < schedule.steps:
-                why = f"the mean accuracy has not risen in {state.stale} validations"
-                told = f"ended at step {state.step:,} of {schedule.steps:,}: {why}; {told}"
-            report("note", kept=best.step, text=told)
-        state.restore(best)
-    state.finish()
+    def _report(self, event: str, phase: Phase, **record: Any) -> None:
+        seconds = time.monotonic() - self._began
+        self.on_event({"event": event, "phase": phase.name, "step": self.state.step, "seconds": seconds, **record})
+
+    def _save(self, *, good: bool, best: bool = False) -> None:
+        self.state.seconds = time.monotonic() - self._began
+        if self.world.leads:
+            self.state.save(self.checkpoints, good=good and self.supernet is not None, best=best)
+        self.world.wait()
+        self._saved = time.monotonic()
 
 
-def _zero_residuals(supernet: Supernet) -> None:
+def _zero_residuals(supernet: Supernet, plan: Plan) -> None:
     """Batch norms that end the branch around which a shortcut goes start at zero (Goyal et al., 2017)."""
-    for segment in supernet.space.lower(supernet.space.largest(), supernet.num_classes).segments:
+    for segment in plan.segments:
         norms = {op.name for op in segment.ops if isinstance(op, Norm)}
         for op in segment.ops:
             if isinstance(op, Add) and op.inputs[1] in norms:

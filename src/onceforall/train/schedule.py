@@ -36,7 +36,7 @@ class Phase:
         strategy: name in `STRATEGIES`.
         distil: learn also from a teacher.
         teacher: "frozen" is the largest network as it was before the first phase with this teacher, "largest" is the largest
-            network of the same step (in-place distillation), "external" another model, given to `train`.
+            network of the same step (in-place distillation), "external" another model, given to `Trainer`.
         labels: "all" sub-networks learn from the labels, or only the "largest", the first of the step.
         divergence: how far from the teacher a sub-network is, a name in `DIVERGENCES`.
         ramp: factor of the loss of all but the largest at the beginning of the phase; it rises linearly to 1 at its end.

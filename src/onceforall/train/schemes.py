@@ -1,6 +1,8 @@
 """Ways to train all sub-networks, as schedules: how the budget is shared out, what is drawn, and what teaches.
 
-Every scheme is a function of (space, steps, rate, recipe) that returns a `Schedule`; `SCHEMES` has them by name.
+Every scheme is a function that returns a `Schedule`; `SCHEMES` has them by name. All take the space that is trained in the end, the
+optimizer steps of all phases together, the peak learning rate of the first phase, and the recipe that the phases share; most take
+`warmup`, the share of the steps with rising rate, and `subnets`, how many sub-networks are trained per step.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,10 +46,6 @@ def progressive_shrinking(
     are opened together with the expand ratios.
 
     Args:
-        space: what is trained in the end.
-        steps: optimiser steps of all phases together.
-        rate: peak learning rate of the first phase.
-        recipe: shared by all phases.
         epochs: relative length of "largest", "kernel", "depth" and "expand".
         rates: peak learning rates relative to `rate`; "first" is that of a dimension's first narrowing of two.
         warmups: shares of the phases in which the rate rises, with the names of `rates`.
@@ -59,8 +57,15 @@ def progressive_shrinking(
     """
     names = {"kernel": "kernels", "depth": "depths", "expand": "expand_ratios", "width": "widths"}
     keep = _only_largest(space)
-    plan: list[tuple[str, dict[str, int], float, str, int, int | None]]
-    plan = [("largest", dict(keep), epochs["largest"], "largest", 1, None)]
+    phases, lengths, shares = list[Phase](), list[float](), list[float]()
+
+    def add(name: str, length: float, kind: str, number: int, sort: int | None) -> None:
+        drawn, distil = strategy if number > 1 else "uniform", bool(phases)
+        phases.append(Phase(name, dict(keep), 1, 0, rate * rates[kind], number, drawn, distil, sort=sort))
+        lengths.append(length)
+        shares.append(warmups[kind])
+
+    add("largest", epochs["largest"], "largest", 1, None)
     for dimension, name in names.items():
         short = "expand" if dimension == "width" else dimension
         opened = [name, "heads"] if dimension == "expand" and "heads" in keep else [name]
@@ -71,31 +76,14 @@ def progressive_shrinking(
             share = 1.0 if len(stops) == 1 else 1 - FIRST_SHARE if last else FIRST_SHARE / (len(stops) - 1)
             trained = keep[name]
             keep |= dict.fromkeys(opened, stop)
-            label = dimension if len(stops) == 1 else f"{dimension}-{stop}"
-            kind = short if last else "first"
-            plan.append(
-                (label, dict(keep), epochs[short] * share, kind, subnets[short], trained if dimension == "expand" else None)
-            )
-    if steps < len(plan):
-        raise TrainingError(f"{steps} steps for {len(plan)} phases: train for more epochs, or use more images or a smaller batch")
-    total = sum(length for _, _, length, _, _, _ in plan)
-    ends = np.round(np.cumsum([length for _, _, length, _, _, _ in plan]) / total * (steps - len(plan))).astype(int)
-    phases = []
-    for (label, kept, _, kind, number, sort), count in zip(plan, np.diff([0, *ends]) + 1, strict=True):
-        phases.append(
-            Phase(
-                name=label,
-                keep=kept,
-                steps=int(count),
-                warmup_steps=int(count * warmups[kind]),
-                rate=rate * rates[kind],
-                subnets=number,
-                strategy=strategy if number > 1 else "uniform",
-                distil=label != "largest",
-                sort=sort,
-            )
-        )
-    return Schedule(tuple(phases), recipe)
+            label, sort = dimension if len(stops) == 1 else f"{dimension}-{stop}", trained if dimension == "expand" else None
+            add(label, epochs[short] * share, short if last else "first", subnets[short], sort)
+    if steps < len(phases):
+        raise TrainingError(f"{steps} steps for {len(phases)} phases: train for more epochs, or use more images or a smaller batch")
+    ends = np.round(np.cumsum(lengths) / sum(lengths) * (steps - len(phases))).astype(int)
+    counts = (np.diff([0, *ends]) + 1).tolist()
+    scaled = zip(phases, counts, shares, strict=True)
+    return Schedule(tuple(replace(phase, steps=n, warmup_steps=int(n * share)) for phase, n, share in scaled), recipe)
 
 
 def single_path(space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05) -> Schedule:
@@ -123,12 +111,6 @@ def sandwich(
     """One phase: the largest network learns from the labels, the smallest and random ones from it, in the same step (BigNAS, 2020).
 
     Args:
-        space: what is trained.
-        steps: optimiser steps.
-        rate: peak learning rate.
-        recipe: of the steps.
-        warmup: share of the steps with rising rate.
-        subnets: sub-networks per step.
         strategy: "sandwich" or "best_up".
         divergence: "cross_entropy", or "adaptive_alpha" for AlphaNet.
     """
@@ -142,16 +124,9 @@ def sandwich(
 def coupled(
     space: Space, *, steps: int, rate: float, recipe: Recipe, warmup: float = 0.05, subnets: int = 4, alone: float = 180 / 330
 ) -> Schedule:
-    """The largest network alone, then networks whose depths and ratios go together, distilled from it (CompOFA, 2021).
+    """The largest network alone, for a share of the steps, then networks whose depths and ratios go together, distilled from it.
 
-    Args:
-        space: what is trained.
-        steps: optimiser steps.
-        rate: peak learning rate of the first phase; those of the others have the paper's proportions.
-        recipe: of the steps.
-        warmup: share of the first phase with rising rate.
-        subnets: sub-networks per step after the first phase.
-        alone: share of the steps of the first phase.
+    The rates of the phases have the paper's proportions (CompOFA, 2021).
     """
     if steps < 3:
         raise TrainingError(f"{steps} steps for 3 phases: train for more epochs, or use more images or a smaller batch")
@@ -183,12 +158,6 @@ def delayed_shrinking(
     """The largest network alone for half of the steps, then the sandwich; one cosine over both (DεpS, 2024).
 
     Args:
-        space: what is trained.
-        steps: optimiser steps.
-        rate: peak learning rate.
-        recipe: of the steps.
-        warmup: share of the steps with rising rate.
-        subnets: sub-networks per step in the second phase.
         delay: share of the steps before shrinking begins.
         ramp: what the smaller networks' loss is multiplied by when shrinking begins; it rises to 1.
     """

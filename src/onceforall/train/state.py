@@ -22,7 +22,7 @@ from .schedule import Recipe, Schedule
 __all__ = ["State", "frozen_teacher", "load_weights"]
 
 DECAYED = ("weight", "matrix")
-FACTS = ("seconds", "rate_factor", "rollbacks", "best_top1", "best_mean", "stale")
+FACTS = {"seconds": 0.0, "rate_factor": 1.0, "rollbacks": 0, "best_top1": 0.0, "best_mean": 0.0, "stale": 0}
 
 
 class State:
@@ -120,11 +120,8 @@ class State:
             raise CheckpointError("the checkpoint belongs to another schedule: resume with the arguments of the first start")
         load_weights(self.network, part_of(saved.tensors, "model."))
         self.step = saved.step
-        self.seconds = float(saved.facts["seconds"])
-        self.rate_factor = float(saved.facts.get("rate_factor", 1.0))
-        self.rollbacks = int(saved.facts.get("rollbacks", 0))
-        self.best_top1 = float(saved.facts.get("best_top1", 0.0))
-        self.best_mean, self.stale = float(saved.facts.get("best_mean", 0.0)), int(saved.facts.get("stale", 0))
+        for name, initial in FACTS.items():
+            setattr(self, name, saved.facts.get(name, initial))
         for name, value in part_of(saved.tensors, "ema.").items():
             self.ema[name].copy_(value)
         self.renew_optimizer()

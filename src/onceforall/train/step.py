@@ -1,7 +1,8 @@
-"""One optimiser step on several sub-networks that share a batch."""
+"""One optimizer step on several sub-networks that share a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,111 +11,113 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from ..arch import Arch
+from ..errors import TrainingError
 from ..supernet import Supernet
 from .losses import DIVERGENCES
-from .schedule import Recipe
+from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
-__all__ = ["PRECISIONS", "choose", "clip_gradients", "in_precision", "objective", "onto", "torch_seed", "train_step", "wide"]
+__all__ = ["PRECISIONS", "Settings", "choose", "in_precision", "onto", "torch_seed", "train_step", "wide"]
 
 PRECISIONS = ("float32", "bfloat16")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a schedule is followed.
+
+    Args:
+        seed: of everything random.
+        validate_every: steps between validations; the end of a phase is always validated.
+        checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
+        sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
+        same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
+        precision: "float32", or "bfloat16" for the networks' passes; see `in_precision`.
+    """
+
+    seed: int = 0
+    validate_every: int = 1000
+    checkpoint_every_s: float = 120.0
+    sync_norm: bool = False
+    same_archs: bool = True
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        whole("the seed", self.seed, 0)
+        whole("validate_every", self.validate_every, 1)
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if self.sync_norm and not self.same_archs:
+            raise TrainingError("sync_norm normalises the same layers in all processes, so it needs same_archs: set one of them")
+
+
 def train_step(
-    supernet: Supernet,
-    archs: Sequence[Arch],
+    network: nn.Module,
+    archs: Sequence[Arch] | None,
     images: Tensor,
     labels: Tensor,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
-    teacher: nn.Module | None,
+    phase: Phase,
+    teacher: nn.Module | None = None,
     *,
-    in_place: bool = False,
-    only_largest_has_labels: bool = False,
-    divergence: str = "cross_entropy",
-    others: float = 1.0,
-    sync_norm: bool = False,
-    precision: str = "float32",
+    settings: Settings = Settings(),  # frozen
+    within: int = 0,
     reduce: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Gradients of all sub-networks are added up, then the optimiser takes one step.
+    """Gradients of all sub-networks are added up, then the optimizer takes one step.
 
     The loss of each is cross-entropy with the labels, plus `recipe.distil_weight` times the divergence from the teacher. Costs
     the sum of its sub-networks and of the teacher's forward pass; nothing is read from the device.
 
     Args:
-        supernet: in train mode.
-        archs: the sub-networks; the first is the largest if `in_place` or `only_largest_has_labels`.
+        network: a supernet, or one network alone; in train mode.
+        archs: the sub-networks, the largest one first where the phase treats it differently; None for a network alone, whose
+            dropout layers are its own.
         images: (n, 3, r, r).
         labels: (n,) int64, or shares of classes (n, classes).
-        optimizer: of the supernet's parameters.
-        recipe: see `Recipe`; with `in_place`, dropout and drop path are for the largest network only.
+        optimizer: of the network's parameters.
+        recipe: see `Recipe`; where the first sub-network teaches the others, dropout and drop path are for it alone.
+        phase: what teaches, who sees the labels, and how much the others count.
         teacher: a network that gives logits, or None.
-        in_place: the first sub-network teaches the others.
-        only_largest_has_labels: the others learn from the teacher alone.
-        divergence: name in `DIVERGENCES`.
-        others: factor of the loss of all but the first sub-network.
-        sync_norm: batch statistics are those of all processes, see `Supernet.forward`.
-        precision: of the networks' passes, see `in_precision`; losses, gradients and weights are float32.
-        reduce: called between the last backward pass and the optimiser's step, to add up gradients over processes.
+        settings: precision of the networks' passes (losses, gradients and weights are float32), and `sync_norm`.
+        within: the step of the phase, which `Phase.ramp` goes by.
+        reduce: called between the last backward pass and the optimizer's step, to add up gradients over processes.
 
     Returns:
         The mean of the reported losses, detached.
     """
+    in_place, others = phase.distil and phase.teacher == "largest", phase.ramp + (1 - phase.ramp) * within / max(1, phase.steps)
     target = None
     if teacher is not None:
-        with torch.no_grad(), in_precision(precision, images.device):
+        with torch.no_grad(), in_precision(settings.precision, images.device):
             target = wide(teacher(images))
     optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
-    for i, arch in enumerate(archs):
+    for i, arch in enumerate(archs or [None]):
         dropout, drop_path = (0.0, 0.0) if in_place and i > 0 else (recipe.dropout, recipe.drop_path)
-        with in_precision(precision, images.device):
-            logits = wide(supernet(images, arch, dropout=dropout, drop_path=drop_path, sync_norm=sync_norm))
-        has_labels = i == 0 or not only_largest_has_labels
-        loss, reported = objective(logits, labels if has_labels else None, target, recipe, divergence=divergence)
+        options = {"dropout": dropout, "drop_path": drop_path, "sync_norm": settings.sync_norm}
+        with in_precision(settings.precision, images.device):
+            logits = wide(network(images) if arch is None else network(images, arch, **options))
+        loss = reported = torch.zeros((), device=logits.device)
+        if i == 0 or phase.labels == "all":
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            reported = loss.detach()
+        if target is not None:
+            distance, value = DIVERGENCES[phase.divergence](logits, target)
+            loss = loss + recipe.distil_weight * distance
+            reported = reported + recipe.distil_weight * value
         (loss if i == 0 else others * loss).backward()  # type: ignore[no-untyped-call]
         total += reported
         if in_place and i == 0:
             target = logits.detach()
     reduce()
-    clip_gradients(supernet, recipe)
-    optimizer.step()
-    return total / len(archs)
-
-
-def objective(
-    logits: Tensor, labels: Tensor | None, target: Tensor | None, recipe: Recipe, *, divergence: str = "cross_entropy"
-) -> tuple[Tensor, Tensor]:
-    """What one network learns: cross-entropy with the labels, plus `recipe.distil_weight` times the divergence from the teacher.
-
-    Args:
-        logits: (n, classes), float32.
-        labels: (n,) int64, shares of classes (n, classes), or None.
-        target: logits of the teacher (n, classes), or None.
-        recipe: see `Recipe`.
-        divergence: name in `DIVERGENCES`.
-
-    Returns:
-        The loss whose gradient is followed, and the one to report, detached.
-    """
-    loss = reported = torch.zeros((), device=logits.device)
-    if labels is not None:
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        reported = loss.detach()
-    if target is not None:
-        distance, value = DIVERGENCES[divergence](logits, target)
-        loss = loss + recipe.distil_weight * distance
-        reported = reported + recipe.distil_weight * value
-    return loss, reported
-
-
-def clip_gradients(network: nn.Module, recipe: Recipe) -> None:
-    """As the recipe says, in place."""
     if recipe.clip_value:
         nn.utils.clip_grad_value_(network.parameters(), recipe.clip_value)
     if recipe.clip:
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+    optimizer.step()
+    return total / len(archs or [None])
 
 
 def choose(
@@ -122,9 +125,7 @@ def choose(
     groups: Groups,
     images: Tensor,
     labels: Tensor,
-    *,
-    sync_norm: bool = False,
-    precision: str = "float32",
+    settings: Settings = Settings(),  # frozen
     mean: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> list[Arch]:
     """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice.
@@ -136,15 +137,15 @@ def choose(
         groups: from a strategy.
         images: (n, 3, r, r).
         labels: (n,) int64, or shares of classes (n, classes).
-        sync_norm: see `Supernet.forward`.
-        precision: see `in_precision`.
+        settings: precision and `sync_norm`.
         mean: of the losses over processes that must choose alike.
     """
     tried = [group for group in groups if len(group) > 1]
     if not tried:
         return [group[0] for group in groups]
-    with torch.no_grad(), in_precision(precision, images.device):
-        found = [F.cross_entropy(wide(supernet(images, arch, sync_norm=sync_norm)), labels) for group in tried for arch in group]
+    with torch.no_grad(), in_precision(settings.precision, images.device):
+        logits = (wide(supernet(images, arch, sync_norm=settings.sync_norm)) for group in tried for arch in group)
+        found = [F.cross_entropy(each, labels) for each in logits]
     rows = torch.split(mean(torch.stack(found)), [len(group) for group in tried])
     best = iter(pad_sequence(list(rows), batch_first=True, padding_value=torch.inf).argmin(1).tolist())
     return [group[next(best)] if len(group) > 1 else group[0] for group in groups]

@@ -27,15 +27,10 @@ export class Chart {
     Object.assign(this, { place: at(place), x, y, height, label, width: 560 });
   }
 
-  begin(xs, ys, tight = false) {
+  begin(xs, ys) {
     this.xt = ticks(Math.min(...xs), Math.max(...xs));
     this.yt = ticks(Math.min(...ys), Math.max(...ys)).filter((t) => t <= (this.y.most ?? Infinity) + 1e-9);
     this.range = [this.xt[0], this.xt.at(-1)];
-    if (tight) {
-      this.range = [Math.min(...xs), Math.max(...xs)];
-      if (this.range[0] === this.range[1]) this.range[1] += 1;
-      this.xt = this.xt.filter((t) => t >= this.range[0] && t <= this.range[1]);
-    }
     this.svg = node("svg", { class: "chart", viewBox: `0 0 ${this.width} ${this.height}`, role: "img", "aria-label": this.label });
     const floor = this.height - BOTTOM;
     for (const t of this.yt) {

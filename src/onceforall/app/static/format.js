@@ -46,7 +46,7 @@ export function make(tag, attributes = {}, ...children) {
 export const at = (id) => document.getElementById(id);
 
 export function picture(text, label) {
-  const svg = document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
+  const svg = document.importNode(new DOMParser().parseFromString(text, "text/html").querySelector("svg"), true);
   if (label) svg.setAttribute("aria-label", label);
   return svg;
 }

@@ -1,6 +1,6 @@
-"""What runs on the other machine: Python, numpy and a runtime, no torch, and of onceforall what `bundle.SOURCES` names.
+"""What runs on the other machine: Python, numpy and a runtime, no torch, and of onceforall what `bundle.agent_zip` packs.
 
-    python agent.zip about RUNTIME        what this machine is, as JSON
+    python agent.zip about                what this machine is, as JSON
     python agent.zip start FOLDER         measure what FOLDER/job.zip describes, in the background
     python agent.zip result FOLDER S      wait up to S seconds for the result; JSON
     python agent.zip forget FOLDER        stop measuring and remove the folder
@@ -26,21 +26,27 @@ from typing import Any
 
 import numpy as np
 
-from ...backends import onnxruntime, openvino
 from ...processors import processors
 from ..measure import Reference, measure
 
-__all__ = ["PACKAGES", "WEIGHTS", "main"]
+__all__ = ["WEIGHTS", "main"]
 
 WEIGHTS = "weights.bin"  # name in the models
-PACKAGES = {"onnxruntime": "onnxruntime", "onnxruntime-int8": "onnxruntime", "openvino": "openvino"}
 CHUNK = 1 << 20  # random numbers made at once
+OpenModel = Callable[..., tuple[Callable[[Any], object], Callable[[Any], object]]]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; exit code 0 if the answer is on stdout, 1 if the reason why not is."""
+def main(arguments: Sequence[str], package: str, open_model: OpenModel) -> int:
+    """Do what the arguments say; exit code 0 if the answer is on stdout, 1 if the reason why not is.
+
+    Args:
+        arguments: of the command line.
+        package: of the runtime.
+        open_model: loads a model, see `Runtime.there`.
+    """
     commands: dict[str, Callable[..., object]] = {
-        "about": _about, "start": _start, "result": _result, "forget": _forget, "work": _work,
+        "about": partial(_about, package), "start": _start, "result": _result, "forget": _forget,
+        "work": partial(_work, open_model),
     }  # fmt: skip
     try:
         print(json.dumps(commands[arguments[0]](*arguments[1:])), flush=True)
@@ -50,13 +56,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _about(runtime: str) -> dict[str, Any]:
+def _about(package: str) -> dict[str, Any]:
     try:
-        package = importlib.import_module(PACKAGES[runtime])
+        found = importlib.import_module(package)
     except ImportError as error:
-        raise RuntimeError(f"{error}: pip install {PACKAGES[runtime]} there") from None
+        raise RuntimeError(f"{error}: pip install {package} there") from None
     return {
-        "version": str(package.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
+        "version": str(found.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
         "baseline_ms": Reference().baseline_ms(),
     }  # fmt: skip
 
@@ -96,7 +102,7 @@ def _forget(folder: str) -> dict[str, Any]:
     return {}
 
 
-def _work(folder: str) -> dict[str, Any]:
+def _work(open_model: OpenModel, folder: str) -> dict[str, Any]:
     """Measure; the result, or the reason why there is none, goes to result.json."""
     place = Path(folder)
     try:
@@ -108,7 +114,7 @@ def _work(folder: str) -> dict[str, Any]:
         for i, (model, shape) in enumerate(zip(models, job["shapes"], strict=True)):
             path = place / f"{i}.onnx"
             path.write_bytes(model)
-            functions.append(_load(job["runtime"], path, job["threads"], shape))
+            functions.append(_load(open_model, path, job["threads"], shape))
         timings = measure(functions, **job["measure"])
         result: dict[str, Any] = {"timings": [asdict(timing) for timing in timings]}
     except Exception as error:
@@ -119,12 +125,10 @@ def _work(folder: str) -> dict[str, Any]:
     return {}
 
 
-def _load(runtime: str, path: Path, threads: int, shape: Sequence[int]) -> Callable[[], object]:
-    """A model in a runtime, bound to a random input; the settings are those of `backends`."""
+def _load(open_model: OpenModel, path: Path, threads: int, shape: Sequence[int]) -> Callable[[], object]:
+    """A model in the runtime, bound to a random input."""
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
-    if runtime == "openvino":
-        return partial(openvino.load(str(path), threads=threads, shape=shape)[1], images)
-    return partial(onnxruntime.load(str(path), threads=threads, shape=shape), images)
+    return partial(open_model(str(path), threads=threads, shape=shape)[1], images)
 
 
 def _random_weights(path: Path, size: int) -> None:

@@ -1,5 +1,6 @@
 """What is sent: the agent's own code, and jobs."""
 
+import inspect
 import io
 import json
 import zipfile
@@ -9,12 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ...nn.onnx import HARD_SWISH, OPSET, to_onnx
-from ...nn.quantise import quantise_onnx
+from ...backends import RUNTIMES
+from ...backends.common import noise
+from ...nn.onnx import to_onnx
 from ...ops import Shape
 from ...plan import Plan
 from ..networks import made_up
-from ..runtimes.common import noise
 from .agent import WEIGHTS
 
 __all__ = ["Model", "agent_zip", "digest", "job_zip"]
@@ -23,12 +24,10 @@ PACKAGE = Path(__file__).parents[2]
 SOURCES = (
     "errors.py",
     "processors.py",
-    "backends/onnxruntime.py",
-    "backends/openvino.py",
     "latency/measure.py",
     "latency/remote/agent.py",
 )
-EMPTY = ("__init__.py", "backends/__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
+EMPTY = ("__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
 ALIGNMENT = 64
 SMALL = 1024  # bytes of a tensor that stays in the model
 LEAST_PYTHON = (3, 10)
@@ -37,18 +36,23 @@ if sys.version_info < {LEAST_PYTHON}:
     print('{{"error": "Python %d.%d is too old, {LEAST_PYTHON[0]}.{LEAST_PYTHON[1]} is needed"}}' % sys.version_info[:2])
     sys.exit(1)
 try:
+    from onceforall import there
     from onceforall.latency.remote.agent import main
 except ImportError as error:
     print('{{"error": "%s: pip install numpy there"}}' % str(error).replace('"', "'"))
     sys.exit(1)
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:], there.PACKAGE, there.open_model))
 """
+IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfrom typing import Any\n"  # of `Runtime.there`
 
 
-def agent_zip() -> bytes:
-    """The agent as a file that Python runs; the same bytes from the same sources."""
+def agent_zip(runtime: str) -> bytes:
+    """The agent as a file that Python runs, with what loads models in the runtime; the same bytes from the same sources."""
     files = {f"onceforall/{name}": b"" for name in EMPTY}
     files |= {f"onceforall/{name}": (PACKAGE / name).read_bytes() for name in SOURCES}
+    found = RUNTIMES[runtime]
+    facts = f"PACKAGE = {found.package!r}\nopen_model = {found.there[-1].__name__}\n"
+    files["onceforall/there.py"] = "\n\n".join([IMPORTS, *map(inspect.getsource, found.there), facts]).encode()
     return _zipped({**files, "__main__.py": START.encode()})
 
 
@@ -67,26 +71,25 @@ class Model:
         Raises:
             MissingExtraError: the package onnx is not installed here.
         """
-        content = to_onnx(plan, made_up(plan), opset=HARD_SWISH if runtime == "openvino" else OPSET)
-        if runtime == "onnxruntime-int8":  # weights of another kind: they are sent
-            return cls(quantise_onnx(content, noise(plan.input_shape)), plan.input_shape)
+        found = RUNTIMES[runtime]
+        content = to_onnx(plan, made_up(plan), opset=found.opset)
+        if found.quantise is not None:  # weights of another kind: they are sent
+            return cls(found.model_of(content, noise(plan.input_shape)), plan.input_shape)
         light, size = without_weights(content)
         return cls(light, plan.input_shape, size)
 
 
-def job_zip(models: Sequence[Model], *, runtime: str, threads: int, batch: int, measure: Mapping[str, Any]) -> bytes:
+def job_zip(models: Sequence[Model], *, threads: int, batch: int, measure: Mapping[str, Any]) -> bytes:
     """A job for the agent: models, and how to measure them.
 
     Args:
         models: to be timed in turns.
-        runtime: name in `agent.PACKAGES`.
         threads: that compute one network.
         batch: images per call.
         measure: arguments of `latency.measure.measure`.
     """
     names = [f"models/{i}.onnx" for i in range(len(models))]
     job = {
-        "runtime": runtime,
         "threads": threads,
         "models": names,
         "shapes": [[batch, *model.shape] for model in models],

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
+from ...backends import RUNTIMES
 from ...errors import DeviceError
 from ...plan import Plan
 from ..host import Host
 from ..measure import Timing
-from .agent import PACKAGES
 from .bundle import Model, agent_zip, digest, job_zip
 from .ssh import Ssh, printable
 
@@ -27,7 +27,7 @@ class RemoteMeter:
 
     Args:
         host: where.
-        runtime: name in `agent.PACKAGES`.
+        runtime: name in `RUNTIMES`, of one that other machines can load.
         threads: that compute one network.
         batch: images per call.
         ssh: in place of the usual connection.
@@ -52,14 +52,15 @@ class RemoteMeter:
         ssh: Ssh | None = None,
         on_wait: Callable[[str], None] = lambda text: None,
     ) -> None:
-        if runtime not in PACKAGES:
-            raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {', '.join(PACKAGES)}")
+        if not RUNTIMES[runtime].there:
+            able = [name for name, found in RUNTIMES.items() if found.there]
+            raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {', '.join(able)}")
         self.host, self.runtime, self.threads, self.batch = host, runtime, threads, batch
         self._ssh = ssh or Ssh(host, on_wait=on_wait)
-        agent = agent_zip()
+        agent = agent_zip(runtime)
         self._agent = str(FOLDER / f"agent-{digest(agent)}.zip")
         self._put(self._agent, agent)
-        about = self._ask("about", runtime)
+        about = self._ask("about")
         self.version, self.processor = _text(about, "version"), _text(about, "processor")
         self.baseline_ms = _number(about, "baseline_ms")
         cpus = int(_number(about, "cpus"))
@@ -83,7 +84,7 @@ class RemoteMeter:
         Raises:
             DeviceError: the host is too noisy, lost, or cannot run a network.
         """
-        job = job_zip(models, runtime=self.runtime, threads=self.threads, batch=self.batch, measure=arguments)
+        job = job_zip(models, threads=self.threads, batch=self.batch, measure=arguments)
         folder = str(FOLDER / f"job-{digest(job)}")
         self._put(f"{folder}/job.zip", job)
         self._ask("start", folder)

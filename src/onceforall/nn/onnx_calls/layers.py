@@ -83,7 +83,7 @@ def _batch_norm(
     if training or running_mean is None:
         raise NotWrittenError("statistics of the batch")
     own = _values(weight, bias, running_mean, running_var)
-    scale, shift = (value.reshape(-1, *[1] * (x.rank - 2)) for value in affine(*own, eps=eps))  # type: ignore[arg-type]
+    scale, shift = (value.reshape(-1, *[1] * (x.rank - 2)) for value in affine(*own, eps=eps))
     return w.node("Add", [w.node("Mul", [x, w.name(scale, "scale")], "scaled"), w.name(shift, "shift")])
 
 

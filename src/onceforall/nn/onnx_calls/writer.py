@@ -9,6 +9,7 @@ Numbers of any floating type become float32, integers int64.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ...ops import Batch, Call, Input, Shape, Weight, leaves
 from ...plan import Segment
 from ..calls import STATISTICS, constant, function_of
 
-__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing"]
+__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing", "affine", "array", "known"]
 
 IMAGES = 2, 3  # numbers of images that shapes are compared at: not 1, which broadcasts
 
@@ -71,6 +72,18 @@ class Array:
         return number % self.rank if self.rank else 0
 
 
+def array(name: str, shape: Shape) -> Array:
+    """A tensor of the graph that has this shape for one image."""
+    first, second = ((images, *shape) for images in IMAGES)
+    return Array((_meta(first, torch.float32), _meta(second, torch.float32)), name)
+
+
+@lru_cache(1024)
+def _meta(shape: Shape, dtype: torch.dtype) -> Tensor:
+    """A tensor without numbers, to be read only."""
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
 def _dim(first: int, second: int) -> int | Batch:
     times, rest = divmod(second - first, IMAGES[1] - IMAGES[0])
     if not times:
@@ -80,6 +93,7 @@ def _dim(first: int, second: int) -> int | Batch:
     return Batch(times)
 
 
+Constant = Tensor | np.ndarray[Any, Any]  # arrays of operations that were written for this library
 Value = Any  # an `Array`, or a list of them where a call has several results
 Write = Callable[..., str | list[str]]  # (Writing, arguments by their names in ATen) -> names in the graph
 
@@ -122,8 +136,7 @@ class Writer:
     def add(self, segment: Segment, source: str) -> Any:
         """Add the segment's calls, which read tensor `source`; return the name of what it hands on, or a nest of names."""
         self.first = self.first or source
-        metas = [torch.empty((images, *segment.in_shape), device="meta") for images in IMAGES]
-        values: dict[str, Value] = {"in": Array((metas[0], metas[1]), source)}
+        values: dict[str, Value] = {"in": array(source, segment.in_shape)}
         readers = Counter(
             leaf.name for op in segment.ops if isinstance(op, Call) for leaf in op_leaves(op) if isinstance(leaf, Input)
         )
@@ -207,12 +220,11 @@ class Writer:
 
     def _weight(self, weight: Weight) -> Array:
         if weight.name not in self.weights:
-            value = self._read(weight.name, weight.shape, weight.trained)
-            meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
-            self.weights[weight.name] = Array((meta, meta), value=value, label=weight.name)
+            value = self.read(weight.name, weight.shape, weight.trained)
+            self.weights[weight.name] = known(value, weight.name)
         return self.weights[weight.name]
 
-    def _read(self, name: str, shape: Shape, trained: bool) -> Tensor:
+    def read(self, name: str, shape: Shape, trained: bool) -> Tensor:
         """A tensor of the state dict, of floating ones in float64, checked."""
         if name not in self.state:
             raise CheckpointError(f"{name} is missing in the network: it was not built from this plan")
@@ -220,15 +232,16 @@ class Writer:
         if tuple(value.shape) != shape:
             raise CheckpointError(f"{name} has shape {tuple(value.shape)}, the plan needs {shape}: it was not built from this plan")
         measured = name.endswith(STATISTICS)
-        if (trained or measured) and not value.isfinite().all():
+        value = value.double() if value.is_floating_point() else value
+        if (trained or measured) and not np.isfinite(value.numpy()).all():  # torch's own takes five times as long
             raise (
                 StatisticsError(f"{name} holds values that are not finite: recalibrate the network first")
                 if measured
                 else CheckpointError(f"{name} holds values that are not finite: the weights are damaged or have diverged")
             )
-        if name.endswith("running_var") and (value < 0).any():
+        if name.endswith("running_var") and value.numpy().min() < 0:
             raise StatisticsError(f"{name} holds {value.min():g}, a variance is never negative: recalibrate the network")
-        return value.double() if value.is_floating_point() else value
+        return value
 
     def _value(self, at: str, op: Call, values: Mapping[str, Value]) -> Value:
         """Of one call: computed where it does not depend on the images, else written."""
@@ -237,7 +250,7 @@ class Writer:
         found = list(leaves((args, kwargs)))
         if not any(isinstance(leaf, Batch) or (isinstance(leaf, Array) and leaf.value is None) for leaf in found):
             value = _computed(op.target, args, kwargs)
-            return [_known(item, at) for item in value] if isinstance(value, tuple | list) else _known(value, at)
+            return [known(item, at) for item in value] if isinstance(value, tuple | list) else known(value, at)
         if op.target == "getitem":
             return args[0][args[1]]
         metas = [self._shaped(op.target, args, kwargs, i) for i in range(len(IMAGES))]
@@ -276,10 +289,10 @@ class Writer:
         bound = arguments(op.target, each(op.args, lambda leaf: self._resolved(leaf, values)), {})
         weight, bias = bound["weight"], bound["bias"]
         rest = [self._resolved(leaf, values) for leaf in norm.args[1:5]]
-        known = [array for array in (weight, bias, *rest) if array is not None]
+        constants = [array for array in (weight, bias, *rest) if array is not None]
         source = bound["x"]
         if (
-            any(array.value is None for array in known)
+            any(array.value is None for array in constants)
             or source.value is not None
             or (op.target.startswith("linear") and source.rank != 2)
         ):
@@ -291,7 +304,7 @@ class Writer:
         folded = weight.value * scale.reshape(-1, *[1] * (weight.rank - 1))
         added = shift if bias is None else bias.value * scale + shift
         at = f"{segment}.{op.name}"
-        bound |= {"weight": _known(folded, f"{at}.weight"), "bias": _known(added, f"{at}.bias")}
+        bound |= {"weight": known(folded, f"{at}.weight"), "bias": known(added, f"{at}.bias")}
         metas = [self._shaped(op.target, list(bound.values()), {}, i) for i in range(len(IMAGES))]
         made = Array((metas[0], metas[1]))
         written = self.table[op.target.partition(".")[0]](Writing(self, at, op.target, [made]), **bound)
@@ -303,9 +316,9 @@ class Writer:
 FOLDED = {"conv1d", "conv2d", "linear"}  # of which a batch norm's work can be done by the weights
 
 
-def affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
-    """Scale and shift (channels,) of a batch norm in eval mode."""
-    scale = (1 if weight is None else weight) / torch.sqrt(var + eps)
+def affine(weight: Any, bias: Any, mean: Any, var: Any, *, eps: float) -> tuple[Any, Any]:
+    """Scale and shift (channels,) of a batch norm in eval mode, of tensors or arrays; no weight or bias is None."""
+    scale = (1 if weight is None else weight) / (var + eps) ** 0.5
     return scale, (0 if bias is None else bias) - mean * scale
 
 
@@ -329,17 +342,17 @@ class Writing:
     def opset(self) -> int:
         return self.writer.opset
 
-    def node(self, kind: str, inputs: Sequence[Array | Tensor | str], part: str = "", /, **attributes: Any) -> str:
+    def node(self, kind: str, inputs: Sequence[Constant | Array | str], part: str = "", /, **attributes: Any) -> str:
         """Add a node; the one without `part` is the call's last."""
-        names = [
-            self.name(item, f"{part or 'in'}{i}" if not isinstance(item, Array | str) else "") for i, item in enumerate(inputs)
-        ]
+        names = [item if isinstance(item, str) else self.name(item, f"{part or 'in'}{i}") for i, item in enumerate(inputs)]
         return self.writer.node(kind, names, f"{self.at}.{part}" if part else self.at, **attributes)
 
-    def name(self, item: Array | Tensor | str, part: str = "constant") -> str:
+    def name(self, item: Constant | Array | str, part: str = "constant") -> str:
         """The name of an array, or of a constant that belongs to the call."""
         if isinstance(item, Array):
             return self.writer.name_of(item)
+        if isinstance(item, np.ndarray):
+            return self.writer.store(f"{self.at}.{part}", item.astype(np.float32))
         return item if isinstance(item, str) else self.writer.constant(f"{self.at}.{part}", item)
 
     def need(self, opset: int, what: str) -> None:
@@ -428,10 +441,11 @@ def _computed(target: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
     raise NotWrittenError(f"it cannot be computed ({type(failed).__name__})") from failed
 
 
-def _known(value: Any, label: str) -> Array:
+def known(value: Any, label: str) -> Array:
+    """A constant, with the name that it gets when it is stored."""
     if isinstance(value, Array):
         return value
-    meta = torch.empty(value.shape, dtype=_plain(value.dtype), device="meta")
+    meta = _meta(tuple(value.shape), _plain(value.dtype))
     return Array((meta, meta), value=value, label=label)
 
 

@@ -1,15 +1,18 @@
 """What converters made that take seconds for a network, so that a profile, which loads each network several times, waits once."""
 
+from __future__ import annotations
+
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import IO
+from typing import IO, Any
 
-from ...plan import Plan
-from .common import Weights
+from ..plan import Plan
 
-__all__ = ["Converted"]
+__all__ = ["Converted", "Weights"]
+
+Weights = Mapping[str, Any]  # tensors of a state dict
 
 MOST_BYTES = 5_000_000_000
 

@@ -3,20 +3,17 @@
 The timed call ends when the GPU is done. Images and logits are copied outside of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ...errors import DeviceError
-from ...plan import Plan
-from .common import FLOAT, Hardware, Images, Weights, one_line, own_network
+import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from ..errors import DeviceError
+from ..ops import Shape
+from .common import Hardware, Images, Runtime, own_network
 
-__all__ = ["Cuda", "GpuReference", "OnGpu", "gpu"]
+__all__ = ["CUDA", "GpuReference", "OnGpu", "gpu"]
 
 WARM_UP = 3  # calls before the capture, in which cuDNN chooses its algorithms
 
@@ -41,8 +38,6 @@ class OnGpu:
         return logits
 
     def bind(self, images: Images) -> Callable[[], object]:
-        import torch
-
         self.source.copy_(torch.from_numpy(images))
 
         def run() -> None:
@@ -61,54 +56,15 @@ class GpuReference:
     """
 
     def __init__(self, device: str = "cuda") -> None:
-        import torch
-
         self._a = torch.full((512, 512), 1 / 512, device=device)
         self._b = self._a.clone()
         self._big = torch.ones(1 << 26, device=device)
 
     def __call__(self) -> None:
-        import torch
-
         torch.mm(self._a, self._a, out=self._b)
         self._big.sum()
         if self._big.is_cuda:
             torch.cuda.synchronize()
-
-
-class Cuda:
-    """Channels-last, batch norms not folded; one thread launches."""
-
-    package = "torch"
-    tolerance = FLOAT
-
-    def hardware(self) -> Hardware:
-        return gpu("PyTorch on CUDA")
-
-    def load(self, plan: Plan, weights: Weights, *, threads: int, batch: int) -> OnGpu:
-        import torch
-
-        if threads != 1:
-            raise DeviceError(f"threads is {threads}, and one thread launches work on a GPU: ask for threads=1")
-        self.hardware()
-        try:
-            with torch.no_grad(), torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=False):
-                own = own_network(plan, weights).to("cuda")
-                source = torch.zeros(batch, *plan.input_shape, device="cuda").contiguous(memory_format=torch.channels_last)
-                side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-                side.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(side):
-                    for _ in range(WARM_UP):
-                        own(source)
-                torch.cuda.current_stream().wait_stream(side)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    result = own(source)
-        except Exception as error:  # torch's errors have no common class of their own
-            raise DeviceError(f"CUDA cannot run the network: {one_line(error)}") from error
-        if tuple(result.shape) != (wanted := (batch, *plan.output_shape)):
-            raise DeviceError(f"CUDA: the network gives {tuple(result.shape)}, its plan {wanted}: build the network from this plan")
-        return OnGpu(source, result, graph.replay)
 
 
 def gpu(name: str) -> Hardware:
@@ -117,8 +73,35 @@ def gpu(name: str) -> Hardware:
     Raises:
         DeviceError: there is none.
     """
-    import torch
-
     if not torch.cuda.is_available():
         raise DeviceError(f"{name} needs an NVIDIA GPU with its driver, and torch {torch.__version__} finds none")
     return Hardware(torch.cuda.get_device_name(), 1)
+
+
+def _captured(model: nn.Module, *, threads: int, shape: Shape | None) -> OnGpu:
+    """Channels-last, batch norms not folded; one thread launches."""
+    assert shape is not None
+    with torch.no_grad(), torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=False):
+        own = model.to("cuda")
+        source = torch.zeros(shape, device="cuda").contiguous(memory_format=torch.channels_last)
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                own(source)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = own(source)
+    return OnGpu(source, result, graph.replay)
+
+
+CUDA = Runtime(
+    "cuda",
+    "CUDA",
+    "torch",
+    _captured,
+    convert=lambda plan, weights, threads, shape: own_network(plan, weights),
+    find=lambda: gpu("PyTorch on CUDA"),
+    gpu=True,
+)

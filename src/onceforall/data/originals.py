@@ -1,0 +1,144 @@
+"""Labelled originals that are not decoded yet, each decoded by `onceforall.preprocess` to a small RGB image.
+
+Every failure is a `DataError` of one line that names the image.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import DataError
+from ..preprocess import LARGE, load, to_rgb
+
+__all__ = ["Load", "Original", "Part", "Source", "digest", "quiet", "shrink"]
+
+Indices = NDArray[np.int64]
+Original = Path | bytes | Callable[[], Image.Image]  # a file, its content, or what gives an image that is decoded already
+
+
+@dataclass(frozen=True)
+class Load:
+    """One image that is not decoded yet.
+
+    Args:
+        original: what is read.
+        name: to tell the user which.
+    """
+
+    original: Original
+    name: str
+
+    def __call__(self, at_least: int | None = None, max_pixels: int | None = None) -> Image.Image:
+        """The image as RGB, in any thread; see `onceforall.preprocess.load`, also for `at_least` and `max_pixels`.
+
+        Raises:
+            DataError: missing, not an image, truncated, corrupt, too large, or of a pixel type without a known range.
+        """
+        try:
+            if callable(self.original):
+                return to_rgb(self.original())
+            return load(self.original, at_least=at_least, max_pixels=max_pixels)
+        except DataError:
+            raise
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}") from error.__cause__
+
+
+@dataclass(frozen=True)
+class Part:
+    """Labelled images that can be read one after the other.
+
+    Attributes:
+        names: one for each image, to tell the user which.
+        labels: (n,) int64 in [0, classes).
+        identity: changes when the images change (paths, sizes, times of change).
+        read: ascending positions -> for each, in order, what decodes it.
+        max_pixels: larger images are not read; see `onceforall.preprocess.load`.
+    """
+
+    names: list[str]
+    labels: Indices
+    identity: str
+    read: Callable[[Indices], Iterator[Load]]
+    max_pixels: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def subset(self, positions: Indices) -> "Part":
+        """The images at these positions, in ascending order."""
+        chosen = np.unique(positions)
+        return replace(
+            self,
+            names=[self.names[i] for i in chosen],
+            labels=self.labels[chosen],
+            identity=digest([self.identity, chosen.tobytes().hex()]),
+            read=lambda wanted: self.read(chosen[wanted]),
+        )
+
+    def up_to(self, max_pixels: int | None) -> "Part":
+        """The same images, but with this limit of their pixels."""
+        same = max_pixels == LARGE  # the limit before there was a choice: what was cached then stays
+        identity = self.identity if same else digest([self.identity, str(max_pixels)])
+        return replace(self, identity=identity, max_pixels=max_pixels)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was found: `held_out` and `test` are None where the data bring no such part.
+
+    Attributes:
+        left_out: what was there and is not used: why, as a phrase about one ("file without an image in it (.txt)"), and the names.
+        remarks: what else the user should know about how the data were read, a line each.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    test: Part | None = None
+    held_out: Part | None = None
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def digest(texts: Iterable[str]) -> str:
+    """A short hash of a list of texts."""
+    state = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogateescape")
+        state.update(len(encoded).to_bytes(8, "little") + encoded)
+    return state.hexdigest()[:32]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Pillow's Python warnings (odd EXIF, large images): what matters becomes a `DataError`.
+
+    Enter it once in the main thread around the decoding threads: Python's warning filters belong to the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        yield
+
+
+def shrink(image: Image.Image, size: int) -> Image.Image:
+    """The image with a short side of at most `size` (antialiased) and a long side of at most twice the short one.
+
+    For training, which crops and resizes what is left; evaluation takes the originals. Small images stay as they are.
+    """
+    width, height = image.size
+    short = min(width, height)
+    across, down = min(width, 2 * short), min(height, 2 * short)
+    left, top = (width - across) // 2, (height - down) // 2
+    box = (left, top, left + across, top + down)
+    if short <= size:
+        return image if (across, down) == image.size else image.crop(box)
+    target = (max(size, round(across * size / short)), max(size, round(down * size / short)))
+    return image.resize(target, Image.Resampling.BILINEAR, box=box)
