@@ -18,7 +18,7 @@ from ..arch import Arch
 from ..errors import FileError, OnceForAllError
 from ..export import FileRow
 from ..latency import LatencyTable
-from ..pipeline.limits import Budget
+from ..options.shared import Budget
 from ..pipeline.metrics import Metrics
 from ..pipeline.run import Run
 from ..pipeline.versus import Comparison
