@@ -17,7 +17,7 @@ import torch
 import torch._inductor.config as inductor
 
 from onceforall.nn.static import build
-from onceforall.pipeline.presets import PRESETS
+from onceforall.options.presets import PRESETS
 from onceforall.plan import Plan
 
 

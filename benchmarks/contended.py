@@ -35,7 +35,7 @@ def compute(threads: int) -> None:
     from torch.nn import functional as F
 
     import onceforall
-    from onceforall.pipeline.presets import PRESETS
+    from onceforall.options.presets import PRESETS
 
     torch.set_num_threads(threads)
     preset = PRESETS["digits"]

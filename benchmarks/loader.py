@@ -24,7 +24,7 @@ from PIL import Image
 
 from onceforall import Supernet
 from onceforall.data import Augment, TrainBatches, eval_batches, open_data
-from onceforall.pipeline.presets import PRESETS
+from onceforall.options.presets import PRESETS
 from onceforall.train import STRATEGIES, train_step
 
 BATCH, BATCHES, PASSES = 64, 10, 5

@@ -11,7 +11,7 @@ which chance limits to "ceiling"; "true tau" and "true RMSE" are against the tru
 `active` starts with 100 networks of `spread` and adds 50 at a time, of `spread` or of `suggest`. After each, the ten best
 networks within each of six limits on MACs are searched by the predictor; the mean of their true accuracies is what counts.
 
-`rows` takes what `ofa measure-accuracy` left in a run: the networks that `ofa predict` set aside check, random others are fitted
+`rows` takes what `ofa accuracy measure` left in a run: the networks that `ofa predict` set aside check, random others are fitted
 to.
 """
 

@@ -25,9 +25,9 @@ import torch
 from onceforall import elastic
 from onceforall.files import append_line, read_lines
 from onceforall.models import bring
+from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, compare, predict, profile, train
 from onceforall.pipeline.environment import environment
-from onceforall.pipeline.presets import PRESETS
 from onceforall.pipeline.versus import UNEVEN
 from onceforall.train import work_per_step
 

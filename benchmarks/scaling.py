@@ -11,7 +11,7 @@ import argparse
 from math import prod
 
 from onceforall import Supernet
-from onceforall.pipeline.presets import PRESETS
+from onceforall.options.presets import PRESETS
 from onceforall.train import work_per_step
 
 FLOAT, HALF = 4, 2  # bytes

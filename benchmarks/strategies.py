@@ -36,14 +36,14 @@ import torch
 import onceforall
 from onceforall import Arch, Space, Supernet
 from onceforall.calibrate import evaluate, recalibrate
-from onceforall.cli.values import recipe_values
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
 from onceforall.files import read_json, write_json
 from onceforall.nn.importance import rank_units
+from onceforall.options.presets import PRESETS as CHOICES
+from onceforall.options.presets import SHORT_EPOCHS, SHORT_RATES, choose_preset
+from onceforall.options.values import recipe_values
 from onceforall.pipeline.own import OwnNetwork, bring_own, started
-from onceforall.pipeline.presets import PRESETS as CHOICES
-from onceforall.pipeline.presets import SHORT_EPOCHS, SHORT_RATES, choose_preset
 from onceforall.report.charts import line_chart
 from onceforall.report.drawing import Axis, Series
 from onceforall.report.html import PAGES

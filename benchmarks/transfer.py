@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from onceforall.files import make_folder, read_json, read_lines, write_json
+from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, evaluate, train
-from onceforall.pipeline.presets import PRESETS
 from onceforall.pipeline.transfer import RATE_SHARE, recipe_of
 
 RANDOM = 4

@@ -55,7 +55,7 @@ def serve(run: Path) -> Iterator[Served]:
 
 
 def make_anew(run: Path) -> None:
-    """What `ofa profile --again` and `ofa predictor fit` do: all latencies are twice as long, the predictor is of another kind."""
+    """What `ofa profile --again` and `ofa accuracy fit` do: all latencies are twice as long, the predictor is of another kind."""
     (path,) = run.glob("latency/*/table.json")
     table = read_json(path)
     for slot in table["slots"]:

@@ -46,7 +46,7 @@ LAYERS = {
     ),
     **dict.fromkeys(["backends", "nn", "reader", "supernet", "conversion", "calibrate", "published", "search"], 1),
     **dict.fromkeys(["train", "latency", "accuracy", "export", "data", "models"], 2),
-    **dict.fromkeys(["pipeline", "report"], 3),
+    **dict.fromkeys(["options", "pipeline", "report"], 3),
     **dict.fromkeys(["cli", "app", "__main__"], 4),
 }
 FILES = sorted(ROOT.rglob("*.py"))
@@ -120,7 +120,7 @@ def test_layer_0_knows_no_torch(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["onceforall", "onceforall.cli.program, onceforall.pipeline.status", "onceforall.pipeline.presets"]
+    "names", ["onceforall", "onceforall.cli.program, onceforall.pipeline.status", "onceforall.options.presets"]
 )
 def test_what_starts_without_torch(names: str) -> None:
     """Torch takes seconds to load, which help, status and refusals must not."""

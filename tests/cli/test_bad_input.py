@@ -178,8 +178,8 @@ def test_report_into_a_folder(capsys: pytest.CaptureFixture[str], trained: Path,
         (["specialise", "RUN", "--latency", "2ms,,5ms"], "a latency such as"),
         (["search", "RUN", "--finalists", "0"], "--finalists"),
         (["search", "RUN", "--finalists", "0"], "(see ofa search --help)"),
-        (["predictor"], "Missing command. (see ofa predictor --help)"),
-        (["predictor", "fit"], "Missing argument 'RUN'. (see ofa predictor fit --help)"),
+        (["accuracy"], "Missing command. (see ofa accuracy --help)"),
+        (["accuracy", "fit"], "Missing argument 'RUN'. (see ofa accuracy fit --help)"),
     ],
 )
 def test_wrong_command_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -54,8 +54,8 @@ def test_values_are_those_of_the_registries() -> None:
 
 def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert offered(capsys, monkeypatch, "ofa ") == list(program.COMMANDS)
-    assert offered(capsys, monkeypatch, "ofa pre") == ["predict", "predictor"]
-    assert offered(capsys, monkeypatch, "ofa predictor ") == list(program.PREDICTOR)
+    assert offered(capsys, monkeypatch, "ofa pre") == ["predict"]
+    assert offered(capsys, monkeypatch, "ofa accuracy ") == list(program.ACCURACY)
     assert offered(capsys, monkeypatch, "ofa evaluate run --sp") == ["--split"]
     assert offered(capsys, monkeypatch, "ofa --help ") == list(program.COMMANDS)
 
@@ -71,7 +71,7 @@ def test_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         ("ofa evaluate run --arch ", ["largest", "smallest", "random:16"]),
         ("ofa specialise run --export onnx,open", ["onnx,openvino", "onnx,openvino-int8"]),
         ("ofa profile mobilenet_v3 --device openvino", ["openvino", "openvino-int8"]),
-        ("ofa predictor fit run --kinds pairwise,l", ["pairwise,linear"]),
+        ("ofa accuracy fit run --kinds pairwise,l", ["pairwise,linear"]),
         ("ofa import net.pth --name ofa_r", ["ofa_resnet50"]),
         ("ofa measure model.onnx --device t", ["tensorrt"]),
     ],
@@ -87,7 +87,7 @@ def test_run_folders(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert offered(capsys, monkeypatch, "ofa evaluate ") == ["cats", "old/dogs"]
     assert offered(capsys, monkeypatch, "ofa status old/") == ["old/dogs", "old/far/below"]
-    assert offered(capsys, monkeypatch, "ofa predictor show c") == ["cats"]
+    assert offered(capsys, monkeypatch, "ofa accuracy show c") == ["cats"]
     assert offered(capsys, monkeypatch, "ofa search .h") == [".hidden"]
     assert offered(capsys, monkeypatch, "ofa search none/") == [""]  # then shells offer files
     assert offered(capsys, monkeypatch, f"ofa report {tmp_path}/c") == [f"{tmp_path}/cats"]

@@ -2,20 +2,20 @@
 
 import inspect
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
-from onceforall import pipeline
-from onceforall.cli import program, run
-from onceforall.cli.commands import evaluate, predict, report, specialise, train
-from onceforall.cli.own import elastic
-from onceforall.cli.profile import profile
-from onceforall.cli.published import export_original, import_original
-from onceforall.cli.search import search
+from onceforall.cli import command, program, run
+from onceforall.options.declare import Flag, argument, flags_of, group, option, takes
 
-COMMANDS = {name: example for name, (_, example) in program.COMMANDS.items()}
-BELOW = {f"predictor {name}": example for name, (_, example) in program.PREDICTOR.items()}
+COMMANDS = {
+    name: "ofa accuracy measure run --subnets 2000" if isinstance(row, dict) else row[-1] for name, row in program.COMMANDS.items()
+}
+BELOW = {f"accuracy {name}": example for name, (*_, example) in program.ACCURACY.items()}
 EXAMPLES = {"": "ofa demo", **COMMANDS, **BELOW}
 SCREEN = 24  # lines of a terminal of 80 columns
 MAIN_PATH = ["train", "evaluate", "profile", "predict", "search", "specialise", "report", "demo"]
@@ -40,7 +40,7 @@ def test_help_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert "…" not in text
 
 
-@pytest.mark.parametrize("command", [name for name in [*COMMANDS, *BELOW] if name != "predictor"])
+@pytest.mark.parametrize("command", [name for name in [*COMMANDS, *BELOW] if name != "accuracy"])
 def test_every_result_is_there_for_machines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -52,7 +52,7 @@ def test_examples_are_command_lines(command: str, example: str) -> None:
     """Parsed, not carried out: names of options that do not exist fail."""
     first, _, _ = example.partition(" && ")
     words = first.split()
-    assert words[: 1 + len(command.split())] == ["ofa", *command.split()] or command == "predictor"
+    assert words[: 1 + len(command.split())] == ["ofa", *command.split()] or command == "accuracy"
     found: Any = program.ofa
     while words[1:] and words[1] in found.__dict__.get("commands", ()):
         found, words = found.commands[words[1]], words[1:]
@@ -68,6 +68,19 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert names == list(COMMANDS)
     assert [name for name in names if name in MAIN_PATH] == MAIN_PATH
     assert all(line.rstrip().endswith(".") for line in listed)
+
+
+def test_other_names(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of earlier versions and of another spelling work, and are not listed."""
+    assert not {*program.ALIASES} & {line.split()[0] for line in help_of(capsys, monkeypatch) if line.split()}
+    for other, name in {
+        "specialize": "specialise",
+        "predictor fit": "accuracy fit",
+        "measure-accuracy": "accuracy measure",
+    }.items():
+        (first, *rest), (_, *same) = (help_of(capsys, monkeypatch, *words.split()) for words in (other, name))
+        assert rest == same
+        assert first.startswith(f"Usage: ofa {other}")
 
 
 def test_no_command_shows_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,12 +101,59 @@ def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith('[{"runtime": ')
 
 
-@pytest.mark.parametrize(
-    "command", [train, elastic, evaluate, profile, predict, search, specialise, report, import_original, export_original]
-)
-def test_defaults_are_those_of_the_function(command: object) -> None:
-    assert callable(command)
-    given = {name: p.default for name, p in inspect.signature(command).parameters.items()}
-    own = {name: p.default for name, p in inspect.signature(getattr(pipeline, command.__name__)).parameters.items()}
-    for name in given.keys() & own.keys() - {"export"}:
-        assert given[name] == own[name], name
+ALL = [*program.COMMANDS.values(), *program.ACCURACY.values()]
+ROWS = [row for row in ALL if not isinstance(row, dict) and row[0] is not None]
+
+
+@pytest.mark.parametrize(("kind", "function"), [row[:2] for row in ROWS], ids=[row[0].__name__ for row in ROWS])
+def test_what_is_left_out_is_as_in_python(kind: Any, function: command.Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line with nothing but what is required means an object of the class with nothing but that."""
+    monkeypatch.setattr("onceforall.pipeline.run.Run.open", lambda folder: None)
+    made = command.command_of(kind, lambda o, as_json, **rest: o)
+    parameters = inspect.signature(made).parameters.values()
+    empty = inspect.Parameter.empty
+    needed = {p.name: ["a"] if "list" in str(p.annotation) else "a" for p in parameters if p.default is empty}
+    given = {p.name: needed.get(p.name, p.default) for p in parameters}
+    fields = {field.name for field, _ in flags_of(kind).values() if field.name in needed}
+    budgets = {} if kind.__name__ != "SpecialiseOptions" else {"budgets": ()}
+    plain = kind(**{name: needed[name] for name in fields}, **budgets)
+    found = made(**given)
+    for name, value in vars(plain).items():
+        own = vars(found)[name]
+        alike = tuple(own) if isinstance(own, list) else own
+        assert alike in (value, (value,)) or alike == tuple(value), name
+
+
+@dataclass(frozen=True)
+class Brewing:
+    """Arguments of a command from outside the package."""
+
+    leaves: str = argument("What goes in.", "LEAVES")
+    minutes: float = option("How long.", "N", 3.0, least=0, name="--for")
+    water: float = group(
+        1.0, lambda cups, mugs: 0.2 * (cups or 0) + 0.3 * (mugs or 0), dict.fromkeys(("cups", "mugs"), Flag("How many.", "N", int))
+    )
+
+
+def test_a_command_from_outside(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its declaration alone gives it options, help, completion and keywords in Python."""
+
+    @takes(Brewing)
+    def brew(options: Brewing, *, on_step: Any = print) -> float:
+        on_step(options.leaves)
+        return options.minutes * options.water
+
+    assert brew("green", minutes=2.0, on_step=len) == brew(Brewing("green", minutes=2.0), on_step=len) == 2.0
+    with pytest.raises(TypeError, match="seconds"):
+        brew("green", seconds=2.0)
+    assert list(inspect.signature(brew).parameters) == ["leaves", "minutes", "water", "on_step"]
+    app = typer.Typer(rich_markup_mode=None)
+    app.command("brew")(command.command_of(Brewing, lambda o, as_json: print(brew(o, on_step=lambda text: None))))
+    app.command("wait")(command.command_of(None, lambda as_json: None))
+    monkeypatch.setattr(program, "ofa", get_command(app))
+    capsys.readouterr()
+    assert run(["brew", "green", "--for", "2", "--cups", "5", "--mugs", "10"]) == 0
+    assert capsys.readouterr().out == "8.0\n"
+    assert run(["brew", "green", "--for", "-2"]) == 2
+    capsys.readouterr()
+    assert "--for N" in "\n".join(help_of(capsys, monkeypatch, "brew"))

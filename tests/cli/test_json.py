@@ -22,11 +22,11 @@ CASES: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "evaluate": (["RUN", "--arch", "random:2"], lambda r: len(r) == 2 and 0 <= r[0]["top1"] <= 1),
     "profile": (["RUN", "--quick"], lambda r: r["mape"] >= 0 and r["device"].startswith("onnxruntime")),
     "predict": (["RUN", "--subnets", str(SUBNETS)], lambda r: r["fitted_on"] >= 12),
-    "measure-accuracy": (["RUN", "--subnets", "3"], lambda r: len(r) == 3 and "arch" in r[0]),
-    "predictor fit": (["RUN", "--kinds", "linear"], lambda r: r["kind"] == "linear"),
-    "predictor compare": (["RUN", "--samples", "12"], lambda r: {row["samples"] for row in r} == {12}),
-    "predictor show": (["RUN"], lambda r: r["fitted_on"] >= 12),
-    "predictor next": (["RUN", "--subnets", "2", "--out", "NEW"], lambda r: len(r) == 2),
+    "accuracy measure": (["RUN", "--subnets", "3"], lambda r: len(r) == 3 and "arch" in r[0]),
+    "accuracy fit": (["RUN", "--kinds", "linear"], lambda r: r["kind"] == "linear"),
+    "accuracy compare": (["RUN", "--samples", "12"], lambda r: {row["samples"] for row in r} == {12}),
+    "accuracy show": (["RUN"], lambda r: r["fitted_on"] >= 12),
+    "accuracy next": (["RUN", "--subnets", "2", "--out", "NEW"], lambda r: len(r) == 2),
     "search": (["RUN", "--params", "1M", "--finalists", "2"], lambda r: 1 <= len(r["finalists"]) <= 4),
     "specialise": (["RUN", "--params", "1M", "--finalists", "1", "--out", "NEW"], lambda r: len(r) == 1 and r[0]["files"]),
     "bundle": (["RUN", "--arch", "smallest,largest", "--out", "NEW"], lambda r: len(r["members"]) == 2),
@@ -37,7 +37,7 @@ CASES: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "measure": (["MODEL"], lambda r: r["latency"]["ms"] > 0),
     "export-original": (["RUN", "--out", "NEW"], lambda r: Path(r["path"]).exists()),
 }
-COMMANDS = {*program.COMMANDS, *(f"predictor {name}" for name in program.PREDICTOR)} - {"predictor"}
+COMMANDS = {*program.COMMANDS, *(f"accuracy {name}" for name in program.ACCURACY)} - {"accuracy"}
 
 
 def test_no_command_is_forgotten() -> None:

@@ -8,8 +8,8 @@ import torch
 from failing import fails
 
 from onceforall.cli import run
-from onceforall.cli.values import with_resolutions
 from onceforall.errors import ValueTextError
+from onceforall.options.values import with_resolutions
 from onceforall.pipeline import Run
 from tiny_own import TRAINING_TEXT, source, trained_model
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from onceforall.cli import _notes, run
-from onceforall.cli.options import tell
 from onceforall.cli.signals import SIGNALS, handled
+from onceforall.cli.views import tell
 from onceforall.errors import Note
 from tiny_run import TRAINING_TEXT
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceforall.cli.values import amount, duration_s, latencies_ms, memory_bytes, recipe_values, space_arguments
 from onceforall.errors import ValueTextError
+from onceforall.options.values import amount, duration_s, latencies_ms, memory_bytes, recipe_values, space_arguments
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "duration": duration_s, "latencies": latencies_ms, "amount": amount, "memory": memory_bytes, "space": space_arguments

@@ -1,4 +1,4 @@
-"""`ofa measure-accuracy`: rows that are neither lost nor doubled, however often what measures them is killed."""
+"""`ofa accuracy measure`: rows that are neither lost nor doubled, however often what measures them is killed."""
 
 import importlib.util
 import json

@@ -19,13 +19,13 @@ from onceforall.errors import FileError, OnceForAllError
 from onceforall.files import append_line, read_json, read_lines
 from onceforall.latency import LatencyTable, checked_networks
 from onceforall.pipeline import Run, report
+from onceforall.pipeline.metrics import Metric, Metrics
 from onceforall.pipeline.predictor import load_predictor
 from onceforall.published import KNOWN_NETWORKS, OFA_NETWORKS
 from onceforall.readable import milliseconds
 from onceforall.report.costs import read_costs
 from onceforall.report.fronts import predictor_doubts, read_fronts
 from onceforall.report.predictions import latency_points, read_checks
-from onceforall.report.shown import Training
 from onceforall.report.subnets import read_subnets
 
 VOID = {"meta", "br"}
@@ -187,7 +187,7 @@ def test_an_imported_predictor_that_prefers_small_images_is_doubted(imported_cop
 def test_costs(measured: Path) -> None:
     run = Run.open(measured)
     place, table = table_of(measured)
-    found = read_costs(run, Training(steps=12, seconds=3.0), 384, {place: table})
+    found = read_costs(run, Metrics((Metric("train", 12, 3.0),)), 384, {place: table})
     rows = read_rows(measured / "accuracy", run.space)
     assert found["accuracy data"][0] == pytest.approx(sum(row.seconds for row in rows))
     assert found["training"][1] == "12 steps, 384 images through a sub-network"

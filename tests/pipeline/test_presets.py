@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import onceforall
-from onceforall.cli.values import recipe_values
 from onceforall.errors import SpaceError, TrainingError
-from onceforall.pipeline.presets import PRESETS, Preset, choose_preset
+from onceforall.options.presets import PRESETS, Preset, choose_preset
+from onceforall.options.values import recipe_values
 from onceforall.space import Space
 from onceforall.spaces import FAMILIES
 

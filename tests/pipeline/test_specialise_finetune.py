@@ -214,6 +214,7 @@ def test_weights_that_were_imported(imported_copy: Path) -> None:
     """The recipe is that of the paper, in proportion to the batch."""
     searcher = Searcher(Run.open(imported_copy), "cpu", [Budget()])
     tuning = Finetuning(searcher, "name", Budget(), epochs=1, seed=0, on_event=lambda event: None, should_stop=lambda: False)
-    recipe, augment, rate, first_step = tuning.recipe
+    course = tuning.course
+    recipe, augment, rate, first_step = course.recipe, course.augment, course.rate, course.first_step
     assert (recipe.optimizer, recipe.batch_size, augment.crop_scale, first_step) == ("sgd", 16, (0.08, 1.0), 0)
     assert 0 < rate < 2.6 * 16 / 2048

@@ -14,10 +14,11 @@ from onceforall.latency import Device, LatencyTable
 from onceforall.latency.table import LatencyErrors, Measured
 from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.info import BroughtInfo, DataInfo, RunInfo
+from onceforall.pipeline.metrics import Metric, Metrics
 from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict
 from onceforall.report.charts import FrontSeries
-from onceforall.report.drawing import Point, Series
-from onceforall.report.shown import Chosen, PredictorChecks, Shown, Training
+from onceforall.report.drawing import Point
+from onceforall.report.shown import Chosen, PredictorChecks, Shown
 from onceforall.train import Phase, Recipe, Schedule
 
 SPACE = onceforall.space("mobilenet_v3", width=0.5, resolutions=(96, 112, 128))
@@ -31,7 +32,7 @@ def info_of(name: str, hostile: str) -> RunInfo:
         classes=tuple(f"{name}{hostile}" for name in ("tench", "English springer", "cassette player", "chain saw", "church")),
         data=DataInfo(f"Imagenette, 160 px{hostile}", 160, 0.1, 0, None, ""),
         images={f"train{hostile}": 8469, "train": 8469, "held-out": 1000, "test": 3925},
-        augment=None,
+        augment={},
         crop_share=0.875,
         seed=0,
         preset=None,
@@ -48,29 +49,22 @@ def info_of(name: str, hostile: str) -> RunInfo:
     )
 
 
-def training_of(rng: np.random.Generator, hostile: str) -> tuple[Schedule, Training]:
-    phases, losses, top1 = [], [], {name: ([], []) for name in ("largest", "d3 e4 k5", "d2 e6 k7", "smallest")}
+def training_of(rng: np.random.Generator, hostile: str) -> tuple[Schedule, Metrics]:
+    phases, records = [], []
     for index, name in enumerate(PHASES):
-        steps = 1320 if index == 0 else 400
+        steps, name = 1320 if index == 0 else 400, f"{name}{hostile}"
         first = sum(phase.steps for phase in phases)
-        phases.append(Phase(f"{name}{hostile}", {}, steps, 0, 0.08 / (1 + index), 1 + index % 4))
-        at = np.arange(first, first + steps, 2)
-        fall = 2.3 * np.exp(-at / 900) + 0.5 + 0.25 * (index > 0) + rng.normal(0, 0.06, len(at))
-        losses.append(Series(f"{name}{hostile}", at.tolist(), fall.tolist()))
-        for rank, (steps_seen, values) in enumerate(top1.values()):
+        phases.append(Phase(name, {}, steps, 0, 0.08 / (1 + index), 1 + index % 4))
+        for step in range(first, first + steps, 2):
+            fall = 2.3 * np.exp(-step / 900) + 0.5 + 0.25 * (index > 0) + rng.normal(0, 0.06)
+            records.append(Metric("train", step, step / 2, name, float(fall), 0.08 * (1 - step / 4000)))
+        for rank, subnet in enumerate(("largest", "d3 e4 k5", "d2 e6 k7", "smallest")):
             for step in range(first + steps // 4, first + steps + 1, steps // 4):
-                steps_seen.append(step)
                 reached = 0.84 - 0.035 * rank - 0.7 * np.exp(-step / 500) - (0.4 if rank > index else 0)
-                values.append(float(max(0.1, reached + rng.normal(0, 0.006))))
-    done = Training(
-        steps=3320,
-        seconds=3290.0,
-        phases={f"{name}{hostile}": 540.0 for name in PHASES},
-        losses=losses,
-        rates=[Series("training", [0, 100, 200], [0.0, 0.08, 0.04])],
-        top1=[Series(f"{name}{hostile}", *both) for name, both in top1.items()],
-    )
-    return Schedule(tuple(phases), Recipe()), done
+                top1 = float(max(0.1, reached + rng.normal(0, 0.006)))
+                records.append(Metric("validation", step, step / 2, name, subnet=f"{subnet}{hostile}", top1=top1))
+    records.append(Metric("note", 3320, 3290.0))
+    return Schedule(tuple(phases), Recipe()), Metrics(tuple(records))
 
 
 def checks_of(rng: np.random.Generator, hostile: str) -> PredictorChecks:

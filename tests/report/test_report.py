@@ -10,8 +10,9 @@ from onceforall.accuracy import AccuracyRow
 from onceforall.files import write_text
 from onceforall.picture import draw
 from onceforall.pipeline.info import Imported, Origin
+from onceforall.pipeline.metrics import Metric, Metrics
 from onceforall.pipeline.versus import Costs
-from onceforall.report.drawing import Point, Series
+from onceforall.report.drawing import Point
 from onceforall.report.page import SECTIONS, render
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -159,10 +160,11 @@ def test_values_that_are_not_finite_do_not_break_the_page(facts):
     arch = facts.chosen[0].arch
     broken = replace(
         facts,
-        training=replace(
-            facts.training,
-            losses=[Series("loss", [0, 1, 2], [nan, inf, 1.0]), Series("none", [], [])],
-            top1=[Series("largest", [1], [nan])],
+        training=Metrics(
+            (
+                *(Metric("train", step, 1.0, loss=loss, rate=0.1) for step, loss in enumerate((nan, inf, 1.0))),
+                Metric("validation", 1, 1.0, subnet="largest", top1=nan),
+            )
         ),
         checks=replace(facts.checks, points=odd, errors={**facts.checks.errors, "rmse": nan}),
         tables=[(facts.tables[0][0], [])],
@@ -251,7 +253,7 @@ def test_a_training_from_other_weights_says_so(facts):
 
 
 def test_a_training_that_has_not_finished(facts):
-    training, resume = replace(facts.training, steps=700), "ofa train photos --out runs/imagenette --resume"
+    training, resume = Metrics((Metric("train", 700, 1.0),)), "ofa train photos --out runs/imagenette --resume"
     section = body(render([replace(facts, training=training, resume=resume)]), "training")
     assert f"step 700 of {facts.schedule.steps:,}" in section
     assert "ofa train photos --out runs/imagenette --resume" in section

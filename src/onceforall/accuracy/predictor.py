@@ -221,7 +221,7 @@ class AccuracyPredictor:
         if description.get("model") in GONE:
             raise CheckpointError(
                 f"{path}: {description['model']}, made by an earlier version, are no longer a kind of predictor: "
-                "fit it again to the same measurements: ofa predictor fit RUN"
+                "fit it again to the same measurements: ofa accuracy fit RUN"
             )
         try:
             model = MODELS[description["model"]](space, description, arrays)

@@ -13,10 +13,10 @@ from ..costs import CostTable, macs_table, memory_table, params_table, segment_t
 from ..errors import InfeasibleError, OnceForAllError
 from ..genes import Genes
 from ..latency import LatencyTable
+from ..options.choosing import CAUTION
 from ..pipeline import Run
 from ..pipeline.predictor import load_predictor
 from ..pipeline.profile import latency_tables
-from ..pipeline.search import CAUTION
 from ..search import Objectives, maximise, pareto
 from .pool import Floats, Pool
 

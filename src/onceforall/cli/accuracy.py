@@ -1,59 +1,132 @@
-"""The command that measures accuracy data."""
+"""The commands about accuracies: measure them, and predict all others."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
-
-from ..arch import Arch
-from ..errors import ArchError, ValueTextError
-from ..files import read_text
+from ..advice import ofa
+from ..files import write_text
+from ..options.declare import Flag
+from ..options.measuring import (
+    ComparePredictorsOptions,
+    FitPredictorOptions,
+    MeasureAccuracyOptions,
+    NextSubnetsOptions,
+    PredictOptions,
+)
+from ..options.shared import RUN
 from ..readable import percent
-from .options import Data, Json, Ray, RunFolder, Seed, TorchDevice, stderr
-from .views import Counter
+from .views import Counter, stderr, tell
 
-__all__ = ["measure_accuracy"]
+__all__ = ["compare", "fit", "following", "measure_accuracy", "predict", "show"]
+
+DOUBTFUL_TAU = 0.3  # that chance in measuring allows
 
 
-def measure_accuracy(
-    run: RunFolder,
-    subnets: Annotated[int, typer.Option(metavar="N", help="To measure, drawn to share what they begin with.")] = 300,
-    archs: Annotated[Path | None, typer.Option(metavar="FILE", help="Measure these: one architecture (JSON) a line.")] = None,
-    every: Annotated[int | None, typer.Option(metavar="PX", help="Interpolate between resolutions so far apart.", min=1)] = None,
-    ray: Ray = None,
-    device: TorchDevice = "auto",
-    data: Data = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+def predict(o: PredictOptions, as_json: bool) -> None:
+    """Measure some sub-networks, to predict accuracies of all.
+
+    This is about networks, not photographs: ofa classify tells what those show.
+    """
+    from ..pipeline.predict import predict as call
+
+    with Counter(stderr(), "measuring") as counter:
+        found = call(o, on_progress=counter)
+    _tell_prediction(found, as_json)
+
+
+def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
     """Measure many sub-networks at the price of few."""
     from ..pipeline.measure_accuracy import measure_accuracy as call
 
-    given = None if archs is None else _read(archs)
     with Counter(stderr(), "measuring") as counter:
-        rows = call(
-            run, subnets=subnets, archs=given, every=every, seed=seed, device=device, ray=ray, data=data, on_progress=counter
-        )
+        rows = call(o, on_progress=counter)
     if as_json:
         print(json.dumps([{**asdict(row), "arch": json.loads(row.arch.to_json())} for row in rows]))
         return
     measured = [row for row in rows if not row.interpolated]
     top1 = [row.top1 for row in measured]
-    between = f", {len(rows) - len(measured)} interpolated between them" if every is not None else ""
-    print(f"{len(measured)} sub-networks on {measured[0].images} held-out images{between}: {run / 'accuracy'}")
+    between = f", {len(rows) - len(measured)} interpolated between them" if o.every is not None else ""
+    print(f"{len(measured)} sub-networks on {measured[0].images} held-out images{between}: {o.folder / 'accuracy'}")
     print(f"top-1 {percent(min(top1))} to {percent(max(top1))}, {sum(row.seconds for row in measured):.0f} s of computing in all")
 
 
-def _read(path: Path) -> list[Arch]:
-    lines = [(number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
-    archs = []
-    for number, line in lines:
-        try:
-            archs.append(Arch.from_json(line))
-        except ArchError as error:
-            raise ValueTextError(f"--archs {path}, line {number}: {error}") from None
-    if not archs:
-        raise ValueTextError(f"--archs {path}: no architecture in it: give one a line, as Arch.to_json writes it")
-    return archs
+def fit(o: FitPredictorOptions, as_json: bool) -> None:
+    """Fit to all sub-networks measured, choosing the kind."""
+    from ..pipeline.predictor import fit_predictor as call
+
+    _tell_prediction(call(o), as_json)
+
+
+def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
+    """Compare kinds of models by what they were not fitted to."""
+    from ..pipeline.predictor import compare_predictors as call
+
+    def line(r: Any) -> None:
+        e, kind = r.errors, f"{r.kind}*" if r.chosen else r.kind
+        bars = percent(e.coverage90, 0)
+        print(f"{r.samples:>6}  {kind:13} {percent(e.rmse, 2):>8}  {e.kendall_tau:.3f}  {bars:>8}", flush=True)
+
+    if not as_json:
+        print("fitted  kind             RMSE    tau  90 % bars")
+    found = call(o, on_result=(lambda r: None) if as_json else line)
+    if as_json:
+        print(json.dumps([asdict(r) for r in found]))
+        return
+    print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
+
+
+def show(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
+    """Tell what the predictor is and how wrong it is."""
+    from ..pipeline.predictor import show_predictor as call
+
+    found = call(folder)
+    if as_json:
+        print(json.dumps(found))
+        return
+    proof = "searches can prove optima" if found["provable"] else "searches cannot prove optima"
+    print(f"{found['kind']}, fitted on {found['fitted_on'] or 'unknown'} sub-networks of weights {found['weights'][:12]}; {proof}")
+    for kind, rmse in found["cross_validated_rmse"].items():
+        print(f"  {kind}: cross-validated RMSE {percent(rmse, 2)}")
+    if e := found["errors"]:
+        bars = f"90 % error bars hold {percent(e['coverage90'], 0)}"
+        print(f"on {e['n']} others: RMSE {percent(e['rmse'], 2)}, Kendall tau {e['kendall_tau']:.3f}, {bars}")
+    print(f"standard deviation of a measurement: {percent(found['calibration']['noise'], 2)}")
+
+
+def following(
+    o: NextSubnetsOptions,
+    as_json: bool,
+    *,
+    out: Annotated[Path | None, Flag("For ofa accuracy measure --archs.", "FILE")] = None,
+) -> None:
+    """List sub-networks worth measuring next."""
+    from ..pipeline.predictor import next_subnets as call
+
+    archs = call(o)
+    text = "".join(f"{arch.to_json()}\n" for arch in archs)
+    if as_json:
+        print(json.dumps([json.loads(arch.to_json()) for arch in archs]))
+    elif out is None:
+        print(text, end="")
+    if out is None:
+        return
+    write_text(out, text)
+    tell(f"{out}; next: {ofa('accuracy', 'measure', o.folder, '--archs', out)} && {ofa('accuracy', 'fit', o.folder)}")
+
+
+def _tell_prediction(found: Any, as_json: bool) -> None:
+    """Print what a `pipeline.predictor.Prediction` is, and its errors."""
+    e, kind, fitted = found.errors, found.predictor.kind, len(found.fitted)
+    if as_json:
+        print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))
+        return
+    most = "" if found.ceiling is None else f" (a perfect one would reach about {found.ceiling:.2f}: measurements are noisy)"
+    print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
+        tell(
+            f"{found.checked[0].images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
+            "more images, or hold out more of them (ofa train --holdout 0.3)"
+        )

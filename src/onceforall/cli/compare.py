@@ -1,57 +1,21 @@
 """`ofa compare`."""
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from ..options.choosing import CompareOptions
 from ..readable import amount, duration, milliseconds, percent, wilson
-from .options import CPU, Data, Finalists, Json, Latency, Macs, Params, RunFolder, Seed, budgets_of, stderr, stopping
-from .values import duration_s
-from .views import TrainView
+from .views import TrainView, stderr, stopping
 
 __all__ = ["compare"]
 
-Networks = Annotated[list[str], typer.Option("--with", metavar="NETS", help="timm:NAME@PIXELS,FILE.py:FUNCTION (runs its code).")]
 
-
-def compare(
-    run: RunFolder,
-    networks: Networks,
-    epochs: Annotated[float | None, typer.Option(metavar="N", help="For each; default: the run's whole work.")] = None,
-    budget: Annotated[str | None, typer.Option(metavar="TIME", help="For training each, e.g. 10m, instead.")] = None,
-    rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate; default: the run's.")] = None,
-    latency: Latency = None,
-    macs: Macs = None,
-    params: Params = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="That was profiled.")] = CPU[0],
-    finalists: Finalists = 5,
-    data: Data = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
+def compare(o: CompareOptions, as_json: bool) -> None:
     """Fine-tune fixed networks, and tell who wins at each budget."""
     from ..pipeline.compare import compare as call
 
-    limits = ({"latency": latency}, {"macs": macs}, {"params": params})
-    empty = dict.fromkeys(("latency", "macs", "params", "memory", "flash", "ram"))
-    more = [found for limit in limits if None not in limit.values() for found in budgets_of(**{**empty, **limit})]
     with TrainView(stderr()) as view, stopping(view) as should_stop:
-        found = call(
-            run,
-            [name for text in networks for name in text.split(",") if name.strip()],
-            epochs=epochs,
-            budget_s=None if budget is None else duration_s(budget),
-            rate=rate,
-            budgets=more,
-            device=device,
-            finalists=finalists,
-            seed=seed,
-            data=data,
-            on_step=view.step,
-            on_event=view,
-            should_stop=should_stop,
-        )
+        found = call(o, on_step=view.step, on_event=view, should_stop=should_stop)
     if as_json:
         print(json.dumps(found.to_json()))
         return

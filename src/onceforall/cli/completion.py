@@ -81,7 +81,8 @@ def run_folders(incomplete: str) -> list[str]:
 def devices(context: typer.Context) -> list[tuple[str, str]]:
     """Devices that the run has a latency table of, then all runtimes."""
     # where --device has no value yet, what stands before it is not parsed
-    run = next((given for given in (context.params.get("run"), *context.args) if given is not None), None)
+    given = (*map(context.params.get, ("folder", "source")), *context.args)
+    run = next((path for path in given if path is not None), None)
     measured = [] if run is None else [_device(path) for path in sorted(Path(str(run), "latency").glob("*/table.json"))]
     known = {name: "measured" for name in measured if name is not None}
     return list((known | {name: "runtime" for name in VALUES["runtime"] if name not in known}).items())

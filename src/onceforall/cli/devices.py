@@ -1,30 +1,73 @@
-"""The commands about devices that need no run."""
+"""The commands about devices: profile one, list them, time a model file."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from ..advice import ofa
 from ..errors import ValueTextError
+from ..options.declare import Flag
+from ..options.measuring import HOST, MeasureOptions, ProfileOptions
+from ..options.shared import on_host
 from ..readable import memory, milliseconds, percent
-from .options import DeviceText, Host, Json, on_host
+from .views import Counter, stderr, tell
 
-__all__ = ["devices", "measure"]
+__all__ = ["devices", "measure", "profile"]
+
+DOUBTFUL = 0.1  # mean error of a latency table
 
 
-def measure(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any ONNX file with one float32 input.")],
-    device: DeviceText = "cpu",
-    host: Host = None,
-    shape: Annotated[str | None, typer.Option(metavar="CxHxW", help="Of one input, where the file leaves it open.")] = None,
-    as_json: Json = False,
+def profile(
+    o: ProfileOptions,
+    as_json: bool,
+    *,
+    host: Annotated[str | None, HOST] = None,
+    export_kit: Annotated[Path | None, Flag("Write models to time elsewhere instead.", "FOLDER")] = None,
+    import_results: Annotated[Path | None, Flag("Read their times, --device imported@NAME.", "CSV")] = None,
 ) -> None:
+    """Measure a device, to predict latencies."""
+    if sum(given is not None for given in (export_kit, import_results, host)) > 1:
+        raise ValueTextError("--export-kit, --import-results and --host exclude each other: give one of them")
+    from ..pipeline import Run
+
+    if isinstance(o.networks, Path):
+        Run.open(o.networks)  # before torch is loaded
+    from ..pipeline.profile import imported, kit
+    from ..pipeline.profile import profile as call
+
+    if export_kit is not None:
+        with Counter(stderr(), "writing") as counter:
+            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, on_progress=counter)
+        if as_json:
+            print(json.dumps({"models": count, "folder": str(export_kit)}))
+            return
+        print(f"{count} models to measure: {export_kit}/models; then fill in {export_kit}/results.csv and")
+        print(ofa("profile", str(o.source), "--import-results", export_kit / "results.csv", "--device", "imported@NAME"))
+        return
+    if import_results is not None:
+        table = imported(o.networks, import_results, o.device, out=o.out, classes=o.classes)
+    else:
+        with Counter(stderr(), "measuring") as counter:
+            table = call(replace(o, device=on_host(o.device, host)), on_progress=counter)
+    if (error := table.errors.mape) > DOUBTFUL:
+        tell(f"these estimates are off by {percent(error)} on average: measure anew with --again while nothing else runs")
+    if as_json:
+        errors = {"mape": error, "kendall_tau": table.errors.kendall_tau, "error95": table.errors.bound(), "n": table.errors.n}
+        print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))
+        return
+    ends = table.estimate([table.costs.segments.space.smallest(), table.costs.segments.space.largest()])
+    print(f"{table.device.spec} on {table.processor}: {milliseconds(ends[0])} (smallest) to {milliseconds(ends[1])} (largest)")
+    print(f"estimates: {table.errors}")
+    if table.measured is not None and table.measured.profiles > 1:
+        tell(f"the level of these times is the mean of the last {table.measured.profiles} profiles of this device")
+
+
+def measure(o: MeasureOptions, as_json: bool) -> None:
     """Time a model file, and see what memory it takes."""
     from ..pipeline.measure import measure as call
 
-    found = call(model, device=on_host(device, host), shape=None if shape is None else _shape(shape))
+    found = call(o)
     if as_json:
         print(json.dumps(asdict(found)))
         return
@@ -36,7 +79,7 @@ def measure(
     print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
 
 
-def devices(as_json: Json = False) -> None:
+def devices(as_json: bool) -> None:
     """List what this machine can measure."""
     from ..pipeline import devices as call
 
@@ -50,10 +93,3 @@ def devices(as_json: Json = False) -> None:
             print(f"{device.runtime}: {device.version} on {device.processor}, {threads}")
         else:
             print(f"{device.runtime}: not here: {device.lacks}")
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    parts = text.lower().split("x")
-    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueTextError(f"--shape {text}: give whole numbers with x between them, such as 3x224x224")
-    return tuple(map(int, parts))

@@ -11,30 +11,27 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from .options import Data, Json, RunFolder, tell
+from ..options.declare import Flag
+from ..options.shared import MOVED, RUN
 from .signals import handled, interrupt
+from .views import tell
 
 __all__ = ["explore", "page_to"]
 
-Port = Annotated[int, typer.Option(metavar="N", help="0 takes a free one.", min=0, max=65535)]
-Address = Annotated[str, typer.Option(metavar="ADDRESS", help="To listen on; others than loopback can be reached by others.")]
-NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address only.")]
-
 
 def explore(
-    run: RunFolder,
-    port: Port = 8471,
-    host: Address = "127.0.0.1",
-    no_browser: NoBrowser = False,
-    data: Data = None,
-    as_json: Json = False,
+    as_json: bool,
+    *,
+    folder: Annotated[Path, RUN],
+    port: Annotated[int, Flag("0 takes a free one.", "N", least=0, most=65535)] = 8471,
+    host: Annotated[str, Flag("To listen on; others than loopback can be reached by others.", "ADDRESS")] = "127.0.0.1",
+    no_browser: Annotated[bool, Flag("Print the address only.")] = False,
+    data: Annotated[str | None, MOVED] = None,
 ) -> None:
     """Look at a run in the browser, and export from there."""
     from ..app import explorer
 
-    found = explorer(run, host=host, port=port, data=data)
+    found = explorer(folder, host=host, port=port, data=data)
     from ..app.safety import loopback
 
     if not loopback(host):

@@ -1,62 +1,62 @@
 """`ofa` itself: its commands in the order of use, each with an example."""
 
 import inspect
-from collections.abc import Callable
-from functools import wraps
 from importlib import metadata
 from typing import Annotated, Any, cast
 
 import typer
 from typer.main import get_command
 
-from ..processors import cpu_quota
-from .accuracy import measure_accuracy
-from .bundle import bundle
-from .classify import classify
-from .commands import demo, evaluate, predict, report, specialise, train
+from ..options import choosing, measuring, training
+from .accuracy import compare, fit, following, measure_accuracy, predict, show
+from .command import Command, command_of
+from .commands import bundle, classify, demo, evaluate, report, search, specialise, status, train
 from .compare import compare as compare_networks
-from .devices import devices, measure
+from .devices import devices, measure, profile
 from .explore import explore
-from .own import elastic
-from .predictor import compare, fit, following, show
-from .profile import profile
-from .published import export_original, import_original
-from .search import search
-from .status import status
+from .published import elastic, export_original, import_original
 
-__all__ = ["COMMANDS", "PREDICTOR", "ofa"]
+__all__ = ["ACCURACY", "ALIASES", "COMMANDS", "ofa"]
 
-Command = Callable[..., Any]
+Row = tuple[type | None, Command, str]  # the declaration of its arguments, what carries it out, and an example
 
-PREDICTOR: dict[str, tuple[Command, str]] = {
-    "fit": (fit, "ofa predictor fit run"),
-    "compare": (compare, "ofa predictor compare run --samples 100,300,1000"),
-    "show": (show, "ofa predictor show run"),
-    "next": (following, "ofa predictor next run --out next.jsonl"),
+ACCURACY: dict[str, Row] = {
+    "measure": (measuring.MeasureAccuracyOptions, measure_accuracy, "ofa accuracy measure run --subnets 2000"),
+    "fit": (measuring.FitPredictorOptions, fit, "ofa accuracy fit run"),
+    "compare": (measuring.ComparePredictorsOptions, compare, "ofa accuracy compare run --samples 100,300,1000"),
+    "show": (None, show, "ofa accuracy show run"),
+    "next": (measuring.NextSubnetsOptions, following, "ofa accuracy next run --out next.jsonl"),
 }
-COMMANDS: dict[str, tuple[Command | dict[str, tuple[Command, str]], str]] = {
-    "train": (train, "ofa train photos/ --out run --budget 60m"),
-    "import": (import_original, "ofa import ofa_net.pth --name ofa_resnet50 --out run --data photos/"),
-    "elastic": (elastic, "ofa elastic timm:resnet50 --resolutions 160,192,224"),
-    "evaluate": (evaluate, "ofa evaluate run --arch random:16"),
-    "profile": (profile, "ofa profile run --device onnxruntime:threads=2"),
-    "predict": (predict, "ofa predict run --subnets 200"),
-    "measure-accuracy": (measure_accuracy, "ofa measure-accuracy run --subnets 2000"),
-    "predictor": (PREDICTOR, "ofa predictor fit run"),
-    "search": (search, "ofa search run --latency 5ms --macs 100M"),
-    "specialise": (specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
-    "bundle": (bundle, "ofa bundle run --macs 5M,20M"),
-    "classify": (classify, "ofa classify run/specialised/onnxruntime-5ms photo.jpg"),
-    "compare": (compare_networks, "ofa compare run --with timm:resnet18.a1_in1k@96,net.py:Net --budget 10m"),
-    "report": (report, "ofa report run && open run/report.html"),
-    "explore": (explore, "ofa explore run"),
-    "status": (status, "ofa status run"),
-    "demo": (demo, "ofa demo --out demo-run"),
-    "devices": (devices, "ofa devices"),
-    "measure": (measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
-    "export-original": (export_original, "ofa export-original run --out ofa_net.pth"),
+COMMANDS: dict[str, Row | dict[str, Row]] = {
+    "train": (training.TrainOptions, train, "ofa train photos/ --out run --budget 60m"),
+    "import": (training.ImportOptions, import_original, "ofa import ofa_net.pth --name ofa_resnet50 --out run --data photos/"),
+    "elastic": (training.ElasticOptions, elastic, "ofa elastic timm:resnet50 --resolutions 160,192,224"),
+    "evaluate": (measuring.EvaluateOptions, evaluate, "ofa evaluate run --arch random:16"),
+    "profile": (measuring.ProfileOptions, profile, "ofa profile run --device onnxruntime:threads=2"),
+    "predict": (measuring.PredictOptions, predict, "ofa predict run --subnets 200"),
+    "accuracy": ACCURACY,
+    "search": (choosing.SearchOptions, search, "ofa search run --latency 5ms --macs 100M"),
+    "specialise": (choosing.SpecialiseOptions, specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
+    "bundle": (choosing.BundleOptions, bundle, "ofa bundle run --macs 5M,20M"),
+    "classify": (choosing.ClassifyOptions, classify, "ofa classify run/specialised/onnxruntime-5ms photo.jpg"),
+    "compare": (
+        choosing.CompareOptions, compare_networks, "ofa compare run --with timm:resnet18.a1_in1k@96,net.py:Net --budget 10m",
+    ),
+    "report": (None, report, "ofa report run && open run/report.html"),
+    "explore": (None, explore, "ofa explore run"),
+    "status": (None, status, "ofa status run"),
+    "demo": (None, demo, "ofa demo --out demo-run"),
+    "devices": (None, devices, "ofa devices"),
+    "measure": (measuring.MeasureOptions, measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
+    "export-original": (None, export_original, "ofa export-original run --out ofa_net.pth"),
+}  # fmt: skip
+GROUPS = {"accuracy": "Measure accuracies, and fit, show and ask their predictor."}
+# other names, which work and are not listed
+ALIASES: dict[str, Row | dict[str, Row]] = {
+    "measure-accuracy": ACCURACY["measure"],
+    "predictor": ACCURACY,
+    "specialize": COMMANDS["specialise"],
 }
-GROUPS = {"predictor": "Fit, compare, show or ask the accuracy predictor."}
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_help_option=False)
 
@@ -95,35 +95,22 @@ def _start(
 
 def _what(name: str) -> str:
     """What a command does, in a sentence."""
-    command, _ = COMMANDS[name]
-    return GROUPS[name] if isinstance(command, dict) else (inspect.getdoc(command) or "").partition("\n")[0]
-
-
-def _fitted(command: Command) -> Command:
-    """The command, with the threads of the libraries that compute fitted to a container's share of CPU time, where there is one."""
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> Any:
-        if cpu_quota() is not None:
-            from ..pipeline.environment import fit_threads
-
-            fit_threads()
-        return command(*arguments, **options)
-
-    return run
+    row = COMMANDS[name]
+    return GROUPS[name] if isinstance(row, dict) else (inspect.getdoc(row[1]) or "").partition("\n")[0]
 
 
 def _made() -> Command:
-    for name, (command, example) in COMMANDS.items():
-        if not isinstance(command, dict):
-            app.command(name, epilog=f"Example: {example}")(_fitted(command))
+    for name, row in {**COMMANDS, **ALIASES}.items():
+        hidden = name in ALIASES
+        if not isinstance(row, dict):
+            app.command(name, epilog=f"Example: {row[-1]}", hidden=hidden)(command_of(*row[:2]))
             continue
-        group = typer.Typer(rich_markup_mode=None, help=GROUPS[name])
-        for below, (function, example_below) in command.items():
-            group.command(below, epilog=f"Example: {example_below}")(_fitted(function))
-        app.add_typer(group, name=name, epilog=f"Example: {example}")
+        group = typer.Typer(rich_markup_mode=None, help=GROUPS["accuracy"])
+        for below, inner in row.items():
+            group.command(below, epilog=f"Example: {inner[-1]}")(command_of(*inner[:2]))
+        app.add_typer(group, name=name, epilog=f"Example: {next(iter(row.values()))[-1]}", hidden=hidden)
     made: Any = get_command(app)
-    made.commands = {name: made.commands[name] for name in COMMANDS}  # typer lists groups after all others
+    made.commands = {name: made.commands[name] for name in {**COMMANDS, **ALIASES}}  # typer lists groups after all others
     return cast(Command, made)
 
 

@@ -1,20 +1,25 @@
-"""What a person sees while a command works: a live bar on a terminal, plain lines elsewhere. All on standard error."""
+"""What a person sees while a command works: a live bar on a terminal, plain lines elsewhere, all on standard error; and what Ctrl-C
+does then."""
 
 from __future__ import annotations
 
 import io
 import math
+import os
+import sys
 import time
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from ..readable import duration, percent, plural
+from .signals import handled, interrupt, name_of
 
 if TYPE_CHECKING:  # loaded where something is shown
     from rich.console import Console
 
-__all__ = ["Counter", "TrainView", "lasting", "say"]
+__all__ = ["Counter", "TrainView", "lasting", "run_record", "say", "stderr", "stopping", "tell"]
 
 SILENCE_S = 15.0  # between lines where there is no terminal
 TRAINING_SILENCE_S = 60.0
@@ -174,3 +179,42 @@ class Counter:
         if not self.console.is_terminal and time.monotonic() > self.said + SILENCE_S:
             say(self.console, f"{self.what}: {done} of {total} {note}".rstrip())
             self.said = time.monotonic()
+
+
+def run_record(run: Any) -> dict[str, Any]:
+    """What a new run directory is, as JSON values."""
+    return {
+        "folder": str(run.folder),
+        "weights": run.weights_hash(),
+        "space": run.info.space,
+        "classes": list(run.info.classes),
+        "images": run.info.images,
+    }
+
+
+def stderr() -> Console:
+    """Where progress and messages go."""
+    from rich.console import Console
+
+    return Console(file=lasting(sys.stderr))
+
+
+def tell(text: str) -> None:
+    """Print one line there; of torchrun's processes only the first one's."""
+    if os.environ.get("RANK", "0") == "0":
+        say(stderr(), text)
+
+
+@contextmanager
+def stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
+    """While steps are trained, the first signal to end asks for a stop after a checkpoint; otherwise it interrupts at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked or not view.training:
+            interrupt(number, frame)
+        asked.append(number)
+        say(view.console, f"{name_of(number)}: stopping with a checkpoint after this step; once more to stop at once")
+
+    with handled(ask):
+        yield lambda: bool(asked)

@@ -10,6 +10,8 @@ from ..lazy import load_on_use
 
 if TYPE_CHECKING:
     from ..latency import list_devices as devices
+    from ..options.presets import PRESETS, Preset
+    from ..options.shared import Budget
     from ..report import report
     from .bundle import bundle
     from .classify import Classified, classify
@@ -20,12 +22,10 @@ if TYPE_CHECKING:
     from .export_original import export_original
     from .front import front
     from .imports import import_original, import_own
-    from .limits import Budget
     from .measure import measure
     from .measure_accuracy import measure_accuracy
     from .predict import predict
     from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
-    from .presets import PRESETS, Preset
     from .profile import imported, kit, profile
     from .run import Run
     from .search import search

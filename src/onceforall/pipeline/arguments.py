@@ -1,7 +1,8 @@
-"""Whether the arguments of `ofa train` make sense, by themselves and for the run that they resume."""
+"""Whether the arguments of `ofa train` fit the run that they resume, and what of them counts then."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,31 @@ import torch
 
 from ..advice import ofa
 from ..errors import TrainingError
+from ..models import lasting_weights
+from ..options.training import TrainOptions
 from ..train import Settings
+from .beginning import lasting_start
 from .compute import Compute
 from .run import Run
 from .teacher import lasting_teacher
 
-__all__ = ["check_numbers", "compute_of", "note_differences", "resumed", "settings_of"]
+__all__ = ["compute_of", "lasting", "note_differences", "resumed", "settings_of"]
+
+LATER = ("from_run", "weights", "max_pixels", "recipe")  # arguments that the first runs did not have
 
 
-def check_numbers(*, seed: int, epochs: float | None, budget_s: float | None, started: bool) -> None:
-    """Do nothing if a training can have these arguments. `started`: it starts from weights, so that no epoch is enough.
-
-    Raises:
-        TrainingError: it cannot.
-    """
-    if not 0 <= seed < 2**63:
-        raise TrainingError(f"the seed is {seed}: it must be from 0 to 2^63 - 1")
-    for name, value in (("epochs", epochs), ("seconds to train", budget_s)):
-        if name == "epochs" and value == 0:
-            if not started:
-                raise TrainingError("0 epochs of random weights are worth nothing: give more, or --from trained weights")
-        elif value is not None and not 0 < value < 1e9:
-            raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
-    if epochs is not None and budget_s is not None:
-        raise TrainingError("epochs and a time budget both say how long to train: give one of them")
+def lasting(options: TrainOptions) -> TrainOptions:
+    """The same, with paths and names that are right from any working folder, for run.json."""
+    return replace(
+        options,
+        out=Path(options.out),
+        from_run=lasting_start(options.from_run),
+        weights=lasting_weights(options.weights),
+        teacher=None if options.teacher is None else lasting_teacher(options.teacher),
+    )
 
 
-def resumed(out: Path, data: str, given: dict[str, Any]) -> Run:
+def resumed(options: TrainOptions) -> Run:
     """The run that a training goes on with. It follows the arguments of its first start; those given again must not differ.
 
     The images may have moved: `Run.splits` checks that they are the same.
@@ -44,7 +43,7 @@ def resumed(out: Path, data: str, given: dict[str, Any]) -> Run:
         TrainingError: arguments differ, or there is nothing to train.
         FileError: there is no run.
     """
-    run = Run.open(out)
+    run, data = Run.open(options.out), options.data
     if run.info.imported is not None:
         raise TrainingError(
             f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
@@ -53,33 +52,30 @@ def resumed(out: Path, data: str, given: dict[str, Any]) -> Run:
     source = run.require_images().source
     if source != data and "digits" in (source, data):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
-    first, own = (
-        {"from_run": None, "weights": None, "max_pixels": None, "recipe": None, **run.info.arguments},
-        {"seed": 0, "holdout": 0.1, "sync_norm": False, "same_networks": False},
-    )
+    first = {**dict.fromkeys(LATER), **run.info.arguments}
     if first.get("teacher") is not None:
         first["teacher"] = lasting_teacher(first["teacher"])  # older runs have it as it was given
-    for name, value in json.loads(json.dumps(given)).items():
-        if name in first and value not in (None, own.get(name), first[name]):
+    for name, value in json.loads(json.dumps(options.stored())).items():
+        if name in first and value not in (None, TrainOptions.__dataclass_fields__[name].default, first[name]):
             option = name.removesuffix("_run")
             raise TrainingError(
                 f"{run.folder} was started with {option} {first[name]}, not {value}: resume without it, or choose another --out"
             )
-    return run.moved_to(data)
+    return run.moved_to(data).with_cache(options.cache_gb)
 
 
-def compute_of(run: Run, given: dict[str, Any], compute: Compute) -> Compute:
+def compute_of(run: Run, options: TrainOptions, compute: Compute) -> Compute:
     """Where this process computes, in the precision of the run's first start.
 
     Runs from before this was written down follow what is given now.
     """
-    precision = run.info.arguments.get("precision") or given["precision"] or compute.precision
+    precision = run.info.arguments.get("precision") or options.precision or compute.precision
     return Compute(compute.device, precision)
 
 
-def settings_of(run: Run, given: dict[str, Any], precision: str) -> Settings:
+def settings_of(run: Run, options: TrainOptions, precision: str) -> Settings:
     """The settings of the run's first start."""
-    first = {**given, **run.info.arguments}
+    first = {**options.stored(), **run.info.arguments}
     return Settings(
         run.info.seed, sync_norm=first["sync_norm"], same_archs=first["sync_norm"] or first["same_networks"], precision=precision
     )

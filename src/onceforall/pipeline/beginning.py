@@ -1,6 +1,6 @@
 """What a training starts from, as far as it is known before the images are read: its space, recipe and weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from torch import Tensor
 from ..data import PREPROCESSING
 from ..errors import OnceForAllError, TrainingError
 from ..models import FORM, is_source, lasting_source
+from ..options.presets import RANDOM, Preset
+from ..options.training import TrainOptions
 from ..places import expanded
 from ..space import Space
 from ..supernet import Supernet
 from .info import BroughtInfo, Origin
 from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
-from .presets import Preset, choose_preset
 from .run import Run
 from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
 
@@ -23,7 +24,6 @@ __all__ = ["NETWORK", "SCRATCH", "Beginning", "beginning", "default_start", "las
 
 NETWORK = "timm:tf_efficientnet_lite0.in1k"  # Apache-2.0, 4.7 M parameters: docs/results/pretrained.md
 SCRATCH = "scratch"  # what --from is given for random weights
-RANDOM = "imagenette-60m"  # the recipe for these
 Event = dict[str, Any]
 
 
@@ -95,40 +95,36 @@ def lasting_start(text: str | Path | None) -> str | None:
     return lasting_source(given) if is_source(given) else str(expanded(given).resolve())
 
 
-def beginning(
-    given: Mapping[str, Any], *, digits: bool, out: Path, on_event: Callable[[Event], None] = lambda event: None
-) -> Beginning:
+def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Beginning:
     """What a training with these arguments starts from.
 
     Args:
-        given: arguments of `train`.
-        digits: the data are the digits.
-        out: its run directory.
+        options: of `train`, as `lasting` makes them.
         on_event: gets notes, and progress of a download.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    start = given["from_run"] if given["from_run"] != SCRATCH else None
-    brought = start is not None and is_source(start)
-    if given["weights"] is not None and not brought:
+    start = options.from_run if options.from_run != SCRATCH else None
+    brought = start is not None and is_source(str(start))
+    if options.weights is not None and not brought:
         raise TrainingError(f"--weights FILE is for a network that is brought: {FORM} to --from too")
-    origin = None if start is None or brought else open_origin(start, out)
+    origin = None if start is None or brought else open_origin(str(start), options.out)
+    digits = options.data == "digits"
     known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
-    name = given["preset"] or known
-    preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"], given["recipe"])
+    name, preset = options.preset or known, options.chosen(known)
     if origin is not None:
-        return Beginning(name, preset_for(origin, preset, given), origin.space, origin)
+        return Beginning(name, preset_for(origin, preset, options), origin.space, origin)
     if start is None or not brought:
-        return Beginning(name, preset, preset.space(given["space"] or {}))
-    Run.require_free(out)  # reading a network takes a while
+        return Beginning(name, preset, preset.space(options.space or {}))
+    Run.require_free(options.out)  # reading a network takes a while
     try:
         own = bring_own(
-            start,
-            weights=given["weights"],
-            choices=given["space"],
+            str(start),
+            weights=options.weights,
+            choices=options.space,
             resolutions=preset.space({}).resolutions,
-            seed=given["seed"],
+            seed=options.seed,
             on_event=on_event,
         )
     except OnceForAllError as error:
@@ -136,26 +132,25 @@ def beginning(
             raise TrainingError(f"{error}; to train from random weights: --from {SCRATCH}") from None
         raise
     require_logits(own)
-    if own.brought.weights.random and given["preset"] is None:
-        name = RANDOM
-        preset = choose_preset(name, given["scheme"], given["batch_size"], given["rate"], given["recipe"])
-    elif not own.brought.weights.random and name != "pretrained" and given["rate"] is None:
+    if own.brought.weights.random and options.preset is None:
+        name, preset = RANDOM, options.chosen(RANDOM)
+    elif not own.brought.weights.random and name != "pretrained" and options.rate is None:
         preset = replace(preset, rate=RATE_SHARE * preset.rate)
-    share = own.brought.crop_share if given["preset"] is None and not own.brought.weights.random else None
+    share = own.brought.crop_share if options.preset is None and not own.brought.weights.random else None
     preset = replace(
         preset, recipe=replace(preset.recipe, zero_residual=False), crop_share=preset.crop_share if share is None else share
     )
     return Beginning(name, preset, own.supernet.space, own=own)
 
 
-def default_start(given: Mapping[str, Any], *, digits: bool, on_event: Callable[[Event], None]) -> str | None:
+def default_start(options: TrainOptions, *, on_event: Callable[[Event], None]) -> str | None:
     """What photographs are started from where nothing else is said; None: from random weights.
 
     A space that is no brought network's ("width=0.5") is one of ours, for which there are no weights; a note says so.
     """
-    if digits or given["preset"] is not None or given["from_run"] is not None:
+    if options.data == "digits" or options.preset is not None or options.from_run is not None:
         return None
-    if ours := sorted(set(given["space"] or {}) - set(CHOICES)):
+    if ours := sorted(set(options.space or {}) - set(CHOICES)):
         text = f"--space {ours[0]} is of a family of ours: random weights; without it, photographs start from {NETWORK}"
         on_event({"event": "note", "text": text})
         return None

@@ -27,12 +27,14 @@ from ..export import (
 )
 from ..files import writable
 from ..latency import Device, Timing, available, measure
+from ..options.choosing import BundleOptions
+from ..options.declare import takes
+from ..options.shared import Budget
 from ..readable import plural
 from ..supernet import Supernet
 from .choose import confirmed, limits_name
 from .evaluate import calibrated, choose_archs, place_of
 from .export_inputs import input_steps, proof_images
-from .limits import Budget
 from .run import Run
 from .search import FINALIST_IMAGES, Searcher
 from .switching import compare_sizes, measure_switching, write_separately
@@ -51,29 +53,12 @@ class Bundled:
     proofs: BundleProofs
 
 
-def bundle(
-    folder: Path,
-    budgets: Sequence[Budget] = (),
-    *,
-    archs: Sequence[str] = (),
-    device: str = "pytorch",
-    out: Path | None = None,
-    finalists: int = 5,
-    seed: int = 0,
-    data: str | None = None,
-    on_step: Callable[[str], None] = lambda text: None,
-) -> Bundled:
+@takes(BundleOptions)
+def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda text: None) -> Bundled:
     """Put several sub-networks into one folder, for switching between them at run time.
 
     Args:
-        folder: the run directory.
-        budgets: for each the best network is searched, as `specialise` does; this needs a profile and a predictor.
-        archs: networks besides those: names in specialised/ of the run, files, folders, "largest", "smallest" or "random:3".
-        device: that the budgets are for. Bundles run in PyTorch, so with "pytorch" the limits are those of the bundle itself.
-        out: None for bundle/ in the run directory.
-        finalists: best predicted networks that are measured before one is chosen.
-        seed: of the search and of random networks.
-        data: where the images are now, if they have moved since; None for where the run says.
+        options: see `BundleOptions`; in its place, its fields by their names.
         on_step: called with what is being done.
 
     Raises:
@@ -81,22 +66,23 @@ def bundle(
         CheckpointError: a network of `archs` has weights of its own, so it cannot share the supernet's.
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    if not budgets and not archs:
+    if not options.budgets and not options.archs:
         raise ArchError("a bundle of which networks? Give limits, such as --latency 2ms,5ms, or --arch with names or files")
-    run = Run.open(folder, data)
+    run = Run.open(options.folder, options.data)
     run.require_images()
-    chosen = Device.parse(device)
-    target = Path(out) if out else run.folder / "bundle"
-    named = [found for text in archs for found in _named(run, text, seed)]
-    names = [*map(limits_name, budgets), *(member.name for member, _ in named)]
+    chosen = Device.parse(options.device)
+    target = Path(options.out) if options.out else run.folder / "bundle"
+    named = [found for text in options.archs for found in _named(run, text, options.seed)]
+    names = [*map(limits_name, options.budgets), *(member.name for member, _ in named)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
     room_for_bundle(writable(target))
-    searcher = Searcher(run, device, budgets, images=FINALIST_IMAGES, on_note=on_step) if budgets else None
+    searcher = Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, on_note=on_step) if options.budgets else None
     supernet, splits = (run.supernet(), run.splits(on_note=on_step)) if searcher is None else (searcher.supernet, searcher.splits)
     for member, place in named:
         _require_shared(supernet, member, place)
-    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in budgets]
+    finalists, seed = options.finalists, options.seed
+    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in options.budgets]
     members = [*found, *(member for member, _ in named)]
     on_step(f"measuring BatchNorm statistics of {len(members)} networks")
     ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from ..arch import Arch
 from ..errors import DeviceError, InfeasibleError
 from ..latency import Device, Timing
-from .limits import Budget
+from ..options.shared import Budget
 from .search import Candidate, Searcher
 
 __all__ = ["CONFIRMATIONS", "TOLERANCE", "confirmed", "given", "limits_name", "name_of"]

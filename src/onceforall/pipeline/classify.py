@@ -1,6 +1,6 @@
 """`ofa classify`: what photographs show, told by an exported network through any of its files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
 from ..export.place import errors_name
 from ..files import read_json, read_text, reading_or_writing
+from ..options.choosing import ClassifyOptions
+from ..options.declare import takes
 from ..preprocess import prepare
 
 __all__ = ["Classified", "classify", "opened_export"]
@@ -43,25 +45,17 @@ class Classified:
     error: str | None = None
 
 
+@takes(ClassifyOptions)
 def classify(
-    export: Path,
-    photos: Sequence[Path],
+    options: ClassifyOptions,
     *,
-    format: str | None = None,
-    network: str | None = None,
-    top: int | None = None,
     on_result: Callable[[Classified], None] = lambda result: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> list[Classified]:
     """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
 
     Args:
-        export: a folder that `specialise` made, or one of `bundle`.
-        photos: image files, and folders, of which all images are taken as in training, those in folders below too.
-        format: of the file that is to run, a name in `onceforall.export.FORMATS`; None for ONNX where the folder has it and ONNX
-            Runtime is installed, else PyTorch, else another one that is there, but never "torch-export".
-        network: of a bundle, the name of one of its networks.
-        top: so many classes for each photograph; None for 5, or all if there are fewer.
+        options: see `ClassifyOptions`; in its place, its fields by their names.
         on_result: called with each result as it comes.
         on_note: called with a line for each folder in which something is left out.
 
@@ -74,13 +68,13 @@ def classify(
         VerificationError: an unknown format, one that is not in the folder, or a file that cannot be run.
         MissingExtraError: the format needs a package that is not installed.
     """
-    if top is not None and top < 1:
-        raise DataError(f"--top {top}: give a number of classes of at least 1")
-    files = [file for photo in photos for file in _files(Path(photo), on_note)]
+    if options.top is not None and options.top < 1:
+        raise DataError(f"--top {options.top}: give a number of classes of at least 1")
+    files = [file for photo in options.photos for file in _files(Path(photo), on_note)]
     if not files:
         raise DataError("no photographs: give files or folders")
-    chosen, config, run = opened_export(Path(export), format, network)
-    few, results = min(top or TOP, len(config.classes)), []
+    chosen, config, run = opened_export(Path(options.export), options.format, options.network)
+    few, results = min(options.top or TOP, len(config.classes)), []
     for file in files:
         try:
             images = torch.from_numpy(prepare(file, asdict(config.preprocessing)))
@@ -92,7 +86,7 @@ def classify(
                 text = (
                     f"outputs of shape {tuple(outputs.shape)} for one photograph, but config.json has {len(config.classes)} classes"
                 )
-                raise VerificationError(f"{Path(export)}: its {FORMATS[chosen].files[0]} has {text}: export it again")
+                raise VerificationError(f"{Path(options.export)}: its {FORMATS[chosen].files[0]} has {text}: export it again")
             found = outputs[0].double().topk(few)
             pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
             result = Classified(file, chosen, tuple((config.classes[i], probability) for i, probability in pairs))

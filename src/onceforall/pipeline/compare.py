@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,15 @@ from ..data import Images
 from ..errors import DeviceError, InfeasibleError, TrainingError
 from ..files import locked, make_folder, read_lines, sha256, text_sha256, write_json
 from ..latency import Device, Timing, measure_networks
+from ..options.choosing import CompareOptions
+from ..options.declare import takes
+from ..options.shared import Budget
 from ..plan import Plan
 from ..readable import plural
 from .choose import confirmed
 from .compute import choose_compute
 from .evaluate import calibrated
 from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
-from .limits import Budget
 from .predictor import measured_rows
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
@@ -35,18 +36,10 @@ Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seco
 PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by side
 
 
+@takes(CompareOptions)
 def compare(
-    folder: Path,
-    networks: Sequence[str],
+    options: CompareOptions,
     *,
-    epochs: float | None = None,
-    budget_s: float | None = None,
-    rate: float | None = None,
-    budgets: Sequence[Budget] = (),
-    device: str = "cpu",
-    finalists: int = 5,
-    seed: int = 0,
-    data: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -58,16 +51,7 @@ def compare(
     turns and measured on the test images, once. With the same arguments and weights the stored result is returned.
 
     Args:
-        folder: the run directory, with a predictor and a profile of the device; compare/ in it gets what is found.
-        networks: see `onceforall.pipeline.fixed.asked_for`.
-        epochs: that each is trained for; with neither this nor `budget_s` as many as cost the multiply-accumulates of the run.
-        budget_s: seconds that each is trained for instead.
-        rate: peak learning rate; None for that of the run's phase of the largest network.
-        budgets: more of them.
-        device: that was profiled.
-        finalists: best predicted networks that are measured for each budget.
-        seed: of the searches.
-        data: where the images are now, if they have moved since; None for where the run says.
+        options: see `CompareOptions`; in its place, its fields by their names.
         on_step: called with what is being done.
         on_event: gets progress of the trainings, as `ofa train` shows it.
         should_stop: asked after every training step; True stops with a checkpoint.
@@ -76,25 +60,27 @@ def compare(
         StoppedError: on request, after a checkpoint.
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder, data)
+    run = Run.open(options.folder, options.data)
     run.require_images()
-    told, asked = Told(epochs, budget_s, rate), asked_for(networks, run.space.resolutions[-1])
+    told, asked = Told(options.epochs, options.budget_s, options.rate), asked_for(options.networks, run.space.resolutions[-1])
     run.weights_hash()  # its training has finished
     if run.augment is None:
         raise TrainingError(
-            f"{folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
+            f"{options.folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
         )
-    if Device.parse(device).imported:
-        raise DeviceError(f"{device}: its times were imported, so that other networks cannot be timed on it: give another --device")
-    searcher = Searcher(run, device, [Budget(latency_ms=1.0), *budgets], images=FINALIST_IMAGES, on_note=on_step)
+    if Device.parse(options.device).imported:
+        raise DeviceError(
+            f"{options.device}: its times were imported, so that other networks cannot be timed on it: give another --device"
+        )
+    searcher = Searcher(run, options.device, [Budget(latency_ms=1.0), *options.budgets], images=FINALIST_IMAGES, on_note=on_step)
     with locked(make_folder(run.folder / FOLDER)):
         fixed = _trained(run, searcher, asked, told, on_step, on_event, should_stop)
-        key = _key(run, searcher, fixed, budgets, finalists, seed)
+        key = _key(run, searcher, fixed, options.budgets, options.finalists, options.seed)
         before = stored_comparison(run)
         if before is not None and before.key == key:
             on_step(f"as compared before: to search, time and open the test images anew, remove {run.folder / FOLDER / RESULT}")
             return before
-        found = _compared(run, searcher, fixed, budgets, key, finalists=finalists, seed=seed, on_step=on_step)
+        found = _compared(searcher, fixed, options, key, on_step)
         write_json(run.folder / FOLDER / RESULT, found.to_json())
     return found
 
@@ -126,21 +112,14 @@ def _trained(
 
 
 def _compared(
-    run: Run,
-    searcher: Searcher,
-    fixed: Sequence[FixedNetwork],
-    more: Sequence[Budget],
-    key: str,
-    *,
-    finalists: int,
-    seed: int,
-    on_step: Callable[[str], None],
+    searcher: Searcher, fixed: Sequence[FixedNetwork], options: CompareOptions, key: str, on_step: Callable[[str], None]
 ) -> Comparison:
     """The comparison of networks that are trained."""
+    run = searcher.run
     on_step(f"timing {plural(len(fixed), 'fixed network')} on {searcher.device}")
     timings = _times(searcher, [one.plan for one in fixed])
-    budgets = _budgets(fixed, timings, more)
-    found, notes = _searched(searcher, list(budgets), finalists=finalists, seed=seed, on_step=on_step)
+    budgets = _budgets(fixed, timings, options.budgets)
+    found, notes = _searched(searcher, list(budgets), finalists=options.finalists, seed=options.seed, on_step=on_step)
     archs = list(dict.fromkeys(candidate.arch for candidate, _ in found.values()))
     plans = {arch: run.space.lower(arch, run.num_classes) for arch in archs}
     archs.sort(key=lambda arch: plans[arch].macs)

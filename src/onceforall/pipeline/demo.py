@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ..data import Images
 from ..errors import TrainingError
 from ..export import load
+from ..options.shared import Budget
 from ..readable import paired_difference
 from ..report import report
 from .evaluate import Evaluation, evaluate
-from .limits import Budget
 from .predict import predict
 from .profile import profile
 from .run import Run

@@ -1,14 +1,15 @@
 """`ofa elastic`: a network of one's own, read without data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..advice import ofa
 from ..arch import Arch
 from ..errors import ModelError
 from ..models import RANDOM, is_library
+from ..options.declare import takes
+from ..options.training import ElasticOptions
 from ..spaces.graph import graph_of
 from .info import BroughtInfo
 from .own import bring_own
@@ -50,28 +51,19 @@ class Elastic:
     fixed: tuple[str, ...]
 
 
-def elastic(
-    source: str,
-    *,
-    weights: Path | None = None,
-    space: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
-) -> Elastic:
+@takes(ElasticOptions)
+def elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Elastic:
     """Read a network and tell what `onceforall.elastic` makes of it.
 
     Args:
-        source: see `onceforall.models.bring`.
-        weights: a file of its state dict; else a library's network has random ones, since none are needed to read it.
-        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at the size it was made for.
-        seed: of random weights.
+        options: see `ElasticOptions`; in its place, its fields by their names.
         on_event: gets notes.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    given = RANDOM if weights is None and is_library(source) else weights
-    own = bring_own(source, weights=given, choices=space, seed=seed, on_event=on_event)
+    given = RANDOM if options.weights is None and is_library(options.source) else options.weights
+    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, on_event=on_event)
     if own.supernet.space.family != "graph":
         name = own.brought.source
         raise ModelError(

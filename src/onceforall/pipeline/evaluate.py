@@ -11,8 +11,10 @@ from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, Statistics, recalibrate
 from ..calibrate import evaluate as evaluate_network
 from ..data import Images, Splits
-from ..errors import ArchError, DataError
+from ..errors import ArchError
 from ..files import append_line, read_text, recording
+from ..options.declare import takes
+from ..options.measuring import EvaluateOptions
 from ..space import Space
 from ..supernet import Supernet
 from ..train import World
@@ -33,14 +35,10 @@ class Evaluation:
     accuracy: Accuracy
 
 
+@takes(EvaluateOptions)
 def evaluate(
-    folder: Path,
+    options: EvaluateOptions,
     *,
-    arch: str = "largest",
-    split: str = "held-out",
-    seed: int = 0,
-    device: str = "auto",
-    data: str | None = None,
     on_result: Callable[[Evaluation], None] = lambda result: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> list[Evaluation]:
@@ -49,34 +47,26 @@ def evaluate(
     Started by torchrun, the processes share out the sub-networks.
 
     Args:
-        folder: the run directory.
-        arch: "largest", "smallest", "random:16" for 16 random ones, the name of a network in specialised/ of the run, or a file
-            that `Arch.to_json` or `ofa specialise` wrote. In each case with the supernet's weights.
-        split: "held-out", or "test" for a final report; the use of the test images is written down.
-        seed: of the random ones.
-        device: to run them on, see `choose_compute`.
-        data: where the images are now, if they have moved since; None for where the run says.
+        options: see `EvaluateOptions`; in its place, its fields by their names.
         on_result: called with each result.
         on_note: called with a line when images are prepared and it takes long.
     """
-    if split not in ("held-out", "test"):
-        raise DataError(f"--split {split}: use held-out or test")
-    run = Run.open(folder, data)
+    run = Run.open(options.folder, options.data)
     run.require_images()
-    archs = choose_archs(run.space, str(place_of(run, arch)), seed)
-    compute = choose_compute(device)
+    archs = choose_archs(run.space, str(place_of(run, options.arch)), options.seed)
+    compute = choose_compute(options.device)
     supernet = run.supernet().to(compute.device)
     splits = run.splits(on_note=on_note)
     with World.joined(compute.device.type) as world:
-        if split == "held-out":
+        if options.split == "held-out":
             images = splits.held_out
         else:  # one of several processes writes it down
-            purpose = ofa("evaluate", "--arch", arch)
+            purpose = ofa("evaluate", "--arch", options.arch)
             images = run.open_test(splits, purpose) if world.leads else splits.open_test(purpose)
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))
-            record = {"name": name, "split": split, "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
+            record = {"name": name, "split": options.split, "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
             on_result(own[-1])
@@ -106,7 +96,7 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
         if not number.isdecimal() or int(number) < 1:
             raise ArchError(f"--arch {text}: after random: a number of at least 1 is needed, for instance random:16")
         if len(number) > 9 or int(number) > MOST_RANDOM:
-            raise ArchError(f"--arch {text}: at most {MOST_RANDOM:,} at once; ofa measure-accuracy is for many")
+            raise ArchError(f"--arch {text}: at most {MOST_RANDOM:,} at once; ofa accuracy measure is for many")
         rng = np.random.default_rng([seed, 3])
         return [(f"random {i + 1}", space.sample(rng)) for i in range(int(number))]
     path = Path(text)

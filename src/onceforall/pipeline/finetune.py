@@ -19,6 +19,8 @@ from ..data import Augment, Splits, TrainBatches
 from ..errors import CheckpointError, StatisticsError, StoppedError, TrainingError
 from ..files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
 from ..latency import Timing
+from ..options.presets import PRESETS
+from ..options.shared import Budget
 from ..readable import duration, percent, plural
 from ..records import plain, read_record
 from ..scores import METRICS
@@ -28,8 +30,6 @@ from ..train.checkpoint import latest
 from .batches import batch_maker
 from .compute import choose_compute
 from .evaluate import calibrated
-from .limits import Budget
-from .presets import PRESETS
 from .run import Run
 from .search import Candidate, Searcher
 

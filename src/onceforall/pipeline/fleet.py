@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
 from ..files import read_json, read_text, write_json
-from ..options.limits import Budget
+from ..options.shared import Budget
 from ..options.values import amount, latencies_ms, memory_bytes
 from ..readable import wilson
 from .run import Run

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import recording, write_json
+from ..options.choosing import CAUTION
+from ..options.shared import Budget
 from ..readable import amount
 from ..search import Objectives, pareto
-from .limits import Budget
 from .run import Run
-from .search import CAUTION, Candidate, Searcher
+from .search import Candidate, Searcher
 
 __all__ = ["FrontPoint", "front"]
 

@@ -4,8 +4,8 @@ They are those of the Once-for-All authors (`import_original`), or of a network 
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from typing import Any
 from ..accuracy import AccuracyPredictor
 from ..advice import ofa
 from ..data import CACHE_GB, PREPROCESSING, Preprocessing
-from ..errors import CheckpointError, DataError, ModelError
+from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..files import locked, make_folder, reading_or_writing, sha256
 from ..models import RANDOM
+from ..options.declare import takes
+from ..options.training import ImportOptions
 from ..published import NAMES, load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
@@ -32,96 +34,53 @@ LEFTOVERS = frozenset({".lock", "problems.jsonl", "supernet.safetensors"})  # of
 CLASSES_OF_PREDICTOR = 1000  # ImageNet's, whose accuracy the original's predictors tell
 
 
-def import_original(
-    path: Path,
-    *,
-    name: str | None = None,
-    out: Path,
-    data: str | None = None,
-    predictor: Path | None = None,
-    holdout: float = 0.1,
-    limit: int | None = None,
-    max_pixels: int | None = None,
-    cache_gb: float | None = None,
-    seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
-) -> Run:
+@takes(ImportOptions)
+def import_original(options: ImportOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Run:
     """Make a run directory of the original's weights, on which the other commands work as after a training.
 
     Args:
-        path: the checkpoint; nothing but tensors is ever unpickled.
-        name: of the network, see `onceforall.published.NAMES`.
-        out: the run directory to make.
-        data: images with as many classes as the weights, in the same order; see `onceforall.data.open_data`. Without them only
-            `profile`, `report` and `export_original` work.
-        predictor: the original's accuracy predictor for these weights, so that `search` works without `predict`.
-        holdout: share of the training images that is held out.
-        limit: use only so many images of each part.
-        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
-        cache_gb: most that the decoded images may take on the disk; None for 8.
-        seed: of the choice of held-out images.
+        options: see `ImportOptions`; in its place, its fields by their names. `weights` and `space` are for `import_own`.
         on_event: gets progress of a download and while the data are decoded, and notes.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
     """
-    path, out = Path(path), Path(out)
+    _check(options, own=False)
+    path, out, name = Path(options.network), Path(options.out), options.name
     if name is None:
         raise CheckpointError(f"{path}: which network's weights are these? Give --name, one of {', '.join(NAMES)}")
     space = published_space(name)
-    images = _Images(data, holdout, limit, max_pixels, cache_gb, seed)
-    images.check()
-    _require_free(out)
     supernet = load_supernet(path, name)
     imported = Imported(path.name, sha256(path), name)
-    published = None if predictor is None else AccuracyPredictor.from_published(predictor, space)
+    published = None if options.predictor is None else AccuracyPredictor.from_published(options.predictor, space)
     on_event({"event": "note", "text": f"weights: {name}, {supernet.num_classes:,} classes"})
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
         text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
         on_event({"event": "note", "text": text})
-    return _made(out, supernet, imported, images, published=published, on_event=on_event)
+    return _made(options, supernet, imported, published=published, on_event=on_event)
 
 
-def import_own(
-    source: str,
-    *,
-    out: Path,
-    data: str | None = None,
-    weights: Path | None = None,
-    space: Mapping[str, Any] | None = None,
-    holdout: float = 0.1,
-    limit: int | None = None,
-    max_pixels: int | None = None,
-    cache_gb: float | None = None,
-    seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
-) -> Run:
+@takes(ImportOptions)
+def import_own(options: ImportOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Run:
     """Make a run directory of a trained network of one's own: the largest sub-network is that network.
 
     Args:
-        source: see `onceforall.models.bring`.
-        out: the run directory to make.
-        data: images of its classes, in the same order; without them only `profile` and `report` work.
-        weights: a file of its state dict.
-        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths.
-
-    The other arguments are those of `import_original`.
+        options: see `ImportOptions`; in its place, its fields by their names. `name` and `predictor` are for `import_original`.
+        on_event: as for `import_original`.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
     """
-    out = Path(out)
-    images = _Images(data, holdout, limit, max_pixels, cache_gb, seed)
-    images.check()
-    _require_free(out)
-    own = bring_own(source, weights=weights, choices=space, seed=seed, on_event=on_event)
+    source = str(options.network)
+    _check(options, own=True)
+    own = bring_own(source, weights=options.weights, choices=options.space, seed=options.seed, on_event=on_event)
     require_logits(own)
     found = own.brought.weights
     if found.random:
         raise ModelError(
             f"{own.brought.source} has random weights, and importing trains nothing: give those of a file, or leave "
-            f"--weights {RANDOM} out; to train it, {ofa('train', data or 'DATA', '--from', source, '--out', 'NEW')}"
+            f"--weights {RANDOM} out; to train it, {ofa('train', options.data or 'DATA', '--from', source, '--out', 'NEW')}"
         )
     if own.brought.unfilled:
         raise ModelError(
@@ -130,35 +89,34 @@ def import_own(
     imported = Imported(found.file or own.brought.source, found.sha256 or "", own.brought.source)
     on_event({"event": "note", "text": f"weights: {imported.name}, {own.supernet.num_classes:,} classes"})
     return _made(
-        out, own.supernet, imported, images,
+        options, own.supernet, imported,
         brought=own.info(classifier=True), preprocessing=own.preprocessing, on_event=on_event,
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Images:
-    """What was said about images."""
-
-    data: str | None
-    holdout: float
-    limit: int | None
-    max_pixels: int | None
-    cache_gb: float | None
-    seed: int
-
-    def check(self) -> None:
-        """Raises a `DataError` if something is said about images that are not there."""
-        options = (("limit", self.limit, None), ("max-pixels", self.max_pixels, None), ("cache-gb", self.cache_gb, None))
-        for option, value, default in (*options, ("holdout", self.holdout, 0.1)):
-            if self.data is None and value != default:
-                raise DataError(f"--{option} {value} is about images, but there are none: give --data too")
+def _check(options: ImportOptions, *, own: bool) -> None:
+    """Raises an error if options do not go together, or `out` is taken."""
+    for option, given, wanted in (
+        ("weights", options.weights, True),
+        ("space", options.space, True),
+        ("name", options.name, False),
+        ("predictor", options.predictor, False),
+    ):
+        if given is not None and own != wanted:
+            raise ValueTextError(
+                f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
+            )
+    for name in ("limit", "max_pixels", "cache_gb", "holdout") if options.data is None else ():
+        value = vars(options)[name]
+        if value != ImportOptions.__dataclass_fields__[name].default:
+            raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
+    _require_free(Path(options.out))
 
 
 def _made(
-    out: Path,
+    options: ImportOptions,
     supernet: Supernet,
     imported: Imported,
-    images: _Images,
     *,
     published: AccuracyPredictor | None = None,
     brought: BroughtInfo | None = None,
@@ -166,11 +124,14 @@ def _made(
     on_event: Callable[[Event], None],
 ) -> Run:
     """The run directory. run.json is written last, so that what has it is whole."""
-    space, data, opened, splits = supernet.space, images.data, None, None
+    space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
     if data is not None:
-        size, gb = ceil(space.resolutions[-1] / preprocessing.crop_share), CACHE_GB if images.cache_gb is None else images.cache_gb
+        size, gb = (
+            ceil(space.resolutions[-1] / preprocessing.crop_share),
+            CACHE_GB if options.cache_gb is None else options.cache_gb,
+        )
         opened, splits = open_images(
-            DataInfo(data, size, images.holdout, images.seed, images.limit, "", gb, images.max_pixels),
+            DataInfo(data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )
@@ -181,7 +142,7 @@ def _made(
         images=splits.sizes if splits else {},
         augment=None,
         crop_share=preprocessing.crop_share,
-        seed=images.seed,
+        seed=options.seed,
         preset=None,
         environment=environment(),
         imported=imported,

@@ -1,40 +1,15 @@
-"""Limits of what networks may cost, and which make sense on a run: what its smallest and its largest network cost."""
+"""What limits make sense on a run: what its smallest and its largest network cost."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InfeasibleError, OnceForAllError
+from ..errors import OnceForAllError
 from ..latency import Device, LatencyTable
 from ..readable import milliseconds, quantity
 from .run import Run
 
-__all__ = ["Budget", "latency_ends", "middle_ms", "suggested_limits"]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits of one search; None is no limit. Latency is that of the device; memory is of activations, float32, one image.
-
-    Flash and RAM are a microcontroller's: of weights and of activations in int8.
-    """
-
-    latency_ms: float | None = None
-    macs: float | None = None
-    params: float | None = None
-    memory_bytes: float | None = None
-    flash_bytes: float | None = None
-    ram_bytes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not value > 0:
-                raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
-
-    def __str__(self) -> str:
-        """In words, such as "5.00 ms, 100.0 M MACs"."""
-        return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
+__all__ = ["latency_ends", "middle_ms", "suggested_limits"]
 
 
 def suggested_limits(folder: Path, device: str = "cpu") -> str:

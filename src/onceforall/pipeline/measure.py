@@ -11,6 +11,8 @@ from ..files import reading_or_writing, regular_file
 from ..latency import Device, Timing, load_onnx, measure_onnx
 from ..latency.model_file import input_shape, tiny_model
 from ..latency.resources import energy_mj, peak_memory_bytes
+from ..options.declare import takes
+from ..options.measuring import MeasureOptions
 
 __all__ = ["Measurement", "measure"]
 
@@ -32,13 +34,12 @@ class Measurement:
     energy_mj: float | None
 
 
-def measure(model: Path, *, device: str = "cpu", shape: tuple[int, ...] | None = None, rounds: int = 60) -> Measurement:
+@takes(MeasureOptions)
+def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
     """Time one call of a model with random input, and see what else it takes.
 
     Args:
-        model: an ONNX file, complete in itself, with one float32 input whose first dimension is the batch.
-        device: "cpu" or "onnxruntime:threads=2,batch=4", "openvino", or either "@ssh://user@board".
-        shape: of one input without the batch; needed where the file leaves it open.
+        options: see `MeasureOptions`; in its place, its fields by their names.
         rounds: bursts of calls, at least; see `onceforall.latency.measure`.
 
     Raises:
@@ -46,19 +47,19 @@ def measure(model: Path, *, device: str = "cpu", shape: tuple[int, ...] | None =
         DeviceError: no model that can be measured, another runtime, or a machine that is too noisy.
         MissingExtraError: a package is not installed.
     """
-    chosen = Device.parse(device)
+    chosen = Device.parse(options.device)
     if chosen.imported:
-        raise DeviceError(f"{device}: nothing can be measured on it from here")
-    size = regular_file(model)
-    with reading_or_writing(model):
-        content = model.read_bytes()
-    found = input_shape(content, str(model), shape, chosen.batch)
+        raise DeviceError(f"{options.device}: nothing can be measured on it from here")
+    size = regular_file(options.model)
+    with reading_or_writing(options.model):
+        content = options.model.read_bytes()
+    found = input_shape(content, str(options.model), options.shape, chosen.batch)
     latency = measure_onnx(content, found, chosen, rounds=rounds)
     if chosen.host is not None:
         return Measurement(latency, size, None, None)
     with tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder) / "tiny.onnx"
         tiny.write_bytes(tiny_model())
-        memory = peak_memory_bytes(model, found, chosen, tiny)
+        memory = peak_memory_bytes(options.model, found, chosen, tiny)
     images = np.zeros((chosen.batch, *found), np.float32)
     return Measurement(latency, size, memory, energy_mj(load_onnx(content, found, chosen).bind(images)))

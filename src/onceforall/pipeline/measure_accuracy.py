@@ -1,4 +1,4 @@
-"""`ofa measure-accuracy`: accuracy of many sub-networks on held-out images, what they begin with alike computed once.
+"""`ofa accuracy measure`: accuracy of many sub-networks on held-out images, what they begin with alike computed once.
 
 Sub-networks are measured in groups, and the rows of a group are written as one file, whole or not at all. So nothing that was
 written is lost or measured again after a crash.
@@ -22,6 +22,8 @@ from ..data import Images, Splits
 from ..errors import DataError, TrainingError
 from ..files import locked, make_folder
 from ..memory import keep_freed_memory
+from ..options.declare import takes
+from ..options.measuring import MeasureAccuracyOptions
 from ..scores import METRICS
 from ..supernet import Supernet
 from ..train import World
@@ -36,33 +38,16 @@ LEAST_AT_ONCE, GROUPS = 4, 4  # smaller groups where there would be fewer than s
 Progress = Callable[[int, int, str], None]
 
 
+@takes(MeasureAccuracyOptions)
 def measure_accuracy(
-    folder: Path,
-    *,
-    subnets: int = 300,
-    archs: Sequence[Arch] | None = None,
-    every: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    ray: str | None = None,
-    data: str | None = None,
-    on_progress: Progress = lambda done, total, what: None,
+    options: MeasureAccuracyOptions, *, on_progress: Progress = lambda done, total, what: None
 ) -> list[AccuracyRow]:
     """Measure sub-networks of a trained run on held-out images; test images are not touched. Those measured before are not again.
 
     Started by torchrun, the processes share out the work; each returns all rows.
 
     Args:
-        folder: the run directory; accuracy/ gets the rows as Parquet.
-        subnets: to draw, by `onceforall.accuracy.tree`.
-        archs: measure these instead.
-        every: measure only at resolutions so many pixels apart, each network at two of them; rows for the resolutions between are
-            interpolated and marked so.
-        seed: of the sub-networks drawn.
-        device: to run them on, see `choose_compute`.
-        ray: address of a Ray cluster that shares out the work, or "local" for one on this machine. Its machines see the folder and
-            the images at the same paths.
-        data: where the images are now, if they have moved since; None for where the run says.
+        options: see `MeasureAccuracyOptions`; in its place, its fields by their names.
         on_progress: called with sub-networks measured, sub-networks needed and a note.
 
     Returns:
@@ -71,12 +56,12 @@ def measure_accuracy(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder, data)
+    run, every, ray = Run.open(options.folder, options.data), options.every, options.ray
     run.require_images()
-    wanted = list(dict.fromkeys(_drawn(run, subnets, every, seed) if archs is None else archs))
+    wanted = list(dict.fromkeys(_drawn(run, options.subnets, every, options.seed) if options.archs is None else options.archs))
     for arch in wanted:
         run.space.check(arch)
-    compute = choose_compute(device)
+    compute = choose_compute(options.device)
     place, weights = run.folder / "accuracy", run.weights_hash()
     with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
         if ray is not None and world.size > 1:

@@ -25,6 +25,8 @@ class Metric:
     """A record of metrics.jsonl: what happened ("phase", "train", "validation", "rollback" or "note"), at which step and second.
 
     Args:
+        phase: of the schedule.
+        loss: of a step of training, with its learning rate.
         subnet: of a validation, with its held-out top-1.
         joules: of the training so far, where the processor counts them.
         kept: the step whose weights are kept, where that is not the last one.
@@ -33,6 +35,9 @@ class Metric:
     event: str
     step: int
     seconds: float
+    phase: str = ""
+    loss: float | None = None
+    rate: float | None = None
     subnet: str = ""
     top1: float | None = None
     joules: float = 0.0
@@ -63,6 +68,11 @@ class Metrics:
     def seconds(self) -> float | None:
         """Spent on them; None without records."""
         return max((record.seconds for record in self.records), default=None)
+
+    @property
+    def joules(self) -> float | None:
+        """That the processor counted; None if it did not."""
+        return max((record.joules for record in self.records), default=0.0) or None
 
     @property
     def kept(self) -> int:
@@ -98,7 +108,7 @@ def metrics_writer(
     total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
     remaining = Remaining(total)
     board = _board(folder, step)
-    counter, joules_before = EnergyCounter(), max((r.joules for r in Metrics.of(folder).records), default=0.0)
+    counter, joules_before = EnergyCounter(), Metrics.of(folder).joules or 0.0
 
     def write(event: Event) -> None:
         if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got

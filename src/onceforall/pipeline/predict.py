@@ -6,14 +6,14 @@ it is these that a search will ask about.
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ..accuracy import AccuracyRow, measurement_noise, read_rows, spread, suggest, tree
 from ..arch import Arch
 from ..costs import macs_table, segment_table
-from ..errors import DataError
+from ..options.declare import takes
+from ..options.measuring import PredictOptions
 from .measure_accuracy import measure_accuracy
 from .predictor import Prediction, fit_and_check, fitted_to
 from .run import Run
@@ -25,36 +25,22 @@ CHOSEN_SHARE, ROUNDS = 0.4, 2  # of the networks to fit; fewer than LEAST_CHOSEN
 LEAST_CHOSEN = 10
 
 
+@takes(PredictOptions)
 def predict(
-    folder: Path,
-    *,
-    subnets: int = 80,
-    seed: int = 0,
-    device: str = "auto",
-    ray: str | None = None,
-    data: str | None = None,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    options: PredictOptions, *, on_progress: Callable[[int, int, str], None] = lambda done, total, what: None
 ) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
 
     Started by torchrun, the processes share out the sub-networks, all of which are then drawn beforehand.
 
     Args:
-        folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
-        subnets: to measure; a quarter of them checks the predictor: drawn independently. Of the others three fifths are drawn as a
-            tree; the rest, if it is enough to be of use, is chosen by the predictor so far, see `onceforall.accuracy.suggest`.
-        seed: of the sub-networks drawn.
-        device: to run them on, see `choose_compute`.
-        ray: see `measure_accuracy`.
-        data: where the images are now, if they have moved since; None for where the run says.
+        options: see `PredictOptions`; in its place, its fields by their names.
         on_progress: called with sub-networks measured, sub-networks needed and a note.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    if subnets < 16:
-        raise DataError(f"--subnets {subnets}: at least 16 are needed, 12 to fit and 4 to check")
-    run = Run.open(folder, data)
+    run, subnets, seed = Run.open(options.folder, options.data), options.subnets, options.seed
     run.require_images()
     place, weights = run.folder / "accuracy", run.weights_hash()
     chosen = round(CHOSEN_SHARE * (1 - TEST_SHARE) * subnets)
@@ -64,7 +50,7 @@ def predict(
 
     def measured(archs: Sequence[Arch], before: int) -> list[AccuracyRow]:
         return measure_accuracy(
-            folder, archs=archs, device=device, ray=ray, data=data,
+            options.folder, archs=archs, device=options.device, ray=options.ray, data=options.data,
             on_progress=lambda done, total, what: on_progress(before + done, subnets, what),
         )  # fmt: skip
 

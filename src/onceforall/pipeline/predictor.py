@@ -1,4 +1,4 @@
-"""`ofa predictor`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
+"""`ofa accuracy`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,6 +24,8 @@ from ..arch import Arch
 from ..costs import macs_table, segment_table
 from ..errors import DataError, FileError
 from ..files import locked, read_json, write_json
+from ..options.declare import takes
+from ..options.measuring import ComparePredictorsOptions, FitPredictorOptions, NextSubnetsOptions
 from ..records import as_record
 from .run import Run
 
@@ -43,7 +45,6 @@ __all__ = [
 
 LEAST_FITTED, LEAST_CHECKED = 12, 4
 CHECK_SHARE = 0.25
-SAMPLES = (100, 300, 1000, 3000)
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,23 @@ class Comparison:
     errors: PredictorErrors
 
 
-def fit_predictor(folder: Path, *, kinds: Sequence[str] | None = None, seed: int = 0) -> Prediction:
+@takes(FitPredictorOptions)
+def fit_predictor(options: FitPredictorOptions) -> Prediction:
     """Fit a predictor to the sub-networks that were measured before, and check it on those that `predict` set aside.
 
     Where there are none, a random quarter is set aside, relatives together.
 
     Args:
-        folder: the run directory; accuracy/ gets the predictor in place of the one there.
-        kinds: of models to try; all by default.
-        seed: of the choice of the quarter and the fit.
+        options: see `FitPredictorOptions`; in its place, its fields by their names.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    run = Run.open(options.folder)
     rows = _rows(run)
     with locked(run.folder / "accuracy"):
-        fitted, checked = _split(run, rows, seed)
-        return fit_and_check(run, fitted, checked, kinds=kinds, seed=seed)
+        fitted, checked = _split(run, rows, options.seed)
+        return fit_and_check(run, fitted, checked, kinds=options.kinds, seed=options.seed)
 
 
 def fit_and_check(
@@ -156,35 +156,30 @@ def fitted_to(
     )
 
 
+@takes(ComparePredictorsOptions)
 def compare_predictors(
-    folder: Path,
-    *,
-    samples: Sequence[int] = SAMPLES,
-    seed: int = 0,
-    on_result: Callable[[Comparison], None] = lambda result: None,
+    options: ComparePredictorsOptions, *, on_result: Callable[[Comparison], None] = lambda result: None
 ) -> list[Comparison]:
     """Errors of each kind of model, and which one cross-validation chooses, fitted to so many of the measured sub-networks.
 
     All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
 
     Args:
-        folder: the run directory.
-        samples: numbers of sub-networks to fit to; those that are more than there are are left out.
-        seed: of the sub-networks drawn, relatives together, and the fits.
+        options: see `ComparePredictorsOptions`; in its place, its fields by their names.
         on_result: called with each comparison as soon as it is made.
 
     Raises:
         DataError: too few measured sub-networks for the smallest number.
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    run, samples, seed = Run.open(options.folder), options.samples, options.seed
     rows = _rows(run)
     fitted, checked = _split(run, rows, seed)
     fitting = [n for n in samples if LEAST_FITTED <= n <= len(fitted)]
     if not fitting:
         raise DataError(
             f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the sub-networks of "
-            f"{run.folder} that are measured and not set aside, or measure more: {ofa('measure-accuracy', run.folder)}"
+            f"{run.folder} that are measured and not set aside, or measure more: {ofa('accuracy', 'measure', run.folder)}"
         )
     archs, top1 = [row.arch for row in checked], [row.value for row in checked]
     order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
@@ -200,21 +195,22 @@ def compare_predictors(
     return results
 
 
-def next_subnets(folder: Path, *, subnets: int = 50, seed: int = 0) -> list[Arch]:
+@takes(NextSubnetsOptions)
+def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
     """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain.
 
     Args:
-        folder: the run directory, with a predictor.
-        subnets: how many.
-        seed: same seed and data, same sub-networks.
+        options: see `NextSubnetsOptions`; in its place, its fields by their names.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder)
+    run = Run.open(options.folder)
     predictor = load_predictor(run)
     known = [row.arch for row in read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())]
-    return suggest(predictor, macs_table(segment_table(run.space, run.num_classes)), subnets, known=known, seed=seed)
+    return suggest(
+        predictor, macs_table(segment_table(run.space, run.num_classes)), options.subnets, known=known, seed=options.seed
+    )
 
 
 def show_predictor(folder: Path) -> dict[str, Any]:
@@ -271,7 +267,7 @@ def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
 def _rows(run: Run) -> list[AccuracyRow]:
     rows = read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())
     if len(rows) < LEAST_FITTED + LEAST_CHECKED:
-        least, more = LEAST_FITTED + LEAST_CHECKED, ofa("measure-accuracy", run.folder)
+        least, more = LEAST_FITTED + LEAST_CHECKED, ofa("accuracy", "measure", run.folder)
         raise DataError(f"{run.folder}: {len(rows)} sub-networks are measured, at least {least} are needed: {more}")
     return rows
 

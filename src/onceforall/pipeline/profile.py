@@ -11,6 +11,8 @@ from ..errors import DeviceError, FileError
 from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, available, export_kit, import_results, profile_space
 from ..latency.device import IMPORTED
+from ..options.declare import takes
+from ..options.measuring import ProfileOptions
 from ..places import cache_folder
 from ..space import Space
 from .run import Run
@@ -21,30 +23,14 @@ CLASSES = 1000  # of a space without a run: ImageNet's
 __all__ = ["imported", "kit", "latency_table", "latency_tables", "profile", "profiled"]
 
 
+@takes(ProfileOptions)
 def profile(
-    source: Path | Space,
-    *,
-    device: str = "cpu",
-    out: Path | None = None,
-    classes: int | None = None,
-    quick: bool = False,
-    target: float = 0.0,
-    again: bool = False,
-    seed: int = 0,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    options: ProfileOptions, *, on_progress: Callable[[int, int, str], None] = lambda done, total, what: None
 ) -> LatencyTable:
     """Measure a device and leave its latency table in the run directory, or in `out`. Needs no trained weights.
 
     Args:
-        source: the run directory, or a space without one.
-        device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
-        out: folder for the measurements and table.json; None for latency/DEVICE/ in the run directory. An interrupted profile
-            goes on there.
-        classes: outputs of the classifiers of a space's networks, 1000 if None; a run has its own.
-        quick: measure less, for a first impression.
-        target: mean relative error, such as 0.02, at which half of the networks is enough; see `onceforall.latency.Effort`.
-        again: measure everything anew instead of using what was measured before.
-        seed: of the networks that the table is fitted to and checked on.
+        options: see `ProfileOptions`; in its place, its fields by their names.
         on_progress: called with measurements done, measurements needed, and what is measured with about how long it takes.
 
     Returns:
@@ -53,22 +39,20 @@ def profile(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    space, num_classes = _networks(source, classes)
-    if not 0 <= target < 1:
-        raise DeviceError(f"--target {target:g}: give a share from 0 to 1, such as 0.02 for 2 %")
-    chosen = Device.parse(device)
+    space, num_classes = _networks(options.networks, options.classes)
+    chosen = Device.parse(options.device)
     if chosen.imported:
-        raise DeviceError(f"{device}: nothing can be measured on it from here: give its times with --import-results")
-    effort = replace(QUICK if quick else Effort(), target=target)
-    with _own(_place(source, out, chosen)) as place:
+        raise DeviceError(f"{options.device}: nothing can be measured on it from here: give its times with --import-results")
+    effort = replace(QUICK if options.quick else Effort(), target=options.target)
+    with _own(_place(options.networks, options.out, chosen)) as place:
         table = profile_space(
             space,
             num_classes,
             chosen,
             folder=place,
-            seed=seed,
+            seed=options.seed,
             effort=effort,
-            again=again,
+            again=options.again,
             levels=cache_folder() / LEVELS,
             on_progress=on_progress,
         )

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,21 @@ from ..errors import DataError, InfeasibleError
 from ..files import append_line, recording
 from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, available, measure_networks
+from ..options.choosing import CAUTION, SearchOptions
+from ..options.declare import takes
+from ..options.shared import Budget
 from ..plan import Plan
 from ..readable import amount, milliseconds
 from ..search import maximise
-from .limits import Budget
 from .measure_accuracy import together
 from .predictor import load_predictor
 from .profile import latency_table, profiled
 from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["CAUTION", "FINALIST_IMAGES", "Candidate", "Searcher", "search"]
+__all__ = ["FINALIST_IMAGES", "Candidate", "Searcher", "search"]
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
-CAUTION = 1.0
 PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the one that is taken is timed again
 KNOWN = 2  # networks besides the finalists, see `Searcher._better_known`
 ROUNDS = 3  # of tightening the latency limit when the measured finalists miss it
@@ -78,28 +78,12 @@ def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Gene
     return keeps
 
 
-def search(
-    folder: Path,
-    budget: Budget,
-    *,
-    device: str = "cpu",
-    finalists: int = 5,
-    caution: float = CAUTION,
-    seed: int = 0,
-    data: str | None = None,
-    on_step: Callable[[str], None] = lambda text: None,
-) -> list[Candidate]:
+@takes(SearchOptions)
+def search(options: SearchOptions, *, on_step: Callable[[str], None] = lambda text: None) -> list[Candidate]:
     """The finalists of one search on a run with a profile and a predictor, measured, the choice first.
 
     Args:
-        folder: the run directory.
-        budget: what the network may cost.
-        device: that was profiled; without a latency limit it need not be.
-        finalists: best predicted networks that are measured.
-        caution: standard deviations of the prediction that are taken off it: the best of very many predictions is one that is too
-            high. 0 maximises the prediction itself, and says how far from the optimum the result can be where that is known.
-        seed: of the search.
-        data: where the images are now, if they have moved since; None for where the run says.
+        options: see `SearchOptions`; in its place, its fields by their names.
         on_step: called with what is being done.
 
     Returns:
@@ -109,10 +93,11 @@ def search(
         InfeasibleError: nothing in the space keeps the budget.
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run = Run.open(folder, data)
+    run, budget = Run.open(options.folder, options.data), options.budget
+    assert isinstance(budget, Budget)  # several are for the command line
     run.require_images()
-    searcher = Searcher(run, device, [budget], caution=caution, on_note=on_step)
-    return searcher.find(budget, finalists=finalists, seed=seed, on_step=on_step)
+    searcher = Searcher(run, options.device, [budget], caution=options.caution, on_note=on_step)
+    return searcher.find(budget, finalists=options.finalists, seed=options.seed, on_step=on_step)
 
 
 class Searcher:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..arch import Arch
 from ..backends import RUNTIMES
 from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Accuracy, Calibrated
@@ -27,11 +26,13 @@ from ..export import (
 from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
 from ..onnx_options import HARD_SWISH, OPSET
+from ..options.choosing import SpecialiseOptions
+from ..options.declare import takes
+from ..options.shared import Budget
 from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .finetune import Finetuned, Finetuning, untuned
-from .limits import Budget
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
@@ -39,7 +40,6 @@ from .through_files import FoundThroughFiles, measure_files, require_drop_can_be
 __all__ = ["Specialised", "specialise"]
 
 Event = dict[str, Any]
-MAX_DROP = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,10 @@ class Specialised:
     readings: tuple[Reading, ...] = ()  # of the ONNX files in other programs
 
 
+@takes(SpecialiseOptions)
 def specialise(
-    folder: Path,
-    budgets: Sequence[Budget],
+    options: SpecialiseOptions,
     *,
-    device: str | Sequence[str] = "cpu",
-    export: Sequence[str] = ("onnx",),
-    out: Path | None = None,
-    finalists: int = 5,
-    seed: int = 0,
-    max_drop: float = MAX_DROP,
-    arch: Arch | None = None,
-    name: str | None = None,
-    license: str | None = None,
-    push_to_hub: str | None = None,
-    finetune: int = 0,
-    data: str | None = None,
-    onnx: OnnxOptions | None = None,
-    readers: Sequence[str] | None = None,
     on_step: Callable[[str], None] = lambda text: None,
     on_result: Callable[[Specialised], None] = lambda result: None,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -87,23 +73,7 @@ def specialise(
     """Find, export and prove one network for each device and budget, on a run with profiles and a predictor.
 
     Args:
-        folder: the run directory.
-        budgets: what each network may cost.
-        device: that was profiled, or several; without latency limits they need not be.
-        export: formats, see `onceforall.export.FORMATS`.
-        out: where the folders of the networks go; None for specialised/ in the run directory.
-        finalists: best predicted networks that are measured before one is chosen.
-        seed: of the search.
-        max_drop: most points of held-out top-1 that an int8 file may lose; one that loses more is left out.
-        arch: take this network instead of searching one; it is measured, and must keep the latency.
-        name: of the folder of the one network, instead of one made of device and budget.
-        license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
-        push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
-            with the name of its folder added.
-        finetune: epochs that each network is trained on its own before it is exported; see `Finetuning`.
-        data: where the images are now, if they have moved since; None for where the run says.
-        onnx: options of the formats that are made from an ONNX graph; None for the default.
-        readers: other programs to run the ONNX files in, see `onceforall.export.READERS`; None for all that are installed.
+        options: see `SpecialiseOptions`; in its place, its fields by their names.
         on_step: called with what is being done.
         on_result: called with each network as soon as it is in its folder.
         on_event: gets progress of the fine-tuning, as `ofa train` shows it.
@@ -117,41 +87,44 @@ def specialise(
         HubError: the Hugging Face Hub does not take a network; all are in their folders.
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    if unknown := [name for name in export if name not in FORMATS]:
+    if unknown := [name for name in options.export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
-    if not 0 <= max_drop <= 100:
-        raise VerificationError(f"--max-drop {max_drop:g}: give points of top-1, from 0 to 100")
-    whole("--finetune", finetune, 0)
-    _require_used(export, onnx, readers)
-    run = Run.open(folder, data)
+    if not 0 <= options.max_drop <= 100:
+        raise VerificationError(f"--max-drop {options.max_drop:g}: give points of top-1, from 0 to 100")
+    whole("--finetune", options.finetune, 0)
+    _require_used(options.export, options.onnx, options.readers)
+    run = Run.open(options.folder, options.data)
     run.require_images()
-    for format in export:
+    for format in options.export:
         FORMATS[format].require()
-    first, *others = [device] if isinstance(device, str) else device
-    options = onnx or OnnxOptions(HARD_SWISH if all(_in_openvino(Device.parse(each)) for each in (first, *others)) else OPSET)
-    if any(FORMATS[name].is_onnx for name in export):
-        require_readable(options)
-    if "onnx-int8" in export:
-        require_opset(options)
-    place = writable(Path(out) if out else run.folder / "specialised")
-    names = [name or name_of(Device.parse(each), budget) for each in (first, *others) for budget in budgets]
+    devices = [Device.parse(device) for device in options.devices]
+    onnx = options.onnx or OnnxOptions(HARD_SWISH if all(map(_in_openvino, devices)) else OPSET)
+    if any(FORMATS[format].is_onnx for format in options.export):
+        require_readable(onnx)
+    if "onnx-int8" in options.export:
+        require_opset(onnx)
+    place = writable(Path(options.out) if options.out else run.folder / "specialised")
+    names = [options.name or name_of(device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
             f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
         )
     for own in names:
         room_for_export(place / own)
-    repos = [push_to_hub if len(names) == 1 else f"{push_to_hub}-{name}" for name in names] if push_to_hub is not None else []
+    hub = options.push_to_hub
+    repos = [] if hub is None else [hub] if len(names) == 1 else [f"{hub}-{name}" for name in names]
     if repos:
         require_pushable(repos)
-    searcher = Searcher(run, first, budgets, images=FINALIST_IMAGES, on_note=on_step)
-    require_drop_can_be_told(export, len(searcher.splits.held_out), max_drop)
-    searchers = [searcher, *(searcher.on(other, budgets) for other in others)]
-    jobs = zip([(each, budget) for each in searchers for budget in budgets], names, strict=True)
-    results = []
+    first, *others = options.devices
+    searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, on_note=on_step)
+    require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
+    searchers = [searcher, *(searcher.on(other, options.budgets) for other in others)]
+    jobs = zip([(each, budget) for each in searchers for budget in options.budgets], names, strict=True)
+    options, results = replace(options, onnx=onnx), []
+    finalists, seed, arch = options.finalists, options.seed, options.arch
     for (each, budget), own in jobs:
-        target = place / own
-        tuning = Finetuning(each, own, budget, finetune, seed, on_event, should_stop, arch) if finetune else None
+        target, epochs = place / own, options.finetune
+        tuning = Finetuning(each, own, budget, epochs, seed, on_event, should_stop, arch) if epochs else None
         if arch is None:
             choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
         else:
@@ -160,11 +133,7 @@ def specialise(
             chosen, timing = tuning.choose(choose) if tuning else choose()
             ready, tuned = tuning.finish(chosen, on_step) if tuning else (untuned(each, chosen.arch), None)
             on_step(f"exporting and proving {target.name}")
-            results.append(
-                _take_home(
-                    run, each, budget, chosen, timing, target, export, max_drop, license, ready, tuned, options, readers, on_step
-                )
-            )
+            results.append(_take_home(each, budget, chosen, timing, target, options, ready, tuned, on_step))
             if tuning:
                 tuning.forget()
         on_result(results[-1])
@@ -175,26 +144,22 @@ def specialise(
 
 
 def _take_home(
-    run: Run,
     searcher: Searcher,
     budget: Budget,
     chosen: Candidate,
     confirmed: Timing,
     target: Path,
-    export: Sequence[str],
-    max_drop: float,
-    license: str | None,
+    options: SpecialiseOptions,
     ready: Calibrated,
     tuned: Finetuned | None,
-    onnx: OnnxOptions,
-    readers: Sequence[str] | None,
     on_step: Callable[[str], None],
 ) -> Specialised:
-    table, device = searcher.table, searcher.device
-    arch, splits = chosen.arch, searcher.splits
+    run, table, device = searcher.run, searcher.table, searcher.device
+    arch, splits, onnx = chosen.arch, searcher.splits, options.onnx
+    assert onnx is not None
     data = Path(run.require_images().source).name
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
-    formats = list(dict.fromkeys(("pytorch", *export)))
+    formats = list(dict.fromkeys(("pytorch", *options.export)))
     found: list[tuple[FoundThroughFiles, Timing]] = []
 
     def measure(files: Path) -> CardFacts:
@@ -206,7 +171,7 @@ def _take_home(
             test=test,
             held_out=splits.held_out,
             device=device,
-            max_drop=max_drop,
+            max_drop=options.max_drop,
             anchor=searcher.anchor,
             limit_ms=budget.latency_ms,
             onnx=onnx,
@@ -226,7 +191,7 @@ def _take_home(
             made_with=[str(run.info.environment["command"])],
             files=through.rows,
             left_out=through.left_out,
-            license=license,
+            license=options.license,
             notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
         )
 
@@ -238,14 +203,14 @@ def _take_home(
         network=ready.network,
         classes=run.info.classes,
         preprocessing=input_steps(run, arch.resolution),
-        formats=export,
+        formats=options.export,
         images=proof_images(run, splits, arch.resolution),
         measure=measure,
         shares=shares,
         supernet=None if tuned and tuned.taken else searcher.supernet,
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
         onnx=onnx,
-        readers=readers,
+        readers=options.readers,
     )
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy

@@ -388,7 +388,7 @@ PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
 
 def _fit_command(run: Run) -> str:
     """What fits the predictor anew."""
-    return ofa("predictor", "fit", run.folder)
+    return ofa("accuracy", "fit", run.folder)
 
 
 def _line(error: Exception) -> str:

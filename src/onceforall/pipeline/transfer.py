@@ -1,20 +1,19 @@
 """`ofa train --from`: a training that starts from another run's weights, with a new classifier unless the classes are the same."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from ..data import Splits
 from ..errors import DataError, FileError, TrainingError
 from ..ops import Linear
+from ..options.presets import Preset
+from ..options.training import TrainOptions
 from ..spaces.graph import classifier_weights
 from ..supernet import Supernet
 from ..train import Schedule
 from .info import Origin
-from .presets import Preset
 from .run import Run
 
 __all__ = ["going_on", "open_origin", "origin_of", "preset_for", "recipe_of", "transferred", "unseen"]
@@ -41,7 +40,7 @@ def recipe_of(origin: Run) -> str:
     return origin.info.preset or DEFAULT
 
 
-def preset_for(origin: Run, preset: Preset, given: Mapping[str, Any]) -> Preset:
+def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
     """The preset's recipe for the origin's space, preprocessing and trained weights.
 
     Raises:
@@ -49,17 +48,17 @@ def preset_for(origin: Run, preset: Preset, given: Mapping[str, Any]) -> Preset:
         SpaceError: they describe none.
     """
     brought = origin.space.family == "graph"  # no preset has such a space, and there is none that arguments alone describe
-    if given["space"] and brought:
+    if options.space and brought:
         raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself anew")
-    described = (given["preset"] or given["space"]) and not brought
-    if described and preset.space(given["space"] or {}).to_json() != origin.space.to_json():
+    described = (options.preset or options.space) and not brought
+    if described and preset.space(options.space or {}).to_json() != origin.space.to_json():
         raise TrainingError(
             f"--from {origin.folder} brings its own space, and --preset or --space describe another: leave them out, or train "
             "from random weights without --from"
         )
     return replace(
         preset,
-        rate=preset.rate if given["rate"] is not None else RATE_SHARE * preset.rate,
+        rate=preset.rate if options.rate is not None else RATE_SHARE * preset.rate,
         recipe=replace(preset.recipe, zero_residual=False),
         crop_share=origin.info.crop_share,
     )

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..advice import ofa
 from ..files import busy, read_text
+from ..options.shared import Budget
 from ..readable import paired_difference, plural
 from ..records import plain, read_record
 from ..train import Schedule
-from .limits import Budget
 from .metrics import Metrics
 from .run import Run
 

@@ -9,8 +9,8 @@ from ..export import FileRow
 from ..files import read_json
 from ..latency import LatencyTable
 from ..looks import channels, look, pixels
+from ..options.shared import Budget
 from ..picture import draw
-from ..pipeline.limits import Budget
 from ..pipeline.run import Run
 from ..readable import amount, memory, milliseconds, percent
 from .charts import FrontSeries

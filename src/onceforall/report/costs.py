@@ -8,11 +8,12 @@ from markupsafe import Markup
 
 from ..files import read_lines
 from ..latency import LatencyTable
+from ..pipeline.metrics import Metrics
 from ..pipeline.predictor import measured_rows
 from ..pipeline.run import Run
 from ..readable import duration
 from .html import html
-from .shown import Cell, Shown, Training, as_file_error, short
+from .shown import Cell, Shown, as_file_error, short
 
 __all__ = ["about", "costs", "read_costs"]
 
@@ -20,12 +21,12 @@ SHOWN_CLASSES = 12
 Cost = tuple[float | None, str]  # wall time, if it is known, and what was done
 
 
-def read_costs(run: Run, training: Training, seen: int | None, tables: Mapping[Path, LatencyTable]) -> dict[str, Cost]:
+def read_costs(run: Run, training: Metrics, seen: int | None, tables: Mapping[Path, LatencyTable]) -> dict[str, Cost]:
     """Time and work of each stage. `seen`: images that went through a network while training."""
     found: dict[str, Cost] = {}
     if training.seconds is not None:
         images = "" if seen is None else f", {seen:,} images through a sub-network"
-        found["training"] = training.seconds, f"{training.steps:,} steps{images}"
+        found["training"] = training.seconds, f"{training.step:,} steps{images}"
     if rows := measured_rows(run):
         work = f"{len(rows):,} sub-networks, {sum(row.images for row in rows):,} images in all, shared beginnings computed once"
         found["accuracy data"] = sum(row.seconds for row in rows), work

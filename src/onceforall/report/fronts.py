@@ -13,7 +13,7 @@ from ..arch import Arch
 from ..costs import CostTable, macs_table, segment_table
 from ..files import read_json, read_lines
 from ..latency import LatencyTable
-from ..pipeline.limits import Budget
+from ..options.shared import Budget
 from ..pipeline.run import Run
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
 from ..readable import amount, milliseconds, percent, wilson

@@ -7,22 +7,25 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ..data import Problem
 from ..errors import FileError
-from ..files import read_lines, reading_or_writing, write_text
+from ..files import reading_or_writing, write_text
+from ..pipeline.metrics import Metrics
 from ..pipeline.predictor import load_predictor
 from ..pipeline.profile import latency_tables
 from ..pipeline.run import Run
 from ..pipeline.versus import stored_comparison
 from ..readable import amount, duration, percent
+from ..records import read_records
 from .chosen import chosen, read_chosen
 from .compared import compared
 from .costs import about, costs, read_costs
 from .fronts import fronts, predictor_doubts, read_fronts
 from .html import PAGES
 from .predictions import accuracy, latency, latency_points, read_checks
-from .shown import Shown, as_file_error
+from .shown import Shown
 from .subnets import read_subnets, subnets
-from .training import read_schedule, read_training, training
+from .training import last_top1, read_schedule, training
 
 __all__ = ["SECTIONS", "render", "report", "shown_of"]
 
@@ -82,11 +85,10 @@ def shown_of(run: Run, name: str, seed: int) -> Shown:
         OnceForAllError: a file is damaged.
     """
     schedule, tables = read_schedule(run), latency_tables(run)
-    found = Shown(run, name, schedule, read_training(run))
+    found = Shown(run, name, schedule, Metrics.of(run.folder))
     if schedule is not None and run.info.data is not None and not (run.folder / "supernet.safetensors").exists():
         found = replace(found, resume=run.resume_command())
-    with as_file_error(run.folder / "problems.jsonl"):
-        problems = [f"{p['name']}: {p['reason']}" for p in read_lines(run.folder / "problems.jsonl")]
+    problems = [f"{problem.name}: {problem.reason}" for problem in read_records(run.folder / "problems.jsonl", Problem)]
     if (run.folder / "accuracy" / "predictor.safetensors").exists():
         predictor = load_predictor(run)
         authors = run.info.imported is not None and predictor.kind == "published"
@@ -136,7 +138,7 @@ def _headline(run: Shown) -> dict[str, str]:
         found["training time"] = duration(run.training.seconds)
     if run.images_seen is not None:
         found["images seen"] = amount(run.images_seen)
-    if last := [curve.ys[-1] for curve in run.training.top1 if curve.ys]:
+    if last := last_top1(run.training):
         span = percent(last[0]) if len(last) == 1 else f"{100 * min(last):.1f} – {percent(max(last))}"
         found["top-1 on held-out images, sub-networks of the last phase"] = span
     return found

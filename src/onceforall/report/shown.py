@@ -18,14 +18,15 @@ from ..arch import Arch
 from ..errors import FileError, OnceForAllError
 from ..export import FileRow
 from ..latency import LatencyTable
-from ..pipeline.limits import Budget
+from ..options.shared import Budget
+from ..pipeline.metrics import Metrics
 from ..pipeline.run import Run
 from ..pipeline.versus import Comparison
 from ..plan import Plan
 from ..readable import milliseconds, percent, wilson
 from ..train import Schedule
 from .charts import FrontSeries
-from .drawing import Point, Series, key_line
+from .drawing import Point, key_line
 from .html import html
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "Fronts",
     "PredictorChecks",
     "Shown",
-    "Training",
     "as_file_error",
     "counted",
     "lacking",
@@ -46,29 +46,6 @@ __all__ = [
 
 Cell = str | tuple[str, str]  # text; the second is a small line below the first
 Fronts = Mapping[tuple[str | None, str], FrontSeries]  # by device, as `--device` takes it, and hardware; of MACs by (None, "")
-
-
-@dataclass(frozen=True)
-class Training:
-    """What metrics.jsonl says of a training.
-
-    Args:
-        steps: done.
-        seconds: wall time.
-        joules: that the processor counted, whatever else ran on it; None if it was not counted.
-        phases: wall time of each phase, where it is known.
-        losses: over the steps of the whole run, like the next two.
-        rates: learning rates.
-        top1: of sub-networks, on held-out images.
-    """
-
-    steps: int = 0
-    seconds: float | None = None
-    joules: float | None = None
-    phases: Mapping[str, float] = field(default_factory=dict)
-    losses: Sequence[Series] = ()
-    rates: Sequence[Series] = ()
-    top1: Sequence[Series] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +100,7 @@ class Shown:
         run: its directory and run.json.
         name: short, different from those of the other runs on the page.
         schedule: of the training, if there is one.
-        training: what was done of it.
+        training: what was done of it: joules are the processor's, whatever else ran on it.
         resume: the command that goes on with a training that has not finished.
         predictor: what predicts accuracy, if it was not fitted in this run.
         subnets: the accuracy data, with MACs.
@@ -141,7 +118,7 @@ class Shown:
     run: Run
     name: str
     schedule: Schedule | None = None
-    training: Training = Training()
+    training: Metrics = field(default_factory=lambda: Metrics(()))
     resume: str | None = None
     predictor: str | None = None
     subnets: Sequence[tuple[AccuracyRow, int]] = ()
@@ -176,7 +153,7 @@ class Shown:
         """Images that went through a network while training, each sub-network counted."""
         if self.schedule is None:
             return None
-        done = zip(self.schedule.steps_done(self.training.steps), self.schedule.phases, strict=True)
+        done = zip(self.schedule.steps_done(self.training.step), self.schedule.phases, strict=True)
         return self.schedule.recipe.batch_size * sum(steps * phase.subnets for steps, phase in done) or None
 
     @property

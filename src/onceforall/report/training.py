@@ -2,29 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Any
 
 from markupsafe import Markup
 
 from ..advice import ofa
 from ..errors import FileError, TrainingError
-from ..files import read_lines, read_text
+from ..files import read_text
+from ..pipeline.metrics import Metrics
 from ..pipeline.run import Run
 from ..readable import duration, percent
 from ..train import Schedule
 from .charts import Mark, line_chart
 from .drawing import TOP1, Axis, Series, key_line
 from .html import html
-from .shown import Shown, Training, as_file_error, short
+from .shown import Shown, short
 
-__all__ = ["read_schedule", "read_training", "training"]
+__all__ = ["last_top1", "read_schedule", "training"]
 
 STEP = Axis("training step")
 MOST_ROWS = 40
 GREY = 6  # number of a color
 SMALL = 0.05  # learning rates below are shown in thousandths, so that the axis has room
-
-Curves = Callable[[Shown], Sequence[Series]]
 
 
 def read_schedule(run: Run) -> Schedule | None:
@@ -36,29 +34,29 @@ def read_schedule(run: Run) -> Schedule | None:
         raise FileError(f"{path}: {error}: see {ofa('status', run.folder)}") from None
 
 
-def read_training(run: Run) -> Training:
-    """What was done of the training so far."""
-    path = run.folder / "metrics.jsonl"
-    with as_file_error(path):
-        records = read_lines(path)
-        steps, validations = ([r for r in records if r["event"] == kind] for kind in ("train", "validation"))
-        times: dict[str, list[float]] = {}
-        for r in records:
-            times.setdefault(r["phase"], []).append(float(r["seconds"]))
-        subnets = dict.fromkeys(r["subnet"] for r in validations)
-        return Training(
-            steps=max((int(r["step"]) for r in records), default=0),
-            seconds=max((float(r["seconds"]) for r in records), default=None),
-            joules=max((float(r["joules"]) for r in records if "joules" in r), default=None),
-            phases={phase: own[-1] - own[0] for phase, own in times.items() if len(own) > 1},
-            losses=[_series("training", steps, "loss")],
-            rates=[_series("training", steps, "rate")],
-            top1=[_series(f"{name} of the phase", [r for r in validations if r["subnet"] == name], "top1") for name in subnets],
-        )
+def last_top1(training: Metrics) -> list[float]:
+    """Held-out top-1 of each validated sub-network, the last time."""
+    return list({record.subnet: record.top1 for record in training.records if record.top1 is not None}.values())
 
 
-def _series(name: str, records: Sequence[dict[str, Any]], key: str) -> Series:
-    return Series(name, [float(r["step"]) for r in records], [float(r[key]) for r in records])
+def _curves(training: Metrics) -> dict[str, list[Series]]:
+    """Loss and learning rate, and top-1 of each validated sub-network, over the steps of the whole run."""
+    steps = [record for record in training.records if record.event == "train"]
+    own: dict[str, list[tuple[int, float | None]]] = {}
+    for record in training.records:
+        if record.event == "validation":
+            own.setdefault(f"{record.subnet} of the phase", []).append((record.step, record.top1))
+    losses, rates = [(record.step, record.loss) for record in steps], [(record.step, record.rate) for record in steps]
+    return {
+        "top1": [_series(name, pairs) for name, pairs in own.items()],
+        "loss": [_series("training", losses)],
+        "rate": [_series("training", rates)],
+    }
+
+
+def _series(name: str, pairs: Sequence[tuple[int, float | None]]) -> Series:
+    known = [(float(step), value) for step, value in pairs if value is not None]
+    return Series(name, [step for step, _ in known], [value for _, value in known])
 
 
 def training(runs: Sequence[Shown]) -> Markup:
@@ -73,23 +71,25 @@ def training(runs: Sequence[Shown]) -> Markup:
         for phase in schedule.phases:
             marks.append(Mark(run.label(phase.name), first, None if run.alone else run.place))
             first += phase.steps
+            times = [record.seconds for record in run.training.records if record.phase == phase.name]
             stage = run.run.space.keep_largest(**phase.keep).stages[-1]
             kept = (("depth", stage.depths), ("kernel", stage.kernels), ("expand ratio", stage.expand_ratios))
             rows.append(
                 [
                     run.label(phase.name), ", ".join(f"{name} {short(values)}" for name, values in kept),
                     f"{phase.steps / per_epoch:.4g}", f"{phase.steps:,}", f"{phase.rate:.3g}", f"{phase.subnets}",
-                    duration(run.training.phases.get(phase.name)),
+                    duration(times[-1] - times[0] if len(times) > 1 else None),
                 ]
             )  # fmt: skip
     header = ["phase", "choices", "epochs", "steps", "peak learning rate", "networks a step", "time"]
     words = "Held-out top-1 of each phase's largest, smallest, and one random sub-network"
-    peak = max((v for run in runs for one in run.training.rates for v in one.ys if isfinite(v)), default=1.0)
+    found = [_curves(run.training) for run in runs]
+    peak = max((v for own in found for one in own["rate"] for v in one.ys if isfinite(v)), default=1.0)
     rate = Axis("learning rate", "× 10⁻³", 1e3) if peak < SMALL else Axis("learning rate")
     figures = [
-        _curves(runs, words, lambda run: run.training.top1, TOP1, percent, marks),
-        _curves(runs, "Training loss", lambda run: run.training.losses, Axis("training loss", "nats"), "{:.3f}".format, marks),
-        _curves(runs, "Learning rate", lambda run: run.training.rates, rate, "{:.3g}".format, marks),
+        _chart(runs, words, [own["top1"] for own in found], TOP1, percent, marks),
+        _chart(runs, "Training loss", [own["loss"] for own in found], Axis("training loss", "nats"), "{:.3f}".format, marks),
+        _chart(runs, "Learning rate", [own["rate"] for own in found], rate, "{:.3g}".format, marks),
     ]
     return Markup(notes + html.pair(figures) + html.table("Schedule", header, rows, 2))
 
@@ -99,7 +99,7 @@ def _note(run: Shown) -> Markup:
     if run.schedule is not None:
         if run.resume is None:
             return Markup()
-        words = f"The training has not finished: step {run.training.steps:,} of {run.schedule.steps:,}."
+        words = f"The training has not finished: step {run.training.step:,} of {run.schedule.steps:,}."
         return Markup(html.empty(f"{run.label(words)} Go on with", run.resume))
     if run.run.info.source is not None:
         words = f"Nothing was trained in this run. The weights were imported: {run.run.info.source}."
@@ -107,20 +107,21 @@ def _note(run: Shown) -> Markup:
     return run.empty("Nothing was trained yet.", "train DATA --out {run}")
 
 
-def _curves(
-    runs: Sequence[Shown], caption: str, curves: Curves, axis: Axis, shown: Callable[[float], str], marks: Sequence[Mark]
+def _chart(
+    runs: Sequence[Shown],
+    caption: str,
+    curves: Sequence[Sequence[Series]],
+    axis: Axis,
+    shown: Callable[[float], str],
+    marks: Sequence[Mark],
 ) -> Markup:
-    """One chart: with several runs, colors are runs and dashes are curves of one run."""
+    """One chart of each run's curves: with several runs, colors are runs and dashes are curves of one run."""
     series = []
-    for run in runs:
-        own = curves(run)
+    for run, own in zip(runs, curves, strict=True):
         for place, one in enumerate(own):
-            if run.alone:
-                series.append(one)
-            else:
-                several = len(own) > 1
-                name = run.label(one.name if several else "")
-                series.append(Series(name, one.xs, one.ys, run.place, place if several else run.place))
+            several, name = len(own) > 1, run.label(one.name if run.alone or len(own) > 1 else "")
+            looks = (None, None) if run.alone else (run.place, place if several else run.place)
+            series.append(Series(name, one.xs, one.ys, *looks))
     told = f"{axis.title} over training steps, for {', '.join(one.name for one in series)}."
     chart = line_chart(series, STEP, axis, name=caption, marks=marks, legend=_legend(runs, curves), description=told)
     steps = sorted({step for one in series for step in one.xs})
@@ -131,12 +132,12 @@ def _curves(
     return Markup(html.figure(caption, chart, html.table(caption, ["step", *(one.name for one in series)], rows)))
 
 
-def _legend(runs: Sequence[Shown], curves: Curves) -> list[tuple[str, str]] | None:
+def _legend(runs: Sequence[Shown], curves: Sequence[Sequence[Series]]) -> list[tuple[str, str]] | None:
     """Of several runs: a sign for each run and, if they have several curves, one for each of those."""
     if len(runs) == 1:
         return None
-    kinds = list(dict.fromkeys(one.name for run in runs for one in curves(run)))
-    shown = [run for run in runs if curves(run)]
+    kinds = list(dict.fromkeys(one.name for own in curves for one in own))
+    shown = [run for run, own in zip(runs, curves, strict=True) if own]
     if len(kinds) == 1:
         return [(run.name, key_line(run.place)) for run in shown]
     colors = [(run.name, key_line(0, color=run.place, marked=False)) for run in shown]

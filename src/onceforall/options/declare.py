@@ -1,0 +1,94 @@
+"""One declaration of a command's arguments: a frozen dataclass, each field with what the command line needs to know about it.
+
+The command line is made from the fields (`cli/command.py`); the function of `onceforall.pipeline` takes an object of the class, or
+its fields by their names (`takes`); `ofa train` writes them into run.json and compares them on resume. Nothing here loads torch, so
+that what a class refuses is refused at once.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import wraps
+from typing import Any, TypeVar
+
+__all__ = ["Flag", "argument", "flags_of", "group", "option", "takes"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One argument of a command line.
+
+    Args:
+        help: for people, so short that the help of a command fits a screen.
+        metavar: what stands for the value in the help; None for a switch.
+        kind: the type that the command line reads; None for the field's own, without None.
+        read: makes the field's value of the text; None where the type does.
+        name: such as "--from", where the field has another.
+        least: the smallest number.
+        most: the largest.
+        complete: what the Tab key offers: a key of `VALUES` in cli/completion.py, with a comma at its end for lists.
+        default: of the option; `MISSING` if it is required.
+        positional: it is no option.
+        opened: it is a run directory, or several, opened before torch is loaded, so that a wrong path is refused at once.
+    """
+
+    help: str
+    metavar: str | None = None
+    kind: Any = None
+    read: Callable[[str], Any] | None = None
+    name: str | None = None
+    least: float | None = None
+    most: float | None = None
+    complete: str | None = None
+    default: Any = None
+    positional: bool = False
+    opened: bool = False
+
+
+def option(help: str, metavar: str | None = None, default: Any = None, **more: Any) -> Any:
+    """A field for one option; `more` are fields of `Flag`."""
+    flag = Flag(help, metavar, default=default, **more)
+    value = {"default_factory": lambda: default} if isinstance(default, list) else {"default": default}
+    return field(kw_only=True, metadata={"flags": {None: flag}}, **({} if default is MISSING else value))
+
+
+def argument(help: str, metavar: str, **more: Any) -> Any:
+    """A field for an argument that is not named on the command line."""
+    return field(metadata={"flags": {None: Flag(help, metavar, default=MISSING, positional=True, **more)}})
+
+
+def group(default: Any, make: Callable[..., Any], flags: dict[str, Flag], *, positional: bool = False) -> Any:
+    """A field whose value is made of several options, by their names; of None each that is not given."""
+    return field(default=default, kw_only=not positional, metadata={"flags": flags, "make": make})
+
+
+def flags_of(kind: type) -> dict[str, tuple[Field[Any], Flag]]:
+    """The arguments of a command line by their names as parameters."""
+    own = fields(kind)
+    return {name or one.name: (one, flag) for one in own for name, flag in one.metadata.get("flags", {}).items()}
+
+
+def takes(kind: type[Any]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Have a function whose first parameter is an object of this class also take the class's fields by their names.
+
+    A name that no field has is refused with a TypeError. The signature tells all of them.
+    """
+
+    def made(function: Callable[..., Result]) -> Callable[..., Result]:
+        own = list(inspect.signature(function).parameters.values())[1:]
+        names = {parameter.name for parameter in own}
+
+        @wraps(function)
+        def call(*given: Any, **named: Any) -> Result:
+            rest = {name: named.pop(name) for name in names & named.keys()}
+            options = given[0] if len(given) == 1 and not named and isinstance(given[0], kind) else kind(*given, **named)
+            return function(options, **rest)
+
+        told = [*inspect.signature(kind).parameters.values(), *own]
+        told.sort(key=lambda parameter: parameter.kind)
+        call.__dict__["__signature__"] = inspect.Signature(told, return_annotation=inspect.signature(function).return_annotation)
+        return call
+
+    return made

@@ -1,0 +1,243 @@
+"""Arguments of the commands that measure networks, devices and accuracies, and predict them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..arch import Arch
+from ..errors import ArchError, DataError, DeviceError, ValueTextError
+from ..files import read_text
+from ..space import Space
+from ..spaces import FAMILIES, space
+from .declare import Flag, argument, group, option
+from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray, run_folder, seed, torch_device
+from .values import space_arguments
+
+__all__ = [
+    "HOST",
+    "ComparePredictorsOptions",
+    "EvaluateOptions",
+    "FitPredictorOptions",
+    "MeasureAccuracyOptions",
+    "MeasureOptions",
+    "NextSubnetsOptions",
+    "PredictOptions",
+    "ProfileOptions",
+]
+
+SAMPLES = (100, 300, 1000, 3000)
+HOST = Flag("Another machine, such as ssh://pi@board.", "URL")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Arguments of `ofa evaluate`.
+
+    Args:
+        folder: the run directory.
+        arch: "largest", "smallest", "random:16" for 16 random ones, the name of a network in specialised/ of the run, or a file
+            that `Arch.to_json` or `ofa specialise` wrote. In each case with the supernet's weights.
+        split: "held-out", or "test" for a final report; the use of the test images is written down.
+        seed: of the random ones.
+        device: to run them on, see `choose_compute`.
+        data: where the images are now, if they have moved since; None for where the run says.
+    """
+
+    folder: Path = run_folder()
+    arch: str = option("largest, smallest, random:N, a name, a file.", "ARCH", "largest", complete="arch")
+    split: str = option("held-out, or test for a final report.", "SPLIT", "held-out", complete="split")
+    device: str = torch_device()
+    data: str | None = moved()
+    seed: int = seed()
+
+    def __post_init__(self) -> None:
+        if self.split not in ("held-out", "test"):
+            raise DataError(f"--split {self.split}: use held-out or test")
+
+
+def _run_or_space(text: str) -> Path | Space:
+    """A path, or the space that is meant: a family's name, alone or with arguments after a colon."""
+    family, colon, _ = text.partition(":")
+    if Path(text).exists() or not (colon or family in FAMILIES):
+        return Path(text)
+    return space(**space_arguments(text if colon else f"{text}:"))
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """Arguments of `ofa profile`.
+
+    Args:
+        source: the run directory, or a space without one, also as a text: "mobilenet_v3:width=1.0".
+        device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
+        out: folder for the measurements and table.json; None for latency/DEVICE/ in the run directory. An interrupted profile
+            goes on there.
+        classes: outputs of the classifiers of a space's networks, 1000 if None; a run has its own.
+        quick: measure less, for a first impression.
+        target: mean relative error, such as 0.02, at which half of the networks is enough; see `onceforall.latency.Effort`.
+        again: measure everything anew instead of using what was measured before.
+        seed: of the networks that the table is fitted to and checked on.
+    """
+
+    source: str | Path | Space = argument("Run directory, or a space: mobilenet_v3:width=1.0.", "RUN", kind=str, complete="run")
+    device: str = device(default="cpu")
+    out: Path | None = option("Instead of RUN/latency/DEVICE.", "FOLDER")
+    classes: int | None = option("Of a space: outputs; 1000 if left out.", "N", least=1)
+    quick: bool = option("Measure less, for a first impression.", default=False)
+    target: float = option("Stop at this error, such as 0.02; 0: measure all.", "X", 0.0)
+    again: bool = option("Measure everything anew.", default=False)
+    seed: int = seed()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.target < 1:
+            raise DeviceError(f"--target {self.target:g}: give a share from 0 to 1, such as 0.02 for 2 %")
+        known_devices(self.device)
+        _ = self.networks
+
+    @property
+    def networks(self) -> Path | Space:
+        """The run directory, or the space."""
+        return _run_or_space(self.source) if isinstance(self.source, str) else self.source
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueTextError(f"--shape {text}: give whole numbers with x between them, such as 3x224x224")
+    return tuple(map(int, parts))
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Arguments of `ofa measure`.
+
+    Args:
+        model: an ONNX file, complete in itself, with one float32 input whose first dimension is the batch.
+        device: "cpu" or "onnxruntime:threads=2,batch=4", "openvino", or either "@ssh://user@board".
+        shape: of one input without the batch; needed where the file leaves it open.
+    """
+
+    model: Path = argument("Any ONNX file with one float32 input.", "MODEL")
+    device: str = group("cpu", on_host, {"device": DEVICE, "host": HOST})
+    shape: tuple[int, ...] | None = option("Of one input, where the file leaves it open.", "CxHxW", read=_shape)
+
+    def __post_init__(self) -> None:
+        known_devices(self.device)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Arguments of `ofa predict`.
+
+    Args:
+        folder: the run directory; accuracy/ gets the measured rows as Parquet and the predictor. Rows that are there are used.
+        subnets: to measure; a quarter of them checks the predictor: drawn independently. Of the others three fifths are drawn as a
+            tree; the rest, if it is enough to be of use, is chosen by the predictor so far, see `onceforall.accuracy.suggest`.
+        seed: of the sub-networks drawn.
+        device: to run them on, see `choose_compute`.
+        ray: see `MeasureAccuracyOptions`.
+        data: where the images are now, if they have moved since; None for where the run says.
+    """
+
+    folder: Path = run_folder()
+    subnets: int = option("To measure; a quarter checks the predictor.", "N", 80)
+    ray: str | None = ray()
+    device: str = torch_device()
+    data: str | None = moved()
+    seed: int = seed()
+
+    def __post_init__(self) -> None:
+        if self.subnets < 16:
+            raise DataError(f"--subnets {self.subnets}: at least 16 are needed, 12 to fit and 4 to check")
+
+
+def _archs(path: Path) -> list[Arch]:
+    """Architectures of a file, one a line."""
+    archs = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        try:
+            archs += [Arch.from_json(line)] if line.strip() else []
+        except ArchError as error:
+            raise ValueTextError(f"--archs {path}, line {number}: {error}") from None
+    if not archs:
+        raise ValueTextError(f"--archs {path}: no architecture in it: give one a line, as Arch.to_json writes it")
+    return archs
+
+
+@dataclass(frozen=True)
+class MeasureAccuracyOptions:
+    """Arguments of `ofa accuracy measure`.
+
+    Args:
+        folder: the run directory; accuracy/ gets the rows as Parquet.
+        subnets: to draw, by `onceforall.accuracy.tree`.
+        archs: measure these instead.
+        every: measure only at resolutions so many pixels apart, each network at two of them; rows for the resolutions between are
+            interpolated and marked so.
+        seed: of the sub-networks drawn.
+        device: to run them on, see `choose_compute`.
+        ray: address of a Ray cluster that shares out the work, or "local" for one on this machine. Its machines see the folder and
+            the images at the same paths.
+        data: where the images are now, if they have moved since; None for where the run says.
+    """
+
+    folder: Path = run_folder()
+    subnets: int = option("To measure, drawn to share what they begin with.", "N", 300)
+    archs: Sequence[Arch] | None = option("Measure these: one architecture (JSON) a line.", "FILE", kind=Path, read=_archs)
+    every: int | None = option("Interpolate between resolutions so far apart.", "PX", least=1)
+    ray: str | None = ray()
+    device: str = torch_device()
+    data: str | None = moved()
+    seed: int = seed()
+
+
+@dataclass(frozen=True)
+class FitPredictorOptions:
+    """Arguments of `ofa accuracy fit`.
+
+    Args:
+        folder: the run directory; accuracy/ gets the predictor in place of the one there.
+        kinds: of models to try; all by default.
+        seed: of the choice of the quarter and the fit.
+    """
+
+    folder: Path = run_folder()
+    kinds: Sequence[str] | None = option("Such as linear,pairwise; all by default.", "KINDS", read=names_in, complete="kind,")
+    seed: int = seed()
+
+
+def _numbers(text: str) -> list[int]:
+    parts = names_in(text)
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueTextError(f"--samples {text}: give whole numbers with commas between them, such as 100,300")
+    return [int(part) for part in parts]
+
+
+@dataclass(frozen=True)
+class ComparePredictorsOptions:
+    """Arguments of `ofa accuracy compare`.
+
+    Args:
+        folder: the run directory.
+        samples: numbers of sub-networks to fit to; those that are more than there are are left out.
+        seed: of the sub-networks drawn, relatives together, and the fits.
+    """
+
+    folder: Path = run_folder()
+    samples: Sequence[int] = option("Sub-networks to fit to.", "N,N", SAMPLES, read=_numbers)
+    seed: int = seed()
+
+
+@dataclass(frozen=True)
+class NextSubnetsOptions:
+    """Arguments of `ofa accuracy next`.
+
+    Args:
+        folder: the run directory, with a predictor.
+        subnets: how many.
+        seed: same seed and data, same sub-networks.
+    """
+
+    folder: Path = run_folder()
+    subnets: int = option("How many.", "N", 50, least=1)
+    seed: int = seed()

@@ -1,0 +1,111 @@
+"""Arguments that several commands have."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from ..errors import InfeasibleError
+from ..readable import quantity
+from .declare import Flag, argument, option
+from .values import amount, latencies_ms, memory_bytes
+
+__all__ = [
+    "DEVICE",
+    "LIMITS",
+    "MOVED",
+    "RUN",
+    "SEED",
+    "Budget",
+    "budgets_of",
+    "device",
+    "finalists",
+    "known_devices",
+    "moved",
+    "names_in",
+    "on_host",
+    "ray",
+    "run_folder",
+    "seed",
+    "torch_device",
+]
+
+DEVICE = Flag("cpu, or RUNTIME:threads=N; see ofa devices.", "DEVICE", default="cpu", complete="devices")
+
+RUN = Flag("Run directory, made by ofa train or ofa import.", "RUN", complete="run", positional=True, opened=True)
+SEED = Flag("Same seed, same result.", "N", least=0, most=2**32 - 1)
+MOVED = Flag("Where the images are now, if they have moved.", "DATA")
+
+# fields, to be called in a class
+run_folder = partial(argument, RUN.help, "RUN", complete="run", opened=True)
+seed = partial(option, SEED.help, "N", 0, least=0, most=SEED.most)
+moved = partial(option, MOVED.help, "DATA")
+device = partial(option, DEVICE.help, DEVICE.metavar, complete=DEVICE.complete)
+torch_device = partial(option, "auto (a GPU if there is one), cpu, cuda or cuda:N.", "DEVICE", "auto", complete="compute")
+ray = partial(option, "Share out over a Ray cluster: host:port, auto, local.", "ADDRESS")
+finalists = partial(option, "Best predicted networks to measure.", "N", 5, least=1)
+
+
+def names_in(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",")]
+
+
+def on_host(device: str, host: str | None) -> str:
+    """The device's text with another machine."""
+    return device if host is None else f"{device}@{host}"
+
+
+def known_devices(*devices: str) -> None:
+    """Raises a `DeviceError` if one is none."""
+    from ..latency import Device  # help does without
+
+    for text in devices:
+        Device.parse(text)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of one search; None is no limit. Latency is that of the device; memory is of activations, float32, one image.
+
+    Flash and RAM are a microcontroller's: of weights and of activations in int8.
+    """
+
+    latency_ms: float | None = None
+    macs: float | None = None
+    params: float | None = None
+    memory_bytes: float | None = None
+    flash_bytes: float | None = None
+    ram_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not value > 0:
+                raise InfeasibleError(f"the limit {name} is {value}: it must be a number above 0")
+
+    def __str__(self) -> str:
+        """In words, such as "5.00 ms, 100.0 M MACs"."""
+        return ", ".join(quantity(name, value) for name, value in asdict(self).items() if value is not None) or "no limit"
+
+
+LIMITS = {
+    "latency": Flag("Longest, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
+    "macs": Flag("Most multiply-accumulates, e.g. 300M.", "N", read=amount),
+    "params": Flag("Most parameters, e.g. 4M.", "N", read=amount),
+    "memory": Flag("Most activation memory of one image, e.g. 2MB.", "SIZE", read=memory_bytes),
+    "flash": Flag("Microcontrollers: most int8 weights, e.g. 1MB.", "SIZE", read=memory_bytes),
+    "ram": Flag("Microcontrollers: most int8 activations, e.g. 256kB.", "SIZE", read=memory_bytes),
+}
+
+
+def budgets_of(
+    latency: list[float] | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    memory: float | None = None,
+    flash: float | None = None,
+    ram: float | None = None,
+) -> tuple[Budget, ...]:
+    """What the options mean: a budget for each latency, one without latency, or none where nothing is limited."""
+    if all(limit is None for limit in (latency, macs, params, memory, flash, ram)):
+        return ()
+    times: list[float | None] = [None] if latency is None else [*latency]
+    return tuple(Budget(ms, macs, params, memory, flash, ram) for ms in times)

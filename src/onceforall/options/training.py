@@ -1,0 +1,173 @@
+"""Arguments of the commands that make a run directory, and of `ofa elastic`."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import TrainingError
+from .declare import Flag, argument, group, option
+from .shared import seed, torch_device
+from .values import amount, duration_s, recipe_values, with_resolutions
+
+__all__ = ["ElasticOptions", "ImportOptions", "TrainOptions"]
+
+_out = partial(option, "Run directory to make.", "RUN", MISSING)
+_weights = partial(option, "A state dict for it; random for none.", "FILE")
+_holdout = partial(option, "Share of the training images to hold out.", "X", 0.1)
+_limit = partial(option, "Use only so many images of each split.", "N", least=1)
+_cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
+_PIXELS = "Leave out larger images, e.g. 500M; JPEG 300M, others 89M if not given."
+_max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount(text)))
+
+
+def _space(help: str) -> Any:
+    flags = {"resolutions": Flag("Of the images, such as 160,192,224.", "PIXELS"), "space": Flag(help, "ARGS")}
+    return group(None, with_resolutions, flags)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Arguments of `ofa train`.
+
+    Args:
+        data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`. To
+            resume with images that have moved, where they are now.
+        out: the run directory to make, or to go on with if `resume`.
+        from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
+            names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
+            "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it (`onceforall.elastic`), and its code is not
+            needed afterwards.
+        weights: of such a network: a file of a state dict; "random"; None for those that belong to it.
+        preset: name in `PRESETS`; None takes that of `from_run`, "digits" for the digits, "pretrained" for a network with trained
+            weights, or "imagenette-60m".
+        space: arguments of the space that replace the preset's, such as {"width": 1.0}; see `Preset.space`. Of a network of
+            one's own: its resolutions, widths, heads, depths, kernels and stage_widths.
+        scheme: how sub-networks are trained, a name in `onceforall.train.SCHEMES`; None for the preset's.
+        teacher: another network to learn from, in place of the largest one: "torchvision:MODEL:FILE" or "timm:MODEL:FILE", with
+            weights for the same classes, see `load_teacher`.
+        epochs: of all phases together; the schedule is scaled to them. 0, of trained weights: networks as the weights give them.
+        budget_s: seconds that training may take instead; a few steps are timed first.
+        batch_size: images per step, None for the preset's.
+        rate: peak learning rate, None for the preset's.
+        recipe: values that replace the preset's, by the names of the fields of `onceforall.train.Recipe` and
+            `onceforall.data.Augment`, such as {"mixup": 0.2, "ema": 0.99}.
+        seed: of the weights and of everything drawn.
+        holdout: share of the training images that is held out.
+        limit: use only so many images of each part.
+        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
+        sync_norm: of several processes, take batch norm's statistics over all of them.
+        same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
+            its own.
+        device: to train on, "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
+        precision: "float32" or "bfloat16"; None for what suits the device.
+        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory; None for 8, or what the run has.
+
+    Raises:
+        TrainingError: an unknown preset, scheme or field of a recipe, or a number that a training cannot have.
+    """
+
+    data: str = argument("A folder, torchvision:NAME:FOLDER, or digits.", "DATA")
+    out: Path = _out()
+    from_run: str | Path | None = option(
+        "Start from a RUN, timm:NAME, FILE.py:FUNCTION.", "NET", kind=str, name="--from", complete="run"
+    )
+    weights: str | Path | None = _weights(kind=Path)
+    preset: str | None = option("such as imagenette-60m; see docs/training.md.", "NAME", complete="preset")
+    space: Mapping[str, Any] | None = _space("Changes the preset's: width=0.5,resolutions=96/112.")
+    scheme: str | None = option("How, such as sandwich; see docs/training.md.", "NAME", complete="scheme")
+    teacher: str | None = option("To learn from, such as timm:MODEL:FILE.", "NET")
+    epochs: float | None = option("Of the whole schedule; 0: only a classifier.", "N", least=0)
+    budget_s: float | None = option("For the whole schedule, e.g. 30m.", "TIME", name="--budget", read=duration_s)
+    batch_size: int | None = option("Images per step.", "N", least=1)
+    rate: float | None = option("Peak learning rate.", "X")
+    recipe: Mapping[str, Any] | None = option("Such as mixup=0.2,ema=0.99: docs/training.md.", "VALUES", read=recipe_values)
+    holdout: float = _holdout()
+    limit: int | None = _limit()
+    max_pixels: int | None = _max_pixels()
+    seed: int = seed()
+    resume: bool = option("Go on from the last checkpoint in --out.", default=False)
+    sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
+    same_networks: bool = option("Under torchrun: all train the same sub-networks.", default=False)
+    device: str = torch_device()
+    precision: str | None = option("float32 or bfloat16; left out: what suits the device.", "TYPE", complete="precision")
+    cache_gb: float | None = _cache_gb()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise TrainingError(f"the seed is {self.seed}: it must be from 0 to 2^63 - 1")
+        for name, value in (("epochs", self.epochs), ("seconds to train", self.budget_s)):
+            if value is not None and not 0 < value < 1e9 and not (name == "epochs" and value == 0):
+                raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
+        if self.epochs is not None and self.budget_s is not None:
+            raise TrainingError("epochs and a time budget both say how long to train: give one of them")
+        self.chosen("imagenette-60m")  # any will do
+
+    def chosen(self, name: str) -> Any:
+        """The preset that was asked for, else the one of this name, with the parts replaced that are given."""
+        from .presets import choose_preset  # help does without
+
+        return choose_preset(self.preset or name, self.scheme, self.batch_size, self.rate, self.recipe)
+
+    def stored(self) -> dict[str, Any]:
+        """What run.json keeps, as JSON values: all that has an influence on the weights."""
+        return {name: value for name, value in asdict(self).items() if name not in NOT_STORED}
+
+
+NOT_STORED = ("data", "out", "resume", "device", "cache_gb")  # data and cache_gb stand in run.json by themselves
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Arguments of `ofa import`.
+
+    Args:
+        network: a file of the Once-for-All authors, of which nothing but tensors is ever unpickled; or a network of one's own, see
+            `onceforall.models.bring`.
+        out: the run directory to make.
+        name: of the authors' network, see `onceforall.published.NAMES`.
+        weights: of a network of one's own: a file of its state dict.
+        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths.
+        data: images with as many classes as the weights, in the same order; see `onceforall.data.open_data`. Without them only
+            `profile`, `report` and `export_original` work.
+        predictor: the authors' accuracy predictor for these weights, so that `search` works without `predict`.
+        holdout: share of the training images that is held out.
+        limit: use only so many images of each part.
+        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        cache_gb: most that the decoded images may take on the disk; None for 8.
+        seed: of the choice of held-out images.
+    """
+
+    network: str | Path = argument("timm:NAME, ofa:NAME, FILE.py:FUNCTION; a file of the authors.", "NET", kind=str)
+    out: Path = _out()
+    name: str | None = option("Of the authors' network, as ofa_resnet50.", "NAME", complete="original")
+    weights: str | Path | None = _weights(kind=Path)
+    space: Mapping[str, Any] | None = _space("Of a network of yours, as in ofa elastic.")
+    data: str | None = option("Images, as in ofa train; needed to evaluate.", "DATA")
+    predictor: Path | None = option("Accuracy predictor of the authors.", "FILE")
+    holdout: float = _holdout()
+    limit: int | None = _limit()
+    max_pixels: int | None = _max_pixels()
+    cache_gb: float | None = _cache_gb()
+    seed: int = seed()
+
+
+@dataclass(frozen=True)
+class ElasticOptions:
+    """Arguments of `ofa elastic`.
+
+    Args:
+        source: see `onceforall.models.bring`.
+        weights: a file of its state dict; else a library's network has random ones, since none are needed to read it.
+        space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at the size it was made for.
+        seed: of random weights.
+    """
+
+    source: str = argument("timm:NAME, torchvision:NAME, hf:USER/REPO, FILE.py:FUNCTION.", "NET")
+    weights: str | Path | None = _weights(kind=Path)
+    space: Mapping[str, Any] | None = _space(
+        "Its choices: resolutions, widths, heads, depths, kernels, stage_widths, as widths=0.5/0.75/1,depths=1/2/3."
+    )
+    seed: int = seed()
