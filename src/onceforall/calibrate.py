@@ -4,7 +4,7 @@ A sub-network's statistics differ from the supernet's, so evaluating is always: 
 `evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -186,8 +186,13 @@ def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
     return evaluate_each(calibrated, batches)[0]
 
 
-def evaluate_each(calibrated: Calibrated, batches: Iterable[Batch]) -> tuple[Accuracy, Tensor]:
-    """As `evaluate`, and which images are right, bool (n,), in their order, to compare networks image by image."""
+def evaluate_each(
+    calibrated: Calibrated, batches: Iterable[Batch], *, on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None
+) -> tuple[Accuracy, Tensor]:
+    """As `evaluate`, and which images are right, bool (n,), in their order, to compare networks image by image.
+
+    `on_logits` gets each batch's logits (n, classes) and labels (n,).
+    """
     if not isinstance(calibrated, Calibrated):
         raise StatisticsError(
             f"evaluate takes what recalibrate returns, not a {type(calibrated).__name__}: recalibrate the network first"
@@ -199,7 +204,9 @@ def evaluate_each(calibrated: Calibrated, batches: Iterable[Batch]) -> tuple[Acc
     counted, right = Tally(), list[Tensor]()
     with torch.no_grad():
         for x, labels in batches:
-            right.append(counted.add(network(same_shape(x, calibrated.shape).to(device)), labels.to(device)))
+            logits, wanted = network(same_shape(x, calibrated.shape).to(device)), labels.to(device)
+            right.append(counted.add(logits, wanted))
+            on_logits(logits, wanted)
     return counted.accuracy(), torch.cat(right).cpu()
 
 

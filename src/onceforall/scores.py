@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
-__all__ = ["METRICS", "UNEVEN", "ClassScores", "Confusion", "default_metric", "imbalance", "mcnemar"]
+__all__ = ["METRICS", "UNEVEN", "ClassScores", "Confusion", "default_metric", "imbalance", "mcnemar", "require_metric"]
 
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
@@ -143,6 +143,16 @@ class Confusion:
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or confidence.shape != (3, BINS):
             raise DataError(f"not a confusion matrix: shapes {counts.shape} and {confidence.shape}")
         return cls(counts, confidence)
+
+
+def require_metric(name: str | None) -> None:
+    """Do nothing if this is a metric, or None.
+
+    Raises:
+        DataError: it is none.
+    """
+    if name is not None and name not in METRICS:
+        raise DataError(f"--metric {name}: choose from {', '.join(METRICS)}")
 
 
 def imbalance(labels: NDArray[np.int64]) -> float:

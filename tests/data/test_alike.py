@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from onceforall.data import open_data
 from onceforall.data.alike import alike, thumbnails
 from onceforall.data.divide import grouped
-from onceforall.data.originals import Reading
+from onceforall.data.reading import Reading
 from onceforall.errors import DataError
 
 

@@ -8,8 +8,7 @@ from pictures import MakeFolder
 from test_tables import classes_of
 
 from onceforall.data import open_data, open_source
-from onceforall.data.classes import classes_of_text
-from onceforall.data.originals import Reading
+from onceforall.data.reading import Reading, classes_of_text
 from onceforall.errors import DataError
 
 LAYOUT = {"train": {"cat": 5, "dog": 6, "eel": 4, "cow": 5}, "test": {"cat": 3, "dog": 2, "eel": 1, "cow": 2}}

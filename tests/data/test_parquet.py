@@ -9,7 +9,7 @@ import pytest
 from pictures import MakeFolder, picture, png, write_parquet
 
 from onceforall.data import Source, open_data, open_source
-from onceforall.data.originals import Reading
+from onceforall.data.reading import Reading
 from onceforall.errors import DataError
 
 NAMES = ["cat", "dog"]

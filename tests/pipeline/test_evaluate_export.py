@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from test_classify import CLASSES, export, supernet
 
-from onceforall.data.classes import classes_of_text
-from onceforall.data.originals import Reading
+from onceforall.data.reading import Reading, classes_of_text
 from onceforall.errors import DataError
 from onceforall.pipeline import classify
 from onceforall.pipeline.evaluate_export import Difference, evaluate_export, evaluate_exports

@@ -15,13 +15,12 @@ from ..options.choosing import (
     SpecialiseOptions,
 )
 from ..options.declare import Flag
-from ..options.measuring import EvaluateOptions
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..readable import milliseconds, percent
 from .views import TrainView, run_record, stderr, stopping, tell
 
-__all__ = ["bundle", "classify", "demo", "evaluate", "report", "search", "specialise", "status", "train"]
+__all__ = ["bundle", "classify", "demo", "report", "search", "specialise", "status", "train"]
 
 DEMO = Path("demo-run")
 Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
@@ -40,26 +39,6 @@ def train(o: TrainOptions, as_json: bool) -> None:
         print(json.dumps(run_record(run)))
         return
     print(f"trained: {run.folder}; next: {', '.join(ofa(name, run.folder) for name in ('evaluate', 'profile', 'predict'))}")
-
-
-def evaluate(o: EvaluateOptions, as_json: bool) -> None:
-    """Measure the accuracy of sub-networks."""
-    from ..pipeline import Run
-    from ..pipeline.evaluate import evaluate as call
-
-    results = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell)
-    if as_json:
-        print(
-            json.dumps(
-                [{"name": r.name, "split": o.split, **asdict(r.accuracy), "arch": json.loads(r.arch.to_json())} for r in results]
-            )
-        )
-        return
-    many = Run.open(o.folder).num_classes > 5  # else top-5 says nothing
-    for r in results:
-        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if many else ""
-        top = f"top-1 {percent(r.accuracy.top1, 2)}{top5}, loss {r.accuracy.loss:.3f}"
-        print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {top} ({r.accuracy.images} {o.split} images)")
 
 
 def specialise(

@@ -10,9 +10,10 @@ from typer.main import get_command
 from ..options import choosing, measuring, training
 from .accuracy import compare, fit, following, measure_accuracy, predict, show
 from .command import Command, command_of
-from .commands import bundle, classify, demo, evaluate, report, search, specialise, status, train
+from .commands import bundle, classify, demo, report, search, specialise, status, train
 from .compare import compare as compare_networks
 from .devices import devices, measure, profile
+from .evaluate import evaluate
 from .explore import explore
 from .published import elastic, export_original, import_original
 

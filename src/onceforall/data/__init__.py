@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .on_device import DeviceBatches
     from .originals import Source
     from .preparation import PREPROCESSING, Augment, Preprocessing
+    from .reading import Reading, classes_of_text
     from .sources import open_source
     from .splits import CACHE_GB, Images, Splits, open_data
 
@@ -21,10 +22,12 @@ __all__ = [
     "Images",
     "Preprocessing",
     "Problem",
+    "Reading",
     "Source",
     "Splits",
     "TrainBatches",
     "calibration_batches",
+    "classes_of_text",
     "eval_batches",
     "open_data",
     "open_source",

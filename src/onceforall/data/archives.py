@@ -20,8 +20,9 @@ from PIL import Image
 from ..errors import DataError
 from ..files import reading_or_writing
 from .folders import open_folder
-from .originals import Indices, Load, Part, Reading, Source, digest
+from .originals import Indices, Load, Part, Source, digest
 from .parquet_names import choose_splits, place_of
+from .reading import Reading
 from .scan import Found, LeftOut, judge, printable, same_name
 from .tables import label_text, order_of
 

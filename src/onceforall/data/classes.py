@@ -2,43 +2,17 @@
 
 import difflib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from ..files import read_text
 from ..readable import plural
-from .originals import Classes, Indices, Part, Source
+from .originals import Indices, Part, Source
+from .reading import Classes
 from .scan import same_name
 from .tables import listed
 
-__all__ = ["chosen_classes", "classes_of_text"]
-
-
-def classes_of_text(text: str) -> Classes:
-    """Classes as they are written: "cat,dog,other=eel+cow", or a file with one of them a line.
-
-    Raises:
-        DataError: a class without a name, or one named twice.
-        FileError: the file cannot be read.
-    """
-    path = Path(text)
-    written = read_text(path).splitlines() if "," not in text and path.is_file() else text.split(",")
-    found = []
-    for one in filter(None, map(str.strip, written)):
-        name, _, parts = one.partition("=")
-        own = tuple(same_name(part.strip()) for part in (parts.split("+") if parts else [name]))
-        found.append((same_name(name.strip()), own))
-    names = [name for name, _ in found]
-    own = [part for _, parts in found for part in parts]
-    for kind in (names, own):
-        twice = next((name for name in kind if not name or kind.count(name) > 1), None)
-        if twice is not None:
-            raise DataError(f"--classes {text}: {f'{twice} stands twice' if twice else 'a class without a name'}: write each once")
-    if len(found) < 2:
-        raise DataError(f"--classes {text}: {len(found)} of them, at least 2 are needed: write cat,dog,other=eel+cow")
-    return tuple(found)
+__all__ = ["chosen_classes"]
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:

@@ -17,10 +17,9 @@ from PIL import Image
 from ..errors import DataError
 from ..preprocess import LARGE, load, to_rgb
 
-__all__ = ["AS_IT_IS", "Load", "Original", "Part", "Reading", "Source", "digest", "quiet", "shrink"]
+__all__ = ["Load", "Original", "Part", "Source", "digest", "quiet", "shrink"]
 
 Indices = NDArray[np.int64]
-Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 Original = Path | bytes | Callable[[], Image.Image]  # a file, its content, or what gives an image that is decoded already
 
 
@@ -110,27 +109,6 @@ class Source:
     held_out: Part | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How data are read where they leave a choice.
-
-    Args:
-        label: the column of labels in tables and Parquet files; None for the likeliest by its name.
-        classes: those that are used, in this order; see `classes.classes_of_text`. None for all, by name.
-        group: the column of a table that says what an image belongs to, or a regular expression that finds it in the image's path:
-            its first group, or all that it matches. No split divides what belongs together.
-        few: classes may have no image in a split, or a single one in all.
-    """
-
-    label: str | None = None
-    classes: Classes | None = None
-    group: str | None = None
-    few: bool = False
-
-
-AS_IT_IS = Reading()
 
 
 def digest(texts: Iterable[str]) -> str:

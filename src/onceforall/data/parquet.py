@@ -17,8 +17,9 @@ from PIL import Image
 from ..errors import DataError, FileError
 from ..files import reading_or_writing
 from ..places import plain_path
-from .originals import Indices, Load, Part, Reading, Source, digest
+from .originals import Indices, Load, Part, Source, digest
 from .parquet_names import Place, choose_splits, place_of
+from .reading import Reading
 from .scan import LeftOut, look, mark_of, printable, same_name
 from .tables import label_text, order_of
 

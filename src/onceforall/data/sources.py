@@ -11,7 +11,8 @@ from .archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_fil
 from .classes import chosen_classes
 from .embedded import open_digits, open_torchvision
 from .folders import holds_class_folders, holds_image_folders, open_folder
-from .originals import AS_IT_IS, Part, Reading, Source
+from .originals import Part, Source
+from .reading import AS_IT_IS, Reading
 from .tables import METADATA, TABLES, open_tables, table_files
 
 __all__ = ["open_source"]

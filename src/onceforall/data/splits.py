@@ -18,8 +18,9 @@ from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
 from .divide import some, stratified
 from .fitted import Keep, fitted_batches
-from .originals import AS_IT_IS, Indices, Part, Reading, Source, digest
+from .originals import Indices, Part, Source, digest
 from .preparation import Preprocessing
+from .reading import AS_IT_IS, Reading
 from .scan import left_out_line
 from .sources import open_source
 

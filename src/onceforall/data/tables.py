@@ -18,7 +18,8 @@ import numpy as np
 from ..errors import DataError, FileError
 from ..files import read_text, reading_or_writing
 from ..readable import plural
-from .originals import Indices, Load, Part, Reading, Source, digest
+from .originals import Indices, Load, Part, Source, digest
+from .reading import Reading
 from .scan import LeftOut, mark_of, printable, same_name, walk
 from .split_names import Role, arrange, role_of
 

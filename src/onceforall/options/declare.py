@@ -54,9 +54,10 @@ def option(help: str, metavar: str | None = None, default: Any = None, **more: A
     return field(kw_only=True, metadata={"flags": {None: flag}}, **({} if default is MISSING else value))
 
 
-def argument(help: str, metavar: str, **more: Any) -> Any:
+def argument(help: str, metavar: str, default: Any = MISSING, **more: Any) -> Any:
     """A field for an argument that is not named on the command line."""
-    return field(metadata={"flags": {None: Flag(help, metavar, default=MISSING, positional=True, **more)}})
+    value = {} if default is MISSING else {"default": default}
+    return field(metadata={"flags": {None: Flag(help, metavar, default=default, positional=True, **more)}}, **value)
 
 
 def group(default: Any, make: Callable[..., Any], flags: dict[str, Flag], *, positional: bool = False) -> Any:

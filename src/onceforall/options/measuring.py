@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..advice import ofa
 from ..arch import Arch
+from ..data.reading import Reading
 from ..errors import ArchError, DataError, DeviceError, ValueTextError
 from ..files import read_text
 from ..space import Space
 from ..spaces import FAMILIES, space
 from .declare import Flag, argument, group, option
-from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray, run_folder, seed, torch_device
+from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray, reading, run_folder, seed, torch_device
 from .values import space_arguments
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "ProfileOptions",
 ]
 
+PARTS = ("train", "test", "held-out", "all")  # of labelled images
 SAMPLES = (100, 300, 1000, 3000)
 HOST = Flag("Another machine, such as ssh://pi@board.", "URL")
 
@@ -34,25 +37,51 @@ class EvaluateOptions:
     """Arguments of `ofa evaluate`.
 
     Args:
-        folder: the run directory.
+        folder: the run directory, or an exported network.
+        images: of an exported network, the labelled images; see `onceforall.data.open_source`.
         arch: "largest", "smallest", "random:16" for 16 random ones, the name of a network in specialised/ of the run, or a file
             that `Arch.to_json` or `ofa specialise` wrote. In each case with the supernet's weights.
-        split: "held-out", or "test" for a final report; the use of the test images is written down.
+        against: another of these, or of an exported network another one, on the same images.
+        split: "held-out", or "test" for a final report; the use of the test images is written down. None for held-out. Of images
+            for an exported network "train", "test", "held-out" or "all", None for the test images where there are any, else all.
         seed: of the random ones.
         device: to run them on, see `choose_compute`.
         data: where the images are now, if they have moved since; None for where the run says.
+        format: of an exported network, the file that is to run; see `classify`.
+        network: of a bundle, the name of one of its networks.
+        reading: of images for an exported network: which labels and classes.
     """
 
-    folder: Path = run_folder()
+    folder: Path = argument("Run directory, or an exported network.", "RUN", complete="run")
+    images: str | None = argument("Of an exported network: labelled images.", "DATA", default=None)
     arch: str = option("largest, smallest, random:N, a name, a file.", "ARCH", "largest", complete="arch")
-    split: str = option("held-out, or test for a final report.", "SPLIT", "held-out", complete="split")
+    against: str | None = option("Another one on the same images: which is better?", "ARCH", complete="arch")
+    split: str | None = option("held-out, or test for a final report.", "SPLIT", complete="split")
     device: str = torch_device()
     data: str | None = moved()
+    format: str | None = option("Of an export: the file to run.", "NAME", complete="format")
+    network: str | None = option("Of a bundle: one of its networks.", "NAME")
+    reading: Reading = reading()
     seed: int = seed()
 
     def __post_init__(self) -> None:
-        if self.split not in ("held-out", "test"):
+        if self.is_export:
+            if self.images is None:
+                what = f"{self.folder} is an exported network, which has no images of its own"
+                raise DataError(f"{what}: say on which: {ofa('evaluate', self.folder, 'DATA')}")
+            if self.split not in (None, *PARTS):
+                raise DataError(f"--split {self.split}: use {', '.join(PARTS)}")
+            return
+        if self.images is not None:
+            what = f"{self.folder} is no exported network, and a run has its own images"
+            raise DataError(f"{what}: leave {self.images} out, or give it as --data if they have moved")
+        if self.split not in (None, "held-out", "test"):
             raise DataError(f"--split {self.split}: use held-out or test")
+
+    @property
+    def is_export(self) -> bool:
+        """Whether the folder holds an exported network or a bundle of them."""
+        return any((Path(self.folder) / name).is_file() for name in ("config.json", "bundle.json"))
 
 
 def _run_or_space(text: str) -> Path | Space:

@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from ..data.reading import AS_IT_IS, reading_of
 from ..errors import InfeasibleError
 from ..readable import quantity
-from .declare import Flag, argument, option
+from .declare import Flag, argument, group, option
 from .values import amount, latencies_ms, memory_bytes
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "names_in",
     "on_host",
     "ray",
+    "reading",
     "run_folder",
     "seed",
     "torch_device",
@@ -41,6 +43,17 @@ moved = partial(option, MOVED.help, "DATA")
 device = partial(option, DEVICE.help, DEVICE.metavar, complete=DEVICE.complete)
 torch_device = partial(option, "auto (a GPU if there is one), cpu, cuda or cuda:N.", "DEVICE", "auto", complete="compute")
 ray = partial(option, "Share out over a Ray cluster: host:port, auto, local.", "ADDRESS")
+reading = partial(
+    group,
+    AS_IT_IS,
+    reading_of,
+    {
+        "label": Flag("Column of the labels, in a table or Parquet files.", "NAME"),
+        "classes": Flag("Some, in an order, some as one: cat,dog,other=eel+cow; a file.", "CLASSES"),
+        "group": Flag("What no split divides: a column, or a regex on paths.", "TEXT"),
+        "few": Flag("Allow classes with few images, or none in a split.", kind=bool, default=False),
+    },
+)
 finalists = partial(option, "Best predicted networks to measure.", "N", 5, least=1)
 
 

@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..data.reading import Reading
 from ..errors import TrainingError
+from ..scores import require_metric
 from .declare import Flag, argument, group, option
-from .shared import seed, torch_device
+from .shared import reading, seed, torch_device
 from .values import amount, duration_s, recipe_values, with_resolutions
 
 __all__ = ["ElasticOptions", "ImportOptions", "TrainOptions"]
@@ -57,6 +59,9 @@ class TrainOptions:
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        reading: which labels, classes and groups; see `onceforall.data.Reading`.
+        metric: what validation, the predictor and searches go by, a name in `onceforall.scores.METRICS`; None for balanced accuracy
+            where a class has more than three times as many training images as another, else top-1.
         resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: of several processes, take batch norm's statistics over all of them.
         same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
@@ -87,6 +92,8 @@ class TrainOptions:
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
+    reading: Reading = reading()
+    metric: str | None = option("What counts: top1, balanced or macro_f1.", "NAME", complete="metric")
     seed: int = seed()
     resume: bool = option("Go on from the last checkpoint in --out.", default=False)
     sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
@@ -103,6 +110,7 @@ class TrainOptions:
                 raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
         if self.epochs is not None and self.budget_s is not None:
             raise TrainingError("epochs and a time budget both say how long to train: give one of them")
+        require_metric(self.metric)
         self.chosen("imagenette-60m")  # any will do
 
     def chosen(self, name: str) -> Any:
@@ -116,7 +124,7 @@ class TrainOptions:
         return {name: value for name, value in asdict(self).items() if name not in NOT_STORED}
 
 
-NOT_STORED = ("data", "out", "resume", "device", "cache_gb")  # data and cache_gb stand in run.json by themselves
+NOT_STORED = ("data", "out", "resume", "device", "cache_gb", "reading")  # what is of the data stands in run.json by itself
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class ImportOptions:
         holdout: share of the training images that is held out.
         limit: use only so many images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        reading: which labels, classes and groups; see `onceforall.data.Reading`.
+        metric: as of `ofa train`.
         cache_gb: most that the decoded images may take on the disk; None for 8.
         seed: of the choice of held-out images.
     """
@@ -150,8 +160,13 @@ class ImportOptions:
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
+    reading: Reading = reading()
+    metric: str | None = option("What counts: top1, balanced or macro_f1.", "NAME", complete="metric")
     cache_gb: float | None = _cache_gb()
     seed: int = seed()
+
+    def __post_init__(self) -> None:
+        require_metric(self.metric)
 
 
 @dataclass(frozen=True)

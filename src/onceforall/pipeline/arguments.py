@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..advice import ofa
+from ..data.reading import AS_IT_IS
 from ..errors import TrainingError
 from ..models import lasting_weights
 from ..options.training import TrainOptions
@@ -20,7 +21,7 @@ from .teacher import lasting_teacher
 
 __all__ = ["compute_of", "lasting", "note_differences", "resumed", "settings_of"]
 
-LATER = ("from_run", "weights", "max_pixels", "recipe")  # arguments that the first runs did not have
+LATER = ("from_run", "weights", "max_pixels", "recipe", "metric")  # arguments that the first runs did not have
 
 
 def lasting(options: TrainOptions) -> TrainOptions:
@@ -52,6 +53,10 @@ def resumed(options: TrainOptions) -> Run:
     source = run.require_images().source
     if source != data and "digits" in (source, data):
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
+    if options.reading not in (AS_IT_IS, run.require_images().reading):
+        raise TrainingError(
+            f"{run.folder} was started with other values of --label, --classes, --group or --few: resume without these"
+        )
     first = {**dict.fromkeys(LATER), **run.info.arguments}
     if first.get("teacher") is not None:
         first["teacher"] = lasting_teacher(first["teacher"])  # older runs have it as it was given

@@ -1,20 +1,24 @@
 """`ofa evaluate`: accuracy of any sub-network of a run. Always extract, recalibrate on training images, evaluate."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..advice import ofa
 from ..arch import Arch
-from ..calibrate import Accuracy, Calibrated, Statistics, recalibrate
+from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
 from ..calibrate import evaluate as evaluate_network
 from ..data import Images, Splits
 from ..errors import ArchError
 from ..files import append_line, read_text, recording
 from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
+from ..scores import Confusion
 from ..space import Space
 from ..supernet import Supernet
 from ..train import World
@@ -28,11 +32,13 @@ MOST_RANDOM = 10_000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One sub-network's accuracy on a split."""
+    """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,)."""
 
     name: str
     arch: Arch
     accuracy: Accuracy
+    confusion: Confusion = field(repr=False)
+    right: NDArray[np.bool_] = field(repr=False)
 
 
 @takes(EvaluateOptions)
@@ -54,24 +60,44 @@ def evaluate(
     run = Run.open(options.folder, options.data)
     run.require_images()
     archs = choose_archs(run.space, str(place_of(run, options.arch)), options.seed)
+    if options.against is not None:
+        archs += choose_archs(run.space, str(place_of(run, options.against)), options.seed)
+        if len(archs) != 2:
+            raise ArchError(f"--arch {options.arch} --against {options.against}: one network against one, not several")
     compute = choose_compute(options.device)
     supernet = run.supernet().to(compute.device)
     splits = run.splits(on_note=on_note)
     with World.joined(compute.device.type) as world:
-        if options.split == "held-out":
+        if options.split != "test":
             images = splits.held_out
         else:  # one of several processes writes it down
             purpose = ofa("evaluate", "--arch", options.arch)
             images = run.open_test(splits, purpose) if world.leads else splits.open_test(purpose)
         own = []
         for name, chosen in archs[world.rank :: world.size]:
-            own.append(Evaluation(name, chosen, measure(run, supernet, chosen, splits, images)))
-            record = {"name": name, "split": options.split, "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
+            network = calibrated(run, supernet, chosen, splits)
+            own.append(Evaluation(name, chosen, *_judged(network, run.eval_batches(images, chosen.resolution), run.num_classes)))
+            record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
             on_result(own[-1])
         parts = world.gather(own)
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
+
+
+def _judged(
+    network: Calibrated, batches: Iterable[tuple[Tensor, Tensor]], classes: int
+) -> tuple[Accuracy, Confusion, NDArray[np.bool_]]:
+    """All that an evaluation tells."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def keep(logits: Tensor, labels: Tensor) -> None:
+        confidence, said = logits.double().softmax(1).max(1)
+        found.append((labels.cpu(), said.cpu(), confidence.cpu()))
+
+    accuracy, right = evaluate_each(network, batches, on_logits=keep)
+    labels, said, confidence = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return accuracy, Confusion.of(labels, said, confidence, classes), right.numpy()
 
 
 def place_of(run: Run, text: str) -> Path:

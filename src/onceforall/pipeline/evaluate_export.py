@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..data import open_source
 from ..data.cache import in_threads
-from ..data.originals import AS_IT_IS, Load, Part, Reading, Source
+from ..data.originals import Load, Part, Source
+from ..data.reading import AS_IT_IS, Reading
 from ..data.tables import listed
 from ..errors import DataError
 from ..preprocess import prepare

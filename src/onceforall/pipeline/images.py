@@ -6,9 +6,10 @@ from typing import Any
 
 from ..data import Splits, open_data
 from ..places import expanded
+from ..scores import METRICS, default_metric, imbalance
 from .info import DataInfo
 
-__all__ = ["NEW_PLACE", "absolute", "gone", "lasting", "open_images"]
+__all__ = ["NEW_PLACE", "absolute", "gone", "lasting", "metric_of", "open_images"]
 
 NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
@@ -52,6 +53,18 @@ def open_images(
     for remark in splits.remarks:
         note(remark)
     return replace(asked, source=source, fingerprint=splits.fingerprint), splits
+
+
+def metric_of(asked: str | None, splits: Splits, note: Callable[[str], None]) -> str:
+    """The metric that is asked for, else the one that suits the training images, which is said where it is not top-1."""
+    if asked is not None:
+        return asked
+    chosen = default_metric(splits.train.labels)
+    if chosen != "top1":
+        times = imbalance(splits.train.labels)
+        what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
+        note(f"{what} (--metric top1 for the share of all images)")
+    return chosen
 
 
 def lasting(data: str) -> str:

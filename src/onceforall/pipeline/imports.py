@@ -21,7 +21,7 @@ from ..options.training import ImportOptions
 from ..published import NAMES, load_supernet, published_space
 from ..supernet import Supernet
 from .environment import environment
-from .images import open_images
+from .images import metric_of, open_images
 from .info import BroughtInfo, DataInfo, Imported, RunInfo
 from .own import bring_own, require_logits
 from .run import Run
@@ -131,10 +131,14 @@ def _made(
             CACHE_GB if options.cache_gb is None else options.cache_gb,
         )
         opened, splits = open_images(
-            DataInfo(data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels),
+            DataInfo(data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels, reading=options.reading),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )
+
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
     info = RunInfo(
         space=json.loads(space.to_json()),
         classes=splits.classes if splits else tuple(f"class {i}" for i in range(supernet.num_classes)),
@@ -150,6 +154,7 @@ def _made(
         mean=preprocessing.mean,
         std=preprocessing.std,
         interpolation=preprocessing.interpolation,
+        metric="top1" if splits is None else metric_of(options.metric, splits, note),
     )
     run = Run(out, info)
     with locked(make_folder(out)):

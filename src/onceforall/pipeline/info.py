@@ -7,7 +7,7 @@ from typing import Any
 
 from ..advice import ofa
 from ..data import CACHE_GB, PREPROCESSING
-from ..data.originals import AS_IT_IS, Reading
+from ..data.reading import AS_IT_IS, Reading
 from ..preprocess import LARGE
 from ..scores import METRICS
 

@@ -22,7 +22,7 @@ from .compute import Compute, choose_compute
 from .environment import environment
 from .first import first_networks, nothing_trained
 from .follow import follow, validation
-from .images import open_images
+from .images import metric_of, open_images
 from .info import DataInfo, RunInfo
 from .run import Run
 from .space_size import check_size
@@ -113,7 +113,9 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         note(unusual)
     size = ceil(made.resolutions[-1] / chosen.crop_share)
     gb = CACHE_GB if options.cache_gb is None else options.cache_gb
-    asked = DataInfo(options.data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels)
+    asked = DataInfo(
+        options.data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels, reading=options.reading
+    )
     opened, splits = open_images(asked, on_event=on_event)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
@@ -131,6 +133,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         mean=begun.mean,
         std=begun.std,
         interpolation=begun.interpolation,
+        metric=metric_of(options.metric, splits, note),
     )
     if info.origin is not None and not info.origin.unseen:
         note(f"not known: whether {options.from_run} was trained on held-out or test images of this run")

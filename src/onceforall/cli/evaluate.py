@@ -1,0 +1,147 @@
+"""`ofa evaluate`: of a run's sub-networks, and of exported networks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from .. import readable
+from ..options.declare import Flag
+from ..options.measuring import EvaluateOptions
+from ..readable import percent
+from ..scores import UNEVEN, Confusion
+from .views import tell
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    o: EvaluateOptions,
+    as_json: bool,
+    *,
+    by_class: Annotated[bool, Flag("Recall and precision of each class, and the most frequent mistakes.")] = False,
+) -> None:
+    """Measure sub-networks of a run, or an exported network."""
+    from ..pipeline import Run
+
+    if o.is_export:
+        _evaluate_export(o, as_json, by_class)
+        return
+    classes = Run.open(o.folder).info.classes
+    from ..pipeline.evaluate import evaluate as call
+
+    results, split = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
+    difference = _difference(*(r.right for r in results)) if o.against is not None else None
+    if as_json:
+        records = [
+            {
+                "name": r.name,
+                "split": split,
+                **asdict(r.accuracy),
+                "arch": json.loads(r.arch.to_json()),
+                **_scores(r.confusion, classes),
+            }
+            for r in results
+        ]
+        print(json.dumps(records if difference is None else {"networks": records, "difference": difference}))
+        return
+    for r in results:
+        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 else ""  # else it says nothing
+        top = f"top-1 {percent(r.accuracy.top1, 2)}{top5}, loss {r.accuracy.loss:.3f}"
+        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion)}"
+        print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {told}")
+        if by_class:
+            print(_class_table(r.confusion, classes))
+    if difference is not None:
+        print(_difference_text(results[0].name, results[1].name, difference))
+
+
+def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
+    from ..pipeline.evaluate_export import evaluate_exports
+
+    folders = [o.folder, *([Path(o.against)] if o.against is not None else [])]
+    options = {"part": o.split, "format": o.format, "network": o.network, "reading": o.reading}
+    found = evaluate_exports(folders, str(o.images), **options, on_note=tell)
+    for name, why in found[0].unreadable:
+        tell(f"{name}: {why}")
+    difference = _difference(*(one.right for one in found)) if o.against is not None else None
+    if as_json:
+        records = [
+            {
+                "export": str(r.export),
+                "format": r.format,
+                "split": r.part,
+                "images": r.confusion.images,
+                **_scores(r.confusion, r.classes),
+            }
+            for r in found
+        ]
+        print(json.dumps(records if difference is None else {"networks": records, "difference": difference}))
+        return
+    for r in found:
+        low, high = readable.wilson(r.confusion.top1, r.confusion.images)
+        top = f"top-1 {percent(r.confusion.top1, 2)} ({percent(low)} to {percent(high)})"
+        print(f"{r.export}: {top} on {readable.plural(r.confusion.images, f'{r.part} image')}{_uneven(r.confusion)}")
+        if by_class:
+            print(_class_table(r.confusion, r.classes))
+    if difference is not None:
+        print(_difference_text(str(folders[0]), str(folders[1]), difference))
+
+
+def _difference(first: Any, second: Any) -> dict[str, Any]:
+    from ..pipeline.evaluate_export import Difference
+
+    found = Difference.of(first, second)
+    low, high = readable.paired_difference(found.gained, found.lost, found.images)
+    top1 = (found.gained - found.lost) / found.images
+    return {**asdict(found), "top1": top1, "low": low, "high": high, "chance": found.chance}
+
+
+def _scores(confusion: Confusion, classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "top1": confusion.top1,
+        "balanced": confusion.balanced,
+        "macro_f1": confusion.macro_f1,
+        "majority": confusion.majority,
+        "calibration_error": confusion.calibration_error,
+        "classes": [asdict(row) for row in confusion.by_class(classes)],
+        "confusion": confusion.counts.tolist(),
+    }
+
+
+def _uneven(confusion: Confusion) -> str:
+    """What top-1 does not tell of uneven classes; "" of even ones."""
+    images = confusion.counts.sum(1)
+    here = images[images > 0]
+    if len(here) < 2 or here.max() <= UNEVEN * here.min():
+        return ""
+    scores = f"balanced accuracy {percent(confusion.balanced, 2)}, macro F1 {percent(confusion.macro_f1, 2)}"
+    return f"; {scores}; saying the largest class always: top-1 {percent(confusion.majority, 2)}"
+
+
+def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
+    """A row for each class, then the most frequent mistakes and how far confidence is off."""
+    rows = [
+        [row.name, f"{row.images:,}", *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1))]
+        for row in confusion.by_class(classes)
+    ]
+    cells = [["class", "images", "recall", "precision", "F1"], *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(5)]
+    lines = [
+        "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+    mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 5)]
+    lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
+    lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} in the mean (calibration error)")
+    return "\n".join(lines)
+
+
+def _difference_text(first: str, second: str, difference: Mapping[str, Any]) -> str:
+    """Whether one of two networks is better, or that may be chance."""
+    gained, lost, images, chance = (difference[name] for name in ("gained", "lost", "images", "chance"))
+    alone = f"{first} alone is right on {gained:,} of {images:,} images, {second} alone on {lost:,}"
+    points = f"{100 * difference['top1']:+.2f} points [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"
+    verdict = "more than chance" if chance < 0.05 else "this may be chance"
+    return f"{alone}: {points}, p = {chance:.2g} (McNemar): {verdict}"

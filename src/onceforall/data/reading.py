@@ -1,0 +1,63 @@
+"""How data are read where they leave a choice: what `--label`, `--classes`, `--group` and `--few` say."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from ..files import read_text
+from .scan import same_name
+
+__all__ = ["AS_IT_IS", "Classes", "Reading", "classes_of_text", "reading_of"]
+
+Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are read where they leave a choice.
+
+    Args:
+        label: the column of labels in tables and Parquet files; None for the likeliest by its name.
+        classes: those that are used, in this order; see `classes.classes_of_text`. None for all, by name.
+        group: the column of a table that says what an image belongs to, or a regular expression that finds it in the image's path:
+            its first group, or all that it matches. No split divides what belongs together.
+        few: classes may have no image in a split, or a single one in all.
+    """
+
+    label: str | None = None
+    classes: Classes | None = None
+    group: str | None = None
+    few: bool = False
+
+
+AS_IT_IS = Reading()
+
+
+def reading_of(label: str | None = None, classes: str | None = None, group: str | None = None, few: bool = False) -> Reading:
+    """What the options of a command line mean."""
+    return Reading(label, None if classes is None else classes_of_text(classes), group, few)
+
+
+def classes_of_text(text: str) -> Classes:
+    """Classes as they are written: "cat,dog,other=eel+cow", or a file with one of them a line.
+
+    Raises:
+        DataError: a class without a name, or one named twice.
+        FileError: the file cannot be read.
+    """
+    path = Path(text)
+    written = read_text(path).splitlines() if "," not in text and path.is_file() else text.split(",")
+    found = []
+    for one in filter(None, map(str.strip, written)):
+        name, _, parts = one.partition("=")
+        own = tuple(same_name(part.strip()) for part in (parts.split("+") if parts else [name]))
+        found.append((same_name(name.strip()), own))
+    names = [name for name, _ in found]
+    own = [part for _, parts in found for part in parts]
+    for kind in (names, own):
+        twice = next((name for name in kind if not name or kind.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"--classes {text}: {f'{twice} stands twice' if twice else 'a class without a name'}: write each once")
+    if len(found) < 2:
+        raise DataError(f"--classes {text}: {len(found)} of them, at least 2 are needed: write cat,dog,other=eel+cow")
+    return tuple(found)
