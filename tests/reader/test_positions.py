@@ -203,7 +203,7 @@ def test_sources_and_bundles(tmp_path: Path) -> None:
         own.load_state_dict(network.state_dict())
         with torch.no_grad():
             for other in (own.eval(), network_on(plan, own_weights(plan, shared), {}), bundle.network(name)):
-                assert_close(other(x), network(x), 1e-6)
+                assert_close(other(x), network(x))
 
 
 @pytest.mark.parametrize("pixels", [(OWN,), (32, OWN), (24, 64), (64,)])

@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from ..readable import duration, percent, plural
+from ..scores import METRICS
 from .signals import handled, interrupt, name_of
 
 if TYPE_CHECKING:  # loaded where something is shown
@@ -79,6 +80,7 @@ class TrainView:
         )
         self.task = self.bar.add_task("starting", total=1.0, note="")
         self.validated: tuple[int, list[str]] = (-1, [])
+        self.metric = METRICS["top1"]
         self.training = False
         self.said = time.monotonic()
 
@@ -123,7 +125,8 @@ class TrainView:
                 if self.validated[0] != event["step"]:
                     self._flush()
                     self.validated = (event["step"], [])
-                self.validated[1].append(f"{event['subnet']} {percent(event['top1'])}")
+                self.metric = METRICS[event.get("metric", "top1")]
+                self.validated[1].append(f"{event['subnet']} {percent(event.get('score', event['top1']))}")
 
     def _download(self, *, event: str, file: str, done: int, total: int | None) -> None:
         """Of a server that does not tell the size, only what came."""
@@ -150,7 +153,7 @@ class TrainView:
     def _flush(self) -> None:
         step, parts = self.validated
         if parts:
-            say(self.console, f"  step {step}: held-out top-1 {', '.join(parts)}")
+            say(self.console, f"  step {step}: held-out {self.metric} {', '.join(parts)}")
         self.validated = (-1, [])
 
 

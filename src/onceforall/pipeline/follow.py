@@ -89,6 +89,6 @@ def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world
     records = []
     for name, arch in list(archs.items())[world.rank :: world.size]:
         accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
-        score = {} if run.metric == "top1" else {"score": accuracy.score(run.metric)}
+        score = {} if run.metric == "top1" else {"score": accuracy.score(run.metric), "metric": run.metric}
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy), **score})
     return records
