@@ -46,9 +46,14 @@ def specialise(
     as_json: bool,
     *,
     no_limit: Annotated[bool, Flag("The most accurate network, whatever it costs.")] = False,
+    fleet: Annotated[Path | None, Flag("Devices with limits, in YAML: docs/fleet.md.", "FILE")] = None,
 ) -> None:
     """Export the best network for each budget, with proof."""
     from ..errors import VerificationError
+
+    if fleet is not None:
+        _fleet(o, fleet, as_json, no_limit)
+        return
     from ..pipeline.limits import suggested_limits
 
     if o.budgets and no_limit:
@@ -74,6 +79,40 @@ def specialise(
         print(json.dumps([_network_record(r) for r in results]))
     if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
         raise VerificationError("; ".join(lost))
+
+
+def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> None:
+    """A network for each device of the file; an error at the end if one is not served."""
+    if o.budgets or no_limit or list(o.devices) != ["cpu"] or tuple(o.export) != ("onnx",):
+        raise ValueTextError(f"--fleet {file} has devices, limits and formats: leave these options out")
+    from ..errors import InfeasibleError
+    from ..pipeline.fleet import read_fleet, specialise_fleet
+
+    members = read_fleet(file)
+
+    def told(row: Any) -> None:
+        if not as_json:
+            print(_fleet_line(row), flush=True)
+
+    with TrainView(stderr()) as view, stopping(view) as should_stop:
+        rows = specialise_fleet(o, members, on_step=view.step, on_row=told, on_event=view, should_stop=should_stop)
+    if as_json:
+        print(json.dumps([{**asdict(row), "interval": row.interval} for row in rows]))
+    if missed := [row.name for row in rows if row.missed is not None]:
+        raise InfeasibleError(f"{len(missed)} of {len(rows)} devices are not served as asked: {', '.join(missed)}")
+
+
+def _fleet_line(row: Any) -> str:
+    if row.test is None:
+        return f"{row.name}: none: {row.missed}"
+    low, high = row.interval
+    accuracy = f"test top-1 {percent(row.test)} ({percent(low)} to {percent(high)})"
+    told = f"{row.name}: {accuracy}, {milliseconds(row.latency_ms)}, {row.folder}"
+    if row.before is not None:
+        top1, ms = row.before
+        change = f"{100 * (row.test - top1):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
+        told += f"; before {percent(top1)}, {milliseconds(ms)} ({change})"
+    return told if row.missed is None else f"{told}; missed: {row.missed}"
 
 
 def report(

@@ -1,15 +1,17 @@
 """`ofa specialise --fleet FILE`: one network for each device of a list, what came of it in one table, and what changed since."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
-from ..files import read_json, read_text, write_json
+from ..files import read_text, text_sha256
+from ..options.choosing import SpecialiseOptions
 from ..options.shared import Budget
 from ..options.values import amount, latencies_ms, memory_bytes
 from ..readable import wilson
+from ..records import read_record, write_record
 from .run import Run
 from .specialise import Specialised, specialise
 
@@ -75,6 +77,21 @@ class FleetRow:
         return None if self.test is None else wilson(self.test, self.images)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A row, and the key of all that it depends on."""
+
+    key: str
+    row: FleetRow
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What fleet.json holds, by the devices' names."""
+
+    devices: dict[str, Served]
+
+
 def read_fleet(path: Path) -> list[Member]:
     """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `export` and
     the least `accuracy`.
@@ -137,7 +154,7 @@ def _share(value: Any) -> float:
 
 
 def specialise_fleet(
-    folder: Path,
+    options: SpecialiseOptions,
     members: Sequence[Member],
     *,
     on_step: Callable[[str], None] = lambda text: None,
@@ -150,43 +167,41 @@ def specialise_fleet(
     and limits, are taken from it.
 
     Args:
-        folder: the run directory, with a predictor, and profiles of the devices with a latency limit.
+        options: of all networks: the run directory, with a predictor, and profiles of the devices with a latency limit, and so on.
         members: the devices.
         on_step: called with what is being done.
         on_row: called with each row as it comes.
-        more: further arguments of `specialise`.
+        more: further keywords of `specialise`.
 
     Raises:
         StoppedError: on request.
     """
-    run = Run.open(folder)
-    stored = _stored(run.folder / RESULT)
-    rows: list[FleetRow] = []
-    records = dict(stored)
+    run = Run.open(options.folder, options.data)
+    place = run.folder / RESULT
+    stored = _stored(place)
+    rows, records = list[FleetRow](), dict(stored)
     for member in members:
-        old = stored.get(member.name, {})
-        key = _key(run, member, more)
-        last = FleetRow(**{**old["row"], "before": None}) if old else None
-        if last is not None and old["key"] == key and last.folder is not None and (Path(last.folder) / "arch.json").exists():
-            row = FleetRow(**{**old["row"], "before": old["row"]["before"] and tuple(old["row"]["before"])})
+        old, key = stored.get(member.name), _key(run, member, options)
+        if old is not None and old.key == key and old.row.folder is not None and (Path(old.row.folder) / "arch.json").exists():
+            row = old.row
             on_step(f"{member.name}: as before, {row.folder}")
         else:
-            row = _served(run, member, last, on_step, more)
+            own = replace(options, budgets=[member.budget], device=member.device, export=member.export, name=member.name)
+            row = _served(own, member, None if old is None else old.row, on_step, more)
         rows.append(row)
-        records[member.name] = {"key": key, "row": asdict(row)}
-        write_json(run.folder / RESULT, {"format": FORMAT, "devices": records})
+        records[member.name] = Served(key, row)
+        write_record(place, Fleet(records), FORMAT)
         on_row(row)
-    write_json(run.folder / RESULT, {"format": FORMAT, "devices": {m.name: records[m.name] for m in members}})
+    write_record(place, Fleet({member.name: records[member.name] for member in members}), FORMAT)
     return rows
 
 
-def _served(run: Run, member: Member, last: FleetRow | None, on_step: Callable[[str], None], more: Mapping[str, Any]) -> FleetRow:
+def _served(
+    options: SpecialiseOptions, member: Member, last: FleetRow | None, on_step: Callable[[str], None], more: dict[str, Any]
+) -> FleetRow:
     before = None if last is None or last.test is None or last.latency_ms is None else (last.test, last.latency_ms)
     try:
-        (found,) = specialise(
-            run.folder, [member.budget], device=member.device, export=member.export, name=member.name,
-            on_step=lambda text: on_step(f"{member.name}: {text}"), **more,
-        )  # fmt: skip
+        (found,) = specialise(options, on_step=lambda text: on_step(f"{member.name}: {text}"), **more)
     except StoppedError:
         raise
     except OnceForAllError as error:
@@ -203,17 +218,14 @@ def _missed(member: Member, found: Specialised) -> str | None:
     return f"{missing[0]}: {found.left_out[missing[0]]}" if missing else None
 
 
-def _key(run: Run, member: Member, more: Mapping[str, Any]) -> list[Any]:
+def _key(run: Run, member: Member, options: SpecialiseOptions) -> str:
     """Of all that a device's network depends on."""
-    settings = {name: repr(value) for name, value in sorted(more.items()) if not callable(value)}
-    return [run.weights_hash(), run.require_images().fingerprint, {**asdict(member), "export": list(member.export)}, settings]
+    own = ("folder", "data", "budgets", "device", "export", "name")  # which the member says, or that do not matter
+    others = {name: value for name, value in vars(options).items() if name not in own}
+    return text_sha256(repr([run.weights_hash(), run.require_images().fingerprint, member, sorted(others.items())]))[:16]
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    data = read_json(path)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise FileError(f"{path}: not the table of a fleet, or of another version of onceforall: move it away")
-    found: dict[str, Any] = data["devices"]
-    return found
+def _stored(path: Path) -> dict[str, Served]:
+    """What the last time left."""
+    again = "move it away, and all networks are made anew"
+    return read_record(path, Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

@@ -1,0 +1,124 @@
+"""`ofa specialise --fleet`: a network for each device, one table, and what changed since."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onceforall.cli import run
+from onceforall.errors import FileError
+from onceforall.pipeline.fleet import read_fleet
+
+GOOD = """
+devices:
+- name: board
+  params: 1M
+  accuracy: 5%
+- name: phone
+  device: cpu
+  macs: 100M
+  export: [onnx, pytorch]
+"""
+
+
+def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "devices.yaml"
+    file.write_text(GOOD)
+    options = ["specialise", str(run_copy), "--fleet", str(file), "--finalists", "1"]
+    assert run(options) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["board", "phone"]
+    assert (run_copy / "specialised" / "board" / "model.onnx").is_file()
+    assert (run_copy / "specialised" / "phone" / "weights.safetensors").is_file()
+
+    assert run([*options, "--json"]) == 0  # nothing has changed: nothing is made anew
+    out, err = capfd.readouterr()
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == ["board", "phone"]
+    assert rows[0]["interval"][0] < rows[0]["test"] < rows[0]["interval"][1]
+    assert "board: as before" in err
+
+    file.write_text(GOOD.replace("5%", "99.9 %").replace("macs: 100M", "macs: 1"))
+    assert run(options) == 1
+    out, err = capfd.readouterr()
+    board, phone = out.splitlines()
+    assert "99.9 % are asked for" in board
+    assert "; before " in board
+    assert phone.startswith("phone: none: ")
+    assert err.splitlines()[-1] == "ofa: 2 of 2 devices are not served as asked: board, phone"
+
+    file.write_text(GOOD)
+    (run_copy / "fleet.json").write_text('{"format": "onceforall.fleet/1", "devices": {"board": {"key": 3}}}')
+    assert run(options) == 1
+    assert "devices.board.key is 3, and a text is expected" in capfd.readouterr().err
+
+
+WRONG: dict[str, tuple[Callable[[str], str], str]] = {
+    "not YAML": (lambda text: "devices: [", "not YAML"),
+    "no list": (lambda text: "phones: 3", "no list of devices"),
+    "no name": (lambda text: text.replace("name: board", "title: board"), "device 1: it has no name"),
+    "twice": (lambda text: text.replace("phone", "board"), "two devices are called board"),
+    "unknown": (lambda text: text.replace("macs", "flops"), "phone: unknown flops: use name, device, latency"),
+    "no limit": (lambda text: text.replace("params: 1M", ""), "board: no limit: give one of latency, macs"),
+    "no number": (lambda text: text.replace("1M", "much"), "board: 'much': a number such as 300M"),
+    "no share": (lambda text: text.replace("5%", "500%"), "board: accuracy: '500%': a share such as 0.9 or 90 %"),
+    "a path": (lambda text: text.replace("board", "../board"), "the name becomes that of a folder"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, what: str) -> None:
+    change, message = WRONG[what]
+    (tmp_path / "devices.yaml").write_text(change(GOOD))
+    with pytest.raises(FileError, match=message):
+        read_fleet(tmp_path / "devices.yaml")
+
+
+def test_options_that_the_file_has(measured: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "devices.yaml").write_text(GOOD)
+    assert run(["specialise", str(measured), "--fleet", str(tmp_path / "devices.yaml"), "--macs", "1M"]) == 2
+    assert "has devices, limits and formats: leave these options out" in capfd.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def exports(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two networks."""
+    folder = tmp_path_factory.mktemp("exports")
+    copy = str(shutil.copytree(measured, folder / "run"))
+    for name, limit in (("small", ["--params", "1M"]), ("large", ["--no-limit"])):
+        assert run(["specialise", copy, *limit, "--finalists", "1", "--out", str(folder / name)]) == 0
+    return folder
+
+
+def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    small, large = (str(next((exports / name).iterdir())) for name in ("small", "large"))
+    capfd.readouterr()
+    assert run(["evaluate", small, "digits", "--against", large, "--by-class"]) == 0
+    out, _ = capfd.readouterr()
+    assert f"{small}: top-1 " in out
+    assert out.count("  class ") == 2
+    assert "(McNemar)" in out.splitlines()[-1]
+    assert run(["evaluate", small, "digits", "--json", "--split", "all"]) == 0
+    (record,) = json.loads(capfd.readouterr().out)
+    assert record["images"] == 1797
+    assert sum(map(sum, record["confusion"])) == 1797
+    assert [row["name"] for row in record["classes"]] == [str(i) for i in range(10)]
+    assert run(["evaluate", small]) == 1
+    assert "is an exported network, which has no images of its own: say on which: ofa evaluate" in capfd.readouterr().err
+
+
+def test_sub_networks_against_each_other(measured: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(measured), "--arch", "largest", "--against", "smallest", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [row["name"] for row in found["networks"]] == ["largest", "smallest"]
+    difference = found["difference"]
+    assert difference["low"] <= difference["top1"] <= difference["high"]
+    assert 0 < difference["chance"] <= 1
+    top1 = [row["top1"] for row in found["networks"]]
+    assert difference["top1"] == pytest.approx(top1[0] - top1[1])
+    assert run(["evaluate", str(measured), "--arch", "random:2", "--against", "smallest"]) == 1
+    assert "one network against one, not several" in capfd.readouterr().err
+    assert run(["evaluate", str(measured), "digits"]) == 1
+    assert "a run has its own images: leave digits out" in capfd.readouterr().err

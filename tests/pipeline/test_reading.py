@@ -1,0 +1,70 @@
+"""Labels, classes, groups and the metric of a run, from its training to its search."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onceforall.accuracy import read_rows
+from onceforall.data import Reading, classes_of_text
+from onceforall.errors import DataError, TrainingError
+from onceforall.pipeline import Run, evaluate, measure_accuracy, train
+from tiny_run import TRAINING
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 24 dark, 60 bright and 8 striped images of three classes, in two columns of labels."""
+    root, rng, rows = tmp_path_factory.mktemp("photos"), np.random.default_rng(0), []
+    for name, n in (("dark", 24), ("bright", 60), ("striped", 8)):
+        for i in range(n):
+            pixels = rng.integers(0, 120, (40, 40, 3)) + (120 if name == "bright" else 0)
+            pixels[::4] += 100 * (name == "striped")
+            Image.fromarray(pixels.astype(np.uint8)).save(root / f"{name}-{i}.png")
+            rows.append(
+                {"file_name": f"{name}-{i}.png", "label": name, "kind": "plain" if name != "striped" else "other", "lot": i // 2}
+            )
+    path = root / "all.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Path) -> None:
+    reading, events = Reading(group="lot", few=True), []
+    run = train(
+        str(table), out=tmp_path / "run", reading=reading, **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None}, on_event=events.append
+    )
+    assert run.metric == "balanced"
+    assert any("networks are chosen by balanced accuracy" in event.get("text", "") for event in events)
+    assert {event["metric"] for event in events if event["event"] == "validation"} == {"balanced"}
+    again = Run.open(tmp_path / "run")
+    assert again.require_images().reading == reading
+    splits = again.splits()
+    assert not set(splits.train.groups or ()) & set(splits.held_out.groups or ())
+    rows = measure_accuracy(run.folder, subnets=3)
+    assert read_rows(run.folder / "accuracy", run.space) == rows
+    (found,) = evaluate(run.folder, arch=str(_arch(tmp_path, rows[0].arch.to_json())))
+    assert rows[0].value == pytest.approx(found.accuracy.balanced, abs=1e-6)
+    with pytest.raises(TrainingError, match="was started with other values of --label, --classes, --group or --few"):
+        train(str(table), out=tmp_path / "run", reading=Reading(label="kind"), resume=True, **TRAINING | {"limit": None})
+
+
+def _arch(folder: Path, text: str) -> Path:
+    (folder / "arch.json").write_text(text)
+    return folder / "arch.json"
+
+
+def test_chosen_classes_and_metric(table: Path, tmp_path: Path) -> None:
+    reading = Reading(classes=classes_of_text("bright,rest=dark+striped"))
+    run = train(str(table), out=tmp_path / "run", reading=reading, metric="macro_f1", **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None})
+    assert (run.info.classes, run.metric) == (("bright", "rest"), "macro_f1")
+    assert Run.open(run.folder).splits().classes == ("bright", "rest")
+    with pytest.raises(DataError, match="--metric recall: choose from top1, balanced, macro_f1"):
+        train(str(table), out=tmp_path / "new", metric="recall", **TRAINING)
+
+
+def test_runs_of_before_go_by_top1(trained: Path) -> None:
+    assert "metric" in json.loads((trained / "run.json").read_text())
+    assert Run.open(trained).metric == "top1"
