@@ -34,7 +34,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Path) -> None:
     reading, events = Reading(group="lot", few=True), []
     run = train(
-        str(table), out=tmp_path / "run", reading=reading, **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None}, on_event=events.append
+        str(table),
+        out=tmp_path / "run",
+        reading=reading,
+        **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None},
+        on_event=events.append,
     )
     assert run.metric == "balanced"
     assert any("networks are chosen by balanced accuracy" in event.get("text", "") for event in events)
@@ -58,7 +62,13 @@ def _arch(folder: Path, text: str) -> Path:
 
 def test_chosen_classes_and_metric(table: Path, tmp_path: Path) -> None:
     reading = Reading(classes=classes_of_text("bright,rest=dark+striped"))
-    run = train(str(table), out=tmp_path / "run", reading=reading, metric="macro_f1", **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None})
+    run = train(
+        str(table),
+        out=tmp_path / "run",
+        reading=reading,
+        metric="macro_f1",
+        **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None},
+    )
     assert (run.info.classes, run.metric) == (("bright", "rest"), "macro_f1")
     assert Run.open(run.folder).splits().classes == ("bright", "rest")
     with pytest.raises(DataError, match="--metric recall: choose from top1, balanced, macro_f1"):

@@ -61,8 +61,9 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
     from ..pipeline.evaluate_export import evaluate_exports
 
     folders = [o.folder, *([Path(o.against)] if o.against is not None else [])]
-    options = {"part": o.split, "format": o.format, "network": o.network, "reading": o.reading}
-    found = evaluate_exports(folders, str(o.images), **options, on_note=tell)
+    found = evaluate_exports(
+        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, on_note=tell
+    )
     for name, why in found[0].unreadable:
         tell(f"{name}: {why}")
     difference = _difference(*(one.right for one in found)) if o.against is not None else None

@@ -75,9 +75,9 @@ class Store:
         """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels."""
         path = self.place / "thumbnails.npy"
         try:
-            found = np.load(path, allow_pickle=False)
-            if found.shape == (len(self.index), 256):
-                return found.astype(np.float32)
+            kept = np.asarray(np.load(path, allow_pickle=False), np.float32)
+            if kept.shape == (len(self.index), 256):
+                return kept
         except (OSError, EOFError, ValueError):
             pass
         pixels = (self.pixels[o : o + 3 * h * w].reshape(h, w, 3) for _, o, h, w in self.index.tolist())

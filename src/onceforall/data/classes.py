@@ -29,13 +29,14 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
     number_of = np.full(len(source.classes), -1, np.int64)
     for number, (_, parts) in enumerate(classes):
         number_of[[there[part] for part in parts]] = number
-    parts = [part and _relabelled(part, number_of) for part in (source.train, source.test, source.held_out)]
-    train, test, held_out = parts
+    train, *others = [part and _relabelled(part, number_of) for part in (source.train, source.test, source.held_out)]
     assert train is not None
+    test, held_out = others
     aside = [source.classes[i] for i in np.flatnonzero(number_of < 0)]
-    images = sum(
-        len(old) - len(new) for old, new in zip((source.train, source.test, source.held_out), parts, strict=True) if old and new
+    before, after = (
+        sum(len(part) for part in parts if part) for parts in ((source.train, source.test, source.held_out), (train, *others))
     )
+    images = before - after
     remark = f"--classes leaves {plural(images, 'image')} aside, those of {listed(aside)}"
     remarks = (*source.remarks, *([remark] if aside else []))
     names = tuple(name for name, _ in classes)

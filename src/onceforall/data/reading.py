@@ -53,8 +53,7 @@ def classes_of_text(text: str) -> Classes:
         own = tuple(same_name(part.strip()) for part in (parts.split("+") if parts else [name]))
         found.append((same_name(name.strip()), own))
     names = [name for name, _ in found]
-    own = [part for _, parts in found for part in parts]
-    for kind in (names, own):
+    for kind in (names, [part for _, parts in found for part in parts]):
         twice = next((name for name in kind if not name or kind.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"--classes {text}: {f'{twice} stands twice' if twice else 'a class without a name'}: write each once")

@@ -91,7 +91,7 @@ class Images:
     @property
     def positions(self) -> Indices:
         """(n,) where each image is in its part."""
-        return self.store.index[self.rows, 0]
+        return np.asarray(self.store.index[self.rows, 0])
 
     def name(self, i: int) -> str:
         return self.part.names[int(self.positions[i])]

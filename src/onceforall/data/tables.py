@@ -128,8 +128,8 @@ def open_tables(root: Path, files: Sequence[Path], reading: Reading) -> Source:
     for table in named if len(named) > 1 else []:
         role = role_of(table.path.parent.name if table.path.name.lower() in METADATA else table.path.stem)
         if role is None:
-            names = listed(os.path.relpath(table.path, root) for table in named)
-            raise DataError(f"{root}: which of its tables, {names}? Give one, or name them after splits (train.csv, test.csv)")
+            these = listed(os.path.relpath(table.path, root) for table in named)
+            raise DataError(f"{root}: which of its tables, {these}? Give one, or name them after splits (train.csv, test.csv)")
         roles[str(table.path)] = role
     chosen = arrange(roles, str(root)) if roles else [str(named[0].path)]
     by_path = {str(table.path): table for table in named}
@@ -272,7 +272,7 @@ class _Rows:
         path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
         for suffix in ("", *(() if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES)):
             if os.path.isfile(path + suffix):
-                return os.path.normpath(path + suffix)
+                return str(os.path.normpath(path + suffix))
         if os.path.dirname(name):
             return None
         found = self.there.get(name, [])

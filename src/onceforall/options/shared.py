@@ -49,7 +49,7 @@ reading = partial(
     reading_of,
     {
         "label": Flag("Column of the labels, in a table or Parquet files.", "NAME"),
-        "classes": Flag("Some, in an order, some as one: cat,dog,other=eel+cow; a file.", "CLASSES"),
+        "classes": Flag("These, in order: cat,dog,other=eel+cow; or a file.", "CLASSES"),
         "group": Flag("What no split divides: a column, or a regex on paths.", "TEXT"),
         "few": Flag("Allow classes with few images, or none in a split.", kind=bool, default=False),
     },

@@ -266,7 +266,7 @@ class Trainer:
             if learnt > min(2 * chance, (1 - chance) / 2) and top1 < chance + COLLAPSE * learnt:
                 return f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1"
             state.best_top1 = max(state.best_top1, top1)
-        scores = [float(record.get("score", record["top1"])) for record in records]
+        scores = [float(record["score" if "score" in record else "top1"]) for record in records]
         self._better = phase is self.schedule.phases[-1] and state.judge(scores)
         return ""
 
