@@ -146,17 +146,16 @@ def test_files_are_short_and_shallow(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_modules_say_what_they_are_and_what_they_offer(path: Path) -> None:
+def test_modules_say_what_they_are_and_packages_what_they_offer(path: Path) -> None:
+    """Public is what has no underscore; `__all__` stands in packages only. Ruff sees that public names have docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), f"{NAMES[path]} has no docstring"
-    defines = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
-    if not defines or path.name.startswith("_"):
-        return
-    listed = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
-    assert listed, f"{NAMES[path]} has public names but no __all__"
-    public = set(ast.literal_eval(listed[0].value))
-    for node in defines:
-        assert node.name not in public or ast.get_docstring(node), f"{NAMES[path]}.{node.name} has no docstring"
+    listed = any(isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__" for n in tree.body)
+    imports_names = any(isinstance(n, ast.ImportFrom | ast.If) for n in tree.body)
+    if path.name != "__init__.py":
+        assert not listed, f"{NAMES[path]}: __all__ is for packages"
+    else:
+        assert listed or not imports_names, f"{NAMES[path]} hands out names and has no __all__"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if part(NAMES[p]) != "__main__"], ids=NAMES.get)

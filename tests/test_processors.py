@@ -171,7 +171,7 @@ def test_commands_fit_their_threads_to_a_quota(
     monkeypatch: pytest.MonkeyPatch, variable: str, threads: int, tmp_path: Path
 ) -> None:
     """A container's share is not known to torch. OMP_NUM_THREADS wins."""
-    monkeypatch.setattr("onceforall.cli.program.cpu_quota", lambda: 0.5)
+    monkeypatch.setattr("onceforall.cli.command.cpu_quota", lambda: 0.5)
     monkeypatch.setattr("onceforall.pipeline.environment.processors", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")
@@ -190,9 +190,9 @@ def test_commands_fit_their_threads_to_a_quota(
 def test_a_quota_holds_for_scipy_which_is_loaded_later() -> None:
     code = """
 import sys
-from onceforall.cli import program, run
+from onceforall.cli import command, run
 from onceforall.pipeline import environment
-program.cpu_quota, environment.processors = lambda: 0.5, lambda: 1
+command.cpu_quota, environment.processors = lambda: 0.5, lambda: 1
 run(["devices"])
 assert "scipy" not in sys.modules
 import scipy.linalg

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import list2cmdline
 
-__all__ = ["PHOTOS", "not_a_bundle", "not_a_run", "not_an_export", "ofa"]
-
 # how names of image files end that all of onceforall reads; here, because this module needs nothing
 PHOTOS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2",

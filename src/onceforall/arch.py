@@ -9,8 +9,6 @@ from typing import Any
 
 from .errors import ArchError
 
-__all__ = ["Arch", "Block", "Stage"]
-
 FORMAT = "onceforall.arch/1"
 
 

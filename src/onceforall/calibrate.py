@@ -13,22 +13,6 @@ from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
 
-__all__ = [
-    "NORMS",
-    "Accuracy",
-    "Calibrated",
-    "Statistics",
-    "Tally",
-    "evaluate",
-    "evaluate_each",
-    "norms_of",
-    "recalibrate",
-    "require_finite",
-    "same_shape",
-    "tally",
-    "with_momentum",
-]
-
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
 

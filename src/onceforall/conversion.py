@@ -14,9 +14,6 @@ from .spaces.checks import choices, none_of
 from .spaces.graph import KERNELS, WIDTHS
 from .supernet import Supernet
 
-__all__ = ["elastic"]
-
-
 # what a supernet or an extracted network calls its own
 TAKEN = {*dir(Supernet), *dir(fx.GraphModule), "space", "num_classes", "graph", "meta", "_graph", "_code", "_layers", "_own"}
 TAKEN |= {"_statistics", "_steps", "supernet", "arch"}

@@ -19,18 +19,6 @@ from .plan import Segment
 from .space import Space
 from .structure import Factor, Terms
 
-__all__ = [
-    "CostTable",
-    "SegmentTable",
-    "Slot",
-    "flash_table",
-    "macs_table",
-    "memory_table",
-    "params_table",
-    "ram_table",
-    "segment_table",
-]
-
 CHUNK = 4096  # rows estimated at a time: they stay in the cache
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 

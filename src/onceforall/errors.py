@@ -5,27 +5,6 @@ The command line prints the message on one line and exits with `exit_code`. What
 line prints on one line too.
 """
 
-__all__ = [
-    "ArchError",
-    "CheckpointError",
-    "DataError",
-    "DeviceError",
-    "FileError",
-    "HubError",
-    "InfeasibleError",
-    "MissingExtraError",
-    "ModelError",
-    "Note",
-    "OnceForAllError",
-    "ServerError",
-    "SpaceError",
-    "StatisticsError",
-    "StoppedError",
-    "TrainingError",
-    "ValueTextError",
-    "VerificationError",
-]
-
 
 class OnceForAllError(Exception):
     """Something that the user can mend."""

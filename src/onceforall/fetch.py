@@ -21,8 +21,6 @@ from .errors import FileError
 from .files import make_folder, one_at_a_time, reading_or_writing
 from .packages import import_package, one_line, quiet
 
-__all__ = ["MIRROR", "HubFile", "Remote", "Tell", "fetch", "from_hub", "mirrored", "require_digest"]
-
 MIRROR = "ONCEFORALL_MIRROR"
 ANSWER_S = 10  # that a server may take before it counts as out of reach
 CHUNK = 1 << 20

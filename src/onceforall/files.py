@@ -28,28 +28,6 @@ try:
 except ImportError:  # everywhere else
     msvcrt = None  # type: ignore[assignment]
 
-__all__ = [
-    "append_line",
-    "busy",
-    "held",
-    "locked",
-    "make_folder",
-    "one_at_a_time",
-    "read_json",
-    "read_lines",
-    "read_text",
-    "reading_or_writing",
-    "recording",
-    "regular_file",
-    "replace_file",
-    "sha256",
-    "text_sha256",
-    "writable",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
-
 LOOKS = 5  # at the lock of a folder: `held` may have looked just now
 MOST_BYTES = 100_000_000  # of a text file
 UNICODE = "backslashreplace"  # paths need not be valid Unicode, and this is how JSON writes what is not

@@ -14,8 +14,6 @@ import numpy as np
 
 from .errors import ArchError
 
-__all__ = ["Column", "Genes", "Kind", "canonical", "check", "cross", "mutate", "neighbours", "one_hot", "sample"]
-
 Genes = np.ndarray[tuple[int, int], np.dtype[np.int16]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 CHUNK = 4096  # rows checked at a time: they stay in the cache

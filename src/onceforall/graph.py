@@ -15,8 +15,6 @@ from typing import Any, Literal
 from .errors import SpaceError
 from .ops import Grid, leaves
 
-__all__ = ["Graph", "Group", "Node", "Own", "Part", "Piece", "Size", "Value", "WeightSpec", "decoded", "each", "encoded"]
-
 FORMAT = "onceforall.graph/1"
 Kind = Literal["width", "heads", "classes"]
 Number = int | tuple[int, ...]  # one for each resolution where they differ

@@ -12,8 +12,6 @@ from typing import Any
 
 from .memory import loading
 
-__all__ = ["load_on_use"]
-
 
 class _LazyPackage(ModuleType):
     """A package whose attributes are imported on first use.

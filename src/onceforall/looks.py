@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from .ops import Add, Call, Conv, Input, Linear, Op, Scale, Shape, Weight
 from .plan import Segment
 
-__all__ = ["Layer", "Look", "channels", "kind_of", "layers", "look", "pixels"]
-
 LINEAR = {"linear", "addmm"}
 
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from .errors import VerificationError
 
-__all__ = ["HARD_SWISH", "INPUT", "OPSET", "OPSETS", "OUTPUT", "PROBABILITIES", "OnnxOptions"]
-
 INPUT, OUTPUT, PROBABILITIES = "images", "logits", "probabilities"
 OPSET = 13  # of December 2020; nothing newer is needed
 OPSETS = range(10, 29)  # tested; before 10, a mean over windows that reach over the edge cannot be written

@@ -9,29 +9,6 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Literal
 
-__all__ = [
-    "Activation",
-    "ActivationName",
-    "Add",
-    "Batch",
-    "Call",
-    "Conv",
-    "Dropout",
-    "Fields",
-    "Flatten",
-    "GlobalPool",
-    "Grid",
-    "Input",
-    "Linear",
-    "Norm",
-    "Op",
-    "Pool",
-    "Scale",
-    "Shape",
-    "Weight",
-    "leaves",
-]
-
 Shape = tuple[int, ...]
 ActivationName = Literal["relu", "relu6", "h_swish", "h_sigmoid"]
 

@@ -14,8 +14,6 @@ from typing import Any, TextIO
 
 from .errors import DeviceError, MissingExtraError
 
-__all__ = ["import_package", "no_stderr", "no_stdout", "one_line", "quiet", "require", "same_environment"]
-
 _REDIRECTING = threading.RLock()
 
 

@@ -20,8 +20,6 @@ from .errors import ArchError
 from .looks import channels, look, pixels
 from .plan import Plan, Segment
 
-__all__ = ["KERNEL_COLOURS", "draw"]
-
 KERNEL_COLOURS = {3: "#56b4e9", 5: "#e69f00", 7: "#2fb58a"}  # Okabe-Ito, the green lightened so that dark text reads on it
 OTHER_COLOUR = "#cc79a7"
 PLAIN_COLOUR = "#b8bec8"  # no spatial convolution

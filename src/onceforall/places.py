@@ -11,8 +11,6 @@ from pathlib import Path
 from .errors import FileError, Note
 from .files import reading_or_writing, writable
 
-__all__ = ["cache_folder", "expanded", "is_unicode", "plain_path"]
-
 NAME = "onceforall"
 HOW = "set XDG_CACHE_HOME to a folder that can be written"
 

@@ -14,9 +14,6 @@ from math import prod
 
 from .ops import Add, Call, Conv, Input, Norm, Op, Shape
 
-__all__ = ["Plan", "Segment"]
-
-
 MOVES = {"permute", "transpose", "getitem", "unbind", "select", "slice", "expand", "output"}  # left out of summaries
 
 

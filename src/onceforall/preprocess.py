@@ -21,8 +21,6 @@ from typing import Any, BinaryIO, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["FORMATS", "INTERPOLATIONS", "LARGE", "LARGEST_JPEG", "LEAST_SHARE", "fit", "load", "normalise", "prepare", "to_rgb"]
-
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
 LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eighth of their size, which takes less memory

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["SPINNING", "bound_spinning", "cpu_quota", "processor_count_text", "processor_name", "processors"]
-
 # At the barrier that ends a parallel region, threads spin before they sleep. libgomp's own 300,000 turns can take longer than
 # the scheduler gives a thread at once: beside one other busy process, a step of the digits' network took 20 times as long as alone
 # on 2 cores of an Intel machine. With 10,000 turns it takes 4.3 times as long on an AMD one, where 30,000 take 6.9 times, and 3,000

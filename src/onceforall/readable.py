@@ -4,20 +4,6 @@ from collections.abc import Sequence
 from math import ceil, floor, isfinite, log10, sqrt
 from typing import TypeGuard
 
-__all__ = [
-    "amount",
-    "duration",
-    "memory",
-    "milliseconds",
-    "paired_difference",
-    "percent",
-    "plural",
-    "quantity",
-    "rounded_up",
-    "table",
-    "wilson",
-]
-
 MISSING = "–"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -14,8 +14,6 @@ from .arch import Arch
 from .errors import FileError
 from .files import read_json, read_lines, write_json
 
-__all__ = ["as_record", "plain", "read_record", "read_records", "write_record"]
-
 T = TypeVar("T")
 NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list"}
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
-__all__ = ["METRICS", "UNEVEN", "ClassScores", "Confusion", "default_metric", "imbalance", "mcnemar", "require_metric"]
-
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017

@@ -18,8 +18,6 @@ from .errors import ArchError, SpaceError
 from .genes import Column, Genes, Kind
 from .plan import Plan
 
-__all__ = ["Choices", "Space"]
-
 Value = TypeVar("Value", int, float)
 
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["kendall_tau"]
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 

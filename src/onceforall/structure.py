@@ -14,8 +14,6 @@ import numpy as np
 from .genes import Genes
 from .space import Space
 
-__all__ = ["Factor", "Quadratic", "Structured", "Terms"]
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 

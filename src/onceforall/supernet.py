@@ -22,8 +22,6 @@ from .ops import Call, Norm
 from .plan import Plan, Segment
 from .space import Space
 
-__all__ = ["Subnet", "Supernet"]
-
 
 class Supernet(nn.Module):
     """One elastic network.

@@ -17,8 +17,6 @@ from .model import Floats
 from .predictor import AccuracyPredictor
 from .sampling import Cost
 
-__all__ = ["suggest"]
-
 OPTIMISM = 2.0  # standard deviations added to a prediction; 0 and 1 found worse networks, benchmarks/predictor.py
 GENERATIONS = 12
 PER_STEP = 8  # parents at each step of the cost; walks along the front, as in `pareto`, leave too few networks at each

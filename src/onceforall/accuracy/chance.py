@@ -8,8 +8,6 @@ from ..statistics import kendall_tau
 from .model import Floats
 from .rows import AccuracyRow
 
-__all__ = ["kendall_ceiling", "measurement_noise"]
-
 DRAWS = 50
 
 

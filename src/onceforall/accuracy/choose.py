@@ -17,8 +17,6 @@ from .features import Features, Matrix
 from .model import Floats, Learnt, Model
 from .process_model import KINDS, ProcessModel
 
-__all__ = ["LEARNERS", "NORMAL_90", "Calibration", "calibrate", "choose", "deal", "denoised", "families", "plain"]
-
 Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
 NORMAL_90 = 1.6448536  # 90 % of a normal distribution lie within so many standard deviations

@@ -11,8 +11,6 @@ from ..costs import CostTable, macs_table, params_table, segment_table
 from ..genes import Genes, one_hot
 from ..space import Space
 
-__all__ = ["Features", "Matrix"]
-
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 SAMPLE = 2000  # random networks that tell how large networks are
 RIDGE = 1e-3

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Single", "Solved", "solve", "weigh"]
-
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Single = np.ndarray[Any, np.dtype[np.float32]]
 WEIGHT, NOISE = np.log(0.02), np.log(0.2)  # middle of the prior of each weight and of the noise, in variances of the data

@@ -11,8 +11,6 @@ from ..space import Space
 from .rows import AccuracyRow
 from .sampling import Cost
 
-__all__ = ["interpolate", "measured_resolutions"]
-
 
 def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[AccuracyRow]:
     """Rows, marked as interpolated, of every network that was measured at two resolutions, at those of the space between them.

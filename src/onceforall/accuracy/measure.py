@@ -20,8 +20,6 @@ from ..supernet import Supernet
 from .prefix_tree import Node, grow, units
 from .rows import AccuracyRow
 
-__all__ = ["AT_ONCE", "measure_accuracy", "measure_together"]
-
 AT_ONCE = 32  # networks; more share more, but a crash loses more
 
 Calibration = Callable[[int], Iterable[Tensor]]

@@ -8,8 +8,6 @@ import numpy as np
 from ..genes import Genes
 from ..structure import Quadratic
 
-__all__ = ["Array", "Floats", "Learnt", "Model"]
-
 Array = np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 

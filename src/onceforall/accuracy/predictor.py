@@ -27,8 +27,6 @@ from .model import Floats, Model
 from .process_model import ProcessModel
 from .published import PublishedModel
 
-__all__ = ["AccuracyPredictor", "PredictorErrors", "assess"]
-
 FORMAT = "onceforall.predictor/2"
 LEAST = 8  # measured networks
 GONE = ("trees", "perceptrons")  # kinds that earlier versions could fit; cross-validation never chose them

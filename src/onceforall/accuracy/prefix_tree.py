@@ -7,8 +7,6 @@ from math import prod
 from ..arch import Arch
 from ..plan import Plan, Segment
 
-__all__ = ["Node", "grow", "leaves", "share_out", "units", "work"]
-
 TRAFFIC = 60  # multiply-accumulates in the time that writing a number takes: 10 to 190, by space (benchmarks/accuracy_data.py)
 
 

@@ -19,8 +19,6 @@ from .features import Features, Matrix
 from .gaussian import Single, solve, weigh
 from .model import Floats, Learnt
 
-__all__ = ["KINDS", "Kind", "Part", "ProcessModel"]
-
 Kind = Literal["linear", "pairwise", "smooth"]
 Form = Literal["product", "square", "bell"]
 CHUNK = 4096  # rows predicted at a time: the covariances stay in the cache

@@ -20,8 +20,6 @@ from ..spaces import space as make_space
 from ..spaces.resnet50d import stage_widths
 from .model import Array, Floats
 
-__all__ = ["LAYOUTS", "Layout", "Perceptron", "PublishedModel"]
-
 RMSE = 0.0021  # that the paper reports
 CHUNK = 1024  # rows predicted at a time: the hidden values stay in the cache
 STEP = 16  # pixels: the largest known resolution stands for those less than a step above it

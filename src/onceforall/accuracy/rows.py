@@ -18,8 +18,6 @@ from ..files import make_folder, reading_or_writing, replace_file
 from ..places import plain_path
 from ..space import Space
 
-__all__ = ["AccuracyRow", "append_rows", "read_rows"]
-
 NUMBERS = ("top1", "loss", "images", "seconds", "top1_half", "score")
 LATER = ("top1_half", "score")  # columns that older files lack
 

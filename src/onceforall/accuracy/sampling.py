@@ -16,8 +16,6 @@ from ..search.moves import keys
 from ..space import Space
 from .prefix_tree import work
 
-__all__ = ["Cost", "beginnings", "new_rows", "spread", "tree"]
-
 POOL = 1024  # networks that show what segments cost on average
 CANDIDATES = 64  # drawn per network chosen
 STIFFNESS = 4.0  # how alike the choices of one candidate are: all small, all middling, all large

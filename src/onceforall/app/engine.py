@@ -20,8 +20,6 @@ from ..pipeline.profile import latency_tables
 from ..search import Objectives, maximise, pareto
 from .pool import Floats, Pool
 
-__all__ = ["LATENCY", "Engine", "Models"]
-
 Wanted = tuple[tuple[str, float], ...]  # limits by name
 LATENCY = "latency:"  # before a device's name: that device's latency as the name of a cost
 RANDOM = 4096

@@ -23,8 +23,6 @@ from ..export import FORMATS
 from ..export.place import clear_left
 from ..files import held, make_folder, one_at_a_time, read_json, write_json
 
-__all__ = ["Jobs"]
-
 ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # from asking a process to stop to stopping it
 HALF_WRITTEN_S = 60.0  # a temporary file that is older was left by a worker that was killed

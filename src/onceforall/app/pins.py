@@ -12,8 +12,6 @@ from ..arch import Arch
 from ..errors import FileError
 from ..files import make_folder, one_at_a_time, read_json, write_json
 
-__all__ = ["Pins"]
-
 FORMAT = "onceforall.pins/1"
 MOST, LONGEST = 200, 80
 

@@ -10,8 +10,6 @@ from ..genes import Genes
 from ..search.front import nondominated
 from ..search.moves import keys
 
-__all__ = ["Floats", "Ints", "Pool"]
-
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 RIVALS = 160  # networks that the others are compared with when the pool is thinned

@@ -15,8 +15,6 @@ from ..pipeline.images import gone
 from .safety import Guard
 from .web import App
 
-__all__ = ["Explorer"]
-
 SWITCH_S = 0.001  # between threads, so that a search does not hold up an answer
 
 

@@ -16,12 +16,11 @@ from ..pipeline import Run, status
 from ..pipeline.export_inputs import latency_shares
 from ..pipeline.predictor import checks
 from ..readable import amount
-from ..report.charts import Axis, Mark, Series, line_chart
+from ..report.charts import Mark, line_chart
+from ..report.drawing import Axis, Series
 from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
 from .pool import Pool
-
-__all__ = ["facts", "front", "network", "progress", "training"]
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
 MOST_POINTS = 160  # of a front that is drawn

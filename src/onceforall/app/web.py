@@ -30,8 +30,6 @@ from .pins import Pins
 from .pool import Pool
 from .view import facts, front, network, progress, training
 
-__all__ = ["App"]
-
 STATIC = Path(__file__).parent / "static"
 TICK_S = 0.25
 BLOCK = 1 << 18  # bytes of an archive sent at a time

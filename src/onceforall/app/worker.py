@@ -17,8 +17,6 @@ from ..errors import OnceForAllError
 from ..files import make_folder, one_at_a_time
 from ..memory import keep_freed_memory
 
-__all__ = ["main"]
-
 STEPS = 4  # waiting for others, opening, measuring, exporting
 
 

@@ -23,23 +23,6 @@ from .kept import Converted, Weights
 if TYPE_CHECKING:  # runtimes are listed without torch, which takes seconds to load
     from torch import fx
 
-__all__ = [
-    "FLOAT",
-    "INT8",
-    "Function",
-    "Hardware",
-    "Images",
-    "OnHost",
-    "Open",
-    "Runtime",
-    "Weights",
-    "calls_of",
-    "int8_saturates",
-    "noise",
-    "own_network",
-    "processor",
-]
-
 FLOAT, INT8 = 1e-4, 0.1  # see `Runtime.tolerance`
 Images = np.ndarray[Any, np.dtype[np.float32]]  # (batch, channels, height, width), C-contiguous
 

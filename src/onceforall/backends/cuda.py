@@ -13,8 +13,6 @@ from ..errors import DeviceError
 from ..ops import Shape
 from .common import Hardware, Images, Runtime, own_network
 
-__all__ = ["CUDA", "GpuReference", "OnGpu", "gpu"]
-
 WARM_UP = 3  # calls before the capture, in which cuDNN chooses its algorithms
 
 

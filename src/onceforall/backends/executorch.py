@@ -21,8 +21,6 @@ from .format import Format, Job
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["EXECUTORCH", "PTE"]
-
 EXTRA, NAME = "executorch", "model.pte"
 USAGE = f"""import torch
 from executorch.runtime import Runtime

@@ -19,8 +19,6 @@ from .common import Function, Images, Runtime
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Format", "Job", "Run", "in_batches"]
-
 Run = Callable[["Tensor"], "Tensor"]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
 
 

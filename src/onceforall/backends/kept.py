@@ -10,8 +10,6 @@ from typing import IO, Any
 
 from ..plan import Plan
 
-__all__ = ["Converted", "Weights"]
-
 Weights = Mapping[str, Any]  # tensors of a state dict
 
 MOST_BYTES = 5_000_000_000

@@ -18,8 +18,6 @@ from .format import Format
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LITERT", "TFLITE"]
-
 EXTRA, NAME = "litert", "model.tflite"
 USAGE = f"""from ai_edge_litert.interpreter import Interpreter
 

@@ -20,19 +20,6 @@ from ..packages import import_package, one_line
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
 from .format import Format, Job
 
-__all__ = [
-    "ONNX",
-    "ONNXRUNTIME",
-    "ONNXRUNTIME_INT8",
-    "ONNX_INT8",
-    "given",
-    "graph_of",
-    "remark",
-    "require_opset",
-    "require_readable",
-    "usage_of_onnx",
-]
-
 INT8_OPSET = 13  # the first with a scale per channel
 
 

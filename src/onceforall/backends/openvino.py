@@ -23,8 +23,6 @@ from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
 from .format import Format, Job
 from .onnxruntime import given, remark
 
-__all__ = ["OPENVINO", "OPENVINO_INT8", "XML", "XML_INT8"]
-
 
 def compiled(model: Any, *, threads: int, shape: Sequence[int] | None) -> tuple[Callable[[Any], Any], Callable[[Any], object]]:
     """A function that gives the first output of a model, an `openvino.Model` or the path of one, for its one input; and one to be

@@ -20,8 +20,6 @@ from .format import Format, Job, Run
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["MODEL_PY", "PYTORCH", "from_source", "open_network", "weights_of", "with_threads"]
-
 USAGE = """import torch
 from model import load  # model.py of this folder
 

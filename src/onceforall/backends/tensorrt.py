@@ -16,8 +16,6 @@ from ..packages import import_package
 from .common import Hardware, Runtime
 from .cuda import OnGpu, gpu
 
-__all__ = ["TENSORRT"]
-
 
 def _find() -> Hardware:
     if importlib.util.find_spec("tensorrt") is None:

@@ -13,11 +13,10 @@ from pathlib import Path
 from ..errors import DeviceError
 from ..ops import Shape
 from ..plan import Plan
-from .common import Hardware, OnHost, Runtime, Weights, own_network, processor
+from .common import Hardware, OnHost, Runtime, own_network, processor
 from .format import Format, Job
+from .kept import Weights
 from .pytorch import with_threads
-
-__all__ = ["AOTINDUCTOR", "PT2"]
 
 NAME = "model.pt2"
 USAGE = f"""import torch

@@ -19,8 +19,6 @@ from ..options.shared import RUN
 from ..readable import percent
 from .views import Counter, stderr, tell
 
-__all__ = ["compare", "fit", "following", "measure_accuracy", "predict", "show"]
-
 DOUBTFUL_TAU = 0.3  # that chance in measuring allows
 
 

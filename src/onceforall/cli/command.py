@@ -12,8 +12,6 @@ from ..options.declare import Flag, flags_of
 from ..processors import cpu_quota
 from . import completion
 
-__all__ = ["Command", "command_of"]
-
 Command = Callable[..., Any]
 
 

@@ -20,8 +20,6 @@ from ..options.training import TrainOptions
 from ..readable import milliseconds, percent
 from .views import TrainView, run_record, stderr, stopping, tell
 
-__all__ = ["bundle", "classify", "demo", "report", "search", "specialise", "status", "train"]
-
 DEMO = Path("demo-run")
 Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
 

@@ -7,8 +7,6 @@ from ..options.choosing import CompareOptions
 from ..readable import amount, duration, milliseconds, percent, wilson
 from .views import TrainView, stderr, stopping
 
-__all__ = ["compare"]
-
 
 def compare(o: CompareOptions, as_json: bool) -> None:
     """Fine-tune fixed networks, and tell who wins at each budget."""

@@ -11,8 +11,6 @@ from ..errors import OnceForAllError
 from ..files import read_json
 from ..scores import METRICS
 
-__all__ = ["VALUES", "devices", "one_of", "run_folders", "several_of"]
-
 # Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.
 VALUES: dict[str, Collection[str]] = {
     "metric": tuple(METRICS),

@@ -4,8 +4,6 @@ from ..pipeline.demo import Demo, Gain
 from ..pipeline.specialise import Specialised
 from ..readable import amount, memory, milliseconds, percent, wilson
 
-__all__ = ["demo_lines"]
-
 HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
 
 

@@ -13,8 +13,6 @@ from ..options.shared import on_host
 from ..readable import memory, milliseconds, percent
 from .views import Counter, stderr, tell
 
-__all__ = ["devices", "measure", "profile"]
-
 DOUBTFUL = 0.1  # mean error of a latency table
 
 

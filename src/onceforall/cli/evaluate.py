@@ -13,8 +13,6 @@ from ..readable import percent
 from ..scores import UNEVEN, Confusion
 from .views import tell
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     o: EvaluateOptions,

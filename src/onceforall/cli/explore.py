@@ -16,8 +16,6 @@ from ..options.shared import MOVED, RUN
 from .signals import handled, interrupt
 from .views import tell
 
-__all__ = ["explore", "page_to"]
-
 
 def explore(
     as_json: bool,

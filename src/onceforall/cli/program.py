@@ -17,8 +17,6 @@ from .evaluate import evaluate
 from .explore import explore
 from .published import elastic, export_original, import_original
 
-__all__ = ["ACCURACY", "ALIASES", "COMMANDS", "ofa"]
-
 Row = tuple[type | None, Command, str]  # the declaration of its arguments, what carries it out, and an example
 
 ACCURACY: dict[str, Row] = {

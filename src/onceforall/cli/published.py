@@ -12,8 +12,6 @@ from ..options.shared import MOVED, RUN
 from ..options.training import ElasticOptions, ImportOptions
 from .views import TrainView, run_record, stderr, tell
 
-__all__ = ["elastic", "export_original", "import_original"]
-
 
 def import_original(o: ImportOptions, as_json: bool) -> None:
     """Take over trained weights instead of training."""

@@ -20,8 +20,6 @@ from .signals import handled, interrupt, name_of
 if TYPE_CHECKING:  # loaded where something is shown
     from rich.console import Console
 
-__all__ = ["Counter", "TrainView", "lasting", "run_record", "say", "stderr", "stopping", "tell"]
-
 SILENCE_S = 15.0  # between lines where there is no terminal
 TRAINING_SILENCE_S = 60.0
 

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["MOST", "MOST_KNOWN", "alike", "thumbnails"]
-
 LEAST_PIXELS = 32  # the short side of images that thumbnails can tell apart
 LEAST_CORRELATION = 0.99
 FLAT = 4.0  # standard deviation of a thumbnail's gray levels, of 255, below which what is left is noise

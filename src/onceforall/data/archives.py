@@ -26,8 +26,6 @@ from .reading import Reading
 from .scan import Found, LeftOut, judge, printable, same_name
 from .tables import label_text, order_of
 
-__all__ = ["ARCHIVES", "COMPRESSED", "Archive", "Member", "open_archive", "open_shards", "shard_files"]
-
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
 LABEL = ".cls"  # WebDataset's suffix for a class

@@ -25,9 +25,6 @@ from .changes import by_policy, erased, mixed
 from .preparation import PREPROCESSING, Augment, Preprocessing
 from .splits import Images
 
-__all__ = ["TrainBatches", "calibration_batches", "eval_batches"]
-
-
 GREY = (0.299, 0.587, 0.114)
 BRIGHTNESS = 32 / 255  # the reference's colour jitter ("tf"), at strength 1
 SATURATION = 0.5

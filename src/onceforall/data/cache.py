@@ -29,8 +29,6 @@ from ..processors import processors
 from .alike import thumbnails
 from .originals import Indices, Load, Part, digest, quiet, shrink
 
-__all__ = ["Problem", "Store", "cache_part", "expected_bytes", "in_threads", "place_of", "save_array"]
-
 VERSION = 2
 WORST_SHARE = 0.1
 SAMPLE = 64

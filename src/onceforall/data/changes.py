@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["by_policy", "erased", "mixed"]
-
 
 def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> None:
     """Change each of the images (n, r, r, 3) in place, by a policy: TrivialAugment (2021) or RandAugment (2019) at its defaults."""

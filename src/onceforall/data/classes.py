@@ -12,8 +12,6 @@ from .reading import Classes
 from .scan import same_name
 from .tables import listed
 
-__all__ = ["chosen_classes"]
-
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
     """The same data with these classes only, in this order, those that are one as one.

@@ -7,8 +7,6 @@ import numpy as np
 from ..errors import DataError
 from .originals import Indices
 
-__all__ = ["grouped", "some", "stratified"]
-
 
 def stratified(labels: Indices, share: float, rng: np.random.Generator | None = None, *, least: int = 1, leave: int = 0) -> Indices:
     """Ascending positions of about this share of every class, at least `least` each: random ones, or the first without `rng`.

@@ -16,8 +16,6 @@ from ..files import reading_or_writing
 from ..places import expanded
 from .originals import Indices, Load, Part, Source, digest
 
-__all__ = ["open_digits", "open_torchvision"]
-
 
 def open_digits() -> Source:
     """The 1,797 handwritten digits of 8×8 pixels that scikit-learn ships: no download. No test part of their own."""

@@ -28,8 +28,6 @@ from .cache import in_threads, save_array
 from .originals import Indices, Load, Part, digest
 from .preparation import Preprocessing
 
-__all__ = ["Keep", "fitted_batches"]
-
 AT_ONCE = 512  # images that are written before they are named; what an interrupt may cost
 PATIENCE_S, SILENCE_S = 2.0, 60.0  # before somebody is told that it takes long, and told again
 PIXELS, POSITIONS = "pixels.bin", "positions.npy"

@@ -29,8 +29,6 @@ from .scan import (
 from .scan import same_name as key
 from .split_names import Role, arrange, is_plain, mentions_role, role_of, without_role
 
-__all__ = ["Disk", "Tree", "holds_class_folders", "holds_image_folders", "open_folder"]
-
 EXPECTED = "expected one folder per class with images in it, or train/ and val/ with such folders"
 OUTSIDE = "image outside the class folders"
 NO_IMAGES = "folder without images"

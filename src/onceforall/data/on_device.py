@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .batches import BRIGHTNESS, GREY, SATURATION, Draw, TrainBatches
 
-__all__ = ["DeviceBatches"]
-
 CHUNK = 1 << 28  # bytes copied at once: main memory never holds more of the images
 SHARE = 0.4  # of the device's free memory that the images may take
 

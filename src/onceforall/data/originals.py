@@ -17,8 +17,6 @@ from PIL import Image
 from ..errors import DataError
 from ..preprocess import LARGE, load, to_rgb
 
-__all__ = ["Load", "Original", "Part", "Source", "digest", "quiet", "shrink"]
-
 Indices = NDArray[np.int64]
 Original = Path | bytes | Callable[[], Image.Image]  # a file, its content, or what gives an image that is decoded already
 

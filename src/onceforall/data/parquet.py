@@ -23,8 +23,6 @@ from .reading import Reading
 from .scan import LeftOut, look, mark_of, printable, same_name
 from .tables import label_text, order_of
 
-__all__ = ["Files", "open_parquet", "parquet_files"]
-
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
 DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or that in data/

@@ -10,8 +10,6 @@ from ..errors import DataError
 from .scan import LeftOut, printable
 from .split_names import Role, arrange, mentions_role, role_of
 
-__all__ = ["Place", "choose_splits", "place_of"]
-
 SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
 OTHER_SPLIT = "Parquet file without a split's name"
 MISSING = "shard missing, though its neighbors count it"

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from ..errors import DataError
 from ..preprocess import INTERPOLATIONS, LEAST_SHARE
 
-__all__ = ["POLICIES", "PREPROCESSING", "Augment", "Preprocessing"]
-
 POLICIES = ("none", "trivial_augment", "rand_augment")
 
 

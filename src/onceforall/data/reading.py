@@ -7,8 +7,6 @@ from ..errors import DataError
 from ..files import read_text
 from .scan import same_name
 
-__all__ = ["AS_IT_IS", "Classes", "Reading", "classes_of_text", "reading_of"]
-
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 
 

@@ -10,22 +10,6 @@ from typing import Literal, NamedTuple, Protocol
 from ..advice import PHOTOS as IMAGES
 from ..files import reading_or_writing
 
-__all__ = [
-    "DANGLING",
-    "Entry",
-    "Found",
-    "LeftOut",
-    "is_unread_picture",
-    "judge",
-    "left_out_line",
-    "look",
-    "mark_of",
-    "marks_above",
-    "printable",
-    "same_name",
-    "walk",
-]
-
 LeftOut = dict[str, list[str]]  # why, as a phrase about one ("file that cannot be opened") -> names
 
 # Read by no codec here, or as their small preview (camera files look like TIFF).

@@ -15,8 +15,6 @@ from .originals import Part, Source
 from .reading import AS_IT_IS, Reading
 from .tables import METADATA, TABLES, open_tables, table_files
 
-__all__ = ["open_source"]
-
 
 def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
     """Find the images that `source` names, and read them as `reading` says. Nothing is decoded yet.

@@ -9,8 +9,6 @@ from typing import Literal
 
 from ..errors import DataError
 
-__all__ = ["Role", "arrange", "is_plain", "mentions_role", "role_of", "without_role"]
-
 Role = Literal["train", "test", "evaluation", "validation"]
 
 WORDS: dict[str, Role] = {

@@ -24,8 +24,6 @@ from .reading import AS_IT_IS, Reading
 from .scan import left_out_line
 from .sources import open_source
 
-__all__ = ["CACHE_GB", "Images", "Splits", "open_data"]
-
 CACHE_GB = 8.0
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000

@@ -23,8 +23,6 @@ from .reading import Reading
 from .scan import LeftOut, mark_of, printable, same_name, walk
 from .split_names import Role, arrange, role_of
 
-__all__ = ["METADATA", "TABLES", "Table", "label_text", "listed", "open_tables", "order_of", "read_table", "table_files"]
-
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face hub's convention
 # Names of columns, the likeliest first, in small letters and without anything between the words.

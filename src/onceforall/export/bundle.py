@@ -26,8 +26,6 @@ from ..readable import amount, memory, milliseconds
 from .config import ExportConfig
 from .place import errors_name
 
-__all__ = ["BUNDLE_FORMAT", "Bundle", "Interval", "Member", "load_bundle"]
-
 BUNDLE_FORMAT = "onceforall.bundle/1"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 MEASURED = ("held_out_top1", "test_top1", "test_images", "latency_ms", "device_latency_ms")

@@ -11,8 +11,6 @@ from .card_text import card_of, head_of, latency_text, proof_rows, top1_text
 from .program import Program
 from .proof import Proof
 
-__all__ = ["BundleFacts", "Sizes", "Switch", "bundle_program", "write_bundle_card"]
-
 ONCE = """import json
 from pathlib import Path
 

@@ -24,8 +24,6 @@ from .place import in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, prove, reference_of
 
-__all__ = ["BundleProofs", "Together", "room_for_bundle", "write_bundle"]
-
 FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__"})
 BATCHES = (1, 7, 64)
 BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it

@@ -18,8 +18,6 @@ from .program import program_of
 from .proof import Proof
 from .readers import READERS, Reading
 
-__all__ = ["CardFacts", "FileRow", "write_card"]
-
 
 @dataclass(frozen=True)
 class FileRow:

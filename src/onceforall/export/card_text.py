@@ -8,8 +8,6 @@ from .bundle import Interval
 from .program import ACCURACY
 from .proof import ABOUT_FLOAT32, Proof
 
-__all__ = ["card_of", "head_of", "latency_text", "plain", "proof_rows", "top1_text"]
-
 PROOF = ["compared with", "largest difference of a logit", "float32 itself", "allowed", "same top-1", "images"]
 
 

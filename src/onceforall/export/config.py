@@ -15,8 +15,6 @@ from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json
 
-__all__ = ["FORMAT", "ExportConfig", "InputSteps"]
-
 FORMAT = "onceforall.export/2"
 BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
 

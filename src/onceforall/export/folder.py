@@ -28,8 +28,6 @@ from .proof import Proof, Reference, active_logits, compare, prove, reference_of
 from .readers import Reading, read_elsewhere_too, readers_of
 from .weights import read_weights
 
-__all__ = ["Exported", "export_files", "export_network", "load", "room_for_export"]
-
 INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
 

@@ -12,8 +12,6 @@ from ..errors import HubError
 from ..packages import import_package, one_line, quiet
 from .folder import export_files
 
-__all__ = ["push", "require_pushable"]
-
 TOKEN = "give a token that may write with hf auth login or HF_TOKEN"
 ADVICE = {
     401: f"the Hub does not know the token: {TOKEN}",

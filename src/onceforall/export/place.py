@@ -10,8 +10,6 @@ from ..errors import FileError, OnceForAllError
 from ..files import make_folder, one_at_a_time, reading_or_writing
 from ..places import plain_path
 
-__all__ = ["clear_left", "errors_name", "in_place_when_done", "require_replaceable"]
-
 
 @contextmanager
 def errors_name(path: Path) -> Iterator[Path]:

@@ -21,8 +21,6 @@ from ..errors import VerificationError
 from ..files import reading_or_writing, write_text
 from ..processors import processors
 
-__all__ = ["ACCURACY", "PREPROCESS", "Program", "program_of", "run_programs", "write_preprocess"]
-
 PREPROCESS = "preprocess.py"
 PHOTO = '"photo.jpg"'
 MOST_AT_ONCE = 4  # photographs that are decoded: one of 178 million pixels takes gigabytes

@@ -23,19 +23,6 @@ from ..nn.calls import STATISTICS
 from ..nn.shared import parts_of
 from ..supernet import Supernet
 
-__all__ = [
-    "ABOUT_FLOAT32",
-    "INT8",
-    "Proof",
-    "Reference",
-    "Verification",
-    "active_logits",
-    "compare",
-    "logits_of",
-    "prove",
-    "reference_of",
-]
-
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # A float32 sum of k products is the exact sum with each product moved by about sqrt(k) roundings (Higham and Mary, "A new approach
 # to probabilistic rounding error analysis", 2019): moving the weights by as much and computing exactly shows what float32 may do.

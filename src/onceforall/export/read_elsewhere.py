@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["main"]
-
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 WEB = """

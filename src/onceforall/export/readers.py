@@ -26,8 +26,6 @@ from ..errors import MissingExtraError, VerificationError
 from . import read_elsewhere
 from .proof import INT8, Reference, prove
 
-__all__ = ["READERS", "Reader", "Reading", "read_elsewhere_too", "readers_of"]
-
 LIMIT_S = 600.0  # for one program and file; OpenCV takes 5 s for 64 images of 224 pixels in three batch sizes
 State = Literal["agrees", "differs", "refuses", "not tried"]
 

@@ -14,8 +14,6 @@ from ..nn.static import build
 from ..places import plain_path
 from ..plan import Plan
 
-__all__ = ["read_weights", "write_weights"]
-
 
 def write_weights(path: Path, network: nn.Module) -> None:
     """Write the state dict, atomically.

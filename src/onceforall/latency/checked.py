@@ -9,8 +9,6 @@ from ..files import read_lines
 from .design import QUICK, Design, Effort, key_of
 from .table import LatencyTable
 
-__all__ = ["checked_networks"]
-
 
 def checked_networks(table: LatencyTable, folder: Path) -> list[tuple[Arch, tuple[float, float]]] | None:
     """The networks of `table.errors`, in its order, each with the 95 % interval of its measurement in ms.

@@ -17,8 +17,6 @@ from ..space import Space
 from .fit import compositions, fit_costs, interpolate
 from .table import LatencyErrors
 
-__all__ = ["QUICK", "Design", "Effort", "key_of"]
-
 LEAST = 5  # networks of a space, for a table
 FOLDS = 5
 LEAST_TO_STOP = 20  # networks, for a cross-validation that can be trusted

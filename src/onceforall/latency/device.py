@@ -9,8 +9,6 @@ from ..errors import DeviceError, OnceForAllError
 from ..processors import processor_name, processors
 from .host import Host
 
-__all__ = ["Available", "Device", "available", "list_devices", "package_version"]
-
 ALIASES = {"cpu": "onnxruntime"}
 IMPORTED = "imported"  # the runtime of a device whose times came in a file
 

@@ -27,8 +27,6 @@ from ..looks import channels, kind_of, layers
 from ..ops import Add, Call, Conv, Scale, Shape
 from ..plan import Segment
 
-__all__ = ["Likeness", "compositions", "fit_costs", "interpolate", "likeness"]
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 FEATURE_SPREADS = (0.03, 0.1, 0.3)  # standard deviation of each feature's part in the time of a mean network
 SEGMENT_SPREADS = (0.02, 0.05, 0.1)  # of a segment's own relative deviation

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from ..errors import DeviceError
 
-__all__ = ["Host"]
-
 FORM = "ssh://[USER@]HOST[:PORT][?python=PATH]"
 ADDRESS = re.compile(
     r"ssh://(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?(?:\?python=(?P<python>[\w./~+-]+))?",

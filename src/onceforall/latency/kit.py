@@ -20,8 +20,6 @@ from .device import Device
 from .networks import made_up
 from .table import LatencyTable, Measured, space_hash
 
-__all__ = ["export_kit", "import_results"]
-
 FORMAT = "onceforall.kit/1"
 MANIFEST, RESULTS = "manifest.json", "results.csv"
 HEADER = ["file", "ms"]

@@ -16,8 +16,6 @@ import yaml
 from ..errors import FileError
 from ..files import read_text, reading_or_writing
 
-__all__ = ["LookupFile", "read_lookup_files"]
-
 MOST_BYTES = 10_000_000
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 NUMBER = re.compile(r"(?=\.?[0-9])(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")

@@ -30,8 +30,6 @@ import numpy as np
 from ..errors import DeviceError
 from ..processors import processors
 
-__all__ = ["Reference", "Timing", "least_disturbed_ms", "measure"]
-
 QUANTILE = 0.25
 LEVELLED = 8  # functions from which on they are compared with each other
 NEIGHBOURS = 5  # on each side

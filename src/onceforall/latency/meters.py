@@ -7,8 +7,9 @@ import numpy as np
 from torch import nn
 
 from ..backends import RUNTIMES
-from ..backends.common import Function, Weights
+from ..backends.common import Function
 from ..backends.cuda import GpuReference
+from ..backends.kept import Weights
 from ..errors import DeviceError
 from ..ops import Shape
 from ..plan import Plan
@@ -17,8 +18,6 @@ from .host import Host
 from .measure import Reference, Timing, least_disturbed_ms, measure
 from .networks import all_ready, require_threads
 from .remote import Model, RemoteMeter
-
-__all__ = ["LocalMeter", "Meter", "load_onnx", "measure_functions", "measure_networks", "measure_onnx", "meter_of"]
 
 
 class Meter(Protocol):

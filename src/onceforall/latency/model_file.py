@@ -6,8 +6,6 @@ from ..errors import DeviceError
 from ..ops import Shape
 from ..packages import import_package
 
-__all__ = ["input_shape", "tiny_model"]
-
 
 def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Shape:
     """The shape of one input of a model, without the batch.

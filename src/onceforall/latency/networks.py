@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..backends import RUNTIMES
-from ..backends.common import Weights, own_network
+from ..backends.common import own_network
+from ..backends.kept import Weights
 from ..errors import DeviceError, StatisticsError
 from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
 from ..processors import processor_count_text, processors
 from ..readable import plural
 from .device import Device
-
-__all__ = ["all_ready", "made_up", "ready", "require_threads", "stand_in"]
 
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs
 

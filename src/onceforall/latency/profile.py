@@ -34,8 +34,6 @@ from .level import settled_level
 from .meters import meter_of
 from .table import LatencyTable, Measured, middle, space_hash
 
-__all__ = ["profile_space"]
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Progress = Callable[[int, int, str], None]

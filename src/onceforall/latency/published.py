@@ -21,8 +21,6 @@ from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, N
 from ..plan import Segment
 from .lookup_file import LookupFile
 
-__all__ = ["Place", "missing_entry", "published_costs", "segment_keys"]
-
 Place = tuple[int, int]  # index of a slot, and code in it
 
 

@@ -10,8 +10,6 @@ from ..errors import DeviceError
 from ..ops import Shape
 from .device import Device
 
-__all__ = ["EnergyCounter", "energy_mj", "peak_memory_bytes"]
-
 POWERCAP = Path("/sys/class/powercap")
 PROBE = """
 import resource, sys

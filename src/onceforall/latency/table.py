@@ -22,8 +22,6 @@ from .device import Device
 from .lookup_file import read_lookup_files
 from .published import Place, missing_entry, published_costs
 
-__all__ = ["LatencyErrors", "LatencyTable", "Measured", "space_hash"]
-
 FORMAT = "onceforall.latency/2"
 DRAWS = 1000  # of the bootstrap
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]

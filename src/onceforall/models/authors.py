@@ -21,8 +21,6 @@ from .fill import weights_of
 from .libraries import torch_cache
 from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights
 
-__all__ = ["of_authors"]
-
 CLASSES = 1000  # ImageNet's, of all of them
 FOLDER = "ofa"  # in torch.hub's
 

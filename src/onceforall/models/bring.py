@@ -22,8 +22,6 @@ from .fill import filled, weights_of
 from .libraries import of_hub, of_timm, of_torchvision
 from .parts import RANDOM, Asked, Brought, Maker, made
 
-__all__ = ["bring", "is_library", "is_source", "lasting_source", "lasting_weights"]
-
 SOURCES: dict[str, Callable[[Asked], Maker]] = {"timm": of_timm, "torchvision": of_torchvision, "hf": of_hub, "ofa": of_authors}
 
 

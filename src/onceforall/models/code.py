@@ -17,8 +17,6 @@ from ..packages import one_line
 from ..places import expanded
 from .parts import FORM, RANDOM, Asked, Maker, Weights, choices
 
-__all__ = ["divided", "of_file"]
-
 CLASSES = 1000  # of a function that must be told a number
 
 

@@ -13,8 +13,6 @@ from ..nn.tensor_files import read_tensors
 from ..places import plain_path
 from .parts import Maker, Weights, choices, made
 
-__all__ = ["filled", "weights_of"]
-
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that DataParallel, Lightning and torch.compile put before names
 COUNTERS = "num_batches_tracked"  # in no file of before torch 0.4.1, and used by nothing here
 

@@ -19,8 +19,6 @@ from ..nn.tensor_files import read_tensors
 from ..packages import import_package, quiet
 from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights, choices, unknown
 
-__all__ = ["of_hub", "of_timm", "of_torchvision", "torch_cache"]
-
 SAFE = ("model.safetensors", "pytorch_model.bin")  # names of weights in timm's repositories, the best one first
 NAMED_DIGEST = re.compile(r"[-_]([0-9a-f]{8,})\.\w")  # the first digits of the sha256, in names of files as torch.hub has them
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")

@@ -13,21 +13,6 @@ from ..errors import FileError, ModelError
 from ..fetch import Tell
 from ..packages import one_line
 
-__all__ = [
-    "FORM",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "OTHERWISE",
-    "RANDOM",
-    "Asked",
-    "Brought",
-    "Maker",
-    "Weights",
-    "choices",
-    "made",
-    "unknown",
-]
-
 FORM = "give timm:NAME, torchvision:NAME, hf:USER/REPO, ofa:NAME or FILE.py:FUNCTION"
 RANDOM = "random"  # weights, in place of a file's
 OTHERWISE = "get the file elsewhere and give it with --weights FILE"

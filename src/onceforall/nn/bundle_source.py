@@ -13,8 +13,6 @@ from .calls import STATISTICS
 from .shared import parts_of
 from .source import READ, classes_of, network_class, of_calls, opening
 
-__all__ = ["needs_of", "to_bundle_source"]
-
 NEEDS = "Python 3.8 or later with torch 2.1 or later"
 
 BUNDLE = '''class Bundle:

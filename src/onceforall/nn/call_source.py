@@ -16,8 +16,6 @@ from ..ops import Batch, Call, Input, Weight, leaves
 from ..plan import Plan, Segment
 from .calls import function_of, modules_of
 
-__all__ = ["NEEDS", "PART", "Tree", "functions_of", "network_of_calls", "tree_of"]
-
 VERSION = torch.__version__.partition("+")[0]
 NEEDS = f"Python 3.8 or later, and was written with torch {VERSION}: an older one must have all that it calls"
 

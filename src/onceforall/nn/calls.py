@@ -20,25 +20,6 @@ from ..ops import Batch, Call, Input, Op, Weight, leaves
 from ..plan import Plan, Segment
 from .layers import interpolated, matrix_name, smaller_kernel, some_images, synchronised_norm
 
-__all__ = [
-    "STATISTICS",
-    "Mode",
-    "Step",
-    "add_call",
-    "channels_last_",
-    "cut",
-    "function_of",
-    "is_norm",
-    "modules_of",
-    "place_of",
-    "prepared",
-    "put_tensor",
-    "put_weight",
-    "run",
-    "with_drop_path",
-    "with_dropout",
-]
-
 FEW_CHANNELS = 8  # fewer than a processor takes together
 NOWHERE = torch.empty(0)  # for constants that do not depend on the device
 TRAINING = "<training>"

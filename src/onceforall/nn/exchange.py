@@ -8,8 +8,6 @@ from torch import Tensor
 
 from ..errors import TrainingError
 
-__all__ = ["add_up", "exchanging"]
-
 
 @contextmanager
 def exchanging() -> Iterator[None]:

@@ -9,8 +9,6 @@ from torch.nn import functional as F
 from ..calibrate import recalibrate
 from ..supernet import Supernet
 
-__all__ = ["fit_classifier"]
-
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of the squared weights, on features of unit variance
 FOLDS = 5  # one of which tells which penalty is best
 ITERATIONS = 60

@@ -20,8 +20,6 @@ from ..spaces.graph import graph_of
 from ..supernet import Supernet
 from .calls import Mode, run
 
-__all__ = ["IMPORTANCES", "chosen_importance", "rank_units", "reorder_units", "unit_scores"]
-
 IMPORTANCES = ("l1", "norm", "activation", "taylor", "none")
 BEST, BEST_WITH_IMAGES = "l1", "activation"  # docs/results/importance.md
 WITH_IMAGES = ("activation", "taylor")

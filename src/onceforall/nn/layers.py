@@ -15,18 +15,6 @@ from torch.nn import functional as F
 from ..ops import Conv, Grid, Linear, Norm
 from .exchange import add_up
 
-__all__ = [
-    "ElasticConv",
-    "ElasticLinear",
-    "ElasticNorm",
-    "SynchronisedNorm",
-    "interpolated",
-    "matrix_name",
-    "smaller_kernel",
-    "some_images",
-    "synchronised_norm",
-]
-
 
 class ElasticConv(nn.Module):
     """Convolution of elastic input width, output width and kernel size.

@@ -23,8 +23,6 @@ from .onnx_calls.writer import Array, Writing, affine, array
 from .operations import OPERATIONS, Floats
 from .torch_onnx import by_torch, names_of
 
-__all__ = ["require_known", "smallest", "to_onnx"]
-
 
 def to_onnx(
     plan: Plan,

@@ -18,8 +18,6 @@ from .layers import ElasticConv, ElasticLinear, ElasticNorm
 from .onnx_calls import OPERATIONS as CALLS
 from .onnx_calls.writer import Array, Writing, affine
 
-__all__ = ["ACTIVATIONS", "OPERATIONS", "Floats", "Row"]
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Affine = tuple[Floats, Floats]
 ACTIVATIONS: dict[ActivationName, tuple[str, type[nn.Module]]] = {  # name in torch.nn.functional and in ATen; layer

@@ -20,8 +20,6 @@ from .calls import STATISTICS, cut
 from .layers import matrix_name, smaller_kernel
 from .static import build
 
-__all__ = ["constants_of", "matrices", "network_on", "own_shapes", "own_weights", "parts_of", "share"]
-
 
 def share(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> dict[str, Tensor]:
     """What the plans' networks need of a supernet's tensors, or of tensors shared before.

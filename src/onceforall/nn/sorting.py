@@ -18,8 +18,6 @@ from ..spaces.graph import kept_units
 from ..supernet import Supernet
 from .importance import reorder_units, unit_scores
 
-__all__ = ["sort_channels"]
-
 
 @dataclass
 class _Group:

@@ -15,8 +15,6 @@ from .call_source import NEEDS as NEEDS_OF_CALLS
 from .call_source import PART, Tree, functions_of, network_of_calls, tree_of
 from .operations import OPERATIONS
 
-__all__ = ["NEEDS", "READ", "classes_of", "needs_of", "network_class", "of_calls", "opening", "to_source"]
-
 NEEDS = "Python 3.8 or later with torch 1.10 or later"
 Number = tuple[str, str]  # name of an operation, and of a field
 

@@ -8,8 +8,6 @@ from ..plan import Plan
 from .calls import add_call, channels_last_, modules_of, place_of, put_tensor
 from .operations import OPERATIONS
 
-__all__ = ["build", "without_dropout"]
-
 DROPOUTS = {torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout}
 
 

@@ -18,8 +18,6 @@ from ..errors import CheckpointError, FileError
 from ..files import reading_or_writing, regular_file
 from ..places import plain_path
 
-__all__ = ["read_tensors"]
-
 CONTAINERS = (dict, list, tuple)
 NESTED = ("state_dict", "model", "model_state_dict")
 

@@ -16,8 +16,6 @@ from ..packages import no_stdout, one_line, quiet
 from ..plan import Plan
 from .static import build
 
-__all__ = ["by_torch", "names_of"]
-
 
 def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, softmax: bool) -> bytes:
     """The network of a plan as `nn.onnx.to_onnx` gives it.

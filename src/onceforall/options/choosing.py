@@ -13,14 +13,6 @@ from .values import duration_s
 if TYPE_CHECKING:
     from ..export import OnnxOptions
 
-__all__ = [
-    "BundleOptions",
-    "ClassifyOptions",
-    "CompareOptions",
-    "SearchOptions",
-    "SpecialiseOptions",
-]
-
 CAUTION = 1.0
 
 

@@ -11,8 +11,6 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
 from typing import Any, TypeVar
 
-__all__ = ["Flag", "argument", "flags_of", "group", "option", "takes"]
-
 Result = TypeVar("Result")
 
 

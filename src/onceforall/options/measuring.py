@@ -15,18 +15,6 @@ from .declare import Flag, argument, group, option
 from .shared import DEVICE, device, known_devices, moved, names_in, on_host, ray, reading, run_folder, seed, torch_device
 from .values import space_arguments
 
-__all__ = [
-    "HOST",
-    "ComparePredictorsOptions",
-    "EvaluateOptions",
-    "FitPredictorOptions",
-    "MeasureAccuracyOptions",
-    "MeasureOptions",
-    "NextSubnetsOptions",
-    "PredictOptions",
-    "ProfileOptions",
-]
-
 PARTS = ("train", "test", "held-out", "all")  # of labelled images
 SAMPLES = (100, 300, 1000, 3000)
 HOST = Flag("Another machine, such as ssh://pi@board.", "URL")

@@ -10,8 +10,6 @@ from ..space import Space
 from ..spaces import space as make_space
 from ..train import SCHEMES, Recipe, Schedule
 
-__all__ = ["PRESETS", "RANDOM", "Preset", "choose_preset"]
-
 RANDOM = "imagenette-60m"  # for photographs and random weights
 
 

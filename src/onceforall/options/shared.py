@@ -9,27 +9,6 @@ from ..readable import quantity
 from .declare import Flag, argument, group, option
 from .values import amount, latencies_ms, memory_bytes
 
-__all__ = [
-    "DEVICE",
-    "LIMITS",
-    "MOVED",
-    "RUN",
-    "SEED",
-    "Budget",
-    "budgets_of",
-    "device",
-    "finalists",
-    "known_devices",
-    "moved",
-    "names_in",
-    "on_host",
-    "ray",
-    "reading",
-    "run_folder",
-    "seed",
-    "torch_device",
-]
-
 DEVICE = Flag("cpu, or RUNTIME:threads=N; see ofa devices.", "DEVICE", default="cpu", complete="devices")
 
 RUN = Flag("Run directory, made by ofa train or ofa import.", "RUN", complete="run", positional=True, opened=True)

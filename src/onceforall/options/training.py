@@ -13,8 +13,6 @@ from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
 from .values import amount, duration_s, recipe_values, with_resolutions
 
-__all__ = ["ElasticOptions", "ImportOptions", "TrainOptions"]
-
 _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
 _holdout = partial(option, "Share of the training images to hold out.", "X", 0.1)

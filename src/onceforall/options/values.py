@@ -7,8 +7,6 @@ from typing import Any
 
 from ..errors import ValueTextError
 
-__all__ = ["amount", "duration_s", "latencies_ms", "memory_bytes", "recipe_values", "space_arguments", "with_resolutions"]
-
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {
     1.0: "s sec secs second seconds",

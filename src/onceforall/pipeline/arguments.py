@@ -19,8 +19,6 @@ from .compute import Compute
 from .run import Run
 from .teacher import lasting_teacher
 
-__all__ = ["compute_of", "lasting", "note_differences", "resumed", "settings_of"]
-
 LATER = ("from_run", "weights", "max_pixels", "recipe", "metric")  # arguments that the first runs did not have
 
 

@@ -8,8 +8,6 @@ from torch import Tensor
 from ..data import DeviceBatches, TrainBatches
 from .compute import Compute
 
-__all__ = ["batch_maker"]
-
 
 def batch_maker(
     batches: TrainBatches, compute: Compute, on_event: Callable[[dict[str, Any]], None] = lambda event: None

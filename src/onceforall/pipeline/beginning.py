@@ -20,8 +20,6 @@ from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
 from .run import Run
 from .transfer import RATE_SHARE, open_origin, preset_for, recipe_of, transferred
 
-__all__ = ["NETWORK", "SCRATCH", "Beginning", "beginning", "default_start", "lasting_start"]
-
 NETWORK = "timm:tf_efficientnet_lite0.in1k"  # Apache-2.0, 4.7 M parameters: docs/results/pretrained.md
 SCRATCH = "scratch"  # what --from is given for random weights
 Event = dict[str, Any]

@@ -16,8 +16,6 @@ from ..train import Schedule, Settings, Trainer, work_per_step
 from ..train.work import work_of_draws
 from .compute import Compute
 
-__all__ = ["VALIDATIONS", "epochs_within", "validate_every"]
-
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]
 VALIDATIONS = 12  # besides those at the ends of phases, in short schedules
 VALIDATION_EPOCHS = 8  # between them in long ones

@@ -40,8 +40,6 @@ from .search import FINALIST_IMAGES, Searcher
 from .switching import compare_sizes, measure_switching, write_separately
 from .through_files import by_programs, require_same, torch_threads
 
-__all__ = ["Bundled", "bundle"]
-
 
 @dataclass(frozen=True)
 class Bundled:

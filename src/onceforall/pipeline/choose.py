@@ -10,8 +10,6 @@ from ..latency import Device, Timing
 from ..options.shared import Budget
 from .search import Candidate, Searcher
 
-__all__ = ["CONFIRMATIONS", "TOLERANCE", "confirmed", "given", "limits_name", "name_of"]
-
 CONFIRMATIONS = 3
 SEARCHES = 3
 TOLERANCE = 0.1  # of the latency budget

@@ -20,8 +20,6 @@ from ..options.choosing import ClassifyOptions
 from ..options.declare import takes
 from ..preprocess import prepare
 
-__all__ = ["Classified", "classify", "opened_export"]
-
 TOP = 5
 FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else
 ASKED_FOR = frozenset({"torch-export"})  # never chosen: such a file is a program, and the folder may be from elsewhere

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 from ..errors import DeviceError, MissingExtraError, OnceForAllError
 from ..processors import processors
 
-__all__ = ["Cluster", "joined_cluster"]
-
 PATIENCE_S = 10.0  # for the head to answer
 RETRIES = 5  # of a task whose worker was killed
 

@@ -29,8 +29,6 @@ from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, balanced_accuracy, stored_comparison, verdict
 
-__all__ = ["compare"]
-
 Event = dict[str, Any]
 Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seconds that the search took
 PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by side

@@ -8,8 +8,6 @@ import torch
 from ..errors import TrainingError
 from ..train.step import PRECISIONS
 
-__all__ = ["Compute", "choose_compute"]
-
 
 @dataclass(frozen=True)
 class Compute:

@@ -23,8 +23,6 @@ from .run import Run
 from .specialise import Specialised, specialise
 from .train import train
 
-__all__ = ["Demo", "Gain", "demo"]
-
 Event = dict[str, Any]
 PRESET = "digits-demo"
 HOLDOUT = 0.4  # with fewer held-out images, no one could tell networks apart to choose between them

@@ -14,8 +14,6 @@ from ..spaces.graph import graph_of
 from .info import BroughtInfo
 from .own import bring_own
 
-__all__ = ["Elastic", "Size", "elastic"]
-
 
 @dataclass(frozen=True)
 class Size:

@@ -14,8 +14,6 @@ from threadpoolctl import ThreadpoolController
 from ..latency.device import package_version
 from ..processors import processor_name, processors
 
-__all__ = ["environment", "fit_threads"]
-
 PACKAGES = (
     "onceforall",
     "torch",

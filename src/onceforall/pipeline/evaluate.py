@@ -25,8 +25,6 @@ from ..train import World
 from .compute import choose_compute
 from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["Evaluation", "calibrated", "choose_archs", "evaluate", "measure", "place_of"]
-
 MOST_RANDOM = 10_000
 
 

@@ -21,8 +21,6 @@ from ..readable import plural
 from ..scores import Confusion, mcnemar
 from .classify import opened_export
 
-__all__ = ["Difference", "ExportScores", "evaluate_export", "evaluate_exports"]
-
 PARTS = ("train", "test", "held-out", "all")
 
 

@@ -10,8 +10,6 @@ from ..export import InputSteps
 from ..latency import LatencyTable
 from .run import Run
 
-__all__ = ["input_steps", "int8_images", "latency_shares", "proof_images"]
-
 PROOF_IMAGES = 64
 INT8_IMAGES = 128  # that ranges of activations are taken from
 

@@ -9,8 +9,6 @@ from ..supernet import Supernet
 from .evaluate import calibrated
 from .run import Run
 
-__all__ = ["Exported", "export_original"]
-
 
 @dataclass(frozen=True)
 class Exported:

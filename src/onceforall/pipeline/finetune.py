@@ -33,8 +33,6 @@ from .evaluate import calibrated
 from .run import Run
 from .search import Candidate, Searcher
 
-__all__ = ["Finetuned", "Finetuning", "unfinished", "untuned"]
-
 Event = dict[str, Any]
 FOLDER = "finetuned"
 RATE_SHARE = 1.0  # of the peak learning rate that the supernet was trained with; measured, docs/results/finetune.md

@@ -16,8 +16,6 @@ from ..train.state import load_weights
 from .compute import Compute
 from .run import Run
 
-__all__ = ["first_networks", "nothing_trained"]
-
 Event = dict[str, Any]
 IMAGES = 2000  # training images that the classifier is fitted on
 RANKED = 256  # of these, that channels and heads are ranked on

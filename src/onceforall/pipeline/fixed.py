@@ -38,8 +38,6 @@ from .own import OwnNetwork, require_classifier_only, require_logits, started
 from .run import Run
 from .versus import FOLDER
 
-__all__ = ["Asked", "FixedNetwork", "Told", "asked_for", "fine_tuned", "rate_of"]
-
 Event = dict[str, Any]
 FORMAT = "onceforall.fixed/1"
 WEIGHTS = "network.safetensors"

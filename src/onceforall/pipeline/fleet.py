@@ -15,8 +15,6 @@ from ..records import read_record, write_record
 from .run import Run
 from .specialise import Specialised, specialise
 
-__all__ = ["RESULT", "FleetRow", "Member", "read_fleet", "specialise_fleet"]
-
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
 MOST_BYTES = 1 << 20

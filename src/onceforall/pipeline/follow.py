@@ -21,8 +21,6 @@ from .evaluate import measure
 from .metrics import forget_after, metrics_writer
 from .run import Run
 
-__all__ = ["follow", "validation"]
-
 Event = dict[str, Any]
 VALIDATION_IMAGES = 1000
 CALIBRATION_IMAGES = 512

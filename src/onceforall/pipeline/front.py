@@ -15,8 +15,6 @@ from ..search import Objectives, pareto
 from .run import Run
 from .search import Candidate, Searcher
 
-__all__ = ["FrontPoint", "front"]
-
 EVALUATIONS = 300_000
 
 

@@ -9,8 +9,6 @@ from ..places import expanded
 from ..scores import METRICS, default_metric, imbalance
 from .info import DataInfo
 
-__all__ = ["NEW_PLACE", "absolute", "gone", "lasting", "metric_of", "open_images"]
-
 NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
 

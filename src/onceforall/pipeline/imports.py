@@ -26,8 +26,6 @@ from .info import BroughtInfo, DataInfo, Imported, RunInfo
 from .own import bring_own, require_logits
 from .run import Run
 
-__all__ = ["import_original", "import_own"]
-
 Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
 LEFTOVERS = frozenset({".lock", "problems.jsonl", "supernet.safetensors"})  # of an import that was interrupted

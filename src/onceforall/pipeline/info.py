@@ -11,8 +11,6 @@ from ..data.reading import AS_IT_IS, Reading
 from ..preprocess import LARGE
 from ..scores import METRICS
 
-__all__ = ["BroughtInfo", "DataInfo", "Imported", "Origin", "RunInfo"]
-
 WNID = re.compile(r"n\d{8}")  # of ImageNet's classes
 
 

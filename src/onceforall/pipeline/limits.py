@@ -9,8 +9,6 @@ from ..latency import Device, LatencyTable
 from ..readable import milliseconds, quantity
 from .run import Run
 
-__all__ = ["latency_ends", "middle_ms", "suggested_limits"]
-
 
 def suggested_limits(folder: Path, device: str = "cpu") -> str:
     """For people who gave no limit: some that can be kept, as options, and what networks of the run cost.

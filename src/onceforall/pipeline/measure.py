@@ -14,8 +14,6 @@ from ..latency.resources import energy_mj, peak_memory_bytes
 from ..options.declare import takes
 from ..options.measuring import MeasureOptions
 
-__all__ = ["Measurement", "measure"]
-
 
 @dataclass(frozen=True)
 class Measurement:

@@ -31,8 +31,6 @@ from .cluster import joined_cluster
 from .compute import Compute, choose_compute
 from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["measure_accuracy", "together"]
-
 LEAST_AT_ONCE, GROUPS = 4, 4  # smaller groups where there would be fewer than so many for each of several processes
 
 Progress = Callable[[int, int, str], None]

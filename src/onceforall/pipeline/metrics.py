@@ -15,8 +15,6 @@ from ..records import read_records
 from ..space import Space
 from ..train import Remaining, Schedule, work_per_step
 
-__all__ = ["Metric", "Metrics", "forget_after", "metrics_writer"]
-
 Event = dict[str, Any]
 
 

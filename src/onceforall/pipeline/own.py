@@ -21,8 +21,6 @@ from ..supernet import Supernet
 from .info import BroughtInfo
 from .transfer import transferred
 
-__all__ = ["CHOICES", "OwnNetwork", "bring_own", "require_classifier_only", "require_logits", "started"]
-
 PIXELS = 224  # where a network does not say for which images it was made
 CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # that --space may give
 Event = dict[str, Any]

@@ -18,8 +18,6 @@ from .measure_accuracy import measure_accuracy
 from .predictor import Prediction, fit_and_check, fitted_to
 from .run import Run
 
-__all__ = ["predict"]
-
 TEST_SHARE = 0.25
 CHOSEN_SHARE, ROUNDS = 0.4, 2  # of the networks to fit; fewer than LEAST_CHOSEN are not worth a round
 LEAST_CHOSEN = 10

@@ -29,20 +29,6 @@ from ..options.measuring import ComparePredictorsOptions, FitPredictorOptions, N
 from ..records import as_record
 from .run import Run
 
-__all__ = [
-    "Comparison",
-    "Prediction",
-    "checks",
-    "compare_predictors",
-    "fit_and_check",
-    "fit_predictor",
-    "fitted_to",
-    "load_predictor",
-    "measured_rows",
-    "next_subnets",
-    "show_predictor",
-]
-
 LEAST_FITTED, LEAST_CHECKED = 12, 4
 CHECK_SHARE = 0.25
 

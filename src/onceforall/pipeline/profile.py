@@ -20,8 +20,6 @@ from .run import Run
 LEVELS = "levels.jsonl"  # of devices, beside the decoded images
 CLASSES = 1000  # of a space without a run: ImageNet's
 
-__all__ = ["imported", "kit", "latency_table", "latency_tables", "profile", "profiled"]
-
 
 @takes(ProfileOptions)
 def profile(

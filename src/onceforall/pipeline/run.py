@@ -53,8 +53,6 @@ if TYPE_CHECKING:  # torch takes seconds to load
     from ..data import TrainBatches
     from ..supernet import Supernet
 
-__all__ = ["Run"]
-
 FORMAT = "onceforall.run/1"
 BEGINNINGS = frozenset(
     {"schedule.json", "problems.jsonl", "start.safetensors", "trained_on.safetensors"}

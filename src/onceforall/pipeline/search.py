@@ -28,8 +28,6 @@ from .predictor import load_predictor
 from .profile import latency_table, profiled
 from .run import CALIBRATION_IMAGES, Run
 
-__all__ = ["FINALIST_IMAGES", "Candidate", "Searcher", "search"]
-
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 PATIENCE_S = 5.0  # for narrow intervals of the finalists' latencies; the one that is taken is timed again

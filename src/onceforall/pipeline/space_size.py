@@ -10,8 +10,6 @@ from ..readable import amount, plural
 from ..space import Space
 from ..train import Recipe
 
-__all__ = ["check_size", "memory_here", "training_bytes"]
-
 MOST_BLOCKS = 1000  # of one network; the largest known here have 30
 TOO_FAR = 2.0  # times this machine's memory: the estimate may be wrong by a part of that
 CLOSE = 0.8  # of the memory, from which on a line is worth it

@@ -37,8 +37,6 @@ from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
-__all__ = ["Specialised", "specialise"]
-
 Event = dict[str, Any]
 
 

@@ -23,8 +23,6 @@ from .predictor import checks
 from .run import Run
 from .versus import stored_comparison, summary, untrained
 
-__all__ = ["Part", "State", "Status", "status"]
-
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ..export import FORMATS, Bundle, Sizes, Switch, load_bundle
 
-__all__ = ["compare_sizes", "measure_switching", "write_separately"]
-
 ROUNDS = 9
 WAYS = ("first", "again", "steady", "anew", "alone")
 

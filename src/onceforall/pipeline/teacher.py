@@ -13,13 +13,6 @@ from ..packages import import_package
 from ..places import expanded
 from ..train import Schedule
 
-__all__ = [
-    "check_teacher",
-    "lasting_teacher",
-    "load_teacher",
-    "taught_by_another",
-]
-
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
 

@@ -21,16 +21,6 @@ from ..plan import Plan
 from .choose import CONFIRMATIONS, TOLERANCE
 from .run import Run
 
-__all__ = [
-    "FoundThroughFiles",
-    "by_programs",
-    "measure_files",
-    "require_drop_can_be_told",
-    "require_same",
-    "too_large_drop",
-    "torch_threads",
-]
-
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 ROUNDS, MOST_ROUNDS = 20, 160  # of the files' latencies
 PATIENCE_S = 3.0  # for narrow intervals; `ofa specialise` is to take half a minute in all

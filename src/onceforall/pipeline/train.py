@@ -29,8 +29,6 @@ from .space_size import check_size
 from .teacher import check_teacher, load_teacher, taught_by_another
 from .transfer import going_on, origin_of
 
-__all__ = ["train"]
-
 Event = dict[str, Any]
 MANY_STEPS = 100_000
 

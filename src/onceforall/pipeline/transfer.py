@@ -16,8 +16,6 @@ from ..train import Schedule
 from .info import Origin
 from .run import Run
 
-__all__ = ["going_on", "open_origin", "origin_of", "preset_for", "recipe_of", "transferred", "unseen"]
-
 RATE_SHARE = 0.5  # of the preset's peak learning rate
 DEFAULT = "imagenette-60m"  # for weights that were imported
 

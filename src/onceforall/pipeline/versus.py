@@ -17,20 +17,6 @@ from ..train import Schedule
 from .metrics import Metrics
 from .run import Run
 
-__all__ = [
-    "FORMAT",
-    "UNEVEN",
-    "Comparison",
-    "Costs",
-    "Rival",
-    "Verdict",
-    "balanced_accuracy",
-    "stored_comparison",
-    "summary",
-    "untrained",
-    "verdict",
-]
-
 FORMAT = "onceforall.comparison/1"
 FOLDER, RESULT = "compare", "result.json"
 DEVICES = (1, 3, 10)

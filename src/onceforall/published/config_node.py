@@ -7,8 +7,6 @@ from typing import Any, cast, get_args
 from ..errors import ArchError
 from ..ops import ActivationName
 
-__all__ = ["Node", "node"]
-
 MOST_CHANNELS = 2**16
 MOST_BLOCKS = 1000
 IGNORED = {"name", "dropout_rate"}  # dropout is a matter of training

@@ -11,8 +11,6 @@ from itertools import groupby
 from ..errors import ModelError
 from .weights import NAMES, network_name
 
-__all__ = ["LICENSE", "ON_HUB", "PublishedFile", "published_files", "published_name"]
-
 COMMIT = "a7c9bcd525e17404968bc55aa43772bf7e51909e"  # of July 2023, the newest one
 ADDRESS = f"https://raw.githubusercontent.com/han-cai/files/{COMMIT}/ofa"
 ON_HUB = {"ofa_resnet50": ("han-cai/ofa", "ofa_supernet_resnet50")}  # repository and file

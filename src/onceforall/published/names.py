@@ -12,8 +12,6 @@ from ..errors import CheckpointError
 from ..ops import Conv, Linear, Norm
 from ..plan import Plan
 
-__all__ = ["CLASSES", "STATISTICS_COUNT", "original_names", "plain_name"]
-
 STATISTICS_COUNT = "num_batches_tracked"  # of a batch norm: in the original's files, without use
 CLASSES = {"mobilenet_v3": "MobileNetV3", "proxyless": "ProxylessNASNets", "resnet50d": "ResNets"}  # of specialised networks
 MOBILE_BLOCK = {

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from ..arch import Arch, Block, Stage
 from ..space import Space
 
-__all__ = ["KNOWN_NETWORKS", "OFA_NETWORKS", "KnownNetwork", "PublishedNetwork"]
-
 RESOLUTIONS = (128, 224)  # the ends of the original's spaces
 
 

@@ -16,8 +16,6 @@ from .config_node import Node
 from .config_node import node as as_node
 from .names import CLASSES
 
-__all__ = ["plan_from_config"]
-
 MOST_PARAMS = 2**28
 
 

@@ -15,8 +15,6 @@ from ..space import Choices, Space
 from ..spaces import FAMILIES
 from ..spaces.resnet50d import BASE_DEPTHS, stage_widths
 
-__all__ = ["arch", "settings"]
-
 
 def arch(space: Space, settings: Mapping[str, Any], resolution: int | None = None) -> Arch:
     """The architecture that the original's settings mean.

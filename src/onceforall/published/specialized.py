@@ -20,8 +20,6 @@ from .read_config import plan_from_config
 from .weights import NAMES, located, matched, published_space, save_checkpoint
 from .write_config import net_config
 
-__all__ = ["Specialized", "recognise", "save_specialized", "specialized"]
-
 WEIGHTS = ("init", "init.safetensors")
 
 

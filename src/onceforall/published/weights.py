@@ -16,18 +16,6 @@ from ..spaces import space as make_space
 from ..supernet import Supernet
 from .names import STATISTICS_COUNT, original_names, plain_name
 
-__all__ = [
-    "NAMES",
-    "load_supernet",
-    "located",
-    "matched",
-    "network_name",
-    "original_state_dict",
-    "published_space",
-    "save_checkpoint",
-    "save_original",
-]
-
 NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "ofa_mbv3_d234_e346_k357_w1_0": ("mobilenet_v3", {"width": 1.0}),
     "ofa_mbv3_d234_e346_k357_w1_2": ("mobilenet_v3", {"width": 1.2}),

@@ -11,8 +11,6 @@ from ..space import Space
 from .names import CLASSES
 from .read_config import plan_from_config
 
-__all__ = ["net_config"]
-
 MOMENTUM = 0.1  # of batch norms in the original
 
 

@@ -13,8 +13,6 @@ from ..ops import leaves
 from .trace import Step, Trace
 from .units import Units
 
-__all__ = ["Chain", "Found", "find_blocks", "stage_streams"]
-
 HEAVY = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "matmul", "bmm", "mm", "baddbmm", "addmm", "einsum"}
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "unsqueeze", "squeeze"}
 TOGETHER = 4  # more sums than this in one module are blocks of their own

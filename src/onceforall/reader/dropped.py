@@ -8,8 +8,6 @@ from torch import nn
 from ..graph import Graph, Node, Size, Value
 from ..ops import leaves
 
-__all__ = ["with_dropped"]
-
 KINDS = {
     "DropPath": "drop_prob",
     "StochasticDepth": "p",

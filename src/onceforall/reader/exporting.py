@@ -18,8 +18,6 @@ from ..graph import each
 from ..ops import leaves
 from ..packages import quiet
 
-__all__ = ["ADVICE", "Exported", "Fit", "copied", "dtype_of", "export", "told_sizes"]
-
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 ADVICE = "; give a module that takes one batch"
 TOLD = ("img_size", "image_size")  # what modules call the one size of images that they take

@@ -5,8 +5,6 @@ from .labels import Labels
 from .rules import RULES, element_by_element, opaque, pointwise
 from .trace import BATCH, Trace
 
-__all__ = ["follow"]
-
 
 def follow(trace: Trace) -> Labels:
     """Label all tensors, and follow the labels through the steps."""

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Factors", "Labels", "Reason", "collapsed"]
-
 Array = np.ndarray[Any, np.dtype[np.int64]]
 Factors = list[Array]
 

@@ -10,8 +10,6 @@ from .labels import Array, Factors, Labels, collapsed
 from .rules import because, factors_of, keep_dims, merge, opaque, rule, shape_of
 from .trace import Step
 
-__all__ = ["reshaped"]
-
 
 def moved(labels: Labels, step: Step, move: Callable[[Array], Array]) -> list[Factors]:
     return [[move(factor) for factor in factors_of(labels, step.args[0])]]

@@ -16,8 +16,6 @@ from ..ops import Grid, leaves
 from .exporting import ADVICE, Fit, told_sizes
 from .trace import Step, Trace, trace
 
-__all__ = ["fitted"]
-
 CORNERS = {"torchvision": (False, True)}  # by package: antialias, align_corners, as its own function for that has them
 TIMM = (True, False)  # of all others
 

@@ -6,8 +6,6 @@ from .labels import Factors, Labels
 from .rules import because, contract, factors_of, long_dims, merge, opaque, rule, shape_of, spread
 from .trace import Step
 
-__all__ = ["product"]
-
 
 @rule("matmul", "bmm", "mm")
 def matmul(labels: Labels, step: Step) -> list[Factors]:

@@ -19,8 +19,6 @@ from .sizes import sized
 from .trace import Step, Trace
 from .units import OrderError, Units, resolve
 
-__all__ = ["read"]
-
 LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have more numbers than the network
 
 

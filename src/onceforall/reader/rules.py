@@ -15,22 +15,6 @@ from ..ops import leaves
 from .labels import Array, Factors, Labels, Reason
 from .trace import Step
 
-__all__ = [
-    "RULES",
-    "because",
-    "contract",
-    "element_by_element",
-    "factors_of",
-    "keep_dims",
-    "long_dims",
-    "merge",
-    "opaque",
-    "pointwise",
-    "rule",
-    "shape_of",
-    "spread",
-]
-
 Rule = Callable[[Labels, Step], list[Factors]]
 RULES: dict[str, Rule] = {}
 

@@ -8,8 +8,6 @@ from .rules import factors_of, shape_of
 from .trace import Step
 from .units import OrderError, Units
 
-__all__ = ["sized"]
-
 
 def plain(size: Size) -> Any:
     """A number, where that is all."""

@@ -19,8 +19,6 @@ from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
 from .exporting import Exported, Fit, copied, dtype_of, export
 
-__all__ = ["BATCH", "Step", "Trace", "trace"]
-
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
 SAME = {"lift_fresh_copy", "alias", "contiguous"}  # what they return has the same numbers
 REFUSED = {"as_strided", "set_", "resize_"}

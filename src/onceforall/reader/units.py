@@ -11,8 +11,6 @@ from ..ops import leaves
 from .labels import Array, Labels, Reason, collapsed
 from .trace import BATCH, Trace
 
-__all__ = ["Units", "resolve"]
-
 FIXED = -1
 
 

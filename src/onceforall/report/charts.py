@@ -33,8 +33,6 @@ from .drawing import (
     svg,
 )
 
-__all__ = ["Axis", "FrontSeries", "Mark", "Point", "Series", "front_chart", "line_chart", "scatter_chart"]
-
 MOST_POINTS = 300  # of a line; more are averaged in runs of equal length
 ROOM_OF_PHASE, ROOM_OF_BUDGET = 40.0, 50.0  # at least, from the name of one mark to that of the next
 GREY = 6  # number of a color

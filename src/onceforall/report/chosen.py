@@ -17,8 +17,6 @@ from .charts import FrontSeries
 from .html import html
 from .shown import Chosen, Shown, as_file_error, counted, timed
 
-__all__ = ["chosen", "read_chosen"]
-
 
 def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
     """The networks in specialised/, the fastest first. `tables` are by the device's name."""

@@ -11,8 +11,6 @@ from .drawing import MS, TOP1, Point
 from .html import html
 from .shown import Cell, Shown, counted, timed
 
-__all__ = ["compared"]
-
 
 def compared(runs: Sequence[Shown]) -> Markup:
     """For each run a chart of accuracy against latency, the verdicts, and the costs; runs without a comparison name the command."""

@@ -15,8 +15,6 @@ from ..readable import duration
 from .html import html
 from .shown import Cell, Shown, as_file_error, short
 
-__all__ = ["about", "costs", "read_costs"]
-
 SHOWN_CLASSES = 12
 Cost = tuple[float | None, str]  # wall time, if it is known, and what was done
 

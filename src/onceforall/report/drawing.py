@@ -6,32 +6,6 @@ from math import floor, isfinite, log10
 
 from markupsafe import Markup, escape
 
-__all__ = [
-    "BOTTOM",
-    "HEIGHT",
-    "LEFT",
-    "MACS",
-    "MS",
-    "TOP",
-    "TOP1",
-    "WIDTH",
-    "Axis",
-    "Frame",
-    "Point",
-    "Series",
-    "dot",
-    "finite",
-    "frame_of",
-    "key_line",
-    "key_marker",
-    "line",
-    "marker",
-    "nothing",
-    "shorten",
-    "svg",
-    "ticks",
-]
-
 WIDTH, HEIGHT = 560, 350
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 24, 50
 MOST_MARKERS = 60  # of a line; with more it is a plain thin line

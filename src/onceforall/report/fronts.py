@@ -23,8 +23,6 @@ from .drawing import MACS, MS, TOP1, Point
 from .html import html
 from .shown import Chosen, Fronts, Shown, as_file_error, lacking, no_device
 
-__all__ = ["fronts", "predictor_doubts", "read_fronts"]
-
 FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
 IMAGENET_CLASSES = 1000

@@ -4,8 +4,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["PAGES", "html"]
-
 PAGES = Environment(
     loader=PackageLoader("onceforall.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
 )

@@ -27,8 +27,6 @@ from .shown import Shown
 from .subnets import read_subnets, subnets
 from .training import last_top1, read_schedule, training
 
-__all__ = ["SECTIONS", "render", "report", "shown_of"]
-
 MOST_RUNS = 6  # that colors and markers keep apart
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "chosen": ("Chosen networks", chosen),

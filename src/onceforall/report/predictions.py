@@ -15,8 +15,6 @@ from .drawing import Axis, Point
 from .html import html
 from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device
 
-__all__ = ["accuracy", "latency", "latency_points", "read_checks"]
-
 FITTED = "network not used for fitting"
 EQUAL = "predicted = measured"
 

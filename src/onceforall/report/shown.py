@@ -29,21 +29,6 @@ from .charts import FrontSeries
 from .drawing import Point, key_line
 from .html import html
 
-__all__ = [
-    "Cell",
-    "Chosen",
-    "Fronts",
-    "PredictorChecks",
-    "Shown",
-    "as_file_error",
-    "counted",
-    "lacking",
-    "no_device",
-    "short",
-    "timed",
-]
-
-
 Cell = str | tuple[str, str]  # text; the second is a small line below the first
 Fronts = Mapping[tuple[str | None, str], FrontSeries]  # by device, as `--device` takes it, and hardware; of MACs by (None, "")
 

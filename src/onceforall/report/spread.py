@@ -9,8 +9,6 @@ from markupsafe import Markup, escape
 
 from .drawing import BOTTOM, COLORS, HEIGHT, Axis, Frame, frame_of, key_marker, marker, nothing, svg
 
-__all__ = ["quartiles", "spread_chart"]
-
 Values = Mapping[float, Sequence[float]]  # class -> values
 DOT = 2.2
 ROOM = 0.8  # of a class, for its boxes

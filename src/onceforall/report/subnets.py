@@ -16,8 +16,6 @@ from .html import html
 from .shown import Shown, lacking
 from .spread import quartiles, spread_chart
 
-__all__ = ["read_subnets", "subnets"]
-
 BANDS = 5  # of MACs, in the table
 HEADER = ("networks", "lowest", "lower quartile", "median", "upper quartile", "highest")
 

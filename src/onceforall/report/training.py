@@ -17,8 +17,6 @@ from .drawing import TOP1, Axis, Series, key_line
 from .html import html
 from .shown import Shown, short
 
-__all__ = ["last_top1", "read_schedule", "training"]
-
 STEP = Axis("training step")
 MOST_ROWS = 40
 GREY = 6  # number of a color

@@ -15,8 +15,6 @@ from .evaluator import Evaluated, Evaluator
 from .moves import Changes, changes_of, settle
 from .problem import Costs
 
-__all__ = ["anneal"]
-
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]

@@ -10,8 +10,6 @@ from ..genes import Genes
 from .evaluator import Evaluated, Evaluator
 from .moves import Ints, combine, keys, near, pairs, second_steps
 
-__all__ = ["climb", "two_step_optimum"]
-
 TRIES = 192  # pairs evaluated per step
 
 

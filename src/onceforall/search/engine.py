@@ -18,8 +18,6 @@ from .feasible import feasible_row
 from .moves import every
 from .problem import Costs, Problem
 
-__all__ = ["Goal", "begin", "chains_of", "evolve", "explore"]
-
 SMALL = 20_000  # networks of a space that is tried out entirely
 RANDOM = 1024  # networks drawn to begin with
 

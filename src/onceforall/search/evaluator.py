@@ -10,8 +10,6 @@ from ..genes import Genes
 from .moves import keys
 from .problem import Bools, Costs, Floats, Limit, Problem
 
-__all__ = ["Evaluated", "Evaluator"]
-
 
 @dataclass(frozen=True)
 class Evaluated:

@@ -19,8 +19,6 @@ from ..space import Space
 from ..structure import Factor, Quadratic, Structured, Terms
 from .problem import Floats, Limit, Measure, Problem
 
-__all__ = ["Bound", "upper_bound"]
-
 CHECKED = 500  # random networks on which declared terms must give what the function gives
 TOLERANCE = 2e-6  # of HiGHS, absolute
 RTOL = 1e-5  # predictors compute in float32

@@ -11,8 +11,6 @@ from .climb import two_step_optimum
 from .evaluator import Evaluated, Evaluator
 from .problem import Limit, Measure, NothingFeasibleError, Problem
 
-__all__ = ["feasible_row", "smallest"]
-
 BUDGET = 1_000_000  # ends a descent on a landscape without end; the descents below take a few thousand
 
 

@@ -7,8 +7,6 @@ import numpy as np
 from ..genes import Genes
 from .moves import keys
 
-__all__ = ["Front", "crowding", "nondominated"]
-
 Values = np.ndarray[tuple[int, int], np.dtype[np.float64]]  # (n, objectives), more is better
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]

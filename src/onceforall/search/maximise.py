@@ -16,8 +16,6 @@ from .evaluator import Evaluated, Evaluator
 from .exact import upper_bound
 from .problem import Costs, Found, Function, Limits, Problem, limits_of, measure
 
-__all__ = ["SearchResult", "maximise"]
-
 FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
 POPULATION = 256

@@ -12,8 +12,6 @@ import numpy as np
 from ..genes import Genes, canonical
 from ..space import Space
 
-__all__ = ["Changes", "changes_of", "combine", "every", "keys", "near", "pairs", "second_steps", "settle"]
-
 Row = np.ndarray[tuple[int], np.dtype[np.int16]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]

@@ -18,8 +18,6 @@ from .evaluator import Evaluated, Evaluator
 from .front import Front, crowding
 from .problem import Costs, Found, Function, Limit, Limits, Measure, Problem, limits_of, measure
 
-__all__ = ["Objectives", "ParetoResult", "pareto"]
-
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
 FAST_EVALUATIONS = 900_000

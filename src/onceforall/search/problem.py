@@ -12,8 +12,6 @@ from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..genes import Genes
 from ..space import Space
 
-__all__ = ["Found", "Limit", "Limits", "Measure", "NothingFeasibleError", "Problem", "limits_of", "measure"]
-
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Costs = np.ndarray[tuple[int, int], np.dtype[np.float64]]

@@ -9,8 +9,6 @@ from ..arch import Arch
 from ..ops import Activation, ActivationName, Add, Conv, GlobalPool, Norm, Op, Pool, Scale, Shape
 from ..plan import Segment
 
-__all__ = ["bottleneck_block", "conv_norm_act", "make_divisible", "mobile_block", "mobile_stages"]
-
 
 def make_divisible(value: float, divisor: int = 8) -> int:
     """Nearest multiple of the divisor, never more than 10 % below the value (MobileNet convention)."""

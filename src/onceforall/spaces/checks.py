@@ -5,8 +5,6 @@ from typing import Any
 
 from ..errors import SpaceError
 
-__all__ = ["choices", "mobile_arguments", "none_of", "positive"]
-
 
 def none_of(values: Sequence[float]) -> bool:
     """Whether a choice is switched off, by (). What is no sequence at all is left to `choices` to refuse."""

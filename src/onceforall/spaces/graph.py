@@ -19,8 +19,6 @@ from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .checks import choices, none_of
 
-__all__ = ["KERNELS", "WIDTHS", "classifier_weights", "graph_of", "graph_space", "kept_units"]
-
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
 DEPTHS = 4  # at most so many choices of a stage's depth by default

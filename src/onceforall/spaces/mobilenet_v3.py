@@ -13,8 +13,6 @@ from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import mobile_arguments
 
-__all__ = ["mobilenet_v3"]
-
 STEM_WIDTH = 16
 STAGE_WIDTHS = (24, 40, 80, 112, 160)
 HEAD_WIDTHS = (960, 1280)

@@ -13,8 +13,6 @@ from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import mobile_arguments
 
-__all__ = ["proxyless"]
-
 STEM_WIDTHS = (32, 16)
 STAGE_WIDTHS = (24, 40, 80, 96, 192, 320)
 HEAD_WIDTH = 1280

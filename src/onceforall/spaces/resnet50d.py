@@ -15,8 +15,6 @@ from ..space import Choices, Space
 from .blocks import bottleneck_block, conv_norm_act, make_divisible
 from .checks import choices, positive
 
-__all__ = ["resnet50d", "stage_widths"]
-
 STEM_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024, 2048)
 BASE_DEPTHS = (2, 2, 4, 2)

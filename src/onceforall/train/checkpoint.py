@@ -21,8 +21,6 @@ from ..places import plain_path
 if TYPE_CHECKING:  # `digest_of` does without torch
     from torch import Tensor
 
-__all__ = ["Checkpoint", "best", "digest_of", "has_good", "last_good", "latest", "load_tensors", "save", "save_tensors"]
-
 KEEP = 2
 GOOD = "good.safetensors"  # another name of the last good checkpoint
 BEST = "best.safetensors"  # of the best one

@@ -14,8 +14,6 @@ from .remaining import Remaining
 from .schedule import Phase, Recipe, Schedule
 from .step import Settings
 
-__all__ = ["finetune", "finetuning"]
-
 Event = dict[str, Any]
 
 

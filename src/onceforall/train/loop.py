@@ -30,8 +30,6 @@ from .step import Settings, choose, onto, torch_seed, train_step
 from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
-__all__ = ["Trainer"]
-
 Event = dict[str, Any]
 Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,) or (n, classes)
 LOG_EVERY = 20

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # schedules, which know these by name, do without torch
     from torch import Tensor
 
-__all__ = ["DIVERGENCES", "adaptive_alpha", "cross_entropy"]
-
 CLIP = 5.0  # of q / p in the adaptive divergence
 
 Divergence = Callable[[Any, Any], tuple[Any, Any]]  # of tensors

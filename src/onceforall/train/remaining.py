@@ -3,8 +3,6 @@
 from collections import deque
 from statistics import median
 
-__all__ = ["Remaining"]
-
 RECENT = 51  # stretches between reports, and pauses, whose middle counts: what disturbs fewer than half of them has no effect
 FOLLOW = 0.1  # of the way from what was told to what is found now, at each report
 

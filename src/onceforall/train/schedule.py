@@ -13,8 +13,6 @@ from ..space import Choices
 from .losses import DIVERGENCES
 from .strategies import LARGEST_FIRST, STRATEGIES
 
-__all__ = ["Phase", "Recipe", "Schedule", "learning_rate", "whole"]
-
 FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")

@@ -16,8 +16,6 @@ from ..errors import TrainingError
 from ..space import Space
 from .schedule import Phase, Recipe, Schedule
 
-__all__ = ["SCHEMES", "coupled", "delayed_shrinking", "progressive_shrinking", "sandwich", "single_path"]
-
 # Epochs, warm-up share, learning rate relative to the first phase, and sub-networks per step, of the paper (appendix B):
 # the largest network, elastic kernel, elastic depth in two steps, elastic expand ratio in two steps.
 PAPER_EPOCHS = {"largest": 180.0, "kernel": 125.0, "depth": 150.0, "expand": 150.0}

@@ -19,8 +19,6 @@ from ..supernet import Supernet
 from . import checkpoint
 from .schedule import Recipe, Schedule
 
-__all__ = ["State", "frozen_teacher", "load_weights"]
-
 DECAYED = ("weight", "matrix")
 FACTS = {"seconds": 0.0, "rate_factor": 1.0, "rollbacks": 0, "best_top1": 0.0, "best_mean": 0.0, "stale": 0}
 

@@ -17,8 +17,6 @@ from .losses import DIVERGENCES
 from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
-__all__ = ["PRECISIONS", "Settings", "choose", "in_precision", "onto", "torch_seed", "train_step", "wide"]
-
 PRECISIONS = ("float32", "bfloat16")
 
 

@@ -15,8 +15,6 @@ from ..costs import CostTable, macs_table, segment_table
 from ..genes import canonical
 from ..space import Space
 
-__all__ = ["LARGEST_FIRST", "STRATEGIES", "Groups", "Strategy", "at_resolution"]
-
 Groups = list[tuple[Arch, ...]]
 Strategy = Callable[[Space, int, np.random.Generator], Groups]
 CANDIDATES = 3  # of best-up

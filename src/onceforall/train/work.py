@@ -7,8 +7,6 @@ from ..space import Space
 from .schedule import Phase, Schedule
 from .strategies import STRATEGIES, Groups
 
-__all__ = ["work_of_draws", "work_per_step"]
-
 DRAWS = 64
 
 

@@ -18,8 +18,6 @@ from torch.distributed.rendezvous import rendezvous
 from ..errors import TrainingError
 from ..nn.exchange import add_up, exchanging
 
-__all__ = ["World"]
-
 PATIENCE_S = 600.0  # for the other processes to come
 LONGEST = timedelta(days=1)  # that an exchange waits, as while the first process decodes; one that dies closes its connections
 

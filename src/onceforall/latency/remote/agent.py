@@ -29,8 +29,6 @@ import numpy as np
 from ...processors import processors
 from ..measure import Reference, measure
 
-__all__ = ["WEIGHTS", "main"]
-
 WEIGHTS = "weights.bin"  # name in the models
 CHUNK = 1 << 20  # random numbers made at once
 OpenModel = Callable[..., tuple[Callable[[Any], object], Callable[[Any], object]]]

@@ -18,8 +18,6 @@ from ...plan import Plan
 from ..networks import made_up
 from .agent import WEIGHTS
 
-__all__ = ["Model", "agent_zip", "digest", "job_zip"]
-
 PACKAGE = Path(__file__).parents[2]
 SOURCES = (
     "errors.py",

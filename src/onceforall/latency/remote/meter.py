@@ -15,8 +15,6 @@ from ..measure import Timing
 from .bundle import Model, agent_zip, digest, job_zip
 from .ssh import Ssh, printable
 
-__all__ = ["RemoteMeter", "has_size"]
-
 FOLDER = PurePosixPath(".cache/onceforall")  # in the home there
 WAIT_S = 20.0  # of one question for the result
 LIMIT_S = 120.0  # of any question

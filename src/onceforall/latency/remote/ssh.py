@@ -12,8 +12,6 @@ from typing import IO
 from ...errors import DeviceError
 from ..host import Host
 
-__all__ = ["Ssh", "printable"]
-
 BROKEN = 255  # ssh's exit code when the connection fails
 MOST_BYTES = 10_000_000  # of an answer
 SETTINGS = (

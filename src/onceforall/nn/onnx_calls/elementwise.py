@@ -8,8 +8,6 @@ import torch
 
 from .writer import Array, NotWrittenError, Write, Writing
 
-__all__ = ["ELEMENTWISE"]
-
 Number = float | int
 F64 = torch.float64
 

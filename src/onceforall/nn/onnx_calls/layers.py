@@ -8,8 +8,6 @@ import torch
 
 from .writer import Array, NotWrittenError, Write, Writing, affine
 
-__all__ = ["LAYERS"]
-
 
 def _each(value: Any, n: int) -> list[int]:
     """One number for each dimension, of one for all of them or none."""

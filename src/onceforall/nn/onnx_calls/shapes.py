@@ -9,8 +9,6 @@ from ...ops import Batch
 from ..calls import function_of
 from .writer import Array, NotWrittenError, Write, Writing
 
-__all__ = ["SHAPES"]
-
 
 def _view(w: Writing, x: Array, **ignored: Any) -> str:
     return w.reshaped(w.name(x), x.dims, w.out[0].dims)

@@ -22,8 +22,6 @@ from ...ops import Batch, Call, Input, Shape, Weight, leaves
 from ...plan import Segment
 from ..calls import STATISTICS, constant, function_of
 
-__all__ = ["Array", "NotWrittenError", "Write", "Writer", "Writing", "affine", "array", "known"]
-
 IMAGES = 2, 3  # numbers of images that shapes are compared at: not 1, which broadcasts
 
 
