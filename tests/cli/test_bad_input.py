@@ -138,7 +138,6 @@ def test_an_arch_of_another_space(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 def test_in_the_wrong_order(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
     assert "ofa profile" in fails(capsys, ["search", str(trained), "--latency", "5ms"], 1)
-    assert "ofa profile" in fails(capsys, ["specialise", str(trained), "--latency", "5ms"], 1)
 
 
 def test_limits_that_nothing_keeps(capsys: pytest.CaptureFixture[str], measured: Path) -> None:

@@ -122,3 +122,20 @@ def test_sub_networks_against_each_other(measured: Path, capfd: pytest.CaptureFi
     assert "one network against one, not several" in capfd.readouterr().err
     assert run(["evaluate", str(measured), "digits"]) == 1
     assert "a run has its own images: leave digits out" in capfd.readouterr().err
+
+
+def test_what_is_missing_is_measured_first(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was only trained: profile and predictor are made on the way, and kept."""
+    copy = Path(shutil.copytree(trained, tmp_path / "run"))
+    monkeypatch.setattr("onceforall.pipeline.ready.SUBNETS", 16)
+    command = ["specialise", str(copy), "--latency", "1s", "--finalists", "1"]
+    assert run(command) == 0
+    err = capfd.readouterr().err
+    assert f"cpu was not measured yet, which comes first and is kept (ofa profile {copy} --device cpu)" in err
+    assert f"no predictor of accuracy yet: measuring 16 sub-networks comes first and is kept (ofa predict {copy})" in err
+    assert list(copy.glob("latency/*/table.json"))
+    assert (copy / "accuracy" / "predictor.safetensors").exists()
+    assert run(command) == 0
+    assert "not measured yet" not in capfd.readouterr().err

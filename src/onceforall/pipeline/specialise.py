@@ -33,6 +33,7 @@ from ..train.schedule import whole
 from .choose import confirmed, given, name_of
 from .export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .finetune import Finetuned, Finetuning, untuned
+from .ready import make_ready
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
@@ -68,7 +69,10 @@ def specialise(
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Specialised]:
-    """Find, export and prove one network for each device and budget, on a run with profiles and a predictor.
+    """Find, export and prove one network for each device and budget.
+
+    Devices with a latency limit that were not profiled are profiled first, and where there is no predictor, accuracies are measured
+    and one is fitted; `on_step` says so, and how long it takes.
 
     Args:
         options: see `SpecialiseOptions`; in its place, its fields by their names.
@@ -113,6 +117,7 @@ def specialise(
     repos = [] if hub is None else [hub] if len(names) == 1 else [f"{hub}-{name}" for name in names]
     if repos:
         require_pushable(repos)
+    make_ready(run, options, on_step)
     first, *others = options.devices
     searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, on_note=on_step)
     require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
