@@ -18,6 +18,7 @@ from onceforall.data import PREPROCESSING, Images, eval_batches, open_data
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS, Program, program_of, run_programs
 from onceforall.export.program import write_preprocess
+from onceforall.preprocess import INTERPOLATIONS
 
 LOOK = "logits = x.reshape(1, -1)"  # gives the network's input itself
 
@@ -135,9 +136,9 @@ def test_the_process_of_its_own_is_clean(tmp_path: Path, monkeypatch: pytest.Mon
     smooth().save(photo)
     once = "import os, sys, numpy as np, preprocess"
     hidden = "sys.modules['onceforall'] is None"  # where it is installed, the interpreter itself leads to it
-    usage = f"logits = np.array([[len(preprocess.TURNS), {source!r} in os.environ.get('PYTHONPATH', ''), {hidden}]])"
+    usage = f"logits = np.array([[len(preprocess.INTERPOLATIONS), {source!r} in os.environ.get('PYTHONPATH', ''), {hidden}]])"
     found = run_programs(folder, {"a": Program(once, 'x = "photo.jpg"', usage)}, [photo, photo])
-    assert found["a"].tolist() == [[7, 0, 1]] * 2
+    assert found["a"].tolist() == [[len(INTERPOLATIONS), 0, 1]] * 2
     assert [path.name for path in folder.iterdir()] == ["preprocess.py"]
 
 

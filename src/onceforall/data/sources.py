@@ -66,8 +66,8 @@ def _found(source: str, reading: Reading) -> Source:
         if name.endswith(".parquet"):
             return open_parquet(path, Files([path], [], []), reading)
         raise DataError(
-            f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of them "
-            f"({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
+            f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
+            f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
     files = parquet_files(path)
     if not (files.with_images or files.without or files.broken):
