@@ -191,7 +191,7 @@ def _other(path: Path, digest: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class HubFile:
+class _HubFile:
     """A file of a repository, in the library's cache.
 
     Args:
@@ -203,7 +203,9 @@ class HubFile:
     url: str
 
 
-def from_hub(text: str, repository: str, names: Sequence[str], tell: Tell, *, otherwise: str, extra: str = "hub") -> HubFile | None:
+def from_hub(
+    text: str, repository: str, names: Sequence[str], tell: Tell, *, otherwise: str, extra: str = "hub"
+) -> _HubFile | None:
     """The first of these files that the repository has, from the library's cache or the Hub; None if it has none of them.
 
     Args:
@@ -251,13 +253,13 @@ def from_hub(text: str, repository: str, names: Sequence[str], tell: Tell, *, ot
     return None
 
 
-def _of_cache(path: Path, address: str, name: str) -> HubFile:
+def _of_cache(path: Path, address: str, name: str) -> _HubFile:
     """A file of the library's cache: REPOSITORY/snapshots/COMMIT/NAME, as a rule a link to REPOSITORY/blobs/DIGEST."""
     url = f"{address}/resolve/{path.parts[-1 - len(Path(name).parts)]}/{name}"
     digest = path.resolve().name
     if re.fullmatch(rf"[0-9a-f]{{{SHA1}}}|[0-9a-f]{{{SHA256}}}", digest):
         require_digest(path.resolve(), digest, url)
-    return HubFile(path, url)
+    return _HubFile(path, url)
 
 
 def _reason(error: Exception, errors: Any, repository: str, address: str) -> str:

@@ -29,7 +29,7 @@ Inputs = dict[tuple[str, int, int, float], int]  # kind, stage and block of a ge
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """A published predictor: what its inputs stand for, and what its file holds.
 
     Args:
@@ -84,16 +84,16 @@ def _call(space: Space) -> str:
     return f"space({space.family!r}, width={space.arguments['width']:g})"
 
 
-def _mobilenet_v3() -> Layout:
+def _mobilenet_v3() -> _Layout:
     """One-hot kernels of 5 × 4 blocks, then their ratios, then 8 resolutions. For width 1.2."""
     kernels, ratios, blocks = (3, 5, 7), (3, 4, 6), [(s, i) for s in range(5) for i in range(4)]
     choices: Inputs = {("kernel", *at, k): 3 * b + i for b, at in enumerate(blocks) for i, k in enumerate(kernels)}
     choices |= {("expand_ratio", *at, e): 60 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate(ratios)}
     weights, biases = (tuple(f"{i}.{what}" for i in (0, 2, 4, 6)) for what in ("weight", "bias"))
-    return Layout(make_space("mobilenet_v3", width=1.2), tuple(range(112, 225, 16)), 120, 128, choices, weights, biases)
+    return _Layout(make_space("mobilenet_v3", width=1.2), tuple(range(112, 225, 16)), 120, 128, choices, weights, biases)
 
 
-def _resnet50d() -> Layout:
+def _resnet50d() -> _Layout:
     """8 resolutions, then one-hot: the stem convolution left out or kept, widths of 6 stages, ratios of 4 + 4 + 6 + 4 blocks."""
     full = make_space("resnet50d")
     choices: Inputs = {("depth", 0, -1, 1): 8, ("depth", 0, -1, 2): 9}
@@ -104,10 +104,10 @@ def _resnet50d() -> Layout:
     choices |= {("expand_ratio", *at, e): 28 + 3 * b + i for b, at in enumerate(blocks) for i, e in enumerate((0.2, 0.25, 0.35))}
     layers = ("layers.0.0", "layers.1.0", "layers.2.0")
     weights, biases = (*(f"{n}.weight" for n in layers), "layers.3.weight"), (*(f"{n}.bias" for n in layers), "base_acc")
-    return Layout(full, (128, 144, 160, 176, 192, 224, 240, 256), 0, 82, choices, weights, biases)
+    return _Layout(full, (128, 144, 160, 176, 192, 224, 240, 256), 0, 82, choices, weights, biases)
 
 
-LAYOUTS: dict[str, Callable[[], Layout]] = {"mobilenet_v3": _mobilenet_v3, "resnet50d": _resnet50d}
+LAYOUTS: dict[str, Callable[[], _Layout]] = {"mobilenet_v3": _mobilenet_v3, "resnet50d": _resnet50d}
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +251,7 @@ class PublishedModel:
         return weights | {f"{i}.bias": array for i, array in enumerate(perceptron.biases)}
 
     @cached_property
-    def _layout(self) -> Layout:
+    def _layout(self) -> _Layout:
         return LAYOUTS[self.name]()
 
     @cached_property

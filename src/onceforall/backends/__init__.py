@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "RUNTIMES", "Registry"]
 T = TypeVar("T")
 
 
-class Registry(UserDict[str, T]):
+class _Registry(UserDict[str, T]):
     """A dictionary with values that are imported when they are asked for; until then "module.NAME", of a module of this package."""
 
     def __init__(self, values: Mapping[str, str | T]) -> None:
@@ -32,7 +32,7 @@ class Registry(UserDict[str, T]):
         return found  # type: ignore[no-any-return]
 
 
-RUNTIMES: "Registry[Runtime]" = Registry({
+RUNTIMES: "_Registry[Runtime]" = _Registry({
     "onnxruntime": "onnxruntime.ONNXRUNTIME",
     "onnxruntime-int8": "onnxruntime.ONNXRUNTIME_INT8",
     "pytorch": "pytorch.PYTORCH",
@@ -44,7 +44,7 @@ RUNTIMES: "Registry[Runtime]" = Registry({
     "cuda": "cuda.CUDA",
     "tensorrt": "tensorrt.TENSORRT",
 })  # fmt: skip
-FORMATS: "Registry[Format]" = Registry({
+FORMATS: "_Registry[Format]" = _Registry({
     "pytorch": "pytorch.MODEL_PY",
     "onnx": "onnxruntime.ONNX",
     "onnx-int8": "onnxruntime.ONNX_INT8",

@@ -76,7 +76,7 @@ class Member:
         return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0))
 
 
-class Archive:
+class _Archive:
     """The members of a zip or tar archive: a `folders.Tree` whose root is the archive's path.
 
     Raises:
@@ -144,7 +144,7 @@ def open_archive(path: Path, reading: Reading) -> Source:
     """
     if path.name.lower().endswith(COMPRESSED):
         raise DataError(f"{path}: cannot be read in place: unpack it (tar -xf), or pack it as zip or plain tar")
-    archive = Archive(path)
+    archive = _Archive(path)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
     return open_folder(path, archive, few=reading.few)
@@ -170,7 +170,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
     left_out: LeftOut = {}
     places = [place_of(path, root if root.is_dir() else root.parent) for path in files]
     splits = choose_splits(root, places, left_out) if root.is_dir() else [places]
-    samples = [[sample for place in split for sample in _samples(Archive(place.path), left_out)] for split in splits]
+    samples = [[sample for place in split for sample in _samples(_Archive(place.path), left_out)] for split in splits]
     names = sorted({label for split in samples for _, label, _ in split}, key=order_of)
     if not samples[0]:
         raise DataError(f"{root}: no samples with an image and a class: a sample is KEY.jpg and KEY{LABEL} in the same shard")
@@ -182,7 +182,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
     )  # fmt: skip
 
 
-def _samples(archive: Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, Archive]]:
+def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:
     """Images with their labels, in the archive's order."""
     images: dict[str, Member] = {}
     labels: dict[str, Member] = {}
@@ -206,7 +206,7 @@ def _samples(archive: Archive, left_out: LeftOut) -> Iterator[tuple[Member, str,
             yield member, label, archive
 
 
-def _shards_part(root: Path, samples: Sequence[tuple[Member, str, Archive]], numbers: Mapping[str, int]) -> Part:
+def _shards_part(root: Path, samples: Sequence[tuple[Member, str, _Archive]], numbers: Mapping[str, int]) -> Part:
     base = str(root if root.is_dir() else root.parent)
     names = [printable(member.path.removeprefix(base).lstrip(os.sep)) for member, _, _ in samples]
     marks = []

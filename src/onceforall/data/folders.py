@@ -54,7 +54,7 @@ class Tree(Protocol):
         """Files as they can be decoded, one after the other."""
 
 
-class Disk:
+class _Disk:
     """The folders of the disk that are below `root`."""
 
     def __init__(self, root: Path) -> None:
@@ -139,7 +139,7 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
     Raises:
         DataError: no class folders, different classes in train and the others, or more than one reading.
     """
-    chain = _chain(_Folder(str(root), tree or Disk(root)))
+    chain = _chain(_Folder(str(root), tree or _Disk(root)))
     top = chain[-1]
     if not top.folders:
         raise DataError(_nothing(root, top))
@@ -172,13 +172,13 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
 
 def holds_image_folders(root: Path) -> bool:
     """Whether a folder looks like one of class folders, or of splits with class folders."""
-    folders = _chain(_Folder(str(root), Disk(root)))[-1].folders
+    folders = _chain(_Folder(str(root), _Disk(root)))[-1].folders
     return len(folders) > 1 or any(folder.folders for folder in folders)
 
 
 def holds_class_folders(root: Path) -> bool:
     """Whether a folder can be read as one of class folders, or of splits with them: not where all it holds are loose images."""
-    folders = _chain(_Folder(str(root), Disk(root)))[-1].folders
+    folders = _chain(_Folder(str(root), _Disk(root)))[-1].folders
     return any(folder.folders for folder in folders) or (len(folders) > 1 and not all(is_plain(folder.name) for folder in folders))
 
 

@@ -34,7 +34,7 @@ NOISES = (0.003, 0.01, 0.03)  # of a whole network's measured time
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class _Likeness:
     """What segments can have in common."""
 
     place: tuple[int, int, tuple[str, ...]]  # input and output channels, kinds of operations
@@ -43,16 +43,16 @@ class Likeness:
     size: Shape
 
     @property
-    def without_size(self) -> "Likeness":
-        return Likeness(self.place, self.kernels, self.widths, ())
+    def without_size(self) -> "_Likeness":
+        return _Likeness(self.place, self.kernels, self.widths, ())
 
 
-def likeness(segment: Segment) -> Likeness:
+def likeness(segment: Segment) -> _Likeness:
     """Read off a segment's operations."""
     found = layers(segment)
     calls = any(isinstance(op, Call) for op in segment.ops)
     into, out = (channels(shape) if calls else shape[0] for shape in (segment.in_shape, segment.out_shape))
-    return Likeness(
+    return _Likeness(
         (into, out, tuple(kind_of(op) for op in segment.ops)),
         tuple((layer.kernel, layer.stride) for layer in found),
         tuple(width for layer in found for width in ((layer.inputs, layer.outputs) if calls else (layer.outputs,))),
@@ -66,7 +66,7 @@ def interpolate(segments: Sequence[Segment], known: Mapping[int, float]) -> Floa
     Raises:
         KeyError: no segment like this one is known.
     """
-    groups: dict[Likeness, list[int]] = {}
+    groups: dict[_Likeness, list[int]] = {}
     for i in known:
         groups.setdefault(likeness(segments[i]).without_size, []).append(i)
     times = np.zeros(len(segments))

@@ -20,7 +20,7 @@ from .networks import all_ready, require_threads
 from .remote import Model, RemoteMeter
 
 
-class Meter(Protocol):
+class _Meter(Protocol):
     """Times networks with made-up weights."""
 
     @property
@@ -44,7 +44,7 @@ class Meter(Protocol):
         """
 
 
-class LocalMeter:
+class _LocalMeter:
     """This machine."""
 
     def __init__(self, device: Device) -> None:
@@ -60,7 +60,7 @@ class LocalMeter:
         return measure(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
 
 
-def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> Meter:
+def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> _Meter:
     """What times networks of the device.
 
     Args:
@@ -73,7 +73,7 @@ def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None)
     if device.imported:
         raise DeviceError(f"the times of {device} were imported, nothing can be measured on it from here")
     if device.host is None:
-        return LocalMeter(device)
+        return _LocalMeter(device)
     return _remote(device, on_wait)
 
 

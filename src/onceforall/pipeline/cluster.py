@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Cluster:
+class _Cluster:
     """Workers of a Ray cluster, each with one processor core or one GPU.
 
     Args:
@@ -57,7 +57,7 @@ class Cluster:
 
 
 @contextmanager
-def joined_cluster(address: str, *, gpus: int) -> Iterator[Cluster]:
+def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
     """A running Ray cluster, or with "local" one of this machine that ends with the with statement.
 
     Raises:
@@ -85,7 +85,7 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[Cluster]:
         if not workers:
             raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'processor to give'}")
         with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
-            yield Cluster(workers, gpus, ray)
+            yield _Cluster(workers, gpus, ray)
     finally:
         ray.shutdown()
 

@@ -84,7 +84,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class _Fleet:
     """What fleet.json holds, by the devices' names."""
 
     devices: dict[str, Served]
@@ -188,9 +188,9 @@ def specialise_fleet(
             row = _served(own, member, None if old is None else old.row, on_step, more)
         rows.append(row)
         records[member.name] = Served(key, row)
-        write_record(place, Fleet(records), FORMAT)
+        write_record(place, _Fleet(records), FORMAT)
         on_row(row)
-    write_record(place, Fleet({member.name: records[member.name] for member in members}), FORMAT)
+    write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
     return rows
 
 
@@ -226,4 +226,4 @@ def _key(run: Run, member: Member, options: SpecialiseOptions) -> str:
 def _stored(path: Path) -> dict[str, Served]:
     """What the last time left."""
     again = "move it away, and all networks are made anew"
-    return read_record(path, Fleet, FORMAT, otherwise=again).devices if path.exists() else {}
+    return read_record(path, _Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

@@ -22,7 +22,7 @@ SMALL = 20_000  # networks of a space that is tried out entirely
 RANDOM = 1024  # networks drawn to begin with
 
 
-class Goal(Protocol):
+class _Goal(Protocol):
     """What a search is after, and how its evaluations are spent. It sees what was found in the evaluator, or watches it."""
 
     mixes: int  # how many times each of the first networks is crossed with one that keeps the limits
@@ -51,7 +51,7 @@ class Goal(Protocol):
 
 
 def begin(
-    problem: Problem, goal: Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
+    problem: Problem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
     """An evaluator, and rows to search from; None in place of these where all networks of a small space have been evaluated.
 
@@ -71,7 +71,7 @@ def begin(
     return evaluator, None
 
 
-def explore(evaluator: Evaluator, goal: Goal, seeds: Genes, rng: np.random.Generator) -> Evaluated:
+def explore(evaluator: Evaluator, goal: _Goal, seeds: Genes, rng: np.random.Generator) -> Evaluated:
     """Random networks, also mixed with seeds so that many keep the limits; evolution; walks.
 
     Afterwards `evaluator.budget` is nine tenths of what it was: the last tenth is for a local search or a proof.
@@ -124,6 +124,6 @@ def evolve(
     return first
 
 
-def chains_of(goal: Goal, budget: int) -> int:
+def chains_of(goal: _Goal, budget: int) -> int:
     """How many chains a budget is enough for."""
     return min(max(budget // goal.per_chain, 1), goal.chains)

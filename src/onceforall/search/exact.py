@@ -25,14 +25,14 @@ RTOL = 1e-5  # predictors compute in float32
 
 
 @dataclass(frozen=True)
-class Bound:
+class _Bound:
     """No network that keeps the limits scores more than `value`; `genes` are networks (n, columns) that may attain it."""
 
     value: float
     genes: Genes
 
 
-def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | None:
+def upper_bound(problem: Problem, *, reached: float, seconds: float) -> _Bound | None:
     """An upper bound of the score among networks that keep the limits; None where the score is not known to be made of terms.
 
     Args:
@@ -64,7 +64,7 @@ def upper_bound(problem: Problem, *, reached: float, seconds: float) -> Bound | 
         value = max(value, min(bound, relaxed))
         rows += [] if row is None else [row]
     slack = _rounding(score) + 1e-9 * abs(value)
-    return Bound(value + slack, np.concatenate(rows)) if math.isfinite(value) else None
+    return _Bound(value + slack, np.concatenate(rows)) if math.isfinite(value) else None
 
 
 Known = tuple[Terms, Floats, Genes]
