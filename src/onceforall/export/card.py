@@ -11,12 +11,15 @@ from ..nn.source import needs_of
 from ..onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..plan import Plan
 from ..readable import amount, memory, percent
+from ..scores import Confusion
 from .bundle import Interval
 from .card_text import card_of, head_of, latency_text, plain, proof_rows, top1_text
 from .config import ExportConfig
 from .program import program_of
 from .proof import Proof
 from .readers import READERS, Reading
+
+MOST_CLASSES = 100  # that a card lists
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class CardFacts:
         files: one row for each format.
         left_out: formats whose files are removed again, and why in one line.
         license: Hugging Face's name of the licence; left out if None, as it is the user's to choose.
+        confusion: which classes of the test images it takes for which.
     """
 
     name: str
@@ -66,6 +70,7 @@ class CardFacts:
     notes: Sequence[str] = field(default=())
     files: Sequence[FileRow] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    confusion: Confusion | None = None
 
 
 def write_card(
@@ -89,6 +94,8 @@ def write_card(
         head=head_of({facts.name: facts.top1}, facts.data, tags, license=facts.license, on_hub=on_hub),
         origin="; ".join(f"{key}: {value}" for key, value in config.space.arguments["graph"]["about"].items()) if own else "",
         measured=_measured(facts, plan),
+        classes=[] if facts.confusion is None or len(config.classes) > MOST_CLASSES else _classes(facts.confusion, config.classes),
+        mistakes=[] if facts.confusion is None else facts.confusion.mistaken(config.classes, 5),
         files=_files(facts, sizes),
         needs=needs_of(plan),
         drops=[f"{row.format} {percent(row.held_out[0])} to {percent(row.held_out[1])}" for row in facts.files if row.held_out],
@@ -108,10 +115,28 @@ def _measured(facts: CardFacts, plan: Plan) -> list[list[str]]:
     return [
         ["test top-1", top1_text(facts.top1, facts.test_images), images],
         *top5,
+        *([] if facts.confusion is None else _scores(facts.confusion, images)),
         *([f"latency, {device}", latency_text(found), method] for device, method, found in facts.latency),
         ["MACs", amount(plan.macs), "multiply-accumulates for one image"],
         ["parameters", amount(plan.params), ""],
         ["peak activations", memory(plan.peak_memory_bytes), "float32, one image"],
+    ]
+
+
+def _scores(confusion: Confusion, images: str) -> list[list[str]]:
+    """What top-1 does not tell."""
+    return [
+        ["balanced accuracy", percent(confusion.balanced), f"mean of the classes' recalls, {images}"],
+        ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
+        ["the largest class, always", percent(confusion.majority), "top-1 of saying nothing else: chance"],
+        ["calibration error", percent(confusion.calibration_error), "by how much confidence and accuracy differ, 15 bins"],
+    ]
+
+
+def _classes(confusion: Confusion, names: Sequence[str]) -> list[list[str]]:
+    return [
+        [row.name, f"{row.images:,}", *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1))]
+        for row in confusion.by_class(names)
     ]
 
 

@@ -88,7 +88,8 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
     def measured(made: Bundle, files: Path) -> tuple[list[Member], BundleFacts]:
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
         on_step(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
-        through = by_programs(files, {member.name: bundle_program(member.name) for member in members}, test)
+        programs = {member.name: bundle_program(member.name) for member in members}
+        through = {name: accuracy for name, (accuracy, _) in by_programs(files, programs, test).items()}
         known = [
             _with_accuracy(run, made, member, ready[member.name], splits.held_out, test, through[member.name]) for member in members
         ]

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from ..backends.format import in_batches
-from ..calibrate import Accuracy, Tally
+from ..calibrate import Accuracy, Tally, tally
 from ..data import Images
 from ..errors import VerificationError
 from ..export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
 from ..latency import Device, Timing, load_onnx, measure_functions, measure_onnx
 from ..plan import Plan
+from ..scores import Confusion
 from .choose import CONFIRMATIONS, TOLERANCE
 from .run import Run
 
@@ -37,12 +38,14 @@ class FoundThroughFiles:
         rows: one for each format that can be taken home.
         left_out: formats whose int8 loses too much, and why in one line.
         timing: of the file that the device runs, the same as in its row; None if there is none.
+        confusion: which classes of the test images it takes for which.
     """
 
     test: Accuracy
     rows: Sequence[FileRow]
     left_out: Mapping[str, str]
     timing: Timing | None
+    confusion: Confusion | None = None
 
 
 def measure_files(
@@ -91,7 +94,8 @@ def measure_files(
     formats = [name for name in formats if name not in left_out]
     own = _accuracies(run, folder, [OWN], test, resolution, onnx)[OWN]
     on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
-    accuracies = by_programs(folder, {name: _program(name, onnx) for name in formats}, test)
+    judged = by_programs(folder, {name: _program(name, onnx) for name in formats}, test)
+    accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
@@ -108,7 +112,7 @@ def measure_files(
         latency = (timings[name].ms, timings[name].low, timings[name].high) if name in timings else None
         held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
         rows.append(FileRow(name, accuracies[name].top1, latency, held, accuracies[name].top5))
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing)
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, judged[OWN][1])
 
 
 def _accuracies(
@@ -134,8 +138,8 @@ def _program(name: str, onnx: OnnxOptions) -> Program:
     return program_of(format.usage_with(free), (onnx.batch or 1) if format.from_onnx else 1)
 
 
-def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, Accuracy]:
-    """Accuracy of what each program says of the images' original files.
+def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, tuple[Accuracy, Confusion]]:
+    """Accuracy of what each program says of the images' original files, and which classes it takes for which.
 
     Raises:
         VerificationError: a program fails.
@@ -143,10 +147,12 @@ def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -
     """
     with tempfile.TemporaryDirectory() as temporary:
         found = run_programs(folder, programs, images.files(Path(temporary)))
-    tallies = {name: Tally() for name in programs}
+    labels, judged = torch.from_numpy(images.labels), {}
     for name, logits in found.items():
-        tallies[name].add(torch.from_numpy(logits), torch.from_numpy(images.labels))
-    return {name: tally.accuracy() for name, tally in tallies.items()}
+        accuracy = tally([(torch.from_numpy(logits), labels)])
+        confidence, said = torch.from_numpy(logits).double().softmax(1).max(1)
+        judged[name] = accuracy, Confusion.of(images.labels, said.numpy(), confidence.numpy(), logits.shape[1])
+    return judged
 
 
 def _timings(

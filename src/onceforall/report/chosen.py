@@ -13,7 +13,9 @@ from ..options.shared import Budget
 from ..picture import draw
 from ..pipeline.run import Run
 from ..readable import amount, memory, milliseconds, percent
+from ..scores import Confusion
 from .charts import FrontSeries
+from .confusion import confusion_part
 from .html import html
 from .shown import Chosen, Shown, as_file_error, counted, timed
 
@@ -40,6 +42,8 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
                 shares=dict(data["shares"]),
                 folder=data["folder"],
                 files=[FileRow(file["format"], file["top1"], file["latency"]) for file in data.get("files", [])],
+                confusion=None if data.get("confusion") is None else Confusion.from_json(data["confusion"]),
+                classes=run.info.classes,
             )
         found.append(one)
     return sorted(found, key=lambda one: one.latency[0])
@@ -88,7 +92,8 @@ def _drawn(name: str, one: Chosen) -> Markup:
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
     rows = [[file.format, percent(file.top1), timed(*file.latency) if file.latency else "–"] for file in one.files]
     files = html.table(f"Files of {name}", ["file", "test top-1 through it", "latency through it"], rows) if rows else ""
-    return Markup(html.article(name, pairs, picture, blocks, files, one.folder))
+    mistakes = confusion_part(name, one.confusion, one.classes) if one.confusion is not None else ""
+    return Markup(html.article(name, pairs, picture, blocks, mistakes + files, one.folder))
 
 
 def _blocks(one: Chosen) -> list[list[str]]:

@@ -24,6 +24,7 @@ from ..pipeline.run import Run
 from ..pipeline.versus import Comparison
 from ..plan import Plan
 from ..readable import milliseconds, percent, wilson
+from ..scores import Confusion
 from ..train import Schedule
 from .charts import FrontSeries
 from .drawing import Point, key_line
@@ -60,6 +61,8 @@ class Chosen:
         shares: of the latency, by segment.
         folder: where it was written.
         files: exported.
+        confusion: which classes of the test images it takes for which; None where an older version exported it.
+        classes: their names.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Chosen:
     shares: Mapping[str, float]
     folder: str
     files: Sequence[FileRow] = ()
+    confusion: Confusion | None = None
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

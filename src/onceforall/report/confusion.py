@@ -1,0 +1,64 @@
+"""Which classes a network takes for which: a picture, a table, the most frequent mistakes."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from ..readable import percent
+from ..scores import Confusion
+from .html import html
+
+MOST_CLASSES = 40  # that a picture shows
+CELL, LETTER = 22, 6.4  # pixels of a cell, and of a letter in the mean
+LONGEST = 22  # letters of a name
+
+
+def confusion_part(name: str, confusion: Confusion, classes: Sequence[str]) -> Markup:
+    """All three; of very many classes the mistakes only."""
+    mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 8)]
+    pairs = [
+        ("balanced accuracy", percent(confusion.balanced)),
+        ("macro F1", percent(confusion.macro_f1)),
+        ("the largest class, always", percent(confusion.majority)),
+        ("calibration error", percent(confusion.calibration_error)),
+    ]
+    told = html.numbers(pairs) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
+    if len(classes) > MOST_CLASSES:
+        return Markup(told)
+    rows = [
+        [row.name, f"{row.images:,}", *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1))]
+        for row in confusion.by_class(classes)
+    ]
+    table = html.table(f"Classes of {name}", ["class", "test images", "recall", "precision", "F1"], rows)
+    return Markup(
+        told + html.figure("Rows: what images show. Columns: what the network says.", _picture(confusion, classes), table)
+    )
+
+
+def _picture(confusion: Confusion, classes: Sequence[str]) -> Markup:
+    """A square for each pair of classes, the stronger the larger its share of the row."""
+    names = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in classes]
+    margin = round(LETTER * max(map(len, names))) + 12
+    side = CELL * len(names)
+    parts = [
+        (
+            f'<svg viewBox="0 0 {margin + side + 4} {margin + side + 4}" width="{margin + side + 4}" role="img" '
+            f'aria-label="Which classes are taken for which">'
+        )
+    ]
+    for i, (name, images) in enumerate(zip(names, confusion.counts.sum(1).tolist(), strict=True)):
+        middle = margin + CELL * i + CELL / 2 + 4
+        parts.append(f'<text x="{margin - 6}" y="{middle:g}" text-anchor="end" font-size="11">{escape(name)}</text>')
+        turned = f'x="{middle:g}" y="{margin - 6}" transform="rotate(-90 {middle:g} {margin - 6})"'
+        parts.append(f'<text {turned} font-size="11">{escape(name)}</text>')
+        for j, number in enumerate(confusion.counts[i].tolist()):
+            place = f'x="{margin + CELL * j + 1}" y="{margin + CELL * i + 1}" width="{CELL - 2}" height="{CELL - 2}"'
+            color = "var(--c0)" if i == j else "var(--c1)"
+            told = f"{escape(classes[i])} taken for {escape(classes[j])}: {number:,} of {images:,}"
+            share = number / images if images else 0.0
+            parts.append(f'<rect {place} fill="var(--ink)" fill-opacity="0.05"><title>{told}</title></rect>')
+            if number:
+                parts.append(f'<rect {place} fill="{color}" fill-opacity="{0.15 + 0.85 * share:.2f}"><title>{told}</title></rect>')
+                text = f'x="{margin + CELL * j + CELL / 2:g}" y="{middle:g}" text-anchor="middle" font-size="9"'
+                parts.append(f'<text {text} pointer-events="none">{number if number < 1000 else f"{number / 1000:.0f}k"}</text>')
+    return Markup("".join(parts) + "</svg>")
