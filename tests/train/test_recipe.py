@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from onceforall import Space, Supernet
 from onceforall.conversion import elastic
 from onceforall.errors import StoppedError, TrainingError
+from onceforall.nn.calls import Mode
 from onceforall.ops import Add, Conv
 from onceforall.plan import Segment
 from onceforall.train import SCHEMES, Phase, Recipe, Settings
@@ -95,8 +96,8 @@ def test_images_lose_the_last_branch_at_the_rate() -> None:
     assert len(residual) == 3
     rates: list[float] = []
 
-    def watch(segment: Segment, x: Tensor, dropout: float, drop_path: float, sync_norm: bool) -> Tensor:
-        y = Supernet._run(supernet, segment, x, dropout, drop_path, sync_norm)
+    def watch(segment: Segment, x: Tensor, mode: Mode) -> Tensor:
+        y = Supernet._run(supernet, segment, x, mode)
         if segment.branches:
             rates.append(float(((y - x).abs().flatten(1).amax(1) == 0).float().mean()))
         return y

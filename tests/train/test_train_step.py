@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import onceforall
 from onceforall import Arch, Supernet
-from onceforall.train import Phase, Recipe, train_step
+from onceforall.train import Phase, Recipe, Settings, train_step
+from onceforall.train.step import class_weights
 
 SPACE = onceforall.space(
     "mobilenet_v3", width=0.1, resolutions=(16,), depths=(1, 2), kernels=(3, 5), expand_ratios=(2, 3), strides=(1, 1, 2, 1, 1, 1, 1)
@@ -296,3 +297,26 @@ def test_gradients_are_added_up_over_processes_before_they_are_clipped(supernet:
     assert len(seen) == 1
     assert seen[0] > 1e-3
     assert all(torch.equal(p, before[name]) for name, p in supernet.named_parameters())
+
+
+def test_classes_weigh_in_the_loss(supernet: Supernet) -> None:
+    """The reported loss of one network, against the definition with smoothed labels; and what `balance` makes of counts."""
+    images, labels = batch()
+    counts, recipe = [100, 10, 40, 5, 1], replace(RECIPE, distil_weight=0.0)
+    weights = class_weights(counts, 0.5)
+    assert sum(n * w for n, w in zip(counts, weights, strict=True)) == pytest.approx(sum(counts))
+    assert weights[1] / weights[0] == pytest.approx(10**0.5)
+    assert class_weights(counts, 0.0) == ()
+    assert class_weights([3, 0, 5], 1.0)[1] > 0
+    logits = supernet.extract(SPACE.largest()).train()(images)
+    logs, w = torch.log_softmax(logits, 1).detach(), torch.tensor(weights, dtype=torch.float64)
+    smooth = recipe.label_smoothing / CLASSES
+    total = sum(
+        -((1 - recipe.label_smoothing) * w[label] * row[label] + smooth * (w * row).sum())
+        for row, label in zip(logs, labels.tolist(), strict=True)
+    )
+    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
+    found = train_step(
+        supernet, [SPACE.largest()], images, labels, optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
+    )
+    assert float(found) == pytest.approx(float(total / w[labels].sum()))

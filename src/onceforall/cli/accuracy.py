@@ -17,6 +17,7 @@ from ..options.measuring import (
 )
 from ..options.shared import RUN
 from ..readable import percent
+from ..scores import METRICS
 from .views import Counter, stderr, tell
 
 DOUBTFUL_TAU = 0.3  # that chance in measuring allows
@@ -36,6 +37,7 @@ def predict(o: PredictOptions, as_json: bool) -> None:
 
 def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
     """Measure many sub-networks at the price of few."""
+    from ..pipeline import Run
     from ..pipeline.measure_accuracy import measure_accuracy as call
 
     with Counter(stderr(), "measuring") as counter:
@@ -44,10 +46,11 @@ def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
         print(json.dumps([{**asdict(row), "arch": json.loads(row.arch.to_json())} for row in rows]))
         return
     measured = [row for row in rows if not row.interpolated]
-    top1 = [row.top1 for row in measured]
+    scores, metric = [row.value for row in measured], METRICS[Run.open(o.folder).metric]
     between = f", {len(rows) - len(measured)} interpolated between them" if o.every is not None else ""
     print(f"{len(measured)} sub-networks on {measured[0].images} held-out images{between}: {o.folder / 'accuracy'}")
-    print(f"top-1 {percent(min(top1))} to {percent(max(top1))}, {sum(row.seconds for row in measured):.0f} s of computing in all")
+    ends, seconds = f"{percent(min(scores))} to {percent(max(scores))}", sum(row.seconds for row in measured)
+    print(f"{metric} {ends}, {seconds:.0f} s of computing in all")
 
 
 def fit(o: FitPredictorOptions, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..readable import milliseconds, percent
+from ..scores import METRICS
 from .views import TrainView, run_record, stderr, stopping, tell
 
 DEMO = Path("demo-run")
@@ -175,8 +176,11 @@ def search(
     points: Points = None,
 ) -> None:
     """Find the most accurate sub-networks within limits."""
+    from ..pipeline import Run
     from ..pipeline.front import front
     from ..pipeline.search import search as call
+
+    metric = METRICS[Run.open(o.folder).metric]
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         if points is None:
@@ -192,7 +196,7 @@ def search(
             continue
         print(f"{budget}:")
         for c, mark in zip(found, marks, strict=True):
-            accuracy = f"held-out top-1 {percent(c.accuracy.top1)} (predicted {percent(c.predicted_top1)})"
+            accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {percent(c.predicted_top1)})"
             speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
             print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
 
@@ -200,6 +204,7 @@ def search(
 def _candidate_record(c: Any) -> dict[str, Any]:
     return {
         "top1": c.accuracy.top1,
+        "score": c.accuracy.value,
         "predicted_top1": c.predicted_top1,
         "latency_ms": c.timing.ms,
         "predicted_ms": c.predicted_ms,

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, evaluate, recalibrate
 from ..data import Augment, Splits, TrainBatches
@@ -27,6 +29,7 @@ from ..scores import METRICS
 from ..supernet import Supernet
 from ..train import Recipe, Schedule, Settings, finetune, finetuning
 from ..train.checkpoint import latest
+from ..train.step import class_weights
 from .batches import batch_maker
 from .compute import choose_compute
 from .evaluate import calibrated
@@ -241,6 +244,8 @@ class Finetuning:
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
         make = batch_maker(self.batches, compute, self.on_event)
+        counts = np.bincount(splits.train.labels, minlength=self.run.num_classes).tolist()
+        weights = class_weights(counts, self.course.recipe.balance)
         try:
             finetune(
                 network,
@@ -248,7 +253,12 @@ class Finetuning:
                 lambda step: make(self.course.first_step + step, arch.resolution),
                 folder=self.folder,
                 num_classes=self.run.num_classes,
-                settings=Settings(self.run.info.seed + self.seed, self.batches.batches_per_epoch, precision=compute.precision),
+                settings=Settings(
+                    self.run.info.seed + self.seed,
+                    self.batches.batches_per_epoch,
+                    precision=compute.precision,
+                    class_weights=weights,
+                ),
                 teacher=teacher.to(compute.device).requires_grad_(False),
                 plan=self.run.space.lower(arch, self.run.num_classes),
                 on_event=self._report,

@@ -14,6 +14,7 @@ from ..space import Space
 from ..supernet import Supernet
 from ..train import Schedule, Settings, Trainer, World
 from ..train.checkpoint import latest
+from ..train.step import class_weights
 from .batches import batch_maker
 from .budget import validate_every
 from .compute import Compute
@@ -64,6 +65,8 @@ def follow(
         forget_after(folder / "metrics.jsonl", begun)
         on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
     world.wait()
+    counts = np.bincount(splits.train.labels, minlength=run.num_classes).tolist()
+    settings = replace(settings, class_weights=class_weights(counts, schedule.recipe.balance))
     every = validate_every(schedule.steps, batches.batches_per_epoch)
     Trainer(
         supernet, schedule, make,

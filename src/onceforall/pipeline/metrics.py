@@ -25,7 +25,7 @@ class Metric:
     Args:
         phase: of the schedule.
         loss: of a step of training, with its learning rate.
-        subnet: of a validation, with its held-out top-1.
+        subnet: of a validation, with its held-out top-1, and the score of the run's metric where that is another.
         joules: of the training so far, where the processor counts them.
         kept: the step whose weights are kept, where that is not the last one.
     """
@@ -38,8 +38,14 @@ class Metric:
     rate: float | None = None
     subnet: str = ""
     top1: float | None = None
+    score: float | None = None
     joules: float = 0.0
     kept: int | None = None
+
+    @property
+    def value(self) -> float | None:
+        """Of a validation the score of the run's metric."""
+        return self.top1 if self.score is None else self.score
 
 
 @dataclass(frozen=True)

@@ -303,6 +303,7 @@ class Searcher:
             "arch": candidate.arch.to_json(),
             "predicted_top1": candidate.predicted_top1,
             "held_out_top1": candidate.accuracy.top1,
+            "held_out_score": candidate.accuracy.value,
             "held_out_images": candidate.accuracy.images,
             "predicted_ms": candidate.predicted_ms,
             "measured_ms": candidate.timing.ms,

@@ -19,9 +19,9 @@ from ..published import KNOWN_NETWORKS, OFA_NETWORKS
 from ..readable import amount, milliseconds, percent, wilson
 from ..search import Objectives, pareto
 from .charts import FrontSeries, Mark, front_chart
-from .drawing import MACS, MS, TOP1, Point
+from .drawing import MACS, MS, Point
 from .html import html
-from .shown import Chosen, Fronts, Shown, as_file_error, lacking, no_device
+from .shown import Chosen, Fronts, Shown, as_file_error, lacking, no_device, score_axis
 
 FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
@@ -100,13 +100,14 @@ def _found(run: Run) -> Found:
             key, of = (Arch.from_json(r["arch"]), str(r["device"])), int(r.get("held_out_images", every))
             if of >= images.get(key, 0):
                 name = f"finalist for {Budget(**r['budget'])}"
-                found[key], images[key] = (name, float(r["measured_ms"]), float(r["held_out_top1"])), of
+                found[key], images[key] = (name, float(r["measured_ms"]), float(r.get("held_out_score", r["held_out_top1"]))), of
     path = run.folder / "front.json"
     with as_file_error(path):
         front = read_json(path) if path.exists() else {"points": []}
         for r in front["points"]:
-            arch, top1 = Arch.from_json(r["arch"]), float(r["held_out"]["top1"])
-            found[arch, str(front["device"])] = ("of the measured front", float(r["measured_ms"]), top1)
+            arch, held_out = Arch.from_json(r["arch"]), r["held_out"]
+            value = float(held_out["top1"] if held_out.get("score") is None else held_out["score"])
+            found[arch, str(front["device"])] = ("of the measured front", float(r["measured_ms"]), value)
     return {key: values for key, values in found.items() if key[0] in run.space}
 
 
@@ -160,23 +161,28 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
             continue
         here = [one for one in run.chosen if device is None or one.device == device]
         budgets |= {one.budget.latency_ms for one in here if one.budget.latency_ms is not None and device is not None}
-        own = replace(own, name=name, chosen=[_point(one, device is None) for one in here])
+        own = replace(own, name=name, chosen=[_point(one, run.run.metric, device is None) for one in here])
         series.append(own)
         rows += [[run.label(point.name), "chosen", unit(point.x), percent(point.y)] for point in own.chosen]
         for kind, points in (("measured", own.measured), ("elsewhere", own.elsewhere), ("published", own.published)):
             ordered = sorted(points, key=lambda point: point.x)
             rows += [[run.label(point.name), KINDS[kind], unit(point.x), percent(point.y)] for point in ordered]
         rows += [[run.label("front"), "predicted", unit(cost), percent(top1)] for cost, top1 in sorted(own.front)]
-    name = "Top-1 against MACs" if device is None else f"Top-1 against latency on {device}"
+    score = score_axis(runs)
+    what = f"{score.label[0].upper()}{score.label[1:]}"
+    name = f"{what} against MACs" if device is None else f"{what} against latency on {device}"
     marks = [Mark(f"{budget:g} ms", budget) for budget in sorted(budgets)]
-    told = f"Predicted top-1 in per cent over {axis.title}; the table below holds every named network and the fronts."
-    chart = front_chart(series, axis, TOP1, name=name, marks=marks, description=told)
-    header = ["network", "what", "MACs" if device is None else "latency", "top-1"]
+    told = f"Predicted {score.label} in per cent over {axis.title}; the table below holds every named network and the fronts."
+    chart = front_chart(series, axis, score, name=name, marks=marks, description=told)
+    header = ["network", "what", "MACs" if device is None else "latency", score.label]
     return Markup(html.figure(name + (f" ({hardware})" if hardware else ""), chart, html.table(name, header, rows, 2)))
 
 
-def _point(one: Chosen, by_macs: bool) -> Point:
-    interval = wilson(one.top1, one.images)
+def _point(one: Chosen, metric: str, by_macs: bool) -> Point:
+    value, interval = one.top1, wilson(one.top1, one.images)
+    if metric != "top1" and one.confusion is not None:
+        value, half = one.confusion.score(metric), 1.96 * one.confusion.standard_error(metric)
+        interval = max(0.0, value - half), min(1.0, value + half)
     if by_macs:
-        return Point(one.name, one.plan.macs, one.top1, None, interval)
-    return Point(one.name, one.latency[0], one.top1, one.latency[1:], interval)
+        return Point(one.name, one.plan.macs, value, None, interval)
+    return Point(one.name, one.latency[0], value, one.latency[1:], interval)

@@ -13,7 +13,7 @@ from ..readable import milliseconds, percent, wilson
 from .charts import scatter_chart
 from .drawing import Axis, Point
 from .html import html
-from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device
+from .shown import Cell, PredictorChecks, Shown, as_file_error, no_device, score_axis
 
 FITTED = "network not used for fitting"
 EQUAL = "predicted = measured"
@@ -31,9 +31,9 @@ def read_checks(run: Run) -> PredictorChecks | None:
             Point(
                 f"network {i}, {row.arch.resolution} px",
                 mean,
-                row.top1,
+                row.value,
                 (max(0.0, mean - NORMAL_90 * std), min(1.0, mean + NORMAL_90 * std)),
-                wilson(row.top1, row.images),
+                wilson(row.value, row.images),
             )
             for i, (row, mean, std) in enumerate(zip(rows, means.tolist(), stds.tolist(), strict=True), 1)
         ]
@@ -69,7 +69,7 @@ def accuracy(runs: Sequence[Shown]) -> Markup:
     else:
         rows = [[name, *(numbers[name] for _, _, numbers in known)] for name in known[0][2]]
         head = html.columns("Accuracy predictors", [run for run, _, _ in known], rows)
-    figures = [run.named(_accuracy_chart(found)) for run, found, _ in known]
+    figures = [run.named(_accuracy_chart(found, score_axis([run]).label)) for run, found, _ in known]
     return Markup(head + html.soft(words) + html.pair(figures) + missing)
 
 
@@ -93,12 +93,12 @@ def _numbers(found: PredictorChecks) -> dict[str, str]:
     }
 
 
-def _accuracy_chart(found: PredictorChecks) -> Markup:
-    axes = Axis("predicted top-1", "%", 100), Axis("measured top-1", "%", 100)
+def _accuracy_chart(found: PredictorChecks, score: str) -> Markup:
+    axes = Axis(f"predicted {score}", "%", 100), Axis(f"measured {score}", "%", 100)
     rmse = f"{100 * found.errors['rmse']:.2f}"
     told = f"{len(found.points)} networks, root mean square error {rmse} points; all are in the table below."
-    chart = scatter_chart([(FITTED, found.points)], *axes, name="predicted and measured top-1", equal=EQUAL, description=told)
-    numbers = _table("Top-1 of checked networks", found.points, percent)
+    chart = scatter_chart([(FITTED, found.points)], *axes, name=f"predicted and measured {score}", equal=EQUAL, description=told)
+    numbers = _table(f"{score[0].upper()}{score[1:]} of checked networks", found.points, percent)
     return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
 
 

@@ -24,10 +24,10 @@ from ..pipeline.run import Run
 from ..pipeline.versus import Comparison
 from ..plan import Plan
 from ..readable import milliseconds, percent, wilson
-from ..scores import Confusion
+from ..scores import METRICS, Confusion
 from ..train import Schedule
 from .charts import FrontSeries
-from .drawing import Point, key_line
+from .drawing import Axis, Point, key_line
 from .html import html
 
 Cell = str | tuple[str, str]  # text; the second is a small line below the first
@@ -170,6 +170,12 @@ class Shown:
             told = ofa(*(self.run.folder if word == "{run}" else word for word in command.split()))
             missing = html.empty(f"{self.label(words)} Do it with", told)
         return missing
+
+
+def score_axis(runs: Sequence[Shown]) -> Axis:
+    """Of what the runs go by: top-1, or another metric; "score" where they differ."""
+    names = list(dict.fromkeys(METRICS[run.run.metric] for run in runs))
+    return Axis(names[0] if len(names) == 1 else "score", "%", 100)
 
 
 def lacking(runs: Sequence[Shown], lacks: Callable[[Shown], bool], words: str, command: str, *, images: bool = True) -> Markup:

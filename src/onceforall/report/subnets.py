@@ -11,9 +11,9 @@ from ..pipeline.predictor import measured_rows
 from ..pipeline.run import Run
 from ..readable import amount, percent
 from .charts import scatter_chart
-from .drawing import MACS, TOP1, Axis, Point
+from .drawing import MACS, Axis, Point
 from .html import html
-from .shown import Shown, lacking
+from .shown import Shown, lacking, score_axis
 from .spread import quartiles, spread_chart
 
 BANDS = 5  # of MACs, in the table
@@ -32,15 +32,16 @@ def read_subnets(run: Run) -> list[tuple[AccuracyRow, int]]:
 def subnets(runs: Sequence[Shown]) -> Markup:
     """Charts of the accuracy data."""
     missing = lacking(runs, lambda run: not run.subnets, "No sub-networks were measured yet.", "predict {run}")
-    measured = [(run, [row.top1 for row, _ in run.subnets]) for run in runs if run.subnets]
+    measured = [(run, [row.value for row, _ in run.subnets]) for run in runs if run.subnets]
     if not measured:
         return missing
-    counts = (f"{len(top1):,} sub-networks, top-1 {percent(min(top1))} to {percent(max(top1))}." for _, top1 in measured)
+    label = score_axis(runs).label
+    counts = (f"{len(top1):,} sub-networks, {label} {percent(min(top1))} to {percent(max(top1))}." for _, top1 in measured)
     words = " ".join(run.label(text) for (run, _), text in zip(measured, counts, strict=True))
     figures = [
         _by_macs(runs),
-        _by(runs, "Measured top-1 by resolution", Axis("resolution", "pixels"), lambda row: row.arch.resolution),
-        _by(runs, "Measured top-1 by depth", Axis("depth", "blocks"), _depth),
+        _by(runs, f"Measured {label} by resolution", Axis("resolution", "pixels"), lambda row: row.arch.resolution),
+        _by(runs, f"Measured {label} by depth", Axis("depth", "blocks"), _depth),
     ]
     soft = html.soft(f"Measured on held-out images after BatchNorm was recalibrated for each. {words}")
     return Markup(soft + html.pair(figures) + missing)
@@ -55,7 +56,7 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
 
     def points(run: Shown, among: Sequence[int] | None = None) -> list[Point]:
         return [
-            Point(f"{row.arch.resolution} px, {_depth(row)} blocks", macs, row.top1)
+            Point(f"{row.arch.resolution} px, {_depth(row)} blocks", macs, row.value)
             for row, macs in run.subnets
             if among is None or row.arch.resolution in among
         ]
@@ -64,16 +65,17 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
     if len(runs) == 1:
         some = _thinned(sorted({row.arch.resolution for row, _ in runs[0].subnets}))
         groups = [("–".join(map(str, dict.fromkeys((own[0], own[-1])))) + " px", points(runs[0], own)) for own in some]
-    name = "Measured top-1 by MACs"
+    score = score_axis(runs)
+    name = f"Measured {score.label} by MACs"
     told = "Each point is a measured sub-network; the table below sums them up by fifths of MACs."
-    chart = scatter_chart(groups, MACS, TOP1, name=name, description=told)
+    chart = scatter_chart(groups, MACS, score, name=name, description=told)
     rows = []
     for run in runs:
         ordered = sorted(run.subnets, key=lambda pair: pair[1])
         for i in range(BANDS):
             if part := ordered[i * len(ordered) // BANDS : (i + 1) * len(ordered) // BANDS]:
                 between = f"{amount(part[0][1])} to {amount(part[-1][1])}"
-                rows.append([run.label(between), *_summary([row.top1 for row, _ in part])])
+                rows.append([run.label(between), *_summary([row.value for row, _ in part])])
     return Markup(html.figure(name, chart, html.table(name, ["MACs", *HEADER], rows)))
 
 
@@ -82,11 +84,12 @@ def _by(runs: Sequence[Shown], name: str, axis: Axis, key: Callable[[AccuracyRow
     for run in runs:
         classes = defaultdict[float, list[float]](list)
         for row, _ in run.subnets:
-            classes[key(row)].append(row.top1)
+            classes[key(row)].append(row.value)
         series.append(("" if run.alone else run.name, classes))
         rows += [[run.label(f"{value:g}"), *_summary(top1)] for value, top1 in sorted(classes.items())]
-    told = f"Measured top-1 by {axis.title}; the table below has the quartiles."
-    chart = spread_chart(series, axis, TOP1, name=name, description=told)
+    score = score_axis(runs)
+    told = f"Measured {score.label} by {axis.title}; the table below has the quartiles."
+    chart = spread_chart(series, axis, score, name=name, description=told)
     return Markup(html.figure(name, chart, html.table(name, [axis.title, *HEADER], rows)))
 
 

@@ -13,9 +13,9 @@ from ..pipeline.run import Run
 from ..readable import duration, percent
 from ..train import Schedule
 from .charts import Mark, line_chart
-from .drawing import TOP1, Axis, Series, key_line
+from .drawing import Axis, Series, key_line
 from .html import html
-from .shown import Shown, short
+from .shown import Shown, score_axis, short
 
 STEP = Axis("training step")
 MOST_ROWS = 40
@@ -33,8 +33,8 @@ def read_schedule(run: Run) -> Schedule | None:
 
 
 def last_top1(training: Metrics) -> list[float]:
-    """Held-out top-1 of each validated sub-network, the last time."""
-    return list({record.subnet: record.top1 for record in training.records if record.top1 is not None}.values())
+    """Held-out score of each validated sub-network, the last time."""
+    return list({record.subnet: record.value for record in training.records if record.value is not None}.values())
 
 
 def _curves(training: Metrics) -> dict[str, list[Series]]:
@@ -43,7 +43,7 @@ def _curves(training: Metrics) -> dict[str, list[Series]]:
     own: dict[str, list[tuple[int, float | None]]] = {}
     for record in training.records:
         if record.event == "validation":
-            own.setdefault(f"{record.subnet} of the phase", []).append((record.step, record.top1))
+            own.setdefault(f"{record.subnet} of the phase", []).append((record.step, record.value))
     losses, rates = [(record.step, record.loss) for record in steps], [(record.step, record.rate) for record in steps]
     return {
         "top1": [_series(name, pairs) for name, pairs in own.items()],
@@ -80,12 +80,13 @@ def training(runs: Sequence[Shown]) -> Markup:
                 ]
             )  # fmt: skip
     header = ["phase", "choices", "epochs", "steps", "peak learning rate", "networks a step", "time"]
-    words = "Held-out top-1 of each phase's largest, smallest, and one random sub-network"
+    score = score_axis(runs)
+    words = f"Held-out {score.label} of each phase's largest, smallest, and one random sub-network"
     found = [_curves(run.training) for run in runs]
     peak = max((v for own in found for one in own["rate"] for v in one.ys if isfinite(v)), default=1.0)
     rate = Axis("learning rate", "× 10⁻³", 1e3) if peak < SMALL else Axis("learning rate")
     figures = [
-        _chart(runs, words, [own["top1"] for own in found], TOP1, percent, marks),
+        _chart(runs, words, [own["top1"] for own in found], score, percent, marks),
         _chart(runs, "Training loss", [own["loss"] for own in found], Axis("training loss", "nats"), "{:.3f}".format, marks),
         _chart(runs, "Learning rate", [own["rate"] for own in found], rate, "{:.3g}".format, marks),
     ]

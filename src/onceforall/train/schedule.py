@@ -17,7 +17,7 @@ FORMAT = "onceforall.schedule/1"
 OPTIMIZERS = ("sgd", "adamw")
 TEACHERS = ("frozen", "largest", "external")
 LABELS = ("all", "largest")
-LATER = ("layer_decay", "drop_path", "patience")  # fields of a recipe that the first version of the format had not
+LATER = ("layer_decay", "drop_path", "patience", "balance")  # fields of a recipe that the first version of the format had not
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class Recipe:
             rises to that. Where a network that was brought has rates of its own, these stay.
         patience: end when the mean accuracy at a validation of the last phase has not risen in so many, and keep the weights of the
             best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
+        balance: how far the loss on labels makes up for uneven classes: an image counts in proportion to its class's number of
+            images to the power of minus this. 0: all images alike; 1: all classes alike.
     """
 
     batch_size: int = 64
@@ -131,6 +133,7 @@ class Recipe:
     layer_decay: float = 1.0
     drop_path: float = 0.0
     patience: int = 0
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         whole("batch size", self.batch_size, 1)
@@ -139,6 +142,7 @@ class Recipe:
             _within(name, getattr(self, name), 0.0, 0.999, "from 0 to 0.999")
         _within("layer_decay", self.layer_decay, 0.0, 1.0, "above 0 and at most 1", not_low=True)
         whole("patience", self.patience, 0)
+        _within("balance", self.balance, 0.0, 1.0, "from 0 to 1")
         for name, value in (
             ("weight_decay", self.weight_decay),
             ("distil_weight", self.distil_weight),

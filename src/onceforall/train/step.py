@@ -31,6 +31,7 @@ class Settings:
         sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
         same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
         precision: "float32", or "bfloat16" for the networks' passes; see `in_precision`.
+        class_weights: factors of the loss on labels, one for each class, see `class_weights`; () for none.
     """
 
     seed: int = 0
@@ -39,6 +40,7 @@ class Settings:
     sync_norm: bool = False
     same_archs: bool = True
     precision: str = "float32"
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         whole("the seed", self.seed, 0)
@@ -99,7 +101,8 @@ def train_step(
             logits = wide(network(images) if arch is None else network(images, arch, **options))
         loss = reported = torch.zeros((), device=logits.device)
         if i == 0 or phase.labels == "all":
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            weights = logits.new_tensor(settings.class_weights) if settings.class_weights else None
+            loss = F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
             reported = loss.detach()
         if target is not None:
             distance, value = DIVERGENCES[phase.divergence](logits, target)
@@ -116,6 +119,18 @@ def train_step(
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
     return total / len(archs or [None])
+
+
+def class_weights(images: Sequence[int], balance: float) -> tuple[float, ...]:
+    """Factors of the loss by class, for so many training images of each: n^-balance, one in the mean over all images.
+
+    Classes without images count as if they had one.
+    """
+    if not balance:
+        return ()
+    factors = [max(1, n) ** -balance for n in images]
+    mean = sum(n * factor for n, factor in zip(images, factors, strict=True)) / sum(images)
+    return tuple(factor / mean for factor in factors)
 
 
 def choose(
