@@ -25,7 +25,13 @@ def write_record(path: Path, record: Any, format: str) -> None:
 
 def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "") -> T:
     """What `write_record` wrote, see `as_record`."""
-    return as_record(read_json(path), kind, path, format, otherwise=otherwise)
+    try:
+        data = read_json(path)
+    except FileError as error:
+        if not (otherwise and path.is_file()):
+            raise
+        raise FileError(f"{error}: {otherwise}") from None
+    return as_record(data, kind, path, format, otherwise=otherwise)
 
 
 def read_records(path: Path, kind: type[T]) -> list[T]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from onceforall import Space, Supernet
 from onceforall.data import DeviceBatches, TrainBatches
 from onceforall.errors import TrainingError
+from onceforall.options.training import TrainOptions
 from onceforall.pipeline import Run
 from onceforall.pipeline.budget import RESERVE, epochs_within, seconds_per_step, validate_every
 from onceforall.pipeline.compute import Compute
@@ -84,18 +85,13 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
         raise Enough
 
     monkeypatch.setattr(pipeline, "epochs_within", look)
-    given = {
-        **dict.fromkeys(("from_run", "weights", "preset", "scheme", "teacher", "rate", "recipe")),
-        **dict.fromkeys(("sync_norm", "same_networks", "precision")),
-        "max_pixels": None,
-        **TRAINING, "epochs": None, "budget_s": 60.0, "seed": 0, "holdout": 0.1,
-    }  # fmt: skip
+    options = TrainOptions("digits", out=tmp_path / "run", **{**TRAINING, "epochs": None, "budget_s": 60.0})
     for size in (1, 2):
         with pytest.raises(Enough):
-            pipeline._begin(tmp_path / "run", "digits", given, 1.0, World(0, size), CPU, lambda event: None)
+            pipeline._begin(options, World(0, size), CPU, lambda event: None)
     assert seen == [32, 3, 3, 16, 2, 3]
     with pytest.raises(Exception, match="the batch size is 32, which 3 processes cannot share evenly"):
-        pipeline._begin(tmp_path / "run", "digits", given, 1.0, World(0, 3), CPU, lambda event: None)
+        pipeline._begin(options, World(0, 3), CPU, lambda event: None)
     assert not (tmp_path / "run").exists()
 
 

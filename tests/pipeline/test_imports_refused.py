@@ -24,15 +24,19 @@ def test_refused_before_anything_is_written(checkpoint: Path, predictor: Path, p
     other = tmp_path / "other.pth"
     torch.save(original_weights("ofa_proxyless_d234_e346_k357_w1_3", 2), other)
     cases: list[tuple[dict[str, Any], type[OnceForAllError], str]] = [
-        ({"path": tmp_path / "missing.pth"}, CheckpointError, r"missing\.pth: no such file or folder: check the path"),
-        ({"path": photos / "class 0" / "00.jpg"}, CheckpointError, "not a checkpoint of torch or safetensors, or damaged"),
-        ({"path": other}, CheckpointError, f"{NAME} .mobilenet_v3."),
+        ({"network": tmp_path / "missing.pth"}, CheckpointError, r"missing\.pth: no such file or folder: check the path"),
+        ({"network": photos / "class 0" / "00.jpg"}, CheckpointError, "not a checkpoint of torch or safetensors, or damaged"),
+        ({"network": other}, CheckpointError, f"{NAME} .mobilenet_v3."),
         ({"name": "ofa_mbv3"}, CheckpointError, "unknown network 'ofa_mbv3': choose one of ofa_mbv3_d234_e346_k357_w1_0, "),
         ({"limit": 20}, DataError, "--limit 20 is about images, but there are none: give --data too"),
         ({"cache_gb": 2.0}, DataError, "--cache-gb 2.0 is about images, but there are none: give --data too"),
         ({"holdout": 0.5}, DataError, "--holdout 0.5 is about images, but there are none: give --data too"),
         ({"predictor": checkpoint}, CheckpointError, "not one of the published accuracy predictors"),
-        ({"path": other, "name": "ofa_proxyless_d234_e346_k357_w1_3", "predictor": predictor}, ArchError, "this predictor is for"),
+        (
+            {"network": other, "name": "ofa_proxyless_d234_e346_k357_w1_3", "predictor": predictor},
+            ArchError,
+            "this predictor is for",
+        ),
         ({"data": str(tmp_path / "missing")}, DataError, "no such folder"),
         ({"data": str(photos), "seed": -1}, DataError, "the seed is -1"),
         ({"data": str(photos), "holdout": 0.9}, DataError, "the held-out share is 0.9"),
@@ -46,7 +50,7 @@ def test_refused_before_anything_is_written(checkpoint: Path, predictor: Path, p
     ]
     for changes, error, message in cases:
         with pytest.raises(error, match=message) as refused:
-            import_original(**{"path": checkpoint, "name": NAME, "out": out, **changes})
+            import_original(**{"network": checkpoint, "name": NAME, "out": out, **changes})
         assert "\n" not in str(refused.value)
         assert not out.exists()
 
