@@ -23,15 +23,18 @@ def write_record(path: Path, record: Any, format: str) -> None:
     write_json(path, {"format": format, **plain(record)})
 
 
-def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "") -> T:
-    """What `write_record` wrote, see `as_record`."""
+def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "", strict: bool = False) -> T:
+    """What `write_record` wrote, see `as_record`; if `strict`, with no other entries than fields."""
     try:
         data = read_json(path)
     except FileError as error:
         if not (otherwise and path.is_file()):
             raise
         raise FileError(f"{error}: {otherwise}") from None
-    return as_record(data, kind, path, format, otherwise=otherwise)
+    record = as_record(data, kind, path, format, otherwise=otherwise)
+    if strict and (odd := data.keys() - {"format", *_hints(kind)}):
+        raise FileError(f"{path}: edited, or written by a newer version of onceforall: {', '.join(sorted(odd))} is not known here")
+    return record
 
 
 def read_records(path: Path, kind: type[T]) -> list[T]:

@@ -168,7 +168,7 @@ class Run:
         folder = Path(folder)  # a string is what most people try first
         if not (folder / "run.json").is_file():
             raise FileError(not_a_run(folder))
-        run = cls(folder, read_record(folder / "run.json", RunInfo, FORMAT))
+        run = cls(folder, read_record(folder / "run.json", RunInfo, FORMAT, strict=True))
         try:
             _ = run.space, run.augment, run.preprocessing
         except ValueError as error:
