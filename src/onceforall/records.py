@@ -32,7 +32,8 @@ def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwi
             raise
         raise FileError(f"{error}: {otherwise}") from None
     record = as_record(data, kind, path, format, otherwise=otherwise)
-    if strict and (odd := data.keys() - {"format", *_hints(kind)}):
+    known = {"format", *(field.name for field in fields(kind))}  # type: ignore[arg-type]
+    if strict and (odd := data.keys() - known):
         raise FileError(f"{path}: edited, or written by a newer version of onceforall: {', '.join(sorted(odd))} is not known here")
     return record
 
