@@ -98,7 +98,7 @@ class Confusion:
     def standard_error(self, metric: str) -> float:
         """Of a score by chance of which images were drawn: of top-1 binomial, of the others by the classes' recalls.
 
-        Of macro F1 it is that of balanced accuracy, which is close to it.
+        Of macro F1 it is taken to be that of balanced accuracy: a rough guide, since it leaves out how precision scatters.
         """
         if metric == "top1":
             return math.sqrt(self.top1 * (1 - self.top1) / self.images)

@@ -85,7 +85,6 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--export", "tflite"], "unknown export format 'tflite'"),
         (["--out", "FILE"], "a part of the path is a file"),
         (["--out", "TAKEN"], "best: holds 'mine', which is not of an exported network"),
-        (["--latency", "1us", "--device", "pytorch"], "pytorch was not measured yet: ofa profile"),
         (["--device", "gpu"], "unknown runtime 'gpu'"),
         (["--device", "cpu", "--device", "onnxruntime"], "would have one folder, onnxruntime-1e+06params"),
         (["--push-to-hub", "a b"], "no name of a repository"),

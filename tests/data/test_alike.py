@@ -72,13 +72,16 @@ def test_they_are_told_with_an_example(tmp_path: Path) -> None:
             "test/b": [scene(60)],
         },
     )
-    splits = open_data(str(root), size=64, cache=tmp_path / "cache")
+    splits = open_data(str(root), size=64, cache=tmp_path / "cache", compare=True)
     (remark,) = splits.remarks
     assert remark.startswith(
         "1 of 3 test images are nearly the same as a training image (test/a/object00-0.png and train/a/object03-3.png)"
     )
     assert [(problem.name, problem.doubtful) for problem in splits.problems] == [("test/a/object00-0.png", True)]
-    assert open_data(str(root), size=64, cache=tmp_path / "cache").remarks == splits.remarks  # from what the cache keeps
+    assert (
+        open_data(str(root), size=64, cache=tmp_path / "cache", compare=True).remarks == splits.remarks
+    )  # from what the cache keeps
+    assert not open_data(str(root), size=64, cache=tmp_path / "cache").remarks, "only where a run is made"
 
 
 def test_groups_stay_together(tmp_path: Path) -> None:
@@ -88,14 +91,14 @@ def test_groups_stay_together(tmp_path: Path) -> None:
         for name, s in (("a", 0), ("b", 20))
     }
     root = write(tmp_path / "photos", layout)
-    alone = open_data(str(root), size=64, cache=tmp_path / "cache")
+    alone = open_data(str(root), size=64, cache=tmp_path / "cache", compare=True)
     assert "are nearly the same as a training image" in alone.remarks[0]
-    splits = open_data(str(root), size=64, cache=tmp_path / "cache", reading=Reading(group=r"./object\d+"))
+    splits = open_data(str(root), size=64, cache=tmp_path / "cache", compare=True, reading=Reading(group=r"./object\d+"))
     assert not splits.remarks
     parts = [set(images.groups or ()) for images in (splits.train, splits.held_out, splits.open_test("test"))]
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts)) == 24
-    again = open_data(str(root), size=64, cache=tmp_path / "cache", reading=Reading(group=r"./object\d+"))
+    again = open_data(str(root), size=64, cache=tmp_path / "cache", compare=True, reading=Reading(group=r"./object\d+"))
     assert again.fingerprint == splits.fingerprint != alone.fingerprint
 
 
@@ -104,7 +107,7 @@ def test_a_column_of_groups(tmp_path: Path) -> None:
     rows = [{"file_name": f"{name}/object{i % 12:02}-{i}.png", "label": name, "patient": i % 6} for name in "ab" for i in range(24)]
     table = tmp_path / "photos" / "all.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    splits = open_data(str(table), size=64, cache=tmp_path / "cache", reading=Reading(group="patient"))
+    splits = open_data(str(table), size=64, cache=tmp_path / "cache", compare=True, reading=Reading(group="patient"))
     test = splits.open_test("test")
     assert set(test.groups or ()) & set(splits.train.groups or ()) == set()
     assert len(set(test.groups or ())) >= 1
@@ -119,7 +122,7 @@ def test_groups_that_the_data_divide_are_told(tmp_path: Path) -> None:
             for name, s in (("a", s), ("b", s + 100))
         },
     )
-    remarks = open_data(str(root), size=64, cache=tmp_path / "cache", reading=Reading(group=r"object\d+")).remarks
+    remarks = open_data(str(root), size=64, cache=tmp_path / "cache", compare=True, reading=Reading(group=r"object\d+")).remarks
     assert any(
         text.startswith("groups on two sides, as the data divide them: 3 in train and test (object00, …)") for text in remarks
     )
@@ -136,7 +139,7 @@ def test_groups_that_the_data_divide_are_told(tmp_path: Path) -> None:
 def test_groups_that_make_no_sense(tmp_path: Path, pattern: str, message: str) -> None:
     root = write(tmp_path / "photos", {"a": [scene(i) for i in range(12)], "b": [scene(50 + i) for i in range(12)]})
     with pytest.raises(DataError, match=message):
-        open_data(str(root), size=64, cache=tmp_path / "cache", reading=Reading(group=pattern))
+        open_data(str(root), size=64, cache=tmp_path / "cache", compare=True, reading=Reading(group=pattern))
 
 
 @settings(max_examples=50)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import MakeFolder, png
+from pictures import MakeFolder, picture, png
+from PIL import Image
 from test_tables import LAYOUT, classes_of
 
 from onceforall.data import PREPROCESSING, open_data, open_source
@@ -133,3 +134,42 @@ def test_splits_are_the_folder_s(make_folder: MakeFolder, tmp_path: Path) -> Non
     assert [batch.tobytes() for batch in packed.held_out.fitted([np.arange(2)], 8, PREPROCESSING)] == [
         batch.tobytes() for batch in plain.held_out.fitted([np.arange(2)], 8, PREPROCESSING)
     ]
+
+
+def test_a_tar_made_in_its_own_folder_links_and_large_others(tmp_path: Path) -> None:
+    """`tar -cf x.tar .` names the folder itself; links are told; of two members of one name the last one counts."""
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w:") as archive:
+        for name, data in (
+            (".", None),
+            ("./cat/0.png", png(0)),
+            ("./cat/0.png", png(5)),
+            ("./dog/1.png", png(1)),
+            ("./clip.mp4", b"x" * 99),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
+            info.size = 0 if data is None else len(data)
+            archive.addfile(info, None if data is None else io.BytesIO(data))
+        link = tarfile.TarInfo("./dog/2.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "./dog/1.png"
+        archive.addfile(link)
+    source = open_source(str(path))
+    assert source.classes == ("cat", "dog")
+    assert next(source.train.read(np.array([0])))().tobytes() == picture(5).tobytes()
+    assert source.left_out["link in an archive, which is not followed"] == ["./dog/2.png"]
+    assert any("clip.mp4" in names[0] for names in source.left_out.values())
+
+
+def test_an_archive_that_was_packed_again_is_another(tmp_path: Path) -> None:
+    """Same names and sizes, other pixels: the cache must not serve the old ones."""
+    found = []
+    for shade in (10, 200):
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            for name in ("cat", "dog"):
+                for i in range(9):
+                    stream = io.BytesIO()
+                    Image.new("RGB", (12, 10), (shade, i, 9 if name == "cat" else 0)).save(stream, "BMP")
+                    archive.writestr(f"{name}/{i}.bmp", stream.getvalue())
+        found.append(open_source(str(tmp_path / "x.zip")).train.identity)
+    assert found[0] != found[1]

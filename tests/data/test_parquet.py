@@ -358,3 +358,12 @@ def test_paths_in_place_of_images(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", pa.array([0, 1, 0]), pa.array([f"photos/{i}.png" for i in range(3)]))
     loads = open_source(str(tmp_path)).train.read(np.arange(3))
     assert [load().tobytes() for load in loads] == [picture(i).tobytes() for i in range(3)]
+
+
+def test_a_column_that_is_asked_for_labels_every_split(tmp_path: Path) -> None:
+    for split, breeds in (("train", ["a", "b", "a"]), ("test", ["b", "a"])):
+        images = pa.array([png(i) for i in range(len(breeds))])
+        pq.write_table(pa.table({"image": images, "breed": breeds}), tmp_path / f"{split}.parquet")
+    source = open_source(str(tmp_path), Reading(label="breed"))
+    assert source.test is not None
+    assert (source.classes, source.test.labels.tolist()) == (("a", "b"), [1, 0])

@@ -227,15 +227,18 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
         open_source(str(tmp_path / "a.txt"))
 
 
-def test_folders_or_metadata_is_asked(make_folder: MakeFolder) -> None:
-    root = make_folder({"cat": 3, "dog": 4})
-    write_csv(root / "metadata.csv", rows_of(root))
-    with pytest.raises(DataError, match=r"are the folders its classes, or are the labels those of .*metadata\.csv\?"):
-        open_source(str(root))
-    (root / "metadata.csv").rename(root / "notes.csv")  # any other table beside class folders is no data
-    assert open_source(str(root)).left_out == {"file without an image in it (.csv)": ["notes.csv"]}
-    with pytest.raises(DataError, match="no table of images with a column 'taste'"):
+def test_class_folders_win_over_tables_beside_them(make_folder: MakeFolder) -> None:
+    for name in ("cat", "7"):
+        root = make_folder({name: 3, "12": 4}, f"images-{name}")
+        (root / "metadata.csv").write_text("file_name,label\ncat/000.png,horse\n")
+        (root / "broken.csv").write_bytes(b"a,\xff\n")
+        source = open_source(str(root))
+        assert source.classes == ("12", name)
+        assert "labels are the names of the folders, not those of metadata.csv" in source.remarks[-1]
+    with pytest.raises(DataError, match="its folders are the classes, and --label names a column"):
         open_source(str(root), Reading(label="taste"))
+    with pytest.raises(DataError, match="no table of images with a column 'taste'"):
+        open_source(str(root / "12"), Reading(label="taste"))
 
 
 def test_trained_with(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_classes_weigh_in_the_loss(supernet: Supernet) -> None:
     logs, w = torch.log_softmax(logits, 1).detach(), torch.tensor(weights, dtype=torch.float64)
     smooth = recipe.label_smoothing / CLASSES
     total = sum(
-        -((1 - recipe.label_smoothing) * w[label] * row[label] + smooth * (w * row).sum())
+        -w[label] * ((1 - recipe.label_smoothing) * row[label] + smooth * row.sum())
         for row, label in zip(logs, labels.tolist(), strict=True)
     )
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
@@ -320,3 +320,8 @@ def test_classes_weigh_in_the_loss(supernet: Supernet) -> None:
         supernet, [SPACE.largest()], images, labels, optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
     )
     assert float(found) == pytest.approx(float(total / w[labels].sum()))
+    shares = torch.nn.functional.one_hot(labels, CLASSES).double()
+    blended = train_step(
+        supernet, [SPACE.largest()], images, shares, optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
+    )
+    assert float(blended) == pytest.approx(float(found))

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from .common import Runtime
     from .format import Format
 
-__all__ = ["FORMATS", "RUNTIMES", "Registry"]
+__all__ = [
+    "FORMATS",
+    "RUNTIMES",
+]
 
 T = TypeVar("T")
 

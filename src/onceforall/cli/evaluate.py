@@ -47,9 +47,9 @@ def evaluate(
     for r in results:
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 else ""  # else it says nothing
         top = f"top-1 {percent(r.accuracy.top1, 2)}{top5}, loss {r.accuracy.loss:.3f}"
-        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion)}"
+        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else ''}"
         print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {told}")
-        if by_class:
+        if by_class and r.confusion:
             print(_class_table(r.confusion, classes))
     if difference is not None:
         print(_difference_text(results[0].name, results[1].name, difference))

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +29,8 @@ from .tables import label_text, order_of
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
 LABEL = ".cls"  # WebDataset's suffix for a class
-MOST_BYTES = 1 << 30  # of one image's file
+MOST_BYTES = 1 << 28  # of one image's file
+LINK = "link in an archive, which is not followed"
 NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
 
 
@@ -73,7 +74,7 @@ class Member:
     def stat(self) -> os.stat_result:
         """Its size and time of change."""
         mode = stat.S_IFDIR if self.folder else stat.S_IFREG
-        return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0))
+        return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0), {"st_mtime_ns": self.changed})
 
 
 class _Archive:
@@ -87,9 +88,10 @@ class _Archive:
         self.path = path
         self.members: dict[str, Member] = {}
         self.inside: dict[str, list[Member]] = {str(path): []}
+        self.links: list[str] = []
         with _opening(path):
-            for member in _zipped(path) if zipfile.is_zipfile(path) else _tarred(path):
-                if member.path not in self.members:
+            for member in _zipped(path) if _is_zip(path) else _tarred(path, self.links):
+                if member.path != str(path):
                     self._enter(member)
 
     def _enter(self, member: Member) -> None:
@@ -99,8 +101,11 @@ class _Archive:
             self._enter(Member(above, True))
         if member.folder:
             self.inside.setdefault(member.path, [])
+        if member.path not in self.members:
+            self.inside[above].append(member)
+        elif not member.folder:  # packed again later: the last one counts, as when it is unpacked
+            self.inside[above] = [member if one.path == member.path else one for one in self.inside[above]]
         self.members[member.path] = member
-        self.inside[above].append(member)
 
     def look(self, folder: str) -> Iterator[Found]:
         """The entries of one folder."""
@@ -133,7 +138,12 @@ class _Archive:
                     yield partial(_damaged, path, str(error))
 
     def _head(self, path: str) -> bytes:
-        return next(iter(self.read([path])))[:32]  # type: ignore[index]
+        """The first bytes; none of what is damaged."""
+        try:
+            with open(self.path, "rb") as file:
+                return _content(file, replace(self.members[path], size=32), whole=False)
+        except (OSError, zlib.error, struct.error, ValueError):
+            return b""
 
 
 def open_archive(path: Path, reading: Reading) -> Source:
@@ -147,7 +157,8 @@ def open_archive(path: Path, reading: Reading) -> Source:
     archive = _Archive(path)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
-    return open_folder(path, archive, few=reading.few)
+    found = open_folder(path, archive, few=reading.few)
+    return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
 
 
 def shard_files(root: Path) -> list[Path]:
@@ -157,7 +168,7 @@ def shard_files(root: Path) -> list[Path]:
     if not found:
         return []
     with _opening(found[0]):
-        first = [member.name for member in itertools.islice(_tarred(found[0]), 16)]
+        first = [member.name for member in itertools.islice(_tarred(found[0], []), 16)]
     return found if any(name.endswith(LABEL) for name in first) else []
 
 
@@ -191,8 +202,10 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
             key = member.path[: len(member.path) - len(member.name)] + member.name.partition(".")[0]
             if member.name.endswith(LABEL):
                 labels[key] = member
-            elif judge(member, None).kind == "image":
-                images.setdefault(key, member)
+            elif judge(member, None).kind == "image" and (
+                key not in images or member.name.count(".") < images[key].name.count(".")
+            ):
+                images[key] = member
     for key in labels:
         if key not in images:
             left_out.setdefault(NO_IMAGE, []).append(printable(key))
@@ -238,38 +251,44 @@ def _zipped(path: Path) -> Iterator[Member]:
             yield Member(name, info.is_dir(), info.file_size, info.CRC, info.header_offset, info.compress_size)
 
 
-def _tarred(path: Path) -> Iterator[Member]:
+def _tarred(path: Path, links: list[str]) -> Iterator[Member]:
     with tarfile.open(path, "r:") as archive:
         for info in archive:
             if info.isfile() or info.isdir():
                 yield Member(_place(path, same_name(info.name)), info.isdir(), info.size, int(info.mtime), info.offset_data)
+            else:
+                links.append(printable(info.name))
 
 
-def _content(file: BinaryIO, member: Member) -> bytes:
-    """A member's bytes.
+def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
+    """A member's bytes; if it is not needed `whole`, the first of them.
 
     Raises:
         ValueError: too large, cut off, or others than were packed.
     """
-    if member.size > MOST_BYTES:
-        raise ValueError(f"a file of {member.size:,} bytes")
+    if member.size > MOST_BYTES or (whole and (member.packed or 0) > MOST_BYTES):
+        raise ValueError(f"a file of more than {MOST_BYTES >> 20} MiB")
+    file.seek(member.offset)
     if member.packed is None:
-        file.seek(member.offset)
         data = file.read(member.size)
     else:
-        file.seek(member.offset)
         mark, _, method, _, name, extra = struct.unpack("<4sIH16sHH", file.read(30)[:30])
         if mark != b"PK\x03\x04":
             raise ValueError("no header of a member where one should be")
         file.seek(name + extra, os.SEEK_CUR)
-        data = file.read(member.packed)
+        data = file.read(member.packed if whole else min(member.packed, 512))
         if method != zipfile.ZIP_STORED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
-        if zlib.crc32(data) != member.changed:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1 if whole else member.size)
+        if whole and zlib.crc32(data) != member.changed:
             raise ValueError("its checksum is wrong")
-    if len(data) != member.size:
+    if whole and len(data) != member.size:
         raise ValueError("it ends too early")
-    return data
+    return data[: member.size]
+
+
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _damaged(path: str, why: str) -> Image.Image:

@@ -44,6 +44,8 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
 def _relabelled(part: Part, number_of: Indices) -> Part:
     """In the order of the new labels' positions, without what has none; the same images are the same in the cache."""
     labels = np.where((part.labels >= 0) & (part.labels < len(number_of)), part.labels, -1)
-    kept = np.flatnonzero(np.r_[number_of, -1][labels] >= 0)
+    if (labels < 0).any():
+        raise DataError(f"{part.names[int(np.argmin(labels))]} and others have no label: leave them out")
+    kept = np.flatnonzero(number_of[labels] >= 0)
     chosen = part if len(kept) == len(part) else part.subset(kept)
     return replace(chosen, labels=number_of[chosen.labels])

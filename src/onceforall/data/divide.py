@@ -23,7 +23,7 @@ def stratified(labels: Indices, share: float, rng: np.random.Generator | None = 
 
 
 def grouped(labels: Indices, groups: Sequence[str], share: float, rng: np.random.Generator) -> Indices:
-    """Ascending positions of about this share of every class, so that no group is divided: random groups, the most uneven first.
+    """Ascending positions of about this share of every class, so that no group is divided: random groups.
 
     A group is taken if the classes' shares come closer to what is wanted by it, and no class loses its last images.
 
@@ -37,7 +37,6 @@ def grouped(labels: Indices, groups: Sequence[str], share: float, rng: np.random
     np.add.at(counts, (number, labels), 1)
     counts /= np.maximum(counts.sum(0), 1)
     order = rng.permutation(len(names))
-    order = order[np.argsort(-counts[order].std(1), kind="stable")]
     taken, total = np.zeros(len(names), bool), np.zeros(counts.shape[1])
 
     def whole(group: int) -> bool:

@@ -179,7 +179,9 @@ def holds_image_folders(root: Path) -> bool:
 def holds_class_folders(root: Path) -> bool:
     """Whether a folder can be read as one of class folders, or of splits with them: not where all it holds are loose images."""
     folders = _chain(_Folder(str(root), _Disk(root)))[-1].folders
-    return any(folder.folders for folder in folders) or (len(folders) > 1 and not all(is_plain(folder.name) for folder in folders))
+    return any(folder.folders for folder in folders) or (
+        len(folders) > 1 and not all(is_plain(folder.name) and not folder.name.isdigit() for folder in folders)
+    )
 
 
 def _chain(folder: _Folder, classes: Set[str] = frozenset()) -> list[_Folder]:

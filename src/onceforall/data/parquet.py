@@ -84,7 +84,7 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
             raise _no_column(path, "image", _columns(path).all)
         left_out.setdefault(NO_COLUMN, []).append(place.name)
     columns = {place.path: _columns(place.path) for split in splits for place in split}
-    splits = _labelled(splits, {path: bool(column.labels) for path, column in columns.items()}, left_out)
+    splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
     used = {place.path: columns[place.path] for split in splits for place in split}
     image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
     training = {place.path for place in splits[0]}
@@ -220,6 +220,7 @@ def _columns(path: Path) -> _Columns:
             labels.append(field.name)
             texts.add(field.name)
     named = [name for name in LABEL_COLUMNS if name in labels]
+    named.sort(key=lambda name: name in texts)  # numbers before names, as they were read before names were
     paths = [name for name in IMAGE_COLUMNS if name in texts and named]  # of files, where no column has their content
     return _Columns(
         schema.names,
@@ -229,6 +230,10 @@ def _columns(path: Path) -> _Columns:
         texts,
         schema.metadata or {},
     )
+
+
+def _has_labels(columns: _Columns, reading: Reading) -> bool:
+    return bool(columns.labels) if reading.label is None else reading.label in columns.any_label
 
 
 def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> dict[Path, str]:

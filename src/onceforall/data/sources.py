@@ -84,17 +84,21 @@ def _found(source: str, reading: Reading) -> Source:
 
 def _open_folder(path: Path, reading: Reading) -> Source:
     """Class folders; or where there are none, tables or shards."""
-    tables, folders = table_files(path, reading), holds_class_folders(path)
-    if tables and not folders:
+    if holds_class_folders(path):
+        if reading.label:
+            raise DataError(
+                f"{path}: its folders are the classes, and --label names a column: give the table itself, or leave out --label"
+            )
+        found = open_folder(path, few=reading.few)
+        beside = [name for name in METADATA if (path / name).exists()]
+        remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
+        return replace(found, remarks=(*found.remarks, *remark))
+    tables = table_files(path, reading)
+    if tables:
         return open_tables(path, tables, reading)
-    if tables and (reading.label or tables[0].name.lower() in METADATA):
-        raise DataError(
-            f"{path}: are the folders its classes, or are the labels those of {tables[0]}? Give that file for its labels; move it "
-            "away for the folders"
-        )
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
-    shards = [] if folders else shard_files(path)
+    shards = shard_files(path)
     return open_shards(path, shards) if shards else open_folder(path, few=reading.few)
 
 

@@ -92,7 +92,7 @@ class Images:
         return np.asarray(self.store.index[self.rows, 0])
 
     def name(self, i: int) -> str:
-        return self.part.names[int(self.positions[i])]
+        return self.part.names[int(self.store.index[self.rows[i], 0])]
 
     @property
     def names(self) -> list[str]:
@@ -195,6 +195,7 @@ def open_data(
     limit: int | None = None,
     max_pixels: int | None = None,
     reading: Reading = AS_IT_IS,
+    compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_progress: Progress | None = None,
     on_note: Callable[[str], None] = lambda text: None,
@@ -210,6 +211,7 @@ def open_data(
         limit: use only the first n images of each part, stratified; for quick tries.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         reading: which labels, classes and groups; see `Reading`.
+        compare: look for images that are nearly the same in two splits; takes a while for very many.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
         on_note: called with a line when images are prepared for evaluation and it takes long; also later, when they are asked for.
@@ -223,6 +225,9 @@ def open_data(
     _check_classes(found)
     on_classes(found.classes)
     parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found, reading.few).items()}
+    for name, part in parts.items():
+        if not len(part):
+            raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
     if limit is not None:
         parts = _limited(parts, limit, len(found.classes))
     least = {name: 1 if name == "train" else 0 for name in SPLITS} if reading.few else {"train": LEAST_PER_CLASS}
@@ -251,7 +256,7 @@ def open_data(
         )
     unreadable = [problem for store in stores.values() for problem in store.problems]
     contradictions, contradiction = _contradictions(all_of, kept, found.classes)
-    copies, copied = _copies(kept)
+    copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
     remarks = [f"left out: {left_out}"] if left_out else []
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))

@@ -136,7 +136,10 @@ def open_tables(root: Path, files: Sequence[Path], reading: Reading) -> Source:
     names = sorted({entry.label for split in splits for entry in split}, key=order_of)
     _note_unnamed(root, splits, left_out)
     numbers = {name: number for number, name in enumerate(names)}
-    grouped = reading.group in named[0].columns
+    grouped = any(one.group is not None for one in rows)
+    lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
+    if lacking:
+        raise DataError(f"{lacking[0]}: no column {reading.group!r}, which other tables of {root} have: all need it")
     parts = [_part(root, split, numbers, grouped=grouped) for split in splits]
     remarks = [remark for one in rows for remark in one.remarks]
     return Source(
@@ -166,7 +169,8 @@ def read_table(path: Path) -> Table:
 
 def _cells(path: Path, text: str) -> list[dict[str, Any]]:
     """Of a CSV file, whose separator is the one of comma, semicolon and tab that makes most columns of its first line."""
-    separator = max(",;\t", key=lambda mark: len(next(csv.reader(io.StringIO(text), delimiter=mark), [])))
+    first = text.split("\n", 1)[0]
+    separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         head = [name.strip() for name in next(reader, [])]
@@ -188,7 +192,7 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
 
 def _lines(path: Path, text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -302,7 +306,7 @@ class _Rows:
                 left_out.setdefault(NO_FILE, []).append(printable(name))
                 continue
             split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
-            entry = _Entry(number, path, label, split, group or f"row {number}")
+            entry = _Entry(number, path, label, split, group or where)
             before = seen.setdefault(path, entry)
             if before is not entry:
                 if (before.label, before.split) != (label, entry.split):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..advice import ofa
 from ..arch import Arch
-from ..data.reading import Reading
+from ..data.reading import AS_IT_IS, Reading
 from ..errors import ArchError, DataError, DeviceError, ValueTextError
 from ..files import read_text
 from ..space import Space
@@ -63,6 +63,9 @@ class EvaluateOptions:
         if self.images is not None:
             what = f"{self.folder} is no exported network, and a run has its own images"
             raise DataError(f"{what}: leave {self.images} out, or give it as --data if they have moved")
+        if self.reading != AS_IT_IS or self.format is not None or self.network is not None:
+            given = "--label, --classes, --group, --few, --format and --network"
+            raise DataError(f"{given} are of exported networks; {self.folder} is none: leave them out")
         if self.split not in (None, "held-out", "test"):
             raise DataError(f"--split {self.split}: use held-out or test")
 

@@ -55,7 +55,7 @@ def resumed(options: TrainOptions) -> Run:
         raise TrainingError(
             f"{run.folder} was started with other values of --label, --classes, --group or --few: resume without these"
         )
-    first = {**dict.fromkeys(LATER), **run.info.arguments}
+    first = {**dict.fromkeys(LATER), **run.info.arguments, "metric": run.metric}
     if first.get("teacher") is not None:
         first["teacher"] = lasting_teacher(first["teacher"])  # older runs have it as it was given
     for name, value in json.loads(json.dumps(options.stored())).items():

@@ -26,17 +26,21 @@ from .compute import choose_compute
 from .run import CALIBRATION_IMAGES, Run
 
 MOST_RANDOM = 10_000
+MOST_NUMBERS = 50_000_000  # of all confusion matrices
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,)."""
+    """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,).
+
+    Of very many networks and classes, only the accuracy is kept.
+    """
 
     name: str
     arch: Arch
     accuracy: Accuracy
-    confusion: Confusion = field(repr=False)
-    right: NDArray[np.bool_] = field(repr=False)
+    confusion: Confusion | None = field(default=None, repr=False)
+    right: NDArray[np.bool_] | None = field(default=None, repr=False)
 
 
 @takes(EvaluateOptions)
@@ -74,7 +78,8 @@ def evaluate(
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             network = calibrated(run, supernet, chosen, splits)
-            own.append(Evaluation(name, chosen, *_judged(network, run.eval_batches(images, chosen.resolution), run.num_classes)))
+            judged = _judged(network, run.eval_batches(images, chosen.resolution), run.num_classes)
+            own.append(Evaluation(name, chosen, *judged[: 3 if len(archs) * run.num_classes**2 <= MOST_NUMBERS else 1]))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)

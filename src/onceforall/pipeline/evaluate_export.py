@@ -13,6 +13,7 @@ from ..data import open_source
 from ..data.cache import in_threads
 from ..data.originals import Load, Part, Source
 from ..data.reading import AS_IT_IS, Reading
+from ..data.scan import left_out_line
 from ..data.tables import listed
 from ..errors import DataError
 from ..preprocess import prepare
@@ -134,7 +135,8 @@ def evaluate_export(
     chosen, config, run = opened_export(Path(export), format, network)
     source = open_source(data, reading)
     name, images = _part(source, part)
-    for remark in source.remarks:
+    left_out = left_out_line(source.left_out)
+    for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         on_note(remark)
     labels = _labels(source, images, config.classes, export)
     steps = asdict(config.preprocessing)
@@ -201,6 +203,8 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     """
     known = {name: number for number, name in enumerate(classes)}
     used = np.unique(images.labels)
+    if used.min(initial=0) < 0 or used.max(initial=0) >= len(source.classes):
+        raise DataError(f"{source.name}: some of its images have no label: leave them out")
     odd = [source.classes[i] for i in used if source.classes[i] not in known]
     if odd:
         raise DataError(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
-from ..files import read_text, text_sha256
+from ..files import read_text, sha256, text_sha256
+from ..latency import Device
 from ..options.choosing import SpecialiseOptions
 from ..options.shared import Budget
 from ..options.values import amount, latencies_ms, memory_bytes
@@ -19,7 +20,7 @@ RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
 MOST_BYTES = 1 << 20
 LIMITS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "latency": ("latency_ms", lambda text: latencies_ms(text)[0]),
+    "latency": ("latency_ms", lambda text: _one(latencies_ms(text), text)),
     "macs": ("macs", amount),
     "params": ("params", amount),
     "memory": ("memory_bytes", memory_bytes),
@@ -122,7 +123,7 @@ def _member(path: Path, number: int, entry: Any) -> Member:
     where = f"{path}: {entry['name']}"
     if odd := [str(key) for key in entry if key not in KEYS]:
         raise FileError(f"{where}: unknown {', '.join(odd)}: use {', '.join(KEYS)}")
-    if "/" in entry["name"] or entry["name"].startswith("."):
+    if "/" in entry["name"] or "\\" in entry["name"] or entry["name"].strip().startswith("."):
         raise FileError(f"{where}: the name becomes that of a folder: leave out / and a dot at its beginning")
     try:
         limits = {field: read(str(entry[key])) for key, (field, read) in LIMITS.items() if key in entry}
@@ -137,6 +138,12 @@ def _member(path: Path, number: int, entry: Any) -> Member:
     return Member(
         entry["name"].strip(), str(entry.get("device", "cpu")), budget, tuple(str(one).strip() for one in formats), accuracy
     )
+
+
+def _one(found: list[float], text: str) -> float:
+    if len(found) != 1:
+        raise ValueTextError(f"latency: {text!r}: one is needed; for several, name several devices")
+    return found[0]
 
 
 def _share(value: Any) -> float:
@@ -165,7 +172,7 @@ def specialise_fleet(
     and limits, are taken from it.
 
     Args:
-        options: of all networks: the run directory, with a predictor, and profiles of the devices with a latency limit, and so on.
+        options: of all networks: the run directory, and so on.
         members: the devices.
         on_step: called with what is being done.
         on_row: called with each row as it comes.
@@ -187,7 +194,7 @@ def specialise_fleet(
             own = replace(options, budgets=[member.budget], device=member.device, export=member.export, name=member.name)
             row = _served(own, member, None if old is None else old.row, on_step, more)
         rows.append(row)
-        records[member.name] = Served(key, row)
+        records[member.name] = Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
         on_row(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
@@ -220,7 +227,12 @@ def _key(run: Run, member: Member, options: SpecialiseOptions) -> str:
     """Of all that a device's network depends on."""
     own = ("folder", "data", "budgets", "device", "export", "name")  # which the member says, or that do not matter
     others = {name: value for name, value in vars(options).items() if name not in own}
-    return text_sha256(repr([run.weights_hash(), run.require_images().fingerprint, member, sorted(others.items())]))[:16]
+    files = [
+        run.folder / "latency" / str(Device.parse(member.device)) / "table.json",
+        run.folder / "accuracy" / "predictor.safetensors",
+    ]
+    known = [sha256(path) for path in files if path.exists()]
+    return text_sha256(repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())]))[:16]
 
 
 def _stored(path: Path) -> dict[str, Served]:

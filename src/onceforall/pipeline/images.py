@@ -38,7 +38,7 @@ def open_images(
         on_event({"event": "note", "text": text})
 
     source = lasting(asked.source)
-    splits = open_data(source, **asked.options, on_classes=on_classes, on_progress=decoding, on_note=note)
+    splits = open_data(source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding, on_note=note)
     counts = {
         "train": len(splits.train),
         "held_out": len(splits.held_out),

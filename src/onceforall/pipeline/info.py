@@ -161,8 +161,6 @@ class RunInfo:
     metric: str = "top1"
 
     def __post_init__(self) -> None:
-        if self.augment is not None and not self.augment:
-            raise ValueError("augment is empty")
         if self.metric not in METRICS:
             raise ValueError(f"metric is {self.metric!r}, expected one of {', '.join(METRICS)}")
         if self.imported is None and (self.data is None or self.augment is None):

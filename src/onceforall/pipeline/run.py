@@ -219,6 +219,8 @@ class Run:
     @property
     def augment(self) -> Augment | None:
         augment = self.info.augment
+        if augment == {}:
+            raise ValueError("augment is empty")
         return None if augment is None else as_record(augment, Augment, self.folder / "run.json")
 
     @property

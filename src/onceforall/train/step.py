@@ -101,8 +101,7 @@ def train_step(
             logits = wide(network(images) if arch is None else network(images, arch, **options))
         loss = reported = torch.zeros((), device=logits.device)
         if i == 0 or phase.labels == "all":
-            weights = logits.new_tensor(settings.class_weights) if settings.class_weights else None
-            loss = F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
+            loss = _on_labels(logits, labels, recipe.label_smoothing, settings.class_weights)
             reported = loss.detach()
         if target is not None:
             distance, value = DIVERGENCES[phase.divergence](logits, target)
@@ -119,6 +118,16 @@ def train_step(
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
     optimizer.step()
     return total / len(archs or [None])
+
+
+def _on_labels(logits: Tensor, labels: Tensor, smoothing: float, class_weights: tuple[float, ...]) -> Tensor:
+    """Cross-entropy; images count by their class. Torch's own weights would also weigh what smoothing gives to other classes."""
+    if not class_weights:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    factors = logits.new_tensor(class_weights)
+    weights = factors[labels] if labels.ndim == 1 else labels @ factors
+    return (weights * each).sum() / weights.sum()
 
 
 def class_weights(images: Sequence[int], balance: float) -> tuple[float, ...]:
