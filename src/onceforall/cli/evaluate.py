@@ -97,7 +97,9 @@ def _difference(first: Any, second: Any) -> dict[str, Any]:
     return {**asdict(found), "top1": top1, "low": low, "high": high, "chance": found.chance}
 
 
-def _scores(confusion: Confusion, classes: Sequence[str]) -> dict[str, Any]:
+def _scores(confusion: Confusion | None, classes: Sequence[str]) -> dict[str, Any]:
+    if confusion is None:
+        return {}
     return {
         "top1": confusion.top1,
         "balanced": confusion.balanced,

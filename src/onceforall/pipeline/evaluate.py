@@ -78,8 +78,9 @@ def evaluate(
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             network = calibrated(run, supernet, chosen, splits)
-            judged = _judged(network, run.eval_batches(images, chosen.resolution), run.num_classes)
-            own.append(Evaluation(name, chosen, *judged[: 3 if len(archs) * run.num_classes**2 <= MOST_NUMBERS else 1]))
+            accuracy, confusion, right = _judged(network, run.eval_batches(images, chosen.resolution), run.num_classes)
+            few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
+            own.append(Evaluation(name, chosen, accuracy, *((confusion, right) if few else ())))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
