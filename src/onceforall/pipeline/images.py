@@ -61,7 +61,7 @@ def metric_of(asked: str | None, splits: Splits, note: Callable[[str], None]) ->
     if chosen != "top1":
         times = imbalance(splits.train.labels)
         what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
-        note(f"{what} (--metric top1 for the share of all images)")
+        note(f"{what} (--metric top1: by the share of all images; --recipe balance=1: train all classes alike)")
     return chosen
 
 
