@@ -9,8 +9,7 @@ from ..errors import DataError
 from ..readable import plural
 from .originals import Indices, Part, Source
 from .reading import Classes
-from .scan import same_name
-from .tables import listed
+from .scan import listed, same_name
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
@@ -23,7 +22,7 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
     for name in (part for _, parts in classes for part in parts):
         if name not in there:
             near = difflib.get_close_matches(name, there, 3) or list(there)[:6]
-            raise DataError(f"{source.name}: --classes names {name}, which is no class there: did you mean {listed(near)}?")
+            raise DataError(f"{source.name}: --classes names {name}, which is no class there: did you mean {listed(near, 6)}?")
     number_of = np.full(len(source.classes), -1, np.int64)
     for number, (_, parts) in enumerate(classes):
         number_of[[there[part] for part in parts]] = number
@@ -35,7 +34,7 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
         sum(len(part) for part in parts if part) for parts in ((source.train, source.test, source.held_out), (train, *others))
     )
     images = before - after
-    remark = f"--classes leaves {plural(images, 'image')} aside, those of {listed(aside)}"
+    remark = f"--classes leaves {plural(images, 'image')} aside, those of {listed(aside, 6)}"
     remarks = (*source.remarks, *([remark] if aside else []))
     names = tuple(name for name, _ in classes)
     return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks)

@@ -20,10 +20,12 @@ from .scan import (
     LeftOut,
     is_unread_picture,
     left_out_line,
+    listed,
     look,
     mark_of,
     marks_above,
     printable,
+    shown,
     walk,
 )
 from .scan import same_name as key
@@ -162,9 +164,7 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
     return Source(
         str(root),
         tuple(map(printable, classes.values())),
-        parts[0],
-        test=parts[1] if len(parts) > 1 else None,
-        held_out=parts[2] if len(parts) > 2 else None,
+        *parts,
         left_out=left_out,
         remarks=_remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
     )
@@ -179,9 +179,8 @@ def holds_image_folders(root: Path) -> bool:
 def holds_class_folders(root: Path) -> bool:
     """Whether a folder can be read as one of class folders, or of splits with them: not where all it holds are loose images."""
     folders = _chain(_Folder(str(root), _Disk(root)))[-1].folders
-    return any(folder.folders for folder in folders) or (
-        len(folders) > 1 and not all(is_plain(folder.name) and not folder.name.isdigit() for folder in folders)
-    )
+    named = len(folders) > 1 and not all(is_plain(folder.name) and not folder.name.isdigit() for folder in folders)
+    return named or any(folder.folders for folder in folders)  # the latter looks at all that is in them
 
 
 def _chain(folder: _Folder, classes: Set[str] = frozenset()) -> list[_Folder]:
@@ -217,13 +216,15 @@ def _divide(root: Path, top: _Folder) -> list[_Folder]:
     if any(name in plain for name in trains) or (len(trains) == 1 and (by_classes or not others)):
         if others and len(trains) == len(holders):
             raise DataError(
-                f"{root}: is {trains[0]} a class beside {_some(others)}, or does it hold all the training images? Give "
+                f"{root}: is {trains[0]} a class beside {listed(others)}, or does it hold all the training images? Give "
                 f"{os.path.join(top.path, trains[0])} for these, or rename the class"
             )
         return [by_name[name] for name in arrange(holders, top.path)]
     if len(plain) == len(top.folders):
         what = (
-            f"there are no training images beside {_some(holders)}" if holders else f"{_some(plain)}: images without class folders"
+            f"there are no training images beside {listed(holders)}"
+            if holders
+            else f"{listed(plain)}: images without class folders"
         )
         raise DataError(f"{root}: {what}: {EXPECTED}")
     doubtful = [name for name, role in plain.items() if role != "train"]
@@ -243,7 +244,7 @@ def _require_classes(root: Path, top: _Folder, named: Mapping[str, Role]) -> Non
     divided = {name: folders for name, folders in divided.items() if folders}
     if len(divided) > 1 or any(len(folders) > 1 or folders[0].folders for folders in divided.values()):
         raise DataError(
-            f"{root}: {_some(divided)} with {_some(sorted({deeper.name for folders in divided.values() for deeper in folders}))} "
+            f"{root}: {listed(divided)} with {listed(sorted({deeper.name for folders in divided.values() for deeper in folders}))} "
             f"in it: are these classes, or sets of images? If sets, give one of them, such as "
             f"{os.path.join(top.path, next(iter(divided)))}; if classes, put train/ and test/ above their folders"
         )
@@ -252,7 +253,7 @@ def _require_classes(root: Path, top: _Folder, named: Mapping[str, Role]) -> Non
         alike = [deeper.name for deeper in folders if key(deeper.name) in siblings]
         if len(alike) > 1:
             raise DataError(
-                f"{root}: is {name} a class, or does it hold more images of {_some(alike)}? Move it away, or rename the folders "
+                f"{root}: is {name} a class, or does it hold more images of {listed(alike)}? Move it away, or rename the folders "
                 "in it if it is a class"
             )
     told: dict[tuple[str, ...], str] = {}
@@ -284,10 +285,10 @@ def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder, fe
     odd = sorted([*missing, *(here[same] for same in here if same not in classes)])
     if odd:
         empty = {folder.name for folder in train.all_folders} - set(classes.values())
-        shown = [_shown(name) + (f" (without images in {train.name})" if name in empty else "") for name in odd[:5]]
+        names = [shown(name) + (f" (without images in {train.name})" if name in empty else "") for name in odd[:5]]
         raise DataError(
             f"{train.path} has {len(classes)} classes and {other.path} has {len(here)}; only in one of them: "
-            f"{', '.join(shown)}{', …' if len(odd) > 5 else ''}: both need the same class folders"
+            f"{', '.join(names)}{', …' if len(odd) > 5 else ''}: both need the same class folders"
             + (f" (--few allows {other.name} to lack some)" if odd == sorted(missing) else "")
         )
 
@@ -349,15 +350,15 @@ def _remarks(root: Path, wrapped: list[_Folder], flat: _Folder | None) -> tuple[
     """Readings that are probable and not certain; `flat` is the folder of the class folders where there are no splits."""
     remarks = []
     if wrapped:
-        remarks.append(f"read from {_some([os.path.relpath(folder.path, root) for folder in wrapped])}: nothing else is beside it")
+        remarks.append(f"read from {listed([os.path.relpath(folder.path, root) for folder in wrapped])}: nothing else is beside it")
     if flat is not None:
         doubtful = [folder.name for folder in flat.folders if role_of(folder.name)]
         if doubtful:
-            remarks.append(f"taken as a class: {_some(doubtful)}, because there are no class folders in it")
+            remarks.append(f"taken as a class: {listed(doubtful)}, because there are no class folders in it")
         inner = _inner_names(flat.folders[0])
         if len(inner) > 1 and len(flat.folders) > 1 and all(_inner_names(folder) == inner for folder in flat.folders[1:]):
-            names = _some(folder.name for folder in flat.folders)
-            remarks.append(f"taken as classes: {names}, though each holds the same folders ({_some(sorted(inner))})")
+            names = listed(folder.name for folder in flat.folders)
+            remarks.append(f"taken as classes: {names}, though each holds the same folders ({listed(sorted(inner))})")
     return tuple(remarks)
 
 
@@ -369,17 +370,6 @@ def _name(path: str, root: Path) -> str:
     return printable(
         path.removeprefix(str(root)).lstrip(os.sep)
     )  # os.path.relpath takes as long as all the rest of reading a folder
-
-
-def _some(names: Iterable[str]) -> str:
-    """A few names as a list in words."""
-    shown = [_shown(name) for name in names]
-    return ", ".join(shown[:4]) + (", …" if len(shown) > 4 else "")
-
-
-def _shown(name: str) -> str:
-    """A name as it stands in a message: in quotes where spaces around it would be overlooked."""
-    return printable(name) if name == name.strip() else f"'{printable(name)}'"
 
 
 def _stat(entry: Entry) -> tuple[int, int]:

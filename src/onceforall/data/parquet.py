@@ -105,9 +105,7 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     return Source(
         str(root),
         classes,
-        parts[0],
-        test=parts[1] if len(parts) > 1 else None,
-        held_out=parts[2] if len(parts) > 2 else None,
+        *parts,
         left_out=left_out,
         remarks=(remark,) if others else (),
     )

@@ -3,7 +3,8 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -143,6 +144,17 @@ def printable(name: str) -> str:
     return (
         name if name.isprintable() else "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     )
+
+
+def shown(name: str) -> str:
+    """A name as it stands in a message: in quotes where spaces around it would be overlooked."""
+    return printable(name) if name == name.strip() else f"'{printable(name)}'"
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """A few names as a list in words."""
+    first = [shown(name) for name in islice(names, most + 1)]
+    return ", ".join(first[:most]) + (", …" if len(first) > most else "")
 
 
 def same_name(name: str) -> str:

@@ -13,7 +13,7 @@ from .embedded import open_digits, open_torchvision
 from .folders import holds_class_folders, holds_image_folders, open_folder
 from .originals import Part, Source
 from .reading import AS_IT_IS, Reading
-from .tables import METADATA, TABLES, open_tables, table_files
+from .tables import METADATA, TABLES, open_tables, read_table, tables_in
 
 
 def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
@@ -60,7 +60,7 @@ def _found(source: str, reading: Reading) -> Source:
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return open_tables(path, [path], reading)
+            return open_tables(path, [read_table(path)], reading)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
             return open_archive(path, reading)
         if name.endswith(".parquet"):
@@ -93,7 +93,7 @@ def _open_folder(path: Path, reading: Reading) -> Source:
         beside = [name for name in METADATA if (path / name).exists()]
         remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
         return replace(found, remarks=(*found.remarks, *remark))
-    tables = table_files(path, reading)
+    tables = tables_in(path, reading)
     if tables:
         return open_tables(path, tables, reading)
     if reading.label:

@@ -3,11 +3,10 @@ annotations in COCO's format with one category an image."""
 
 import csv
 import io
-import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..files import read_text, reading_or_writing
 from ..readable import plural
 from .originals import Indices, Load, Part, Source, digest
 from .reading import Reading
-from .scan import LeftOut, mark_of, printable, same_name, walk
+from .scan import LeftOut, listed, mark_of, printable, same_name, walk
 from .split_names import Role, arrange, role_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -48,6 +47,7 @@ SPLITS = ("split", "set", "subset", "partition", "splitname")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # tried where a name has none
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
 MOST_BYTES = 1 << 31
+MOST_COLUMNS = 6  # that messages name
 
 NO_LABEL = "row without a label"
 NO_FILE = "image that a row names and that is not there"
@@ -79,13 +79,13 @@ class Table:
         """
         if asked is not None:
             if asked not in self.columns:
-                raise DataError(f"{self.path}: no column {asked!r}; there are {listed(self.columns)}")
+                raise DataError(f"{self.path}: no column {asked!r}; there are {listed(self.columns, MOST_COLUMNS)}")
             return asked
         plain = {_plain(name): name for name in reversed(self.columns)}
         return next((plain[name] for name in names if name in plain), None)
 
 
-def table_files(root: Path, reading: Reading) -> list[Path]:
+def tables_in(root: Path, reading: Reading) -> list[Table]:
     """Tables in a folder that name images and labels: metadata files in it or in its splits' folders, or else its other tables."""
     with reading_or_writing(root):
         entries = sorted(root.iterdir())
@@ -98,22 +98,21 @@ def table_files(root: Path, reading: Reading) -> list[Path]:
         found = []
         for path in files:
             try:
-                if _names_images(read_table(path), reading):
-                    found.append(path)
+                found.append(read_table(path))
             except (DataError, FileError):  # a damaged one among several is refused when it is given by name
                 if len(files) == 1:
-                    found.append(path)
-        if found:
-            return found
+                    raise
+        if named := [table for table in found if _names_images(table, reading)]:
+            return named
     return []
 
 
-def open_tables(root: Path, files: Sequence[Path], reading: Reading) -> Source:
+def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source:
     """Images and labels by one table with all of them (with a column of splits, or without), or by one table a split.
 
     Args:
         root: what the user gave: a table, or the folder of the tables.
-        files: the tables.
+        tables: that name images and labels.
         reading: `label` is the column of labels; None for the likeliest name.
 
     Raises:
@@ -121,16 +120,15 @@ def open_tables(root: Path, files: Sequence[Path], reading: Reading) -> Source:
             one reading.
     """
     left_out: LeftOut = {}
-    named = [read_table(path) for path in files]
     roles: dict[str, Role] = {}
-    for table in named if len(named) > 1 else []:
+    for table in tables if len(tables) > 1 else []:
         role = role_of(table.path.parent.name if table.path.name.lower() in METADATA else table.path.stem)
         if role is None:
-            these = listed(os.path.relpath(table.path, root) for table in named)
+            these = listed((os.path.relpath(table.path, root) for table in tables), 6)
             raise DataError(f"{root}: which of its tables, {these}? Give one, or name them after splits (train.csv, test.csv)")
         roles[str(table.path)] = role
-    chosen = arrange(roles, str(root)) if roles else [str(named[0].path)]
-    by_path = {str(table.path): table for table in named}
+    chosen = arrange(roles, str(root)) if roles else [str(tables[0].path)]
+    by_path = {str(table.path): table for table in tables}
     rows = [_Rows(root, by_path[path], reading, left_out) for path in chosen]
     splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [one.entries for one in rows])]
     names = sorted({entry.label for split in splits for entry in split}, key=order_of)
@@ -142,11 +140,7 @@ def open_tables(root: Path, files: Sequence[Path], reading: Reading) -> Source:
         raise DataError(f"{lacking[0]}: no column {reading.group!r}, which other tables of {root} have: all need it")
     parts = [_part(root, split, numbers, grouped=grouped) for split in splits]
     remarks = [remark for one in rows for remark in one.remarks]
-    return Source(
-        str(root), tuple(map(printable, names)), parts[0],
-        test=parts[1] if len(parts) > 1 else None, held_out=parts[2] if len(parts) > 2 else None,
-        left_out=left_out, remarks=tuple(dict.fromkeys(remarks)),
-    )  # fmt: skip
+    return Source(str(root), tuple(map(printable, names)), *parts, left_out=left_out, remarks=tuple(dict.fromkeys(remarks)))
 
 
 def read_table(path: Path) -> Table:
@@ -255,7 +249,9 @@ class _Rows:
         self.entries = self._read(left_out)
         others = [name for name in table.columns if _plain(name) in LABELS and name != self.labels]
         if others and reading.label is None:
-            self.remarks.append(f"labels are those of the column {self.labels}, not of {listed(others)} (--label NAME for another)")
+            self.remarks.append(
+                f"labels are those of the column {self.labels}, not of {listed(others, 6)} (--label NAME for another)"
+            )
 
     @cached_property
     def there(self) -> dict[str, list[str]]:
@@ -334,7 +330,7 @@ class _Rows:
         roles = {name: role_of(name) for name in found}
         unknown = [repr(name) for name, role in roles.items() if role is None]
         if unknown:
-            what = f"what is the split {listed(unknown)} in the column {self.splits}?"
+            what = f"what is the split {listed(unknown, 6)} in the column {self.splits}?"
             known = "Known are train, test, val and the like; call the column otherwise if it means something else"
             raise DataError(f"{self.table.path}: {what} {known}")
         meant = {name: role for name, role in roles.items() if role}
@@ -377,12 +373,6 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def listed(names: Iterable[str]) -> str:
-    """A few of them, in words."""
-    shown = [printable(name) for name in itertools.islice(names, 7)]
-    return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
-
-
 def _names_images(table: Table, reading: Reading) -> bool:
     if reading.label is not None and reading.label not in table.columns:
         return False
@@ -395,7 +385,7 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, str]:
     """The columns of images and labels."""
     label = table.column(LABELS, reading.label)
     image = table.column([name for name in IMAGES if label is None or name != _plain(label)])
-    have = f"the columns are {listed(table.columns)}" if table.columns else "it has no columns"
+    have = f"the columns are {listed(table.columns, MOST_COLUMNS)}" if table.columns else "it has no columns"
     if image is None:
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
     if label is None:

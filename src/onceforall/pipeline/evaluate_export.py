@@ -13,8 +13,7 @@ from ..data import open_source
 from ..data.cache import in_threads
 from ..data.originals import Load, Part, Source
 from ..data.reading import AS_IT_IS, Reading
-from ..data.scan import left_out_line
-from ..data.tables import listed
+from ..data.scan import left_out_line, listed
 from ..errors import DataError
 from ..preprocess import prepare
 from ..processors import processors
@@ -208,7 +207,7 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     odd = [source.classes[i] for i in used if source.classes[i] not in known]
     if odd:
         raise DataError(
-            f"{source.name} has images of {listed(odd)}, which {export} does not know (its classes: {listed(classes)}): choose and "
+            f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): choose and "
             "rename classes by --classes"
         )
     number_of = np.array([known.get(name, -1) for name in source.classes], np.int64)
