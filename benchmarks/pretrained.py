@@ -28,7 +28,7 @@ from onceforall.models import bring
 from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, compare, predict, profile, train
 from onceforall.pipeline.environment import environment
-from onceforall.pipeline.versus import UNEVEN
+from onceforall.scores import UNEVEN
 from onceforall.train import work_per_step
 
 SETS: dict[str, dict[str, Any]] = {  # epochs of each fixed network, and images to train with

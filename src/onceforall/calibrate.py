@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
+from .scores import balanced_of, macro_f1_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
@@ -236,14 +237,12 @@ class Tally:
         Raises:
             DataError: no images.
         """
-        images, right, said = (torch.zeros(3, 0) if self.counts is None else self.counts).double().cpu()
+        images, right, said = (torch.zeros(3, 0, dtype=torch.int64) if self.counts is None else self.counts).cpu().numpy()
         total = int(images.sum())
         if not total:
             raise DataError("there are no images to evaluate on")
-        here, named = images > 0, images + said > 0
-        balanced, macro_f1 = (right[here] / images[here]).mean(), (2 * right[named] / (images + said)[named]).mean()
-        top1 = int(right.sum()) / total
-        return Accuracy(top1, self.hits5 / total, self.loss / total, total, float(balanced), float(macro_f1))
+        scores = balanced_of(images, right), macro_f1_of(images, right, said)
+        return Accuracy(int(right.sum()) / total, self.hits5 / total, self.loss / total, total, *scores)
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -10,10 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .readable import paired_difference, percent
+
+Counts = NDArray[np.int64]
 
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
+CLASS_HEADER = ("class", "images", "recall", "precision", "F1")
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
+
+
+def balanced_of(images: Counts, right: Counts) -> float:
+    """The mean of the classes' recalls, of those that have images, from (classes,) images and right ones."""
+    here = images > 0
+    return float((right[here] / images[here]).mean())
+
+
+def macro_f1_of(images: Counts, right: Counts, said: Counts) -> float:
+    """The mean of the classes' F1, of those that have images or are `said` of some, from (classes,) counts."""
+    total = images + said
+    return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,14 @@ class Confusion:
         weights = (None, labels == said, confidence)
         return cls(counts, np.stack([np.bincount(place, w, BINS).astype(float) for w in weights]))
 
+    @classmethod
+    def of_probabilities(
+        cls, labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+    ) -> tuple["Confusion", NDArray[np.bool_]]:
+        """From the label of each image, (n,), and what a network says of it, (n, classes); and which are right, (n,)."""
+        said = probabilities.argmax(1)
+        return cls.of(labels, said, probabilities.max(1), probabilities.shape[1]), said == labels
+
     def __add__(self, other: "Confusion") -> "Confusion":
         return Confusion(self.counts + other.counts, self.confidence + other.confidence)
 
@@ -71,14 +95,12 @@ class Confusion:
     @property
     def balanced(self) -> float:
         """The mean of the classes' recalls, of those that have images."""
-        here = self.counts.sum(1) > 0
-        return float((np.diag(self.counts)[here] / self.counts.sum(1)[here]).mean())
+        return balanced_of(self.counts.sum(1), np.diag(self.counts))
 
     @property
     def macro_f1(self) -> float:
         """The mean of the classes' F1, of those that have images or are said of some."""
-        total = self.counts.sum(0) + self.counts.sum(1)
-        return float((2 * np.diag(self.counts)[total > 0] / total[total > 0]).mean())
+        return macro_f1_of(self.counts.sum(1), np.diag(self.counts), self.counts.sum(0))
 
     @property
     def majority(self) -> float:
@@ -115,6 +137,17 @@ class Confusion:
             f1 = 2 * right / (images + said) if images + said else 0.0
             found.append(ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
         return found
+
+    def rows(self, names: Sequence[str]) -> list[list[str]]:
+        """`by_class` as cells below `CLASS_HEADER`."""
+        return [
+            [
+                row.name,
+                f"{row.images:,}",
+                *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1)),
+            ]
+            for row in self.by_class(names)
+        ]
 
     def mistaken(self, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
         """The most frequent mistakes: label, answer, images."""
@@ -153,10 +186,14 @@ def require_metric(name: str | None) -> None:
         raise DataError(f"--metric {name}: choose from {', '.join(METRICS)}")
 
 
+def imbalance_of(images: Counts) -> float:
+    """Images of the largest class by those of the smallest, of the classes that have any, from (classes,) images."""
+    return float(images.max() / images[images > 0].min())
+
+
 def imbalance(labels: NDArray[np.int64]) -> float:
     """Images of the largest class by those of the smallest, of the classes that have any."""
-    counts = np.bincount(labels)
-    return float(counts.max() / counts[counts > 0].min())
+    return imbalance_of(np.bincount(labels))
 
 
 def default_metric(labels: NDArray[np.int64]) -> str:
@@ -178,3 +215,38 @@ def mcnemar(gained: int, lost: int) -> float:
         return 1.0
     logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(k + 1)]
     return min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two networks on the same images.
+
+    Args:
+        gained: images that only the first gets right.
+        lost: images that only the second gets right.
+        images: in all.
+    """
+
+    gained: int
+    lost: int
+    images: int
+
+    @classmethod
+    def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
+        """From which images each gets right, (n,) each, in the same order."""
+        return cls(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
+
+    @property
+    def top1(self) -> float:
+        """Of the first less that of the second."""
+        return (self.gained - self.lost) / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of that."""
+        return paired_difference(self.gained, self.lost, self.images)
+
+    @property
+    def chance(self) -> float:
+        """The probability of such a difference, or a larger one, between networks that are equally good (McNemar's exact test)."""
+        return mcnemar(self.gained, self.lost)

@@ -3,6 +3,7 @@
 import csv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,15 @@ from test_classify import CLASSES, export, supernet
 from onceforall.data.reading import Reading, classes_of_text
 from onceforall.errors import DataError
 from onceforall.pipeline import classify
-from onceforall.pipeline.evaluate_export import Difference, evaluate_export, evaluate_exports
+from onceforall.pipeline.evaluate_export import ExportScores, evaluate_exports
+from onceforall.scores import Difference
 
 __all__ = ["export", "supernet"]
+
+
+def evaluate_export(export: Path, data: str, **options: Any) -> ExportScores:
+    (found,) = evaluate_exports([export], data, **options)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from sklearn.metrics import balanced_accuracy_score
 
 from onceforall.errors import FileError
 from onceforall.pipeline import Budget
-from onceforall.pipeline.versus import FORMAT, Comparison, Costs, Rival, Verdict, balanced_accuracy, summary, verdict
+from onceforall.pipeline.versus import FORMAT, Comparison, Costs, Rival, Verdict, summary, verdict
 from onceforall.records import as_record
+from onceforall.scores import balanced_of
 
 N = 200
 
@@ -145,9 +146,10 @@ def test_the_mean_of_the_classes() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice([0, 1, 3], 200, p=[0.8, 0.15, 0.05])
     predicted = np.where(rng.random(200) < 0.6, labels, 0)
-    found = balanced_accuracy(predicted == labels, labels)
+    images = np.bincount(labels)
+    found = balanced_of(images, np.bincount(labels, predicted == labels))
     assert found == pytest.approx(balanced_accuracy_score(labels, predicted))
-    assert balanced_accuracy(np.zeros(200, bool), labels) == 0
+    assert balanced_of(images, np.zeros(4, int)) == 0
 
 
 def test_comparisons_of_before_have_no_mean_of_the_classes() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..options.choosing import CompareOptions
 from ..readable import amount, duration, milliseconds, percent, wilson
+from ..scores import UNEVEN
 from .views import TrainView, stderr, stopping
 
 
@@ -23,7 +24,7 @@ def compare(o: CompareOptions, as_json: bool) -> None:
 
 def _lines(found: Any) -> list[str]:
     """The comparison for people."""
-    from ..pipeline.versus import UNEVEN, summary
+    from ..pipeline.versus import summary
 
     images = found.fixed[0].images
     lines = [f"measured on {images:,} test images, and on {found.hardware} ({found.device}), in turns:"]

@@ -1,7 +1,7 @@
 """`ofa evaluate`: of a run's sub-networks, and of exported networks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from .. import readable
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
 from ..readable import percent
-from ..scores import UNEVEN, Confusion
+from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
 from .views import tell
 
 
@@ -30,7 +30,8 @@ def evaluate(
     from ..pipeline.evaluate import evaluate as call
 
     results, split = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
-    difference = _difference(*(r.right for r in results)) if o.against is not None else None
+    rights = [r.right for r in results if r.right is not None]
+    difference = Difference.of(*rights) if o.against is not None else None
     if as_json:
         records = [
             {
@@ -42,7 +43,7 @@ def evaluate(
             }
             for r in results
         ]
-        print(json.dumps(records if difference is None else {"networks": records, "difference": difference}))
+        print(json.dumps(records if difference is None else {"networks": records, "difference": _record(difference)}))
         return
     for r in results:
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 else ""  # else it says nothing
@@ -64,7 +65,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
     )
     for name, why in found[0].unreadable:
         tell(f"{name}: {why}")
-    difference = _difference(*(one.right for one in found)) if o.against is not None else None
+    difference = Difference.of(*(one.right for one in found)) if o.against is not None else None
     if as_json:
         records = [
             {
@@ -76,7 +77,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
             }
             for r in found
         ]
-        print(json.dumps(records if difference is None else {"networks": records, "difference": difference}))
+        print(json.dumps(records if difference is None else {"networks": records, "difference": _record(difference)}))
         return
     for r in found:
         low, high = readable.wilson(r.confusion.top1, r.confusion.images)
@@ -88,13 +89,9 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         print(_difference_text(str(folders[0]), str(folders[1]), difference))
 
 
-def _difference(first: Any, second: Any) -> dict[str, Any]:
-    from ..pipeline.evaluate_export import Difference
-
-    found = Difference.of(first, second)
-    low, high = readable.paired_difference(found.gained, found.lost, found.images)
-    top1 = (found.gained - found.lost) / found.images
-    return {**asdict(found), "top1": top1, "low": low, "high": high, "chance": found.chance}
+def _record(found: Difference) -> dict[str, Any]:
+    low, high = found.interval
+    return {**asdict(found), "top1": found.top1, "low": low, "high": high, "chance": found.chance}
 
 
 def _scores(confusion: Confusion | None, classes: Sequence[str]) -> dict[str, Any]:
@@ -113,9 +110,7 @@ def _scores(confusion: Confusion | None, classes: Sequence[str]) -> dict[str, An
 
 def _uneven(confusion: Confusion) -> str:
     """What top-1 does not tell of uneven classes; "" of even ones."""
-    images = confusion.counts.sum(1)
-    here = images[images > 0]
-    if len(here) < 2 or here.max() <= UNEVEN * here.min():
+    if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
     scores = f"balanced accuracy {percent(confusion.balanced, 2)}, macro F1 {percent(confusion.macro_f1, 2)}"
     return f"; {scores}; saying the largest class always: top-1 {percent(confusion.majority, 2)}"
@@ -123,11 +118,7 @@ def _uneven(confusion: Confusion) -> str:
 
 def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
     """A row for each class, then the most frequent mistakes and how far confidence is off."""
-    rows = [
-        [row.name, f"{row.images:,}", *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1))]
-        for row in confusion.by_class(classes)
-    ]
-    cells = [["class", "images", "recall", "precision", "F1"], *rows]
+    cells = [CLASS_HEADER, *confusion.rows(classes)]
     widths = [max(len(row[i]) for row in cells) for i in range(5)]
     lines = [
         "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
@@ -139,10 +130,10 @@ def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _difference_text(first: str, second: str, difference: Mapping[str, Any]) -> str:
+def _difference_text(first: str, second: str, found: Difference) -> str:
     """Whether one of two networks is better, or that may be chance."""
-    gained, lost, images, chance = (difference[name] for name in ("gained", "lost", "images", "chance"))
-    alone = f"{first} alone is right on {gained:,} of {images:,} images, {second} alone on {lost:,}"
-    points = f"{100 * difference['top1']:+.2f} points [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"
-    verdict = "more than chance" if chance < 0.05 else "this may be chance"
-    return f"{alone}: {points}, p = {chance:.2g} (McNemar): {verdict}"
+    alone = f"{first} alone is right on {found.gained:,} of {found.images:,} images, {second} alone on {found.lost:,}"
+    low, high = found.interval
+    points = f"{100 * found.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+    verdict = "more than chance" if found.chance < 0.05 else "this may be chance"
+    return f"{alone}: {points}, p = {found.chance:.2g} (McNemar): {verdict}"

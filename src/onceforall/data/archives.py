@@ -187,7 +187,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
         raise DataError(f"{root}: no samples with an image and a class: a sample is KEY.jpg and KEY{LABEL} in the same shard")
     numbers = {name: number for number, name in enumerate(names)}
     parts = [_shards_part(root, split, numbers) for split in samples]
-    return Source(str(root), tuple(map(printable, names)), *parts, left_out=left_out)
+    return Source.of(str(root), map(printable, names), parts, left_out)
 
 
 def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:

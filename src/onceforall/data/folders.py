@@ -161,12 +161,12 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
     used = {*opened, *(folder.path for end in ends for folder in end.folders)}
     for folder in opened.values():
         _note_unused(root, folder, used, left_out, of_classes=folder in ends)
-    return Source(
+    return Source.of(
         str(root),
-        tuple(map(printable, classes.values())),
-        *parts,
-        left_out=left_out,
-        remarks=_remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
+        map(printable, classes.values()),
+        parts,
+        left_out,
+        _remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
     )
 
 

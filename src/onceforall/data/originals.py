@@ -108,6 +108,20 @@ class Source:
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        classes: Iterable[str],
+        parts: Sequence[Part],
+        left_out: Mapping[str, Sequence[str]],
+        remarks: Iterable[str] = (),
+    ) -> "Source":
+        """Of one to three parts: train, test, held-out."""
+        train, test, held_out = (*parts, None, None)[:3]
+        assert train is not None
+        return cls(name, tuple(classes), train, test, held_out, left_out, tuple(remarks))
+
 
 def digest(texts: Iterable[str]) -> str:
     """A short hash of a list of texts."""

@@ -102,12 +102,12 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
     others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
     remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
-    return Source(
+    return Source.of(
         str(root),
         classes,
-        *parts,
-        left_out=left_out,
-        remarks=(remark,) if others else (),
+        parts,
+        left_out,
+        (remark,) if others else (),
     )
 
 

@@ -140,7 +140,7 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
         raise DataError(f"{lacking[0]}: no column {reading.group!r}, which other tables of {root} have: all need it")
     parts = [_part(root, split, numbers, grouped=grouped) for split in splits]
     remarks = [remark for one in rows for remark in one.remarks]
-    return Source(str(root), tuple(map(printable, names)), *parts, left_out=left_out, remarks=tuple(dict.fromkeys(remarks)))
+    return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks))
 
 
 def read_table(path: Path) -> Table:

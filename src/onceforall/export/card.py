@@ -94,7 +94,7 @@ def write_card(
         head=head_of({facts.name: facts.top1}, facts.data, tags, license=facts.license, on_hub=on_hub),
         origin="; ".join(f"{key}: {value}" for key, value in config.space.arguments["graph"]["about"].items()) if own else "",
         measured=_measured(facts, plan),
-        classes=[] if facts.confusion is None or len(config.classes) > MOST_CLASSES else _classes(facts.confusion, config.classes),
+        classes=[] if facts.confusion is None or len(config.classes) > MOST_CLASSES else facts.confusion.rows(config.classes),
         mistakes=[] if facts.confusion is None else facts.confusion.mistaken(config.classes, 5),
         files=_files(facts, sizes),
         needs=needs_of(plan),
@@ -130,13 +130,6 @@ def _scores(confusion: Confusion, images: str) -> list[list[str]]:
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
         ["the largest class, always", percent(confusion.majority), "top-1 of saying nothing else: chance"],
         ["calibration error", percent(confusion.calibration_error), "by how much confidence and accuracy differ, 15 bins"],
-    ]
-
-
-def _classes(confusion: Confusion, names: Sequence[str]) -> list[list[str]]:
-    return [
-        [row.name, f"{row.images:,}", *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1))]
-        for row in confusion.by_class(names)
     ]
 
 

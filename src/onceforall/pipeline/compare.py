@@ -20,6 +20,7 @@ from ..options.declare import takes
 from ..options.shared import Budget
 from ..plan import Plan
 from ..readable import plural
+from ..scores import imbalance
 from .choose import confirmed
 from .compute import choose_compute
 from .evaluate import calibrated
@@ -27,7 +28,7 @@ from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
 from .predictor import measured_rows
 from .run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .versus import FOLDER, RESULT, Comparison, Costs, Rival, balanced_accuracy, stored_comparison, verdict
+from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
 
 Event = dict[str, Any]
 Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seconds that the search took
@@ -146,14 +147,13 @@ def _compared(
         if of and budget.latency_ms is not None:  # as timed in turns with the others
             budget = Budget(latency_ms=max(by_name[name].ms for name in of))
         verdicts.append(verdict(budget, of, rival, rivals, right))
-    per_class = np.bincount(test.labels)
     costs = _costs(run, searcher, fixed, [seconds for _, seconds in found.values()])
     notes = [note for one in fixed for note in one.trained.notes] + notes
     if run.info.origin is not None:
         notes.append(f"the training of {run.info.origin.folder}, from which this run started, is not counted")
     return Comparison(
         key, searcher.device.spec, searcher.hardware, tuple(rivals), tuple(ours.values()), tuple(verdicts), costs, tuple(notes),
-        uneven=float(per_class.max() / per_class[per_class > 0].min()),
+        uneven=imbalance(test.labels),
     )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def _rival(
     accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
     right[facts["name"]] = hits.numpy()
     return Rival(
-        test=accuracy.top1, balanced=balanced_accuracy(hits.numpy(), test.labels), images=accuracy.images,
+        test=accuracy.top1, balanced=accuracy.balanced, images=accuracy.images,
         macs=plan.macs, params=plan.params,
         ms=timing.ms, ms_low=timing.low, ms_high=timing.high, **facts,
     )  # fmt: skip

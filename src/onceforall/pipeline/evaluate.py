@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -78,7 +79,7 @@ def evaluate(
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             network = calibrated(run, supernet, chosen, splits)
-            accuracy, confusion, right = _judged(network, run.eval_batches(images, chosen.resolution), run.num_classes)
+            accuracy, confusion, right = _judged(network, run.eval_batches(images, chosen.resolution))
             few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
             own.append(Evaluation(name, chosen, accuracy, *((confusion, right) if few else ())))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
@@ -89,19 +90,15 @@ def evaluate(
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 
-def _judged(
-    network: Calibrated, batches: Iterable[tuple[Tensor, Tensor]], classes: int
-) -> tuple[Accuracy, Confusion, NDArray[np.bool_]]:
+def _judged(network: Calibrated, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Accuracy, Confusion, NDArray[np.bool_]]:
     """All that an evaluation tells."""
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    found: list[Confusion] = []
 
     def keep(logits: Tensor, labels: Tensor) -> None:
-        confidence, said = logits.double().softmax(1).max(1)
-        found.append((labels.cpu(), said.cpu(), confidence.cpu()))
+        found.append(Confusion.of_probabilities(labels.cpu().numpy(), logits.double().softmax(1).cpu().numpy())[0])
 
     accuracy, right = evaluate_each(network, batches, on_logits=keep)
-    labels, said, confidence = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-    return accuracy, Confusion.of(labels, said, confidence, classes), right.numpy()
+    return accuracy, reduce(add, found), right.numpy()
 
 
 def place_of(run: Run, text: str) -> Path:

@@ -4,10 +4,12 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data import open_source
 from ..data.cache import in_threads
@@ -15,13 +17,12 @@ from ..data.originals import Load, Part, Source
 from ..data.reading import AS_IT_IS, Reading
 from ..data.scan import left_out_line, listed
 from ..errors import DataError
+from ..options.measuring import PARTS
 from ..preprocess import prepare
 from ..processors import processors
 from ..readable import plural
-from ..scores import Confusion, mcnemar
+from ..scores import Confusion
 from .classify import opened_export
-
-PARTS = ("train", "test", "held-out", "all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,31 +50,6 @@ class ExportScores:
     unreadable: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Two networks on the same images.
-
-    Args:
-        gained: images that only the first gets right.
-        lost: images that only the second gets right.
-        images: in all.
-    """
-
-    gained: int
-    lost: int
-    images: int
-
-    @property
-    def chance(self) -> float:
-        """The probability of such a difference, or a larger one, between networks that are equally good (McNemar's exact test)."""
-        return mcnemar(self.gained, self.lost)
-
-    @classmethod
-    def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
-        """From which images each gets right, (n,) each, in the same order."""
-        return cls(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
-
-
 def evaluate_exports(
     exports: Sequence[Path],
     data: str,
@@ -82,21 +58,39 @@ def evaluate_exports(
     format: str | None = None,
     network: str | None = None,
     reading: Reading = AS_IT_IS,
-    on_progress: Callable[[int, int], None] = lambda done, images: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> list[ExportScores]:
-    """Each on the same images; see `evaluate_export`.
+    """Measure exported networks on the same labelled images, each prepared by the network's own preprocessing.
+
+    Args:
+        exports: folders that `specialise` or `bundle` made.
+        data: whatever `onceforall.data.open_source` takes. Its classes are matched with the networks' by name.
+        part: "train", "test", "held-out" or "all"; None for the test part where the data bring one, else all images.
+        format: of the file that is to run; see `classify`.
+        network: of a bundle.
+        reading: how the data are read.
+        on_note: called with a line on how the data were read, and what was left out.
 
     Raises:
-        DataError: an image can be read for one of them only, as where one allows fewer pixels.
+        DataError: no such part, a class that a network does not know, no image that can be read, or one that can be read for one of
+            the networks only, as where one allows fewer pixels.
+        OnceForAllError: as `classify`.
     """
-    found = [
-        evaluate_export(
-            export, data, part=part, format=format, network=network, reading=reading, on_progress=on_progress,
-            on_note=on_note if i == 0 else lambda text: None,
-        )
-        for i, export in enumerate(exports)
-    ]  # fmt: skip
+    opened = [opened_export(Path(export), format, network) for export in exports]
+    source = open_source(data, reading)
+    left_out = left_out_line(source.left_out)
+    for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
+        on_note(remark)
+    name, images = _part(source, part)
+    found = []
+    for export, (chosen, config, run) in zip(exports, opened, strict=True):
+        labels = _labels(source, images, config.classes, export)
+        kept, probabilities, unreadable = _answers(images, asdict(config.preprocessing), run)
+        if not kept:
+            raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
+        confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
+        names = tuple(images.names[i] for i in kept)
+        found.append(ExportScores(Path(export), chosen, tuple(config.classes), name, confusion, right, names, unreadable))
     if len({one.names for one in found}) > 1:
         raise DataError(
             f"{data}: {exports[0]} and {exports[1]} can read different images of it: leave out those that one cannot read"
@@ -104,41 +98,10 @@ def evaluate_exports(
     return found
 
 
-def evaluate_export(
-    export: Path,
-    data: str,
-    *,
-    part: str | None = None,
-    format: str | None = None,
-    network: str | None = None,
-    reading: Reading = AS_IT_IS,
-    on_progress: Callable[[int, int], None] = lambda done, images: None,
-    on_note: Callable[[str], None] = lambda text: None,
-) -> ExportScores:
-    """Measure an exported network on labelled images, prepared by its own preprocessing.
-
-    Args:
-        export: a folder that `specialise` or `bundle` made.
-        data: whatever `onceforall.data.open_source` takes. Its classes are matched with the network's by name.
-        part: "train", "test", "held-out" or "all"; None for the test part where the data bring one, else all images.
-        format: of the file that is to run; see `classify`.
-        network: of a bundle.
-        reading: how the data are read.
-        on_progress: called with images done and in all.
-        on_note: called with a line on how the data were read, and what was left out.
-
-    Raises:
-        DataError: no such part, a class that the network does not know, or no image that can be read.
-        OnceForAllError: as `classify`.
-    """
-    chosen, config, run = opened_export(Path(export), format, network)
-    source = open_source(data, reading)
-    name, images = _part(source, part)
-    left_out = left_out_line(source.left_out)
-    for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
-        on_note(remark)
-    labels = _labels(source, images, config.classes, export)
-    steps = asdict(config.preprocessing)
+def _answers(
+    images: Part, steps: dict[str, Any], run: Callable[[Tensor], Tensor]
+) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...]]:
+    """Places of the images that can be read, their probabilities (n, classes), and the others with the reason."""
 
     def prepared(load: Load) -> NDArray[np.float32] | str:
         try:
@@ -146,25 +109,14 @@ def evaluate_export(
         except ValueError as error:
             return str(error)
 
-    said, confidence, kept = list[int](), list[float](), list[int]()
-    unreadable: list[tuple[str, str]] = []
+    kept, rows, unreadable = list[int](), list[NDArray[np.float64]](), list[tuple[str, str]]()
     for i, x in enumerate(in_threads(images, np.arange(len(images)), prepared, processors())):
         if isinstance(x, str):
             unreadable.append((images.names[i], x))
         else:
-            probabilities = run(torch.from_numpy(x))[0]
-            said.append(int(probabilities.argmax()))
-            confidence.append(float(probabilities.max()))
+            rows.append(run(torch.from_numpy(x))[0].double().numpy())
             kept.append(i)
-        on_progress(i + 1, len(images))
-    if not kept:
-        raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
-    own = labels[kept]
-    return ExportScores(
-        Path(export), chosen, tuple(config.classes), name,
-        Confusion.of(own, np.array(said), np.array(confidence), len(config.classes)),
-        np.array(said) == own, tuple(images.names[i] for i in kept), tuple(unreadable),
-    )  # fmt: skip
+    return kept, np.array(rows), tuple(unreadable)
 
 
 def _part(source: Source, name: str | None) -> tuple[str, Part]:
@@ -207,8 +159,8 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     odd = [source.classes[i] for i in used if source.classes[i] not in known]
     if odd:
         raise DataError(
-            f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): choose and "
-            "rename classes by --classes"
+            f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
+            "choose and rename classes by --classes"
         )
     number_of = np.array([known.get(name, -1) for name in source.classes], np.int64)
     return number_of[images.labels]

@@ -9,8 +9,7 @@ from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
 from ..files import read_text, sha256, text_sha256
 from ..latency import Device
 from ..options.choosing import SpecialiseOptions
-from ..options.shared import Budget
-from ..options.values import amount, latencies_ms, memory_bytes
+from ..options.shared import LIMITS, Budget, budgets_of
 from ..readable import wilson
 from ..records import read_record, write_record
 from .run import Run
@@ -19,14 +18,6 @@ from .specialise import Specialised, specialise
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
 MOST_BYTES = 1 << 20
-LIMITS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "latency": ("latency_ms", lambda text: _one(latencies_ms(text), text)),
-    "macs": ("macs", amount),
-    "params": ("params", amount),
-    "memory": ("memory_bytes", memory_bytes),
-    "flash": ("flash_bytes", memory_bytes),
-    "ram": ("ram_bytes", memory_bytes),
-}
 KEYS = ("name", "device", *LIMITS, "export", "accuracy")
 
 
@@ -126,24 +117,20 @@ def _member(path: Path, number: int, entry: Any) -> Member:
     if "/" in entry["name"] or "\\" in entry["name"] or entry["name"].strip().startswith("."):
         raise FileError(f"{where}: the name becomes that of a folder: leave out / and a dot at its beginning")
     try:
-        limits = {field: read(str(entry[key])) for key, (field, read) in LIMITS.items() if key in entry}
+        limits = {key: flag.read(str(entry[key])) for key, flag in LIMITS.items() if key in entry and flag.read}
         accuracy = _share(entry["accuracy"]) if "accuracy" in entry else None
-        budget = Budget(**limits)
+        budgets = budgets_of(**limits)
     except OnceForAllError as error:
         raise FileError(f"{where}: {error}") from None
-    if not limits:
+    if not budgets:
         raise FileError(f"{where}: no limit: give one of {', '.join(LIMITS)}")
+    if len(budgets) > 1:
+        raise FileError(f"{where}: several latencies: one is needed; for several, name several devices")
     export = entry.get("export", "onnx")
     formats = export if isinstance(export, list) else str(export).split(",")
     return Member(
-        entry["name"].strip(), str(entry.get("device", "cpu")), budget, tuple(str(one).strip() for one in formats), accuracy
+        entry["name"].strip(), str(entry.get("device", "cpu")), budgets[0], tuple(str(one).strip() for one in formats), accuracy
     )
-
-
-def _one(found: list[float], text: str) -> float:
-    if len(found) != 1:
-        raise ValueTextError(f"latency: {text!r}: one is needed; for several, name several devices")
-    return found[0]
 
 
 def _share(value: Any) -> float:

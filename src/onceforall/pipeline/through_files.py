@@ -150,8 +150,8 @@ def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -
     labels, judged = torch.from_numpy(images.labels), {}
     for name, logits in found.items():
         accuracy = tally([(torch.from_numpy(logits), labels)])
-        confidence, said = torch.from_numpy(logits).double().softmax(1).max(1)
-        judged[name] = accuracy, Confusion.of(images.labels, said.numpy(), confidence.numpy(), logits.shape[1])
+        probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
+        judged[name] = accuracy, Confusion.of_probabilities(images.labels, probabilities)[0]
     return judged
 
 

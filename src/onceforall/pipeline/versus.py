@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ..advice import ofa
 from ..files import busy, read_text
 from ..options.shared import Budget
-from ..readable import paired_difference, plural
+from ..readable import plural
 from ..records import plain, read_record
+from ..scores import Difference
 from ..train import Schedule
 from .metrics import Metrics
 from .run import Run
@@ -20,7 +21,6 @@ from .run import Run
 FORMAT = "onceforall.comparison/1"
 FOLDER, RESULT = "compare", "result.json"
 DEVICES = (1, 3, 10)
-UNEVEN = 3.0  # from here on top-1 alone would mislead
 
 Rights = Mapping[str, NDArray[np.bool_]]  # by the network's name: which of the test images (n,) it gets right
 
@@ -117,21 +117,13 @@ def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequen
     names = (None if ours is None else ours.name, None if best is None else best.name)
     if ours is None or best is None:
         return Verdict(budget, tuple(of), *names, over)
-    a, b = right[ours.name], right[best.name]
-    gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
-    return Verdict(budget, tuple(of), *names, over, (gained - lost) / len(a), *paired_difference(gained, lost, len(a)))
+    found = Difference.of(right[ours.name], right[best.name])
+    return Verdict(budget, tuple(of), *names, over, found.top1, *found.interval)
 
 
 def _keeps(one: Rival, budget: Budget) -> bool:
     limits = ((one.ms, budget.latency_ms), (one.macs, budget.macs), (one.params, budget.params))
     return all(most is None or cost <= most * (1 + 1e-9) for cost, most in limits)
-
-
-def balanced_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
-    """Mean over the classes, of those that have images, of the share that is right."""
-    images = np.bincount(labels)
-    shares = np.bincount(labels, right)[images > 0] / images[images > 0]
-    return float(shares.mean())
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from ..readable import percent
-from ..scores import Confusion
+from ..scores import CLASS_HEADER, Confusion
 from .html import html
 
 MOST_CLASSES = 40  # that a picture shows
@@ -25,11 +25,7 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str]) -> M
     told = html.numbers(pairs) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
     if len(classes) > MOST_CLASSES:
         return Markup(told)
-    rows = [
-        [row.name, f"{row.images:,}", *("–" if share is None else percent(share) for share in (row.recall, row.precision, row.f1))]
-        for row in confusion.by_class(classes)
-    ]
-    table = html.table(f"Classes of {name}", ["class", "test images", "recall", "precision", "F1"], rows)
+    table = html.table(f"Classes of {name}", CLASS_HEADER, confusion.rows(classes))
     return Markup(
         told + html.figure("Rows: what images show. Columns: what the network says.", _picture(confusion, classes), table)
     )
