@@ -190,7 +190,7 @@ def evaluate_each(
     with torch.no_grad():
         for x, labels in batches:
             logits, wanted = network(same_shape(x, calibrated.shape).to(device)), labels.to(device)
-            right.append(counted.add(logits, wanted))
+            right.append(counted.add(logits, wanted) == wanted)
             on_logits(logits, wanted)
     return counted.accuracy(), torch.cat(right).cpu()
 
@@ -215,15 +215,17 @@ class Tally:
         self.counts: Tensor | None = None  # (3, classes): images of each class, right ones, those said to be of it
 
     def add(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Count a batch: logits (n, classes), labels (n,); return which are right, bool (n,)."""
-        classes = logits.shape[1]
-        ranked = logits.topk(min(5, classes), 1).indices
-        right = ranked[:, 0] == labels
+        """Count a batch: logits (n, classes), labels (n,); return what the network says, (n,)."""
+        ranked = logits.topk(min(5, logits.shape[1]), 1).indices
         self.hits5 += int((ranked == labels[:, None]).any(1).sum())
         self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        found = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, labels[right], ranked[:, 0])])
+        self.count(ranked[:, 0], labels, logits.shape[1])
+        return ranked[:, 0]
+
+    def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
+        """Count answers, (n,), of which neither the loss nor the next best are known."""
+        found = torch.stack([torch.bincount(x, minlength=classes) for x in (labels, labels[said == labels], said)])
         self.counts = found if self.counts is None else self.counts + found
-        return right
 
     def effective_images(self) -> int:
         """So many images of equal classes would tell top-1 as precisely as these tell balanced accuracy: C² / Σ 1/n."""

@@ -303,11 +303,11 @@ def test_classes_weigh_in_the_loss(supernet: Supernet) -> None:
     """The reported loss of one network, against the definition with smoothed labels; and what `balance` makes of counts."""
     images, labels = batch()
     counts, recipe = [100, 10, 40, 5, 1], replace(RECIPE, distil_weight=0.0)
-    weights = class_weights(counts, 0.5)
+    weights = class_weights(np.repeat(np.arange(CLASSES), counts), CLASSES, 0.5)
     assert sum(n * w for n, w in zip(counts, weights, strict=True)) == pytest.approx(sum(counts))
     assert weights[1] / weights[0] == pytest.approx(10**0.5)
-    assert class_weights(counts, 0.0) == ()
-    assert class_weights([3, 0, 5], 1.0)[1] > 0
+    assert class_weights(np.arange(CLASSES), CLASSES, 0.0) == ()
+    assert class_weights(np.repeat([0, 2], [3, 5]), 3, 1.0)[1] > 0
     logits = supernet.extract(SPACE.largest()).train()(images)
     logs, w = torch.log_softmax(logits, 1).detach(), torch.tensor(weights, dtype=torch.float64)
     smooth = recipe.label_smoothing / CLASSES

@@ -224,9 +224,8 @@ def _evaluate(
         wanted, first = labels.to(device), seen % 2  # of every second image
 
         def count(step: _Step, logits: Tensor, wanted: Tensor = wanted, first: int = first) -> None:
-            step.tally.add(logits, wanted)
-            if len(wanted) > first:
-                step.half.add(logits[first::2], wanted[first::2])
+            said = step.tally.add(logits, wanted)
+            step.half.count(said[first::2], wanted[first::2], logits.shape[1])
 
         _run(steps, same_shape(images, shape).to(device), count)
         seen += len(labels)

@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, evaluate, recalibrate
 from ..data import Augment, Splits, TrainBatches
@@ -244,8 +242,7 @@ class Finetuning:
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
         make = batch_maker(self.batches, compute, self.on_event)
-        counts = np.bincount(splits.train.labels, minlength=self.run.num_classes).tolist()
-        weights = class_weights(counts, self.course.recipe.balance)
+        weights = class_weights(splits.train.labels, self.run.num_classes, self.course.recipe.balance)
         try:
             finetune(
                 network,

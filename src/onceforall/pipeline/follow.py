@@ -65,8 +65,8 @@ def follow(
         forget_after(folder / "metrics.jsonl", begun)
         on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
     world.wait()
-    counts = np.bincount(splits.train.labels, minlength=run.num_classes).tolist()
-    settings = replace(settings, class_weights=class_weights(counts, schedule.recipe.balance))
+    weights = class_weights(splits.train.labels, run.num_classes, schedule.recipe.balance)
+    settings = replace(settings, class_weights=weights)
     every = validate_every(schedule.steps, batches.batches_per_epoch)
     Trainer(
         supernet, schedule, make,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -130,16 +131,16 @@ def _on_labels(logits: Tensor, labels: Tensor, smoothing: float, class_weights: 
     return (weights * each).sum() / weights.sum()
 
 
-def class_weights(images: Sequence[int], balance: float) -> tuple[float, ...]:
-    """Factors of the loss by class, for so many training images of each: n^-balance, one in the mean over all images.
+def class_weights(labels: NDArray[np.int64], classes: int, balance: float) -> tuple[float, ...]:
+    """Factors of the loss by class, for the training images' labels (n,): n^-balance, one in the mean over all images.
 
     Classes without images count as if they had one.
     """
     if not balance:
         return ()
-    factors = [max(1, n) ** -balance for n in images]
-    mean = sum(n * factor for n, factor in zip(images, factors, strict=True)) / sum(images)
-    return tuple(factor / mean for factor in factors)
+    images = np.bincount(labels, minlength=classes)
+    factors = np.maximum(1, images) ** -float(balance)
+    return tuple((factors * (images.sum() / (images * factors).sum())).tolist())
 
 
 def choose(
