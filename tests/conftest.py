@@ -54,6 +54,21 @@ def small_space(request: pytest.FixtureRequest) -> Space:
     return SPACES[request.param]
 
 
+@pytest.fixture(autouse=True)
+def _shared_runs_stay(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test does to a run that others use too must not change what these see: they may come in any order."""
+    runs = [request.getfixturevalue(name) for name in ("trained", "measured") if name in request.fixturenames]
+    before = _contents(runs)
+    yield
+    assert _contents(runs) == before, "this test changed a run that it shares with others: let it take run_copy"
+
+
+def _contents(runs: list[object]) -> dict[Path, tuple[int, int]]:
+    """Sizes and times of files, in which `measured` may stand for something else in other folders."""
+    files = [path for run in runs if isinstance(run, Path) for path in run.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
 @pytest.fixture
 def hub_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """A Hugging Face Hub on loopback, and an empty cache."""

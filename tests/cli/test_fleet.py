@@ -109,8 +109,8 @@ def test_exported_networks_on_images(exports: Path, capfd: pytest.CaptureFixture
     assert "is an exported network, which has no images of its own: say on which: ofa evaluate" in capfd.readouterr().err
 
 
-def test_sub_networks_against_each_other(measured: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(["evaluate", str(measured), "--arch", "largest", "--against", "smallest", "--json"]) == 0
+def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "smallest", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert [row["name"] for row in found["networks"]] == ["largest", "smallest"]
     difference = found["difference"]
@@ -118,9 +118,9 @@ def test_sub_networks_against_each_other(measured: Path, capfd: pytest.CaptureFi
     assert 0 < difference["chance"] <= 1
     top1 = [row["top1"] for row in found["networks"]]
     assert difference["top1"] == pytest.approx(top1[0] - top1[1])
-    assert run(["evaluate", str(measured), "--arch", "random:2", "--against", "smallest"]) == 1
+    assert run(["evaluate", str(run_copy), "--arch", "random:2", "--against", "smallest"]) == 1
     assert "one network against one, not several" in capfd.readouterr().err
-    assert run(["evaluate", str(measured), "digits"]) == 1
+    assert run(["evaluate", str(run_copy), "digits"]) == 1
     assert "a run has its own images: leave digits out" in capfd.readouterr().err
 
 

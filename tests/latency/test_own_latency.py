@@ -8,7 +8,8 @@ from exported_networks import MODELS, PIXELS, supernet_of
 from onceforall.costs import segment_table
 from onceforall.latency.device import Device
 from onceforall.latency.fit import compositions, fit_costs, likeness
-from onceforall.latency.networks import middle, ready, stand_in
+from onceforall.latency.networks import ready, stand_in
+from onceforall.latency.table import middle
 
 
 @pytest.mark.parametrize("name", MODELS)
