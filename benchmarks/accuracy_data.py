@@ -30,7 +30,7 @@ from onceforall.accuracy.measure import AT_ONCE, measure_together
 from onceforall.accuracy.prefix_tree import grow, units
 from onceforall.calibrate import evaluate, recalibrate
 from onceforall.costs import SegmentTable, macs_table, segment_table
-from onceforall.pipeline.run import Run
+from onceforall.pipeline.run_directory.run import Run
 
 BATCH, PASSES = 64, 3  # of the timed segments
 VALUES = {"top-1": lambda row: row.top1, "exp(-loss)": lambda row: float(np.exp(-row.loss))}  # the latter is less noisy

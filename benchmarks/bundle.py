@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from onceforall import load_bundle
-from onceforall.pipeline.switching import compare_sizes, measure_switching, write_separately
+from onceforall.pipeline.specialising.switching import compare_sizes, measure_switching, write_separately
 
 PROBE = """
 import ctypes, gc, sys

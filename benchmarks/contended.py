@@ -1,5 +1,5 @@
 """A training step of the digits' network on a machine that does something else too: with threads that spin at barriers as torch's
-OpenMP has them spin, and as `ofa` bounds it (`onceforall/processors.py`).
+OpenMP has them spin, and as `ofa` bounds it (`onceforall/common/processors.py`).
 
     python benchmarks/contended.py [--steps 12] [--rounds 5] [--spin 10000 3000] [--threads N]
 
@@ -22,7 +22,7 @@ from importlib import metadata
 if "--unbounded" in sys.argv:
     import torch  # noqa: F401  loaded before onceforall, it waits in its own way
 
-from onceforall.processors import SPINNING, processor_name, processors
+from onceforall.common.processors import SPINNING, processor_name, processors
 
 BUSY = "while True: pass"
 WAITING = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", *SPINNING)

@@ -23,11 +23,11 @@ import torch
 
 from onceforall import Arch
 from onceforall.calibrate import Accuracy, evaluate, recalibrate, tally
+from onceforall.common.files import append_line, make_folder, read_json, read_lines, read_text, write_json
 from onceforall.data import TrainBatches
-from onceforall.files import append_line, make_folder, read_json, read_lines, read_text, write_json
 from onceforall.pipeline import Run
 from onceforall.pipeline.evaluate import calibrated
-from onceforall.pipeline.finetune import RATE_SHARE
+from onceforall.pipeline.specialising.finetune import RATE_SHARE
 from onceforall.train import Schedule, finetune, finetuning
 
 RECIPES: dict[str, dict[str, Any]] = {  # share of the training's peak rate, whether there is a teacher, changes of the recipe

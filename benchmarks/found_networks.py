@@ -24,8 +24,8 @@ from onceforall import Arch, Space
 from onceforall.accuracy import AccuracyRow, tree
 from onceforall.accuracy.measure import measure_accuracy
 from onceforall.arch import Block, Stage
+from onceforall.common.files import append_line, read_lines
 from onceforall.costs import segment_table
-from onceforall.files import append_line, read_lines
 from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.search import Searcher
 from onceforall.report.drawing import Axis, Point, dot, frame_of, key_marker, svg

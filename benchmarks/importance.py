@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from onceforall import Arch, Space
 from onceforall.calibrate import recalibrate
-from onceforall.conversion import elastic
-from onceforall.nn.importance import IMPORTANCES, rank_units
+from onceforall.supernets.conversion import elastic
+from onceforall.supernets.importance import IMPORTANCES, rank_units
 
 SHARES = (0.75, 0.5)
 RANKING, CALIBRATION, BATCH = 128, 256, 32

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import onceforall
+from onceforall.common.files import read_lines
 from onceforall.costs import CostTable, macs_table
-from onceforall.files import read_lines
 from onceforall.latency import QUICK, Device, Effort, LatencyErrors, LatencyTable, profile_space
 from onceforall.latency.design import Design, key_of
 

@@ -26,12 +26,12 @@ import numpy as np
 import onceforall
 from onceforall.accuracy import AccuracyPredictor, assess, kendall_ceiling, measurement_noise, read_rows, spread, suggest
 from onceforall.accuracy.choose import LEARNERS, families
+from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.genes import Genes
 from onceforall.pipeline import Run
-from onceforall.pipeline.predictor import checks
+from onceforall.pipeline.accuracies.predictor import checks
 from onceforall.search import maximise
-from onceforall.statistics import kendall_tau
 
 SPACE = onceforall.space("mobilenet_v3", width=1.2, resolutions=(160, 176, 192, 208, 224))
 MACS = macs_table(segment_table(SPACE, 1000))

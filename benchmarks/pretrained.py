@@ -23,11 +23,13 @@ import numpy as np
 import torch
 
 from onceforall import elastic
-from onceforall.files import append_line, read_lines
+from onceforall.common.files import append_line, read_lines
 from onceforall.models import bring
 from onceforall.options.presets import PRESETS
-from onceforall.pipeline import Run, compare, predict, profile, train
-from onceforall.pipeline.environment import environment
+from onceforall.pipeline import Run, profile, train
+from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline.comparison import compare
+from onceforall.pipeline.run_directory.environment import environment
 from onceforall.scores import UNEVEN
 from onceforall.train import work_per_step
 

@@ -25,8 +25,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from onceforall.calibrate import Calibrated, evaluate, recalibrate
+from onceforall.common.files import read_lines, read_text
 from onceforall.data import Splits
-from onceforall.files import read_lines, read_text
 from onceforall.models import bring
 from onceforall.pipeline import Budget, Run, search
 from onceforall.pipeline.evaluate import calibrated

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from onceforall.calibrate import evaluate, recalibrate
+from onceforall.common.memory import keep_freed_memory
 from onceforall.data import calibration_batches, eval_batches
 from onceforall.latency import Device, LatencyTable
-from onceforall.memory import keep_freed_memory
 from onceforall.pipeline import Run
-from onceforall.pipeline.run import CALIBRATION_BATCH, EVALUATION_BATCH
+from onceforall.pipeline.run_directory.run import CALIBRATION_BATCH, EVALUATION_BATCH
 
 TURNS = 3
 WAYS = {  # whether freed memory is kept; images of a batch for statistics, and of one for evaluation

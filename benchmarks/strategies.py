@@ -36,19 +36,19 @@ import torch
 import onceforall
 from onceforall import Arch, Space, Supernet
 from onceforall.calibrate import evaluate, recalibrate
+from onceforall.common.files import read_json, write_json
+from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
-from onceforall.files import read_json, write_json
-from onceforall.nn.importance import rank_units
 from onceforall.options.presets import PRESETS as CHOICES
 from onceforall.options.presets import SHORT_EPOCHS, SHORT_RATES, choose_preset
 from onceforall.options.values import recipe_values
-from onceforall.pipeline.own import OwnNetwork, bring_own, started
+from onceforall.pipeline.training.own import OwnNetwork, bring_own, started
 from onceforall.report.charts import line_chart
 from onceforall.report.drawing import Axis, Series
 from onceforall.report.html import PAGES
 from onceforall.space import Choices
-from onceforall.statistics import kendall_tau
+from onceforall.supernets.importance import rank_units
 from onceforall.train import SCHEMES, Recipe, Schedule, Settings, Trainer, work_per_step
 from onceforall.train.checkpoint import latest
 from onceforall.train.schemes import progressive_shrinking, single_path

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 import onceforall
 from onceforall import Arch, Space, Supernet
-from onceforall.conversion import elastic
 from onceforall.genes import canonical
+from onceforall.supernets.conversion import elastic
 from onceforall.train.step import PRECISIONS, in_precision
 
 RANDOM = 8

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from onceforall.files import make_folder, read_json, read_lines, write_json
+from onceforall.common.files import make_folder, read_json, read_lines, write_json
 from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, evaluate, train
-from onceforall.pipeline.transfer import RATE_SHARE, recipe_of
+from onceforall.pipeline.training.transfer import RATE_SHARE, recipe_of
 
 RANDOM = 4
 

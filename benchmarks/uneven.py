@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from onceforall.files import append_line, read_lines
+from onceforall.common.files import append_line, read_lines
 from onceforall.pipeline import Run, evaluate, train
 from onceforall.scores import imbalance
 

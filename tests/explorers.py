@@ -12,7 +12,7 @@ import uvicorn
 from onceforall.app import explorer
 from onceforall.app.safety import Guard
 from onceforall.app.web import App
-from onceforall.files import read_json, write_json
+from onceforall.common.files import read_json, write_json
 from onceforall.pipeline import fit_predictor
 
 

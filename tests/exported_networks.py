@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onceforall.conversion import elastic
-from onceforall.supernet import Supernet
+from onceforall.supernets.conversion import elastic
+from onceforall.supernets.supernet import Supernet
 
 PIXELS = 32
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onceforall
-from onceforall.advice import not_a_bundle, not_a_run, not_an_export, ofa
+from onceforall.common.advice import not_a_bundle, not_a_run, not_an_export, ofa
 from onceforall.errors import FileError
 from onceforall.pipeline import Run, status
 
@@ -47,7 +47,7 @@ def test_every_message_quotes_its_commands() -> None:
                     continue
                 if re.search(r"\bofa [a-z-]+( [^:;,.(]*)?$", str(text.value)):
                     bare.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text.value}{{{ast.unparse(value.value)}}}")
-    assert bare == [], "write the command with onceforall.advice.ofa"
+    assert bare == [], "write the command with onceforall.common.advice.ofa"
 
 
 @pytest.fixture

@@ -25,10 +25,10 @@ from onceforall.nn.bundle_source import to_bundle_source
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.operations import OPERATIONS
 from onceforall.nn.shared import network_on, own_shapes, own_weights, share
-from onceforall.nn.sorting import sort_channels
 from onceforall.nn.source import to_source
 from onceforall.picture import draw
 from onceforall.spaces import FAMILIES
+from onceforall.supernets.sorting import sort_channels
 
 PAGES = Path(__file__).parent.parent / "docs" / "extending"
 STEPS = InputSteps((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.875, "short side")

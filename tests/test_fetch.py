@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from file_server import COMMIT, FileServer, forget_library, git_id, serving_files
+from onceforall.common.fetch import Remote, fetch, from_hub, mirrored
 from onceforall.errors import FileError
-from onceforall.fetch import Remote, fetch, from_hub, mirrored
 
 CONTENT = bytes(range(256)) * 20_000  # 5.1 MB: several chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

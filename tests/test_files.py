@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onceforall import files
-from onceforall.errors import FileError, Note, OnceForAllError
-from onceforall.files import (
+from onceforall.common import files
+from onceforall.common.files import (
     append_line,
     busy,
     held,
@@ -29,6 +28,7 @@ from onceforall.files import (
     write_json,
     write_text,
 )
+from onceforall.errors import FileError, Note, OnceForAllError
 from rights import needs_permissions
 
 TEXT = st.text(max_size=9) | st.binary(max_size=9).map(os.fsdecode)  # paths need not be valid Unicode
@@ -140,7 +140,7 @@ def test_a_write_that_the_system_stops_half_way(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from onceforall.errors import FileError
-from onceforall.files import write_text
+from onceforall.common.files import write_text
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -237,7 +237,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 
 def test_a_locked_folder_is_refused_to_others_until_released(tmp_path: Path) -> None:
     with locked(tmp_path):
-        code = f"from pathlib import Path; from onceforall.files import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+        code = f"from pathlib import Path; from onceforall.common.files import locked\nwith locked(Path({str(tmp_path)!r})): pass"
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "another command is working on it" in other.stderr
     with locked(tmp_path):

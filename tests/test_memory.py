@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from onceforall import cli
-from onceforall.memory import keep_freed_memory
+from onceforall.common.memory import keep_freed_memory
 
 PAGES = """
 import resource, sys, torch
-from onceforall.memory import keep_freed_memory
+from onceforall.common.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def once():

@@ -11,8 +11,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from onceforall.common.files import sha256
 from onceforall.errors import CheckpointError, FileError, MissingExtraError, ModelError, OnceForAllError
-from onceforall.files import sha256
 from onceforall.models import bring, is_source, lasting_source, lasting_weights
 from tiny_own import OWN, TRANSFORMER, source, trained_model
 

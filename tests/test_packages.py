@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from onceforall.packages import no_stderr, quiet, same_environment
+from onceforall.common.packages import no_stderr, quiet, same_environment
 
 
 def test_standard_error_of_libraries_is_dropped_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:

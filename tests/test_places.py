@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from onceforall.common.places import cache_folder, expanded, plain_path
 from onceforall.errors import FileError, Note
-from onceforall.places import cache_folder, expanded, plain_path
 
 ODD = os.fsdecode(b"caf\xe9")
 
@@ -106,7 +106,7 @@ def test_folder_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pyt
 def test_what_is_there_need_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "home" / ".cache" / "onceforall"
     (place / "abc").mkdir(parents=True)
-    monkeypatch.setattr("onceforall.places.writable", lambda path: pytest.fail("written"))
+    monkeypatch.setattr("onceforall.common.places.writable", lambda path: pytest.fail("written"))
     assert cache_folder(["abc"]) == place
 
 

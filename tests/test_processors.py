@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from onceforall.cli import run
-from onceforall.processors import SPINNING, cpu_quota, processors
+from onceforall.common.processors import SPINNING, cpu_quota, processors
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
@@ -150,7 +150,7 @@ run(["devices"])
 import torch
 from onceforall.latency import Device
 from onceforall.latency.networks import require_threads
-from onceforall.pipeline.environment import environment
+from onceforall.pipeline.run_directory.environment import environment
 print(torch.get_num_threads(), environment()["cores"])
 try:
     require_threads(Device("pytorch", threads=2))
@@ -172,7 +172,7 @@ def test_commands_fit_their_threads_to_a_quota(
 ) -> None:
     """A container's share is not known to torch. OMP_NUM_THREADS wins."""
     monkeypatch.setattr("onceforall.cli.command.cpu_quota", lambda: 0.5)
-    monkeypatch.setattr("onceforall.pipeline.environment.processors", lambda: 1)
+    monkeypatch.setattr("onceforall.pipeline.run_directory.environment.processors", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")
     before = torch.get_num_threads()

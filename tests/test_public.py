@@ -88,8 +88,8 @@ import sys, onceforall
 assert "Supernet" in dir(onceforall) and "torch" not in sys.modules
 from onceforall import Supernet
 assert "torch" in sys.modules and Supernet is onceforall.Supernet
-import onceforall.supernet
-assert onceforall.supernet.Supernet is Supernet
+import onceforall.supernets.supernet
+assert onceforall.supernets.supernet.Supernet is Supernet
 """)
 
 

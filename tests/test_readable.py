@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onceforall.readable import (
+from onceforall.common.readable import (
     amount,
     duration,
     memory,

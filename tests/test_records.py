@@ -9,8 +9,8 @@ import pytest
 
 import onceforall
 from onceforall import Arch
+from onceforall.common.records import as_record, plain, read_record, read_records, write_record
 from onceforall.errors import FileError
-from onceforall.records import as_record, plain, read_record, read_records, write_record
 
 SPACE = onceforall.space("mobilenet_v3")
 

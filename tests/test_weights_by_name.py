@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from file_server import COMMIT, FileServer, git_id, stored
 from onceforall import Supernet
 from onceforall.arch import Arch
+from onceforall.common.files import sha256
 from onceforall.errors import CheckpointError, FileError, ModelError, SpaceError
-from onceforall.files import sha256
 from onceforall.models import Weights, bring
-from onceforall.pipeline.own import bring_own, require_logits, started
+from onceforall.pipeline.training.own import bring_own, require_logits, started
 from onceforall.published import files as published
 from onceforall.published import published_name, published_space, save_specialized
 from onceforall.published.files import published_files

@@ -9,21 +9,21 @@ is bound, so no later import can put the module in its place.
 
 from typing import TYPE_CHECKING
 
-from .processors import bound_spinning
+from .common.processors import bound_spinning
 
 bound_spinning()  # before anything loads a library that reads these environment variables: numpy may, with MKL
 
 from .arch import Arch  # noqa: E402
-from .lazy import load_on_use  # noqa: E402
+from .common.lazy import load_on_use  # noqa: E402
 from .plan import Plan  # noqa: E402
 from .space import Space  # noqa: E402
 from .spaces import space  # noqa: E402
 
 if TYPE_CHECKING:
     from . import accuracy, calibrate, data, export, latency, pipeline, published, report, search, train  # noqa: F401
-    from .conversion import elastic
     from .export import load, load_bundle
-    from .supernet import Supernet
+    from .supernets.conversion import elastic
+    from .supernets.supernet import Supernet
 
 __all__ = ["Arch", "Plan", "Space", "Supernet", "__version__", "elastic", "load", "load_bundle", "space"]
 

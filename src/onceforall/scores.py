@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .common.readable import paired_difference, percent
 from .errors import DataError
-from .readable import paired_difference, percent
 
 Counts = NDArray[np.int64]
 

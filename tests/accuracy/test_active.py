@@ -5,9 +5,9 @@ import pytest
 
 from onceforall import space
 from onceforall.accuracy import AccuracyPredictor, AccuracyRow, kendall_ceiling, measurement_noise, spread, suggest
+from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import SpaceError
-from onceforall.statistics import kendall_tau
 
 SPACE = space("mobilenet_v3", width=0.25, depths=(1, 2, 3), kernels=(3, 5), expand_ratios=(3, 4), resolutions=(32, 48))
 MACS = macs_table(segment_table(SPACE, 10))

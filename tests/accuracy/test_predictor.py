@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from onceforall import space
 from onceforall.accuracy import AccuracyPredictor, assess
 from onceforall.accuracy.choose import LEARNERS, Calibration
+from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError
-from onceforall.statistics import kendall_tau
 
 SPACE = space("mobilenet_v3", width=0.5, depths=(1, 2, 3), kernels=(3, 5, 7), expand_ratios=(3, 4, 6), resolutions=(64, 80, 96))
 MACS = macs_table(segment_table(SPACE, 10))

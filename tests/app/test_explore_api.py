@@ -18,8 +18,8 @@ from explorers import Served, make_anew, serve
 from onceforall.app.pins import Pins
 from onceforall.app.pool import Pool
 from onceforall.arch import Arch
+from onceforall.common.files import append_line
 from onceforall.errors import FileError
-from onceforall.files import append_line
 from onceforall.pipeline import Run, fit_predictor
 
 

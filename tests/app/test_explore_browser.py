@@ -13,7 +13,7 @@ import pytest
 import onceforall
 from explorers import Served, make_anew, serve
 from onceforall.cli.explore import page_to
-from onceforall.files import append_line, read_json
+from onceforall.common.files import append_line, read_json
 from onceforall.pipeline import Run, fit_predictor
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)

@@ -14,8 +14,8 @@ import pytest
 
 from onceforall.app.jobs import Jobs
 from onceforall.arch import Arch
+from onceforall.common.files import make_folder, one_at_a_time, read_json, write_json
 from onceforall.errors import FileError
-from onceforall.files import make_folder, one_at_a_time, read_json, write_json
 from small_spaces import SMALL, SPACES
 
 ARCH = SPACES[SMALL[0]].smallest()

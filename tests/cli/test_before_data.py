@@ -75,7 +75,7 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def read(*given: object, **more: object) -> None:
         raise AssertionError("the images were read")
 
-    monkeypatch.setattr("onceforall.pipeline.run.open_data", read)
+    monkeypatch.setattr("onceforall.pipeline.run_directory.run.open_data", read)
     return run_copy
 
 

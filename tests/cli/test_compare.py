@@ -12,9 +12,10 @@ from failing import fails
 
 from onceforall.cli import run
 from onceforall.errors import StoppedError
-from onceforall.pipeline import Run, compare, status
-from onceforall.pipeline.compute import choose_compute
-from onceforall.pipeline.fixed import Told, asked_for, fine_tuned
+from onceforall.pipeline import Run, status
+from onceforall.pipeline.comparison import compare
+from onceforall.pipeline.comparison.fixed import Told, asked_for, fine_tuned
+from onceforall.pipeline.training.compute import choose_compute
 from onceforall.train.checkpoint import load_tensors
 from tiny_own import OWN, TRANSFORMER, source
 from tiny_run import edited, openings, pictures
@@ -45,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object, **named: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("onceforall.pipeline.fixed.follow", never)
+    monkeypatch.setattr("onceforall.pipeline.comparison.fixed.follow", never)
 
 
 def result(folder: Path) -> dict[str, object]:

@@ -13,8 +13,8 @@ from onceforall.cli import program, run
 from onceforall.cli.completion import VALUES
 from onceforall.export import FORMATS
 from onceforall.pipeline import PRESETS
-from onceforall.pipeline.compute import choose_compute
 from onceforall.pipeline.evaluate import choose_archs
+from onceforall.pipeline.training.compute import choose_compute
 from onceforall.published.weights import NAMES
 from onceforall.train import SCHEMES
 from onceforall.train.step import PRECISIONS

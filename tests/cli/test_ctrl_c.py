@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from onceforall.accuracy import read_rows
-from onceforall.files import read_lines
+from onceforall.common.files import read_lines
 from onceforall.pipeline import Run
 
 PROGRAM = "import sys; from onceforall.cli import main; main()"

@@ -12,7 +12,7 @@ from file_server import FileServer
 from onceforall.cli import run
 from onceforall.models import bring
 from onceforall.pipeline import Run
-from onceforall.pipeline.beginning import NETWORK
+from onceforall.pipeline.training.beginning import NETWORK
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_what_is_missing_is_measured_first(
 ) -> None:
     """A run that was only trained: profile and predictor are made on the way, and kept."""
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
-    monkeypatch.setattr("onceforall.pipeline.ready.SUBNETS", 16)
+    monkeypatch.setattr("onceforall.pipeline.specialising.ready.SUBNETS", 16)
     command = ["specialise", str(copy), "--latency", "1s", "--finalists", "1"]
     assert run(command) == 0
     err = capfd.readouterr().err

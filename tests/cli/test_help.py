@@ -108,7 +108,7 @@ ROWS = [row for row in ALL if not isinstance(row, dict) and row[0] is not None]
 @pytest.mark.parametrize(("kind", "function"), [row[:2] for row in ROWS], ids=[row[0].__name__ for row in ROWS])
 def test_what_is_left_out_is_as_in_python(kind: Any, function: command.Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command line with nothing but what is required means an object of the class with nothing but that."""
-    monkeypatch.setattr("onceforall.pipeline.run.Run.open", lambda folder: None)
+    monkeypatch.setattr("onceforall.pipeline.run_directory.run.Run.open", lambda folder: None)
     made = command.command_of(kind, lambda o, as_json, **rest: o)
     parameters = inspect.signature(made).parameters.values()
     empty = inspect.Parameter.empty

@@ -13,7 +13,7 @@ import torch
 from failing import fails
 
 from onceforall.cli import run
-from onceforall.files import read_json
+from onceforall.common.files import read_json
 from onceforall.pipeline import Run
 from tiny_original import NAME
 

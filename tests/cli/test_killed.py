@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onceforall.cli import run
-from onceforall.files import read_lines
+from onceforall.common.files import read_lines
 from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE_TEXT
 

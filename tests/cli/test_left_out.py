@@ -8,8 +8,8 @@ import pytest
 
 from onceforall.backends.common import Function, OnHost
 from onceforall.cli import run
+from onceforall.common.files import read_json
 from onceforall.export import FORMATS
-from onceforall.files import read_json
 
 
 def test_int8_that_loses_too_much(

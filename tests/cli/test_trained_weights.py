@@ -16,8 +16,8 @@ from safetensors.torch import save
 
 from file_server import FileServer, stored
 from onceforall.cli import run
+from onceforall.common.files import read_json
 from onceforall.errors import FileError
-from onceforall.files import read_json
 from onceforall.models import bring
 from onceforall.pipeline import Run
 from tiny_original import NAME

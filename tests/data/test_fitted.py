@@ -11,12 +11,13 @@ import pytest
 from pictures import MakeFolder, picture
 from PIL import Image
 
-from onceforall import files, preprocess
+from onceforall import preprocess
+from onceforall.common import files
+from onceforall.common.files import one_at_a_time
 from onceforall.data import Images, fitted, open_data, splits
 from onceforall.data.fitted import Keep, fitted_batches
 from onceforall.data.preparation import PREPROCESSING, Preprocessing
 from onceforall.errors import DataError, FileError, Note
-from onceforall.files import one_at_a_time
 
 GROUPS = [np.array([3, 0]), np.array([7, 5, 4, 19])]
 

@@ -14,7 +14,7 @@ from pictures import MakeFolder, picture
 from PIL import Image
 
 from onceforall.data import Source, open_source
-from onceforall.data.scan import left_out_line
+from onceforall.data.formats.scan import left_out_line
 from onceforall.errors import DataError, FileError
 
 AB = {"a": 3, "b": 3}

@@ -184,7 +184,7 @@ def test_digits_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [np.asarray(load(8)) for load in source.train.read(np.arange(len(labels)))]
     assert (np.round(wanted * (255 / 16)) == np.stack(images)[..., 0].reshape(-1, 64)).all()
     assert (source.train.labels == labels).all()
-    monkeypatch.setattr("onceforall.data.embedded.find_spec", lambda name: None)
+    monkeypatch.setattr("onceforall.data.formats.embedded.find_spec", lambda name: None)
     again = open_source("digits")
     assert again.train.identity == source.train.identity
     assert (again.train.labels == labels).all()

@@ -1,6 +1,6 @@
 import pytest
 
-from onceforall.data.split_names import arrange, mentions_role, role_of
+from onceforall.data.formats.split_names import arrange, mentions_role, role_of
 from onceforall.errors import DataError
 
 

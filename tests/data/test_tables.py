@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pictures import MakeFolder
 
 from onceforall.data import Source, open_data, open_source
+from onceforall.data.formats.tables import label_text, read_table
 from onceforall.data.originals import Part
 from onceforall.data.reading import Reading
-from onceforall.data.tables import label_text, read_table
 from onceforall.errors import DataError
 
 LAYOUT = {"train": {"cat": 5, "dog": 6}, "test": {"cat": 3, "dog": 2}}

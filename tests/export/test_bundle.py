@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 
 import onceforall
 from onceforall.calibrate import recalibrate
+from onceforall.common.files import write_json
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError, SpaceError, VerificationError
 from onceforall.export import BundleFacts, InputSteps, Member, Sizes, Switch, Together, load_bundle, write_bundle
 from onceforall.export.proof import compare, reference_of
-from onceforall.files import write_json
 
 SPACE = onceforall.space("mobilenet_v3", width=0.25, resolutions=(20, 28), depths=(1, 2), strides=(1, 1, 2, 2, 1, 1, 2))
 CLASSES = tuple(f"digit {i}" for i in range(10))

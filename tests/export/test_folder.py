@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from onceforall.arch import Arch
+from onceforall.common.files import write_json
 from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
 from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
 from onceforall.export.card_text import head_of
-from onceforall.files import write_json
 
 ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
 

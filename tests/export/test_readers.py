@@ -11,6 +11,7 @@ from onnx import helper
 
 import onceforall
 from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
+from onceforall.common.onnx_options import HARD_SWISH, OPSET, OPSETS
 from onceforall.errors import MissingExtraError, VerificationError
 from onceforall.export import READERS, OnnxOptions, export_network, readers_of
 from onceforall.export import readers as module
@@ -18,7 +19,6 @@ from onceforall.export.proof import logits_of, reference_of
 from onceforall.export.readers import Reading, read_elsewhere_too
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
-from onceforall.onnx_options import HARD_SWISH, OPSET, OPSETS
 
 HERE = [key for key, reader in READERS.items() if reader.missing() is None]
 SPACES = {

@@ -12,12 +12,12 @@ import onceforall
 from onceforall.backends import RUNTIMES
 from onceforall.backends.common import noise
 from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
+from onceforall.common.packages import import_package
 from onceforall.export import FORMATS
 from onceforall.latency import Device, load_onnx
 from onceforall.latency.networks import made_up
 from onceforall.latency.remote import agent
 from onceforall.nn.onnx import to_onnx
-from onceforall.packages import import_package
 
 PLAN = small_plan()
 THREADS, BATCH = 2, 3

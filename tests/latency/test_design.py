@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import onceforall
-from onceforall.conversion import elastic
 from onceforall.latency import Effort
 from onceforall.latency.design import Design, key_of
 from onceforall.plan import Plan
+from onceforall.supernets.conversion import elastic
 from own_small_networks import Convolutional, Transformer
 
 SPACE = onceforall.space("mobilenet_v3", width=0.1, resolutions=(16, 20, 24), depths=(1, 2), kernels=(3, 5), expand_ratios=(2, 3))

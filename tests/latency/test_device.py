@@ -6,9 +6,9 @@ import pytest
 
 from onceforall.backends import RUNTIMES
 from onceforall.backends.common import Hardware
+from onceforall.common.processors import processors
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, list_devices
-from onceforall.processors import processors
 
 
 @pytest.mark.parametrize(

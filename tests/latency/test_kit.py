@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from onceforall import Space
+from onceforall.common.files import read_json
 from onceforall.errors import DeviceError, FileError
-from onceforall.files import read_json
 from onceforall.latency import Device, Effort, LatencyTable, export_kit, import_results
 from small_spaces import SMALL, SPACES
 

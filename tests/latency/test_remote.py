@@ -21,6 +21,7 @@ import pytest
 import onceforall
 from onceforall import Space
 from onceforall.backends import RUNTIMES
+from onceforall.common.onnx_options import HARD_SWISH, OPSET
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, Effort, profile_space
 from onceforall.latency.host import Host
@@ -28,7 +29,6 @@ from onceforall.latency.remote import Model, RemoteMeter, Ssh
 from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import agent_zip
 from onceforall.latency.remote.meter import has_size
-from onceforall.onnx_options import HARD_SWISH, OPSET
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 HAVE_SSH = all(shutil.which(name) for name in ("ssh", "ssh-keygen")) and os.path.exists(SSHD)

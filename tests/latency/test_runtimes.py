@@ -17,14 +17,14 @@ from onceforall.backends import RUNTIMES
 from onceforall.backends.common import Images, Runtime
 from onceforall.backends.cuda import GpuReference
 from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
+from onceforall.common.packages import import_package
+from onceforall.common.processors import processors
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, OnceForAllError, StatisticsError
 from onceforall.latency import Device, load_onnx, measure_networks, stand_in
 from onceforall.latency.networks import all_ready, made_up, ready
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
-from onceforall.packages import import_package
 from onceforall.plan import Plan
-from onceforall.processors import processors
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 27), strides=(1, 1, 2, 2, 1, 1, 2))
 PLAN = SPACE.lower(SPACE.largest(), 7)

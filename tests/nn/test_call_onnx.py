@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import onceforall.nn.onnx
 from exported_networks import MODELS, PIXELS, Rooted, ViT, Windows, model_of, supernet_of
-from onceforall.conversion import elastic
 from onceforall.errors import CheckpointError, DeviceError, StatisticsError
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.torch_onnx import names_of
+from onceforall.supernets.conversion import elastic
 
 ROUNDING = 2.0**-24
 

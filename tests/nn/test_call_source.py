@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from exported_networks import MODELS, PIXELS, Windows, model_of, supernet_of
-from onceforall.conversion import elastic
 from onceforall.errors import CheckpointError
 from onceforall.export.weights import write_weights
 from onceforall.nn.bundle_source import to_bundle_source
 from onceforall.nn.shared import network_on, own_weights, share
 from onceforall.nn.source import to_source
+from onceforall.supernets.conversion import elastic
 
 NAMES = [*MODELS, "windows"]
 RUN = """

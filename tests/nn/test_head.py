@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import onceforall
 from onceforall import Supernet
-from onceforall.nn import head
-from onceforall.nn.head import fit_classifier
+from onceforall.supernets import head
+from onceforall.supernets.head import fit_classifier
 from own_networks import stirred
 from small_spaces import SPACES
 

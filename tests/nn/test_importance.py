@@ -6,12 +6,12 @@ import torchvision
 from torch import Tensor, nn
 
 from onceforall.calibrate import recalibrate
-from onceforall.conversion import elastic
 from onceforall.errors import ModelError, StatisticsError
 from onceforall.graph import Graph
-from onceforall.nn.importance import IMPORTANCES, rank_units, reorder_units, unit_scores
-from onceforall.nn.sorting import sort_channels
-from onceforall.supernet import Supernet
+from onceforall.supernets.conversion import elastic
+from onceforall.supernets.importance import IMPORTANCES, rank_units, reorder_units, unit_scores
+from onceforall.supernets.sorting import sort_channels
+from onceforall.supernets.supernet import Supernet
 from own_small_networks import Convolutional, Transformer, images_and_labels
 
 

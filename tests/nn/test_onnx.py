@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import onceforall
+from onceforall.common.onnx_options import OPSET, OPSETS
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
 from onceforall.export.proof import compare, reference_of
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
-from onceforall.onnx_options import OPSET, OPSETS
 from onceforall.ops import Activation, ActivationName, Add, Conv, Norm
 from onceforall.plan import Plan, Segment
 from onceforall.space import Space

@@ -11,7 +11,7 @@ from onceforall.nn.bundle_source import to_bundle_source
 from onceforall.nn.layers import ElasticConv
 from onceforall.nn.shared import network_on, own_shapes, own_weights, share
 from onceforall.nn.static import build
-from onceforall.supernet import Supernet
+from onceforall.supernets.supernet import Supernet
 from small_spaces import SMALL, SPACES
 
 CLASSES = 10

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from onceforall import Space, Supernet
-from onceforall.nn.sorting import sort_channels
 from onceforall.spaces import space as make_space
+from onceforall.supernets.sorting import sort_channels
 
 SPACE = make_space(
     "mobilenet_v3",

@@ -15,9 +15,9 @@ from onceforall.data import DeviceBatches, TrainBatches
 from onceforall.errors import TrainingError
 from onceforall.options.training import TrainOptions
 from onceforall.pipeline import Run
-from onceforall.pipeline.budget import RESERVE, epochs_within, seconds_per_step, validate_every
-from onceforall.pipeline.compute import Compute
-from onceforall.pipeline.teacher import taught_by_another
+from onceforall.pipeline.training.budget import RESERVE, epochs_within, seconds_per_step, validate_every
+from onceforall.pipeline.training.compute import Compute
+from onceforall.pipeline.training.teacher import taught_by_another
 from onceforall.space import Choices
 from onceforall.train import SCHEMES, Recipe, Schedule, World
 from tiny_run import TRAINING
@@ -98,7 +98,7 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
 @pytest.mark.parametrize(("fits", "said"), [(True, "are copied to the GPU"), (False, "do not fit into the memory of the GPU")])
 def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.MonkeyPatch, fits: bool, said: str) -> None:
     """Without a GPU, by a device that says that it is one."""
-    module = importlib.import_module("onceforall.pipeline.batches")
+    module = importlib.import_module("onceforall.pipeline.training.batches")
     run = Run.open(trained)
     own = run.train_batches(run.splits(), 16)
 

@@ -11,7 +11,7 @@ from onceforall.export import FileRow, OnnxOptions
 from onceforall.latency import Device
 from onceforall.pipeline import Budget, specialise
 from onceforall.pipeline.specialise import _of_latency
-from onceforall.pipeline.through_files import FoundThroughFiles
+from onceforall.pipeline.specialising.through_files import FoundThroughFiles
 
 
 @dataclass

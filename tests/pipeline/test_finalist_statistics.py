@@ -16,14 +16,14 @@ from onceforall.pipeline.evaluate import calibrated
 def test_the_statistics_of_a_finalist_are_gone_on_with(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exported ones are those of all calibration images, as without a search."""
     monkeypatch.setattr(importlib.import_module("onceforall.pipeline.search"), "FINALIST_CALIBRATION", 40)
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.run"), "CALIBRATION_BATCH", 20)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.run_directory.run"), "CALIBRATION_BATCH", 20)
     begun = list[Any]()
 
     def noted(*parts: Any, **rest: Any) -> Any:
         begun.append(rest["begun"])
         return calibrated(*parts, images=60, **rest)
 
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "calibrated", noted)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.specialising.finetune"), "calibrated", noted)
     (made,) = specialise(run_copy, [Budget()], finalists=2, export=["pytorch"])
     assert [each.images for each in begun] == [40]
     run = Run.open(run_copy)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from onceforall.common.files import locked
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError, OnceForAllError
-from onceforall.files import locked
 from onceforall.pipeline import (
     Run,
     import_original,

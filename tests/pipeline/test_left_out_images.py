@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from onceforall.common.files import read_json, read_lines, write_json
 from onceforall.errors import DataError
-from onceforall.files import read_json, read_lines, write_json
 from onceforall.pipeline import Run, evaluate, status, train
 from tiny_run import on_pictures, pictures
 

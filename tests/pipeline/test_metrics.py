@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from onceforall.files import read_lines
+from onceforall.common.files import read_lines
 from onceforall.latency.resources import EnergyCounter
-from onceforall.pipeline import Run, metrics, report
+from onceforall.pipeline import Run, report
+from onceforall.pipeline.run_directory import metrics
 from onceforall.train import Schedule
 
 

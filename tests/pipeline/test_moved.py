@@ -14,13 +14,13 @@ from onceforall.app import worker
 from onceforall.app.server import Explorer
 from onceforall.app.web import App
 from onceforall.cli import run as ofa
+from onceforall.common.files import read_json, reading_or_writing
 from onceforall.errors import DataError, FileError, Note, TrainingError
-from onceforall.files import read_json, reading_or_writing
 from onceforall.pipeline import Budget, Run, evaluate, report, search, status, train
+from onceforall.pipeline.accuracies.measure_accuracy import _opened, measure_accuracy
 from onceforall.pipeline.export_original import export_original
 from onceforall.pipeline.front import front
-from onceforall.pipeline.images import gone, lasting
-from onceforall.pipeline.measure_accuracy import _opened, measure_accuracy
+from onceforall.pipeline.run_directory.images import gone, lasting
 from tiny_run import edited, on_pictures, openings, pictures
 
 
@@ -147,7 +147,7 @@ def test_kept_where_nothing_is_computed(moved: tuple[Path, Path]) -> None:
 def test_kept_by_an_export_that_needs_no_images(moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """As of weights that were imported, which have their statistics."""
     run, new = moved
-    monkeypatch.setattr("onceforall.supernet.Supernet.norms", lambda self: [])
+    monkeypatch.setattr("onceforall.supernets.supernet.Supernet.norms", lambda self: [])
     monkeypatch.setattr(sys.modules["onceforall.pipeline.export_original"], "save_original", lambda supernet, path: None)
     with pytest.warns(Note, match="from now on taken from"):
         assert export_original(run, data=str(new)).images is None
@@ -157,7 +157,7 @@ def test_kept_by_an_export_that_needs_no_images(moved: tuple[Path, Path], monkey
 def test_a_run_that_cannot_be_written(moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The new place, which run.json does not get, reaches the workers of a cluster and of the explorer all the same."""
     run, new = moved
-    monkeypatch.setattr("onceforall.records.write_json", _refuse)
+    monkeypatch.setattr("onceforall.common.records.write_json", _refuse)
     with pytest.warns(Note, match="is not written down"):
         _, _, splits = _opened.__wrapped__(run, Run.open(run, str(new)).new_place, Run.open(run).weights_hash(), "cpu")
     assert len(splits.train) > 0
@@ -223,7 +223,7 @@ def test_nothing_is_left_of_a_start_that_fails(tmp_path: Path, own_cache: None, 
         assert path.name == "run.json"
         raise RuntimeError("something nobody thought of")
 
-    monkeypatch.setattr("onceforall.records.write_json", fail)
+    monkeypatch.setattr("onceforall.common.records.write_json", fail)
     with pytest.raises(RuntimeError, match="nobody thought of"):
         on_pictures(str(pictures(tmp_path / "data")), tmp_path / "a" / "run")
     assert not (tmp_path / "a").exists()
@@ -238,7 +238,7 @@ def test_test_images_are_not_opened_without_a_word(
 ) -> None:
     """Where it cannot be written down, it is said, once for each purpose."""
     run, new = moved
-    for name in ("run", "evaluate"):
+    for name in ("run_directory.run", "evaluate"):
         monkeypatch.setattr(sys.modules[f"onceforall.pipeline.{name}"], "append_line", _refuse)
     assert ofa(["evaluate", str(run), "--split", "test", "--arch", "random:3", "--data", str(new)]) == 0
     err = capsys.readouterr().err

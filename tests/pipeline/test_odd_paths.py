@@ -13,7 +13,7 @@ from PIL import Image
 
 from onceforall import space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows
-from onceforall.advice import ofa
+from onceforall.common.advice import ofa
 from onceforall.data import open_source
 from onceforall.errors import Note
 from onceforall.nn.tensor_files import read_tensors

@@ -11,13 +11,13 @@ import torch
 from onceforall import load_bundle
 from onceforall.calibrate import evaluate
 from onceforall.cli import run as ofa
+from onceforall.common.files import read_json, read_lines
+from onceforall.common.readable import percent
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
 from onceforall.export.proof import compare, reference_of
-from onceforall.files import read_json, read_lines
 from onceforall.pipeline import Budget, Run, bundle, specialise, status
 from onceforall.pipeline import evaluate as evaluate_run
 from onceforall.pipeline.evaluate import calibrated
-from onceforall.readable import percent
 
 
 def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:

@@ -13,12 +13,13 @@ from PIL import Image
 from torch import nn
 
 from onceforall.calibrate import recalibrate
+from onceforall.common.files import read_json, sha256
 from onceforall.data import Preprocessing, open_data
 from onceforall.errors import DataError, FileError, ModelError, SpaceError, TrainingError
-from onceforall.files import read_json, sha256
-from onceforall.pipeline import Budget, Run, elastic, evaluate, import_own, predict, search, status, train
-from onceforall.pipeline.export_inputs import input_steps
-from onceforall.pipeline.own import bring_own
+from onceforall.pipeline import Budget, Run, elastic, evaluate, import_own, search, status, train
+from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline.specialising.export_inputs import input_steps
+from onceforall.pipeline.training.own import bring_own
 from onceforall.preprocess import fit, normalise, prepare
 from onceforall.spaces.graph import classifier_weights
 from tiny_own import OWN, TRAINING, TRANSFORMER, source, trained_model

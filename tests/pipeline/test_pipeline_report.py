@@ -14,15 +14,15 @@ import torch
 
 from onceforall.accuracy import AccuracyPredictor, read_rows
 from onceforall.cli import run as ofa
+from onceforall.common.files import append_line, read_json, read_lines
+from onceforall.common.readable import milliseconds
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import FileError, OnceForAllError
-from onceforall.files import append_line, read_json, read_lines
 from onceforall.latency import LatencyTable, checked_networks
 from onceforall.pipeline import Run, report
-from onceforall.pipeline.metrics import Metric, Metrics
-from onceforall.pipeline.predictor import load_predictor
+from onceforall.pipeline.accuracies.predictor import load_predictor
+from onceforall.pipeline.run_directory.metrics import Metric, Metrics
 from onceforall.published import KNOWN_NETWORKS, OFA_NETWORKS
-from onceforall.readable import milliseconds
 from onceforall.report.costs import read_costs
 from onceforall.report.fronts import predictor_doubts, read_fronts
 from onceforall.report.predictions import latency_points, read_checks

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from onceforall.common.files import read_json, read_lines
 from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
-from onceforall.files import read_json, read_lines
 from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, report, status, train
-from onceforall.pipeline.follow import follow
+from onceforall.pipeline.training.follow import follow
 from onceforall.train import Schedule, Settings
 from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE, edited, go, on_pictures, pictures, steps_of

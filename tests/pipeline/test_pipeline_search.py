@@ -12,12 +12,12 @@ import pytest
 
 from onceforall.accuracy import AccuracyRow
 from onceforall.arch import Arch
+from onceforall.common.files import read_json, read_lines
+from onceforall.common.readable import amount, rounded_up
 from onceforall.errors import DataError, DeviceError, FileError, InfeasibleError, VerificationError
-from onceforall.files import read_json, read_lines
 from onceforall.latency import Timing
 from onceforall.pipeline import Budget, Run, bundle, evaluate, front, profile, report, search, specialise
 from onceforall.pipeline.search import Searcher
-from onceforall.readable import amount, rounded_up
 from tiny_run import openings
 
 NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from onceforall.common.files import read_lines
 from onceforall.errors import DataError, FileError, OnceForAllError, StoppedError
-from onceforall.files import read_lines
 from onceforall.pipeline import Run, train
 from onceforall.train import Schedule
 from onceforall.train.checkpoint import digest_of, load_tensors

@@ -7,8 +7,8 @@ import pytest
 
 import onceforall
 from onceforall.cli import run
+from onceforall.common.files import read_json
 from onceforall.errors import DeviceError, FileError, MissingExtraError
-from onceforall.files import read_json
 from onceforall.latency import LatencyTable
 from onceforall.pipeline import imported, kit, profile
 from tiny_run import SPACE, SPACE_TEXT

@@ -10,14 +10,14 @@ import torch
 
 from onceforall.calibrate import Accuracy
 from onceforall.cli import run as ofa
+from onceforall.common.files import locked, read_json, read_lines
 from onceforall.errors import FileError, InfeasibleError, StoppedError, TrainingError, VerificationError
 from onceforall.export import load
-from onceforall.files import locked, read_json, read_lines
 from onceforall.pipeline import Budget, Run, evaluate, specialise, status
-from onceforall.pipeline.choose import name_of
-from onceforall.pipeline.finetune import Finetuned, Finetuning
 from onceforall.pipeline.search import Searcher
 from onceforall.pipeline.specialise import Specialised
+from onceforall.pipeline.specialising.choose import name_of
+from onceforall.pipeline.specialising.finetune import Finetuned, Finetuning
 from onceforall.train.checkpoint import latest
 
 EPOCHS = 8  # of three steps
@@ -44,7 +44,7 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.fixture
 def gentle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate at which the tiny run's networks cannot get worse in three steps."""
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "RATE_SHARE", 0.005)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.specialising.finetune"), "RATE_SHARE", 0.005)
 
 
 def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
@@ -79,7 +79,7 @@ def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
 
 def test_a_worse_network_stays_here(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = weights(go(run_copy, finetune=0))
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.finetune"), "RATE_SHARE", 1e6)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.specialising.finetune"), "RATE_SHARE", 1e6)
     result = go(run_copy)
     tuned = result.finetuned
     assert tuned is not None

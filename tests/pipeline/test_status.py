@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from onceforall.cli import run as ofa
+from onceforall.common.files import busy, locked
 from onceforall.errors import FileError
-from onceforall.files import busy, locked
 from onceforall.pipeline import report, status
 from onceforall.pipeline.status import Status
 from onceforall.train import Schedule

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torchvision
 
+from onceforall.common.files import read_text
 from onceforall.errors import CheckpointError, OnceForAllError, TrainingError
-from onceforall.files import read_text
 from onceforall.pipeline import train
-from onceforall.pipeline.teacher import load_teacher
+from onceforall.pipeline.training.teacher import load_teacher
 from onceforall.train import Schedule
 from tiny_run import TRAINING
 

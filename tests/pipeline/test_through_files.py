@@ -8,17 +8,18 @@ import pytest
 
 from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import Accuracy
+from onceforall.common.files import read_json, write_json
+from onceforall.common.readable import milliseconds
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
 from onceforall.export import folder as export_folder
 from onceforall.export.program import write_preprocess
-from onceforall.files import read_json, write_json
 from onceforall.latency import Device, Timing
-from onceforall.pipeline import Budget, Run, specialise, through_files
+from onceforall.pipeline import Budget, Run, specialise
 from onceforall.pipeline.profile import latency_table
-from onceforall.pipeline.through_files import require_drop_can_be_told, require_same, too_large_drop
+from onceforall.pipeline.specialising import through_files
+from onceforall.pipeline.specialising.through_files import require_drop_can_be_told, require_same, too_large_drop
 from onceforall.preprocess import LARGE
-from onceforall.readable import milliseconds
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -10,7 +10,7 @@ import pytest
 
 from onceforall.accuracy import read_rows
 from onceforall.pipeline import evaluate
-from onceforall.pipeline.run import Run
+from onceforall.pipeline.run_directory.run import Run
 from tiny_run import SUBNETS, TRAINING_TEXT
 
 

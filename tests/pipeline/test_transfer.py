@@ -12,10 +12,10 @@ from PIL import Image
 
 from onceforall import Space, Supernet
 from onceforall.cli import run as ofa
+from onceforall.common.files import read_json
 from onceforall.errors import CheckpointError, DataError, FileError, OnceForAllError, StoppedError, TrainingError
-from onceforall.files import read_json
 from onceforall.pipeline import PRESETS, Run, import_original, report, status, train
-from onceforall.pipeline.transfer import DEFAULT, RATE_SHARE, going_on, transferred
+from onceforall.pipeline.training.transfer import DEFAULT, RATE_SHARE, going_on, transferred
 from onceforall.train import SCHEMES, Schedule
 from onceforall.train.checkpoint import digest_of
 from tiny_original import NAME

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from onceforall.common.records import as_record
 from onceforall.errors import FileError
 from onceforall.pipeline import Budget
-from onceforall.pipeline.versus import FORMAT, Comparison, Costs, Rival, Verdict, summary, verdict
-from onceforall.records import as_record
+from onceforall.pipeline.comparison.versus import FORMAT, Comparison, Costs, Rival, Verdict, summary, verdict
 from onceforall.scores import balanced_of
 
 N = 200

@@ -13,9 +13,9 @@ from onceforall.export import FileRow
 from onceforall.latency import Device, LatencyTable
 from onceforall.latency.table import LatencyErrors, Measured
 from onceforall.pipeline import Budget, Run
-from onceforall.pipeline.info import BroughtInfo, DataInfo, RunInfo
-from onceforall.pipeline.metrics import Metric, Metrics
-from onceforall.pipeline.versus import Comparison, Costs, Rival, Verdict
+from onceforall.pipeline.comparison.versus import Comparison, Costs, Rival, Verdict
+from onceforall.pipeline.run_directory.info import BroughtInfo, DataInfo, RunInfo
+from onceforall.pipeline.run_directory.metrics import Metric, Metrics
 from onceforall.report.charts import FrontSeries
 from onceforall.report.drawing import Point
 from onceforall.report.shown import Chosen, PredictorChecks, Shown

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from onceforall.accuracy import AccuracyRow
-from onceforall.files import write_text
+from onceforall.common.files import write_text
 from onceforall.picture import draw
-from onceforall.pipeline.info import Imported, Origin
-from onceforall.pipeline.metrics import Metric, Metrics
-from onceforall.pipeline.versus import Costs
+from onceforall.pipeline.comparison.versus import Costs
+from onceforall.pipeline.run_directory.info import Imported, Origin
+from onceforall.pipeline.run_directory.metrics import Metric, Metrics
 from onceforall.report.drawing import Point
 from onceforall.report.page import SECTIONS, render
 

@@ -6,7 +6,6 @@ from test_changes import test_all_neighbours_are_reached as reach_all_neighbours
 from test_changes import test_every_change_that_is_possible_gives_another_network as change_all
 
 from onceforall import Space
-from onceforall.conversion import elastic
 from onceforall.costs import macs_table, segment_table
 from onceforall.genes import check
 from onceforall.latency.table import middle
@@ -15,6 +14,7 @@ from onceforall.search.exact import upper_bound
 from onceforall.search.moves import every
 from onceforall.search.problem import Problem, limits_of, measure
 from onceforall.structure import Quadratic
+from onceforall.supernets.conversion import elastic
 from onceforall.train.schedule import Recipe
 from onceforall.train.schemes import SCHEMES
 from onceforall.train.strategies import coupled

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from onceforall import Space, Supernet
-from onceforall.conversion import elastic
 from onceforall.errors import StoppedError, TrainingError
 from onceforall.nn.calls import Mode
 from onceforall.ops import Add, Conv
 from onceforall.plan import Segment
+from onceforall.supernets.conversion import elastic
 from onceforall.train import SCHEMES, Phase, Recipe, Settings
 from onceforall.train.checkpoint import best, latest
 from onceforall.train.schemes import single_path

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from onceforall import Supernet
-from onceforall.nn.sorting import sort_channels
+from onceforall.supernets.sorting import sort_channels
 from onceforall.train import SCHEMES, STRATEGIES, Recipe, train_step
 from onceforall.train.state import State
 from onceforall.train.step import choose

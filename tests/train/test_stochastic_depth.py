@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from onceforall import Supernet
-from onceforall.conversion import elastic
 from onceforall.spaces import from_json
+from onceforall.supernets.conversion import elastic
 
 RATE = 0.4
 

@@ -14,14 +14,14 @@ from torch.func import functional_call
 from onceforall import Space, Supernet
 from onceforall.accuracy.measure import measure_accuracy
 from onceforall.calibrate import evaluate, recalibrate
-from onceforall.conversion import elastic
 from onceforall.errors import StatisticsError, StoppedError
 from onceforall.nn.calls import cut
 from onceforall.nn.layers import synchronised_norm
-from onceforall.nn.sorting import sort_channels
 from onceforall.ops import Call
-from onceforall.pipeline.transfer import transferred
+from onceforall.pipeline.training.transfer import transferred
 from onceforall.spaces import from_json
+from onceforall.supernets.conversion import elastic
+from onceforall.supernets.sorting import sort_channels
 from onceforall.train import SCHEMES, STRATEGIES, Phase, Recipe, Schedule, Settings, Trainer, progressive_shrinking
 from onceforall.train.checkpoint import latest
 from onceforall.train.state import new_optimizer

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..statistics import kendall_tau
+from ..common.statistics import kendall_tau
 from .model import Floats
 from .rows import AccuracyRow
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..arch import Arch
 from ..calibrate import Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .prefix_tree import Node, grow, units
 from .rows import AccuracyRow
 

@@ -15,12 +15,12 @@ import safetensors
 import safetensors.numpy
 
 from ..arch import Arch
+from ..common.files import reading_or_writing, regular_file, write_bytes
+from ..common.places import plain_path
+from ..common.statistics import kendall_tau
 from ..errors import CheckpointError, DataError
-from ..files import reading_or_writing, regular_file, write_bytes
 from ..genes import Genes
-from ..places import plain_path
 from ..space import Space
-from ..statistics import kendall_tau
 from ..structure import Quadratic
 from .choose import LEARNERS, NORMAL_90, Calibration, choose
 from .model import Floats, Model

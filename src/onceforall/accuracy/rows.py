@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Arch
+from ..common.files import make_folder, reading_or_writing, replace_file
+from ..common.places import plain_path
 from ..errors import DataError, FileError
-from ..files import make_folder, reading_or_writing, replace_file
-from ..places import plain_path
 from ..space import Space
 
 NUMBERS = ("top1", "loss", "images", "seconds", "top1_half", "score")

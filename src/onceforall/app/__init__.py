@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..packages import require
+from ..common.packages import require
 
 if TYPE_CHECKING:
     from .server import Explorer

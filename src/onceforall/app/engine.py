@@ -15,7 +15,7 @@ from ..genes import Genes
 from ..latency import LatencyTable
 from ..options.choosing import CAUTION
 from ..pipeline import Run
-from ..pipeline.predictor import load_predictor
+from ..pipeline.accuracies.predictor import load_predictor
 from ..pipeline.profile import latency_tables
 from ..search import Objectives, maximise, pareto
 from .pool import Floats, Pool

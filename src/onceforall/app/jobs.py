@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Arch
+from ..common.files import held, make_folder, one_at_a_time, read_json, write_json
 from ..errors import FileError
 from ..export import FORMATS
 from ..export.place import clear_left
-from ..files import held, make_folder, one_at_a_time, read_json, write_json
 
 ENDED = ("done", "failed", "cancelled")
 PATIENCE_S = 10.0  # from asking a process to stop to stopping it

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Arch
+from ..common.files import make_folder, one_at_a_time, read_json, write_json
 from ..errors import FileError
-from ..files import make_folder, one_at_a_time, read_json, write_json
 
 FORMAT = "onceforall.pins/1"
 MOST, LONGEST = 200, 80

@@ -11,7 +11,7 @@ import uvicorn
 
 from ..errors import DataError, ServerError
 from ..pipeline import Run
-from ..pipeline.images import gone
+from ..pipeline.run_directory.images import gone
 from .safety import Guard
 from .web import App
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..arch import Arch
+from ..common.files import busy, read_lines, read_text
+from ..common.readable import amount
 from ..errors import OnceForAllError
 from ..export import FORMATS
-from ..files import busy, read_lines, read_text
 from ..picture import STYLE, draw
 from ..pipeline import Run, status
-from ..pipeline.export_inputs import latency_shares
-from ..pipeline.predictor import checks
-from ..readable import amount
+from ..pipeline.accuracies.predictor import checks
+from ..pipeline.specialising.export_inputs import latency_shares
 from ..report.charts import Mark, line_chart
 from ..report.drawing import Axis, Series
 from ..train import Remaining, Schedule, work_per_step

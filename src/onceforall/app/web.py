@@ -17,13 +17,13 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..advice import ofa
 from ..arch import Arch
+from ..common.advice import ofa
+from ..common.files import reading_or_writing
+from ..common.readable import quantity, rounded_up
 from ..errors import ArchError, InfeasibleError, OnceForAllError
-from ..files import reading_or_writing
 from ..picture import STYLE
 from ..pipeline import Run
-from ..readable import quantity, rounded_up
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
 from .pins import Pins

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..arch import Arch
+from ..common.files import make_folder, one_at_a_time
+from ..common.memory import keep_freed_memory
 from ..errors import OnceForAllError
-from ..files import make_folder, one_at_a_time
-from ..memory import keep_freed_memory
 
 STEPS = 4  # waiting for others, opening, measuring, exporting
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from ..pipeline import Budget, specialise
-    from ..pipeline.environment import fit_threads
+    from ..pipeline.run_directory.environment import fit_threads
 
     fit_threads()
     arch, budget = Arch.from_json(job["arch"]), Budget(**job["limits"])

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from ..common.onnx_options import OPSET
+from ..common.packages import one_line, quiet, require
+from ..common.processors import processor_name, processors
 from ..errors import CheckpointError, DeviceError, OnceForAllError
-from ..onnx_options import OPSET
 from ..ops import Shape
-from ..packages import one_line, quiet, require
 from ..plan import Plan
-from ..processors import processor_name, processors
 from .kept import Converted, Weights
 
 if TYPE_CHECKING:  # runtimes are listed without torch, which takes seconds to load

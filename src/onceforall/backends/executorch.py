@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from ..common.packages import import_package, no_stderr, same_environment
 from ..errors import DeviceError
 from ..ops import Shape
-from ..packages import import_package, no_stderr, same_environment
 from .common import Images, OnHost, Runtime, own_network
 from .format import Format, Job
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.files import write_bytes
+from ..common.onnx_options import OnnxOptions
+from ..common.packages import one_line
 from ..errors import DeviceError, VerificationError
-from ..files import write_bytes
-from ..onnx_options import OnnxOptions
-from ..packages import one_line
 from ..plan import Plan
 from .common import Function, Images, Runtime
 

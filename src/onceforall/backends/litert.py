@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.packages import import_package, no_stderr, same_environment
 from ..ops import Shape
-from ..packages import import_package, no_stderr, same_environment
 from .common import Images, OnHost, Runtime, own_network
 from .format import Format
 

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..common.onnx_options import INPUT, PROBABILITIES, OnnxOptions
+from ..common.packages import import_package, one_line
 from ..errors import VerificationError
-from ..onnx_options import INPUT, PROBABILITIES, OnnxOptions
 from ..ops import Shape
-from ..packages import import_package, one_line
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
 from .format import Format, Job
 

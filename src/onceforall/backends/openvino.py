@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..onnx_options import HARD_SWISH, INPUT, OnnxOptions
+from ..common.onnx_options import HARD_SWISH, INPUT, OnnxOptions
+from ..common.packages import import_package
 from ..ops import Shape
-from ..packages import import_package
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
 from .format import Format, Job
 from .onnxruntime import given, remark

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.files import UNICODE, read_text
+from ..common.packages import one_line
 from ..errors import VerificationError
-from ..files import UNICODE, read_text
 from ..ops import Shape
-from ..packages import one_line
 from .common import Images, OnHost, Runtime, own_network
 from .format import Format, Job, Run
 

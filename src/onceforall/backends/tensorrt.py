@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from ..common.onnx_options import INPUT, OUTPUT
+from ..common.packages import import_package
 from ..errors import DeviceError
 from ..nn.onnx import to_onnx
-from ..onnx_options import INPUT, OUTPUT
 from ..ops import Shape
-from ..packages import import_package
 from .common import Hardware, Runtime
 from .cuda import OnGpu, gpu
 

@@ -16,9 +16,9 @@ from typing import TextIO, cast
 
 import typer
 
-from ..advice import ofa
+from ..common.advice import ofa
+from ..common.memory import keep_freed_memory
 from ..errors import Note, OnceForAllError
-from ..memory import keep_freed_memory
 from .signals import handled, interrupt
 
 __all__ = ["main", "run"]

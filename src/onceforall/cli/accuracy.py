@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..advice import ofa
-from ..files import write_text
+from ..common.advice import ofa
+from ..common.files import write_text
+from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import (
     ComparePredictorsOptions,
@@ -16,7 +17,6 @@ from ..options.measuring import (
     PredictOptions,
 )
 from ..options.shared import RUN
-from ..readable import percent
 from ..scores import METRICS
 from .views import Counter, stderr, tell
 
@@ -28,7 +28,7 @@ def predict(o: PredictOptions, as_json: bool) -> None:
 
     This is about networks, not photographs: ofa classify tells what those show.
     """
-    from ..pipeline.predict import predict as call
+    from ..pipeline.accuracies.predict import predict as call
 
     with Counter(stderr(), "measuring") as counter:
         found = call(o, on_progress=counter)
@@ -38,7 +38,7 @@ def predict(o: PredictOptions, as_json: bool) -> None:
 def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
     """Measure many sub-networks at the price of few."""
     from ..pipeline import Run
-    from ..pipeline.measure_accuracy import measure_accuracy as call
+    from ..pipeline.accuracies.measure_accuracy import measure_accuracy as call
 
     with Counter(stderr(), "measuring") as counter:
         rows = call(o, on_progress=counter)
@@ -55,14 +55,14 @@ def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
 
 def fit(o: FitPredictorOptions, as_json: bool) -> None:
     """Fit to all sub-networks measured, choosing the kind."""
-    from ..pipeline.predictor import fit_predictor as call
+    from ..pipeline.accuracies.predictor import fit_predictor as call
 
     _tell_prediction(call(o), as_json)
 
 
 def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
     """Compare kinds of models by what they were not fitted to."""
-    from ..pipeline.predictor import compare_predictors as call
+    from ..pipeline.accuracies.predictor import compare_predictors as call
 
     def line(r: Any) -> None:
         e, kind = r.errors, f"{r.kind}*" if r.chosen else r.kind
@@ -80,7 +80,7 @@ def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
 
 def show(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
     """Tell what the predictor is and how wrong it is."""
-    from ..pipeline.predictor import show_predictor as call
+    from ..pipeline.accuracies.predictor import show_predictor as call
 
     found = call(folder)
     if as_json:
@@ -103,7 +103,7 @@ def following(
     out: Annotated[Path | None, Flag("For ofa accuracy measure --archs.", "FILE")] = None,
 ) -> None:
     """List sub-networks worth measuring next."""
-    from ..pipeline.predictor import next_subnets as call
+    from ..pipeline.accuracies.predictor import next_subnets as call
 
     archs = call(o)
     text = "".join(f"{arch.to_json()}\n" for arch in archs)

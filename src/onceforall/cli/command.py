@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from ..common.processors import cpu_quota
 from ..options.declare import Flag, flags_of
-from ..processors import cpu_quota
 from . import completion
 
 Command = Callable[..., Any]
@@ -42,7 +42,7 @@ def command_of(kind: type | None, function: Command) -> Command:
             for each in folder if isinstance(folder, list) else [folder]:
                 Run.open(each)
         if cpu_quota() is not None:
-            from ..pipeline.environment import fit_threads
+            from ..pipeline.run_directory.environment import fit_threads
 
             fit_threads()
         return function(*options, as_json, **{name: values[name] for name in own})

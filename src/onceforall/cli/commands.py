@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from .. import readable
-from ..advice import ofa
+from ..common import readable
+from ..common.advice import ofa
+from ..common.readable import milliseconds, percent
 from ..errors import DataError, ValueTextError
 from ..options.choosing import (
     BundleOptions,
@@ -17,7 +18,6 @@ from ..options.choosing import (
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
-from ..readable import milliseconds, percent
 from ..scores import METRICS
 from .views import TrainView, run_record, stderr, stopping, tell
 
@@ -53,7 +53,7 @@ def specialise(
     if fleet is not None:
         _fleet(o, fleet, as_json, no_limit)
         return
-    from ..pipeline.limits import suggested_limits
+    from ..pipeline.run_directory.limits import suggested_limits
 
     if o.budgets and no_limit:
         raise ValueTextError("--no-limit and limits exclude each other: leave one out")

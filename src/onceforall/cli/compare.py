@@ -3,15 +3,15 @@
 import json
 from typing import Any
 
+from ..common.readable import amount, duration, milliseconds, percent, wilson
 from ..options.choosing import CompareOptions
-from ..readable import amount, duration, milliseconds, percent, wilson
 from ..scores import UNEVEN
 from .views import TrainView, stderr, stopping
 
 
 def compare(o: CompareOptions, as_json: bool) -> None:
     """Fine-tune fixed networks, and tell who wins at each budget."""
-    from ..pipeline.compare import compare as call
+    from ..pipeline.comparison.compare import compare as call
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
         found = call(o, on_step=view.step, on_event=view, should_stop=should_stop)
@@ -24,7 +24,7 @@ def compare(o: CompareOptions, as_json: bool) -> None:
 
 def _lines(found: Any) -> list[str]:
     """The comparison for people."""
-    from ..pipeline.versus import summary
+    from ..pipeline.comparison.versus import summary
 
     images = found.fixed[0].images
     lines = [f"measured on {images:,} test images, and on {found.hardware} ({found.device}), in turns:"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from ..backends import FORMATS, RUNTIMES
+from ..common.files import read_json
 from ..errors import OnceForAllError
-from ..files import read_json
 from ..scores import METRICS
 
 # Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.

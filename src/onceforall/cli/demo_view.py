@@ -1,8 +1,8 @@
 """What `ofa demo` says in the end, for someone who sees all of this for the first time."""
 
+from ..common.readable import amount, memory, milliseconds, percent, wilson
 from ..pipeline.demo import Demo, Gain
 from ..pipeline.specialise import Specialised
-from ..readable import amount, memory, milliseconds, percent, wilson
 
 HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
 

@@ -5,12 +5,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
-from ..advice import ofa
+from ..common.advice import ofa
+from ..common.readable import memory, milliseconds, percent
 from ..errors import ValueTextError
 from ..options.declare import Flag
 from ..options.measuring import HOST, MeasureOptions, ProfileOptions
 from ..options.shared import on_host
-from ..readable import memory, milliseconds, percent
 from .views import Counter, stderr, tell
 
 DOUBTFUL = 0.1  # mean error of a latency table

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from .. import readable
+from ..common import readable
+from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
-from ..readable import percent
 from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
 from .views import tell
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from ..advice import ofa
+from ..common.advice import ofa
 from ..errors import ValueTextError
 from ..options.declare import Flag
 from ..options.shared import MOVED, RUN

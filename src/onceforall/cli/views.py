@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
-from ..readable import duration, percent, plural
+from ..common.readable import duration, percent, plural
 from ..scores import METRICS
 from .signals import handled, interrupt, name_of
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..lazy import load_on_use
+from ..common.lazy import load_on_use
 
 if TYPE_CHECKING:
     from .batches import TrainBatches, calibration_batches, eval_batches

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.files import make_folder, one_at_a_time, read_json, reading_or_writing, replace_file, write_json
+from ..common.processors import processors
 from ..errors import DataError, FileError
-from ..files import make_folder, one_at_a_time, read_json, reading_or_writing, replace_file, write_json
-from ..processors import processors
 from .alike import thumbnails
 from .originals import Indices, Load, Part, digest, quiet, shrink
 

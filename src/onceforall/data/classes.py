@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..common.readable import plural
 from ..errors import DataError
-from ..readable import plural
+from .formats.scan import listed, same_name
 from .originals import Indices, Part, Source
 from .reading import Classes
-from .scan import listed, same_name
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:

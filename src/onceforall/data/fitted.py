@@ -20,10 +20,10 @@ import PIL
 from numpy.typing import NDArray
 
 from .. import preprocess
+from ..common.files import make_folder, one_at_a_time, reading_or_writing
+from ..common.processors import processors
+from ..common.readable import duration
 from ..errors import FileError
-from ..files import make_folder, one_at_a_time, reading_or_writing
-from ..processors import processors
-from ..readable import duration
 from .cache import in_threads, save_array
 from .originals import Indices, Load, Part, digest
 from .preparation import Preprocessing

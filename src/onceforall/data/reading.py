@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..common.files import read_text
 from ..errors import DataError
-from ..files import read_text
-from .scan import same_name
+from .formats.scan import same_name
 
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 

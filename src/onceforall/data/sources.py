@@ -4,16 +4,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from ..common.files import reading_or_writing
+from ..common.places import expanded
 from ..errors import DataError
-from ..files import reading_or_writing
-from ..places import expanded
-from .archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
 from .classes import chosen_classes
-from .embedded import open_digits, open_torchvision
-from .folders import holds_class_folders, holds_image_folders, open_folder
+from .formats.archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
+from .formats.embedded import open_digits, open_torchvision
+from .formats.folders import holds_class_folders, holds_image_folders, open_folder
+from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
 from .originals import Part, Source
 from .reading import AS_IT_IS, Reading
-from .tables import METADATA, TABLES, open_tables, read_table, tables_in
 
 
 def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
@@ -44,7 +44,7 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
 
 def _found(source: str, reading: Reading) -> Source:
     """What `open_source` finds, with all of its classes."""
-    from .parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
+    from .formats.parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
         return open_digits()

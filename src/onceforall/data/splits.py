@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.files import make_folder, reading_or_writing
+from ..common.places import cache_folder
+from ..common.readable import plural
 from ..errors import DataError, FileError
-from ..files import make_folder, reading_or_writing
-from ..places import cache_folder
-from ..readable import plural
 from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
 from .divide import some, stratified
 from .fitted import Keep, fitted_batches
+from .formats.scan import left_out_line
 from .originals import Indices, Part, Source, digest
 from .preparation import Preprocessing
 from .reading import AS_IT_IS, Reading
-from .scan import left_out_line
 from .sources import open_source
 
 CACHE_GB = 8.0

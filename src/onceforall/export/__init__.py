@@ -2,7 +2,7 @@
 
 from ..backends import FORMATS
 from ..backends.format import Format
-from ..onnx_options import OnnxOptions
+from ..common.onnx_options import OnnxOptions
 from .bundle import Bundle, Interval, Member, load_bundle
 from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle

@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, fx
 
-from ..advice import not_a_bundle
 from ..arch import Arch
+from ..common.advice import not_a_bundle
+from ..common.files import read_json, reading_or_writing, regular_file
+from ..common.readable import amount, memory, milliseconds
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
-from ..files import read_json, reading_or_writing, regular_file
 from ..nn.shared import constants_of, network_on, own_shapes, own_weights
 from ..plan import Plan
-from ..readable import amount, memory, milliseconds
 from .config import ExportConfig
 from .place import errors_name
 

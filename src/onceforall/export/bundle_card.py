@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..common.readable import amount, memory, milliseconds, percent
 from ..nn.bundle_source import needs_of
 from ..plan import Plan
-from ..readable import amount, memory, milliseconds, percent
 from .bundle import Bundle, Member
 from .card_text import card_of, head_of, latency_text, proof_rows, top1_text
 from .program import Program

@@ -11,12 +11,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..backends.pytorch import from_source
+from ..common.files import read_json, write_bytes, write_json, write_text
+from ..common.packages import one_line
 from ..errors import FileError, VerificationError
-from ..files import read_json, write_bytes, write_json, write_text
 from ..nn.bundle_source import needs_of, to_bundle_source
 from ..nn.shared import own_shapes, share
-from ..packages import one_line
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .bundle import BUNDLE_FORMAT, Bundle, Member, load_bundle
 from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from ..arch import Arch
 from ..backends import FORMATS
+from ..common.onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
+from ..common.readable import amount, memory, percent
 from ..looks import layers, look
 from ..nn.source import needs_of
-from ..onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..plan import Plan
-from ..readable import amount, memory, percent
 from ..scores import Confusion
 from .bundle import Interval
 from .card_text import card_of, head_of, latency_text, plain, proof_rows, top1_text

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..readable import milliseconds, percent, table, wilson
+from ..common.readable import milliseconds, percent, table, wilson
 from .bundle import Interval
 from .program import ACCURACY
 from .proof import ABOUT_FLOAT32, Proof

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..arch import Arch
 from ..backends.format import Job
+from ..common.onnx_options import OnnxOptions
 from ..errors import FileError, VerificationError
-from ..onnx_options import OnnxOptions
 from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json

@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx, nn
 
-from ..advice import not_an_export
 from ..arch import Arch
 from ..backends import FORMATS
 from ..backends.format import Job, Run, in_batches
+from ..common.advice import not_an_export
+from ..common.files import read_json, read_text, write_json, write_text
+from ..common.onnx_options import OnnxOptions
 from ..errors import FileError, VerificationError
-from ..files import read_json, read_text, write_json, write_text
-from ..onnx_options import OnnxOptions
 from ..ops import Call
 from ..picture import draw
 from ..plan import Plan
 from ..space import Space
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps
 from .place import errors_name, in_place_when_done, require_replaceable

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.packages import import_package, one_line, quiet
 from ..errors import HubError
-from ..packages import import_package, one_line, quiet
 from .folder import export_files
 
 TOKEN = "give a token that may write with hf auth login or HF_TOKEN"

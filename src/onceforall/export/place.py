@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..common.files import make_folder, one_at_a_time, reading_or_writing
+from ..common.places import plain_path
 from ..errors import FileError, OnceForAllError
-from ..files import make_folder, one_at_a_time, reading_or_writing
-from ..places import plain_path
 
 
 @contextmanager

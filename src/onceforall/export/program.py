@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import preprocess
+from ..common.files import reading_or_writing, write_text
+from ..common.processors import processors
 from ..errors import VerificationError
-from ..files import reading_or_writing, write_text
-from ..processors import processors
 
 PREPROCESS = "preprocess.py"
 PHOTO = '"photo.jpg"'

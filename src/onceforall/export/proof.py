@@ -21,7 +21,7 @@ from ..backends.format import Run
 from ..errors import VerificationError
 from ..nn.calls import STATISTICS
 from ..nn.shared import parts_of
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 
 ROUNDING = 2.0**-24  # the largest relative error of one float32 operation
 # A float32 sum of k products is the exact sum with each product moved by about sqrt(k) roundings (Higham and Mary, "A new approach

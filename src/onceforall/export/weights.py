@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 from torch import fx, nn
 
 from ..backends.pytorch import weights_of
+from ..common.files import write_bytes
+from ..common.places import plain_path
 from ..errors import CheckpointError, FileError
-from ..files import write_bytes
 from ..nn.shared import constants_of
 from ..nn.static import build
-from ..places import plain_path
 from ..plan import Plan
 
 

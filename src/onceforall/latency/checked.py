@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arch import Arch
-from ..files import read_lines
+from ..common.files import read_lines
 from .design import QUICK, Design, Effort, key_of
 from .table import LatencyTable
 

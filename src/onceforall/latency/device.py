@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from importlib import metadata
 
 from ..backends import RUNTIMES
+from ..common.processors import processor_name, processors
 from ..errors import DeviceError, OnceForAllError
-from ..processors import processor_name, processors
 from .host import Host
 
 ALIASES = {"cpu": "onnxruntime"}

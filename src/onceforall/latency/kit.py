@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..common.files import make_folder, read_json, read_text, reading_or_writing, write_bytes, write_json, write_text
+from ..common.readable import amount, milliseconds
 from ..errors import DeviceError, FileError
-from ..files import make_folder, read_json, read_text, reading_or_writing, write_bytes, write_json, write_text
 from ..nn.onnx import to_onnx
 from ..plan import Plan
-from ..readable import amount, milliseconds
 from ..space import Space
 from .design import Design, Effort, key_of
 from .device import Device

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files import append_line, make_folder, one_at_a_time, read_lines
+from ..common.files import append_line, make_folder, one_at_a_time, read_lines
 
 PROFILES = 5  # of which the mean is taken: older ones may be of another operating system
 ALIKE = 0.1  # further off the machine is another one, or was in trouble

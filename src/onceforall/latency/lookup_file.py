@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from ..common.files import read_text, reading_or_writing
 from ..errors import FileError
-from ..files import read_text, reading_or_writing
 
 MOST_BYTES = 10_000_000
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader

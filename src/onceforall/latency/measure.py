@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from ..common.processors import processors
 from ..errors import DeviceError
-from ..processors import processors
 
 QUANTILE = 0.25
 LEVELLED = 8  # functions from which on they are compared with each other

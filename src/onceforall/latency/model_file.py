@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from ..common.packages import import_package
 from ..errors import DeviceError
 from ..ops import Shape
-from ..packages import import_package
 
 
 def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Shape:

@@ -10,11 +10,11 @@ from torch import Tensor, fx, nn
 from ..backends import RUNTIMES
 from ..backends.common import own_network
 from ..backends.kept import Weights
+from ..common.processors import processor_count_text, processors
+from ..common.readable import plural
 from ..errors import DeviceError, StatisticsError
 from ..nn.shared import own_shapes, parts_of
 from ..plan import Plan
-from ..processors import processor_count_text, processors
-from ..readable import plural
 from .device import Device
 
 POOL = 1 << 18  # random weights, of which each layer takes as many as it needs

@@ -23,10 +23,10 @@ from uuid import uuid4
 
 import numpy as np
 
+from ..common.files import append_line, make_folder, read_json, read_lines, write_json
+from ..common.readable import duration
 from ..errors import DeviceError, FileError
-from ..files import append_line, make_folder, read_json, read_lines, write_json
 from ..plan import Plan
-from ..readable import duration
 from ..space import Space
 from .design import QUICK, Design, Effort, key_of
 from .device import Device

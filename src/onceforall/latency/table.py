@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..arch import Arch, Stage
+from ..common.files import read_json, write_json
+from ..common.statistics import kendall_tau
 from ..costs import CostTable, segment_table
 from ..errors import DeviceError, FileError
-from ..files import read_json, write_json
 from ..genes import Genes
 from ..plan import Plan
 from ..space import Space
-from ..statistics import kendall_tau
 from ..structure import Terms
 from .device import Device
 from .lookup_file import read_lookup_files

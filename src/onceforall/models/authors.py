@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ..common.fetch import Remote, fetch, from_hub, mirrored
+from ..common.files import sha256
 from ..errors import FileError
-from ..fetch import Remote, fetch, from_hub, mirrored
-from ..files import sha256
 from ..published import (
     LICENSE,
     NAMES,
@@ -16,7 +16,7 @@ from ..published import (
     published_space,
     specialized,
 )
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .fill import weights_of
 from .libraries import torch_cache
 from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from ..common.places import expanded
 from ..errors import ModelError
-from ..places import expanded
 from ..preprocess import INTERPOLATIONS, LEAST_SHARE
 from .authors import of_authors
 from .code import divided, of_file

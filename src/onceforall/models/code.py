@@ -12,9 +12,9 @@ from types import ModuleType
 
 from torch import nn
 
+from ..common.packages import one_line
+from ..common.places import expanded
 from ..errors import FileError, ModelError
-from ..packages import one_line
-from ..places import expanded
 from .parts import FORM, RANDOM, Asked, Maker, Weights, choices
 
 CLASSES = 1000  # of a function that must be told a number

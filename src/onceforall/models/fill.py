@@ -7,10 +7,10 @@ from pathlib import Path
 import safetensors
 from torch import Tensor, nn
 
+from ..common.files import sha256
+from ..common.places import plain_path
 from ..errors import ModelError
-from ..files import sha256
 from ..nn.tensor_files import read_tensors
-from ..places import plain_path
 from .parts import Maker, Weights, choices, made
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that DataParallel, Lightning and torch.compile put before names

@@ -12,11 +12,11 @@ import torch
 import yaml
 from torch import nn
 
+from ..common.fetch import Remote, fetch, from_hub, mirrored
+from ..common.files import read_json, read_text, sha256
+from ..common.packages import import_package, quiet
 from ..errors import FileError, ModelError
-from ..fetch import Remote, fetch, from_hub, mirrored
-from ..files import read_json, read_text, sha256
 from ..nn.tensor_files import read_tensors
-from ..packages import import_package, quiet
 from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights, choices, unknown
 
 SAFE = ("model.safetensors", "pytorch_model.bin")  # names of weights in timm's repositories, the best one first

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from ..common.fetch import Tell
+from ..common.packages import one_line
 from ..errors import FileError, ModelError
-from ..fetch import Tell
-from ..packages import one_line
 
 FORM = "give timm:NAME, torchvision:NAME, hf:USER/REPO, ofa:NAME or FILE.py:FUNCTION"
 RANDOM = "random"  # weights, in place of a file's

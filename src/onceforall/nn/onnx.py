@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from ..common.onnx_options import INPUT, OPSET, OUTPUT, PROBABILITIES
 from ..errors import DeviceError, MissingExtraError
-from ..onnx_options import INPUT, OPSET, OUTPUT, PROBABILITIES
 from ..ops import Call, Norm, Op
 from ..plan import Plan, Segment
 from .onnx_calls import OPERATIONS as CALLS

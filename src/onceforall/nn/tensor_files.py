@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..common.files import reading_or_writing, regular_file
+from ..common.places import plain_path
 from ..errors import CheckpointError, FileError
-from ..files import reading_or_writing, regular_file
-from ..places import plain_path
 
 CONTAINERS = (dict, list, tuple)
 NESTED = ("state_dict", "model", "model_state_dict")

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..common.onnx_options import INPUT, OUTPUT, PROBABILITIES
+from ..common.packages import no_stdout, one_line, quiet
 from ..errors import DeviceError
-from ..onnx_options import INPUT, OUTPUT, PROBABILITIES
-from ..packages import no_stdout, one_line, quiet
 from ..plan import Plan
 from .static import build
 

@@ -52,8 +52,8 @@ def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
     """What was asked for; None if nothing was."""
     if opset is None and batch is None and not softmax:
         return None
+    from ..common.onnx_options import OPSET
     from ..export import OnnxOptions
-    from ..onnx_options import OPSET
 
     return OnnxOptions(OPSET if opset is None else opset, batch, softmax)
 
@@ -182,7 +182,7 @@ class CompareOptions:
 
     Args:
         folder: the run directory, with a predictor and a profile of the device; compare/ in it gets what is found.
-        networks: see `onceforall.pipeline.fixed.asked_for`.
+        networks: see `onceforall.pipeline.comparison.fixed.asked_for`.
         epochs: that each is trained for; with neither this nor `budget_s` as many as cost the multiply-accumulates of the run.
         budget_s: seconds that each is trained for instead.
         rate: peak learning rate; None for that of the run's phase of the largest network.

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..advice import ofa
 from ..arch import Arch
+from ..common.advice import ofa
+from ..common.files import read_text
 from ..data.reading import AS_IT_IS, Reading
 from ..errors import ArchError, DataError, DeviceError, ValueTextError
-from ..files import read_text
 from ..space import Space
 from ..spaces import FAMILIES, space
 from .declare import Flag, argument, group, option

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from ..common.readable import quantity
 from ..data.reading import AS_IT_IS, reading_of
 from ..errors import InfeasibleError
-from ..readable import quantity
 from .declare import Flag, argument, group, option
 from .values import amount, latencies_ms, memory_bytes
 

@@ -6,16 +6,19 @@ Every command of `ofa` is the function of the same name here; `ofa import` is `i
 
 from typing import TYPE_CHECKING
 
-from ..lazy import load_on_use
+from ..common.lazy import load_on_use
 
 if TYPE_CHECKING:
     from ..latency import list_devices as devices
     from ..options.presets import PRESETS, Preset
     from ..options.shared import Budget
     from ..report import report
+    from .accuracies.measure_accuracy import measure_accuracy
+    from .accuracies.predict import predict
+    from .accuracies.predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
     from .bundle import bundle
     from .classify import Classified, classify
-    from .compare import compare
+    from .comparison.compare import compare
     from .demo import demo
     from .elastic import elastic
     from .evaluate import evaluate
@@ -23,11 +26,8 @@ if TYPE_CHECKING:
     from .front import front
     from .imports import import_original, import_own
     from .measure import measure
-    from .measure_accuracy import measure_accuracy
-    from .predict import predict
-    from .predictor import compare_predictors, fit_predictor, next_subnets, show_predictor
     from .profile import imported, kit, profile
-    from .run import Run
+    from .run_directory.run import Run
     from .search import search
     from .specialise import specialise
     from .status import status

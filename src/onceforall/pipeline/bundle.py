@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from ..calibrate import Accuracy, Calibrated, Tally
+from ..common.files import writable
+from ..common.readable import plural
 from ..data import Images
 from ..errors import ArchError, CheckpointError
 from ..export import (
@@ -25,20 +27,18 @@ from ..export import (
     room_for_bundle,
     write_bundle,
 )
-from ..files import writable
 from ..latency import Device, Timing, available, measure
 from ..options.choosing import BundleOptions
 from ..options.declare import takes
 from ..options.shared import Budget
-from ..readable import plural
-from ..supernet import Supernet
-from .choose import confirmed, limits_name
+from ..supernets.supernet import Supernet
 from .evaluate import calibrated, choose_archs, place_of
-from .export_inputs import input_steps, proof_images
-from .run import Run
+from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
-from .switching import compare_sizes, measure_switching, write_separately
-from .through_files import by_programs, require_same, torch_threads
+from .specialising.choose import confirmed, limits_name
+from .specialising.export_inputs import input_steps, proof_images
+from .specialising.switching import compare_sizes, measure_switching, write_separately
+from .specialising.through_files import by_programs, require_same, torch_threads
 
 
 @dataclass(frozen=True)

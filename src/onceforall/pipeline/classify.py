@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..advice import not_an_export
 from ..arch import Arch
 from ..backends.format import in_batches
-from ..data.scan import LeftOut, left_out_line, marks_above, printable, walk
+from ..common.advice import not_an_export
+from ..common.files import read_json, read_text, reading_or_writing
+from ..data.formats.scan import LeftOut, left_out_line, marks_above, printable, walk
 from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
 from ..export.place import errors_name
-from ..files import read_json, read_text, reading_or_writing
 from ..options.choosing import ClassifyOptions
 from ..options.declare import takes
 from ..preprocess import prepare

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.readable import paired_difference
 from ..data import Images
 from ..errors import TrainingError
 from ..export import load
 from ..options.shared import Budget
-from ..readable import paired_difference
 from ..report import report
+from .accuracies.predict import predict
 from .evaluate import Evaluation, evaluate
-from .predict import predict
 from .profile import profile
-from .run import Run
+from .run_directory.run import Run
 from .specialise import Specialised, specialise
 from .train import train
 

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..advice import ofa
 from ..arch import Arch
+from ..common.advice import ofa
 from ..errors import ModelError
 from ..models import RANDOM, is_library
 from ..options.declare import takes
 from ..options.training import ElasticOptions
 from ..spaces.graph import graph_of
-from .info import BroughtInfo
-from .own import bring_own
+from .run_directory.info import BroughtInfo
+from .training.own import bring_own
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..advice import ofa
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
 from ..calibrate import evaluate as evaluate_network
+from ..common.advice import ofa
+from ..common.files import append_line, read_text, recording
 from ..data import Images, Splits
 from ..errors import ArchError
-from ..files import append_line, read_text, recording
 from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
 from ..scores import Confusion
 from ..space import Space
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from ..train import World
-from .compute import choose_compute
-from .run import CALIBRATION_IMAGES, Run
+from .run_directory.run import CALIBRATION_IMAGES, Run
+from .training.compute import choose_compute
 
 MOST_RANDOM = 10_000
 MOST_NUMBERS = 50_000_000  # of all confusion matrices

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..common.processors import processors
+from ..common.readable import plural
 from ..data import open_source
 from ..data.cache import in_threads
+from ..data.formats.scan import left_out_line, listed
 from ..data.originals import Load, Part, Source
 from ..data.reading import AS_IT_IS, Reading
-from ..data.scan import left_out_line, listed
 from ..errors import DataError
 from ..options.measuring import PARTS
 from ..preprocess import prepare
-from ..processors import processors
-from ..readable import plural
 from ..scores import Confusion
 from .classify import opened_export
 

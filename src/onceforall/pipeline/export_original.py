@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..published import save_original
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .evaluate import calibrated
-from .run import Run
+from .run_directory.run import Run
 
 
 @dataclass(frozen=True)

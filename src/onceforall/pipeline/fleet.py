@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..common.files import read_text, sha256, text_sha256
+from ..common.readable import wilson
+from ..common.records import read_record, write_record
 from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
-from ..files import read_text, sha256, text_sha256
 from ..latency import Device
 from ..options.choosing import SpecialiseOptions
 from ..options.shared import LIMITS, Budget, budgets_of
-from ..readable import wilson
-from ..records import read_record, write_record
-from .run import Run
+from .run_directory.run import Run
 from .specialise import Specialised, specialise
 
 RESULT = "fleet.json"

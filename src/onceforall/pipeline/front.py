@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.files import recording, write_json
+from ..common.readable import amount
 from ..errors import DataError
-from ..files import recording, write_json
 from ..options.choosing import CAUTION
 from ..options.shared import Budget
-from ..readable import amount
 from ..search import Objectives, pareto
-from .run import Run
+from .run_directory.run import Run
 from .search import Candidate, Searcher
 
 EVALUATIONS = 300_000

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ..accuracy import AccuracyPredictor
-from ..advice import ofa
+from ..common.advice import ofa
+from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..data import CACHE_GB, PREPROCESSING, Preprocessing
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
-from ..files import locked, make_folder, reading_or_writing, sha256
 from ..models import RANDOM
 from ..options.declare import takes
 from ..options.training import ImportOptions
 from ..published import NAMES, load_supernet, published_space
-from ..supernet import Supernet
-from .environment import environment
-from .images import metric_of, open_images
-from .info import BroughtInfo, DataInfo, Imported, RunInfo
-from .own import bring_own, require_logits
-from .run import Run
+from ..supernets.supernet import Supernet
+from .run_directory.environment import environment
+from .run_directory.images import metric_of, open_images
+from .run_directory.info import BroughtInfo, DataInfo, Imported, RunInfo
+from .run_directory.run import Run
+from .training.own import bring_own, require_logits
 
 Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"

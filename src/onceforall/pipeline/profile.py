@@ -5,17 +5,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..advice import ofa
 from ..backends import RUNTIMES
+from ..common.advice import ofa
+from ..common.files import locked, make_folder
+from ..common.places import cache_folder
 from ..errors import DeviceError, FileError
-from ..files import locked, make_folder
 from ..latency import QUICK, Device, Effort, LatencyTable, available, export_kit, import_results, profile_space
 from ..latency.device import IMPORTED
 from ..options.declare import takes
 from ..options.measuring import ProfileOptions
-from ..places import cache_folder
 from ..space import Space
-from .run import Run
+from .run_directory.run import Run
 
 LEVELS = "levels.jsonl"  # of devices, beside the decoded images
 CLASSES = 1000  # of a space without a run: ImageNet's

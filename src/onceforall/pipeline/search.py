@@ -12,21 +12,21 @@ import numpy as np
 from ..accuracy import AccuracyRow, read_rows
 from ..arch import Arch
 from ..calibrate import Statistics
+from ..common.files import append_line, recording
+from ..common.readable import amount, milliseconds
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
-from ..files import append_line, recording
 from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, available, measure_networks
 from ..options.choosing import CAUTION, SearchOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..plan import Plan
-from ..readable import amount, milliseconds
 from ..search import maximise
-from .measure_accuracy import together
-from .predictor import load_predictor
+from .accuracies.measure_accuracy import together
+from .accuracies.predictor import load_predictor
 from .profile import latency_table, profiled
-from .run import CALIBRATION_IMAGES, Run
+from .run_directory.run import CALIBRATION_IMAGES, Run
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 

@@ -10,6 +10,8 @@ from typing import Any
 from ..backends import RUNTIMES
 from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Accuracy, Calibrated
+from ..common.files import make_folder, recording, writable, write_json
+from ..common.onnx_options import HARD_SWISH, OPSET
 from ..errors import FileError, VerificationError
 from ..export import (
     FORMATS,
@@ -23,20 +25,18 @@ from ..export import (
     require_pushable,
     room_for_export,
 )
-from ..files import make_folder, recording, writable, write_json
 from ..latency import Device, Timing
-from ..onnx_options import HARD_SWISH, OPSET
 from ..options.choosing import SpecialiseOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..train.schedule import whole
-from .choose import confirmed, given, name_of
-from .export_inputs import input_steps, int8_images, latency_shares, proof_images
-from .finetune import Finetuned, Finetuning, untuned
-from .ready import make_ready
-from .run import Run
+from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
+from .specialising.choose import confirmed, given, name_of
+from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images
+from .specialising.finetune import Finetuned, Finetuning, untuned
+from .specialising.ready import make_ready
+from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
 Event = dict[str, Any]
 

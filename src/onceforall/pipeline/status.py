@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..accuracy import AccuracyPredictor, read_rows
-from ..advice import not_a_run, ofa
+from ..common.advice import not_a_run, ofa
+from ..common.files import busy, read_lines, read_text, reading_or_writing
+from ..common.readable import amount, duration, milliseconds, percent, plural
+from ..common.records import as_record, read_record, read_records
 from ..data import Problem
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
-from ..files import busy, read_lines, read_text, reading_or_writing
 from ..latency import LatencyTable, Timing, available
-from ..readable import amount, duration, milliseconds, percent, plural
-from ..records import as_record, read_record, read_records
 from ..train import Schedule
 from ..train.checkpoint import digest_of
-from .images import NEW_PLACE, gone
-from .limits import middle_ms
-from .metrics import Metrics
-from .predictor import checks
-from .run import Run
-from .versus import stored_comparison, summary, untrained
+from .accuracies.predictor import checks
+from .comparison.versus import stored_comparison, summary, untrained
+from .run_directory.images import NEW_PLACE, gone
+from .run_directory.limits import middle_ms
+from .run_directory.metrics import Metrics
+from .run_directory.run import Run
 
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
@@ -325,7 +325,7 @@ def _networks(run: Run) -> Iterator[Part]:
         state: State = "done" if there else "missing"
         yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
     if any(run.folder.glob("finetuned/*")):
-        from .finetune import unfinished
+        from .specialising.finetune import unfinished
 
         yield from (Part("network", "unfinished", text) for text in unfinished(run))
 

@@ -7,27 +7,27 @@ from dataclasses import asdict, replace
 from math import ceil
 from typing import Any
 
+from ..common.files import locked
 from ..data import CACHE_GB, Splits
 from ..errors import TrainingError
-from ..files import locked
 from ..options.declare import takes
 from ..options.training import TrainOptions
 from ..train import Schedule, Settings, World
 from ..train.state import load_weights
-from .arguments import compute_of, lasting, note_differences, resumed, settings_of
-from .batches import batch_maker
-from .beginning import SCRATCH, Beginning, beginning, default_start
-from .budget import epochs_within
-from .compute import Compute, choose_compute
-from .environment import environment
-from .first import first_networks, nothing_trained
-from .follow import follow, validation
-from .images import metric_of, open_images
-from .info import DataInfo, RunInfo
-from .run import Run
-from .space_size import check_size
-from .teacher import check_teacher, load_teacher, taught_by_another
-from .transfer import going_on, origin_of
+from .run_directory.environment import environment
+from .run_directory.images import metric_of, open_images
+from .run_directory.info import DataInfo, RunInfo
+from .run_directory.run import Run
+from .training.arguments import compute_of, lasting, note_differences, resumed, settings_of
+from .training.batches import batch_maker
+from .training.beginning import SCRATCH, Beginning, beginning, default_start
+from .training.budget import epochs_within
+from .training.compute import Compute, choose_compute
+from .training.first import first_networks, nothing_trained
+from .training.follow import follow, validation
+from .training.space_size import check_size
+from .training.teacher import check_teacher, load_teacher, taught_by_another
+from .training.transfer import going_on, origin_of
 
 Event = dict[str, Any]
 MANY_STEPS = 100_000

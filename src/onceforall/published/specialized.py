@@ -9,8 +9,8 @@ import torch
 from torch import fx, nn
 
 from ..arch import Arch, Block, Stage
+from ..common.files import make_folder, read_json, write_json
 from ..errors import ArchError, CheckpointError, FileError
-from ..files import make_folder, read_json, write_json
 from ..nn.static import build
 from ..nn.tensor_files import read_tensors
 from ..plan import Plan, Segment

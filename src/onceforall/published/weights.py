@@ -8,12 +8,12 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from ..common.files import write_bytes
 from ..errors import CheckpointError, StatisticsError
-from ..files import write_bytes
 from ..nn.tensor_files import read_tensors
 from ..space import Space
 from ..spaces import space as make_space
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .names import STATISTICS_COUNT, original_names, plain_name
 
 NAMES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..common.packages import quiet
 from ..errors import ModelError
 from ..graph import each
 from ..ops import leaves
-from ..packages import quiet
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 ADVICE = "; give a module that takes one batch"

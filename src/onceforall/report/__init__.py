@@ -3,7 +3,7 @@ print, dark mode and phones too. It reads what the commands of `onceforall.pipel
 
 from typing import TYPE_CHECKING
 
-from ..lazy import load_on_use
+from ..common.lazy import load_on_use
 
 if TYPE_CHECKING:
     from .page import report

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from ..arch import Arch
+from ..common.files import read_json
+from ..common.readable import amount, memory, milliseconds, percent
 from ..export import FileRow
-from ..files import read_json
 from ..latency import LatencyTable
 from ..looks import channels, look, pixels
 from ..options.shared import Budget
 from ..picture import draw
-from ..pipeline.run import Run
-from ..readable import amount, memory, milliseconds, percent
+from ..pipeline.run_directory.run import Run
 from ..scores import Confusion
 from .charts import FrontSeries
 from .confusion import confusion_part

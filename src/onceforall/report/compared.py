@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from ..pipeline.versus import Comparison, Rival, Verdict, summary
-from ..readable import amount, duration, percent, wilson
+from ..common.readable import amount, duration, percent, wilson
+from ..pipeline.comparison.versus import Comparison, Rival, Verdict, summary
 from .charts import FrontSeries, front_chart
 from .drawing import MS, TOP1, Point
 from .html import html

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from ..readable import percent
+from ..common.readable import percent
 from ..scores import CLASS_HEADER, Confusion
 from .html import html
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..files import read_lines
+from ..common.files import read_lines
+from ..common.readable import duration
 from ..latency import LatencyTable
-from ..pipeline.metrics import Metrics
-from ..pipeline.predictor import measured_rows
-from ..pipeline.run import Run
-from ..readable import duration
+from ..pipeline.accuracies.predictor import measured_rows
+from ..pipeline.run_directory.metrics import Metrics
+from ..pipeline.run_directory.run import Run
 from .html import html
 from .shown import Cell, Shown, as_file_error, short
 

@@ -10,13 +10,13 @@ from markupsafe import Markup
 
 from ..accuracy import AccuracyPredictor
 from ..arch import Arch
+from ..common.files import read_json, read_lines
+from ..common.readable import amount, milliseconds, percent, wilson
 from ..costs import CostTable, macs_table, segment_table
-from ..files import read_json, read_lines
 from ..latency import LatencyTable
 from ..options.shared import Budget
-from ..pipeline.run import Run
+from ..pipeline.run_directory.run import Run
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
-from ..readable import amount, milliseconds, percent, wilson
 from ..search import Objectives, pareto
 from .charts import FrontSeries, Mark, front_chart
 from .drawing import MACS, MS, Point

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ..common.files import reading_or_writing, write_text
+from ..common.readable import amount, duration, percent
+from ..common.records import read_records
 from ..data import Problem
 from ..errors import FileError
-from ..files import reading_or_writing, write_text
-from ..pipeline.metrics import Metrics
-from ..pipeline.predictor import load_predictor
+from ..pipeline.accuracies.predictor import load_predictor
+from ..pipeline.comparison.versus import stored_comparison
 from ..pipeline.profile import latency_tables
-from ..pipeline.run import Run
-from ..pipeline.versus import stored_comparison
-from ..readable import amount, duration, percent
-from ..records import read_records
+from ..pipeline.run_directory.metrics import Metrics
+from ..pipeline.run_directory.run import Run
 from .chosen import chosen, read_chosen
 from .compared import compared
 from .costs import about, costs, read_costs

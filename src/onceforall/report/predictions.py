@@ -6,10 +6,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ..accuracy.choose import NORMAL_90
+from ..common.readable import milliseconds, percent, wilson
 from ..latency import LatencyTable, checked_networks
-from ..pipeline.predictor import checks, load_predictor
-from ..pipeline.run import Run
-from ..readable import milliseconds, percent, wilson
+from ..pipeline.accuracies.predictor import checks, load_predictor
+from ..pipeline.run_directory.run import Run
 from .charts import scatter_chart
 from .drawing import Axis, Point
 from .html import html

@@ -13,17 +13,17 @@ from typing import Any
 from markupsafe import Markup
 
 from ..accuracy import AccuracyRow
-from ..advice import ofa
 from ..arch import Arch
+from ..common.advice import ofa
+from ..common.readable import milliseconds, percent, wilson
 from ..errors import FileError, OnceForAllError
 from ..export import FileRow
 from ..latency import LatencyTable
 from ..options.shared import Budget
-from ..pipeline.metrics import Metrics
-from ..pipeline.run import Run
-from ..pipeline.versus import Comparison
+from ..pipeline.comparison.versus import Comparison
+from ..pipeline.run_directory.metrics import Metrics
+from ..pipeline.run_directory.run import Run
 from ..plan import Plan
-from ..readable import milliseconds, percent, wilson
 from ..scores import METRICS, Confusion
 from ..train import Schedule
 from .charts import FrontSeries

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from ..accuracy import AccuracyRow
+from ..common.readable import amount, percent
 from ..costs import macs_table, segment_table
-from ..pipeline.predictor import measured_rows
-from ..pipeline.run import Run
-from ..readable import amount, percent
+from ..pipeline.accuracies.predictor import measured_rows
+from ..pipeline.run_directory.run import Run
 from .charts import scatter_chart
 from .drawing import MACS, Axis, Point
 from .html import html

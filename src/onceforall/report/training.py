@@ -5,12 +5,12 @@ from math import isfinite
 
 from markupsafe import Markup
 
-from ..advice import ofa
+from ..common.advice import ofa
+from ..common.files import read_text
+from ..common.readable import duration, percent
 from ..errors import FileError, TrainingError
-from ..files import read_text
-from ..pipeline.metrics import Metrics
-from ..pipeline.run import Run
-from ..readable import duration, percent
+from ..pipeline.run_directory.metrics import Metrics
+from ..pipeline.run_directory.run import Run
 from ..train import Schedule
 from .charts import Mark, line_chart
 from .drawing import Axis, Series, key_line

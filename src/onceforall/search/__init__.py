@@ -5,7 +5,7 @@ Both work on gene matrices and know nothing of training: scores, costs and laten
 
 from typing import TYPE_CHECKING
 
-from ..lazy import load_on_use
+from ..common.lazy import load_on_use
 
 if TYPE_CHECKING:
     from .maximise import SearchResult, maximise

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from ..arch import Arch
+from ..common.readable import quantity, rounded_up
 from ..genes import Genes
-from ..readable import quantity, rounded_up
 from .climb import two_step_optimum
 from .evaluator import Evaluated, Evaluator
 from .problem import Limit, Measure, NothingFeasibleError, Problem

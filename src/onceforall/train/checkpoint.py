@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from ..common.files import make_folder, reading_or_writing, replace_file, text_sha256, write_bytes
+from ..common.places import plain_path
 from ..errors import CheckpointError
-from ..files import make_folder, reading_or_writing, replace_file, text_sha256, write_bytes
-from ..places import plain_path
 
 if TYPE_CHECKING:  # `digest_of` does without torch
     from torch import Tensor

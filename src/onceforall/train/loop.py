@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StatisticsError, StoppedError, TrainingError
-from ..nn.sorting import sort_channels
 from ..ops import Add, Norm
 from ..plan import Plan
 from ..space import Space
-from ..supernet import Supernet
+from ..supernets.sorting import sort_channels
+from ..supernets.supernet import Supernet
 from . import checkpoint
 from .schedule import Phase, Schedule, learning_rate
 from .state import State, frozen_teacher

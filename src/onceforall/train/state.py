@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ..calibrate import norms_of
+from ..common.memory import loading
 from ..errors import CheckpointError
-from ..memory import loading
 from ..nn.layers import SynchronisedNorm
 from ..nn.static import put, without_dropout
 from ..ops import Call
 from ..plan import Plan
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from . import checkpoint
 from .schedule import Recipe, Schedule
 

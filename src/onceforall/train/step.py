@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..arch import Arch
 from ..errors import TrainingError
-from ..supernet import Supernet
+from ..supernets.supernet import Supernet
 from .losses import DIVERGENCES
 from .schedule import Phase, Recipe, whole
 from .strategies import Groups

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ...processors import processors
+from ...common.processors import processors
 from ..measure import Reference, measure
 
 WEIGHTS = "weights.bin"  # name in the models

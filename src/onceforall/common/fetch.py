@@ -1,0 +1,273 @@
+"""Files of other servers: fetched once into a cache, gone on with where an earlier try ended, and only what they should be.
+
+A file gets its name when it is whole and its digest is right; until then it is `NAME.incomplete` beside it. For the Hugging Face
+Hub its own library knows addresses, tokens and the cache; only the bytes come by `fetch`.
+"""
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import FileError
+from .files import make_folder, one_at_a_time, reading_or_writing
+from .packages import import_package, one_line, quiet
+
+MIRROR = "ONCEFORALL_MIRROR"
+ANSWER_S = 10  # that a server may take before it counts as out of reach
+CHUNK = 1 << 20
+SHA1, SHA256 = 40, 64  # hexadecimal digits
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of a server.
+
+    Args:
+        text: what the user asked for, which needs it.
+        url: its address.
+        path: where it belongs.
+        digest: first digits of its sha256, or all 40 of its git object id.
+        otherwise: how to go on without it, for messages.
+        size: in bytes, as far as it is known before.
+        headers: that the server wants, and no other server may see.
+    """
+
+    text: str
+    url: str
+    path: Path
+    digest: str
+    otherwise: str
+    size: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def error(self, reason: str) -> FileError:
+        """One line: what was to be fetched, why it is not there, and how to go on; the reason leads over to the last."""
+        size = "" if self.size is None else f" ({self.size / 1e6:,.1f} MB)"
+        return FileError(f"{self.text!r} needs {self.url}{size}: {reason} {self.otherwise}")
+
+
+def mirrored(url: str) -> str:
+    """The address where a file is looked for: with ONCEFORALL_MIRROR set, MIRROR/HOST/PATH in place of https://HOST/PATH.
+
+    Raises:
+        FileError: the mirror is no address.
+    """
+    mirror = os.environ.get(MIRROR, "").strip().rstrip("/")
+    if not mirror:
+        return url
+    if not mirror.startswith(("http://", "https://")):
+        raise FileError(
+            f"{MIRROR}={mirror}: an address such as https://mirror.example/files is needed: set it right, or not at all"
+        )
+    return f"{mirror}/{url.partition('://')[2]}"
+
+
+def require_digest(path: Path, digest: str, what: str) -> None:
+    """Do nothing if the file has this digest, see `Remote`; else raise a `FileError` that says to delete it."""
+    if (other := _other(path, digest)) is not None:
+        raise FileError(f"{path}: is not {what} ({other}), so it was changed or is damaged: delete it to fetch it again")
+
+
+def fetch(remote: Remote, tell: Tell) -> Path:
+    """Its path, when it is there and is what it should be.
+
+    Args:
+        remote: the file.
+        tell: gets {"event": "download", "file": name, "done": bytes, "total": bytes or None}.
+
+    Raises:
+        FileError: out of reach, changed, cut short, or not to be written; one line.
+    """
+    path = remote.path
+    if not path.exists():
+        make_folder(path.parent)
+        with one_at_a_time(path.with_name(f".{path.name}.lock")):
+            if not path.exists():  # else another process has fetched it
+                part = path.with_name(f"{path.name}.incomplete")
+                _download(remote, part, tell)
+                if (other := _other(part, remote.digest)) is not None:
+                    with reading_or_writing(part):
+                        part.unlink()
+                    raise remote.error(
+                        f"what came is not it ({other}), so it was changed there, or damaged on the way, and is not kept:"
+                    )
+                with reading_or_writing(path):
+                    os.replace(part, path)
+                return path
+    require_digest(path, remote.digest, remote.url)
+    return path
+
+
+def _download(remote: Remote, part: Path, tell: Tell) -> None:
+    """The rest of the file, from where an earlier try ended."""
+    with reading_or_writing(part):
+        done = part.stat().st_size if part.exists() else 0
+    try:
+        with urllib.request.urlopen(_request(remote, done), timeout=ANSWER_S) as answer:
+            if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
+                done = 0  # the server begins anew
+            length = answer.headers.get("Content-Length", "")
+            total = done + int(length) if length.isdigit() else None
+            _require_space(remote, part, 0 if total is None else total - done)
+            for written in _written(answer, part, done):
+                done = written
+                tell({"event": "download", "file": remote.path.name, "done": done, "total": total})
+    except urllib.error.HTTPError as error:
+        error.close()
+        if done and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # there is no more of it
+        raise remote.error(f"the server answers {error.code} {error.reason}:") from None
+    except FileError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError, timeouts, resets, TLS; addresses that are none
+        why = " ".join(str(error.reason if isinstance(error, urllib.error.URLError) else error).split()) or type(error).__name__
+        raise remote.error(f"not in the cache, and cannot be fetched ({why}): connect, or") from None
+    if total is not None and done < total:
+        raise remote.error(
+            f"the connection ended after {done:,} of {total:,} bytes: give the command again, which goes on there, or"
+        )
+
+
+def _request(remote: Remote, done: int) -> urllib.request.Request:
+    request = urllib.request.Request(remote.url, headers={"User-Agent": "onceforall"})
+    for name, value in remote.headers.items():
+        request.add_unredirected_header(name, value)  # for this server only
+    if done:
+        request.add_header("Range", f"bytes={done}-")
+    return request
+
+
+def _written(answer: Any, part: Path, done: int) -> Iterator[int]:
+    """Writes what comes and gives the number of bytes in the file, until the connection ends."""
+    with reading_or_writing(part):
+        file = open(part, "ab" if done else "wb")  # noqa: SIM115
+    with file:
+        while chunk := answer.read(CHUNK):
+            with reading_or_writing(part):
+                file.write(chunk)
+                file.flush()
+            done += len(chunk)
+            yield done
+
+
+def _require_space(remote: Remote, part: Path, needed: int) -> None:
+    with reading_or_writing(part.parent):
+        free = shutil.disk_usage(part.parent).free
+    if free < needed:
+        raise FileError(
+            f"{part.parent}: the disk has {free / 1e6:,.1f} MB free, and {remote.url} needs {needed / 1e6:,.1f} MB: free some and "
+            "give the command again"
+        )
+
+
+def _other(path: Path, digest: str) -> str | None:
+    """None if the file has this digest; else in words which it has, and which it should have."""
+    with reading_or_writing(path), open(path, "rb") as file:
+        if len(digest) == SHA1:
+            size = path.stat().st_size
+            git, plain = hashlib.sha1(b"blob %d\0" % size), hashlib.sha1()  # some stores give the latter
+            while chunk := file.read(CHUNK):
+                git.update(chunk)
+                plain.update(chunk)
+            found, name = [git.hexdigest(), plain.hexdigest()], "git object id"
+        else:
+            found, name = [hashlib.file_digest(file, "sha256").hexdigest()], "sha256"
+    if any(value.startswith(digest) for value in found):
+        return None
+    return f"its {name} is {found[0][: len(digest)]}, not {digest}"
+
+
+# -- the Hugging Face Hub ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _HubFile:
+    """A file of a repository, in the library's cache.
+
+    Args:
+        path: where it lies.
+        url: its address in the commit that it is of.
+    """
+
+    path: Path
+    url: str
+
+
+def from_hub(
+    text: str, repository: str, names: Sequence[str], tell: Tell, *, otherwise: str, extra: str = "hub"
+) -> _HubFile | None:
+    """The first of these files that the repository has, from the library's cache or the Hub; None if it has none of them.
+
+    Args:
+        text: what the user asked for.
+        repository: USER/NAME or USER/NAME@REVISION.
+        names: of files, the best one first. What is in the cache is taken without asking the Hub.
+        tell: see `fetch`.
+        otherwise: see `Remote`.
+        extra: that brings the library.
+
+    Raises:
+        MissingExtraError: huggingface_hub is not installed.
+        FileError: out of reach, not to be seen without a token, changed, or not to be written; one line.
+    """
+    hub, errors = import_package("huggingface_hub", extra), import_package("huggingface_hub.errors", extra)
+    constants = import_package("huggingface_hub.constants", extra)
+    endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
+    repo, _, revision = repository.partition("@")
+    known = {"repo_id": repo, "revision": revision or "main"}
+    for name in names:
+        found = hub.try_to_load_from_cache(filename=name, cache_dir=cache, **known)
+        if isinstance(found, str):
+            return _of_cache(Path(found), f"{endpoint}/{repo}", name)
+    for name in names:
+        url = hub.hf_hub_url(filename=name, endpoint=endpoint, **known)
+        remote = Remote(text, url, Path(name), "", otherwise)
+        try:
+            with quiet():
+                told = hub.get_hf_file_metadata(url, timeout=ANSWER_S)
+        except errors.RemoteEntryNotFoundError:
+            continue
+        except Exception as error:  # httpx has its own classes, which are not ours to import
+            raise remote.error(_reason(error, errors, repository, f"{endpoint}/{repo}")) from None
+        if told.etag and len(told.etag) in (SHA1, SHA256):  # then it is the digest, and the file's name in the cache
+            blob = Path(cache, hub.file_download.repo_folder_name(repo_id=repo, repo_type="model"), "blobs", told.etag)
+            same = urlsplit(told.location).netloc == urlsplit(url).netloc
+            headers = hub.utils.build_hf_headers() if same else {}
+            fetch(replace(remote, url=told.location, path=blob, digest=told.etag, size=told.size, headers=headers), tell)
+        try:
+            with quiet():  # finds the file there, and gives it its names; or fetches it
+                found = hub.hf_hub_download(filename=name, cache_dir=cache, endpoint=endpoint, **known)
+        except Exception as error:
+            raise remote.error(_reason(error, errors, repository, f"{endpoint}/{repo}")) from None
+        return _of_cache(Path(found), f"{endpoint}/{repo}", name)
+    return None
+
+
+def _of_cache(path: Path, address: str, name: str) -> _HubFile:
+    """A file of the library's cache: REPOSITORY/snapshots/COMMIT/NAME, as a rule a link to REPOSITORY/blobs/DIGEST."""
+    url = f"{address}/resolve/{path.parts[-1 - len(Path(name).parts)]}/{name}"
+    digest = path.resolve().name
+    if re.fullmatch(rf"[0-9a-f]{{{SHA1}}}|[0-9a-f]{{{SHA256}}}", digest):
+        require_digest(path.resolve(), digest, url)
+    return _HubFile(path, url)
+
+
+def _reason(error: Exception, errors: Any, repository: str, address: str) -> str:
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repository} is for those who accepted its terms: do so at {address}, then hf auth login, or"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the Hub has no repository {repository}, or hides it: check the name, or give a token (hf auth login), or"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository.partition('@')[0]} has no revision {repository.partition('@')[2]!r}: check it, or"
+    why = "HF_HUB_OFFLINE is set" if isinstance(error, errors.OfflineModeIsEnabled) else one_line(error)
+    return f"not in the cache, and cannot be fetched ({why}): connect, or"

@@ -1,0 +1,130 @@
+"""Frozen dataclasses as JSON: one writer, and one reader that names the file and the field that is not what it should be.
+
+Not pydantic: it takes no text that is not valid Unicode, which a path may be, and loading it takes longer than `ofa status` should.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ..arch import Arch
+from ..errors import FileError
+from .files import read_json, read_lines, write_json
+
+T = TypeVar("T")
+NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list"}
+
+
+def write_record(path: Path, record: Any, format: str) -> None:
+    """Write a dataclass with its format as a JSON file, atomically."""
+    write_json(path, {"format": format, **plain(record)})
+
+
+def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "", strict: bool = False) -> T:
+    """What `write_record` wrote, see `as_record`; if `strict`, with no other entries than fields."""
+    try:
+        data = read_json(path)
+    except FileError as error:
+        if not (otherwise and path.is_file()):
+            raise
+        raise FileError(f"{error}: {otherwise}") from None
+    record = as_record(data, kind, path, format, otherwise=otherwise)
+    known = {"format", *(field.name for field in fields(kind))}  # type: ignore[arg-type]
+    if strict and (odd := data.keys() - known):
+        raise FileError(f"{path}: edited, or written by a newer version of onceforall: {', '.join(sorted(odd))} is not known here")
+    return record
+
+
+def read_records(path: Path, kind: type[T]) -> list[T]:
+    """The lines of a JSON-lines file; [] if there is none."""
+    return [as_record(line, kind, path) for line in read_lines(path)]
+
+
+def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *, otherwise: str = "") -> T:
+    """A dataclass from JSON values, as of a line of a file. Entries that are no fields are passed over.
+
+    Fields with a default may be missing, as in older files. Where they meant something else, the dataclass has a static method
+    `older`, which gives the entries of any file as a present one has them.
+
+    Args:
+        data: the values.
+        kind: the dataclass.
+        path: of the file, for messages; `otherwise` says what to do when it is damaged.
+        format: that the file says it has; None where it says none.
+
+    Raises:
+        FileError: it has another format, or a field is missing or of another type; one line.
+    """
+    more = f": {otherwise}" if otherwise else ""
+    try:
+        told = _plain(dict, data, "").get("format")
+        if format is not None and told is None:
+            raise ValueError("format is missing")
+        if format not in (None, told):
+            raise FileError(f"{path}: written by another version of onceforall ({told!r}, this one reads {format!r}){more}")
+        record: T = _make(kind, data, "")
+        return record
+    except ValueError as error:
+        raise FileError(f"{path}: damaged or edited ({error}){more}") from None
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as JSON values, architectures as their own text."""
+    if isinstance(value, Arch):
+        return value.to_json()
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _value(kind: Any, data: Any, where: str) -> Any:
+    """JSON values as a value of this type; a `ValueError` says where they are another."""
+    if type(data) is kind or kind is Any:  # first, since a file may have a million lines
+        return data
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):  # X | None
+        return None if data is None and NoneType in inner else _value(inner[0], data, where)
+    if kind is Arch:
+        return Arch.from_json(_plain(str, data, where))
+    if is_dataclass(kind):
+        return _make(kind, _plain(dict, data, where), where)
+    if origin is tuple:
+        values = _plain(list, data, where)
+        kinds = inner[:1] * len(values) if inner[1:] == (...,) else inner
+        if len(kinds) != len(values):
+            raise ValueError(f"{where} has {len(values)} values, and {len(kinds)} are expected")
+        return tuple(_value(each, value, f"{where}[{i}]") for i, (each, value) in enumerate(zip(kinds, values, strict=True)))
+    if origin is dict:
+        return {key: _value(inner[1], value, f"{where}.{key}") for key, value in _plain(dict, data, where).items()}
+    return float(_plain(float, data, where)) if kind is float else _plain(kind, data, where)
+
+
+def _plain(kind: type, data: Any, where: str) -> Any:
+    allowed = {float: (int, float), list: (list, tuple)}.get(kind, kind)
+    if not isinstance(data, allowed) or (isinstance(data, bool) and kind is not bool):
+        shown = NAMES.get(type(data), "") if isinstance(data, dict | list) else repr(data)
+        raise ValueError(f"{where or 'its content'} is {shown}, and {NAMES[kind]} is expected")
+    return data
+
+
+def _make(kind: Any, data: dict[str, Any], where: str) -> Any:
+    found, data = {}, kind.older(data) if "older" in vars(kind) else data
+    for name, (hint, needed) in _hints(kind).items():
+        at = f"{where}.{name}" if where else name
+        if name in data:
+            found[name] = _value(hint, data[name], at)
+        elif needed:
+            raise ValueError(f"{at} is missing")
+    return kind(**found)
+
+
+@lru_cache
+def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Of each field its type, and whether it has no default."""
+    hints = get_type_hints(kind)
+    return {f.name: (hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(kind) if f.init}

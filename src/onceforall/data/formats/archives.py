@@ -1,0 +1,302 @@
+"""Images in zip and tar archives, read in place: folders of classes as on the disk, and shards in WebDataset's format."""
+
+import itertools
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from ...common.files import reading_or_writing
+from ...errors import DataError
+from ..originals import Indices, Load, Part, Source, digest
+from ..reading import Reading
+from .folders import open_folder
+from .parquet_names import choose_splits, place_of
+from .scan import Found, LeftOut, judge, printable, same_name
+from .tables import label_text, order_of
+
+ARCHIVES = (".zip", ".tar")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
+LABEL = ".cls"  # WebDataset's suffix for a class
+MOST_BYTES = 1 << 28  # of one image's file
+LINK = "link in an archive, which is not followed"
+NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file or folder of an archive.
+
+    Args:
+        path: the archive's path with the member's behind it.
+        folder: it is one.
+        size: in bytes.
+        changed: seconds since 1970, or another number that differs when it is changed.
+        offset: of its bytes in a tar archive, of its header in a zip archive.
+        packed: its size in a zip archive; None in a tar archive.
+    """
+
+    path: str
+    folder: bool
+    size: int = 0
+    changed: int = 0
+    offset: int = 0
+    packed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return self.folder
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return not self.folder
+
+    def is_symlink(self) -> bool:
+        """No: links in archives are left out."""
+        return False
+
+    def stat(self) -> os.stat_result:
+        """Its size and time of change."""
+        mode = stat.S_IFDIR if self.folder else stat.S_IFREG
+        return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0), {"st_mtime_ns": self.changed})
+
+
+class _Archive:
+    """The members of a zip or tar archive: a `folders.Tree` whose root is the archive's path.
+
+    Raises:
+        DataError: no such archive, or a damaged one, or one whose members cannot be read in place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.members: dict[str, Member] = {}
+        self.inside: dict[str, list[Member]] = {str(path): []}
+        self.links: list[str] = []
+        with _opening(path):
+            for member in _zipped(path) if _is_zip(path) else _tarred(path, self.links):
+                if member.path != str(path):
+                    self._enter(member)
+
+    def _enter(self, member: Member) -> None:
+        """With the folders that hold it, which archives need not name."""
+        above = member.path.rpartition("/")[0]
+        if above not in self.inside:
+            self._enter(Member(above, True))
+        if member.folder:
+            self.inside.setdefault(member.path, [])
+        if member.path not in self.members:
+            self.inside[above].append(member)
+        elif not member.folder:  # packed again later: the last one counts, as when it is unpacked
+            self.inside[above] = [member if one.path == member.path else one for one in self.inside[above]]
+        self.members[member.path] = member
+
+    def look(self, folder: str) -> Iterator[Found]:
+        """The entries of one folder."""
+        for member in self.inside[folder]:
+            yield judge(member, self._head)
+
+    def walk(self, folder: str) -> Iterator[Found]:
+        """All that is below a folder, but for folders."""
+        for found in self.look(folder):
+            if found.kind == "folder":
+                yield from self.walk(found.entry.path)
+            else:
+                yield found
+
+    def is_divided(self, folder: str) -> bool:
+        """Whether a folder is in it."""
+        return any(member.folder for member in self.inside[folder])
+
+    def leads_back(self, folder: str) -> bool:
+        """No: there are no links."""
+        return False
+
+    def read(self, paths: Iterable[str]) -> Iterator[bytes | Callable[[], Image.Image]]:
+        """The content of files; what is damaged says so when it is decoded."""
+        with _opening(self.path), open(self.path, "rb") as file:
+            for path in paths:
+                try:
+                    yield _content(file, self.members[path])
+                except (zlib.error, struct.error, ValueError) as error:
+                    yield partial(_damaged, path, str(error))
+
+    def _head(self, path: str) -> bytes:
+        """The first bytes; none of what is damaged."""
+        try:
+            with open(self.path, "rb") as file:
+                return _content(file, replace(self.members[path], size=32), whole=False)
+        except (OSError, zlib.error, struct.error, ValueError):
+            return b""
+
+
+def open_archive(path: Path, reading: Reading) -> Source:
+    """Class folders in an archive, with or without splits above them, or samples in WebDataset's format.
+
+    Raises:
+        DataError: see `folders.open_folder` and `open_shards`; an archive that cannot be read in place.
+    """
+    if path.name.lower().endswith(COMPRESSED):
+        raise DataError(f"{path}: cannot be read in place: unpack it (tar -xf), or pack it as zip or plain tar")
+    archive = _Archive(path)
+    if any(member.name.endswith(LABEL) for member in archive.members.values()):
+        return open_shards(path, [path])
+    found = open_folder(path, archive, few=reading.few)
+    return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
+
+
+def shard_files(root: Path) -> list[Path]:
+    """Tar archives of samples in WebDataset's format, in a folder or in the folders of its splits."""
+    with reading_or_writing(root):
+        found = sorted(path for pattern in ("*.tar", "*/*.tar") for path in root.glob(pattern) if path.is_file())
+    if not found:
+        return []
+    with _opening(found[0]):
+        first = [member.name for member in itertools.islice(_tarred(found[0], []), 16)]
+    return found if any(name.endswith(LABEL) for name in first) else []
+
+
+def open_shards(root: Path, files: Sequence[Path]) -> Source:
+    """Shards in WebDataset's format, by split: each sample is KEY.jpg (or another image) and KEY.cls, a number or a name.
+
+    Raises:
+        DataError: no training shards, more than one reading, or no samples with labels.
+    """
+    left_out: LeftOut = {}
+    places = [place_of(path, root if root.is_dir() else root.parent) for path in files]
+    splits = choose_splits(root, places, left_out) if root.is_dir() else [places]
+    samples = [[sample for place in split for sample in _samples(_Archive(place.path), left_out)] for split in splits]
+    names = sorted({label for split in samples for _, label, _ in split}, key=order_of)
+    if not samples[0]:
+        raise DataError(f"{root}: no samples with an image and a class: a sample is KEY.jpg and KEY{LABEL} in the same shard")
+    numbers = {name: number for number, name in enumerate(names)}
+    parts = [_shards_part(root, split, numbers) for split in samples]
+    return Source.of(str(root), map(printable, names), parts, left_out)
+
+
+def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:
+    """Images with their labels, in the archive's order."""
+    images: dict[str, Member] = {}
+    labels: dict[str, Member] = {}
+    for member in archive.members.values():
+        if not member.folder:
+            key = member.path[: len(member.path) - len(member.name)] + member.name.partition(".")[0]
+            if member.name.endswith(LABEL):
+                labels[key] = member
+            elif judge(member, None).kind == "image" and (
+                key not in images or member.name.count(".") < images[key].name.count(".")
+            ):
+                images[key] = member
+    for key in labels:
+        if key not in images:
+            left_out.setdefault(NO_IMAGE, []).append(printable(key))
+    texts = dict(zip(labels, archive.read(member.path for member in labels.values()), strict=True))
+    for key, member in images.items():
+        text = texts.get(key)
+        label = label_text(text.decode("utf-8", "replace"), member.path) if isinstance(text, bytes) else None
+        if label is None:
+            left_out.setdefault(NO_LABEL, []).append(printable(member.path))
+        else:
+            yield member, label, archive
+
+
+def _shards_part(root: Path, samples: Sequence[tuple[Member, str, _Archive]], numbers: Mapping[str, int]) -> Part:
+    base = str(root if root.is_dir() else root.parent)
+    names = [printable(member.path.removeprefix(base).lstrip(os.sep)) for member, _, _ in samples]
+    marks = []
+    for archive in {id(archive): archive for _, _, archive in samples}.values():
+        facts = archive.path.stat()
+        marks.append(f"{archive.path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}")
+
+    def read(positions: Indices) -> Iterator[Load]:
+        for _, group in itertools.groupby(positions.tolist(), key=lambda i: id(samples[i][2])):
+            chosen = list(group)
+            for i, original in zip(chosen, samples[chosen[0]][2].read(samples[i][0].path for i in chosen), strict=True):
+                yield Load(original, names[i])
+
+    return Part(names, np.array([numbers[label] for _, label, _ in samples], np.int64), digest([*marks, *names]), read)
+
+
+def _place(path: Path, name: str) -> str:
+    return "/".join([str(path), *(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))])
+
+
+def _zipped(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.flag_bits & 1:
+                raise DataError(f"{path}: {printable(info.filename)} is encrypted: give an archive without a password")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{path}: {printable(info.filename)} is packed by a method other than deflate: pack it anew")
+            name = _place(path, same_name(info.filename))
+            yield Member(name, info.is_dir(), info.file_size, info.CRC, info.header_offset, info.compress_size)
+
+
+def _tarred(path: Path, links: list[str]) -> Iterator[Member]:
+    with tarfile.open(path, "r:") as archive:
+        for info in archive:
+            if info.isfile() or info.isdir():
+                yield Member(_place(path, same_name(info.name)), info.isdir(), info.size, int(info.mtime), info.offset_data)
+            else:
+                links.append(printable(info.name))
+
+
+def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
+    """A member's bytes; if it is not needed `whole`, the first of them.
+
+    Raises:
+        ValueError: too large, cut off, or others than were packed.
+    """
+    if member.size > MOST_BYTES or (whole and (member.packed or 0) > MOST_BYTES):
+        raise ValueError(f"a file of more than {MOST_BYTES >> 20} MiB")
+    file.seek(member.offset)
+    if member.packed is None:
+        data = file.read(member.size)
+    else:
+        mark, _, method, _, name, extra = struct.unpack("<4sIH16sHH", file.read(30)[:30])
+        if mark != b"PK\x03\x04":
+            raise ValueError("no header of a member where one should be")
+        file.seek(name + extra, os.SEEK_CUR)
+        data = file.read(member.packed if whole else min(member.packed, 512))
+        if method != zipfile.ZIP_STORED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1 if whole else member.size)
+        if whole and zlib.crc32(data) != member.changed:
+            raise ValueError("its checksum is wrong")
+    if whole and len(data) != member.size:
+        raise ValueError("it ends too early")
+    return data[: member.size]
+
+
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _damaged(path: str, why: str) -> Image.Image:
+    raise DataError(f"{path}: damaged in the archive ({why})")
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Whatever is wrong with an archive is an error that names it."""
+    try:
+        with reading_or_writing(path):
+            yield
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path}: not a zip or tar archive, or damaged ({error}): fetch it again") from error

@@ -1,0 +1,154 @@
+"""Data sets that libraries bring: scikit-learn's digits, and torchvision's by name."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...common.files import reading_or_writing
+from ...common.places import expanded
+from ...errors import DataError
+from ..originals import Indices, Load, Part, Source, digest
+
+
+def open_digits() -> Source:
+    """The 1,797 handwritten digits of 8×8 pixels that scikit-learn ships: no download. No test part of their own."""
+    values, labels = _digits()
+    pixels = np.round(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+
+    names = [f"digit {i}" for i in range(len(pixels))]
+
+    def read(positions: Indices) -> Iterator[Load]:
+        for i in positions:
+            yield Load(partial(Image.fromarray, pixels[i]), names[i])
+
+    part = Part(names, labels, digest(["digits", pixels.tobytes().hex()]), read)
+    return Source("digits", tuple(str(digit) for digit in range(10)), part)
+
+
+def _digits() -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Values from 0 to 16 (n, 64) and labels (n,), from scikit-learn's own file where that is: to load it all takes a second."""
+    found = find_spec("sklearn")
+    file = (
+        Path("") if found is None or found.origin is None else Path(found.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    )
+    if file.is_file():
+        rows = np.loadtxt(file, delimiter=",")
+        return rows[:, :-1], rows[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    values, labels = load_digits(return_X_y=True)
+    return values, labels.astype(np.int64)
+
+
+def open_torchvision(source: str) -> Source:
+    """A classification data set of torchvision that is on this disk: `torchvision:NAME:ROOT`.
+
+    Raises:
+        DataError: no such data set, not in ROOT, or its targets are not class numbers.
+    """
+    from torchvision import datasets
+
+    kind, _, rest = source.partition(":")
+    name, _, root = rest.partition(":")
+    if not name or not root:
+        raise DataError(f"{source}: write {kind}:NAME:ROOT, for example torchvision:CIFAR10:/path/to/data")
+    if name not in datasets.__all__ or not inspect.isclass(datasets.__dict__[name]):
+        close = [other for other in datasets.__all__ if other.lower().startswith(name[:3].lower())]
+        hint = f", did you mean {' or '.join(close[:6])}?" if close else ""
+        raise DataError(f"torchvision has no data set '{name}'{hint}: see torchvision.datasets for the names")
+    if not expanded(root).is_dir():
+        raise DataError(f"{root}: no such folder: give the folder that torchvision downloaded {name} to")
+    maker = datasets.__dict__[name]
+    remarks: tuple[str, ...] = ()
+    parameters = inspect.signature(maker).parameters
+    if "train" in parameters:
+        train, test = (_make(maker, name, root, "train", flag) for flag in (True, False))
+    elif "split" in parameters:
+        train = _make(maker, name, root, "split", "train", "trainval")
+        test = _make(maker, name, root, "split", "test", "val", "valid")
+        remarks = _other_splits(maker, name, root)
+    else:
+        train, test = _make(maker, name, root, "", None), None
+    part = _part(train, f"{name} train", root)
+    classes = _class_names(train, part)
+    return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root), remarks=remarks)
+
+
+def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
+    """A line on a validation part beside a test part: runs made with earlier versions hold out training images instead."""
+    for split in ("val", "valid"):
+        with suppress(Exception):  # whatever the data set raises for a word that it does not know or files that are not there
+            size = len(maker(str(expanded(root)), split=split))
+            maker(str(expanded(root)), split="test")
+            return (f"not used: {name}'s {size:,} images of '{split}', as it has 'test' too: a share of 'train' is held out",)
+    return ()
+
+
+def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> Any:
+    """The data set with the first of the values that it knows; a wrong word is a ValueError in torchvision."""
+    for value in values:
+        try:
+            return maker(str(expanded(root)), **({argument: value} if argument else {}))
+        except ValueError:
+            continue
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(
+                f"torchvision cannot open {name} in {root} ({reason}): download it there first with "
+                f"torchvision.datasets.{name}({root!r}, download=True)"
+            ) from error
+    raise DataError(
+        f"torchvision's {name} does not divide its images into train and test in a way known here: use a folder instead"
+    )
+
+
+def _part(dataset: Any, name: str, root: str) -> Part:
+    with reading_or_writing(Path(root)):
+        files = sorted(path for path in expanded(root).rglob("*") if path.is_file())
+        marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
+
+    def read(positions: Indices) -> Iterator[Load]:
+        for i in positions:
+            yield Load(partial(_from_dataset, dataset, int(i), f"{name}[{i}]"), f"{name}[{i}]")
+
+    labels = _labels(dataset, name)
+    return Part([f"{name}[{i}]" for i in range(len(labels))], labels, digest([name, *marks]), read)
+
+
+def _labels(dataset: Any, name: str) -> Indices:
+    inside = vars(dataset)
+    known = next((inside[key] for key in ("targets", "labels", "_labels") if key in inside), None)
+    try:
+        values = [dataset[i][1] for i in range(len(dataset))] if known is None else known
+        labels = np.asarray(values)
+    except Exception as error:
+        raise DataError(f"{name}: its labels cannot be read ({error})") from error
+    if labels.shape != (len(dataset),) or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{name}: its targets are not one class number per image: only classification data sets can be used")
+    return labels.astype(np.int64)
+
+
+def _class_names(dataset: Any, part: Part) -> tuple[str, ...]:
+    count = int(part.labels.max(initial=-1)) + 1
+    if "classes" in dir(dataset):
+        names = tuple(" ".join(name) if isinstance(name, tuple) else str(name) for name in dataset.classes)
+        if len(names) >= count:
+            return names
+    return tuple(str(i) for i in range(count))
+
+
+def _from_dataset(dataset: Any, i: int, name: str) -> Image.Image:
+    try:
+        image = dataset[i][0]
+    except Exception as error:  # whatever the data set raises for a broken file
+        raise DataError(f"{name}: cannot be decoded ({' '.join(str(error).split())})") from error
+    if not isinstance(image, Image.Image):
+        raise DataError(f"{name}: gives a {type(image).__name__}, a Pillow image is needed")
+    return image

@@ -1,0 +1,359 @@
+"""Parquet files as the Hugging Face hub lays them out: a column of images (bytes or paths) and one of labels (numbers or names)."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from ...common.files import reading_or_writing
+from ...common.places import plain_path
+from ...errors import DataError, FileError
+from ..originals import Indices, Load, Part, Source, digest
+from ..reading import Reading
+from .parquet_names import Place, choose_splits, place_of
+from .scan import LeftOut, look, mark_of, printable, same_name
+from .tables import label_text, order_of
+
+IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
+DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or that in data/
+NO_COLUMN = "Parquet file without a column of images"
+UNLABELLED = "Parquet file without labels"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The Parquet files of a folder: those with a column of images, those without, and those that cannot be opened."""
+
+    with_images: list[Path]
+    without: list[Path]
+    broken: list[Path]
+
+
+def parquet_files(root: Path) -> Files:
+    """The Parquet files in a folder and in the folders in it."""
+    found: list[Path] = []
+    with reading_or_writing(root):
+        folders, seen = [str(root)], {mark_of(str(root))}
+        for _ in range(DEEPEST + 1):
+            deeper = []
+            for entry, kind, _ in (entry for folder in folders for entry in look(folder, contents=False)):
+                if kind == "folder" and mark_of(entry.path) not in seen:
+                    seen.add(mark_of(entry.path))
+                    deeper.append(entry.path)
+                elif kind == "other" and entry.name.lower().endswith(".parquet") and not entry.name.startswith("."):
+                    found.append(Path(entry.path))
+            folders = sorted(deeper)
+    files = Files([], [], [])
+    for path in sorted(found):
+        try:
+            (files.with_images if _columns(path).images else files.without).append(path)
+        except DataError:
+            files.broken.append(path)
+    return files
+
+
+def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
+    """Parquet files of one configuration, by split (see `split_names`): train-*.parquet, train/0000.parquet, …
+
+    With train, test and validation there, validation becomes the held-out part. A part without labels (none, or all -1) is left
+    aside. Labels are matched by the names of the classes, file by file.
+
+    Raises:
+        DataError: no training files, more than one reading, no image or label column, labels that cannot be matched.
+    """
+    left_out: LeftOut = {}
+    usable = sorted(files.with_images + files.broken) or files.without
+    if root in usable:  # the file itself, whatever it is called
+        splits = [[Place(root, printable(root.name), "", "", "train")]]
+    else:
+        splits = choose_splits(root, [place_of(path, root) for path in usable], left_out)
+    chosen = {place.part for split in splits for place in split}
+    for path in set(files.without) - set(usable):
+        place = place_of(path, root)
+        if place.part in chosen:  # the neighbors have images: not a file about something else
+            raise _no_column(path, "image", _columns(path).all)
+        left_out.setdefault(NO_COLUMN, []).append(place.name)
+    columns = {place.path: _columns(place.path) for split in splits for place in split}
+    splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
+    used = {place.path: columns[place.path] for split in splits for place in split}
+    image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
+    training = {place.path for place in splits[0]}
+    labels, names = {}, {}
+    for path in used:
+        labels[path], names[path] = _read_labels(path, label[path], lack=path not in training)
+        names[path] = names[path] or used[path].names(label[path])
+    splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
+    paths = [[place.path for place in split] for split in splits]
+    if any(label[path] in used[path].texts for split in paths for path in split):
+        names |= _all_names(paths, label, labels, names)
+    labels |= {path: _matched(path, labels[path], names, paths[0][0]) for split in paths for path in split}
+    base = os.path.commonpath([path.parent for split in paths for path in split])
+    parts = [_Table(base, split, [image[p] for p in split], [labels[p] for p in split]).part() for split in paths]
+    classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
+    others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
+    remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
+    return Source.of(
+        str(root),
+        classes,
+        parts,
+        left_out,
+        (remark,) if others else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rows of one split's files.
+
+    Attributes:
+        base: the folder that names of images begin in.
+        images, labels: the column of images, and the labels, of each file.
+    """
+
+    base: str
+    paths: list[Path]
+    images: list[str]
+    labels: list[Indices]
+
+    def name(self, path: Path) -> str:
+        return printable(os.path.relpath(path, self.base))
+
+    def part(self) -> Part:
+        marks = []
+        for path, image in zip(self.paths, self.images, strict=True):
+            stat = path.stat()
+            marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image}")
+        files = zip(self.paths, self.labels, strict=True)
+        names = [f"{name}[{row}]" for path, labels in files for name in [self.name(path)] for row in range(len(labels))]
+        return Part(names, np.concatenate(self.labels), digest(marks), self.read)
+
+    def read(self, positions: Indices) -> Iterator[Load]:
+        """Reads only row groups with wanted rows, a few rows at a time."""
+        start = 0
+        for path, image in zip(self.paths, self.images, strict=True):
+            with _opening(path) as file:
+                first = start
+                for group in range(file.num_row_groups):
+                    stop = start + file.metadata.row_group(group).num_rows
+                    wanted = positions[(positions >= start) & (positions < stop)] - start
+                    if len(wanted):
+                        yield from self._read_group(file, group, image, wanted, self.name(path), start - first, path.parent)
+                    start = stop
+
+    def _read_group(
+        self, file: Any, group: int, image: str, wanted: Indices, name: str, offset: int, folder: Path
+    ) -> Iterator[Load]:
+        seen = 0
+        for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[image]):
+            column = batch.column(0)
+            if pa.types.is_struct(column.type):
+                column = column.field("bytes")
+            here = wanted[(wanted >= seen) & (wanted < seen + len(column))]
+            for row in here:
+                yield _load(column[int(row) - seen].as_py(), f"{name}[{offset + row}]", folder)
+            seen += len(column)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What a file's schema tells: all columns, and those that may hold the images or the labels, the likeliest first.
+
+    Attributes:
+        any_label: all that could be a label, whatever it is called.
+        texts: of them those with names in place of numbers.
+    """
+
+    all: list[str]
+    images: list[str]
+    labels: list[str]
+    any_label: list[str]
+    texts: Set[str]
+    metadata: Mapping[bytes, bytes]
+
+    def names(self, label: str) -> tuple[str, ...]:
+        """The classes' names that the Hugging Face hub keeps in the schema's metadata; () if there are none."""
+        try:
+            features = json.loads(self.metadata[b"huggingface"])["info"]["features"]
+            return tuple(str(name) for name in features[label]["names"])
+        except (KeyError, TypeError, ValueError):
+            return ()
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[Any]:
+    """A Parquet file; whatever goes wrong in it is an error that names it."""
+    try:
+        with plain_path(path) as plain, pq.ParquetFile(plain) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
+
+
+def _columns(path: Path) -> _Columns:
+    with _opening(path) as file:
+        schema = file.schema_arrow
+    images, labels, texts = list[str](), list[str](), set[str]()
+    for field in schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            images.append(field.name)
+        elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+            labels.append(field.name)
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            labels.append(field.name)
+            texts.add(field.name)
+    named = [name for name in LABEL_COLUMNS if name in labels]
+    named.sort(key=lambda name: name in texts)  # numbers before names, as they were read before names were
+    paths = [name for name in IMAGE_COLUMNS if name in texts and named]  # of files, where no column has their content
+    return _Columns(
+        schema.names,
+        [name for name in IMAGE_COLUMNS if name in images] or (images if len(images) == 1 else []) or paths,
+        named,
+        labels,
+        texts,
+        schema.metadata or {},
+    )
+
+
+def _has_labels(columns: _Columns, reading: Reading) -> bool:
+    return bool(columns.labels) if reading.label is None else reading.label in columns.any_label
+
+
+def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> dict[Path, str]:
+    """The column of images, or of labels, of each file: the one that is asked for, or the same in all where there is one.
+
+    Raises:
+        DataError: a file has none, or it is not clear which is meant.
+    """
+    if asked is not None:
+        for path, found in columns.items():
+            if asked not in found.any_label:
+                raise DataError(f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}")
+        return dict.fromkeys(columns, asked)
+    candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
+    for path, names in candidates.items():
+        if not names:
+            raise _no_column(path, what, columns[path].all)
+    first = next(iter(candidates.values()))
+    everywhere = [name for name in first if all(name in names for names in candidates.values())]
+    if everywhere:
+        return dict.fromkeys(candidates, everywhere[0])
+    for path, names in candidates.items():
+        if len(names) > 1:
+            raise DataError(f"{path}: which is the {what} column, {' or '.join(names)}? Its neighbors have other ones: rename one")
+    return {path: names[0] for path, names in candidates.items()}
+
+
+def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
+    if what == "image":
+        kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path) or with paths"
+    else:
+        kind = f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME"
+    return DataError(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
+
+
+def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
+    """The training split and those with labels in any file; the others are noted."""
+    kept = list(splits[:1])
+    for split in splits[1:]:
+        if any(labelled[place.path] for place in split):
+            kept.append(split)
+        else:
+            left_out.setdefault(UNLABELLED, []).extend(place.name for place in split)
+    return kept
+
+
+def _read_labels(path: Path, name: str, *, lack: bool) -> tuple[Indices, tuple[str, ...]]:
+    """A file's labels, and of names in place of numbers these; -1 for all where a file that may `lack` them has only empty ones."""
+    with _opening(path) as file:
+        column = file.read([name]).column(0)
+    if column.null_count:
+        if lack and column.null_count == len(column):
+            return np.full(len(column), -1, np.int64), ()
+        raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = [label_text(text, f"{path}: row {row}") for row, text in enumerate(column.to_pylist())]
+        if None in texts:
+            raise DataError(f"{path}: {texts.count(None)} rows of '{name}' are empty: every image needs a label")
+        names, numbers = np.unique(np.array(texts, object).astype(str), return_inverse=True)
+        return numbers.astype(np.int64), tuple(names.tolist())
+    return np.asarray(column.to_numpy()).astype(np.int64), ()
+
+
+def _all_names(
+    splits: Sequence[Sequence[Path]], label: Mapping[Path, str], labels: dict[Path, Indices], names: Mapping[Path, tuple[str, ...]]
+) -> dict[Path, tuple[str, ...]]:
+    """The names of all files in one order, where some have them in place of numbers; `labels` become numbers in that order.
+
+    Raises:
+        DataError: a file has neither names nor their numbers.
+    """
+    for split in splits:
+        for path in split:
+            if not names[path]:
+                raise DataError(
+                    f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
+                )
+    classes = tuple(sorted({same_name(name) for split in splits for path in split for name in names[path]}, key=order_of))
+    numbers = {name: number for number, name in enumerate(classes)}
+    for split in splits:
+        for path in split:
+            labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
+    return {path: classes for split in splits for path in split}
+
+
+def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
+    """A file's labels as numbers in the order of the first file's classes.
+
+    Raises:
+        DataError: the files name different classes, or only one of them does, or a label is out of range.
+    """
+    own, wanted = ([same_name(name) for name in names[p]] for p in (path, first))
+    if own == wanted:
+        return labels
+    if not own or not wanted:
+        with_names, without = (path, first) if own else (first, path)
+        raise DataError(
+            f"{with_names} names its classes and {without} does not, so that their labels cannot be matched: write "
+            "both with the names"
+        )
+    odd = sorted(set(own) ^ set(wanted))
+    if odd or len(set(wanted)) < len(wanted) or len(own) != len(wanted):
+        raise DataError(
+            f"{path} names {len(own)} classes, not the same {len(wanted)} as {first}"
+            + (f"; only in one of them: {', '.join(map(printable, odd[:5]))}{', …' if len(odd) > 5 else ''}" if odd else "")
+            + ": both need the same names"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(own)))
+    if len(wrong):
+        raise DataError(
+            f"{path}: the label of row {wrong[0]} is {labels[wrong[0]]}, out of range: with {len(own)} classes labels go from 0 to "
+            f"{len(own) - 1}"
+        )
+    return np.array([wanted.index(name) for name in own], np.int64)[labels]
+
+
+def _load(data: bytes | str | None, name: str, folder: Path) -> Load:
+    """Of an image's content, or of its path from the folder of the Parquet file."""
+    return Load(partial(_missing, name) if data is None else folder / data if isinstance(data, str) else data, name)
+
+
+def _missing(name: str) -> Image.Image:
+    raise DataError(f"{name}: no image in this row")

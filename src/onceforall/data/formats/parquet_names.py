@@ -1,0 +1,105 @@
+"""Which split and configuration a Parquet file belongs to, by its name and its folders."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DataError
+from .scan import LeftOut, printable
+from .split_names import Role, arrange, mentions_role, role_of
+
+SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
+OTHER_SPLIT = "Parquet file without a split's name"
+MISSING = "shard missing, though its neighbors count it"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a Parquet file belongs.
+
+    Attributes:
+        name: its path inside the data's folder.
+        configuration: the folders that do not tell a split, "" if there are none.
+        word: what its split is called: train, or partial-train, or train_small.
+        role: what that means, if that is known.
+    """
+
+    path: Path
+    name: str
+    configuration: str
+    word: str
+    role: Role | None
+
+    @property
+    def part(self) -> tuple[str, str]:
+        return self.configuration, self.word
+
+
+def place_of(path: Path, root: Path) -> Place:
+    """Read it from train-00000-of-00002.parquet, SPLIT/0000.parquet, CONFIGURATION/SPLIT/0000.parquet and the like.
+
+    Raises:
+        DataError: the file's name and its folder's tell different splits.
+    """
+    inside = path.relative_to(root)
+    folders = list(inside.parts[:-1])
+    word = re.sub(r"[\W_\d]+$", "", SHARD.sub("", path.stem.lower()))
+    role = mentions_role(word)
+    if role is None and folders and (role := mentions_role(folders[-1])):
+        word = folders.pop()
+    for folder in [folder for folder in folders if role_of(folder)]:
+        if role not in (None, role_of(folder)):
+            raise DataError(f"{path}: are these the {role} or the {role_of(folder)} ones? Its name and its folder differ")
+        role, word = role_of(folder), word if role else folder
+        folders.remove(folder)
+    return Place(path, printable(str(inside)), "/".join(folders), word, role)
+
+
+def choose_splits(root: Path, places: Sequence[Place], left_out: LeftOut) -> list[list[Place]]:
+    """The files of the training, test and held-out images, as far as they are there; what is not used goes to `left_out`.
+
+    Raises:
+        DataError: no training files, or more than one reading.
+    """
+    known = [place for place in places if place.role]
+    if not known and len({place.part for place in places}) == 1:
+        return [_shards(places, left_out)]
+    configurations = sorted({place.configuration for place in known})
+    if len(configurations) > 1:
+        names = ", ".join(name or "the files beside these folders" for name in map(printable, configurations[:6]))
+        example = root / next(filter(None, configurations))
+        raise DataError(
+            f"{root}: which of {len(configurations)} sets of Parquet files, {names}{', …' if len(configurations) > 6 else ''}? "
+            f"Give its folder, for example {example}"
+        )
+    if all(place.role != "train" for place in known):
+        found = ", ".join(sorted({place.word or place.name for place in places}))
+        raise DataError(f"{root}: no train-*.parquet among its Parquet files (found: {found}): rename the training files to that")
+    for place in places:
+        if place.role is None:
+            left_out.setdefault(OTHER_SPLIT, []).append(place.name)
+    chosen = arrange({place.word: place.role for place in known if place.role}, str(root / configurations[0]))
+    return [_shards([place for place in known if place.word == word], left_out) for word in chosen]
+
+
+def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
+    """The files of one split, if they belong together."""
+    counted = {place.path: SHARD.search(place.path.stem.lower()) for place in places}
+    totals: dict[tuple[Path, str | None], Place] = {}
+    for place in places:
+        found = counted[place.path]
+        totals.setdefault((place.path.parent, found[2] if found else None), place)
+    if len({total for _, total in totals}) > 1:
+        names = " and ".join(place.name for place in list(totals.values())[:2])
+        raise DataError(f"{places[0].path.parent}: do {names} belong together? They are not shards of one set: move one set away")
+    for folder, total in totals:
+        there = {int(found[1]) for path, found in counted.items() if found and path.parent == folder}
+        for index in range(int(total)) if total else ():
+            if index not in there:
+                found = SHARD.search(totals[folder, total].path.stem)
+                assert found is not None
+                start = totals[folder, total].name.removesuffix(totals[folder, total].path.suffix)[: found.start() - found.end()]
+                left_out.setdefault(MISSING, []).append(f"{start}-{index:0{len(found[1])}}-of-{found[2]}{os.extsep}parquet")
+    return list(places)

@@ -1,0 +1,240 @@
+"""What lies in folders of images: which files are images, by suffix or content, and why the others are left out."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from ...common.advice import PHOTOS as IMAGES
+from ...common.files import reading_or_writing
+
+LeftOut = dict[str, list[str]]  # why, as a phrase about one ("file that cannot be opened") -> names
+
+# Read by no codec here, or as their small preview (camera files look like TIFF).
+CAMERA = (".dng", ".nef", ".nrw", ".arw", ".cr2", ".cr3", ".pef", ".srw", ".orf", ".rw2", ".raf", ".3fr", ".iiq")
+PICTURES = (
+    *CAMERA, ".heic", ".heif", ".hif", ".jxl", ".psd", ".svg", ".eps", ".ico", ".tga", ".dds", ".exr", ".hdr", ".dcm", ".xcf",
+)  # fmt: skip
+# So common beside images that looking into a million of them would take longer than the images.
+NEVER_IMAGES = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".md", ".html", ".yaml", ".yml", ".npy", ".parquet")
+SYSTEM_FOLDERS = frozenset(
+    {
+        "__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "#snapshot", "@tmp", "lost+found", "$recycle.bin", "recycler",
+        "system volume information", ".git", ".svn", ".hg", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".thumbs", ".@__thumb",
+        ".xvpics", ".picasaoriginals", ".appledouble", ".fseventsd", ".spotlight-v100", ".temporaryitems", ".trashes", ".cache",
+        ".venv", ".idea", ".vscode",
+    }
+)  # fmt: skip
+SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", ".localized", "picasa.ini", ".picasa.ini"})
+
+SYSTEM_FOLDER = "folder of the system or a tool"
+HIDDEN_FOLDER = "folder hidden by a dot before the name (rename it if it is a class)"
+RUN_FOLDER = "folder of a run of ofa"
+SYSTEM_FILE = "file of the system"
+HIDDEN_FILE = "file hidden by a dot before the name"
+DANGLING = "link to nothing"
+LOOP = "link to a folder that is read already"
+SPECIAL = "pipe or device in place of a file"
+CLOSED = "file that cannot be opened"
+UNREAD = "file of a kind that is not read here"
+NO_IMAGE = "file without an image in it"
+PLAIN = "without suffix"
+
+
+class Entry(Protocol):
+    """What is in a folder, on the disk (`os.DirEntry`) or in an archive."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def is_dir(self) -> bool: ...
+    def is_file(self) -> bool: ...
+    def is_symlink(self) -> bool: ...
+    def stat(self) -> os.stat_result: ...
+
+
+class Found(NamedTuple):
+    """An entry of a folder.
+
+    Attributes:
+        kind: an image, a folder to look into, or something else.
+        reason: of something else, why it is left out.
+    """
+
+    entry: Entry
+    kind: Literal["image", "folder", "other"]
+    reason: str = ""
+
+
+def look(folder: str, *, contents: bool = True) -> Iterator[Found]:
+    """The entries of one folder, in no order; without `contents` files without an image's suffix are not looked into."""
+    with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
+        for entry in entries:
+            yield judge(entry, _head if contents else None)
+
+
+def walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Found]:
+    """All that is below a folder of the disk, but for folders to look into: images, and what is left out.
+
+    No folder is read that is in `seen`, to which every one is added; links to folders are followed last.
+    """
+    folders, links = [folder], list[Found]()  # links last: what they lead to may be here as a real folder
+    while folders or links:
+        if not folders:
+            found = links.pop(0)
+            if (mark := mark_of(found.entry.path)) in seen:
+                yield Found(found.entry, "other", LOOP)
+                continue
+            seen.add(mark)
+            folders.append(found.entry.path)
+        deeper = []
+        for found in look(folders.pop()):
+            if found.kind == "folder":
+                deeper.append(found)
+            else:
+                yield found
+        deeper.sort(key=lambda found: found.entry.name)
+        links += [found for found in deeper if found.entry.is_symlink()]
+        for found in reversed(deeper):  # the last one is next
+            if found.entry.is_symlink():
+                continue
+            if (mark := mark_of(found.entry.path)) in seen:
+                yield Found(found.entry, "other", LOOP)
+            else:
+                seen.add(mark)
+                folders.append(found.entry.path)
+
+
+def mark_of(folder: str) -> tuple[int, int]:
+    """The same for two paths to one folder."""
+    stat = os.stat(folder)
+    return stat.st_dev, stat.st_ino
+
+
+def marks_above(folder: str) -> set[tuple[int, int]]:
+    """Of a folder and those that hold it: a link to one of them leads round in a circle."""
+    path, marks = os.path.realpath(folder), set()
+    while True:
+        marks.add(mark_of(path))
+        if path == os.path.dirname(path):
+            return marks
+        path = os.path.dirname(path)
+
+
+def is_unread_picture(reason: str) -> bool:
+    """Whether a file that was left out for this reason looks like a picture to a person."""
+    return reason.startswith(UNREAD)
+
+
+def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str:
+    """What was left out, in words: "10 files of a kind that is not read here (.heic): a/h0.heic, …"; empty if nothing was."""
+    parts = []
+    for reason, names in sorted(left_out.items(), key=lambda item: (not is_unread_picture(item[0]), -len(item[1]), item[0])):
+        what = reason if len(names) == 1 else re.sub(r"\b(file|folder|image|link|pipe|shard)\b", r"\1s", reason, count=1)
+        parts.append(f"{len(names):,} {what}: {min(names)}{', …' if len(names) > 1 else ''}")
+    return "; ".join(parts)
+
+
+def printable(name: str) -> str:
+    """A file name on one line and in valid Unicode, which it need not be."""
+    return (
+        name if name.isprintable() else "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    )
+
+
+def shown(name: str) -> str:
+    """A name as it stands in a message: in quotes where spaces around it would be overlooked."""
+    return printable(name) if name == name.strip() else f"'{printable(name)}'"
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """A few names as a list in words."""
+    first = [shown(name) for name in islice(names, most + 1)]
+    return ", ".join(first[:most]) + (", …" if len(first) > most else "")
+
+
+def same_name(name: str) -> str:
+    """Equal for names that differ in nothing but Unicode's form: a Mac writes é as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
+    """What an entry is, by its name; where that does not tell and there is `head`, by what that reads of its beginning."""
+    name = entry.name.lower()
+    try:
+        is_folder, is_file = entry.is_dir(), entry.is_file()
+    except OSError:  # links in a circle
+        return Found(entry, "other", DANGLING)
+    if is_folder:
+        if name in SYSTEM_FOLDERS or name.startswith(".trash"):
+            return Found(entry, "other", SYSTEM_FOLDER)
+        if name.startswith("."):
+            return Found(entry, "other", HIDDEN_FOLDER)
+        is_run = isinstance(entry, os.DirEntry) and _is_run(entry.path)
+        return Found(entry, "other", RUN_FOLDER) if is_run else Found(entry, "folder")
+    if name in SYSTEM_FILES or name.startswith("._"):  # a Mac's ._x.jpg beside x.jpg holds no picture
+        return Found(entry, "other", SYSTEM_FILE)
+    if name.startswith("."):
+        return Found(entry, "other", HIDDEN_FILE)
+    if not is_file and not (entry.is_symlink() and name.endswith(IMAGES)):  # such a link is told of when it is read
+        return Found(entry, "other", DANGLING if entry.is_symlink() else SPECIAL)
+    if name.endswith(IMAGES):
+        return Found(entry, "image")
+    suffix = os.path.splitext(printable(name))[1]
+    if head is not None and suffix not in NEVER_IMAGES:
+        return _by_content(entry, suffix, head)
+    return Found(entry, "other", f"{NO_IMAGE} ({suffix or PLAIN})")
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(32)
+
+
+def _by_content(entry: Entry, suffix: str, head: Callable[[str], bytes]) -> Found:
+    try:
+        kind = _kind(head(entry.path))
+    except OSError:
+        return Found(entry, "other", CLOSED)
+    if kind not in ("", "HEIF") and not (kind == "TIFF" and suffix in CAMERA):
+        return Found(entry, "image")
+    return Found(entry, "other", f"{UNREAD if kind or suffix in PICTURES else NO_IMAGE} ({suffix or PLAIN})")
+
+
+def _kind(head: bytes) -> str:
+    """Pillow's name of the format that a file begins as, or ""."""
+    for start, kind in (
+        (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
+        (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"), (b"\xff\x4f\xff\x51", "JPEG2000"),
+    ):  # fmt: skip
+        if head.startswith(start):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if (
+        head[:2] == b"BM"
+        and head[6:10] == bytes(4)
+        and head[14:18] in (n.to_bytes(4, "little") for n in (12, 40, 52, 56, 64, 108, 124))
+    ):
+        return "BMP"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace() and (head[3:4].isdigit() or head[3:4] == b"#"):
+        return "PPM"
+    if head[4:8] == b"ftyp":
+        brands = head[8:]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        return "HEIF" if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")) else ""
+    return ""
+
+
+def _is_run(folder: str) -> bool:
+    try:
+        with open(os.path.join(folder, "run.json"), "rb") as file:
+            return b"onceforall.run/" in file.read(1 << 20)
+    except OSError:
+        return False

@@ -1,0 +1,421 @@
+"""Tables of images and labels: CSV and JSON lines as people write them, metadata files as the Hugging Face hub lays them out, and
+annotations in COCO's format with one category an image."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...common.files import read_text, reading_or_writing
+from ...common.readable import plural
+from ...errors import DataError, FileError
+from ..originals import Indices, Load, Part, Source, digest
+from ..reading import Reading
+from .scan import LeftOut, listed, mark_of, printable, same_name, walk
+from .split_names import Role, arrange, role_of
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face hub's convention
+# Names of columns, the likeliest first, in small letters and without anything between the words.
+IMAGES = (
+    "filename", "file", "filepath", "path", "image", "imagepath", "imagefile", "imagefilename", "imagename", "imageid", "img",
+    "imgpath", "relpath", "photo", "picture", "id", "name",
+)  # fmt: skip
+LABELS = (
+    "label",
+    "labels",
+    "class",
+    "classname",
+    "classlabel",
+    "category",
+    "categoryname",
+    "target",
+    "finelabel",
+    "cls",
+    "classid",
+    "labelname",
+)
+SPLITS = ("split", "set", "subset", "partition", "splitname")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # tried where a name has none
+MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
+MOST_BYTES = 1 << 31
+MOST_COLUMNS = 6  # that messages name
+
+NO_LABEL = "row without a label"
+NO_FILE = "image that a row names and that is not there"
+TWICE = "row that names an image again"
+UNNAMED = "image that no row names"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file.
+
+    Args:
+        path: the file.
+        columns: their names, in the file's order.
+        rows: by column; what is empty is missing.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...] = field(repr=False)
+
+    def column(self, names: Sequence[str], asked: str | None = None) -> str | None:
+        """The column that is asked for, or else the likeliest by its name; None if none is likely.
+
+        Raises:
+            DataError: the table does not have the one that is asked for.
+        """
+        if asked is not None:
+            if asked not in self.columns:
+                raise DataError(f"{self.path}: no column {asked!r}; there are {listed(self.columns, MOST_COLUMNS)}")
+            return asked
+        plain = {_plain(name): name for name in reversed(self.columns)}
+        return next((plain[name] for name in names if name in plain), None)
+
+
+def tables_in(root: Path, reading: Reading) -> list[Table]:
+    """Tables in a folder that name images and labels: metadata files in it or in its splits' folders, or else its other tables."""
+    with reading_or_writing(root):
+        entries = sorted(root.iterdir())
+        metadata = [path for path in entries if path.name.lower() in METADATA]
+        for folder in entries:
+            if role_of(folder.name) and folder.is_dir():
+                metadata += [path for path in sorted(folder.iterdir()) if path.name.lower() in METADATA]
+        others = [path for path in entries if path.suffix.lower() in TABLES and path.is_file() and path.name[0] != "."]
+    for files in (metadata, others):
+        found = []
+        for path in files:
+            try:
+                found.append(read_table(path))
+            except (DataError, FileError):  # a damaged one among several is refused when it is given by name
+                if len(files) == 1:
+                    raise
+        if named := [table for table in found if _names_images(table, reading)]:
+            return named
+    return []
+
+
+def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source:
+    """Images and labels by one table with all of them (with a column of splits, or without), or by one table a split.
+
+    Args:
+        root: what the user gave: a table, or the folder of the tables.
+        tables: that name images and labels.
+        reading: `label` is the column of labels; None for the likeliest name.
+
+    Raises:
+        DataError: no column of images or labels, labels that differ for one image, too many images that are not there, or more than
+            one reading.
+    """
+    left_out: LeftOut = {}
+    roles: dict[str, Role] = {}
+    for table in tables if len(tables) > 1 else []:
+        role = role_of(table.path.parent.name if table.path.name.lower() in METADATA else table.path.stem)
+        if role is None:
+            these = listed((os.path.relpath(table.path, root) for table in tables), 6)
+            raise DataError(f"{root}: which of its tables, {these}? Give one, or name them after splits (train.csv, test.csv)")
+        roles[str(table.path)] = role
+    chosen = arrange(roles, str(root)) if roles else [str(tables[0].path)]
+    by_path = {str(table.path): table for table in tables}
+    rows = [_Rows(root, by_path[path], reading, left_out) for path in chosen]
+    splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [one.entries for one in rows])]
+    names = sorted({entry.label for split in splits for entry in split}, key=order_of)
+    _note_unnamed(root, splits, left_out)
+    numbers = {name: number for number, name in enumerate(names)}
+    grouped = any(one.group is not None for one in rows)
+    lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
+    if lacking:
+        raise DataError(f"{lacking[0]}: no column {reading.group!r}, which other tables of {root} have: all need it")
+    parts = [_part(root, split, numbers, grouped=grouped) for split in splits]
+    remarks = [remark for one in rows for remark in one.remarks]
+    return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks))
+
+
+def read_table(path: Path) -> Table:
+    """A table's rows, whatever it stands for.
+
+    Raises:
+        DataError: not a table of a kind that is read here, or a damaged one.
+        FileError: it cannot be read.
+    """
+    text = read_text(path, MOST_BYTES)
+    kind = path.suffix.lower()
+    if kind not in TABLES:
+        raise DataError(f"{path}: a table of images is one of {', '.join(TABLES)}")
+    if kind == ".json":
+        return _from_json(path, text)
+    rows = _lines(path, text) if kind in (".jsonl", ".ndjson") else _cells(path, text)
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    return Table(path, columns, tuple({name: value for name, value in row.items() if value not in (None, "")} for row in rows))
+
+
+def _cells(path: Path, text: str) -> list[dict[str, Any]]:
+    """Of a CSV file, whose separator is the one of comma, semicolon and tab that makes most columns of its first line."""
+    first = text.split("\n", 1)[0]
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        head = [name.strip() for name in next(reader, [])]
+        twice = [name for name in head if name and head.count(name) > 1]
+        if twice:
+            raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
+        rows = []
+        for cells in reader:
+            if len(cells) > len(head):
+                raise DataError(
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around commas"
+                )
+            if any(cells):
+                rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num} cannot be read ({error})") from None
+    return rows or [dict.fromkeys(head, "")]
+
+
+def _lines(path: Path, text: str) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}: line {number} is not JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise DataError(
+                    f'{path}: line {number} is {type(row).__name__}, expected an object such as {{"file_name": …, "label": …}}'
+                )
+            rows.append(row)
+    return rows
+
+
+def _from_json(path: Path, text: str) -> Table:
+    """A list of objects, or COCO's images, annotations and categories."""
+    try:
+        data = json.loads(text)
+        if isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data):
+            names = {one["id"]: str(one["name"]) for one in data["categories"]}
+            categories: dict[Any, set[str]] = {}
+            for one in data["annotations"]:
+                categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
+            several = [one["file_name"] for one in data["images"] if len(categories.get(one["id"], ())) > 1]
+            if several:
+                what = f"{several[0]} has annotations of several categories ({plural(len(several), 'such image')})"
+                raise DataError(f"{path}: {what}: for classes an image has one")
+            labels = {number: {"label": min(found)} for number, found in categories.items()}
+            found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
+            return Table(path, ("file_name", "label"), tuple(found))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a list of objects and not annotations in COCO's format ({type(error).__name__}: {error})"
+        ) from None
+    if not (isinstance(data, list) and data and all(isinstance(row, dict) for row in data)):
+        return Table(path, (), ())  # something else, such as a configuration
+    return Table(path, tuple(dict.fromkeys(name for row in data for name in row)), tuple(data))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A row with what matters: where it stands, its image, its label, and the split that it names."""
+
+    row: int
+    path: str
+    label: str
+    split: str
+    group: str = ""
+
+
+class _Rows:
+    """A table's rows as images with labels."""
+
+    def __init__(self, root: Path, table: Table, reading: Reading, left_out: LeftOut) -> None:
+        self.root, self.table, self.base = root, table, table.path.parent
+        self.images, self.labels = _require_columns(table, reading)
+        self.splits = table.column(SPLITS)
+        self.group = reading.group if reading.group in table.columns else None
+        self.remarks: list[str] = []
+        self.by_name = False
+        self.entries = self._read(left_out)
+        others = [name for name in table.columns if _plain(name) in LABELS and name != self.labels]
+        if others and reading.label is None:
+            self.remarks.append(
+                f"labels are those of the column {self.labels}, not of {listed(others, 6)} (--label NAME for another)"
+            )
+
+    @cached_property
+    def there(self) -> dict[str, list[str]]:
+        """The images below the table's folder, by name, and by name without suffix."""
+        found: dict[str, list[str]] = {}
+        with reading_or_writing(self.base):
+            paths = sorted(f.entry.path for f in walk(str(self.base), {mark_of(str(self.base))}) if f.kind == "image")
+        for path in paths:
+            name = os.path.basename(path)
+            for key in {name, os.path.splitext(name)[0]}:
+                found.setdefault(key, []).append(path)
+        return found
+
+    def _find(self, name: str) -> str | None:
+        """The file that a row means: by its path, that path with an image's suffix, or the one file below with that name."""
+        path = os.path.join(self.base, os.path.expanduser(name.replace("\\", "/") if os.sep == "/" else name))
+        for suffix in ("", *(() if os.path.splitext(name)[1] in SUFFIXES else SUFFIXES)):
+            if os.path.isfile(path + suffix):
+                return str(os.path.normpath(path + suffix))
+        if os.path.dirname(name):
+            return None
+        found = self.there.get(name, [])
+        if len(found) > 1:
+            one, other = (os.path.relpath(path, self.base) for path in found[:2])
+            raise DataError(f"{self.table.path}: is {name} {one} or {other}? Write paths")
+        if found and not self.by_name:
+            self.by_name = True
+            example = f"{os.path.relpath(found[0], self.base)} for {printable(name)}"
+            self.remarks.append(f"images are found by name below {self.base}, such as {example}")
+        return found[0] if found else None
+
+    def _read(self, left_out: LeftOut) -> list[_Entry]:
+        seen: dict[str, _Entry] = {}
+        missing, first = 0, ""
+        for number, row in enumerate(self.table.rows, 1):
+            name = _text(row.get(self.images))
+            where = f"{printable(os.path.basename(self.table.path))}[{number}]"
+            if not name:
+                left_out.setdefault("row without an image", []).append(where)
+                continue
+            label = label_text(row.get(self.labels), f"{self.table.path}: row {number}")
+            if label is None:
+                left_out.setdefault(NO_LABEL, []).append(f"{where} {printable(name)}")
+                continue
+            path = self._find(name)
+            if path is None:
+                missing, first = missing + 1, first or name
+                left_out.setdefault(NO_FILE, []).append(printable(name))
+                continue
+            split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
+            entry = _Entry(number, path, label, split, group or where)
+            before = seen.setdefault(path, entry)
+            if before is not entry:
+                if (before.label, before.split) != (label, entry.split):
+                    two = " and ".join(f"{one.label} {one.split}".strip() for one in (before, entry))
+                    raise DataError(f"{self.table.path}: {name} stands in rows {before.row} and {number} as {two}: keep one")
+                left_out.setdefault(TWICE, []).append(f"{where} {printable(name)}")
+        if not seen or missing > MOST_MISSING * len(self.table.rows):
+            if not missing:
+                raise DataError(
+                    f"{self.table.path}: no row has an image and a label in the columns {self.images} and {self.labels}"
+                )
+            what = f"{missing:,} of {len(self.table.rows):,} images are not there, such as {os.path.join(self.base, first)}"
+            raise DataError(f"{self.table.path}: {what}: paths count from the table's folder")
+        return list(seen.values())
+
+    def by_split(self) -> list[list[_Entry]]:
+        """By the column of splits, if there is one."""
+        if self.splits is None:
+            return [self.entries]
+        found: dict[str, list[_Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.split, []).append(entry)
+        if len(found) == 1:
+            return [self.entries]
+        roles = {name: role_of(name) for name in found}
+        unknown = [repr(name) for name, role in roles.items() if role is None]
+        if unknown:
+            what = f"what is the split {listed(unknown, 6)} in the column {self.splits}?"
+            known = "Known are train, test, val and the like; call the column otherwise if it means something else"
+            raise DataError(f"{self.table.path}: {what} {known}")
+        meant = {name: role for name, role in roles.items() if role}
+        return [found[name] for name in arrange(meant, f"{self.table.path}, column {self.splits}")]
+
+
+def label_text(value: Any, where: str) -> str | None:
+    """A label as a class's name: texts as they are, whole numbers and truth values in words; None where it is empty.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return same_name(value.strip()) or None
+    what = "several labels" if isinstance(value, list) else f"the label {value!r}"
+    raise DataError(f"{where} has {what}: expected one name or whole number")
+
+
+def order_of(name: str) -> tuple[bool, int, str]:
+    """Numbers by their size, before names."""
+    try:
+        return False, int(name), name
+    except ValueError:
+        return True, 0, name
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _names_images(table: Table, reading: Reading) -> bool:
+    if reading.label is not None and reading.label not in table.columns:
+        return False
+    label = table.column(LABELS, reading.label)
+    image = table.column(IMAGES)
+    return image is not None and label is not None and image != label and any(label in row for row in table.rows)
+
+
+def _require_columns(table: Table, reading: Reading) -> tuple[str, str]:
+    """The columns of images and labels."""
+    label = table.column(LABELS, reading.label)
+    image = table.column([name for name in IMAGES if label is None or name != _plain(label)])
+    have = f"the columns are {listed(table.columns, MOST_COLUMNS)}" if table.columns else "it has no columns"
+    if image is None:
+        raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
+    if label is None:
+        raise DataError(f"{table.path}: no column of labels: name it by --label NAME, or call it label; {have}")
+    return image, label
+
+
+def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], left_out: LeftOut) -> None:
+    """Images in the folders of those that rows name, and that no row names."""
+    named = {entry.path for split in splits for entry in split}
+    for folder in sorted({os.path.dirname(path) for path in named}):
+        with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:
+                    left_out.setdefault(UNNAMED, []).append(
+                        printable(os.path.relpath(entry.path, root if root.is_dir() else root.parent))
+                    )
+
+
+def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, grouped: bool) -> Part:
+    base = root if root.is_dir() else root.parent
+    ordered = sorted(entries, key=lambda entry: (numbers[entry.label], entry.path))
+    paths = [entry.path for entry in ordered]
+    names = [printable(os.path.relpath(path, base)) for path in paths]
+    stats = [os.stat(path) for path in paths]
+    marks = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in zip(paths, stats, strict=True)]
+
+    def read(positions: Indices) -> Iterator[Load]:
+        for i in positions:
+            yield Load(Path(paths[i]), names[i])
+
+    groups = tuple(entry.group for entry in ordered) if grouped else None
+    return Part(names, np.array([numbers[entry.label] for entry in ordered], np.int64), digest(marks), read, groups=groups)

@@ -1,0 +1,1 @@
+"""`ofa accuracy`: accuracies of sub-networks, measured and predicted."""

@@ -1,0 +1,108 @@
+"""Work shared out over a Ray cluster; Ray is an extra."""
+
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ...common.processors import processors
+from ...errors import DeviceError, MissingExtraError, OnceForAllError
+
+PATIENCE_S = 10.0  # for the head to answer
+RETRIES = 5  # of a task whose worker was killed
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """Workers of a Ray cluster, each with one processor core or one GPU.
+
+    Args:
+        workers: how many there are now.
+        gpus: that each takes, 0 or 1.
+        ray: the package.
+    """
+
+    workers: int
+    gpus: int
+    ray: Any
+
+    def each(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """The function's results, as they come, each once. A task whose worker was killed is given to another.
+
+        Raises:
+            OnceForAllError: that the function raised.
+            DeviceError: a task's workers were killed again and again, or the function failed.
+        """
+        remote = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=RETRIES)(function)
+        pending = [remote.remote(task) for task in tasks]
+        while pending:
+            (ready,), pending = self.ray.wait(pending)
+            try:
+                yield self.ray.get(ready)
+            except self.ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, OnceForAllError):
+                    raise error.cause from None
+                raise DeviceError(f"a worker of the Ray cluster failed: {error.cause!r}") from None
+            except self.ray.exceptions.RayError as error:
+                raise DeviceError(
+                    f"the Ray cluster lost a worker {RETRIES} times or is gone: {str(error).splitlines()[0]}"
+                ) from None
+
+
+@contextmanager
+def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
+    """A running Ray cluster, or with "local" one of this machine that ends with the with statement.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        DeviceError: no cluster answers there, or it has no such workers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # of a cluster that starts here; 15, the default, stands still beside other work
+    try:
+        ray = importlib.import_module("ray")
+    except ImportError:
+        raise MissingExtraError("ray", "cluster") from None
+    _require_answer(address)
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    local = {"num_cpus": processors(), "include_dashboard": False}
+    try:
+        ray.init(address=address, **quiet, **(local if address == "local" else {}))
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DeviceError(f"--ray {address}: no Ray cluster: give host:port of its head, auto, or local ({text})") from None
+    try:
+        workers = int(ray.cluster_resources().get("GPU" if gpus else "CPU", 0))
+        if not workers:
+            raise DeviceError(f"--ray {address}: the cluster has no {'GPU: use --device cpu' if gpus else 'processor to give'}")
+        with redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+            yield _Cluster(workers, gpus, ray)
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for seven minutes.
+
+    Raises:
+        DeviceError: nothing listens there.
+    """
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise DeviceError(f"--ray {address}: give host:port of a cluster's head, auto, or local")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    except OSError as error:
+        advice = "start a cluster with ray start, or use local"
+        raise DeviceError(f"--ray {address}: nothing answers there ({error}): {advice}") from None

@@ -1,0 +1,172 @@
+"""`ofa accuracy measure`: accuracy of many sub-networks on held-out images, what they begin with alike computed once.
+
+Sub-networks are measured in groups, and the rows of a group are written as one file, whole or not at all. So nothing that was
+written is lost or measured again after a crash.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ...accuracy import AccuracyRow, append_rows, interpolate, measured_resolutions, read_rows, tree
+from ...accuracy.measure import AT_ONCE, measure_together
+from ...accuracy.prefix_tree import grow, share_out, units
+from ...arch import Arch
+from ...calibrate import Statistics
+from ...common.files import locked, make_folder
+from ...common.memory import keep_freed_memory
+from ...costs import macs_table, segment_table
+from ...data import Images, Splits
+from ...errors import DataError, TrainingError
+from ...options.declare import takes
+from ...options.measuring import MeasureAccuracyOptions
+from ...scores import METRICS
+from ...supernets.supernet import Supernet
+from ...train import World
+from ..run_directory.run import CALIBRATION_IMAGES, Run
+from ..training.compute import Compute, choose_compute
+from .cluster import joined_cluster
+
+LEAST_AT_ONCE, GROUPS = 4, 4  # smaller groups where there would be fewer than so many for each of several processes
+
+Progress = Callable[[int, int, str], None]
+
+
+@takes(MeasureAccuracyOptions)
+def measure_accuracy(
+    options: MeasureAccuracyOptions, *, on_progress: Progress = lambda done, total, what: None
+) -> list[AccuracyRow]:
+    """Measure sub-networks of a trained run on held-out images; test images are not touched. Those measured before are not again.
+
+    Started by torchrun, the processes share out the work; each returns all rows.
+
+    Args:
+        options: see `MeasureAccuracyOptions`; in its place, its fields by their names.
+        on_progress: called with sub-networks measured, sub-networks needed and a note.
+
+    Returns:
+        The rows of the sub-networks asked for, in their order; then those interpolated.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run, every, ray = Run.open(options.folder, options.data), options.every, options.ray
+    run.require_images()
+    wanted = list(dict.fromkeys(_drawn(run, options.subnets, every, options.seed) if options.archs is None else options.archs))
+    for arch in wanted:
+        run.space.check(arch)
+    compute = choose_compute(options.device)
+    place, weights = run.folder / "accuracy", run.weights_hash()
+    with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
+        if ray is not None and world.size > 1:
+            raise TrainingError(f"--ray {ray} under torchrun: use one of the two")
+        known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
+        world.wait()  # all have read the same, none has written
+        missing = [arch for arch in wanted if arch not in known]
+        done, tell = len(wanted) - len(missing), on_progress if world.leads else _silent
+        tell(done, len(wanted), "")
+
+        def note(text: str) -> None:
+            tell(done, len(wanted), text)
+
+        if run.moved and not missing and world.leads:
+            run.splits(on_note=note)  # nothing needs them, but a new place that was given is checked and kept
+        if missing:
+            found = _measured(run, missing, compute, world, note) if ray is None else _on_ray(run, missing, compute, ray)
+            for rows in found:
+                append_rows(place, run.space, rows, weights_hash=weights, writer=world.rank)
+                done += len(rows)
+                low, high = min(row.value for row in rows), max(row.value for row in rows)
+                tell(done, len(wanted), f"{METRICS[run.metric]} {low:.3f} to {high:.3f}")
+        world.wait()
+        by_arch = {row.arch: row for row in read_rows(place, run.space, weights_hash=weights)}
+    result = [by_arch[arch] for arch in wanted]
+    if every is not None:
+        result += interpolate(run.space, result, macs_table(segment_table(run.space, run.num_classes)))
+    return result
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """For the processes that do not lead."""
+
+
+def _drawn(run: Run, subnets: int, every: int | None, seed: int) -> list[Arch]:
+    """The sub-networks to measure; with `every`, each at one of the resolutions to measure at and the one next to it."""
+    rng = np.random.default_rng([seed, 5])
+    if every is None:
+        return tree(run.space, rng, subnets, segment_table(run.space, run.num_classes))
+    resolutions = measured_resolutions(run.space, every)
+    part = run.space.restrict(resolutions=resolutions)
+    archs = tree(part, rng, subnets // 2, segment_table(part, run.num_classes))
+    at = [min(resolutions.index(arch.resolution), len(resolutions) - 2) for arch in archs]
+    return [replace(arch, resolution=r) for arch, i in zip(archs, at, strict=True) for r in resolutions[i : i + 2]]
+
+
+def _groups(run: Run, archs: Sequence[Arch], workers: int) -> tuple[list[list[Arch]], list[float]]:
+    """What is measured together, and how much work each group is."""
+    plans = {arch: run.space.lower(arch, run.num_classes) for arch in archs}
+    at_once = AT_ONCE if workers == 1 else min(AT_ONCE, max(LEAST_AT_ONCE, len(archs) // (GROUPS * workers)))
+    groups = units(grow(plans), at_once)
+    return groups, [sum(node.work for node in grow({arch: plans[arch] for arch in group})) for group in groups]
+
+
+def _measured(
+    run: Run, archs: Sequence[Arch], compute: Compute, world: World, on_note: Callable[[str], None]
+) -> Iterator[list[AccuracyRow]]:
+    """This process's share, group by group."""
+    groups, work = _groups(run, archs, world.size)
+    supernet, splits = run.supernet().to(compute.device), run.splits(on_note=on_note)
+    for i in share_out(work, world.size)[world.rank]:
+        yield together(run, supernet, splits, groups[i])
+
+
+def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> Iterator[list[AccuracyRow]]:
+    """All of them, group by group as they come, the largest first."""
+    with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
+        groups, work = _groups(run, archs, cluster.workers)
+        order = sorted(range(len(groups)), key=lambda i: -work[i])
+        folder, weights, kind = run.folder.resolve(), run.weights_hash(), compute.device.type
+        yield from cluster.each(_by_worker, [(folder, run.new_place, weights, kind, groups[i]) for i in order])
+
+
+def _by_worker(task: tuple[Path, str | None, str, str, list[Arch]]) -> list[AccuracyRow]:
+    """Runs in a worker of the cluster."""
+    folder, data, weights, device, archs = task
+    return together(*_opened(folder, data, weights, device), archs)
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path, data: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
+    """Of a worker, once for all of its tasks."""
+    keep_freed_memory()
+    run = Run.open(folder, data)
+    if run.weights_hash() != weights:
+        raise DataError(f"{folder}: a worker of the cluster sees other weights there: the folder must be the same on all machines")
+    return run, run.supernet().to(choose_compute(device).device), run.splits()
+
+
+def together(
+    run: Run,
+    supernet: Supernet,
+    splits: Splits,
+    archs: Sequence[Arch],
+    *,
+    held_out: Images | None = None,
+    calibration: int = CALIBRATION_IMAGES,
+    statistics: dict[Arch, Statistics] | None = None,
+) -> list[AccuracyRow]:
+    """Accuracies on the held-out images, or those given; nothing is written. `calibration` training images for the statistics,
+    which `statistics` gets."""
+    images = splits.held_out if held_out is None else held_out
+    return measure_together(
+        supernet,
+        archs,
+        lambda resolution: run.calibration_batches(splits, resolution, calibration),
+        lambda resolution: run.eval_batches(images, resolution),
+        statistics=statistics,
+        metric=run.metric,
+    )

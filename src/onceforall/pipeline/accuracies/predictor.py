@@ -1,0 +1,276 @@
+"""`ofa accuracy`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...accuracy import (
+    AccuracyPredictor,
+    AccuracyRow,
+    PredictorErrors,
+    assess,
+    kendall_ceiling,
+    measurement_noise,
+    read_rows,
+    suggest,
+)
+from ...accuracy.choose import LEARNERS, families
+from ...arch import Arch
+from ...common.advice import ofa
+from ...common.files import locked, read_json, write_json
+from ...common.records import as_record
+from ...costs import macs_table, segment_table
+from ...errors import DataError, FileError
+from ...options.declare import takes
+from ...options.measuring import ComparePredictorsOptions, FitPredictorOptions, NextSubnetsOptions
+from ..run_directory.run import Run
+
+LEAST_FITTED, LEAST_CHECKED = 12, 4
+CHECK_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What errors.json says for sure: on which networks the predictor was checked."""
+
+    checked: tuple[str, ...]
+    fitted_on: int
+    n: int
+    rmse: float
+    kendall_tau: float
+    coverage90: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predictor and its errors on the sub-networks `checked`, which were not used for fitting.
+
+    Args:
+        predictor: as fitted.
+        errors: of it.
+        ceiling: Kendall tau that a predictor would reach which knew the accuracy on infinitely many images; None where the noise
+            of a measurement is not known.
+        fitted: measured sub-networks that it was fitted to.
+        checked: measured sub-networks that it was checked on.
+    """
+
+    predictor: AccuracyPredictor
+    errors: PredictorErrors
+    ceiling: float | None
+    fitted: list[AccuracyRow]
+    checked: list[AccuracyRow]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One kind of model fitted to some sub-networks, or what cross-validation chose among all kinds.
+
+    Args:
+        samples: sub-networks fitted to.
+        kind: of model.
+        chosen: whether cross-validation chose it.
+        errors: on the sub-networks set aside.
+    """
+
+    samples: int
+    kind: str
+    chosen: bool
+    errors: PredictorErrors
+
+
+@takes(FitPredictorOptions)
+def fit_predictor(options: FitPredictorOptions) -> Prediction:
+    """Fit a predictor to the sub-networks that were measured before, and check it on those that `predict` set aside.
+
+    Where there are none, a random quarter is set aside, relatives together.
+
+    Args:
+        options: see `FitPredictorOptions`; in its place, its fields by their names.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(options.folder)
+    rows = _rows(run)
+    with locked(run.folder / "accuracy"):
+        fitted, checked = _split(run, rows, options.seed)
+        return fit_and_check(run, fitted, checked, kinds=options.kinds, seed=options.seed)
+
+
+def fit_and_check(
+    run: Run, fitted: list[AccuracyRow], checked: list[AccuracyRow], *, kinds: Sequence[str] | None = None, seed: int = 0
+) -> Prediction:
+    """Fit a predictor to measured sub-networks, check it on others, and write both down. Of torchrun's processes the first writes.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    noise = measurement_noise([*fitted, *checked])
+    predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
+    archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
+    errors = assess(predictor, archs, top1)
+    ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
+    if os.environ.get("RANK", "0") == "0":
+        place = run.folder / "accuracy"
+        predictor.save(place / "predictor.safetensors")
+        facts = {"fitted_on": len(fitted), "images": checked[0].images, "checked": [row.arch.to_json() for row in checked]}
+        write_json(place / "errors.json", {**asdict(errors), "ceiling": ceiling, **facts})
+    return Prediction(predictor, errors, ceiling, fitted, checked)
+
+
+def fitted_to(
+    run: Run, rows: Sequence[AccuracyRow], *, noise: float | None, kinds: Sequence[str] | None = None, seed: int = 0
+) -> AccuracyPredictor:
+    """A predictor fitted to measured sub-networks. `noise`: standard deviation of a measurement, if it is known.
+
+    Raises:
+        DataError: too few of them.
+    """
+    return AccuracyPredictor.fit(
+        run.space,
+        [row.arch for row in rows],
+        [row.value for row in rows],
+        losses=[row.loss for row in rows],
+        noise=noise,
+        kinds=kinds,
+        weights_hash=run.weights_hash(),
+        seed=seed,
+    )
+
+
+@takes(ComparePredictorsOptions)
+def compare_predictors(
+    options: ComparePredictorsOptions, *, on_result: Callable[[Comparison], None] = lambda result: None
+) -> list[Comparison]:
+    """Errors of each kind of model, and which one cross-validation chooses, fitted to so many of the measured sub-networks.
+
+    All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
+
+    Args:
+        options: see `ComparePredictorsOptions`; in its place, its fields by their names.
+        on_result: called with each comparison as soon as it is made.
+
+    Raises:
+        DataError: too few measured sub-networks for the smallest number.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run, samples, seed = Run.open(options.folder), options.samples, options.seed
+    rows = _rows(run)
+    fitted, checked = _split(run, rows, seed)
+    fitting = [n for n in samples if LEAST_FITTED <= n <= len(fitted)]
+    if not fitting:
+        raise DataError(
+            f"--samples {','.join(map(str, samples))}: give numbers from {LEAST_FITTED} to {len(fitted)}, the sub-networks of "
+            f"{run.folder} that are measured and not set aside, or measure more: {ofa('accuracy', 'measure', run.folder)}"
+        )
+    archs, top1 = [row.arch for row in checked], [row.value for row in checked]
+    order = _by_family(run, fitted, np.random.default_rng([seed, 8]))
+    results = []
+    for n in fitting:
+        part = [fitted[i] for i in order[:n]]
+        noise = measurement_noise(part)
+        chosen = fitted_to(run, part, noise=noise, kinds=list(LEARNERS), seed=seed)
+        for kind in LEARNERS:
+            predictor = chosen if kind == chosen.kind else fitted_to(run, part, noise=noise, kinds=[kind], seed=seed)
+            results.append(Comparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
+            on_result(results[-1])
+    return results
+
+
+@takes(NextSubnetsOptions)
+def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
+    """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain.
+
+    Args:
+        options: see `NextSubnetsOptions`; in its place, its fields by their names.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(options.folder)
+    predictor = load_predictor(run)
+    known = [row.arch for row in read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())]
+    return suggest(
+        predictor, macs_table(segment_table(run.space, run.num_classes)), options.subnets, known=known, seed=options.seed
+    )
+
+
+def show_predictor(folder: Path) -> dict[str, Any]:
+    """What the predictor of a run is: kind, errors and error bars, as JSON values. "errors" is None if it was imported.
+
+    Raises:
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(folder)
+    predictor = load_predictor(run)
+    errors, rows = checks(run)
+    return {
+        "kind": predictor.kind,
+        "fitted_on": predictor.n,
+        "weights": predictor.weights_hash,
+        "provable": predictor.structure() is not None,
+        "calibration": asdict(predictor.calibration),
+        "cross_validated_rmse": dict(predictor.candidates),
+        "errors": errors if rows else None,
+    }
+
+
+def load_predictor(run: Run) -> AccuracyPredictor:
+    """The predictor that was fitted for the present weights, or imported with them.
+
+    Raises:
+        FileError: there is none yet.
+        CheckpointError: it belongs to other weights.
+    """
+    path = run.folder / "accuracy" / "predictor.safetensors"
+    if not path.exists():
+        raise FileError(f"{run.folder}: no accuracy predictor yet: {ofa('predict', run.folder)}")
+    return AccuracyPredictor.load(path, run.space, weights_hash=run.weights_hash())
+
+
+def measured_rows(run: Run) -> list[AccuracyRow]:
+    """Measured sub-networks of the present weights; of any weights where those are gone."""
+    known = run.weights_hash() if (run.folder / "supernet.safetensors").exists() else None
+    return read_rows(run.folder / "accuracy", run.space, weights_hash=known)
+
+
+def checks(run: Run) -> tuple[dict[str, float], list[AccuracyRow]]:
+    """Errors of the predictor and the rows it was checked on, for the report; empty if there is none."""
+    path = run.folder / "accuracy" / "errors.json"
+    if not path.exists():
+        return {}, []
+    found: dict[str, Any] = read_json(path)
+    wanted = set(as_record(found, _Checked, path).checked)
+    errors = {name: value for name, value in found.items() if name != "checked"}
+    rows = [row for row in read_rows(path.parent, run.space) if row.arch.to_json() in wanted]
+    return errors, rows
+
+
+def _rows(run: Run) -> list[AccuracyRow]:
+    rows = read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())
+    if len(rows) < LEAST_FITTED + LEAST_CHECKED:
+        least, more = LEAST_FITTED + LEAST_CHECKED, ofa("accuracy", "measure", run.folder)
+        raise DataError(f"{run.folder}: {len(rows)} sub-networks are measured, at least {least} are needed: {more}")
+    return rows
+
+
+def _split(run: Run, rows: list[AccuracyRow], seed: int) -> tuple[list[AccuracyRow], list[AccuracyRow]]:
+    """To fit to, and to check on: what `predict` set aside, or a random quarter, relatives together."""
+    _, checked = checks(run)
+    if len(checked) < LEAST_CHECKED or len(rows) - len(checked) < LEAST_FITTED:
+        order = _by_family(run, rows, np.random.default_rng([seed, 9]))
+        checked = [rows[i] for i in order[: max(LEAST_CHECKED, round(CHECK_SHARE * len(rows)))]]
+    aside = {row.arch for row in checked}
+    return [row for row in rows if row.arch not in aside], checked
+
+
+def _by_family(run: Run, rows: list[AccuracyRow], rng: np.random.Generator) -> list[int]:
+    """Indices of the rows, families in random order."""
+    family = families(run.space, run.space.genes([row.arch for row in rows]))
+    place = rng.permutation(family.max() + 1)
+    order: list[int] = np.argsort(place[family], kind="stable").tolist()
+    return order

@@ -1,0 +1,1 @@
+"""`ofa compare`: an elastic network against fixed ones."""

@@ -1,0 +1,226 @@
+"""`ofa compare`: fixed networks fine-tuned alone against the networks of a run, within the same budgets, on the same images."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...arch import Arch
+from ...calibrate import Calibrated, evaluate_each
+from ...common.files import locked, make_folder, read_lines, sha256, text_sha256, write_json
+from ...common.readable import plural
+from ...data import Images
+from ...errors import DeviceError, InfeasibleError, TrainingError
+from ...latency import Device, Timing, measure_networks
+from ...options.choosing import CompareOptions
+from ...options.declare import takes
+from ...options.shared import Budget
+from ...plan import Plan
+from ...scores import imbalance
+from ..accuracies.predictor import measured_rows
+from ..evaluate import calibrated
+from ..run_directory.run import Run
+from ..search import FINALIST_IMAGES, Candidate, Searcher
+from ..specialising.choose import confirmed
+from ..training.compute import choose_compute
+from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
+from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
+
+Event = dict[str, Any]
+Found = dict[Budget, tuple[Candidate, float]]  # ours for a budget, and the seconds that the search took
+PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by side
+
+
+@takes(CompareOptions)
+def compare(
+    options: CompareOptions,
+    *,
+    on_step: Callable[[str], None] = lambda text: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Comparison:
+    """Fine-tune fixed networks by the recipe of a run, and tell for each budget whether they or the run's networks win.
+
+    The budgets are the latency, the multiply-accumulates and the parameters of each fixed network, and those that are given. For
+    each, the network of the run is searched as by `ofa specialise`, the fixed one chosen by held-out images; then all are timed in
+    turns and measured on the test images, once. With the same arguments and weights the stored result is returned.
+
+    Args:
+        options: see `CompareOptions`; in its place, its fields by their names.
+        on_step: called with what is being done.
+        on_event: gets progress of the trainings, as `ofa train` shows it.
+        should_stop: asked after every training step; True stops with a checkpoint.
+
+    Raises:
+        StoppedError: on request, after a checkpoint.
+        OnceForAllError: with one line on what is wrong and what to do.
+    """
+    run = Run.open(options.folder, options.data)
+    run.require_images()
+    told, asked = Told(options.epochs, options.budget_s, options.rate), asked_for(options.networks, run.space.resolutions[-1])
+    run.weights_hash()  # its training has finished
+    if run.augment is None:
+        raise TrainingError(
+            f"{options.folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
+        )
+    if Device.parse(options.device).imported:
+        raise DeviceError(
+            f"{options.device}: its times were imported, so that other networks cannot be timed on it: give another --device"
+        )
+    searcher = Searcher(run, options.device, [Budget(latency_ms=1.0), *options.budgets], images=FINALIST_IMAGES, on_note=on_step)
+    with locked(make_folder(run.folder / FOLDER)):
+        fixed = _trained(run, searcher, asked, told, on_step, on_event, should_stop)
+        key = _key(run, searcher, fixed, options.budgets, options.finalists, options.seed)
+        before = stored_comparison(run)
+        if before is not None and before.key == key:
+            on_step(f"as compared before: to search, time and open the test images anew, remove {run.folder / FOLDER / RESULT}")
+            return before
+        found = _compared(searcher, fixed, options, key, on_step)
+        write_json(run.folder / FOLDER / RESULT, found.to_json())
+    return found
+
+
+def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: Sequence[Budget], finalists: int, seed: int) -> str:
+    """Of all that the comparison depends on."""
+    files = [run.folder / "latency" / str(searcher.device) / "table.json", run.folder / "accuracy" / "predictor.safetensors"]
+    told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
+    limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]
+    settings = [limits, str(searcher.device), finalists, seed]
+    return text_sha256(json.dumps([told, settings]))[:16]
+
+
+def _trained(
+    run: Run,
+    searcher: Searcher,
+    asked: Sequence[Asked],
+    told: Told,
+    on_step: Callable[[str], None],
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> list[FixedNetwork]:
+    """All fixed networks, one after the other."""
+    compute, found = choose_compute(), []
+    for number, one in enumerate(asked, 1):
+        on_step(f"fine-tuning {one.name}, {number} of {plural(len(asked), 'network')}")
+        found.append(fine_tuned(run, searcher.splits, one, told, compute=compute, on_event=on_event, should_stop=should_stop))
+    return found
+
+
+def _compared(
+    searcher: Searcher, fixed: Sequence[FixedNetwork], options: CompareOptions, key: str, on_step: Callable[[str], None]
+) -> Comparison:
+    """The comparison of networks that are trained."""
+    run = searcher.run
+    on_step(f"timing {plural(len(fixed), 'fixed network')} on {searcher.device}")
+    timings = _times(searcher, [one.plan for one in fixed])
+    budgets = _budgets(fixed, timings, options.budgets)
+    found, notes = _searched(searcher, list(budgets), finalists=options.finalists, seed=options.seed, on_step=on_step)
+    archs = list(dict.fromkeys(candidate.arch for candidate, _ in found.values()))
+    plans = {arch: run.space.lower(arch, run.num_classes) for arch in archs}
+    archs.sort(key=lambda arch: plans[arch].macs)
+    on_step(f"timing {plural(len(fixed) + len(archs), 'network')} in turns")
+    final = _times(searcher, [*(one.plan for one in fixed), *(plans[arch] for arch in archs)])
+    names = ", ".join(one.trained.name for one in fixed)
+    test = run.open_test(searcher.splits, f"comparison with {names}")
+    on_step(f"measuring all of them on {len(test):,} test images")
+    right: dict[str, NDArray[np.bool_]] = {}
+    rivals = []
+    for one, timing in zip(fixed, final, strict=False):
+        own = one.trained
+        facts: dict[str, Any] = {"name": own.name, "ours": False, "resolution": one.resolution}
+        facts |= {"held_out": own.held_out.score(run.metric), "seconds": own.seconds, "epochs": own.epochs, "weights": own.weights}
+        rivals.append(_rival(run, one.calibrated(run, searcher.splits), one.plan, timing, test, right, facts))
+    ours: dict[Arch, Rival] = {}
+    for number, (arch, timing) in enumerate(zip(archs, final[len(fixed) :], strict=True), 1):
+        ready = calibrated(run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
+        facts = {"name": f"ours {number}", "ours": True, "resolution": arch.resolution, "arch": arch.to_json()}
+        facts |= {"held_out": searcher.accuracies[arch].value}
+        ours[arch] = _rival(run, ready, plans[arch], timing, test, right, facts)
+    by_name = {one.name: one for one in rivals}
+    verdicts = []
+    for budget, of in budgets.items():
+        rival = ours[found[budget][0].arch] if budget in found else None
+        if of and budget.latency_ms is not None:  # as timed in turns with the others
+            budget = Budget(latency_ms=max(by_name[name].ms for name in of))
+        verdicts.append(verdict(budget, of, rival, rivals, right))
+    costs = _costs(run, searcher, fixed, [seconds for _, seconds in found.values()])
+    notes = [note for one in fixed for note in one.trained.notes] + notes
+    if run.info.origin is not None:
+        notes.append(f"the training of {run.info.origin.folder}, from which this run started, is not counted")
+    return Comparison(
+        key, searcher.device.spec, searcher.hardware, tuple(rivals), tuple(ours.values()), tuple(verdicts), costs, tuple(notes),
+        uneven=imbalance(test.labels),
+    )  # fmt: skip
+
+
+def _times(searcher: Searcher, plans: Sequence[Plan]) -> list[Timing]:
+    """In turns, at the level of the run's profile."""
+    networks = [(plan, None) for plan in plans]
+    return measure_networks(networks, searcher.device, patience_s=PATIENCE_S, anchor=searcher.anchor)
+
+
+def _budgets(fixed: Sequence[FixedNetwork], timings: Sequence[Timing], more: Sequence[Budget]) -> dict[Budget, tuple[str, ...]]:
+    """What each fixed network costs, and the budgets that were given; with the names of those whose cost it is."""
+    found: dict[Budget, tuple[str, ...]] = {}
+    for one, timing in zip(fixed, timings, strict=True):
+        for budget in (Budget(latency_ms=timing.ms), Budget(macs=one.plan.macs), Budget(params=one.plan.params)):
+            found[budget] = (*found.get(budget, ()), one.trained.name)
+    for budget in more:
+        found.setdefault(budget, ())
+
+    def place(budget: Budget) -> tuple[int, float]:
+        costs = (budget.latency_ms, budget.macs, budget.params)
+        return next((kind, cost) for kind, cost in enumerate(costs) if cost is not None)
+
+    return {budget: found[budget] for budget in sorted(found, key=place)}
+
+
+def _searched(
+    searcher: Searcher, budgets: Sequence[Budget], *, finalists: int, seed: int, on_step: Callable[[str], None]
+) -> tuple[Found, list[str]]:
+    """The network of the run for each budget, and why some have none."""
+    found: Found = {}
+    notes = []
+    for budget in budgets:
+        began = time.monotonic()
+        try:
+            candidate, _ = confirmed(searcher, budget, finalists=finalists, seed=seed, on_step=on_step)
+        except InfeasibleError as error:
+            notes.append(f"none of ours for {budget}: {error}")
+            continue
+        found[budget] = candidate, time.monotonic() - began
+    return found, notes
+
+
+def _rival(
+    run: Run,
+    ready: Calibrated,
+    plan: Plan,
+    timing: Timing,
+    test: Images,
+    right: dict[str, NDArray[np.bool_]],
+    facts: Mapping[str, Any],
+) -> Rival:
+    """A network on the test images; `right` gets which of them it tells right."""
+    accuracy, hits = evaluate_each(ready, run.eval_batches(test, facts["resolution"]))
+    right[facts["name"]] = hits.numpy()
+    return Rival(
+        test=accuracy.top1, balanced=accuracy.balanced, images=accuracy.images,
+        macs=plan.macs, params=plan.params,
+        ms=timing.ms, ms_low=timing.low, ms_high=timing.high, **facts,
+    )  # fmt: skip
+
+
+def _costs(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], searches: Sequence[float]) -> Costs:
+    """Seconds of ours and of the fixed networks."""
+    training = max((float(r["seconds"]) for r in read_lines(run.folder / "metrics.jsonl")), default=0.0)
+    accuracy = sum(row.seconds for row in measured_rows(run))
+    place = run.folder / "latency" / str(searcher.device) / "measurements.jsonl"
+    calls = [r for r in read_lines(place) if "repeats" in r]
+    profile = sum(float(r["ms"]) * int(r["repeats"]) for r in calls) / 1000
+    search = sum(searches) / len(searches) if searches else 0.0
+    return Costs(training + accuracy, profile + search, sum(one.trained.seconds for one in fixed) / len(fixed))

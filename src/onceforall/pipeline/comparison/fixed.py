@@ -1,0 +1,366 @@
+"""Fixed networks, each fine-tuned alone by the recipe of a run: what people do where they have no elastic one.
+
+A fixed network is a space of one architecture, so that training, checkpoints and measurements are those of every run.
+compare/NAME-KEY/ in the run directory holds its checkpoints until it is trained, then network.safetensors and network.json.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from ...calibrate import Accuracy, Calibrated, evaluate
+from ...common.files import make_folder, read_text, reading_or_writing, sha256, text_sha256, write_text
+from ...common.readable import amount, duration
+from ...common.records import read_record, write_record
+from ...data import PREPROCESSING, Splits
+from ...errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
+from ...models import Brought, bring, is_source, lasting_source
+from ...plan import Plan
+from ...space import Space
+from ...spaces import from_json
+from ...supernets.conversion import elastic
+from ...supernets.supernet import Supernet
+from ...train import Phase, Schedule, Settings, work_per_step
+from ...train.checkpoint import load_tensors, save_tensors
+from ...train.state import load_weights
+from ..evaluate import calibrated
+from ..run_directory.metrics import Metrics
+from ..run_directory.run import Run
+from ..training.batches import batch_maker
+from ..training.budget import epochs_within
+from ..training.compute import Compute
+from ..training.follow import follow, validation
+from ..training.own import OwnNetwork, require_classifier_only, require_logits, started
+from .versus import FOLDER
+
+Event = dict[str, Any]
+FORMAT = "onceforall.fixed/1"
+WEIGHTS = "network.safetensors"
+RATE_SHARE = 0.5  # docs/results/pretrained.md
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A network to compare with: the text that names it, right from any working folder, pixels of its images, and a short name."""
+
+    source: str
+    resolution: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """How fixed networks are to be trained. With neither epochs nor seconds each costs as many multiply-accumulates as the run did.
+
+    Args:
+        epochs: over the training images.
+        budget_s: seconds for each.
+        rate: peak learning rate; None for what `rate_of` gives.
+    """
+
+    epochs: float | None = None
+    budget_s: float | None = None
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.budget_s is not None:
+            raise TrainingError("--epochs and --budget exclude each other: leave one out")
+        for name, value in (("--epochs", self.epochs), ("--budget", self.budget_s), ("--rate", self.rate)):
+            if value is not None and not 0 < value < 1e9:
+                raise TrainingError(f"{name} {value:g}: give a number above 0")
+
+    @property
+    def numbers(self) -> list[float | None]:
+        """To tell whether it is the same as before: 2 epochs are 2.0 epochs."""
+        return [None if value is None else float(value) for value in (self.epochs, self.budget_s, self.rate)]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What network.json holds.
+
+    Args:
+        name: different from those of others.
+        space: of one architecture, as JSON.
+        held_out: accuracy of the network, recalibrated.
+        seconds: that its training took.
+        epochs: over the training images.
+        weights: where it started from, in words.
+        notes: lines that a reader should know.
+        sha256: of the file with the weights.
+    """
+
+    name: str
+    space: dict[str, Any]
+    held_out: Accuracy
+    seconds: float
+    epochs: float
+    weights: str
+    notes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FixedNetwork:
+    """One that is trained: the folder where it lies, a supernet of one architecture with its weights, and the record of it."""
+
+    folder: Path
+    supernet: Supernet
+    trained: Trained
+
+    @property
+    def plan(self) -> Plan:
+        """For costs and latency."""
+        space = self.supernet.space
+        return space.lower(space.largest(), self.supernet.num_classes)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels."""
+        (pixels,) = self.supernet.space.resolutions
+        return pixels
+
+    def calibrated(self, run: Run, splits: Splits) -> Calibrated:
+        """The network as it is evaluated and exported, with statistics of the run's training images."""
+        return calibrated(run, self.supernet, self.supernet.space.largest(), splits)
+
+
+def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
+    """The networks that --with names.
+
+    Args:
+        texts: each "timm:NAME", "torchvision:NAME" or "FILE.py:FUNCTION", with "@" and pixels after it or without.
+        largest: pixels where none are given.
+
+    Raises:
+        ModelError: no such text, two networks of one name, or none.
+    """
+    found = []
+    for text in texts:
+        source, at, pixels = text.strip().rpartition("@")
+        if not at or not is_source(source) or "/" in pixels:  # a name or path with an @ in it
+            source, pixels = text.strip(), ""
+        if pixels and not (pixels.isascii() and pixels.isdigit() and 0 < int(pixels) < 10_000):
+            raise ModelError(f"--with {text}: after @ the side of the images in pixels is needed, such as @{largest}")
+        if not is_source(source):
+            raise ModelError(f"--with {text!r}: give timm:NAME, torchvision:NAME or FILE.py:FUNCTION, with @PIXELS after it or not")
+        lasting, size = lasting_source(source), int(pixels or largest)
+        short = lasting if ".py:" not in lasting else f"{Path(lasting.rpartition(':')[0]).name}:{lasting.rpartition(':')[2]}"
+        found.append(Asked(lasting, size, f"{short}@{size}"))
+    if not found:
+        raise ModelError("--with names no network: give one, such as torchvision:mobilenet_v3_small.DEFAULT")
+    names = [one.name for one in found]
+    for one in found:
+        if names.count(one.name) > 1:
+            raise ModelError(f"--with: two networks are called {one.name}: name each once, or rename a file or function")
+    return found
+
+
+def rate_of(run: Run, schedule: Schedule) -> tuple[float, float]:
+    """Peak rate for a network alone, and which share of its training is warm-up.
+
+    That of the phase that trains the largest network alone; else half of the first one's, which suits smaller networks more.
+    """
+    alone = next((p for p in schedule.phases if _alone(run.space, p)), None)
+    phase = alone or schedule.phases[0]
+    return phase.rate * (1.0 if alone else RATE_SHARE), phase.warmup_steps / phase.steps if phase.steps else 0.0
+
+
+def _alone(space: Space, phase: Phase) -> bool:
+    kept = space.keep_largest(**phase.keep)
+    return kept.count() == len(kept.resolutions)
+
+
+def fine_tuned(
+    run: Run,
+    splits: Splits,
+    asked: Asked,
+    told: Told,
+    *,
+    compute: Compute,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FixedNetwork:
+    """Train a fixed network to the end, from its last checkpoint if there is one, or read what was trained before.
+
+    Images, splits, preprocessing, batches, augmentation, optimiser and label smoothing are those of the run.
+
+    Args:
+        run: whose recipe it is; its training has finished.
+        splits: its images.
+        asked: which network.
+        told: how long, and at which rate.
+        compute: where.
+        on_event: gets what `ofa train` also shows.
+        should_stop: asked after every step; True stops with a checkpoint.
+
+    Raises:
+        StoppedError: on request.
+        ModelError: no such network, or one that does not take these images or returns no logits.
+    """
+
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
+    brought = bring(asked.source, seed=run.info.seed)
+    plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
+    folder = run.folder / FOLDER / f"{plain}-{_key(run, asked, told, brought)}"
+    if (folder / "network.json").exists():
+        note(f"{asked.name}: trained before, {folder}")
+        return _read(run, folder, asked.name)
+    own = _fixed(asked, brought)
+    remarks = _remarks(run, asked, brought)
+    for text in (*brought.notes, *remarks):
+        note(text)
+    one = replace(run, info=replace(run.info, space=json.loads(own.supernet.space.to_json())))
+    make_folder(folder)
+    if not (folder / "schedule.json").exists():  # decided once, for a training that is interrupted
+        write_text(folder / "schedule.json", _schedule(one, run, splits, asked, told, compute, note).to_json())
+    supernet = one.fresh_supernet()
+    load_weights(supernet, started(own, supernet)[0])
+    supernet, settings = supernet.to(compute.device), Settings(one.info.seed, precision=compute.precision)
+    try:
+        follow(one, splits, supernet, folder, settings=settings, compute=compute, on_event=on_event, should_stop=should_stop)
+    except StoppedError as error:
+        raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; to train {asked.name} anew, remove {folder}") from None
+    return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
+
+
+def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
+    """Of all that the trained network depends on."""
+    data = run.require_images()
+    recipe = [
+        read_text(run.folder / "schedule.json"),
+        run.info.augment,
+        run.info.seed,
+        run.info.crop_share,
+        run.info.mean,
+        run.info.std,
+        *([run.info.interpolation] if run.info.interpolation != PREPROCESSING.interpolation else []),  # older runs have none
+        run.info.space,
+    ]
+    text = json.dumps([asked.source, asked.resolution, brought.weights.sha256, told.numbers, data.fingerprint, recipe])
+    return text_sha256(text)[:8]
+
+
+def _fixed(asked: Asked, brought: Brought) -> OwnNetwork:
+    """The network as a space of one architecture.
+
+    Raises:
+        ModelError: it does not take images of this size, or returns no logits.
+    """
+    try:
+        supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=())
+    except (ModelError, SpaceError) as error:
+        raise ModelError(f"--with {asked.name}: {error}; if it is the size of the images, give another @PIXELS") from error
+    own = OwnNetwork(brought, supernet.eval())
+    require_classifier_only(own)
+    require_logits(own)
+    return own
+
+
+def _remarks(run: Run, asked: Asked, brought: Brought) -> tuple[str, ...]:
+    """What is not as favourable for the fixed network as it could be."""
+    found = []
+    if brought.weights.random:
+        found.append(
+            f"{asked.name} starts from random weights: for trained ones give timm:NAME.TAG, torchvision:NAME.DEFAULT or a function"
+        )
+    steps = run.preprocessing
+    share = brought.crop_share or steps.crop_share
+    if (brought.mean, brought.std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
+        found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
+    if (size := run.require_images().size) < ceil(asked.resolution / run.info.crop_share):
+        found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
+    return tuple(found)
+
+
+def _weights(brought: Brought) -> str:
+    weights = brought.weights
+    if weights.random:
+        return "random weights"
+    return f"{weights.file or 'the weights that it has'} (sha256 {weights.sha256}; licence {weights.license or 'not known'})"
+
+
+def _schedule(
+    one: Run, run: Run, splits: Splits, asked: Asked, told: Told, compute: Compute, note: Callable[[str], None]
+) -> Schedule:
+    """What is followed."""
+    theirs = _schedule_of(run.folder)
+    rate, warm = rate_of(run, theirs)
+    rate = rate if told.rate is None else told.rate
+    batches = one.train_batches(splits, theirs.recipe.batch_size)
+
+    def schedule(steps: int) -> Schedule:
+        return Schedule((Phase(asked.name, {}, steps, min(steps, round(warm * steps)), rate, distil=False),), theirs.recipe)
+
+    per_epoch = batches.batches_per_epoch
+    (step_work,) = work_per_step(schedule(1), one.space, run.num_classes)
+    if told.epochs is not None:
+        steps, why = round(told.epochs * per_epoch), "as told"
+    elif told.budget_s is not None:
+        trial = one.fresh_supernet().to(compute.device)
+        epochs = epochs_within(
+            told.budget_s, trial, schedule, batch_maker(batches, compute), lambda: validation(one, trial, one.space, splits),
+            batches_per_epoch=per_epoch, compute=compute,
+        )  # fmt: skip
+        steps, why = round(epochs * per_epoch), f"within {duration(told.budget_s)}"
+    else:
+        done = theirs.steps_done(Metrics.of(run.folder).step)  # it may have ended early
+        works = zip(work_per_step(theirs, run.space, run.num_classes), done, strict=True)
+        work = sum(w * steps for w, steps in works)
+        steps, why = round(work / step_work), f"as many multiply-accumulates as the training of the run took, {amount(work)}"
+    if steps < 1:
+        raise TrainingError(f"{asked.name}: that is less than one step ({why}): give --epochs or --budget")
+    note(f"{asked.name}: {steps / per_epoch:.3g} epochs ({steps:,} steps), {why}")
+    return schedule(steps)
+
+
+def _written(
+    run: Run, one: Run, splits: Splits, supernet: Supernet, folder: Path, name: str, brought: Brought, notes: tuple[str, ...]
+) -> FixedNetwork:
+    """The trained network on the disk, with statistics; its checkpoints are removed."""
+    arch = supernet.space.largest()
+    ready = calibrated(one, supernet, arch, splits)
+    accuracy = evaluate(ready, run.eval_batches(splits.held_out, arch.resolution))
+    tensors = {key: value.detach().cpu() for key, value in supernet.state_dict().items()}
+    tensors |= {key: value.detach().cpu() for key, value in ready.network.state_dict().items() if key in tensors}
+    save_tensors(folder / WEIGHTS, tensors, {"space": one.info.space})
+    spent = Metrics.of(folder)
+    epochs = spent.step / one.train_batches(splits, _schedule_of(folder).recipe.batch_size).batches_per_epoch
+    trained = Trained(
+        name, one.info.space, accuracy, spent.seconds or 0.0, epochs, _weights(brought), notes, sha256(folder / WEIGHTS)
+    )
+    write_record(folder / "network.json", trained, FORMAT)
+    with reading_or_writing(folder):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return _read(run, folder, name)
+
+
+def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
+    """What was written.
+
+    Raises:
+        FileError: it is damaged.
+    """
+    path, again = folder / "network.json", f"remove {folder} to train {name} anew"
+    trained = read_record(path, Trained, FORMAT, otherwise=again)
+    if trained.sha256 != sha256(folder / WEIGHTS):
+        raise FileError(f"{folder}: damaged: remove it to train {name} anew")
+    try:
+        supernet = Supernet(from_json(json.dumps(trained.space)), run.num_classes)
+    except ValueError as error:
+        raise FileError(f"{path}: damaged or edited ({error}): {again}") from None
+    load_weights(supernet, load_tensors(folder / WEIGHTS)[0])
+    return FixedNetwork(folder, supernet.eval(), trained)
+
+
+def _schedule_of(folder: Path) -> Schedule:
+    return Schedule.from_json(read_text(folder / "schedule.json"))

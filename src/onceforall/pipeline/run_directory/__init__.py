@@ -1,0 +1,1 @@
+"""The run directory: what commands leave in it for each other."""

@@ -1,0 +1,97 @@
+"""Opening the images of a new run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ...common.places import expanded
+from ...data import Splits, open_data
+from ...scores import METRICS, default_metric, imbalance
+from .info import DataInfo
+
+NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
+Event = dict[str, Any]
+
+
+def open_images(
+    asked: DataInfo,
+    *,
+    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> tuple[DataInfo, Splits]:
+    """Decode and divide the images, and say how to open them again.
+
+    Args:
+        asked: for what is known before.
+        on_classes: called with the names of the classes before anything is decoded; may raise an error.
+        on_event: gets "decode" events, then one "data" event, then a "note" for each thing that was left out or is doubtful.
+
+    Raises:
+        DataError: see `onceforall.data.open_data`.
+        FileError: the cache cannot be written.
+    """
+
+    def decoding(done: int, total: int) -> None:
+        on_event({"event": "decode", "done": done, "total": total})
+
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
+    source = lasting(asked.source)
+    splits = open_data(source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding, on_note=note)
+    counts = {
+        "train": len(splits.train),
+        "held_out": len(splits.held_out),
+        "test": splits.test_size,
+        "classes": len(splits.classes),
+        "problems": splits.unreadable,
+        "duplicates": splits.duplicates,
+    }
+    on_event({"event": "data", **counts})
+    for remark in splits.remarks:
+        note(remark)
+    return replace(asked, source=source, fingerprint=splits.fingerprint), splits
+
+
+def metric_of(asked: str | None, splits: Splits, note: Callable[[str], None]) -> str:
+    """The metric that is asked for, else the one that suits the training images, which is said where it is not top-1."""
+    if asked is not None:
+        return asked
+    chosen = default_metric(splits.train.labels)
+    if chosen != "top1":
+        times = imbalance(splits.train.labels)
+        what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
+        note(f"{what} (--metric top1: by the share of all images; --recipe balance=1: train all classes alike)")
+    return chosen
+
+
+def lasting(data: str) -> str:
+    """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
+    _, folder = _divided(data)
+    return absolute(data) if folder and expanded(folder).exists() else data
+
+
+def absolute(data: str) -> str:
+    """The same, whether anything is there or not."""
+    head, folder = _divided(data)
+    return data if data == "digits" or not folder else f"{head}{expanded(folder).resolve()}"
+
+
+def gone(source: str) -> str:
+    """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
+    if source == "digits":
+        return ""
+    folder = expanded(_divided(source)[1])
+    try:
+        there = folder.is_file() or any(folder.iterdir())  # a table or an archive, or a folder
+        return "" if there else f"{folder}: the images are gone, the folder is empty"
+    except FileNotFoundError:
+        return f"{folder}: the images are no longer there"
+    except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write
+        return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
+
+
+def _divided(source: str) -> tuple[str, str]:
+    """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    kind, name, folder = [*source.split(":", 2), "", ""][:3]
+    return (f"{kind}:{name}:", folder) if kind == "torchvision" else ("", source)

@@ -1,0 +1,204 @@
+"""What run.json says."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...common.advice import ofa
+from ...data import CACHE_GB, PREPROCESSING
+from ...data.reading import AS_IT_IS, Reading
+from ...preprocess import LARGE
+from ...scores import METRICS
+
+WNID = re.compile(r"n\d{8}")  # of ImageNet's classes
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """How the data were opened, to open them the same way again.
+
+    Attributes:
+        before: places that they were in, the first one first.
+        by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
+    """
+
+    source: str
+    size: int
+    holdout: float
+    seed: int
+    limit: int | None
+    fingerprint: str  # of what was found
+    cache_gb: float = CACHE_GB
+    max_pixels: int | None = None
+    before: tuple[str, ...] = ()
+    by_suffix: bool = False
+    reading: Reading = AS_IT_IS
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of `onceforall.data.open_data`."""
+        names = ("size", "holdout", "seed", "limit", "max_pixels", "reading")
+        return {"limit_gb": self.cache_gb, **{name: getattr(self, name) for name in names}}
+
+    @staticmethod
+    def older(data: dict[str, Any]) -> dict[str, Any]:
+        """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
+        return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, **data}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Where weights come from that were not trained here: the file's name, its sha256, and what the original calls the network."""
+
+    file: str
+    sha256: str
+    name: str
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.name} from {self.file} (sha256 {self.sha256})"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a training started from.
+
+    Args:
+        folder: of the run.
+        source: of its weights.
+        weights: their hash.
+        classifier: whether it was taken too.
+        unseen: none of the held-out and test images were trained on before; False if that is not known.
+    """
+
+    folder: str
+    source: str
+    weights: str
+    classifier: bool
+    unseen: bool = False
+
+    def __str__(self) -> str:
+        """In words, without the path."""
+        head = "with its classifier" if self.classifier else "with a new classifier"
+        seen = "" if self.unseen else "; whether it had seen held-out or test images is not known"
+        return f"{Path(self.folder).name} ({self.source}; weights {self.weights[:12]}), {head}{seen}"
+
+
+@dataclass(frozen=True)
+class BroughtInfo:
+    """A network that someone brought, of which the space is made.
+
+    Args:
+        source: "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or "FILE.py:FUNCTION".
+        weights: name of their file; None if they are what the library or the function gave.
+        sha256: of that; None if they are random.
+        license: of the weights, as far as it is known.
+        classifier: it was taken too.
+        address: that the file was fetched from; None if it was given.
+    """
+
+    source: str
+    weights: str | None
+    sha256: str | None
+    license: str | None
+    classifier: bool
+    address: str | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.sha256 is None:
+            return f"{self.source} with random weights"
+        given = "the weights that it has" if self.weights is None else f"weights {self.address or self.weights}"
+        license = self.license or "not known"
+        head = "with its classifier" if self.classifier else "with a new classifier"
+        return (
+            f"{self.source}, {given} (sha256 {self.sha256}), {head}; licence of the weights: {license}; whether they had seen "
+            "held-out or test images is not known"
+        )
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What run.json holds.
+
+    Args:
+        space: its JSON.
+        classes: names in the order of the logits.
+        data: None if weights were imported without images.
+        images: split -> number of images.
+        augment: of the training images; None if nothing is trained.
+        crop_share: what the centre crop keeps of an image's short side in evaluation.
+        seed: of everything drawn.
+        preset: that was trained with, if any.
+        environment: see `environment`.
+        arguments: of the first start, to compare with those of a resume.
+        imported: None if the weights are trained here.
+        origin: the run whose weights the training started from; None if from random ones.
+        brought: the network that someone brought, if the space is made of one.
+        mean: of the channels, that images are normalised with.
+        std: of the channels, likewise.
+        interpolation: of images that are resized for evaluation, a name in `onceforall.preprocess.INTERPOLATIONS`.
+        metric: what validation, predictors and searches go by, a name in `onceforall.scores.METRICS`.
+    """
+
+    space: dict[str, Any]
+    classes: tuple[str, ...]
+    data: DataInfo | None
+    images: dict[str, int]
+    augment: dict[str, Any] | None
+    crop_share: float
+    seed: int
+    preset: str | None
+    environment: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    imported: Imported | None = None
+    origin: Origin | None = None
+    brought: BroughtInfo | None = None
+    mean: tuple[float, float, float] = PREPROCESSING.mean
+    std: tuple[float, float, float] = PREPROCESSING.std
+    interpolation: str = PREPROCESSING.interpolation
+    metric: str = "top1"
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}, expected one of {', '.join(METRICS)}")
+        if self.imported is None and (self.data is None or self.augment is None):
+            raise ValueError("data and augment are needed where weights are trained")
+
+    @property
+    def start(self) -> str | None:
+        """What the training started from, in words; None for a space of ours with random weights, and for what was imported."""
+        own = None if self.brought is None or self.imported is not None else str(self.brought)
+        return own if self.origin is None else f"{self.origin}" if own is None else f"{self.origin}; before that from {own}"
+
+    @property
+    def source(self) -> str | None:
+        """What was imported, in words; None if the weights were trained here."""
+        return None if self.imported is None else str(self.imported if self.brought is None else self.brought)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where the weights come from, if not from a training that began with random ones of a space of ours."""
+        imported = () if self.source is None else (f"The supernet's weights were imported: {self.source}.",)
+        started = () if self.start is None else (f"The supernet's training started from {self.start}.",)
+        return (*imported, *started, *((self.no_test,) if self.no_test else ()))
+
+    @property
+    def no_test(self) -> str | None:
+        """Why accuracies are no test, if that is so: the classes are ImageNet's, and the weights of the network may be."""
+        if self.brought is None or self.brought.sha256 is None or not all(WNID.fullmatch(name) for name in self.classes):
+            return None
+        return (
+            f"The classes have ImageNet's names ({self.classes[0]}, …): weights that were trained on ImageNet have seen such "
+            "images, so that the accuracies here, on test images too, are no test of new photographs."
+        )
+
+    def import_again(self, *more: str) -> str:
+        """The command that imports these weights once more. `more`: further words."""
+        assert self.imported is not None
+        if self.brought is None:
+            return ofa("import", self.imported.file, "--name", self.imported.name, *more)
+        given = self.brought.weights is not None and self.brought.address is None
+        weights = ("--weights", str(self.brought.weights)) if given else ()
+        return ofa("import", self.brought.source, *weights, *more)

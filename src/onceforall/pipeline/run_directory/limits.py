@@ -1,0 +1,49 @@
+"""What limits make sense on a run: what its smallest and its largest network cost."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...common.readable import milliseconds, quantity
+from ...errors import OnceForAllError
+from ...latency import Device, LatencyTable
+from .run import Run
+
+
+def suggested_limits(folder: Path, device: str = "cpu") -> str:
+    """For people who gave no limit: some that can be kept, as options, and what networks of the run cost.
+
+    Args:
+        folder: the run directory.
+        device: whose latencies are told, if the run has a profile of it.
+
+    Raises:
+        FileError: no run directory.
+        DataError: it has no images, so that nothing can be chosen.
+    """
+    run = Run.open(folder)
+    run.require_images()
+    try:
+        low, high = latency_ends(run, device)
+        middle = f"--latency {middle_ms(run, device):.2g}ms"
+        return f"{middle} (networks here take {milliseconds(low)} to {milliseconds(high)} on {device})"
+    except (OnceForAllError, OSError):  # not profiled, or damaged, which the command itself tells
+        small, large = (run.space.lower(arch, run.num_classes).macs for arch in (run.space.smallest(), run.space.largest()))
+        middle = f"--macs {float(f'{np.sqrt(small * large) / 1e6:.2g}'):g}M"
+        return f"{middle} (networks here have {quantity('macs', small)} to {quantity('macs', large)})"
+
+
+def middle_ms(run: Run, device: str) -> float:
+    """A latency from the middle of what the device can do."""
+    return float(np.sqrt(np.prod(latency_ends(run, device))))
+
+
+def latency_ends(run: Run, device: str) -> tuple[float, float]:
+    """Milliseconds of the smallest and the largest network on a profiled device.
+
+    Raises:
+        FileError: it was not profiled, or the table is damaged.
+    """
+    path = run.folder / "latency" / str(Device.parse(device)) / "table.json"
+    low, high = LatencyTable.load(path, run.space, run.num_classes).estimate([run.space.smallest(), run.space.largest()]).tolist()
+    return low, high

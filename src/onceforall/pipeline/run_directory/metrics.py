@@ -1,0 +1,142 @@
+"""metrics.jsonl: what a training reports, written as it happens, in step with the checkpoints."""
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...common.files import append_line, read_lines, write_text
+from ...common.places import is_unicode
+from ...common.records import read_records
+from ...errors import Note
+from ...latency.resources import EnergyCounter
+from ...space import Space
+from ...train import Remaining, Schedule, work_per_step
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A record of metrics.jsonl: what happened ("phase", "train", "validation", "rollback" or "note"), at which step and second.
+
+    Args:
+        phase: of the schedule.
+        loss: of a step of training, with its learning rate.
+        subnet: of a validation, with its held-out top-1, and the score of the run's metric where that is another.
+        joules: of the training so far, where the processor counts them.
+        kept: the step whose weights are kept, where that is not the last one.
+    """
+
+    event: str
+    step: int
+    seconds: float
+    phase: str = ""
+    loss: float | None = None
+    rate: float | None = None
+    subnet: str = ""
+    top1: float | None = None
+    score: float | None = None
+    joules: float = 0.0
+    kept: int | None = None
+
+    @property
+    def value(self) -> float | None:
+        """Of a validation the score of the run's metric."""
+        return self.top1 if self.score is None else self.score
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All records of a training."""
+
+    records: tuple[Metric, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Metrics":
+        """Of the training in a folder; none where there is none.
+
+        Raises:
+            FileError: a record is not what it should be.
+        """
+        return cls(tuple(read_records(folder / "metrics.jsonl", Metric)))
+
+    @property
+    def step(self) -> int:
+        """Steps done; the training may have ended early."""
+        return max((record.step for record in self.records), default=0)
+
+    @property
+    def seconds(self) -> float | None:
+        """Spent on them; None without records."""
+        return max((record.seconds for record in self.records), default=None)
+
+    @property
+    def joules(self) -> float | None:
+        """That the processor counted; None if it did not."""
+        return max((record.joules for record in self.records), default=0.0) or None
+
+    @property
+    def kept(self) -> int:
+        """The step whose weights are kept."""
+        return next((record.kept for record in reversed(self.records) if record.kept is not None), self.step)
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the records of what a training that goes on after `step` steps does again."""
+    before = read_lines(path)
+    kept = [r for r in before if r["step"] < step or (r["step"] == step > 0 and r["event"] != "phase")]
+    if len(kept) < len(before):
+        write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+
+
+def metrics_writer(
+    folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, on_event: Callable[[Event], None]
+) -> Callable[[Event], None]:
+    """A function that writes each event of a training to metrics.jsonl and TensorBoard and hands it on.
+
+    Where the processor counts energy and this user may read it, records have "joules" of the training so far. Handed on, an event
+    also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
+
+    Args:
+        folder: the run directory.
+        schedule: that is followed.
+        space: of the run.
+        num_classes: of the run.
+        step: from which this process goes on.
+        on_event: gets the events.
+    """
+    work = work_per_step(schedule, space, num_classes)
+    total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
+    remaining = Remaining(total)
+    board = _board(folder, step)
+    counter, joules_before = EnergyCounter(), Metrics.of(folder).joules or 0.0
+
+    def write(event: Event) -> None:
+        if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got
+            forget_after(folder / "metrics.jsonl", event["step"])
+        if (joules := counter.joules()) is not None:
+            event = {**event, "joules": round(joules_before + joules, 1)}
+        append_line(folder / "metrics.jsonl", event)
+        if board is not None:
+            for key in ("loss", "rate", "top1"):
+                if key in event:
+                    board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
+        done = sum(w * steps for w, steps in zip(work, schedule.steps_done(event["step"]), strict=True))
+        on_event({**event, "progress": done / total if total else 1.0, "remaining_s": remaining(done, event["seconds"])})
+
+    return write
+
+
+def _board(folder: Path, step: int) -> Any:
+    """A TensorBoard writer that drops what was written after `step`, or None where it cannot write one."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    if not is_unicode(folder):
+        warnings.warn(f"{folder}: no log for TensorBoard, which opens no path that is not UTF-8; metrics.jsonl has all", Note, 2)
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -1,0 +1,405 @@
+"""`Run`: the run directory, in which commands leave what the next ones need.
+
+run.json              the data, space, seed, versions and command            train, import
+schedule.json         phases and recipe                                      train
+problems.jsonl        images that were left out                              train, import
+metrics.jsonl         losses and validations, a JSON record a line           train
+checkpoints/          the last two states                                    train
+teacher.safetensors   the largest network after the first phase              train
+start.safetensors     the weights that it started from, with --from          train
+trained_on.safetensors  hashes of the images that it is trained on           train
+supernet.safetensors  the trained weights                                    train, import
+evaluations.jsonl     accuracies asked for                                   evaluate
+latency/DEVICE/       measured segments and the latency table                profile
+accuracy/             accuracy data and predictor                            predict, import
+specialised/NAME/     networks to take home                                  specialise
+compare/              fixed networks fine-tuned alone, and who wins          compare
+finetuned/NAME-KEY/   the choice and checkpoints until it is taken home      specialise
+report.html                                                                  report
+original.pth          the weights under the original's names                 export-original
+test_openings.jsonl   when and what for the test images were opened
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.advice import not_a_run, ofa
+from ...common.files import append_line, busy, make_folder, reading_or_writing, recording, write_text
+from ...common.records import as_record, read_record, write_record
+from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
+from ...errors import DataError, FileError, Note, TrainingError
+from ...space import Space
+from ...spaces import from_json
+from ...train import Schedule
+from ...train.checkpoint import digest_of, load_tensors, save_tensors
+from .images import NEW_PLACE, absolute, gone, lasting
+from .info import DataInfo, RunInfo
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from torch import Tensor
+
+    from ...data import TrainBatches
+    from ...supernets.supernet import Supernet
+
+FORMAT = "onceforall.run/1"
+BEGINNINGS = frozenset(
+    {"schedule.json", "problems.jsonl", "start.safetensors", "trained_on.safetensors"}
+)  # written before run.json
+NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
+CALIBRATION_IMAGES = 2000  # as in the paper
+CALIBRATION_BATCH = 125
+EVALUATION_BATCH = 32  # larger ones gain nothing on a processor, and take more memory: benchmarks/specialise.py
+EVALUATION_BATCH_GPU = 256
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that exists.
+
+    Args:
+        folder: its path.
+        info: what run.json says.
+        moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
+    """
+
+    folder: Path
+    info: RunInfo
+    moved: bool = False
+
+    @staticmethod
+    def require_free(
+        folder: Path, leftovers: Set[str] = BEGINNINGS, *, advice: str = "choose another --out, or --resume the run in it"
+    ) -> None:
+        """Do nothing if a run can be started there. `leftovers` is what a start that was interrupted leaves.
+
+        Raises:
+            FileError: it holds something already, more than a start that was interrupted leaves, or cannot be written.
+        """
+        with reading_or_writing(folder):
+            if folder.exists():
+                if not folder.is_dir():
+                    raise FileError(f"{folder}: this is a file, a folder is needed: choose another --out")
+                if any(path.name not in leftovers and path.suffix != ".tmp" for path in folder.iterdir()):
+                    raise FileError(f"{folder}: already there and not empty: {advice}")
+            there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+                raise FileError(f"{folder}: cannot be made or written, because {there} cannot: choose another --out")
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        info: RunInfo,
+        *,
+        schedule: Schedule,
+        splits: Splits,
+        start: Mapping[str, Tensor] | None = None,
+        origin: Run | None = None,
+        unseen: bool = True,
+    ) -> Run:
+        """Start the run directory of a training. run.json is written last, so that what has it is whole.
+
+        `start` is the weights to start from, if not random ones, and `origin` the run that they are of. If they are of none, they
+        have seen no images of anyone's if they are `unseen`, and else it is not known which.
+
+        Raises:
+            FileError: the folder holds something else, or cannot be written. What was made of it is gone again.
+        """
+        import torch
+
+        cls.require_free(folder)
+        before, complete = (NO_DIGESTS, unseen) if origin is None else origin.trained_on()
+        digests = np.concatenate([before, splits.train.digests])
+        rows = torch.from_numpy(digests.view(np.uint8).reshape(len(digests), NO_DIGESTS.itemsize))
+        run = cls(folder, info)
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            make_folder(folder)
+            write_text(folder / "schedule.json", schedule.to_json())
+            if start is not None:
+                save_tensors(folder / "start.safetensors", start, {})
+            save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
+            run.save_info(splits.problems)
+        except BaseException:
+            if (folder / "run.json").exists():  # it is whole, so that --resume can go on
+                raise
+            for path in (folder / name for name in BEGINNINGS):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in made:
+                    path.rmdir()
+            raise
+        return run
+
+    def save_info(self, problems: Sequence[Problem]) -> None:
+        """Write problems.jsonl and, last of all, run.json."""
+        lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
+        write_text(self.folder / "problems.jsonl", "".join(lines))
+        self._save()
+
+    def _save(self) -> None:
+        write_record(self.folder / "run.json", self.info, FORMAT)
+
+    @classmethod
+    def open(cls, folder: Path, data: str | None = None) -> Run:
+        """Open a run directory.
+
+        Args:
+            folder: its path.
+            data: see `moved_to`; None for where run.json says.
+
+        Raises:
+            FileError: there is none, or run.json is damaged.
+            DataError: there is `data`, but the run was imported without images.
+        """
+        folder = Path(folder)  # a string is what most people try first
+        if not (folder / "run.json").is_file():
+            raise FileError(not_a_run(folder))
+        run = cls(folder, read_record(folder / "run.json", RunInfo, FORMAT, strict=True))
+        try:
+            _ = run.space, run.augment, run.preprocessing
+        except ValueError as error:
+            raise FileError(f"{folder / 'run.json'}: damaged or edited ({error})") from None
+        return run if data is None else run.moved_to(data)
+
+    def moved_to(self, data: str) -> Run:
+        """The run with its images elsewhere. `splits` checks that they are the same, and writes the new place into run.json.
+
+        Raises:
+            DataError: weights were imported without images.
+        """
+        known, source = self.require_images(), lasting(data)
+        if known.source in (source, absolute(data)):  # the latter if they are gone
+            return self
+        before = tuple(dict.fromkeys((*known.before, known.source)))
+        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
+
+    def with_cache(self, cache_gb: float | None) -> Run:
+        """The run with another limit of the decoded images, or with its own. `save_info` writes it down."""
+        if cache_gb is None:
+            return self
+        return replace(self, info=replace(self.info, data=replace(self.require_images(), cache_gb=cache_gb)))
+
+    @property
+    def new_place(self) -> str | None:
+        """`data` for another process that opens the run; None where run.json says the place."""
+        return self.info.data.source if self.moved and self.info.data is not None else None
+
+    @cached_property
+    def space(self) -> Space:
+        return from_json(json.dumps(self.info.space))
+
+    @property
+    def family(self) -> str:
+        """What its networks are sub-networks of: a family of ours, or the network that someone brought."""
+        return self.space.family if self.info.brought is None else self.info.brought.source
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.info.classes)
+
+    @property
+    def metric(self) -> str:
+        """What validation, predictors and searches go by."""
+        return self.info.metric
+
+    @property
+    def augment(self) -> Augment | None:
+        augment = self.info.augment
+        if augment == {}:
+            raise ValueError("augment is empty")
+        return None if augment is None else as_record(augment, Augment, self.folder / "run.json")
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.info.mean, self.info.std, self.info.crop_share, self.info.interpolation)
+
+    def train_batches(self, splits: Splits, batch_size: int, rank: int = 0, world: int = 1) -> TrainBatches:
+        """Training batches by step.
+
+        Raises:
+            DataError: fewer images than one batch.
+            TrainingError: weights were imported, nothing is trained here.
+        """
+        from ...data import TrainBatches
+
+        if self.augment is None:
+            raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
+        seed, classes = self.info.seed, self.num_classes
+        return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes)
+
+    def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of the images in order, preprocessed for evaluation."""
+        import torch
+
+        from ...data import eval_batches
+
+        size = EVALUATION_BATCH_GPU if torch.cuda.is_available() else EVALUATION_BATCH
+        return eval_batches(images, resolution, size, self.preprocessing)
+
+    def calibration_batches(
+        self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES, *, after: int = 0
+    ) -> Iterator[Tensor]:
+        """Training images for measuring BatchNorm statistics, always the same ones; without the first `after` of them."""
+        from ...data import calibration_batches
+
+        seed, steps = self.info.seed, self.preprocessing
+        return calibration_batches(splits.train, resolution, images, CALIBRATION_BATCH, seed, steps, after=after)
+
+    def require_images(self) -> DataInfo:
+        """How the data are opened.
+
+        Raises:
+            DataError: weights were imported without images.
+        """
+        if self.info.data is None:
+            again = self.info.import_again("--data", "DATA", "--out", "NEW")
+            raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
+        return self.info.data
+
+    def splits(
+        self, on_progress: Callable[[int, int], None] | None = None, on_note: Callable[[str], None] = lambda text: None
+    ) -> Splits:
+        """The data, checked to be those of the training or import.
+
+        Args:
+            on_progress: called with images done and images in all while decoding.
+            on_note: called with a line when images are prepared for evaluation and it takes long.
+
+        Raises:
+            DataError: there are none, they are gone, or they differ.
+        """
+        data = self.require_images()
+        if text := gone(data.source):
+            raise DataError(f"{text}, and {self.folder} needs them: bring them back, or {self._how_moved()}")
+
+        def require_same(classes: tuple[str, ...]) -> None:
+            if classes != self.info.classes:
+                odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
+                raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
+
+        splits = open_data(data.source, **data.options, on_classes=require_same, on_progress=on_progress, on_note=on_note)
+        if splits.fingerprint != data.fingerprint:
+            found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
+            raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")
+        if self.moved:
+            with recording(f"the new place of the images ({data.source}) is"):
+                self._save()
+                warnings.warn(f"{self.folder}: its images are from now on taken from {data.source}", Note, stacklevel=3)
+        return splits
+
+    def _others(self, how: str) -> DataError:
+        """Images were found, but others."""
+        made = "trained on" if self.info.imported is None else "imported with"
+        anew = "train" if self.info.imported is None else "import"
+        data = self.require_images()
+        older = (
+            f"; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
+            f"linked, or in Testing/: {anew} anew, or move them away"
+            if data.by_suffix
+            else ""
+        )
+        return DataError(
+            f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, "
+            f"{self._how_moved()}, or {anew} anew{older}"
+        )
+
+    def _how_moved(self) -> str:
+        """What to do if they are elsewhere; `ofa train` has no --data."""
+        if self.info.imported is None and not (self.folder / "supernet.safetensors").exists():
+            return f"give their new place: {ofa('train', NEW_PLACE, '--out', self.folder, '--resume')}"
+        return "give their new place with --data"
+
+    def resume_command(self) -> str:
+        """What goes on with the training, with a word to replace where the images are gone."""
+        source = self.require_images().source
+        return ofa("train", NEW_PLACE if gone(source) else source, "--out", self.folder, "--resume")
+
+    def open_test(self, splits: Splits, purpose: str) -> Images:
+        """The test images for a final report; the purpose is written down in test_openings.jsonl."""
+        images = splits.open_test(purpose)
+        with recording(f"that the {len(images):,} test images were opened for {purpose!r} is"):
+            append_line(self.folder / "test_openings.jsonl", {"purpose": purpose, "images": len(images)})
+        return images
+
+    def trained_on(self) -> tuple[NDArray[np.void], bool]:
+        """`Images.digests` of what the weights, and those that they started from, were trained on; whether that is all of it.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = self.folder / "trained_on.safetensors"
+        if not path.exists():  # imported
+            return NO_DIGESTS, False
+        tensors, facts = load_tensors(path)
+        return tensors["digests"].numpy().view(NO_DIGESTS.dtype).reshape(-1), bool(facts["complete"])
+
+    def start(self) -> dict[str, Tensor]:
+        """The weights that a training with an origin starts from.
+
+        Raises:
+            FileError: they are gone.
+            CheckpointError: they are damaged.
+        """
+        return load_tensors(self.folder / "start.safetensors")[0]
+
+    def save_supernet(self, supernet: Supernet) -> None:
+        """Write the trained weights."""
+        save_tensors(self.folder / "supernet.safetensors", supernet.state_dict(), {"space": self.info.space})
+
+    def supernet(self) -> Supernet:
+        """The trained or imported supernet, in eval mode.
+
+        Raises:
+            FileError: training has not finished, or the file is gone.
+            CheckpointError: the file is damaged or does not fit.
+        """
+        from ...supernets.supernet import Supernet
+        from ...train.state import load_weights
+
+        tensors, _ = load_tensors(self._weights())
+        supernet = Supernet(self.space, self.num_classes)
+        load_weights(supernet, tensors)
+        return supernet.eval()
+
+    def fresh_supernet(self) -> Supernet:
+        """A supernet with initial weights drawn from the run's seed, torch's own generator being left as it was."""
+        import torch
+
+        from ...supernets.supernet import Supernet
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.info.seed)
+            return Supernet(self.space, self.num_classes)
+
+    def weights_hash(self) -> str:
+        """Identifies the trained weights; predictors are pinned to it.
+
+        Raises:
+            FileError: training has not finished.
+        """
+        return digest_of(self._weights())
+
+    def _weights(self) -> Path:
+        path = self.folder / "supernet.safetensors"
+        if path.exists():
+            return path
+        if self.info.imported is not None:
+            raise FileError(f"{path}: the weights are gone: import them again with {self.info.import_again('--out', 'NEW')}")
+        if busy(self.folder):
+            look = f"{ofa('status', self.folder)} tells how far it is"
+            raise FileError(f"{self.folder}: its training is going on: wait until it has finished; {look}")
+        raise FileError(f"{self.folder}: its training has not finished: {self.resume_command()}")

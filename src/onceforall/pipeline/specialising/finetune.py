@@ -1,0 +1,292 @@
+"""`ofa specialise --finetune`: what happens between the choice of a network and its export.
+
+finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints until the network is in its place, so that the same
+command goes on with the same network after any interruption.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...arch import Arch
+from ...calibrate import Accuracy, Calibrated, evaluate, recalibrate
+from ...common.files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
+from ...common.readable import duration, percent, plural
+from ...common.records import plain, read_record
+from ...data import Augment, Splits, TrainBatches
+from ...errors import CheckpointError, StatisticsError, StoppedError, TrainingError
+from ...latency import Timing
+from ...options.presets import PRESETS
+from ...options.shared import Budget
+from ...scores import METRICS
+from ...supernets.supernet import Supernet
+from ...train import Recipe, Schedule, Settings, finetune, finetuning
+from ...train.checkpoint import latest
+from ...train.step import class_weights
+from ..evaluate import calibrated
+from ..run_directory.run import Run
+from ..search import Candidate, Searcher
+from ..training.batches import batch_maker
+from ..training.compute import choose_compute
+
+Event = dict[str, Any]
+FOLDER = "finetuned"
+RATE_SHARE = 1.0  # of the peak learning rate that the supernet was trained with; measured, docs/results/finetune.md
+IMPORTED_SHARE = 0.25  # of the paper's; not measured
+IMPORTED = PRESETS["imagenet-ofa"]  # what the authors' weights were trained with
+BATCH = 64  # at most, for those, with a rate in proportion
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning has done to a network.
+
+    Args:
+        epochs: over the training images.
+        before: accuracy on held-out images.
+        after: the same, with the fine-tuned weights; None if the training diverged.
+        taken: the fine-tuned network is the one to take home, because it is not worse on the held-out images.
+        metric: by which that was told.
+    """
+
+    epochs: int
+    before: Accuracy
+    after: Accuracy | None
+    taken: bool
+    metric: str = "top1"
+
+    def __str__(self) -> str:
+        """In words."""
+        before, after = (None if found is None else percent(found.score(self.metric)) for found in (self.before, self.after))
+        told = f"held-out {METRICS[self.metric]} {before} before, {(after and f'{after} after') or 'diverged'}"
+        kept = "" if self.taken else ": the network before is kept"
+        return f"fine-tuned, {plural(self.epochs, 'epoch')}: {told} ({self.before.images:,} images){kept}"
+
+    @property
+    def held_out(self) -> Accuracy:
+        """Of the network that is taken."""
+        return self.after if self.taken and self.after is not None else self.before
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the card."""
+        text = f"{str(self)[0].upper()}{str(self)[1:]}."
+        if not self.taken:
+            return (text,)
+        proof = "The files are compared with the fine-tuned network alone: the sub-network inside the supernet has other weights."
+        return f"{text} The largest sub-network was the teacher.", proof
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What choice.json holds: the network that was chosen, and its latency when it was timed once more."""
+
+    candidate: Candidate
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How a network is trained: recipe, augmentation, learning rate, and the first batch that the supernet has not seen."""
+
+    recipe: Recipe
+    augment: Augment
+    rate: float
+    first_step: int = 0
+
+    @classmethod
+    def of(cls, run: Run, images: int) -> "_Course":
+        """As the supernet was trained, on so many images."""
+        path = run.folder / "schedule.json"
+        if run.augment is None or not path.exists():
+            batch = min(BATCH, images)
+            rate = IMPORTED.rate * batch / IMPORTED.recipe.batch_size
+            return cls(replace(IMPORTED.recipe, batch_size=batch), IMPORTED.augment, IMPORTED_SHARE * rate)
+        schedule = Schedule.from_json(read_text(path))
+        return cls(schedule.recipe, run.augment, RATE_SHARE * max(phase.rate for phase in schedule.phases), schedule.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuning:
+    """One network of a run, from its choice to its export.
+
+    Args:
+        searcher: of the run, with its supernet and images.
+        name: of the network's folder.
+        budget: that the network keeps.
+        epochs: over the training images.
+        seed: of the search, the batches and dropout.
+        on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
+        should_stop: asked after every step; True stops with a checkpoint.
+        arch: the network; None if it is searched.
+    """
+
+    searcher: Searcher
+    name: str
+    budget: Budget
+    epochs: int
+    seed: int
+    on_event: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    arch: Arch | None = None
+
+    @property
+    def run(self) -> Run:
+        """Of the network."""
+        return self.searcher.run
+
+    @cached_property
+    def course(self) -> _Course:
+        """How it is trained."""
+        return _Course.of(self.run, len(self.searcher.splits.train))
+
+    @cached_property
+    def batches(self) -> TrainBatches:
+        """Those of the training, after its last one."""
+        seed, images, classes = self.run.info.seed + self.seed, self.searcher.splits.train, self.run.num_classes
+        return TrainBatches(
+            images, self.course.recipe.batch_size, seed, self.course.augment, self.run.preprocessing, classes=classes
+        )
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """What is followed."""
+        return finetuning(self.epochs * self.batches.batches_per_epoch, rate=self.course.rate, recipe=self.course.recipe)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Of the choice and the checkpoints, for these weights, limits and settings."""
+        told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
+        told += [] if self.arch is None else [self.arch.to_json()]
+        return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(told))[:8]}"
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """To be held from the choice until the network is in its place.
+
+        Raises:
+            FileError: another command is choosing, fine-tuning or exporting the same.
+        """
+        with locked(make_folder(self.folder)):
+            try:
+                yield
+            finally:
+                if not (self.folder / "choice.json").exists():  # nothing was chosen
+                    self.forget()
+
+    def choose(self, search: Callable[[], tuple[Candidate, Timing]]) -> tuple[Candidate, Timing]:
+        """What an interrupted command has chosen, else what `search` finds; its latency may be another the next time.
+
+        Raises:
+            FileError: what was written is damaged.
+        """
+        path = self.folder / "choice.json"
+        if not path.exists():
+            choice = _Choice(*search())
+            write_json(path, plain(choice))
+        else:
+            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
+            self.run.space.check(choice.candidate.arch)
+            self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
+        return choice.candidate, choice.timing
+
+    def finish(self, chosen: Candidate, on_step: Callable[[str], None]) -> tuple[Calibrated, Finetuned]:
+        """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
+
+        Args:
+            chosen: the network.
+            on_step: called with what is being done.
+
+        Raises:
+            StoppedError: on request, after a checkpoint.
+        """
+        arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
+        on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
+        after: Calibrated | None = None
+        try:
+            after = self._trained(supernet, arch, splits, on_step)
+        except StoppedError:
+            raise
+        except (TrainingError, StatisticsError) as error:
+            self.on_event({"event": "note", "text": str(error)})
+
+        def held_out(network: Calibrated) -> Accuracy:
+            return evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution))
+
+        own = untuned(self.searcher, arch)
+        before, found = held_out(own), None if after is None else held_out(after)
+        metric = self.run.metric
+        taken = found is not None and found.score(metric) >= before.score(metric)
+        tuned = Finetuned(self.epochs, before, found, taken, metric)
+        self.on_event({"event": "note", "text": str(tuned)})
+        if after is not None and taken:
+            return after, tuned
+        return own, tuned
+
+    def forget(self) -> None:
+        """Remove the checkpoints, when the network is in its place."""
+        if not self.folder.exists():
+            return
+        with reading_or_writing(self.folder):
+            shutil.rmtree(self.folder)
+        with suppress(OSError):  # others are there
+            self.folder.parent.rmdir()
+
+    def _trained(self, supernet: Supernet, arch: Arch, splits: Splits, on_step: Callable[[str], None]) -> Calibrated:
+        compute = choose_compute()
+        teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
+        network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
+        make = batch_maker(self.batches, compute, self.on_event)
+        weights = class_weights(splits.train.labels, self.run.num_classes, self.course.recipe.balance)
+        try:
+            finetune(
+                network,
+                self.schedule,
+                lambda step: make(self.course.first_step + step, arch.resolution),
+                folder=self.folder,
+                num_classes=self.run.num_classes,
+                settings=Settings(
+                    self.run.info.seed + self.seed,
+                    self.batches.batches_per_epoch,
+                    precision=compute.precision,
+                    class_weights=weights,
+                ),
+                teacher=teacher.to(compute.device).requires_grad_(False),
+                plan=self.run.space.lower(arch, self.run.num_classes),
+                on_event=self._report,
+                should_stop=self.should_stop,
+            )
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; to fine-tune anew, remove {self.folder}") from None
+        on_step(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
+        plain = supernet.extract(arch)  # without dropout layers that do something in train mode
+        plain.load_state_dict(network.cpu().state_dict())
+        return recalibrate(plain, self.run.calibration_batches(splits, arch.resolution))
+
+    def _report(self, event: Event) -> None:
+        if event["event"] == "epoch":
+            left = "" if event["epoch"] == event["epochs"] else f", {duration(event['remaining_s'])} left"
+            event = {"event": "note", "text": f"epoch {event['epoch']} of {event['epochs']}: loss {event['loss']:.3f}{left}"}
+        self.on_event(event)
+
+
+def untuned(searcher: Searcher, arch: Arch) -> Calibrated:
+    """A network with the supernet's weights, with what was measured of it in the search."""
+    return calibrated(searcher.run, searcher.supernet, arch, searcher.splits, begun=searcher.statistics.get(arch))
+
+
+def unfinished(run: Run) -> Iterator[str]:
+    """A line for each fine-tuning that was interrupted or is going on."""
+    for path in sorted((run.folder / FOLDER).glob("*/choice.json")):
+        folder = path.parent
+        saved = latest(folder)
+        step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
+        done = of == f" of {step:,}"
+        state = "is done, but not its export" if done else "was interrupted"
+        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise goes on with it"
+        yield f"{folder.name}: fine-tuning, step {step:,}{of}, {more}"

@@ -1,0 +1,251 @@
+"""Accuracy and latency of a network, measured through its exported files."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...backends.format import in_batches
+from ...calibrate import Accuracy, Tally, tally
+from ...data import Images
+from ...errors import VerificationError
+from ...export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
+from ...latency import Device, Timing, load_onnx, measure_functions, measure_onnx
+from ...plan import Plan
+from ...scores import Confusion
+from ..run_directory.run import Run
+from .choose import CONFIRMATIONS, TOLERANCE
+
+SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
+ROUNDS, MOST_ROUNDS = 20, 160  # of the files' latencies
+PATIENCE_S = 3.0  # for narrow intervals; `ofa specialise` is to take half a minute in all
+IN_A_ROW = 8  # batches through one file: threads of two runtimes that take turns wait for each other, spinning
+OWN = "pytorch"  # always there, and proven to be the network
+
+
+@dataclass(frozen=True)
+class FoundThroughFiles:
+    """What was measured through the files of one network.
+
+    Args:
+        test: of the network.
+        rows: one for each format that can be taken home.
+        left_out: formats whose int8 loses too much, and why in one line.
+        timing: of the file that the device runs, the same as in its row; None if there is none.
+        confusion: which classes of the test images it takes for which.
+    """
+
+    test: Accuracy
+    rows: Sequence[FileRow]
+    left_out: Mapping[str, str]
+    timing: Timing | None
+    confusion: Confusion | None = None
+
+
+def measure_files(
+    run: Run,
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    resolution: int,
+    test: Images,
+    held_out: Images,
+    device: Device,
+    max_drop: float,
+    anchor: tuple[Plan, float] | None,
+    limit_ms: float | None,
+    onnx: OnnxOptions,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> FoundThroughFiles:
+    """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
+
+    Test accuracies are what the card's programs say of the original files, in a Python process of their own: see `run_programs`.
+
+    int8 files are left out by the held-out images, so that nothing is chosen by the test images.
+
+    Args:
+        run: that the network is of.
+        folder: with the proven files.
+        formats: keys of `FORMATS`, "pytorch" among them, which says what the others are compared with.
+        resolution: of the network.
+        test: images for the accuracies.
+        held_out: images that say what int8 loses.
+        device: its threads and batch size are used for the latency of every file.
+        max_drop: most points of top-1 that int8 may lose.
+        anchor: see `measure_networks`: all latencies are at the level of the device's profile.
+        limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
+            files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
+        onnx: options that files made from an ONNX graph have. Files that do not take the device's batch are not timed.
+        on_step: called with what is being done.
+
+    Raises:
+        VerificationError: a file has another accuracy than the network, or its program fails.
+    """
+    int8 = [name for name in formats if FORMATS[name].int8]
+    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution, onnx) if int8 else {}
+    drops = {name: too_large_drop(before_and_after[OWN], before_and_after[name], max_drop) for name in int8}
+    left_out = {name: why for name, why in drops.items() if why is not None}
+    formats = [name for name in formats if name not in left_out]
+    own = _accuracies(run, folder, [OWN], test, resolution, onnx)[OWN]
+    on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
+    judged = by_programs(folder, {name: _program(name, onnx) for name in formats}, test)
+    accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
+    for name, found in accuracies.items():
+        if not FORMATS[name].int8:
+            require_same(FORMATS[name].files[0], own, found)
+    timed = [name for name in formats if FORMATS[name].takes_batch(device.batch, onnx)]
+    timings, timing = _timings(folder, timed, resolution, device, anchor)
+    for _ in range(CONFIRMATIONS - 1):
+        if timing is None or limit_ms is None or timing.ms <= limit_ms * (1 + TOLERANCE):
+            break
+        again, timing_again = _timings(folder, timed, resolution, device, anchor)
+        if timing_again is not None and timing_again.ms < timing.ms:
+            timings, timing = again, timing_again
+    rows = []
+    for name in formats:
+        latency = (timings[name].ms, timings[name].low, timings[name].high) if name in timings else None
+        held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
+        rows.append(FileRow(name, accuracies[name].top1, latency, held, accuracies[name].top5))
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, judged[OWN][1])
+
+
+def _accuracies(
+    run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int, onnx: OnnxOptions
+) -> dict[str, Accuracy]:
+    """Through each file; every batch is made once."""
+    threads = torch.get_num_threads()
+    loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(folder, threads) for name in formats}
+    loaded = {name: in_batches(call, onnx.batch) if FORMATS[name].from_onnx else call for name, call in loaded.items()}
+    tallies = {name: Tally() for name in formats}
+    batches = run.eval_batches(images, resolution)
+    while some := list(islice(batches, IN_A_ROW)):
+        for name, through in loaded.items():
+            for x, labels in some:
+                tallies[name].add(through(x), labels)
+    return {name: tally.accuracy() for name, tally in tallies.items()}
+
+
+def _program(name: str, onnx: OnnxOptions) -> Program:
+    """The card's; a file of a fixed batch gets one of other photographs, where the card's fills it with copies of the one."""
+    format = FORMATS[name]
+    free = replace(onnx, batch=None)
+    return program_of(format.usage_with(free), (onnx.batch or 1) if format.from_onnx else 1)
+
+
+def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, tuple[Accuracy, Confusion]]:
+    """Accuracy of what each program says of the images' original files, and which classes it takes for which.
+
+    Raises:
+        VerificationError: a program fails.
+        FileError: there is no room for images that are no files.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        found = run_programs(folder, programs, images.files(Path(temporary)))
+    labels, judged = torch.from_numpy(images.labels), {}
+    for name, logits in found.items():
+        accuracy = tally([(torch.from_numpy(logits), labels)])
+        probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
+        judged[name] = accuracy, Confusion.of_probabilities(images.labels, probabilities)[0]
+    return judged
+
+
+def _timings(
+    folder: Path, formats: Sequence[str], resolution: int, device: Device, anchor: tuple[Plan, float] | None
+) -> tuple[dict[str, Timing], Timing | None]:
+    """Of each file, in turns, with the device's threads and batch size; and of what the device runs, if that is one of the files.
+
+    On another machine only that one is timed.
+    """
+    own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
+    model, shape = folder / FORMATS["onnx"].files[0], (3, resolution, resolution)
+    in_openvino = own is None and device.runtime == "openvino" and "onnx" in formats
+    if device.host is not None:
+        file = model if in_openvino else folder / FORMATS[own].files[0] if own else folder
+        if file.suffix != model.suffix:  # imported times, or a runtime that cannot be measured there
+            return {}, None
+        timing = measure_onnx(file.read_bytes(), shape, device, anchor=anchor)
+        return {} if own is None else {own: timing}, timing
+    if not device.on_processor:
+        return {}, None
+    images = np.random.default_rng(0).standard_normal((device.batch, *shape), np.float32)
+    functions: dict[str, Callable[[], object]] = {name: FORMATS[name].ready(folder, device.threads, images) for name in formats}
+    if in_openvino:  # the device's own runtime reads this file too
+        own = device.runtime
+        functions[own] = load_onnx(model.read_bytes(), shape, device).bind(images)
+    with torch_threads(device.threads):
+        found = measure_functions(
+            list(functions.values()),
+            device,
+            rounds=ROUNDS,
+            max_rounds=MOST_ROUNDS,
+            limit=math.inf,
+            patience_s=PATIENCE_S,
+            anchor=anchor,
+        )
+    by_name = dict(zip(functions, found, strict=True))
+    return {name: by_name[name] for name in formats}, None if own is None else by_name[own]
+
+
+def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
+    """Do nothing if so many held-out images can tell whether int8 keeps `max_drop` points of top-1, or if it may lose none.
+
+    Raises:
+        VerificationError: a single image is more than that.
+    """
+    int8 = [name for name in formats if FORMATS[name].int8]
+    one = 100 / held_out  # points
+    if int8 and 0 < max_drop < one - 1e-9:
+        enough = math.ceil(10 * one) / 10
+        raise VerificationError(
+            f"one of the {held_out:,} held-out images is {one:.2g} points of top-1, so they cannot tell whether {int8[0]} loses at "
+            f"most {max_drop:g}: give --max-drop {enough:g} or more, or 0 for no image lost, or leave it out"
+        )
+
+
+def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | None:
+    """Why a file is left out, if quantisation loses more than `max_drop` points of top-1."""
+    drop = 100 * (before.top1 - after.top1)
+    if drop <= max_drop + 1e-9:
+        return None
+    return (
+        f"int8 loses {drop:.1f} points of top-1 on {before.images:,} held-out images "
+        f"({100 * before.top1:.1f} to {100 * after.top1:.1f} %), allowed are {max_drop:g} (--max-drop)"
+    )
+
+
+def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "file") -> None:
+    """Do nothing if what was found through a file, or a bundle, is the network's own test top-1 and loss, but for `SLACK`.
+
+    The loss tells of other pixels where a network knows so little that its top-1 stays what it was.
+
+    Raises:
+        VerificationError: it has another.
+    """
+    images = round(abs(own.top1 - found.top1) * own.images)
+    if images > max(1, SLACK * own.images):
+        raise VerificationError(
+            f"{what}: test top-1 through the {through} is {100 * found.top1:.2f} %, the network's is "
+            f"{100 * own.top1:.2f} %, which is {images} of {own.images:,} images: it does not compute what the network does"
+        )
+    if not abs(own.loss - found.loss) <= SLACK * max(1.0, own.loss):
+        raise VerificationError(
+            f"{what}: mean cross-entropy on the test images through the {through} is {found.loss:.4f}, the network's is "
+            f"{own.loss:.4f}: it does not compute what the network does"
+        )
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """torch has one number of threads per process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,1 @@
+"""What `ofa train` and `ofa import` are made of."""

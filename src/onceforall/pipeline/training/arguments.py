@@ -1,0 +1,105 @@
+"""Whether the arguments of `ofa train` fit the run that they resume, and what of them counts then."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...common.advice import ofa
+from ...data.reading import AS_IT_IS
+from ...errors import TrainingError
+from ...models import lasting_weights
+from ...options.training import TrainOptions
+from ...train import Settings
+from ..run_directory.run import Run
+from .beginning import lasting_start
+from .compute import Compute
+from .teacher import lasting_teacher
+
+LATER = ("from_run", "weights", "max_pixels", "recipe", "metric")  # arguments that the first runs did not have
+
+
+def lasting(options: TrainOptions) -> TrainOptions:
+    """The same, with paths and names that are right from any working folder, for run.json."""
+    return replace(
+        options,
+        out=Path(options.out),
+        from_run=lasting_start(options.from_run),
+        weights=lasting_weights(options.weights),
+        teacher=None if options.teacher is None else lasting_teacher(options.teacher),
+    )
+
+
+def resumed(options: TrainOptions) -> Run:
+    """The run that a training goes on with. It follows the arguments of its first start; those given again must not differ.
+
+    The images may have moved: `Run.splits` checks that they are the same.
+
+    Raises:
+        TrainingError: arguments differ, or there is nothing to train.
+        FileError: there is no run.
+    """
+    run, data = Run.open(options.out), options.data
+    if run.info.imported is not None:
+        raise TrainingError(
+            f"{run.folder} holds imported weights ({run.info.imported.name}), which stay as they are: to train on from them, "
+            + ofa("train", data, "--from", run.folder, "--out", "NEW")
+        )
+    source = run.require_images().source
+    if source != data and "digits" in (source, data):
+        raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
+    if options.reading not in (AS_IT_IS, run.require_images().reading):
+        raise TrainingError(
+            f"{run.folder} was started with other values of --label, --classes, --group or --few: resume without these"
+        )
+    first = {**dict.fromkeys(LATER), **run.info.arguments, "metric": run.metric}
+    if first.get("teacher") is not None:
+        first["teacher"] = lasting_teacher(first["teacher"])  # older runs have it as it was given
+    for name, value in json.loads(json.dumps(options.stored())).items():
+        if name in first and value not in (None, TrainOptions.__dataclass_fields__[name].default, first[name]):
+            option = name.removesuffix("_run")
+            raise TrainingError(
+                f"{run.folder} was started with {option} {first[name]}, not {value}: resume without it, or choose another --out"
+            )
+    return run.moved_to(data).with_cache(options.cache_gb)
+
+
+def compute_of(run: Run, options: TrainOptions, compute: Compute) -> Compute:
+    """Where this process computes, in the precision of the run's first start.
+
+    Runs from before this was written down follow what is given now.
+    """
+    precision = run.info.arguments.get("precision") or options.precision or compute.precision
+    return Compute(compute.device, precision)
+
+
+def settings_of(run: Run, options: TrainOptions, precision: str) -> Settings:
+    """The settings of the run's first start."""
+    first = {**options.stored(), **run.info.arguments}
+    return Settings(
+        run.info.seed, sync_norm=first["sync_norm"], same_archs=first["sync_norm"] or first["same_networks"], precision=precision
+    )
+
+
+def note_differences(run: Run, compute: Compute, processes: int, on_event: Callable[[dict[str, Any]], None]) -> None:
+    """Say what differs from the first start and has an influence on the weights.
+
+    Sums of floating-point numbers depend on how they are split over threads; what batch norm sees, on the number of processes.
+    """
+    first = run.info.environment
+    for what, before, now, effect in (
+        ("threads", first["threads"], torch.get_num_threads(), "weights may differ in the last digits"),
+        ("device", first.get("device"), compute.name, "weights may differ in the last digits"),
+        (
+            "processes",
+            first.get("processes"),
+            processes,
+            "weights may differ: without --sync-norm, batch norm sees other parts of each batch",
+        ),
+    ):
+        if before not in (None, now):
+            begun = f"on {before}, going on on {now}" if what == "device" else f"with {before} {what}, going on with {now}"
+            on_event({"event": "note", "text": f"begun {begun}: {effect}"})

@@ -1,0 +1,105 @@
+"""How many epochs of a schedule fit into a time: a few steps of each phase and a validation are timed."""
+
+import statistics
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...costs import macs_table, segment_table
+from ...errors import TrainingError
+from ...supernets.supernet import Supernet
+from ...train import Schedule, Settings, Trainer, work_per_step
+from ...train.work import work_of_draws
+from .compute import Compute
+
+Batches = Callable[[int, int], tuple[Tensor, Tensor]]
+VALIDATIONS = 12  # besides those at the ends of phases, in short schedules
+VALIDATION_EPOCHS = 8  # between them in long ones
+TRIALS = 5  # steps of each phase, after one that warms up
+RESERVE = 0.05  # of the time, for checkpoints and what the estimate misses
+
+
+def validate_every(steps: int, batches_per_epoch: int) -> int:
+    """Steps between validations."""
+    return max(20, min(steps // VALIDATIONS, VALIDATION_EPOCHS * batches_per_epoch))
+
+
+def epochs_within(
+    budget_s: float,
+    supernet: Supernet,
+    schedule: Callable[[int], Schedule],
+    batches: Batches,
+    validate: Callable[[], object],
+    *,
+    batches_per_epoch: int,
+    compute: Compute,
+    teacher: nn.Module | None = None,
+) -> float:
+    """Epochs of the schedule, with its validations, that take `budget_s` seconds on this machine as it is now.
+
+    Args:
+        budget_s: seconds.
+        supernet: where it is trained; its weights are not changed.
+        schedule: by number of steps.
+        batches: of this process's training images, by step and resolution.
+        validate: does this process's part of one validation.
+        batches_per_epoch: how many `batches` gives before an image comes again.
+        compute: where the supernet is.
+        teacher: for phases with an external one.
+
+    Raises:
+        TrainingError: not enough for one step per phase.
+    """
+    sample = schedule(100 * batches_per_epoch)
+    with torch.random.fork_rng(devices=[]):
+        steps = seconds_per_step(supernet, sample, batches, compute, teacher)
+        started = time.monotonic()
+        validate()
+        validation = time.monotonic() - started
+    step = sum(seconds * phase.steps for seconds, phase in zip(steps, sample.phases, strict=True)) / sample.steps
+    left = (1 - RESERVE) * budget_s - validation * len(sample.phases)
+
+    def taken(steps: int) -> float:
+        return steps * step + validation * (steps // validate_every(steps, batches_per_epoch))
+
+    affordable = bisect_right(range(1, max(1, int(left / step)) + 1), left, key=taken)
+    if affordable < len(sample.phases):
+        raise TrainingError(
+            f"a budget of {budget_s:.3g} s is too little for one step and one validation in each phase ({len(sample.phases)}): a "
+            f"step takes {step:.1f} s, a validation {validation:.1f} s; allow more time, or use a smaller space or fewer images"
+        )
+    return affordable / batches_per_epoch
+
+
+def seconds_per_step(
+    supernet: Supernet, schedule: Schedule, batches: Batches, compute: Compute, teacher: nn.Module | None
+) -> list[float]:
+    """Seconds of a step of each phase in this process: batch, teacher, sub-networks, optimiser; exchanges are left out.
+
+    The median of a few steps like those of the training, at a rate of zero. Where the networks that were drawn have more or fewer
+    multiply-accumulates than the phase has on average, the time is scaled by that.
+    """
+    space = supernet.space
+    table = macs_table(segment_table(space, supernet.num_classes))
+    works = work_per_step(schedule, space, supernet.num_classes)
+    trainer = Trainer(supernet, schedule, batches, Path(), settings=Settings(precision=compute.precision), teacher=teacher)
+    trainer.rehearse(supernet.extract(space.largest()).train())  # as large as the teacher is going to be
+    found = []
+    for phase, expected in zip(schedule.phases, works, strict=True):
+        times = []
+        for _ in range(1 + TRIALS):
+            started = time.monotonic()
+            groups = trainer.draw(phase)
+            trainer.step(phase, 0, groups)
+            trainer.loss()  # until the device has done it all
+            if compute.device.type == "cuda":
+                torch.cuda.synchronize(compute.device)
+            assert groups is not None
+            macs = work_of_draws(phase, table, [groups]) * schedule.recipe.batch_size
+            times.append((time.monotonic() - started) * expected / macs)
+        found.append(statistics.median(times[1:]))
+    return found

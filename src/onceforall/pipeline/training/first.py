@@ -1,0 +1,74 @@
+"""The first networks of a training that starts from trained weights: units in order, and a classifier on the features."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ...data import Splits
+from ...supernets.head import fit_classifier
+from ...supernets.importance import rank_units
+from ...supernets.supernet import Supernet
+from ...train import Phase, Schedule
+from ...train.state import load_weights
+from ..run_directory.run import Run
+from .compute import Compute
+
+Event = dict[str, Any]
+IMAGES = 2000  # training images that the classifier is fitted on
+RANKED = 256  # of these, that channels and heads are ranked on
+CALIBRATED = 500  # for the statistics of the network whose features the classifier is fitted on
+
+
+def first_networks(
+    run: Run,
+    splits: Splits,
+    supernet: Supernet,
+    weights: dict[str, Tensor],
+    *,
+    ranked: bool,
+    fit: bool,
+    compute: Compute,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> dict[str, Tensor]:
+    """The weights to start from, so that sub-networks are of use before anything is trained.
+
+    Channels, hidden units and heads of a network that was brought are ranked by what they add on training images. Where nothing is
+    trained afterwards, a classifier that the weights have none for is fitted on the features of the largest network, of at most
+    2,000 training images. Training starts better from an initial one: what suits the largest network's features is far too sure of
+    itself on those of smaller ones, and their gradients spoil the weights (docs/results/pretrained.md).
+
+    Args:
+        run: for preprocessing and seed.
+        splits: its images.
+        supernet: of the run's space; it is written to.
+        weights: trained ones, the classifier's initial if there is none for these classes.
+        ranked: sub-networks were trained with the units in the order in which they are.
+        fit: a classifier.
+        compute: where.
+        on_event: gets notes.
+    """
+    supernet = supernet.to(compute.device)
+    load_weights(supernet, weights)
+    supernet.eval()
+    resolution = run.space.resolutions[-1]
+    images = splits.train.sample(IMAGES)
+    images = images.subset(np.random.default_rng(run.info.seed).permutation(len(images)))
+    if not ranked and run.space.family == "graph":
+        batches = run.eval_batches(images.subset(np.arange(min(RANKED, len(images)))), resolution)
+        rank_units(supernet, None, [batch.to(compute.device) for batch, _ in batches])
+        on_event({"event": "note", "text": f"channels ranked by what they add on {min(RANKED, len(images)):,} training images"})
+    if fit:
+        on_event({"event": "note", "text": f"fitting a classifier on the features of {len(images):,} training images"})
+        given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
+        calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
+        if not fit_classifier(supernet, given, calibration):
+            on_event({"event": "note", "text": "the network does not end in one linear layer: its classifier starts at random"})
+    return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
+
+
+def nothing_trained(schedule: Schedule) -> Schedule:
+    """A schedule of no steps, with the recipe of another."""
+    return replace(schedule, phases=(Phase("start", {}, 0, 0, schedule.phases[0].rate, distil=False),))

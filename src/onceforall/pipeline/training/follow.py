@@ -1,0 +1,95 @@
+"""A schedule followed in a folder: from its last checkpoint to the end, with metrics.jsonl and validations on held-out images."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ...common.files import read_text
+from ...data import Splits
+from ...space import Space
+from ...supernets.supernet import Supernet
+from ...train import Schedule, Settings, Trainer, World
+from ...train.checkpoint import latest
+from ...train.step import class_weights
+from ..evaluate import measure
+from ..run_directory.metrics import forget_after, metrics_writer
+from ..run_directory.run import Run
+from .batches import batch_maker
+from .budget import validate_every
+from .compute import Compute
+
+Event = dict[str, Any]
+VALIDATION_IMAGES = 1000
+CALIBRATION_IMAGES = 512
+
+
+def follow(
+    run: Run,
+    splits: Splits,
+    supernet: Supernet,
+    folder: Path,
+    *,
+    settings: Settings,
+    compute: Compute,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+    teacher: nn.Module | None = None,
+    world: World = World(),  # noqa: B008  # frozen
+) -> None:
+    """Train a supernet in place, by schedule.json in a folder, from its checkpoints or from the present weights.
+
+    Args:
+        run: with the space of the supernet, and the preprocessing and augmentation of its images.
+        splits: its images.
+        supernet: on the device where it is trained.
+        folder: gets checkpoints/, metrics.jsonl and teacher.safetensors.
+        settings: all but `validate_every`.
+        compute: the device.
+        on_event: gets every record of metrics.jsonl as it is written, and notes.
+        should_stop: asked after every step; True stops with a checkpoint.
+        teacher: for phases with an external one.
+        world: the processes that train together.
+
+    Raises:
+        OnceForAllError: see `Trainer.run`.
+    """
+    schedule, saved = Schedule.from_json(read_text(folder / "schedule.json")), latest(folder / "checkpoints")
+    begun = 0 if saved is None else saved.step
+    batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
+    make = batch_maker(batches, compute, on_event)
+    if world.leads:
+        forget_after(folder / "metrics.jsonl", begun)
+        on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
+    world.wait()
+    weights = class_weights(splits.train.labels, run.num_classes, schedule.recipe.balance)
+    settings = replace(settings, class_weights=weights)
+    every = validate_every(schedule.steps, batches.batches_per_epoch)
+    Trainer(
+        supernet, schedule, make,
+        folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world), on_event=on_event,
+        settings=replace(settings, validate_every=every), should_stop=should_stop, teacher=teacher, world=world,
+    ).run(saved)  # fmt: skip
+    if schedule.steps == 0:
+        for record in validation(run, supernet, run.space, splits, world):
+            on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
+
+
+def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008
+    """Accuracy of the space's largest, smallest and one fixed random sub-network on held-out images, each recalibrated.
+
+    Of several processes each measures its own of them; of a space of one network, it is measured once.
+    """
+    archs = {"largest": space.largest()}
+    if run.space.count() > 1:
+        archs |= {"smallest": space.smallest(), "random": space.sample(np.random.default_rng([run.info.seed, 7]))}
+    images = splits.held_out.sample(VALIDATION_IMAGES)
+    records = []
+    for name, arch in list(archs.items())[world.rank :: world.size]:
+        accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
+        score = {} if run.metric == "top1" else {"score": accuracy.score(run.metric), "metric": run.metric}
+        records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy), **score})
+    return records

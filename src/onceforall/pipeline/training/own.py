@@ -1,0 +1,162 @@
+"""Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data import PREPROCESSING, Preprocessing
+from ...errors import ModelError, SpaceError
+from ...graph import Value
+from ...models import Brought, bring
+from ...reader.exporting import told_sizes
+from ...spaces import space as make_space
+from ...spaces.checks import choices as whole_choices
+from ...spaces.graph import classifier_weights, graph_of
+from ...supernets.conversion import elastic
+from ...supernets.supernet import Supernet
+from ..run_directory.info import BroughtInfo
+from .transfer import transferred
+
+PIXELS = 224  # where a network does not say for which images it was made
+CHOICES = ("resolutions", "widths", "heads", "depths", "kernels", "stage_widths")  # that --space may give
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network that someone brought, and the supernet of which it is the largest sub-network.
+
+    Args:
+        brought: the network.
+        supernet: elastic, with its weights.
+    """
+
+    brought: Brought
+    supernet: Supernet
+
+    def info(self, *, classifier: bool) -> BroughtInfo:
+        """What to write down about it. `classifier`: it was taken too."""
+        weights = self.brought.weights
+        return BroughtInfo(self.brought.source, weights.file, weights.sha256, weights.license, classifier, weights.address)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of images for evaluation, as the weights want them."""
+        own = self.brought
+        return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
+
+
+def bring_own(
+    source: str,
+    *,
+    weights: Path | str | None = None,
+    choices: Mapping[str, Any] | None = None,
+    resolutions: Sequence[int] | None = None,
+    seed: int = 0,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> OwnNetwork:
+    """Read a network and make it elastic.
+
+    Args:
+        source: see `onceforall.models.bring`.
+        weights: a file of its state dict, "random", or None for those that belong to it.
+        choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
+        resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
+            for the latter.
+        seed: of random weights.
+        on_event: gets notes, and progress of a download.
+    """
+    given = dict(choices or {})
+    if unknown := set(given) - set(CHOICES):
+        raise SpaceError(f"the space of a network that is brought has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
+    asked = given.pop("resolutions", None)
+    if asked is not None:
+        asked = whole_choices("resolutions", asked, whole=True, at_least=1)
+    brought = bring(source, weights, seed=seed, on_event=on_event)
+    for text in brought.notes:
+        on_event({"event": "note", "text": text})
+    if isinstance(brought.model, Supernet):
+        return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
+    own_pixels = _told_size(brought.model) or brought.pixels
+    own_size = (own_pixels or PIXELS,)
+    try:
+        supernet = elastic(brought.model, asked or resolutions or own_size, **given)
+        if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
+            raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
+    except ModelError as error:
+        if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
+            more = "" if asked else "; or give --resolutions that it takes"
+            raise ModelError(f"{error}{more}") from error
+        supernet = elastic(brought.model, own_size, **given)
+        sizes = ", ".join(map(str, resolutions))
+        what = f"does not take images of {sizes} pixels as it is"
+        text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
+        on_event({"event": "note", "text": text})
+    if supernet.space.count() == 1:
+        text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
+        on_event({"event": "note", "text": text})
+    own = OwnNetwork(brought, supernet.eval())
+    require_classifier_only(own)
+    return own
+
+
+def _told_size(model: torch.nn.Module) -> int | None:
+    """The one size of images that its modules tell, which may be another than that of the weights in default_cfg."""
+    told = told_sizes(model)
+    return told[0] if len(told) == 1 else None
+
+
+def _at(source: str, supernet: Supernet, resolutions: Sequence[int] | None, others: Mapping[str, Any]) -> Supernet:
+    """A supernet of a published space, with other resolutions."""
+    if others:
+        raise SpaceError(f"{source} brings its own space, of which only resolutions can be chosen: leave {min(others)} out")
+    if resolutions is None:
+        return supernet
+    own = supernet.space
+    with torch.device("meta"):
+        chosen = Supernet(make_space(own.family, **{**own.arguments, "resolutions": tuple(resolutions)}), supernet.num_classes)
+    chosen.load_state_dict(supernet.state_dict(), assign=True)
+    return chosen.eval()
+
+
+def require_logits(own: OwnNetwork) -> None:
+    """Do nothing if the network returns logits, one for each class, and nothing else.
+
+    Raises:
+        ModelError: it returns something else, which has to be trained in a loop of one's own.
+    """
+    if own.supernet.space.family != "graph":  # one of the Once-for-All authors'
+        return
+    graph = graph_of(own.supernet.space)
+    if graph.classes < 0 or not isinstance(graph.output, Value):
+        what = "several results" if not isinstance(graph.output, Value) else "no logits of a linear layer or convolution"
+        raise ModelError(
+            f"{own.brought.source} returns {what}: here a classifier is needed, which returns (n, classes); train any "
+            "other network with onceforall.elastic in a loop of your own"
+        )
+
+
+def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
+    """The weights to start from, and whether the network's classifier is among them, or one for other classes had to be made.
+
+    Args:
+        own: the network.
+        fresh: a supernet of the same space with initial weights, for the number of classes of the data.
+    """
+    classifier = not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes
+    return transferred(own.supernet, fresh, classifier=classifier), classifier
+
+
+def require_classifier_only(own: OwnNetwork) -> None:
+    """Do nothing if weights of another shape belong to nothing but the classifier.
+
+    Raises:
+        ModelError: they do.
+    """
+    wrong = [text for name, text in own.brought.unfilled.items() if name not in classifier_weights(own.supernet.space)]
+    if wrong:
+        raise ModelError(f"not the weights of {own.brought.source}: {'; '.join(wrong[:3])}, and that is not its classifier")

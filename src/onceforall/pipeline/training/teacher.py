@@ -1,0 +1,111 @@
+"""A teacher from elsewhere: a classifier of torchvision or timm that was trained on the same classes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ...common.files import sha256
+from ...common.packages import import_package
+from ...common.places import expanded
+from ...errors import CheckpointError, TrainingError
+from ...nn.tensor_files import read_tensors
+from ...train import Schedule
+
+FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
+
+
+def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...], digest: str | None = None) -> nn.Module:
+    """The frozen network that the text names, in eval mode: images (n, 3, r, r), preprocessed as ours, to logits (n, num_classes).
+
+    Args:
+        text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
+        num_classes: of the data.
+        resolutions: at which it is going to be asked; tried once at the smallest and the largest.
+        digest: sha256 of the file when the run was started, as far as it is known.
+
+    Raises:
+        TrainingError: not of that form, an unknown model, one that cannot take such images, or another file.
+        CheckpointError: weights that are damaged or do not fit.
+        MissingExtraError: timm is not installed.
+    """
+    library, name, file = _parts(text)
+    if digest is not None and sha256(expanded(file)) != digest:
+        raise TrainingError(
+            f"teacher {text!r}: the file is not the one that the run was started with: restore it, or choose another --out"
+        )
+    tensors = read_tensors(expanded(file))
+    try:
+        model = _library(library)[1](name, num_classes)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TrainingError(f"teacher {text!r}: {library} cannot make it: {' '.join(str(error).split())[:200]}") from None
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{file}: not the weights of {library}'s {name} with {num_classes} classes: {' '.join(str(error).split())[:200]}"
+        ) from None
+    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    for resolution in {min(resolutions), max(resolutions)}:
+        try:
+            with torch.no_grad():
+                shape = tuple(model(torch.zeros(2, 3, resolution, resolution)).shape)
+        except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
+            raise TrainingError(f"teacher {text!r} cannot take images of {resolution} pixels: {str(error)[:200]}") from None
+        if shape != (2, num_classes):
+            raise TrainingError(f"teacher {text!r} gives logits of shape {shape} for 2 images, (2, {num_classes}) is needed")
+    return model
+
+
+def lasting_teacher(text: str) -> str:
+    """The text with the file's absolute path, so that a resume finds it from any working folder.
+
+    Raises:
+        TrainingError: the text is not of the form.
+    """
+    library, name, file = _parts(text)
+    return f"{library}:{name}:{expanded(file).resolve()}"
+
+
+def check_teacher(text: str) -> str:
+    """What can be told before the images are read: the library, the model's name, and that the file has weights; its sha256.
+
+    Raises:
+        TrainingError: the text is not of that form, or names an unknown model.
+        MissingExtraError: timm is not installed.
+        FileError: there is no such file.
+        CheckpointError: it has no weights.
+    """
+    library, name, file = _parts(text)
+    if name not in _library(library)[0]():
+        raise TrainingError(f"teacher {text!r}: {library} has no model {name!r}: {FORM}")
+    read_tensors(expanded(file))
+    return sha256(expanded(file))
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Library, model and file."""
+    library, _, rest = text.partition(":")
+    name, _, file = rest.partition(":")
+    if library not in ("torchvision", "timm") or not name or not file:
+        raise TrainingError(f"teacher {text!r}: {FORM}")
+    return library, name, file
+
+
+def _library(name: str) -> tuple[Callable[[], list[str]], Callable[[str, int], nn.Module]]:
+    """Its names of models, and what makes one for a number of classes."""
+    if name == "torchvision":
+        models = import_package("torchvision", "torchvision").models
+        return models.list_models, lambda model, classes: models.get_model(model, weights=None, num_classes=classes)
+    timm = import_package("timm", "timm")
+    return timm.list_models, lambda model, classes: timm.create_model(model, pretrained=False, num_classes=classes)
+
+
+def taught_by_another(schedule: Schedule) -> Schedule:
+    """The schedule with an external teacher wherever it has one; in all phases, if it has none."""
+    everywhere = not any(phase.distil for phase in schedule.phases)
+    phases = tuple(
+        replace(phase, teacher="external", distil=True) if everywhere or phase.distil else phase for phase in schedule.phases
+    )
+    return replace(schedule, phases=phases)

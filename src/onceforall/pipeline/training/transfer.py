@@ -1,0 +1,129 @@
+"""`ofa train --from`: a training that starts from another run's weights, with a new classifier unless the classes are the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ...data import Splits
+from ...errors import DataError, FileError, TrainingError
+from ...ops import Linear
+from ...options.presets import Preset
+from ...options.training import TrainOptions
+from ...spaces.graph import classifier_weights
+from ...supernets.supernet import Supernet
+from ...train import Schedule
+from ..run_directory.info import Origin
+from ..run_directory.run import Run
+
+RATE_SHARE = 0.5  # of the preset's peak learning rate
+DEFAULT = "imagenette-60m"  # for weights that were imported
+
+
+def open_origin(folder: str, out: Path) -> Run:
+    """The run to start from.
+
+    Raises:
+        FileError: there is none, it is `out`, its training has not finished, or it is damaged.
+    """
+    run = Run.open(Path(folder))
+    if Path(folder).resolve() == out.resolve():
+        raise FileError(f"{out}: --from and --out are the same folder: choose another --out")
+    run.weights_hash()
+    return run
+
+
+def recipe_of(origin: Run) -> str:
+    """The preset to train with, where none is given."""
+    return origin.info.preset or DEFAULT
+
+
+def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
+    """The preset's recipe for the origin's space, preprocessing and trained weights.
+
+    Raises:
+        TrainingError: the preset or the arguments of the space were given, and describe another space.
+        SpaceError: they describe none.
+    """
+    brought = origin.space.family == "graph"  # no preset has such a space, and there is none that arguments alone describe
+    if options.space and brought:
+        raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself anew")
+    described = (options.preset or options.space) and not brought
+    if described and preset.space(options.space or {}).to_json() != origin.space.to_json():
+        raise TrainingError(
+            f"--from {origin.folder} brings its own space, and --preset or --space describe another: leave them out, or train "
+            "from random weights without --from"
+        )
+    return replace(
+        preset,
+        rate=preset.rate if options.rate is not None else RATE_SHARE * preset.rate,
+        recipe=replace(preset.recipe, zero_residual=False),
+        crop_share=origin.info.crop_share,
+    )
+
+
+def going_on(schedule: Schedule) -> Schedule:
+    """The schedule for weights that all sub-networks share already: channels stay in their order."""
+    return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
+
+
+def unseen(origin: Run, splits: Splits, size: int) -> bool:
+    """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
+
+    Args:
+        origin: the run.
+        splits: of the new run.
+        size: that its images are decoded to.
+
+    Returns:
+        False if that is not known, because weights were imported.
+
+    Raises:
+        DataError: it was trained on some of them, so that accuracies would be too high.
+    """
+    (digests, complete), data = origin.trained_on(), origin.info.data
+    seen = {name: n for name, n in splits.among(digests).items() if n}
+    if seen:
+        many = " and ".join(f"{n:,} {name}" for name, n in seen.items())
+        assert data is not None  # it was trained
+        limit = "" if data.limit is None else f" --limit {data.limit}"
+        raise DataError(
+            f"--from {origin.folder}: its weights were trained on {many} images of this run, so that accuracies would be too high: "
+            f"of the same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
+            "photographs that it has not seen"
+        )
+    return complete and data is not None and data.size == size
+
+
+def origin_of(run: Run, splits: Splits, size: int) -> Origin:
+    """What to write down about a training on these images that starts from the run.
+
+    Raises:
+        DataError: see `unseen`.
+    """
+    if run.info.imported is not None:
+        source = f"imported: {run.info.source}"
+    else:
+        source = f"trained on {Path(run.require_images().source).name}"
+    named = run.info.data is not None  # else the names of the classes are placeholders
+    same = named and splits.classes == run.info.classes
+    return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, size))
+
+
+def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
+    """Trained weights by name, and a classifier: the trained one too, or the fresh one, which may be of another class count.
+
+    Args:
+        trained: where all but the classifier comes from.
+        fresh: of the same space.
+        classifier: take the trained one.
+    """
+    weights = trained.state_dict()
+    if classifier:
+        return weights
+    if fresh.space.family == "graph":
+        own = classifier_weights(fresh.space)
+        return {name: value if name in own else weights[name] for name, value in fresh.state_dict().items()}
+    plan = fresh.space.lower(fresh.space.largest(), fresh.num_classes)
+    heads = tuple(f"{segment.name}.{op.name}." for segment in plan.segments for op in segment.ops if isinstance(op, Linear))
+    return {name: value if name.startswith(heads) else weights[name] for name, value in fresh.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Supernets: shared weights, what is taken out of them, and how a model of someone's own becomes one."""
