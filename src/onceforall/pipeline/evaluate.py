@@ -34,7 +34,7 @@ MOST_NUMBERS = 50_000_000  # of all confusion matrices
 class Evaluation:
     """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,).
 
-    Of very many networks and classes, only the accuracy is kept.
+    Of very many networks and classes, only the accuracy is kept. `names` are the images', where two networks are compared.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Evaluation:
     accuracy: Accuracy
     confusion: Confusion | None = field(default=None, repr=False)
     right: NDArray[np.bool_] | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
 
 
 @takes(EvaluateOptions)
@@ -81,7 +82,8 @@ def evaluate(
             network = calibrated(run, supernet, chosen, splits)
             accuracy, confusion, right = _judged(network, run.eval_batches(images, chosen.resolution))
             few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
-            own.append(Evaluation(name, chosen, accuracy, *((confusion, right) if few else ())))
+            names = tuple(images.names) if options.against is not None else ()
+            own.append(Evaluation(name, chosen, accuracy, *((confusion, right, names) if few else ())))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)

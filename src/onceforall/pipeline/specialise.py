@@ -230,6 +230,7 @@ def _take_home(
         "predicted_ms": chosen.predicted_ms,
         "test": asdict(through.test),
         "confusion": None if through.confusion is None else through.confusion.to_json(),
+        "mistakes": [asdict(mistake) for mistake in through.mistakes],
         "latency": asdict(timing),
         "files": [asdict(row) for row in through.rows],
         "left_out": dict(through.left_out),

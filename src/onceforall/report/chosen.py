@@ -13,6 +13,7 @@ from ..looks import channels, look, pixels
 from ..options.shared import Budget
 from ..picture import draw
 from ..pipeline.run_directory.run import Run
+from ..pipeline.specialising.mistakes import Mistake
 from ..scores import Confusion
 from .charts import FrontSeries
 from .confusion import confusion_part
@@ -44,6 +45,7 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
                 files=[FileRow(file["format"], file["top1"], file["latency"]) for file in data.get("files", [])],
                 confusion=None if data.get("confusion") is None else Confusion.from_json(data["confusion"]),
                 classes=run.info.classes,
+                mistakes=[Mistake(**mistake) for mistake in data.get("mistakes", [])],
             )
         found.append(one)
     return sorted(found, key=lambda one: one.latency[0])
@@ -92,7 +94,7 @@ def _drawn(name: str, one: Chosen) -> Markup:
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
     rows = [[file.format, percent(file.top1), timed(*file.latency) if file.latency else "–"] for file in one.files]
     files = html.table(f"Files of {name}", ["file", "test top-1 through it", "latency through it"], rows) if rows else ""
-    mistakes = confusion_part(name, one.confusion, one.classes) if one.confusion is not None else ""
+    mistakes = confusion_part(name, one.confusion, one.classes, one.mistakes) if one.confusion is not None else ""
     return Markup(html.article(name, pairs, picture, blocks, mistakes + files, one.folder))
 
 

@@ -23,6 +23,7 @@ from ..options.shared import Budget
 from ..pipeline.comparison.versus import Comparison
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
+from ..pipeline.specialising.mistakes import Mistake
 from ..plan import Plan
 from ..scores import METRICS, Confusion
 from ..train import Schedule
@@ -63,6 +64,7 @@ class Chosen:
         files: exported.
         confusion: which classes of the test images it takes for which; None where an older version exported it.
         classes: their names.
+        mistakes: test images that it takes for something else.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Chosen:
     files: Sequence[FileRow] = ()
     confusion: Confusion | None = None
     classes: Sequence[str] = ()
+    mistakes: Sequence[Mistake] = ()
 
 
 @dataclass(frozen=True)

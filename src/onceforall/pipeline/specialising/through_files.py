@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...backends.format import in_batches
 from ...calibrate import Accuracy, Tally, tally
@@ -21,6 +22,7 @@ from ...plan import Plan
 from ...scores import Confusion
 from ..run_directory.run import Run
 from .choose import CONFIRMATIONS, TOLERANCE
+from .mistakes import Mistake, worst_mistakes
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 ROUNDS, MOST_ROUNDS = 20, 160  # of the files' latencies
@@ -39,6 +41,7 @@ class FoundThroughFiles:
         left_out: formats whose int8 loses too much, and why in one line.
         timing: of the file that the device runs, the same as in its row; None if there is none.
         confusion: which classes of the test images it takes for which.
+        mistakes: the test images that it takes for something else and is surest of.
     """
 
     test: Accuracy
@@ -46,6 +49,7 @@ class FoundThroughFiles:
     left_out: Mapping[str, str]
     timing: Timing | None
     confusion: Confusion | None = None
+    mistakes: Sequence[Mistake] = ()
 
 
 def measure_files(
@@ -96,6 +100,7 @@ def measure_files(
     on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
     judged = by_programs(folder, {name: _program(name, onnx) for name in formats}, test)
     accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
+    confusion, mistakes = Confusion.of_probabilities(test.labels, judged[OWN][1])[0], worst_mistakes(test, judged[OWN][1])
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
@@ -112,7 +117,7 @@ def measure_files(
         latency = (timings[name].ms, timings[name].low, timings[name].high) if name in timings else None
         held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
         rows.append(FileRow(name, accuracies[name].top1, latency, held, accuracies[name].top5))
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, judged[OWN][1])
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, confusion, mistakes)
 
 
 def _accuracies(
@@ -138,8 +143,8 @@ def _program(name: str, onnx: OnnxOptions) -> Program:
     return program_of(format.usage_with(free), (onnx.batch or 1) if format.from_onnx else 1)
 
 
-def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, tuple[Accuracy, Confusion]]:
-    """Accuracy of what each program says of the images' original files, and which classes it takes for which.
+def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, tuple[Accuracy, NDArray[np.float64]]]:
+    """Accuracy of what each program says of the images' original files, and its probabilities (n, classes).
 
     Raises:
         VerificationError: a program fails.
@@ -150,8 +155,7 @@ def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -
     labels, judged = torch.from_numpy(images.labels), {}
     for name, logits in found.items():
         accuracy = tally([(torch.from_numpy(logits), labels)])
-        probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
-        judged[name] = accuracy, Confusion.of_probabilities(images.labels, probabilities)[0]
+        judged[name] = accuracy, torch.from_numpy(logits).double().softmax(1).numpy()
     return judged
 
 
