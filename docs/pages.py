@@ -9,10 +9,12 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, SRC = ROOT / "docs", ROOT / "src"
@@ -81,8 +83,8 @@ def anchor(name: str) -> str | None:
 def body_of(owner: str) -> list[ast.stmt]:
     """What is in a class."""
     module, _, name = owner.rpartition(".")
-    found = [node for node in tree_of(module).body if isinstance(node, ast.ClassDef) and node.name == name] if module in modules() else []
-    return found[0].body if found else []
+    node = defined(tree_of(module).body).get(name) if module in modules() else None
+    return node.body if isinstance(node, ast.ClassDef) else []
 
 
 def defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
@@ -125,8 +127,9 @@ def text_of(module: str) -> str:
         own = defined(tree_of(module).body)
         shown = [name for name in own if not name.startswith("_")]
         lines.append(f"    options: {{members: {shown or 'false'}}}")
-        names = [n for n in ast.literal_eval(ast.unparse(own["__all__"].value)) if not n.startswith("_")] if "__all__" in own else []
-        found = {name: home(f"{module}.{name}") for name in names}
+        listed = own.get("__all__")
+        names = ast.literal_eval(listed.value) if isinstance(listed, ast.Assign) else ()
+        found = {name: home(f"{module}.{name}") for name in names if not name.startswith("_")}
         rows = [f"| [`{name}`][{at}] | {what(at)} |" for name, at in found.items() if at is not None and at not in modules()]
         if rows:
             lines += ["", "## Names", "", "| name | what it is |", "|---|---|", *rows]
@@ -146,7 +149,7 @@ def nav_of(package: str) -> list[object]:
     return entries
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
+def on_config(config: "MkDocsConfig") -> "MkDocsConfig":
     """The modules, in the navigation."""
     assert config.nav is not None
     for section in config.nav:
@@ -157,7 +160,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
+    """The files that are not in docs/."""
+    from mkdocs.structure.files import File
+
     for path, uri in OUTSIDE.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
     for module in modules():
@@ -165,7 +171,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Links that leave docs/, or come from outside of it, lead to the page of the same file; names of ours lead to the API."""
     uri = page.file.src_uri
     if uri.startswith("api/"):
