@@ -24,7 +24,8 @@ OUTSIDE = {  # files of the repository, and what they are called in the site
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
-LINK = re.compile(r"(?<=\]\()(?![a-z]+:)([^)#\s]+)")
+LINK = re.compile(r'(?<=\]\()(?![a-z]+:)([^)#\s]+)|(?<=<img src=")([^"]+)')
+FILE_NAME = re.compile(r"\[((?:[\w-]+/)*[\w-]+\.md)\](?=\(([^)#\s]+))")  # as the words of a link
 FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"(?<![`\[])`(onceforall(?:\.\w+)+)((?:\([^`]*\))?)`(?!\])")
 
@@ -122,7 +123,7 @@ def below(package: str) -> list[str]:
 
 def text_of(module: str) -> str:
     """The page: what a package hands out and its modules as tables, of a module all that is in it."""
-    lines = [f"---\ntitle: {module}\n---\n", f"::: {module}"]
+    lines = [f"---\ntitle: {module}\nsearch:\n  boost: 0.3\n---\n", f"::: {module}"]  # in a search, after what people wrote
     if modules()[module].name == "__init__.py":
         own = defined(tree_of(module).body)
         shown = [name for name in own if not name.startswith("_")]
@@ -172,14 +173,21 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
 
 
 def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
-    """Links that leave docs/, or come from outside of it, lead to the page of the same file; names of ours lead to the API."""
+    """Links that leave docs/, or come from outside of it, lead to the page of the same file; names of ours lead to the API.
+
+    Links whose words are a file's name, which readers of the repository know it by, get its title.
+    """
     uri = page.file.src_uri
     if uri.startswith("api/"):
         return markdown
     here = next((ROOT / path for path, at in OUTSIDE.items() if at == uri), DOCS / uri)
 
+    def entitled(match: re.Match[str]) -> str:
+        first = (here.parent / match[2]).read_text(encoding="utf-8").partition("\n")[0]
+        return f"[{first.removeprefix('# ')}]"
+
     def moved(match: re.Match[str]) -> str:
-        target = (here.parent / match[1]).resolve()
+        target = (here.parent / match[0]).resolve()
         if target.is_relative_to(DOCS):
             there = target.relative_to(DOCS).as_posix()
         elif target.is_relative_to(ROOT) and target.relative_to(ROOT).as_posix() in OUTSIDE:
@@ -194,7 +202,7 @@ def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files:
             return match[0]  # a name of its time
         return f"[`{match[1]}{match[2]}`][{found or match[1]}]"  # what is not there is a warning
 
-    return outside_fences(markdown, lambda text: NAME.sub(named, LINK.sub(moved, text)))
+    return outside_fences(markdown, lambda text: NAME.sub(named, LINK.sub(moved, FILE_NAME.sub(entitled, text))))
 
 
 def outside_fences(markdown: str, change: Callable[[str], str]) -> str:

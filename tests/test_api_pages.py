@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 NEEDED = ("mkdocs", "material", "mkdocstrings", "mkdocstrings_handlers.python")
 FOUND_AT = {  # what people look for, and its place
     "onceforall": ["supernets/supernet.html#onceforall.supernets.supernet.Supernet", "spaces/index.html#onceforall.spaces.space"],
@@ -33,15 +35,15 @@ def pages() -> Any:
     return module
 
 
-PAGES = pages()
-WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
 def there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even the package that would hold it
         return False
+
+
+PAGES = pages()
+WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 class Page(HTMLParser):
@@ -94,7 +96,9 @@ def test_what_people_look_for_is_found(site: Path, module: str) -> None:
 def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     known = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html") if path.name != "404.html"}
     for path, page in known.items():
-        assert not [url for url in page.loaded if "//" in url], f"{path} loads from elsewhere"
+        for url in page.loaded:
+            assert "//" not in url, f"{path} loads from elsewhere"
+            assert (path.parent / url.partition("?")[0]).resolve().exists(), f"{path}: {url}"
         for link in page.links:
             url, _, place = link.partition("#")
             if ":" in link or (path.is_relative_to(site / "api") and not url):
@@ -103,6 +107,26 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -
             target = target / "index.html" if target.is_dir() else target
             assert target.exists(), f"{path}: {link}"
             assert not place or target not in known or place in known[target].places, f"{path}: {link}"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
+@pytest.mark.skipif(not there("playwright"), reason="no playwright: pip install 'onceforall[dev]'")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_site_opened_from_the_disk_can_be_searched(site: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or wrong.append(request.url))
+        page.goto((site / "tutorial.html").as_uri())
+        page.click("input.md-search__input")
+        page.keyboard.type("microcontrollers")
+        page.wait_for_selector(".md-search-result__item a[href*='devices.html']", state="attached", timeout=30_000)
+        browser.close()
+    assert not wrong
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
