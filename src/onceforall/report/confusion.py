@@ -1,10 +1,11 @@
-"""Which classes a network takes for which: a picture, a table, the most frequent mistakes."""
+"""Which classes a network takes for which: a picture, a table, the most frequent mistakes; of labels each one's precision."""
 
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
 from ..common.readable import percent
+from ..label_scores import LABEL_HEADER, LabelScores
 from ..scores import CLASS_HEADER, Confusion
 from .html import html
 
@@ -29,6 +30,16 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str]) -> M
     return Markup(
         told + html.figure("Rows: what images show. Columns: what the network says.", _picture(confusion, classes), table)
     )
+
+
+def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Markup:
+    """What a network tells of images that may have several labels, label by label."""
+    pairs = [("macro F1 at the thresholds", percent(labels.macro_f1)), ("mAP of knowing nothing", percent(labels.chance))]
+    words = (
+        "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
+    )
+    table = html.table(f"Labels of {name}", LABEL_HEADER, labels.rows(classes))
+    return Markup(html.numbers(pairs) + html.soft(words) + table)
 
 
 def _picture(confusion: Confusion, classes: Sequence[str]) -> Markup:
