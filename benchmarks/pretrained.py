@@ -26,9 +26,7 @@ from onceforall import elastic
 from onceforall.common.files import append_line, read_lines
 from onceforall.models import bring
 from onceforall.options.presets import PRESETS
-from onceforall.pipeline import Run, profile, train
-from onceforall.pipeline.accuracies import predict
-from onceforall.pipeline.comparison import compare
+from onceforall.pipeline import Run, compare, predict, profile, train
 from onceforall.pipeline.run_directory.environment import environment
 from onceforall.scores import UNEVEN
 from onceforall.train import work_per_step

@@ -1,8 +1,9 @@
 """`ofa evaluate`: of a run's sub-networks, and of exported networks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
 from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
 from .views import tell
+
+EXAMPLES = 5  # images on which two networks disagree
 
 
 def evaluate(
@@ -43,7 +46,7 @@ def evaluate(
             }
             for r in results
         ]
-        print(json.dumps(records if difference is None else {"networks": records, "difference": _record(difference)}))
+        print(json.dumps(records if difference is None else _compared(records, difference, results)))
         return
     for r in results:
         metric, value = r.accuracy.told
@@ -55,6 +58,7 @@ def evaluate(
             _tell_classes(r, classes)
     if difference is not None:
         print(_difference_text(results[0].name, results[1].name, difference))
+        _tell_examples([(r.name, r) for r in results])
 
 
 def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
@@ -78,7 +82,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
             }
             for r in found
         ]
-        print(json.dumps(records if difference is None else {"networks": records, "difference": _record(difference)}))
+        print(json.dumps(records if difference is None else _compared(records, difference, found)))
         return
     for r in found:
         if r.labels is not None:
@@ -92,6 +96,26 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
             _tell_classes(r, r.classes)
     if difference is not None:
         print(_difference_text(str(folders[0]), str(folders[1]), difference))
+        _tell_examples([(str(r.export), r) for r in found])
+
+
+def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
+    """Of two networks, with the images that one alone tells right."""
+    alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
+    return {"networks": records, "difference": {**_record(difference), "alone": alone}}
+
+
+def _alone(one: Any, other: Any) -> Iterator[str]:
+    """Images that the one tells right and the other does not; none of several labels an image, which are seldom all right."""
+    if one.right is not None and one.labels is None:
+        yield from (name for name, own, others in zip(one.names, one.right, other.right, strict=True) if own and not others)
+
+
+def _tell_examples(found: Sequence[tuple[str, Any]]) -> None:
+    """Where two networks disagree."""
+    for (name, one), (_, other) in (found, found[::-1]):
+        if examples := list(islice(_alone(one, other), EXAMPLES)):
+            print(f"  {name} alone is right on, for example: {', '.join(examples)}")
 
 
 def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:

@@ -37,7 +37,7 @@ class Classified:
         classes: names and probabilities, the most likely first; empty if the photograph cannot be read. Of labels those whose
             probability is at least their threshold, of which there may be none; or with `--top` so many.
         error: why it cannot be read; None if it can.
-        thresholds: of labels, of which a photograph may show several: for each of `classes` the probability from which on it is said.
+        thresholds: of labels, of which a photograph may show several: for each of `classes` the probability that says it.
     """
 
     photo: Path

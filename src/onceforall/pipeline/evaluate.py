@@ -38,7 +38,7 @@ class Evaluation:
     """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,).
 
     Of very many networks and classes, only the accuracy is kept. Where an image may have several labels, in place of those what it
-    tells of each label, and of two networks to compare all that they say.
+    tells of each label, and of two networks to compare all that they say. `names` are the images', where two networks are compared.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Evaluation:
     accuracy: Accuracy
     confusion: Confusion | None = field(default=None, repr=False)
     right: NDArray[np.bool_] | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
     labels: LabelScores | None = field(default=None, repr=False)
     answers: LabelAnswers | None = field(default=None, repr=False)
 
@@ -87,13 +88,14 @@ def evaluate(
             network = calibrated(run, supernet, chosen, splits)
             accuracy, said, right = _judged(run, network, images, chosen.resolution)
             few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
+            names = tuple(images.names) if options.against is not None else ()
             if isinstance(said, LabelAnswers):
-                own_thresholds = said if options.split != "test" else _judged(run, network, splits.held_out, chosen.resolution)[1]
-                scores = said.scores(own_thresholds.thresholds(), interval=len(archs) <= MOST_DRAWN)
+                chosen_on = said if options.split != "test" else _judged(run, network, splits.held_out, chosen.resolution)[1]
+                scores = said.scores(chosen_on.thresholds(), interval=len(archs) <= MOST_DRAWN)
                 answers = said if options.against is not None else None
-                own.append(Evaluation(name, chosen, accuracy, labels=scores, answers=answers))
+                own.append(Evaluation(name, chosen, accuracy, None, right, names, scores, answers))
             else:
-                own.append(Evaluation(name, chosen, accuracy, *((said, right) if few else ())))
+                own.append(Evaluation(name, chosen, accuracy, *((said, right, names) if few else ())))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)

@@ -241,6 +241,7 @@ def _take_home(
         "test": asdict(through.test),
         "confusion": None if through.confusion is None else through.confusion.to_json(),
         "labels": None if through.labels is None else through.labels.to_json(),
+        "mistakes": [asdict(mistake) for mistake in through.mistakes],
         "latency": asdict(timing),
         "files": [asdict(row) for row in through.rows],
         "left_out": dict(through.left_out),

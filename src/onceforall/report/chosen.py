@@ -14,6 +14,7 @@ from ..looks import channels, look, pixels
 from ..options.shared import Budget
 from ..picture import draw
 from ..pipeline.run_directory.run import Run
+from ..pipeline.specialising.mistakes import Mistake
 from ..scores import METRICS, Confusion
 from .charts import FrontSeries
 from .confusion import confusion_part, labels_part
@@ -47,6 +48,7 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
                 ],
                 confusion=None if data.get("confusion") is None else Confusion.from_json(data["confusion"]),
                 classes=run.info.classes,
+                mistakes=[Mistake(**mistake) for mistake in data.get("mistakes", [])],
                 labels=None if data.get("labels") is None else LabelScores.from_json(data["labels"]),
                 metric=run.metric,
             )
@@ -100,7 +102,7 @@ def _drawn(name: str, one: Chosen) -> Markup:
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
     rows = [[file.format, percent(file.told[1]), timed(*file.latency) if file.latency else "–"] for file in one.files]
     files = html.table(f"Files of {name}", ["file", f"test {metric} through it", "latency through it"], rows) if rows else ""
-    mistakes = confusion_part(name, one.confusion, one.classes) if one.confusion is not None else Markup()
+    mistakes = confusion_part(name, one.confusion, one.classes, one.mistakes) if one.confusion is not None else Markup()
     if one.labels is not None:
         mistakes = labels_part(name, one.labels, one.classes)
     return Markup(html.article(name, pairs, picture, blocks, mistakes + files, one.folder))

@@ -24,6 +24,7 @@ from ..options.shared import Budget
 from ..pipeline.comparison.versus import Comparison
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
+from ..pipeline.specialising.mistakes import Mistake
 from ..plan import Plan
 from ..scores import METRICS, Confusion, told_of
 from ..train import Schedule
@@ -64,6 +65,7 @@ class Chosen:
         files: exported.
         confusion: which classes of the test images it takes for which; None where an older version exported it.
         classes: their names.
+        mistakes: test images that it takes for something else.
         labels: what it tells of the test images, where an image may have several labels.
         metric: of the run.
     """
@@ -83,6 +85,7 @@ class Chosen:
     files: Sequence[FileRow] = ()
     confusion: Confusion | None = None
     classes: Sequence[str] = ()
+    mistakes: Sequence[Mistake] = ()
     labels: LabelScores | None = None
     metric: str = "top1"
 

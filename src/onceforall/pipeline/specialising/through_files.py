@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...backends.format import in_batches
 from ...calibrate import Accuracy, tally
@@ -24,6 +24,7 @@ from ...scores import Confusion
 from ...task import MULTICLASS, Task
 from ..run_directory.run import Run
 from .choose import CONFIRMATIONS, TOLERANCE
+from .mistakes import Mistake, worst_mistakes
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
 SLACK_MAP = 0.01  # of mean average precision, in which one image of a rare label counts for much
@@ -43,6 +44,7 @@ class FoundThroughFiles:
         left_out: formats whose int8 loses too much, and why in one line.
         timing: of the file that the device runs, the same as in its row; None if there is none.
         confusion: which classes of the test images it takes for which.
+        mistakes: the test images that it takes for something else and is surest of.
         labels: what it tells of the test images, where an image may have several labels.
     """
 
@@ -51,6 +53,7 @@ class FoundThroughFiles:
     left_out: Mapping[str, str]
     timing: Timing | None
     confusion: Confusion | None = None
+    mistakes: Sequence[Mistake] = ()
     labels: LabelScores | None = None
 
 
@@ -119,11 +122,13 @@ def measure_files(
     for name in formats:
         latency = (timings[name].ms, timings[name].low, timings[name].high) if name in timings else None
         held = (before_and_after[OWN].told[1], before_and_after[name].told[1]) if name in int8 else None
-        own = accuracies[name]
-        rows.append(FileRow(name, own.top1, latency, held, own.top5, own.map))
-    said = judged[OWN][1]
-    confusion, labels = (None, said.scores(np.array(thresholds))) if isinstance(said, LabelAnswers) else (said, None)
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, confusion, labels)
+        found = accuracies[name]
+        rows.append(FileRow(name, found.top1, latency, held, found.top5, found.map))
+    probabilities = judged[OWN][1]
+    said = run.task.answers(test.labels, probabilities)
+    if isinstance(said, LabelAnswers):
+        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=said.scores(np.array(thresholds)))
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, worst_mistakes(test, probabilities))
 
 
 def _accuracies(
@@ -155,9 +160,10 @@ def by_programs(
     images: Images,
     task: Task = MULTICLASS,
     onnx: OnnxOptions = OnnxOptions(),  # noqa: B008, frozen
-) -> dict[str, tuple[Accuracy, Any]]:
-    """Accuracy of what each program says of the images' original files, and the task's answers. Programs are by names of formats,
-    if files of `onnx` give probabilities.
+) -> dict[str, tuple[Accuracy, NDArray[np.float64]]]:
+    """Accuracy of what each program says of the images' original files, and its probabilities (n, classes).
+
+    Programs are by names of formats, if files of `onnx` give probabilities.
 
     Raises:
         VerificationError: a program fails.
@@ -169,8 +175,7 @@ def by_programs(
     for name, outputs in found.items():
         logits = _logits(name, torch.from_numpy(outputs), task, onnx)
         accuracy = tally([(logits, labels)], task.tally())
-        probabilities = task.probabilities(logits.double()).numpy()
-        judged[name] = accuracy, task.answers(images.labels, probabilities)
+        judged[name] = accuracy, task.probabilities(logits.double()).numpy()
     return judged
 
 
