@@ -20,8 +20,8 @@ def shapes_table(root: Path, images: int = 150, *, size: int = 28, how: str = "l
         image = Image.fromarray(rng.integers(90, 160, (size, size, 3), dtype=np.uint8))
         draw = ImageDraw.Draw(image)
         for name in own:
-            x, y, r = *rng.integers(0, size - 9, 2).tolist(), 9
-            (draw.rectangle if name == "blue" else draw.ellipse)((x, y, x + r, y + r), fill=SHAPES[name])
+            x, y = rng.integers(0, size - size // 2, 2).tolist()
+            (draw.rectangle if name == "blue" else draw.ellipse)((x, y, x + size // 2, y + size // 2), fill=SHAPES[name])
         name = f"photos/{i:03}.png"
         image.save(root / name)
         rows.append((name, own))

@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score,
 from onceforall.calibrate import Tally
 from onceforall.errors import DataError
 from onceforall.scores import Confusion, default_metric, imbalance, mcnemar
-from onceforall.task import MULTICLASS
+from onceforall.tasks.task import MULTICLASS
 
 CLASSES = 4
 NAMES = ["a", "b", "c", "d"]

@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
-from .label_scores import mean_average_precision
 from .scores import balanced_of, macro_f1_of, told_of
+from .tasks.label_scores import mean_average_precision
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
 Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels as a `task.Task` has them

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import onceforall
 from onceforall import Arch, Supernet
-from onceforall.task import class_weights
+from onceforall.tasks.task import class_weights
 from onceforall.train import Phase, Recipe, Settings, train_step
 
 SPACE = onceforall.space(

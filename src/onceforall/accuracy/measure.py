@@ -17,7 +17,7 @@ from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernets.supernet import Supernet
-from ..task import MULTICLASS, Task
+from ..tasks.task import MULTICLASS, Task
 from .prefix_tree import Node, grow, units
 from .rows import AccuracyRow
 

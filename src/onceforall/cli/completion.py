@@ -10,7 +10,7 @@ from ..backends import FORMATS, RUNTIMES
 from ..common.files import read_json
 from ..errors import OnceForAllError
 from ..scores import METRICS
-from ..task import TASKS
+from ..tasks.task import TASKS
 
 # Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.
 VALUES: dict[str, Collection[str]] = {

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from ..common import readable
 from ..common.readable import percent
-from ..label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
 from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
+from ..tasks.label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from .views import tell
 
 EXAMPLES = 5  # images on which two networks disagree

@@ -8,11 +8,11 @@ from ..arch import Arch
 from ..backends import FORMATS
 from ..common.onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..common.readable import amount, memory, percent
-from ..label_scores import LABEL_HEADER, LabelScores
 from ..looks import layers, look
 from ..nn.source import needs_of
 from ..plan import Plan
 from ..scores import Confusion, told_of
+from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .bundle import Interval
 from .card_text import PROOF, card_of, head_of, latency_text, plain, proof_rows, top1_text
 from .config import ExportConfig

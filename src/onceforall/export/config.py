@@ -14,7 +14,7 @@ from ..errors import FileError, VerificationError
 from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json
-from ..task import MULTICLASS, TASKS, task_of
+from ..tasks.task import MULTICLASS, TASKS, task_of
 
 FORMAT = "onceforall.export/2"
 BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
@@ -48,7 +48,7 @@ class ExportConfig:
     """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing.
 
     `onnx` is None where no file is made from an ONNX graph, and in folders of earlier versions. `task` is a name in
-    `onceforall.task.TASKS`; where an image may have several labels, `thresholds` are the probabilities from which on they are said.
+    `onceforall.tasks.task.TASKS`; where an image may have several labels, `thresholds` are the probabilities that say them.
     """
 
     space: Space

@@ -20,7 +20,7 @@ from ..picture import draw
 from ..plan import Plan
 from ..space import Space
 from ..supernets.supernet import Supernet
-from ..task import MULTICLASS, Task
+from ..tasks.task import MULTICLASS, Task
 from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps
 from .place import errors_name, in_place_when_done, require_replaceable

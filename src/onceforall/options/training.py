@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.reading import Reading
 from ..errors import TrainingError
-from ..task import require_metric
+from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
 from .values import amount, duration_s, recipe_values, with_resolutions

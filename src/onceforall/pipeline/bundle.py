@@ -32,7 +32,7 @@ from ..options.choosing import BundleOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..supernets.supernet import Supernet
-from ..task import require_multiclass
+from ..tasks.task import require_multiclass
 from .evaluate import calibrated, choose_archs, place_of
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher

@@ -19,7 +19,7 @@ from ..export.place import errors_name
 from ..options.choosing import ClassifyOptions
 from ..options.declare import takes
 from ..preprocess import prepare
-from ..task import task_of
+from ..tasks.task import task_of
 
 TOP = 5
 FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else

@@ -18,12 +18,12 @@ from ..common.advice import ofa
 from ..common.files import append_line, read_text, recording
 from ..data import Images, Splits
 from ..errors import ArchError
-from ..label_scores import LabelAnswers, LabelScores
 from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
 from ..scores import Confusion
 from ..space import Space
 from ..supernets.supernet import Supernet
+from ..tasks.label_scores import LabelAnswers, LabelScores
 from ..train import World
 from .run_directory.run import CALIBRATION_IMAGES, Run
 from .training.compute import choose_compute

@@ -20,11 +20,11 @@ from ..data.labels import Labels
 from ..data.originals import Load, Part, Source
 from ..data.reading import AS_IT_IS, Reading
 from ..errors import DataError
-from ..label_scores import LabelAnswers, LabelScores
 from ..options.measuring import PARTS
 from ..preprocess import prepare
 from ..scores import Confusion
-from ..task import task_of
+from ..tasks.label_scores import LabelAnswers, LabelScores
+from ..tasks.task import task_of
 from .classify import opened_export
 
 

@@ -8,7 +8,6 @@ from ..arch import Arch
 from ..common.files import read_json
 from ..common.readable import amount, memory, milliseconds, percent
 from ..export import FileRow
-from ..label_scores import LabelScores
 from ..latency import LatencyTable
 from ..looks import channels, look, pixels
 from ..options.shared import Budget
@@ -16,6 +15,7 @@ from ..picture import draw
 from ..pipeline.run_directory.run import Run
 from ..pipeline.specialising.mistakes import Mistake
 from ..scores import METRICS, Confusion
+from ..tasks.label_scores import LabelScores
 from .charts import FrontSeries
 from .confusion import confusion_part, labels_part
 from .html import html

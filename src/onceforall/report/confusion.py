@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from ..common.readable import percent
-from ..label_scores import LABEL_HEADER, LabelScores
 from ..pipeline.specialising.mistakes import Mistake
 from ..scores import CLASS_HEADER, Confusion
+from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
 MOST_CLASSES = 40  # that a picture shows

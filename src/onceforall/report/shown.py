@@ -18,7 +18,6 @@ from ..common.advice import ofa
 from ..common.readable import milliseconds, percent, wilson
 from ..errors import FileError, OnceForAllError
 from ..export import FileRow
-from ..label_scores import LabelScores
 from ..latency import LatencyTable
 from ..options.shared import Budget
 from ..pipeline.comparison.versus import Comparison
@@ -27,6 +26,7 @@ from ..pipeline.run_directory.run import Run
 from ..pipeline.specialising.mistakes import Mistake
 from ..plan import Plan
 from ..scores import METRICS, Confusion, told_of
+from ..tasks.label_scores import LabelScores
 from ..train import Schedule
 from .charts import FrontSeries
 from .drawing import Axis, Point, key_line

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..task import Task
+from ..tasks.task import Task
 
 if TYPE_CHECKING:  # schedules, which know these by name, do without torch
     from torch import Tensor

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..arch import Arch
 from ..errors import TrainingError
 from ..supernets.supernet import Supernet
-from ..task import MULTICLASS, Task
+from ..tasks.task import MULTICLASS, Task
 from .losses import divergence_of
 from .schedule import Phase, Recipe, whole
 from .strategies import Groups

@@ -21,7 +21,7 @@ from ...options.declare import takes
 from ...options.shared import Budget
 from ...plan import Plan
 from ...scores import imbalance
-from ...task import require_multiclass
+from ...tasks.task import require_multiclass
 from ..accuracies.predictor import measured_rows
 from ..evaluate import calibrated
 from ..run_directory.run import Run

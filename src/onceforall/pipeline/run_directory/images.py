@@ -7,7 +7,7 @@ from typing import Any
 from ...common.places import expanded
 from ...data import Splits, open_data
 from ...scores import METRICS, imbalance
-from ...task import task_of
+from ...tasks.task import task_of
 from .info import DataInfo
 
 NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced

@@ -168,7 +168,7 @@ class RunInfo:
 
     @property
     def task(self) -> str | None:
-        """What is learnt of an image, a name in `onceforall.task.TASKS`; None for one class, as where weights were imported."""
+        """What is learnt of an image, a name in `onceforall.tasks.task.TASKS`; None for one class, as of imported weights."""
         return None if self.data is None else self.data.reading.task
 
     @property

@@ -42,7 +42,7 @@ from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
 from ...space import Space
 from ...spaces import from_json
-from ...task import Task, task_of
+from ...tasks.task import Task, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
 from .images import NEW_PLACE, absolute, gone, lasting

@@ -17,11 +17,11 @@ from ...calibrate import Accuracy, tally
 from ...data import Images
 from ...errors import VerificationError
 from ...export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
-from ...label_scores import LabelAnswers, LabelScores
 from ...latency import Device, Timing, load_onnx, measure_functions, measure_onnx
 from ...plan import Plan
 from ...scores import Confusion
-from ...task import MULTICLASS, Task
+from ...tasks.label_scores import LabelAnswers, LabelScores
+from ...tasks.task import MULTICLASS, Task
 from ..run_directory.run import Run
 from .choose import CONFIRMATIONS, TOLERANCE
 from .mistakes import Mistake, worst_mistakes

@@ -12,7 +12,7 @@ from ...common.files import read_text
 from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
-from ...task import Task
+from ...tasks.task import Task
 from ...train import Schedule, Settings, Trainer, World
 from ...train.checkpoint import latest
 from ..evaluate import measure

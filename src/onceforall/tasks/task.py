@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from ..errors import DataError
+from ..scores import Confusion, default_metric
 from .label_scores import LabelAnswers
-from .scores import Confusion, default_metric
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .calibrate import LabelTally, Tally
+    from ..calibrate import LabelTally, Tally
 
 Labels = NDArray[Any]  # (n,) int64, or (n, classes) float32 of 0 and 1
 Weights = tuple[float, ...]
@@ -155,7 +155,7 @@ def label_weights(labels: Labels, classes: int, balance: float) -> Weights:
 
 def _multiclass() -> Task:
     def tally() -> Tally:
-        from .calibrate import Tally
+        from ..calibrate import Tally
 
         return Tally()
 
@@ -178,7 +178,7 @@ def _multiclass() -> Task:
 
 def _multilabel() -> Task:
     def tally() -> LabelTally:
-        from .calibrate import LabelTally
+        from ..calibrate import LabelTally
 
         return LabelTally()
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .common.readable import percent
-from .errors import DataError
+from ..common.readable import percent
+from ..errors import DataError
 
 Numbers = NDArray[Any]
 Floats = NDArray[np.float64]

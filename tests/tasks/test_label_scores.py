@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from onceforall.calibrate import LabelTally
 from onceforall.errors import DataError
-from onceforall.label_scores import LABEL_HEADER, LabelAnswers, LabelScores, average_precision, best_thresholds, bootstrap
-from onceforall.task import TASKS, require_metric, task_of
+from onceforall.tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelScores, average_precision, best_thresholds, bootstrap
+from onceforall.tasks.task import TASKS, require_metric, task_of
 
 
 def made(seed: int, images: int = 40, classes: int = 5, levels: int = 7) -> tuple[np.ndarray, np.ndarray]:
