@@ -35,7 +35,7 @@ LAYERS = {
         0,
     ),
     **dict.fromkeys(["nn", "reader", "search"], 1.0),
-    **dict.fromkeys(["backends", "calibrate", "supernets", "published"], 1.5),
+    **dict.fromkeys(["backends", "calibrate", "supernets", "published", "tasks"], 1.5),
     **dict.fromkeys(["train", "latency", "accuracy", "export", "data", "models"], 2),
     **dict.fromkeys(["options", "pipeline", "report"], 3),
     **dict.fromkeys(["cli", "app", "__main__"], 4),

@@ -10,10 +10,12 @@ from ..backends import FORMATS, RUNTIMES
 from ..common.files import read_json
 from ..errors import OnceForAllError
 from ..scores import METRICS
+from ..tasks.task import TASKS
 
 # Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.
 VALUES: dict[str, Collection[str]] = {
     "metric": tuple(METRICS),
+    "task": tuple(TASKS),
     "preset": (
         "digits",
         "digits-demo",

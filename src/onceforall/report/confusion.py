@@ -1,4 +1,4 @@
-"""Which classes a network takes for which: a picture, a table, the most frequent mistakes, and photographs of them."""
+"""Which classes a network takes for which: a picture, a table, the most frequent mistakes, photographs; of labels a table."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 from ..common.readable import percent
 from ..pipeline.specialising.mistakes import Mistake
 from ..scores import CLASS_HEADER, Confusion
+from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
 MOST_CLASSES = 40  # that a picture shows
@@ -36,6 +37,16 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], phot
                             _picture(confusion, classes, places), table)  # fmt: skip
     shown = [(places[i, j], f"{classes[i]} taken for {classes[j]}", group) for (i, j), group in groups.items()]
     return Markup(told + (html.mistakes(f"Mistakes that {name} is surest of", shown, percent) if shown else ""))
+
+
+def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Markup:
+    """What a network tells of images that may have several labels, label by label."""
+    pairs = [("macro F1 at the thresholds", percent(labels.macro_f1)), ("mAP of knowing nothing", percent(labels.chance))]
+    words = (
+        "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
+    )
+    table = html.table(f"Labels of {name}", LABEL_HEADER, labels.rows(classes))
+    return Markup(html.numbers(pairs) + html.soft(words) + table)
 
 
 def _picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:
