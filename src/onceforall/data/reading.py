@@ -1,4 +1,4 @@
-"""How data are read where they leave a choice: what `--label`, `--classes`, `--group` and `--few` say."""
+"""How data are read where they leave a choice: what `--label`, `--classes`, `--group`, `--few` and `--cache` say."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from ..common.files import read_text
 from ..errors import DataError
 from .formats.scan import same_name
 
+CACHES = ("auto", "decoded", "none")  # how training images are kept, see `stores`
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 
 
@@ -34,6 +35,12 @@ AS_IT_IS = Reading()
 def reading_of(label: str | None = None, classes: str | None = None, group: str | None = None, few: bool = False) -> Reading:
     """What the options of a command line mean."""
     return Reading(label, None if classes is None else classes_of_text(classes), group, few)
+
+
+def require_cache(cache: str | None) -> None:
+    """Raises a `DataError` if it is none of `CACHES`."""
+    if cache not in (None, *CACHES):
+        raise DataError(f"--cache {cache}: choose from {', '.join(CACHES)}")
 
 
 def classes_of_text(text: str) -> Classes:
