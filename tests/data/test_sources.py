@@ -1,4 +1,5 @@
 import os
+import pickle
 import struct
 import sys
 from pathlib import Path
@@ -99,6 +100,9 @@ def test_torchvision(tmp_path: Path) -> None:
     image = next(source.test.read(np.array([3])))(28)
     assert (image.mode, image.size) == ("RGB", (28, 28))
     assert source.remarks == ()
+    sent = pickle.dumps(source.test.singles(np.array([3, 5])))
+    assert len(sent) < 1000, "the whole data set goes to the process that decodes one of its images"
+    assert (np.asarray(pickle.loads(sent)[0](28)) == np.asarray(image)).all()
 
 
 def test_a_part_of_torchvision_that_is_not_used_is_told(make_folder: MakeFolder) -> None:

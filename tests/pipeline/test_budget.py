@@ -103,8 +103,8 @@ def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.Monke
     own = run.train_batches(run.splits(), 16)
 
     class OnTheCpu(DeviceBatches):
-        def __init__(self, batches: TrainBatches, device: torch.device) -> None:
-            super().__init__(batches, torch.device("cpu"))
+        def __init__(self, batches: TrainBatches, device: torch.device, *, whole: bool = True) -> None:
+            super().__init__(batches, torch.device("cpu"), whole=whole)
 
         @staticmethod
         def fits(batches: TrainBatches, device: torch.device) -> bool:
@@ -112,8 +112,8 @@ def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module, "DeviceBatches", OnTheCpu)
     events: list[dict[str, Any]] = []
-    make = module.batch_maker(own, Compute(torch.device("cuda", 0), "float32"), events.append)
-    assert torch.equal(make(0, 16)[1], own.batch(0, 16)[1])
+    with module.batch_maker(own, Compute(torch.device("cuda", 0), "float32"), events.append) as make:
+        assert torch.equal(make(0, 16)[1], own.batch(0, 16)[1])
     (event,) = events
     assert event["event"] == "note"
     assert said in event["text"]

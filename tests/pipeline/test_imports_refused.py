@@ -29,6 +29,7 @@ def test_refused_before_anything_is_written(checkpoint: Path, predictor: Path, p
         ({"network": other}, CheckpointError, f"{NAME} .mobilenet_v3."),
         ({"name": "ofa_mbv3"}, CheckpointError, "unknown network 'ofa_mbv3': choose one of ofa_mbv3_d234_e346_k357_w1_0, "),
         ({"limit": 20}, DataError, "--limit 20 is about images, but there are none: give --data too"),
+        ({"cache": "none"}, DataError, "--cache none is about images, but there are none: give --data too"),
         ({"cache_gb": 2.0}, DataError, "--cache-gb 2.0 is about images, but there are none: give --data too"),
         ({"holdout": 0.5}, DataError, "--holdout 0.5 is about images, but there are none: give --data too"),
         ({"predictor": checkpoint}, CheckpointError, "not one of the published accuracy predictors"),

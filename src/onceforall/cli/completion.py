@@ -8,6 +8,7 @@ import typer
 
 from ..backends import FORMATS, RUNTIMES
 from ..common.files import read_json
+from ..data.reading import CACHES
 from ..errors import OnceForAllError
 from ..scores import METRICS
 from ..tasks.task import TASKS
@@ -46,6 +47,7 @@ VALUES: dict[str, Collection[str]] = {
         "ofa_proxyless_d234_e346_k357_w1_3",
         "ofa_resnet50",
     ),
+    "cache": CACHES,
     "precision": ("float32", "bfloat16"),
     "compute": ("auto", "cpu", "cuda"),
     "split": ("held-out", "test"),

@@ -7,17 +7,20 @@ from ..common.lazy import load_on_use
 if TYPE_CHECKING:
     from .batches import TrainBatches, calibration_batches, eval_batches
     from .cache import Problem
+    from .decoding import Decoding
     from .on_device import DeviceBatches
     from .originals import Source
     from .preparation import PREPROCESSING, Augment, Preprocessing
     from .reading import Reading, classes_of_text
     from .sources import open_source
-    from .splits import CACHE_GB, Images, Splits, open_data
+    from .splits import Images, Splits, open_data
+    from .stores import CACHE_GB
 
 __all__ = [
     "CACHE_GB",
     "PREPROCESSING",
     "Augment",
+    "Decoding",
     "DeviceBatches",
     "Images",
     "Preprocessing",

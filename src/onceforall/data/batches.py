@@ -1,13 +1,14 @@
 """Training batches straight from the cached uint8 images, evaluation from the originals, in this process: no global state.
 
 A training batch is a pure function of (seed, step, resolution), so a resumed run sees the very batches it would have
-seen. It takes a few percent of a training step on the same CPU (benchmarks/loader.py), which is why nothing is
-prefetched. Whole batches are normalised by NumPy in the calling thread: torch, split over busy cores, took up to 10× as long.
+seen. From cached images it takes a few percent of a training step on the same CPU (benchmarks/loader.py), which is why nothing is
+prefetched; where none are cached, see `decoding`. Whole batches are normalised by NumPy in the calling thread: torch, split over
+busy cores, took up to 10× as long.
 
 Shapes: x (n, 3, resolution, resolution) float32, channels-last; labels (n,) int64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
@@ -116,11 +117,17 @@ class TrainBatches:
         At another resolution it has the same images and crops.
         """
         draw = self.draw(step)
-        out = np.empty((len(draw.chosen), resolution, resolution, 3), np.uint8)
-        for i, (image, (top, left, height, width), flip) in enumerate(
-            zip(draw.chosen, draw.boxes.tolist(), draw.flips, strict=True)
-        ):
-            crop = self.images.pixels(image)[top : top + height, left : left + width]
+        return self.resized(draw, self.crops(draw), resolution)
+
+    def crops(self, draw: Draw) -> list[NDArray[np.uint8]]:
+        """What is kept of each image of a batch, (height, width, 3); decoded now where no pixels are kept."""
+        boxes = zip(draw.chosen.tolist(), draw.boxes.tolist(), strict=True)
+        return [self.images.pixels(i)[top : top + height, left : left + width] for i, (top, left, height, width) in boxes]
+
+    def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: int) -> tuple[Tensor, Tensor]:
+        """The batch that is made of these crops."""
+        out = np.empty((len(crops), resolution, resolution, 3), np.uint8)
+        for i, (crop, flip) in enumerate(zip(crops, draw.flips, strict=True)):
             out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
         if self.augment.policy != "none":
             by_policy(self.augment.policy, out, draw.seeds.tolist())

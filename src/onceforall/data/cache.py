@@ -1,8 +1,9 @@
-"""Every image decoded once, kept as one flat memory-mapped file of small RGB images.
+"""Every image decoded once, kept as one flat memory-mapped file of small RGB images; or only the facts about it.
 
 A cache is a folder: pixels.bin (uint8, each image height × width × 3), index.npy (int64, one row per image: position in
 its part, byte offset, height, width), digests.npy (16 bytes per image) and meta.json. It is written beside its place and
-renamed when complete, so a folder of that name is whole.
+renamed when complete, so a folder of that name is whole. One of facts alone has all but pixels.bin, and thumbnails.npy where
+images are compared by it.
 """
 
 import hashlib
@@ -26,8 +27,8 @@ from numpy.typing import NDArray
 from ..common.files import make_folder, one_at_a_time, read_json, reading_or_writing, replace_file, write_json
 from ..common.processors import processors
 from ..errors import DataError, FileError
-from .alike import thumbnails
-from .originals import Indices, Load, Part, digest, quiet, shrink
+from .alike import MOST_KNOWN, SIDE, thumbnails
+from .originals import Indices, Load, Part, digest, quiet, small
 
 VERSION = 2
 WORST_SHARE = 0.1
@@ -58,19 +59,30 @@ class Store:
     """The images of one part that could be decoded.
 
     Attributes:
-        pixels: the whole file, uint8, read-only, mapped: the system loads and drops its pages as needed.
+        pixels: the whole file, uint8, read-only, mapped: the system loads and drops its pages as needed. None where images are
+            decoded whenever they are needed.
+        size: what they are shrunk to, see `originals.small`.
         index: (n, 4) int64: position in the part, byte offset, height, width.
         digests: (n,) one 16-byte hash of shape and pixels per image.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | None
+    size: int
     index: NDArray[np.int64]
     digests: NDArray[np.void]
     problems: tuple[Problem, ...]
     place: Path = field(repr=False)
 
+    @property
+    def bytes(self) -> int:
+        """Of all pixels, kept or not."""
+        return int(3 * (self.index[:, 2] * self.index[:, 3]).sum())
+
     def thumbnails(self) -> NDArray[np.float32]:
-        """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels."""
+        """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels.
+
+        Zeros, which are like nothing, of more images than are compared, where only facts are kept.
+        """
         path = self.place / "thumbnails.npy"
         try:
             kept = np.asarray(np.load(path, allow_pickle=False), np.float32)
@@ -78,32 +90,40 @@ class Store:
                 return kept
         except (OSError, EOFError, ValueError):
             pass
-        pixels = (self.pixels[o : o + 3 * h * w].reshape(h, w, 3) for _, o, h, w in self.index.tolist())
-        found = thumbnails(pixels)
+        whole = _open(self.place)
+        if whole is None or (pixels := whole.pixels) is None:
+            return np.zeros((len(self.index), SIDE * SIDE), np.float32)
+        found = thumbnails(pixels[o : o + 3 * h * w].reshape(h, w, 3) for _, o, h, w in self.index.tolist())
         with suppress(FileError):  # of a cache that can only be read: made again next time
             save_array(path, found.astype(np.float16))
         return found.astype(np.float16).astype(np.float32)
 
 
 def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
-    """Bytes that the part takes in the cache, estimated from 64 images if it is not there; and whether it is there."""
+    """Bytes that the part takes decoded, estimated from 64 images if it never was; and whether it is in the cache."""
     store = _open(place_of(part, size, folder))
     if store is not None:
-        return store.pixels.size, True
+        return store.bytes, True
+    if (facts := _open(facts_of(part, size, folder), decoded=False)) is not None:
+        return facts.bytes, False
     positions = np.unique(np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(np.int64))
     sizes = []
     with quiet():
         for load in part.read(positions):
-            try:
-                width, height = shrink(load(size, part.max_pixels), size).size
-            except DataError:
-                continue
-            sizes.append(3 * width * height)
+            with suppress(DataError):
+                sizes.append(small(load, size, part.max_pixels).size)
     return int(np.mean(sizes) * len(part)) if sizes else 0, False
 
 
 def cache_part(
-    part: Part, *, size: int, folder: Path, limit_bytes: int, threads: int | None = None, on_progress: Progress | None = None
+    part: Part,
+    *,
+    size: int,
+    folder: Path,
+    limit_bytes: int,
+    decoded: bool = True,
+    threads: int | None = None,
+    on_progress: Progress | None = None,
 ) -> Store:
     """The part's images with a short side of at most `size`, from the cache in `folder` or decoded into it now.
 
@@ -111,6 +131,7 @@ def cache_part(
 
     Args:
         limit_bytes: stop if the pixels take more.
+        decoded: keep the pixels; else only the facts about them, for which each image is decoded once too.
         threads: that decode; None for one per processor that this process may use.
         on_progress: called with images done and images in all.
 
@@ -118,16 +139,16 @@ def cache_part(
         DataError: more than a tenth of the images cannot be read, or the limit is exceeded.
         FileError: the folder cannot be written, or the disk is full. Nothing half-written is left to be trusted.
     """
-    place = place_of(part, size, folder)
-    store = _open(place)
+    place = place_of(part, size, folder) if decoded else facts_of(part, size, folder)
+    store = (None if decoded else _open(place_of(part, size, folder), decoded=False)) or _open(place, decoded)
     if store is None:
         make_folder(folder)
         _sweep(folder)
         with one_at_a_time(folder / f".{place.name}.lock"):
-            store = _open(place)  # another process may have been here before
+            store = _open(place, decoded)  # another process may have been here before
             if store is None:
-                _decode(part, size, place, limit_bytes, threads or processors(), on_progress)
-                store = _open(place)
+                _decode(part, size, place, limit_bytes if decoded else None, threads or processors(), on_progress)
+                store = _open(place, decoded)
                 if store is None:
                     raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
                 return store
@@ -136,15 +157,15 @@ def cache_part(
     return store
 
 
-def _decode(part: Part, size: int, place: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:
-    """Write the cache beside its place, then rename it."""
+def _decode(part: Part, size: int, place: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
+    """Write the cache beside its place, then rename it; without a limit, facts alone."""
     temporary = place.with_name(f".{place.name}.{token_hex(8)}.tmp")  # processes in two containers have equal numbers
     with reading_or_writing(place.parent):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             _write(part, size, temporary, limit_bytes, threads, on_progress)
-            if _open(place) is None:  # where locks do not hold, such as on some network file systems
+            if _open(place, limit_bytes is not None) is None:  # where locks do not hold, such as on some network file systems
                 shutil.rmtree(place, ignore_errors=True)
                 os.replace(temporary, place)
         finally:
@@ -156,32 +177,39 @@ def place_of(part: Part, size: int, folder: Path) -> Path:
     return folder / digest([str(VERSION), str(size), part.identity])
 
 
-def _open(place: Path) -> Store | None:
-    """The cache at `place`, or None if it is not there or not whole."""
+def facts_of(part: Part, size: int, folder: Path) -> Path:
+    """Where the facts about the part's images are in the cache, if the images are not."""
+    place = place_of(part, size, folder)
+    return place.with_name(f"{place.name}-facts")
+
+
+def _open(place: Path, decoded: bool = True) -> Store | None:
+    """The cache at `place`, its facts alone if it need not be `decoded`; or None if it is not there or not whole."""
     try:
         meta = read_json(place / "meta.json")
         index = np.load(place / "index.npy", allow_pickle=False)
         digests = np.load(place / "digests.npy", allow_pickle=False)
-        if meta["version"] != VERSION or (place / "pixels.bin").stat().st_size != meta["bytes"]:
+        if meta["version"] != VERSION or (decoded and (place / "pixels.bin").stat().st_size != meta["bytes"]):
             return None
         if index.shape != (meta["images"], 4) or len(digests) != meta["images"]:
             return None
-        pixels = np.asarray(np.memmap(place / "pixels.bin", np.uint8, "r"))
-        problems = tuple(Problem(**problem) for problem in meta["problems"])
+        pixels = np.asarray(np.memmap(place / "pixels.bin", np.uint8, "r")) if decoded else None
+        problems, size = tuple(Problem(**problem) for problem in meta["problems"]), int(meta["size"])
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    return Store(pixels, index, digests, problems, place)
+    return Store(pixels, size, index, digests, problems, place)
 
 
-def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, on_progress: Progress | None) -> None:
+def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
     rows: list[tuple[int, int, int, int]] = []
     digests: list[bytes] = []
     problems: list[Problem] = []
+    looks: list[NDArray[np.float32]] | None = [] if limit_bytes is None and len(part) <= MOST_KNOWN else None
     offset = 0
-    small = partial(_small, size=size, max_pixels=part.max_pixels)
+    decode = partial(_small, size=size, max_pixels=part.max_pixels)
     with (
-        open(folder / "pixels.bin", "wb") as file,
-        closing(in_threads(part, np.arange(len(part)), small, threads)) as decoded,
+        open(os.devnull if limit_bytes is None else folder / "pixels.bin", "wb") as file,
+        closing(in_threads(part, np.arange(len(part)), decode, threads)) as decoded,
     ):
         for position, result in enumerate(decoded):
             if isinstance(result, Problem):
@@ -194,14 +222,20 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int, threads: int, 
                 digests.append(_hash(result))
                 file.write(result.data)
                 offset += result.size
-                if offset > limit_bytes:
+                if looks is not None:
+                    looks.append(thumbnails([result]))
+                if limit_bytes is not None and offset > limit_bytes:
                     raise DataError(
-                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise it with --cache-gb, lower the size, use fewer"
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise it with --cache-gb, keep none with --cache "
+                        "none, lower the size, use fewer"
                     )
             if on_progress is not None:
                 on_progress(position + 1, len(part))
         file.flush()
-        os.fsync(file.fileno())
+        if limit_bytes is not None:
+            os.fsync(file.fileno())
+    if looks is not None:
+        save_array(folder / "thumbnails.npy", np.concatenate([*looks, thumbnails([])]).astype(np.float16))
     save_array(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
     save_array(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
     found = [{"name": problem.name, "reason": problem.reason} for problem in problems]
@@ -236,7 +270,7 @@ def in_threads(part: Part, positions: Indices, use: Callable[[Load], T], threads
 
 def _small(load: Load, size: int, max_pixels: int | None) -> NDArray[np.uint8] | Problem:
     try:
-        return np.asarray(shrink(load(size, max_pixels), size))
+        return small(load, size, max_pixels)
     except DataError as error:
         return Problem(load.name, str(error).removeprefix(f"{load.name}: "))
 

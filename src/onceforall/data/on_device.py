@@ -1,14 +1,18 @@
-"""The training batches of `TrainBatches`, made on a GPU from images that lie in its memory.
+"""The training batches of `TrainBatches`, made on a GPU from images that lie in its memory, or from each batch's crops.
 
 Cropping and resizing are two products with small matrices, one for the rows and one for the columns of each image: every row of
 such a matrix holds the weights with which one pixel of the result takes the pixels of the crop (bilinear with antialias).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .batches import BRIGHTNESS, GREY, SATURATION, Draw, TrainBatches
+from .originals import Indices
 
 CHUNK = 1 << 28  # bytes copied at once: main memory never holds more of the images
 SHARE = 0.4  # of the device's free memory that the images may take
@@ -20,10 +24,12 @@ class DeviceBatches:
     Args:
         batches: says what is drawn.
         device: that keeps the images, about as many bytes as the cache on the disk.
+        whole: put the decoded images there now; else only `resized` works, of crops.
     """
 
-    def __init__(self, batches: TrainBatches, device: torch.device) -> None:
+    def __init__(self, batches: TrainBatches, device: torch.device, *, whole: bool = True) -> None:
         self.batches, self.device, pixels = batches, device, batches.images.store.pixels
+        pixels = np.zeros(0, np.uint8) if pixels is None or not whole else pixels
         on_device = torch.empty(len(pixels), dtype=torch.uint8, device=device)
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start : start + CHUNK].copy()  # a mapped file cannot be written to, which torch warns of
@@ -39,18 +45,32 @@ class DeviceBatches:
         """Whether a CUDA device has the memory for the images."""
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps what was freed
-        return len(batches.images.store.pixels) <= SHARE * (free + unused)
+        return batches.images.store.bytes <= SHARE * (free + unused)
 
     def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
         """Images (n, 3, resolution, resolution) float32, channels-last, and labels as `TrainBatches.batch` gives, on the device."""
-        draw = self.batches.draw(step)
-        n, (tall, wide) = len(draw.chosen), draw.boxes[:, 2:].max(0).tolist()
-        drawn = self._put(draw)
-        chosen, starts, widths, flips, top, left, height, width = drawn[:8].long()
+        draw, images = self.batches.draw(step), self.batches.images
+        starts, widths = images.store.index[images.rows[draw.chosen], 1] // 3, images.shapes[draw.chosen, 1]
+        return self._made(draw, self._pixels, starts, widths, draw.boxes, resolution)
+
+    def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: int) -> tuple[Tensor, Tensor]:
+        """The batch that is made of these crops, the same as `batch` gives."""
+        boxes = draw.boxes * (0, 0, 1, 1)  # from each crop's own corner
+        pixels = torch.from_numpy(np.concatenate([crop.reshape(-1, 3) for crop in crops]))
+        starts = np.cumsum([0, *(boxes[:-1, 2] * boxes[:-1, 3])])
+        return self._made(draw, self._sent(pixels), starts, boxes[:, 3], boxes, resolution)
+
+    def _made(
+        self, draw: Draw, pixels: Tensor, starts: Indices, widths: Indices, boxes: Indices, resolution: int
+    ) -> tuple[Tensor, Tensor]:
+        """Of images that lie at `starts` in `pixels`, in rows of these widths, what is in the boxes."""
+        n, (tall, wide) = len(draw.chosen), boxes[:, 2:].max(0).tolist()
+        drawn = self._put(draw, starts, widths, boxes)
+        chosen, first, stride, flips, top, left, height, width = drawn[:8].long()
         rows = (top[:, None] + torch.arange(tall, device=self.device)).minimum((top + height - 1)[:, None])
         columns = (left[:, None] + torch.arange(wide, device=self.device)).minimum((left + width - 1)[:, None])
-        where = (starts[:, None] + rows * widths[:, None])[:, :, None] + columns[:, None]
-        crops = self._pixels[where.reshape(-1)].view(n, tall, 3 * wide).float()
+        where = (first[:, None] + rows * stride[:, None])[:, :, None] + columns[:, None]
+        crops = pixels[where.reshape(-1)].view(n, tall, 3 * wide).float()
         across = resize_weights(width, wide, resolution)
         across = torch.where(flips.bool()[:, None, None], across.flip(1), across)
         x = torch.bmm(resize_weights(height, tall, resolution), crops).view(n, resolution, wide, 3)
@@ -62,13 +82,14 @@ class DeviceBatches:
         x = x.mul_(self._scale).sub_(self._shift)
         return self.batches.finished(x.permute(0, 3, 1, 2), self._labels[chosen], draw)
 
-    def _put(self, draw: Draw) -> Tensor:
+    def _put(self, draw: Draw, starts: Indices, widths: Indices, boxes: Indices) -> Tensor:
         """All that was drawn, and where the images lie, in one copy: (10, n) float64, exact for whole numbers below 2^53."""
-        images = self.batches.images
-        starts, widths = images.store.index[images.rows[draw.chosen], 1] // 3, images.shapes[draw.chosen, 1]
         colour = draw.colour.reshape(2, -1)
-        packed = torch.from_numpy(np.stack([draw.chosen, starts, widths, draw.flips, *draw.boxes.T, *colour]).astype(np.float64))
-        return (packed.pin_memory() if self.device.type == "cuda" else packed).to(self.device, non_blocking=True)
+        packed = np.stack([draw.chosen, starts, widths, draw.flips, *boxes.T, *colour]).astype(np.float64)
+        return self._sent(torch.from_numpy(packed))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
 
 def resize_weights(sizes: Tensor, span: int, resolution: int) -> Tensor:

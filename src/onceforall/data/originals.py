@@ -19,7 +19,8 @@ from ..preprocess import LARGE, load, to_rgb
 from .labels import Labels
 
 Indices = NDArray[np.int64]
-Original = Path | bytes | Callable[[], Image.Image]  # a file, its content, or what gives an image that is decoded already
+Taken = Path | bytes | Image.Image  # a file, its content, or an image that is decoded already
+Original = Path | bytes | Callable[[], Taken]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,24 @@ class Load:
     """One image that is not decoded yet.
 
     Args:
-        original: what is read.
+        original: what is read, or a function that gives it.
         name: to tell the user which.
     """
 
     original: Original
     name: str
+
+    def taken(self) -> Taken:
+        """What is read, not decoded yet unless it never was encoded.
+
+        Raises:
+            DataError: it is gone, or damaged.
+        """
+        try:
+            return self.original() if callable(self.original) else self.original
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+            raise DataError(f"{self.name}: {reason}") from error
 
     def __call__(self, at_least: int | None = None, max_pixels: int | None = None) -> Image.Image:
         """The image as RGB, in any thread; see `onceforall.preprocess.load`, also for `at_least` and `max_pixels`.
@@ -41,9 +54,10 @@ class Load:
             DataError: missing, not an image, truncated, corrupt, too large, or of a pixel type without a known range.
         """
         try:
-            if callable(self.original):
-                return to_rgb(self.original())
-            return load(self.original, at_least=at_least, max_pixels=max_pixels)
+            original = self.taken()
+            if isinstance(original, Image.Image):
+                return to_rgb(original)
+            return load(original, at_least=at_least, max_pixels=max_pixels)
         except DataError:
             raise
         except ValueError as error:
@@ -52,7 +66,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Part:
-    """Labelled images that can be read one after the other.
+    """Labelled images that can be read one after the other, and one by one.
 
     Attributes:
         names: one for each image, to tell the user which.
@@ -61,6 +75,9 @@ class Part:
         read: ascending positions -> for each, in order, what decodes it.
         max_pixels: larger images are not read; see `onceforall.preprocess.load`.
         groups: for each image what it belongs to (a patient, a product), which no split divides; None where all are alone.
+        single: as `read`, but for images that are read each by itself, perhaps by another process: what decodes them can be pickled
+            and holds no images. None where `read` gives such.
+        only_in_order: why reading single images would take far too long, in words; "" if it does not.
     """
 
     names: list[str]
@@ -69,13 +86,15 @@ class Part:
     read: Callable[[Indices], Iterator[Load]]
     max_pixels: int | None = None
     groups: tuple[str, ...] | None = None
+    single: Callable[[Indices], Iterator[Load]] | None = None
+    only_in_order: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def subset(self, positions: Indices) -> "Part":
         """The images at these positions, in ascending order."""
-        chosen = np.unique(positions)
+        chosen, single = np.unique(positions), self.single
         return replace(
             self,
             names=[self.names[i] for i in chosen],
@@ -83,7 +102,12 @@ class Part:
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
             identity=digest([self.identity, chosen.tobytes().hex()]),
             read=lambda wanted: self.read(chosen[wanted]),
+            single=None if single is None else lambda wanted: single(chosen[wanted]),
         )
+
+    def singles(self, positions: Indices) -> list[Load]:
+        """For each of these ascending positions what another process can decode."""
+        return list((self.single or self.read)(positions))
 
     def up_to(self, max_pixels: int | None) -> "Part":
         """The same images, but with this limit of their pixels."""
@@ -142,6 +166,15 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\b")
         yield
+
+
+def small(load: Load, size: int, max_pixels: int | None) -> NDArray[np.uint8]:
+    """An image as training takes it, (height, width, 3): the one way from an original to pixels, kept or not.
+
+    Raises:
+        DataError: see `Load`.
+    """
+    return np.asarray(shrink(load(size, max_pixels), size))
 
 
 def shrink(image: Image.Image, size: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How data are read where they leave a choice: what `--label`, `--classes`, `--group`, `--few` and `--task` say."""
+"""How data are read where they leave a choice: what `--label`, `--classes`, `--group`, `--few`, `--task` and `--cache` say."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from ..errors import DataError
 from ..tasks.task import task_of
 from .formats.scan import same_name
 
+CACHES = ("auto", "decoded", "none")  # how training images are kept, see `stores`
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 
 
@@ -22,7 +23,8 @@ class Reading:
             its first group, or all that it matches. No split divides what belongs together.
         few: classes may have no image in a split, or a single one in all.
         task: a name in `onceforall.tasks.task.TASKS`: "multilabel" where an image may have several labels, or none; `label` may
-            then be several columns of 0 and 1. None for one class an image, unless the labels are plainly lists, which is asked about.
+            then be several columns of 0 and 1. None for one class an image, unless the labels are plainly lists, which is asked
+            about.
     """
 
     label: str | None = None
@@ -50,6 +52,12 @@ def reading_of(
     """
     task_of(task)
     return Reading(label, None if classes is None else classes_of_text(classes), group, few, task)
+
+
+def require_cache(cache: str | None) -> None:
+    """Raises a `DataError` if it is none of `CACHES`."""
+    if cache not in (None, *CACHES):
+        raise DataError(f"--cache {cache}: choose from {', '.join(CACHES)}")
 
 
 def classes_of_text(text: str) -> Classes:

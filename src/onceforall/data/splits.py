@@ -1,6 +1,5 @@
 """Three disjoint splits: train; held-out (recalibration, accuracy data, every choice); test (final reports only)."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,22 +9,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.files import make_folder, reading_or_writing
+from ..common.files import reading_or_writing
 from ..common.places import cache_folder
 from ..common.readable import plural
-from ..errors import DataError, FileError
+from ..errors import DataError
 from .alike import MOST, MOST_KNOWN, alike
-from .cache import Problem, Progress, Store, cache_part, expected_bytes, place_of
+from .cache import Problem, Progress, Store, facts_of, place_of
 from .divide import some, stratified
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
-from .originals import Indices, Part, Source, digest
+from .originals import Indices, Part, Source, digest, small
 from .preparation import Preprocessing
 from .reading import AS_IT_IS, Reading
 from .sources import open_source
+from .stores import CACHE_GB, open_stores
 
-CACHE_GB = 8.0
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 LEAST_PER_CLASS = 4
@@ -35,7 +34,7 @@ MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a m
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images in the cache: a store and which of its rows belong here.
+    """Labelled images: a store of them, or of the facts about them, and which of its rows belong here.
 
     Attributes:
         labels: (n,) int64, or (n, classes) float32 of 0 and 1 where an image may have several.
@@ -51,9 +50,21 @@ class Images:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def decoded(self) -> bool:
+        """Whether their pixels are kept."""
+        return self.store.pixels is not None
+
     def pixels(self, i: int) -> NDArray[np.uint8]:
-        """Image i as it is kept for training, (height, width, 3) uint8, a read-only view into the mapped file."""
-        _, offset, height, width = self.store.index[self.rows[i]].tolist()
+        """Image i as training takes it, (height, width, 3) uint8: a read-only view into the mapped file, or decoded now.
+
+        Raises:
+            DataError: it is decoded now, and its original cannot be read any more.
+        """
+        position, offset, height, width = self.store.index[self.rows[i]].tolist()
+        if self.store.pixels is None:
+            (load,) = self.part.singles(np.array([position]))
+            return small(load, self.store.size, self.part.max_pixels)
         return self.store.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
 
     def fitted(self, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
@@ -78,10 +89,11 @@ class Images:
         for position, load in zip(ascending.tolist(), self.part.read(ascending), strict=True):
             path = folder / f"{position}.png"
             with reading_or_writing(folder):
-                if isinstance(load.original, Path):
-                    path = load.original
-                elif isinstance(load.original, bytes):
-                    path.write_bytes(load.original)
+                original = load.taken()
+                if isinstance(original, Path):
+                    path = original
+                elif isinstance(original, bytes):
+                    path.write_bytes(original)
                 else:
                     load(max_pixels=self.part.max_pixels).save(path, compress_level=1)
             files[position] = path
@@ -161,6 +173,11 @@ class Splits:
         return len(self._test)
 
     @property
+    def cache(self) -> str:
+        """How training images are kept: "decoded" or "none"."""
+        return "decoded" if self.train.decoded else "none"
+
+    @property
     def sizes(self) -> dict[str, int]:
         """How many images each split has."""
         return {"train": len(self.train), "held-out": len(self.held_out), "test": self.test_size}
@@ -192,6 +209,7 @@ def open_data(
     holdout: float = 0.1,
     seed: int = 0,
     cache: Path | None = None,
+    caching: str = "decoded",
     limit_gb: float = CACHE_GB,
     limit: int | None = None,
     max_pixels: int | None = None,
@@ -201,13 +219,14 @@ def open_data(
     on_progress: Progress | None = None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> Splits:
-    """Open what `source` names (see `open_source`), decode it once into the cache, and divide it.
+    """Open what `source` names (see `open_source`), decode it once, into the cache or for the facts about it, and divide it.
 
     Args:
         size: images are kept with a short side of at most this; use the largest resolution / 0.875.
         holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
         seed: of the choice of held-out images. The test part never depends on it.
         cache: folder for decoded images; None for the user's cache folder.
+        caching: "decoded" keeps the decoded images in that folder, "none" only facts about them; "auto" decides, see `open_stores`.
         limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
@@ -235,8 +254,11 @@ def open_data(
     for name, part in parts.items():
         _check_counts(found, part.labels, least.get(name, 1), name)
     elsewhere = cache_folder if cache is None else None
-    cache = cache or cache_folder([place_of(part, size, Path()).name for part in parts.values()])
-    stores = _stores(parts, size, cache, limit_gb, on_progress)
+    place = facts_of if caching == "none" else place_of
+    cache = cache or cache_folder([place(part, size, Path()).name for part in parts.values()])
+    stores = open_stores(
+        parts, size=size, folder=cache, limit_gb=limit_gb, caching=caching, on_progress=on_progress, on_note=on_note
+    )
     keep = Keep(cache, int(limit_gb * 1e9), on_note, elsewhere)
     images = {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
     train, test = images["train"], images["test"]
@@ -452,37 +474,6 @@ def _divide_parts(source: Source, few: bool) -> dict[str, Part]:
         train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
     parts = {"train": train, "test": test}
     return parts if source.held_out is None else {**parts, "held-out": source.held_out}
-
-
-def _stores(parts: dict[str, Part], size: int, folder: Path, limit_gb: float, on_progress: Progress | None) -> dict[str, Store]:
-    expected = [expected_bytes(part, size=size, folder=folder) for part in parts.values()]
-    total, missing = sum(found for found, _ in expected), sum(found for found, cached in expected if not cached)
-    images, left = sum(map(len, parts.values())), int(limit_gb * 1e9)
-    if total > left:
-        raise DataError(
-            f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, the limit is {limit_gb} GB: "
-            "raise it with --cache-gb, lower the size, or use fewer images"
-        )
-    if missing:
-        make_folder(folder)
-        free = shutil.disk_usage(folder).free
-        if missing > free:
-            raise FileError(
-                f"{folder}: the decoded images need about {missing / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
-                "free some space, choose another cache folder, lower the size, or use fewer images"
-            )
-    stores: dict[str, Store] = {}
-    done = 0
-    for name, part in parts.items():
-
-        def report(part_done: int, part_images: int, before: int = done) -> None:
-            if on_progress is not None:
-                on_progress(before + part_done, images)
-
-        stores[name] = cache_part(part, size=size, folder=folder, limit_bytes=left, on_progress=report)
-        left -= stores[name].pixels.size
-        done += len(part)
-    return stores
 
 
 def _all_images(store: Store, part: Part, keep: Keep) -> Images:

@@ -171,7 +171,7 @@ PRESETS: dict[str, Preset] = {
         scheme="sandwich",
     ),
     "imagenet-ofa": Preset(
-        what="the recipe of the Once-for-All paper for ImageNet: batch 2,048, 605 epochs; years on a CPU",
+        what="the Once-for-All paper's recipe for ImageNet (shards, --cache none): batch 2,048, 605 epochs; years on a CPU",
         family="mobilenet_v3",
         arguments={"width": 1.0},
         epochs=605,
@@ -180,7 +180,7 @@ PRESETS: dict[str, Preset] = {
         augment=Augment(colour=1.0),
     ),
     "imagenet-alphanet": Preset(
-        what="the recipe of AlphaNet for ImageNet, on this space: batch 2,048, 360 epochs, 4 networks a step; years on a CPU",
+        what="AlphaNet's recipe for ImageNet (shards, --cache none): batch 2,048, 360 epochs, 4 networks a step; years on a CPU",
         family="mobilenet_v3",
         arguments={"width": 1.2, "resolutions": (192, 224, 256, 288)},
         epochs=360,

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.reading import Reading
+from ..data.reading import Reading, require_cache
 from ..errors import TrainingError
 from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
@@ -17,6 +17,7 @@ _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
 _holdout = partial(option, "Share of the training images to hold out.", "X", 0.1)
 _limit = partial(option, "Use only so many images of each split.", "N", least=1)
+_cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "HOW", complete="cache")
 _cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
 _PIXELS = "Leave out larger images, e.g. 500M; JPEG 300M, others 89M if not given."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount(text)))
@@ -67,7 +68,10 @@ class TrainOptions:
             its own.
         device: to train on, "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
         precision: "float32" or "bfloat16"; None for what suits the device.
-        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory; None for 8, or what the run has.
+        cache: how training images are kept: "decoded" once into a file; "none": decoded whenever they are needed, by processes of
+            their own; "auto" or None: "decoded" where that takes at most `cache_gb` and half of the free disk, or what the run has.
+        cache_gb: most that the decoded images may take on the disk, and, mapped, in memory; None for 8 (with "none": 0, so that
+            pixels for evaluation are not kept either), or what the run has.
 
     Raises:
         TrainingError: an unknown preset, scheme or field of a recipe, or a number that a training cannot have.
@@ -99,6 +103,7 @@ class TrainOptions:
     same_networks: bool = option("Under torchrun: all train the same sub-networks.", default=False)
     device: str = torch_device()
     precision: str | None = option("float32 or bfloat16; left out: what suits the device.", "TYPE", complete="precision")
+    cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
 
     def __post_init__(self) -> None:
@@ -110,7 +115,13 @@ class TrainOptions:
         if self.epochs is not None and self.budget_s is not None:
             raise TrainingError("epochs and a time budget both say how long to train: give one of them")
         require_metric(self.metric, self.reading.task)
+        require_cache(self.cache)
         self.chosen("imagenette-60m")  # any will do
+
+    @property
+    def caches(self) -> bool:
+        """Whether something is said about how images are kept."""
+        return self.cache is not None or self.cache_gb is not None
 
     def chosen(self, name: str) -> Any:
         """The preset that was asked for, else the one of this name, with the parts replaced that are given."""
@@ -123,7 +134,7 @@ class TrainOptions:
         return {name: value for name, value in asdict(self).items() if name not in NOT_STORED}
 
 
-NOT_STORED = ("data", "out", "resume", "device", "cache_gb", "reading")  # what is of the data stands in run.json by itself
+NOT_STORED = ("data", "out", "resume", "device", "cache", "cache_gb", "reading")  # what is of the data stands in run.json by itself
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,8 @@ class ImportOptions:
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: as of `ofa train`.
-        cache_gb: most that the decoded images may take on the disk; None for 8.
+        cache: as of `ofa train`; here "none" spares the disk all training images, which are decoded if a network is fine-tuned.
+        cache_gb: most that the decoded images may take on the disk; None for 8, with "none" 0.
         seed: of the choice of held-out images.
     """
 
@@ -161,11 +173,13 @@ class ImportOptions:
     max_pixels: int | None = _max_pixels()
     reading: Reading = reading()
     metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
+    cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
     seed: int = seed()
 
     def __post_init__(self) -> None:
         require_metric(self.metric)
+        require_cache(self.cache)
 
 
 @dataclass(frozen=True)

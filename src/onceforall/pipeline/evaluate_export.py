@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ..common.processors import processors
@@ -206,8 +207,9 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
 
 def _file(load: Load) -> Path | bytes:
     """What `prepare` reads: what is decoded already, such as an array of torchvision's, as a PNG."""
-    if callable(load.original):
+    original = load.taken()
+    if isinstance(original, Image.Image):
         stream = io.BytesIO()
-        load.original().save(stream, "PNG", compress_level=1)
+        original.save(stream, "PNG", compress_level=1)
         return stream.getvalue()
-    return load.original
+    return original

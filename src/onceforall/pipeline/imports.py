@@ -13,7 +13,7 @@ from typing import Any
 from ..accuracy import AccuracyPredictor
 from ..common.advice import ofa
 from ..common.files import locked, make_folder, reading_or_writing, sha256
-from ..data import CACHE_GB, PREPROCESSING, Preprocessing
+from ..data import PREPROCESSING, Preprocessing
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
 from ..options.declare import takes
@@ -21,8 +21,8 @@ from ..options.training import ImportOptions
 from ..published import NAMES, load_supernet, published_space
 from ..supernets.supernet import Supernet
 from .run_directory.environment import environment
-from .run_directory.images import metric_of, open_images
-from .run_directory.info import BroughtInfo, DataInfo, Imported, RunInfo
+from .run_directory.images import data_asked, metric_of, open_images
+from .run_directory.info import BroughtInfo, Imported, RunInfo
 from .run_directory.run import Run
 from .training.own import bring_own, require_logits
 
@@ -107,7 +107,7 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
         raise DataError(f"--task multilabel: imported weights are taken to tell one class an image: {again}")
-    for name in ("limit", "max_pixels", "cache_gb", "holdout") if options.data is None else ():
+    for name in ("limit", "max_pixels", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
             raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
@@ -127,12 +127,8 @@ def _made(
     """The run directory. run.json is written last, so that what has it is whole."""
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
     if data is not None:
-        size, gb = (
-            ceil(space.resolutions[-1] / preprocessing.crop_share),
-            CACHE_GB if options.cache_gb is None else options.cache_gb,
-        )
         opened, splits = open_images(
-            DataInfo(data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels, reading=options.reading),
+            data_asked(options, data, ceil(space.resolutions[-1] / preprocessing.crop_share)),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )

@@ -8,15 +8,15 @@ from math import ceil
 from typing import Any
 
 from ..common.files import locked
-from ..data import CACHE_GB, Splits
+from ..data import Splits
 from ..errors import TrainingError
 from ..options.declare import takes
 from ..options.training import TrainOptions
 from ..train import Schedule, Settings, World
 from ..train.state import load_weights
 from .run_directory.environment import environment
-from .run_directory.images import metric_of, open_images
-from .run_directory.info import DataInfo, RunInfo
+from .run_directory.images import data_asked, metric_of, open_images
+from .run_directory.info import RunInfo
 from .run_directory.run import Run
 from .training.arguments import compute_of, lasting, note_differences, resumed, settings_of
 from .training.batches import batch_maker
@@ -59,9 +59,10 @@ def train(
     out, resume = options.out, options.resume
     if resume and (out / "supernet.safetensors").exists():
         run = resumed(options)
-        if run.moved or options.cache_gb is not None:
+        if run.moved or options.caches:
             splits = run.splits()
-            if options.cache_gb is not None:
+            if options.caches:
+                run = run.kept_as(splits.cache)
                 run.save_info(splits.problems)
         return run
     compute = choose_compute(options.device, options.precision)
@@ -86,7 +87,8 @@ def _open(options: TrainOptions, world: World, compute: Compute, on_event: Calla
         lambda done, total: on_event({"event": "decode", "done": done, "total": total}),
         lambda text: on_event({"event": "note", "text": text}),
     )
-    if options.cache_gb is not None:
+    if options.caches:
+        run = run.kept_as(splits.cache)
         run.save_info(splits.problems)  # the other commands keep to it too
     note_differences(run, compute, world.size, on_event)
     return run, splits
@@ -110,10 +112,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
     if unusual is not None:
         note(unusual)
     size = ceil(made.resolutions[-1] / chosen.crop_share)
-    gb = CACHE_GB if options.cache_gb is None else options.cache_gb
-    asked = DataInfo(
-        options.data, size, options.holdout, options.seed, options.limit, "", gb, options.max_pixels, reading=options.reading
-    )
+    asked = data_asked(options, options.data, size)
     opened, splits = open_images(asked, on_event=on_event)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
@@ -170,16 +169,17 @@ def _schedule(
     batches, epochs = run.train_batches(splits, chosen.recipe.batch_size, world.rank, world.size), options.epochs
     if options.budget_s is not None:
         supernet = run.fresh_supernet().to(compute.device)
-        epochs = epochs_within(
-            options.budget_s,
-            supernet,
-            schedule,
-            batch_maker(batches, compute),
-            lambda: validation(run, supernet, run.space, splits, world),
-            batches_per_epoch=batches.batches_per_epoch,
-            compute=compute,
-            teacher=teacher,
-        )
+        with batch_maker(batches, compute) as make:
+            epochs = epochs_within(
+                options.budget_s,
+                supernet,
+                schedule,
+                make,
+                lambda: validation(run, supernet, run.space, splits, world),
+                batches_per_epoch=batches.batches_per_epoch,
+                compute=compute,
+                teacher=teacher,
+            )
     epochs = chosen.epochs if epochs is None else epochs
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1 and epochs > 0:

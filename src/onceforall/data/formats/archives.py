@@ -7,15 +7,13 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from ...common.files import reading_or_writing
 from ...errors import DataError
@@ -78,6 +76,19 @@ class Member:
         return os.stat_result((mode, 0, 0, 1, 0, 0, self.size, 0, self.changed, 0), {"st_mtime_ns": self.changed})
 
 
+@dataclass(frozen=True)
+class _Packed:
+    """A file of an archive, read when it is called, by any thread or process."""
+
+    archive: Path
+    member: Member
+
+    def __call__(self) -> bytes:
+        """Its content; what is damaged is a `DataError`."""
+        with open(self.archive, "rb", buffering=0) as file:
+            return _whole(file, self.member)
+
+
 class _Archive:
     """The members of a zip or tar archive: a `folders.Tree` whose root is the archive's path.
 
@@ -129,14 +140,19 @@ class _Archive:
         """No: there are no links."""
         return False
 
-    def read(self, paths: Iterable[str]) -> Iterator[bytes | Callable[[], Image.Image]]:
-        """The content of files; what is damaged says so when it is decoded."""
+    def read(self, paths: Iterable[str]) -> Iterator[_Packed]:
+        """Files, to be read when they are decoded: what is damaged says so then."""
+        for path in paths:
+            yield _Packed(self.path, self.members[path])
+
+    def contents(self, members: Iterable[Member]) -> Iterator[bytes | None]:
+        """The content of many small files, read at once; None of what is damaged."""
         with _opening(self.path), open(self.path, "rb") as file:
-            for path in paths:
+            for member in members:
                 try:
-                    yield _content(file, self.members[path])
-                except (zlib.error, struct.error, ValueError) as error:
-                    yield partial(_damaged, path, str(error))
+                    yield _whole(file, member)
+                except DataError:
+                    yield None
 
     def _head(self, path: str) -> bytes:
         """The first bytes; none of what is damaged."""
@@ -207,10 +223,10 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
     for key in labels:
         if key not in images:
             left_out.setdefault(NO_IMAGE, []).append(printable(key))
-    texts = dict(zip(labels, archive.read(member.path for member in labels.values()), strict=True))
+    texts = dict(zip(labels, archive.contents(labels.values()), strict=True))
     for key, member in images.items():
         text = texts.get(key)
-        label = label_text(text.decode("utf-8", "replace"), member.path) if isinstance(text, bytes) else None
+        label = None if text is None else label_text(text.decode("utf-8", "replace"), member.path)
         if label is None:
             left_out.setdefault(NO_LABEL, []).append(printable(member.path))
         else:
@@ -284,13 +300,16 @@ def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:
     return data[: member.size]
 
 
+def _whole(file: BinaryIO, member: Member) -> bytes:
+    try:
+        return _content(file, member)
+    except (zlib.error, struct.error, ValueError) as error:
+        raise DataError(f"{member.path}: damaged in the archive ({error})") from None
+
+
 def _is_zip(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"PK"
-
-
-def _damaged(path: str, why: str) -> Image.Image:
-    raise DataError(f"{path}: damaged in the archive ({why})")
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def open_torchvision(source: str) -> Source:
     else:
         train, test = _make(maker, name, root, "", None), None
     part = _part(train, f"{name} train", root)
-    classes = _class_names(train, part)
+    classes = _class_names(train[0], part)
     return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root), remarks=remarks)
 
 
@@ -91,11 +92,39 @@ def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
     return ()
 
 
-def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> Any:
+@dataclass(frozen=True)
+class _Dataset:
+    """How a data set is opened, in this process or another."""
+
+    maker: Any
+    root: str
+    words: tuple[tuple[str, object], ...]
+
+    def opened(self) -> Any:
+        return self.maker(self.root, **dict(self.words))
+
+
+_once = lru_cache(maxsize=2)(_Dataset.opened)  # train and test, in a process that decodes
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """An image of a data set, which another process opens once."""
+
+    dataset: _Dataset
+    i: int
+    name: str
+
+    def __call__(self) -> Image.Image:
+        return _from_dataset(_once(self.dataset), self.i, self.name)
+
+
+def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> tuple[Any, _Dataset]:
     """The data set with the first of the values that it knows; a wrong word is a ValueError in torchvision."""
     for value in values:
+        how = _Dataset(maker, str(expanded(root)), ((argument, value),) if argument else ())
         try:
-            return maker(str(expanded(root)), **({argument: value} if argument else {}))
+            return how.opened(), how
         except ValueError:
             continue
         except Exception as error:
@@ -109,7 +138,8 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> A
     )
 
 
-def _part(dataset: Any, name: str, root: str) -> Part:
+def _part(made: tuple[Any, _Dataset], name: str, root: str) -> Part:
+    dataset, how = made
     with reading_or_writing(Path(root)):
         files = sorted(path for path in expanded(root).rglob("*") if path.is_file())
         marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
@@ -118,8 +148,12 @@ def _part(dataset: Any, name: str, root: str) -> Part:
         for i in positions:
             yield Load(partial(_from_dataset, dataset, int(i), f"{name}[{i}]"), f"{name}[{i}]")
 
+    def single(positions: Indices) -> Iterator[Load]:
+        for i in positions:
+            yield Load(_Sample(how, int(i), f"{name}[{i}]"), f"{name}[{i}]")
+
     labels = _labels(dataset, name)
-    return Part([f"{name}[{i}]" for i in range(len(labels))], labels, digest([name, *marks]), read)
+    return Part([f"{name}[{i}]" for i in range(len(labels))], labels, digest([name, *marks]), read, single=single)
 
 
 def _labels(dataset: Any, name: str) -> Indices:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from PIL import Image
 from ...common.files import reading_or_writing
 from ...common.places import plain_path
 from ...errors import DataError, FileError
-from ..originals import Indices, Load, Part, Source, digest
+from ..originals import Indices, Load, Part, Source, Taken, digest
 from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, require_one_label
 from .parquet_names import Place, choose_splits, place_of
@@ -28,6 +28,7 @@ from .tables import order_of
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
 DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or that in data/
+MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read whole for each image of a training without decoded ones
 NO_COLUMN = "Parquet file without a column of images"
 UNLABELLED = "Parquet file without labels"
 
@@ -161,7 +162,34 @@ class _Table:
             marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image}")
         files = zip(self.paths, self.labels, strict=True)
         names = [f"{name}[{row}]" for path, labels in files for name in [self.name(path)] for row in range(len(labels))]
-        return Part(names, np.concatenate(self.labels), digest(marks), self.read)
+        return Part(
+            names, np.concatenate(self.labels), digest(marks), self.read, single=self.single, only_in_order=self._only_in_order()
+        )
+
+    def _only_in_order(self) -> str:
+        for path, image in zip(self.paths, self.images, strict=True):
+            with _opening(path) as file:
+                for number in range(file.num_row_groups):
+                    group = file.metadata.row_group(number)
+                    columns = [group.column(i) for i in range(group.num_columns)]
+                    size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema.split(".")[0] == image)
+                    if size > MOST_AT_ONCE:
+                        what = f"{path} has {group.num_rows:,} images ({size / 1e6:.0f} MB) in a row group"
+                        return f"{what}, which is read whole for each of them: write it with row groups of 100 images"
+        return ""
+
+    def single(self, positions: Indices) -> Iterator[Load]:
+        """Each image by its row group."""
+        start = 0
+        for path, image in zip(self.paths, self.images, strict=True):
+            with _opening(path) as file:
+                first, name = start, self.name(path)
+                for group in range(file.num_row_groups):
+                    stop = start + file.metadata.row_group(group).num_rows
+                    for row in positions[(positions >= start) & (positions < stop)].tolist():
+                        text = f"{name}[{row - first}]"
+                        yield Load(_Cell(path, image, group, row - start, text), text)
+                    start = stop
 
     def read(self, positions: Indices) -> Iterator[Load]:
         """Reads only row groups with wanted rows, a few rows at a time."""
@@ -181,12 +209,11 @@ class _Table:
     ) -> Iterator[Load]:
         seen = 0
         for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=[image]):
-            column = batch.column(0)
-            if pa.types.is_struct(column.type):
-                column = column.field("bytes")
+            column = _encoded(batch.column(0))
             here = wanted[(wanted >= seen) & (wanted < seen + len(column))]
             for row in here:
-                yield _load(column[int(row) - seen].as_py(), f"{name}[{offset + row}]", folder)
+                text = f"{name}[{offset + row}]"
+                yield Load(_original(column[int(row) - seen].as_py(), text, folder), text)
             seen += len(column)
 
 
@@ -384,9 +411,37 @@ def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]],
     return np.array([wanted.index(name) for name in own], np.int64)[labels]
 
 
-def _load(data: bytes | str | None, name: str, folder: Path) -> Load:
-    """Of an image's content, or of its path from the folder of the Parquet file."""
-    return Load(partial(_missing, name) if data is None else folder / data if isinstance(data, str) else data, name)
+@dataclass(frozen=True)
+class _Cell:
+    """An image by its place in a file, read when it is called, by any process."""
+
+    path: Path
+    column: str
+    group: int
+    row: int
+    name: str
+
+    def __call__(self) -> Taken:
+        """Its content, or the path that is there."""
+        column = _row_group(self.path, self.path.stat().st_mtime_ns, self.column, self.group)
+        original = _original(column[self.row].as_py(), self.name, self.path.parent)
+        taken: Taken = original() if callable(original) else original
+        return taken
+
+
+@lru_cache(maxsize=1)  # images of a batch are asked for in order
+def _row_group(path: Path, changed: int, column: str, group: int) -> Any:
+    with _opening(path) as file:
+        return _encoded(file.read_row_group(group, columns=[column], use_threads=False).column(0).combine_chunks())
+
+
+def _encoded(column: Any) -> Any:
+    return column.field("bytes") if pa.types.is_struct(column.type) else column
+
+
+def _original(data: bytes | str | None, name: str, folder: Path) -> Any:
+    """An image's content, or its path from the folder of the Parquet file."""
+    return partial(_missing, name) if data is None else folder / data if isinstance(data, str) else data
 
 
 def _missing(name: str) -> Image.Image:

@@ -307,10 +307,11 @@ def _schedule(
         steps, why = round(told.epochs * per_epoch), "as told"
     elif told.budget_s is not None:
         trial = one.fresh_supernet().to(compute.device)
-        epochs = epochs_within(
-            told.budget_s, trial, schedule, batch_maker(batches, compute), lambda: validation(one, trial, one.space, splits),
-            batches_per_epoch=per_epoch, compute=compute,
-        )  # fmt: skip
+        with batch_maker(batches, compute) as make:
+            epochs = epochs_within(
+                told.budget_s, trial, schedule, make, lambda: validation(one, trial, one.space, splits),
+                batches_per_epoch=per_epoch, compute=compute,
+            )  # fmt: skip
         steps, why = round(epochs * per_epoch), f"within {duration(told.budget_s)}"
     else:
         done = theirs.steps_done(Metrics.of(run.folder).step)  # it may have ended early

@@ -5,13 +5,35 @@ from dataclasses import replace
 from typing import Any
 
 from ...common.places import expanded
-from ...data import Splits, open_data
+from ...data import CACHE_GB, Splits, open_data
+from ...options.training import ImportOptions, TrainOptions
 from ...scores import METRICS, imbalance
 from ...tasks.task import task_of
 from .info import DataInfo
 
 NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
+
+
+def data_asked(options: TrainOptions | ImportOptions, source: str, size: int) -> DataInfo:
+    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet."""
+    return DataInfo(
+        source,
+        size,
+        options.holdout,
+        options.seed,
+        options.limit,
+        "",
+        default_gb(options.cache) if options.cache_gb is None else options.cache_gb,
+        options.max_pixels,
+        reading=options.reading,
+        cache=options.cache or "auto",
+    )
+
+
+def default_gb(cache: str | None) -> float:
+    """Most for pixels on the disk where nothing is said: none of them with "none", also for evaluation."""
+    return 0.0 if cache == "none" else CACHE_GB
 
 
 def open_images(
@@ -51,7 +73,7 @@ def open_images(
     on_event({"event": "data", **counts})
     for remark in splits.remarks:
         note(remark)
-    return replace(asked, source=source, fingerprint=splits.fingerprint), splits
+    return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 
 def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callable[[str], None]) -> str:

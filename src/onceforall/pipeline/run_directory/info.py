@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.advice import ofa
 from ...data import CACHE_GB, PREPROCESSING
-from ...data.reading import AS_IT_IS, Reading
+from ...data.reading import AS_IT_IS, Reading, require_cache
 from ...preprocess import LARGE
 from ...scores import METRICS
 
@@ -19,6 +19,8 @@ class DataInfo:
     """How the data were opened, to open them the same way again.
 
     Attributes:
+        cache: how training images are kept, see `onceforall.data.stores`; what "auto" came to.
+        cache_gb: most for pixels on the disk, those for evaluation apart.
         before: places that they were in, the first one first.
         by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
     """
@@ -34,12 +36,16 @@ class DataInfo:
     before: tuple[str, ...] = ()
     by_suffix: bool = False
     reading: Reading = AS_IT_IS
+    cache: str = "decoded"
+
+    def __post_init__(self) -> None:
+        require_cache(self.cache)
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `onceforall.data.open_data`."""
         names = ("size", "holdout", "seed", "limit", "max_pixels", "reading")
-        return {"limit_gb": self.cache_gb, **{name: getattr(self, name) for name in names}}
+        return {"limit_gb": self.cache_gb, "caching": self.cache, **{name: getattr(self, name) for name in names}}
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from ...spaces import from_json
 from ...tasks.task import Task, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, gone, lasting
+from .images import NEW_PLACE, absolute, default_gb, gone, lasting
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -188,11 +188,16 @@ class Run:
         before = tuple(dict.fromkeys((*known.before, known.source)))
         return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
 
-    def with_cache(self, cache_gb: float | None) -> Run:
-        """The run with another limit of the decoded images, or with its own. `save_info` writes it down."""
-        if cache_gb is None:
-            return self
-        return replace(self, info=replace(self.info, data=replace(self.require_images(), cache_gb=cache_gb)))
+    def kept_as(self, cache: str | None, cache_gb: float | None = None) -> Run:
+        """The run with another way to keep training images and another limit, or with its own. `save_info` writes it down.
+
+        Batches are the same whichever way.
+        """
+        data = self.require_images()
+        if cache_gb is None and data.cache != "auto" and (cache == "none") != (data.cache == "none") and cache is not None:
+            cache_gb = default_gb(cache)
+        changed = replace(data, cache=cache or data.cache, cache_gb=data.cache_gb if cache_gb is None else cache_gb)
+        return replace(self, info=replace(self.info, data=changed))
 
     @property
     def new_place(self) -> str | None:

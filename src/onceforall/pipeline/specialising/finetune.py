@@ -241,26 +241,26 @@ class Finetuning:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
-        make = batch_maker(self.batches, compute, self.on_event)
-        settings = for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe.balance)
+        settings = Settings(
+            self.run.info.seed + self.seed,
+            self.batches.batches_per_epoch,
+            precision=compute.precision,
+            **for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe.balance),
+        )
         try:
-            finetune(
-                network,
-                self.schedule,
-                lambda step: make(self.course.first_step + step, arch.resolution),
-                folder=self.folder,
-                num_classes=self.run.num_classes,
-                settings=Settings(
-                    self.run.info.seed + self.seed,
-                    self.batches.batches_per_epoch,
-                    precision=compute.precision,
-                    **settings,
-                ),
-                teacher=teacher.to(compute.device).requires_grad_(False),
-                plan=self.run.space.lower(arch, self.run.num_classes),
-                on_event=self._report,
-                should_stop=self.should_stop,
-            )
+            with batch_maker(self.batches, compute, self.on_event) as make:
+                finetune(
+                    network,
+                    self.schedule,
+                    lambda step: make(self.course.first_step + step, arch.resolution),
+                    folder=self.folder,
+                    num_classes=self.run.num_classes,
+                    settings=settings,
+                    teacher=teacher.to(compute.device).requires_grad_(False),
+                    plan=self.run.space.lower(arch, self.run.num_classes),
+                    on_event=self._report,
+                    should_stop=self.should_stop,
+                )
         except CheckpointError as error:
             raise CheckpointError(f"{error}; to fine-tune anew, remove {self.folder}") from None
         on_step(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")

@@ -64,7 +64,7 @@ def resumed(options: TrainOptions) -> Run:
             raise TrainingError(
                 f"{run.folder} was started with {option} {first[name]}, not {value}: resume without it, or choose another --out"
             )
-    return run.moved_to(data).with_cache(options.cache_gb)
+    return run.moved_to(data).kept_as(options.cache, options.cache_gb)
 
 
 def compute_of(run: Run, options: TrainOptions, compute: Compute) -> Compute:

@@ -1,26 +1,57 @@
-"""Where training batches are made: on the CPU, or on the GPU that has room for the images."""
+"""Where training batches are made: on the CPU or the GPU, from decoded images or from crops that other processes decode."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 from torch import Tensor
 
-from ...data import DeviceBatches, TrainBatches
+from ...common.processors import processors
+from ...data import Decoding, DeviceBatches, TrainBatches
 from .compute import Compute
 
+MOST_PROCESSES = 32
+IN_HAND = 48  # images for each process, decoded or being decoded: a job of 16, and two that wait
+Make = Callable[[int, int], tuple[Tensor, Tensor]]
 
+
+@contextmanager
 def batch_maker(
     batches: TrainBatches, compute: Compute, on_event: Callable[[dict[str, Any]], None] = lambda event: None
-) -> Callable[[int, int], tuple[Tensor, Tensor]]:
-    """Batches by step and resolution, made on the GPU where it has room for the images."""
-    if compute.device.type != "cuda":
-        return batches.batch
-    if batches.augment.policy != "none":
-        on_event({"event": "note", "text": f"{batches.augment.policy} changes images one by one: batches are made on the CPU"})
-        return batches.batch
-    size = f"the training images ({len(batches.images.store.pixels) / 1e9:.2g} GB)"
-    if not DeviceBatches.fits(batches, compute.device):
-        on_event({"event": "note", "text": f"{size} do not fit into the memory of the GPU: batches are made on the CPU"})
-        return batches.batch
-    on_event({"event": "note", "text": f"{size} are copied to the GPU: batches are made there"})
-    return DeviceBatches(batches, compute.device).batch
+) -> Iterator[Make]:
+    """Batches by step and resolution, made on the GPU if there is one.
+
+    Where no pixels are kept, other processes decode them, until this context ends.
+    """
+    images = batches.images
+
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
+    maker: TrainBatches | DeviceBatches = batches
+    if compute.device.type == "cuda" and batches.augment.policy != "none":
+        note(f"{batches.augment.policy} changes images one by one: batches are made on the CPU")
+    elif compute.device.type == "cuda":
+        size = f"the training images ({images.store.bytes / 1e9:.2g} GB)"
+        if images.decoded and DeviceBatches.fits(batches, compute.device):
+            note(f"{size} are copied to the GPU: batches are made there")
+            yield DeviceBatches(batches, compute.device).batch
+            return
+        if images.decoded:
+            note(f"{size} do not fit into the memory of the GPU: those of each batch are copied there")
+        maker = DeviceBatches(batches, compute.device, whole=False)
+    if images.decoded:
+
+        def from_cache(step: int, resolution: int) -> tuple[Tensor, Tensor]:
+            draw = batches.draw(step)
+            return maker.resized(draw, batches.crops(draw), resolution)
+
+        yield batches.batch if maker is batches else from_cache
+        return
+    count = max(1, min(MOST_PROCESSES, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    by = "a process of its own" if count == 1 else f"{count} processes"
+    note(f"training images are decoded whenever they are needed, by {by}")
+    with Decoding(batches, processes=count, ahead=ceil(IN_HAND * count * batches.world / batches.batch_size)) as decoding:
+        yield lambda step, resolution: maker.resized(*decoding.crops(step), resolution)

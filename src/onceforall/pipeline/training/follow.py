@@ -60,18 +60,19 @@ def follow(
     schedule, saved = Schedule.from_json(read_text(folder / "schedule.json")), latest(folder / "checkpoints")
     begun = 0 if saved is None else saved.step
     batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
-    make = batch_maker(batches, compute, on_event)
+    told = on_event
     if world.leads:
         forget_after(folder / "metrics.jsonl", begun)
         on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
     world.wait()
     settings = replace(settings, **for_labels(run.task, splits, run.num_classes, schedule.recipe.balance))
     every = validate_every(schedule.steps, batches.batches_per_epoch)
-    Trainer(
-        supernet, schedule, make,
-        folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world), on_event=on_event,
-        settings=replace(settings, validate_every=every), should_stop=should_stop, teacher=teacher, world=world,
-    ).run(saved)  # fmt: skip
+    with batch_maker(batches, compute, told) as make:
+        Trainer(
+            supernet, schedule, make,
+            folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world), on_event=on_event,
+            settings=replace(settings, validate_every=every), should_stop=should_stop, teacher=teacher, world=world,
+        ).run(saved)  # fmt: skip
     if schedule.steps == 0:
         for record in validation(run, supernet, run.space, splits, world):
             on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})

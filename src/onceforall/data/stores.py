@@ -1,0 +1,81 @@
+"""Where the decoded images of all parts are kept: in one file for each on the disk, or nowhere."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..common.files import make_folder
+from ..errors import DataError, FileError
+from .cache import Progress, Store, cache_part, expected_bytes
+from .originals import Part
+from .reading import require_cache
+
+CACHE_GB = 8.0
+FREE_SHARE = 0.5  # of the free disk that "auto" uses: pixels for evaluation and checkpoints are still to come
+
+
+def open_stores(
+    parts: Mapping[str, Part],
+    *,
+    size: int,
+    folder: Path,
+    limit_gb: float,
+    caching: str,
+    on_progress: Progress | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Store]:
+    """The images of each part, decoded into the folder; or the facts about them, for which each is decoded once and not kept.
+
+    Args:
+        caching: "decoded"; "none"; "auto" for "decoded" where that takes at most `limit_gb` and half of the disk that is free,
+            else "none", which a note says.
+
+    Raises:
+        DataError: another word; decoded images that take more than the limit; images that cannot be read one by one and are not
+            to be kept.
+        FileError: the disk has no room for decoded images.
+    """
+    require_cache(caching)
+    if caching != "none":
+        why, how, kind = _no_room(parts, size, folder, limit_gb, share=FREE_SHARE if caching == "auto" else 1.0)
+        if why and caching == "decoded":
+            raise kind(f"{why}: {how}, keep none of them (--cache none), lower the size, or use fewer images")
+        if why:
+            on_note(f"{why}: training images are decoded whenever they are needed, as with --cache none")
+        caching = "none" if why else "decoded"
+    if caching == "none" and (reason := parts["train"].only_in_order):
+        raise DataError(f"{reason}, or decode all images once (--cache decoded)")
+    stores: dict[str, Store] = {}
+    images, done, left = sum(map(len, parts.values())), 0, int(limit_gb * 1e9)
+    for name, part in parts.items():
+
+        def report(part_done: int, part_images: int, before: int = done) -> None:
+            if on_progress is not None:
+                on_progress(before + part_done, images)
+
+        stores[name] = cache_part(
+            part, size=size, folder=folder, limit_bytes=left, decoded=caching == "decoded", on_progress=report
+        )
+        left -= stores[name].bytes
+        done += len(part)
+    return stores
+
+
+def _no_room(
+    parts: Mapping[str, Part], size: int, folder: Path, limit_gb: float, share: float
+) -> tuple[str, str, type[DataError] | type[FileError]]:
+    """Why decoded images have no room there, "" if they have; what to do; and what kind of error that is."""
+    expected = [expected_bytes(part, size=size, folder=folder) for part in parts.values()]
+    total, missing = sum(found for found, _ in expected), sum(found for found, cached in expected if not cached)
+    images = sum(map(len, parts.values()))
+    if total > limit_gb * 1e9:
+        what = f"{images:,} images of size {size} would take about {total / 1e9:.1f} GB in {folder}, the limit is {limit_gb:g} GB"
+        return what, "raise it with --cache-gb", DataError
+    if missing:
+        make_folder(folder)
+        free = shutil.disk_usage(folder).free
+        if missing > share * free:
+            part = "" if share == 1 else f", of which {share:.0%} may be used"
+            what = f"{folder}: the decoded images need about {missing / 1e9:.1f} GB and {free / 1e9:.1f} GB are free{part}"
+            return what, "free some space, choose another cache folder", FileError
+    return "", "", DataError
