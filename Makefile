@@ -29,8 +29,9 @@ format: $(READY) ## mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(READY) ## the API reference: docs/api/index.html
-	OMP_NUM_THREADS=1 $(BIN)/python docs/build_api.py
+docs: .venv/.docs ## the documentation as a site, with the API: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo site/index.html
 
 wheel: $(READY) ## build dist/*.whl, install it into an empty environment, use it outside the repository
 	rm -rf dist
@@ -38,7 +39,11 @@ wheel: $(READY) ## build dist/*.whl, install it into an empty environment, use i
 	$(BIN)/python .ci/check_wheel.py dist
 
 clean: ## remove all that the other targets have made
-	rm -rf .venv .venv-* .ci/skipped demo-run dist docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .ci/skipped demo-run dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "onceforall needs Python 3.11 or newer, $(PYTHON) is %d.%d: run make PYTHON=/path/to/a/newer/python" % v[:2])'

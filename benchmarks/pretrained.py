@@ -9,8 +9,8 @@ trainings cost in the mean, in multiply-accumulates; the seconds of either side 
 
 Budgets are the latencies of every second fixed network, from the fastest to the slowest. Winners are told by the test images, which
 are opened once: by top-1, or by the mean over the classes where one has more than three times as many images as another. Every
-finished unit leaves a line in OUT/pretrained.jsonl; an interrupted one goes on where it was. `--report` prints the tables. Results:
-docs/results/pretrained.md.
+finished unit leaves a line in OUT/pretrained.jsonl; an interrupted one goes on where it was. `--report` prints the tables and draws
+OUT/pretrained.svg of the first unit. Results: docs/results/pretrained.md.
 """
 
 import argparse
@@ -24,12 +24,14 @@ import torch
 
 from onceforall import elastic
 from onceforall.common.files import append_line, read_lines
+from onceforall.common.readable import wilson
 from onceforall.models import bring
 from onceforall.options.presets import PRESETS
-from onceforall.pipeline import Run, profile, train
-from onceforall.pipeline.accuracies import predict
-from onceforall.pipeline.comparison import compare
+from onceforall.pipeline import Run, compare, predict, profile, train
 from onceforall.pipeline.run_directory.environment import environment
+from onceforall.report.charts import scatter_chart
+from onceforall.report.drawing import Axis, Point
+from onceforall.report.html import PAGES
 from onceforall.scores import UNEVEN
 from onceforall.train import work_per_step
 
@@ -125,6 +127,20 @@ def report(path: Path) -> None:
     )
 
 
+def draw(path: Path) -> None:
+    """Test top-1 over latency of the first unit, with Wilson intervals; the networks found for a budget of any kind."""
+    record = read_lines(path)[0]
+    groups = []
+    for words, side in (("sub-networks of one elastic network", "ours"), ("fixed networks, each fine-tuned alone", "fixed")):
+        points = [Point(one["name"], one["ms"], one["test"], None, wilson(one["test"], one["images"])) for one in record[side]]
+        groups.append((words, points))
+    name = f"{record['data']}: top-1 on {record['ours'][0]['images']} test images over latency, 95 % intervals"
+    chart = scatter_chart(groups, Axis("latency, ONNX Runtime, one thread", "ms"), Axis("test top-1", "%", 100), name=name)
+    style = PAGES.get_template("style.css").render().partition("*{")[0] + PAGES.get_template("charts.css").render()
+    head = '<svg xmlns="http://www.w3.org/2000/svg" style="background:var(--paper)" '
+    path.with_suffix(".svg").write_text(str(chart).replace("<svg ", head, 1).replace(">", f"><style>{style}</style>", 1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
@@ -148,6 +164,7 @@ def main() -> None:
             if (name, int(seed)) not in known:
                 unit(name, int(seed), arguments)
     report(path)
+    draw(path)
 
 
 if __name__ == "__main__":

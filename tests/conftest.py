@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of
 
 LONG = ("app", "cli", "export", "latency", "pipeline", "train")  # folders
 
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=25, suppress_health_check=list(HealthCheck))
 settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

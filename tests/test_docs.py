@@ -74,7 +74,7 @@ def test_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", text) + re.findall(r'<img src="([^":]+)"', text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
     for path in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
         assert (ROOT / path).exists() or (ROOT / "src/onceforall" / path).exists(), f"{page.name} names {path}"
@@ -96,6 +96,15 @@ def test_commands_exist(page: Path, line: str) -> None:
         assert found is not program.ofa or (len(given) == 1 and given[0] in own), line
         if found is not program.ofa:
             found.make_context(found.name, given)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_what_the_table_says(name: str) -> None:
+    lines = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").splitlines()
+    row = next(line for line in lines if line.startswith(f"| `{name}` |"))
+    preset = PRESETS[name]
+    optimizer = {"adamw": "AdamW", "sgd": "SGD"}[preset.recipe.optimizer]
+    assert f"{optimizer} {preset.rate:g}, batch {preset.recipe.batch_size:,}, {preset.epochs:g} epochs" in row
 
 
 def test_there_are_commands() -> None:

@@ -1,6 +1,7 @@
 """The architecture note's layer rule, read from the import statements themselves."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -34,7 +35,7 @@ LAYERS = {
         0,
     ),
     **dict.fromkeys(["nn", "reader", "search"], 1.0),
-    **dict.fromkeys(["backends", "calibrate", "supernets", "published"], 1.5),
+    **dict.fromkeys(["backends", "calibrate", "supernets", "published", "tasks"], 1.5),
     **dict.fromkeys(["train", "latency", "accuracy", "export", "data", "models"], 2),
     **dict.fromkeys(["options", "pipeline", "report"], 3),
     **dict.fromkeys(["cli", "app", "__main__"], 4),
@@ -117,6 +118,15 @@ def test_what_starts_without_torch(names: str) -> None:
     code = f"import sys, {names}; print(*sorted({TORCH} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stdout.strip(), f"{names} load {done.stdout}"
+
+
+@pytest.mark.parametrize("package", [name for name in LAYERS if (ROOT / name).is_dir()])
+def test_the_picture_shows_it_in_its_layer(package: str) -> None:
+    picture = (ROOT.parents[1] / "docs/images/layers.svg").read_text(encoding="utf-8")
+    described = re.search(r"<desc.*?</desc>", picture)
+    assert described is not None
+    assert re.search(rf"Layer {int(LAYERS[package])}\b[^.]*\b{package}\b", described[0])
+    assert re.search(rf">[^<]*\b{package}/", picture), "it is described, and not drawn"
 
 
 def test_no_import_cycles() -> None:

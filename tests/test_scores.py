@@ -10,7 +10,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score,
 
 from onceforall.calibrate import Tally
 from onceforall.errors import DataError
-from onceforall.scores import METRICS, Confusion, default_metric, imbalance, mcnemar
+from onceforall.scores import Confusion, default_metric, imbalance, mcnemar
+from onceforall.tasks.task import MULTICLASS
 
 CLASSES = 4
 NAMES = ["a", "b", "c", "d"]
@@ -69,7 +70,7 @@ def test_chance_is_told_from_skill() -> None:
     always = Confusion.of(labels, np.zeros(308, int), np.ones(308), 2)
     assert always.top1 == always.majority == pytest.approx(0.974, abs=1e-3)
     assert always.balanced == 0.5
-    assert [always.score(metric) for metric in METRICS] == [always.top1, always.balanced, always.macro_f1]
+    assert [always.score(metric) for metric in MULTICLASS.metrics] == [always.top1, always.balanced, always.macro_f1]
     assert always.mistaken(["ok", "broken"]) == [("broken", "ok", 8)]
     assert (imbalance(labels), default_metric(labels), default_metric(np.repeat([0, 1], [3, 1]))) == (37.5, "balanced", "top1")
 
@@ -109,7 +110,7 @@ def test_batch_by_batch_in_torch(found: Answers, size: int) -> None:
     for x, y in zip(logits.split(size), torch.from_numpy(labels).split(size), strict=True):
         counted.add(x, y)
     accuracy, one = counted.accuracy(), Confusion.of(labels, said, np.ones(len(labels)), CLASSES)
-    for metric in METRICS:
+    for metric in MULTICLASS.metrics:
         assert accuracy.score(metric) == pytest.approx(one.score(metric))
     n = np.bincount(labels)[np.bincount(labels) > 0]
     assert counted.effective_images() == max(1, round(len(n) ** 2 / (1 / n).sum()))

@@ -16,8 +16,7 @@ from PIL import Image
 from onceforall.common.files import read_lines
 from onceforall.latency import Effort, meters
 from onceforall.latency.measure import Timing, measure
-from onceforall.pipeline import Run, profile, train
-from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline import Run, predict, profile, train
 from onceforall.pipeline.specialising.switching import measure_switching
 
 SPACE = {"width": 0.1, "resolutions": (16, 24), "depths": (1, 2), "kernels": (3, 5), "expand_ratios": (2, 3)}

@@ -12,10 +12,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from .errors import DataError, StatisticsError
-from .scores import balanced_of, macro_f1_of
+from .scores import balanced_of, macro_f1_of, told_of
+from .tasks.label_scores import mean_average_precision
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
-Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels (n,) int64
+Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels as a `task.Task` has them
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Accuracy:
     """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
 
     `balanced` is the mean of the classes' recalls, `macro_f1` that of their F1 (see `scores.Confusion`); None in files of before.
+    Of images that may have several labels, `map` is the mean of the labels' average precisions, and top-1 and top-5 are the shares
+    of images of which the likeliest label, or one of the five likeliest, is theirs; it is None where an image has one class.
     """
 
     top1: float
@@ -55,10 +58,16 @@ class Accuracy:
     images: int
     balanced: float | None = None
     macro_f1: float | None = None
+    map: float | None = None
+
+    @property
+    def told(self) -> tuple[str, float]:
+        """What results are told in, whatever the run's metric: top-1, or mAP where images may have several labels."""
+        return told_of(self.top1, self.map)
 
     def score(self, metric: str) -> float:
         """By the metric's name."""
-        found = {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
+        found = {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1, "map": self.map}[metric]
         assert found is not None, "only files of before lack it, and they have top-1 as their metric"
         return found
 
@@ -160,23 +169,27 @@ def require_finite(network: nn.Module) -> None:
             raise StatisticsError(f"{name} is not finite after recalibration: the weights have diverged")
 
 
-def evaluate(calibrated: Calibrated, batches: Iterable[Batch]) -> Accuracy:
-    """Accuracy of a calibrated network.
+def evaluate(calibrated: Calibrated, batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
+    """Accuracy of a calibrated network; `counted` is the task's tally, without which an image has one class.
 
     Raises:
         StatisticsError: the network was not recalibrated, or was changed or put back to train mode since, or
             the images have another resolution.
         DataError: no images.
     """
-    return evaluate_each(calibrated, batches)[0]
+    return evaluate_each(calibrated, batches, counted=counted)[0]
 
 
 def evaluate_each(
-    calibrated: Calibrated, batches: Iterable[Batch], *, on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None
+    calibrated: Calibrated,
+    batches: Iterable[Batch],
+    *,
+    on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None,
+    counted: "Tally | LabelTally | None" = None,
 ) -> tuple[Accuracy, Tensor]:
     """As `evaluate`, and which images are right, bool (n,), in their order, to compare networks image by image.
 
-    `on_logits` gets each batch's logits (n, classes) and labels (n,).
+    `on_logits` gets each batch's logits (n, classes) and labels.
     """
     if not isinstance(calibrated, Calibrated):
         raise StatisticsError(
@@ -186,22 +199,22 @@ def evaluate_each(
     if any(module.training for module in network.modules()) or _version(network) != calibrated.version:
         raise StatisticsError("the network was changed or put in train mode since its recalibration: recalibrate it again first")
     device = _device(network)
-    counted, right = Tally(), list[Tensor]()
+    counted, right = Tally() if counted is None else counted, list[Tensor]()
     with torch.no_grad():
         for x, labels in batches:
             logits, wanted = network(same_shape(x, calibrated.shape).to(device)), labels.to(device)
-            right.append(counted.add(logits, wanted) == wanted)
+            right.append(counted.right(counted.add(logits, wanted), wanted))
             on_logits(logits, wanted)
     return counted.accuracy(), torch.cat(right).cpu()
 
 
-def tally(batches: Iterable[Batch]) -> Accuracy:
-    """Accuracy from logits (n, classes) and labels (n,), batch by batch, wherever the logits come from.
+def tally(batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
+    """Accuracy from logits (n, classes) and labels, batch by batch, wherever the logits come from; see `evaluate`.
 
     Raises:
         DataError: no images.
     """
-    counted = Tally()
+    counted = Tally() if counted is None else counted
     for logits, labels in batches:
         counted.add(logits, labels)
     return counted.accuracy()
@@ -221,6 +234,11 @@ class Tally:
         self.loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         self.count(ranked[:, 0], labels, logits.shape[1])
         return ranked[:, 0]
+
+    @staticmethod
+    def right(said: Tensor, labels: Tensor) -> Tensor:
+        """Which answers are right, (n,)."""
+        return said == labels
 
     def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
         """Count answers, (n,), of which neither the loss nor the next best are known."""
@@ -245,6 +263,52 @@ class Tally:
             raise DataError("there are no images to evaluate on")
         scores = balanced_of(images, right), macro_f1_of(images, right, said)
         return Accuracy(int(right.sum()) / total, self.hits5 / total, self.loss / total, total, *scores)
+
+
+class LabelTally:
+    """The same where an image may have any number of labels, (n, classes) of 0 and 1. All logits are kept: ranks need them."""
+
+    def __init__(self) -> None:
+        self.hits1, self.hits5, self.loss = 0, 0, 0.0
+        self.logits, self.labels = list[Tensor](), list[Tensor]()
+
+    def add(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Count a batch; return what the network says of each label, (n, classes)."""
+        ranked = labels.gather(1, logits.topk(min(5, logits.shape[1]), 1).indices) > 0
+        self.hits1 += int(self.right(logits, labels).sum())
+        self.hits5 += int(ranked.any(1).sum())
+        self.loss += float(F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum"))
+        self.count(logits, labels, logits.shape[1])
+        return logits
+
+    @staticmethod
+    def right(said: Tensor, labels: Tensor) -> Tensor:
+        """Of which images the likeliest label is theirs, (n,)."""
+        return labels.gather(1, said.argmax(1, keepdim=True))[:, 0] > 0
+
+    def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
+        """Count answers, of which only the mean average precision is asked for."""
+        self.logits.append(said.float().cpu())
+        self.labels.append(labels.cpu())
+
+    def effective_images(self) -> int:
+        """As `Tally.effective_images`, from the images that have each label: a rough guide to how far chance moves mAP."""
+        having = torch.cat(self.labels).sum(0).double()
+        having = having[having > 0]
+        return max(1, round(len(having) ** 2 / float((1 / having).sum()))) if len(having) else 1
+
+    def accuracy(self) -> Accuracy:
+        """Of all batches.
+
+        Raises:
+            DataError: no images.
+        """
+        total = sum(map(len, self.labels))
+        if not total:
+            raise DataError("there are no images to evaluate on")
+        logits, labels = torch.cat(self.logits).numpy(), torch.cat(self.labels).numpy()
+        found = mean_average_precision(labels, logits)
+        return Accuracy(self.hits1 / total, self.hits5 / total, self.loss / total, total, map=found)
 
 
 def _device(network: nn.Module) -> torch.device:

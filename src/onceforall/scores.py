@@ -14,10 +14,15 @@ from .errors import DataError
 
 Counts = NDArray[np.int64]
 
-METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
+METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1", "map": "mAP"}  # see `task.Task.metrics`
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
 CLASS_HEADER = ("class", "images", "recall", "precision", "F1")
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
+
+
+def told_of(top1: float, map: float | None) -> tuple[str, float]:
+    """What results are told in: the name and value of top-1, or of mean average precision where there is one."""
+    return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
 
 
 def balanced_of(images: Counts, right: Counts) -> float:
@@ -174,16 +179,6 @@ class Confusion:
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or confidence.shape != (3, BINS):
             raise DataError(f"not a confusion matrix: shapes {counts.shape} and {confidence.shape}")
         return cls(counts, confidence)
-
-
-def require_metric(name: str | None) -> None:
-    """Do nothing if this is a metric, or None.
-
-    Raises:
-        DataError: it is none.
-    """
-    if name is not None and name not in METRICS:
-        raise DataError(f"--metric {name}: choose from {', '.join(METRICS)}")
 
 
 def imbalance_of(images: Counts) -> float:

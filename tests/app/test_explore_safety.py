@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from onceforall.app import explorer
 from onceforall.app.safety import Guard
 from onceforall.cli import run as ofa
 from onceforall.errors import ServerError
+from warm import Ofa
 
 JSON = {"content-type": "application/json"}
 PRIVATE = ["/", "/api/run", "/api/best", "/api/jobs", "/api/pins", "/api/events", "/picture.css", "/nothing"]
@@ -134,9 +133,7 @@ def test_the_port_and_the_host(served: Served, measured: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it(trained: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "onceforall", "explore", str(trained), "--port", "0", "--host", "0.0.0.0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = Ofa(["explore", str(trained), "--port", "0", "--host", "0.0.0.0", "--json"])
     url = json.loads(process.stdout.readline())["url"]
     with httpx.stream("GET", url.replace("/?", "/api/events?"), headers={"x-ofa-key": url.partition("key=")[2]}) as events:
         next(events.iter_bytes())  # a page is open
@@ -212,12 +209,7 @@ def test_the_key_is_in_no_command_line(trained: Path, tmp_path: Path, number: si
     browser.chmod(0o700)
     temporary = tmp_path / "t"
     temporary.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "onceforall", "explore", str(trained), "--port", "0"],
-        env={**os.environ, "BROWSER": str(browser), "SEEN": str(seen), "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
+    process = Ofa(["explore", str(trained), "--port", "0"], {"BROWSER": str(browser), "SEEN": str(seen), "TMPDIR": str(temporary)})
     url = process.stdout.readline().strip()
     key = url.partition("key=")[2]
     until = time.monotonic() + 60

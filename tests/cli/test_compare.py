@@ -12,8 +12,7 @@ from failing import fails
 
 from onceforall.cli import run
 from onceforall.errors import StoppedError
-from onceforall.pipeline import Run, status
-from onceforall.pipeline.comparison import compare
+from onceforall.pipeline import Run, compare, status
 from onceforall.pipeline.comparison.fixed import Told, asked_for, fine_tuned
 from onceforall.pipeline.training.compute import choose_compute
 from onceforall.train.checkpoint import load_tensors

@@ -4,8 +4,6 @@ Training and profiles are interrupted in test_killed.py, imports in test_import.
 """
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +13,7 @@ import pytest
 from onceforall.accuracy import read_rows
 from onceforall.common.files import read_lines
 from onceforall.pipeline import Run
-
-PROGRAM = "import sys; from onceforall.cli import main; main()"
+from warm import Ofa
 
 
 def rows(run: Path) -> int:
@@ -52,8 +49,7 @@ def test_interrupted(run_copy: Path, tmp_path: Path, command: str) -> None:
         given = [command, str(run_copy), *arguments]
     before = 0 if count is None else count(run_copy)
     predictor = (run_copy / "accuracy" / "predictor.safetensors").read_bytes()
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
+    process = Ofa(given)
     said = []
     for line in process.stderr:
         said.append(line.rstrip("\n"))

@@ -17,7 +17,7 @@ from onceforall.errors import TrainingError
 from onceforall.pipeline import PRESETS
 from onceforall.pipeline import demo as call
 from onceforall.pipeline.demo import Demo, Gain
-from tiny_run import SPACE
+from tiny_run import SPACE, SUBNETS
 
 
 def test_demo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,7 +28,9 @@ def test_demo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         kept.append(call(*given, **named))
         return kept[-1]
 
-    monkeypatch.setattr(import_module("onceforall.pipeline.demo"), "demo", keeping)  # the package's name is the function
+    module = import_module("onceforall.pipeline.demo")  # the package's name is the function
+    monkeypatch.setattr(module, "demo", keeping)
+    monkeypatch.setattr(module, "SUBNETS", SUBNETS)
     command = ["demo", "--out", str(tmp_path / "run"), "--json"]
     for _ in range(3):  # the machine may be too busy to measure latency; the demo goes on where it stopped
         code = run(command)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from onceforall.cli import run
 from onceforall.errors import FileError
 from onceforall.pipeline.fleet import read_fleet
+from tiny_run import FEW
 
 GOOD = """
 devices:
@@ -118,6 +120,11 @@ def test_sub_networks_against_each_other(run_copy: Path, capfd: pytest.CaptureFi
     assert 0 < difference["chance"] <= 1
     top1 = [row["top1"] for row in found["networks"]]
     assert difference["top1"] == pytest.approx(top1[0] - top1[1])
+    assert list(map(len, difference["alone"])) == [difference["gained"], difference["lost"]]
+    assert run(["evaluate", str(run_copy), "--arch", "largest", "--against", "smallest"]) == 0
+    out = capfd.readouterr().out
+    for name, alone in zip(("largest", "smallest"), difference["alone"], strict=True):
+        assert (f"  {name} alone is right on, for example: {', '.join(alone[:5])}" in out.splitlines()) == bool(alone)
     assert run(["evaluate", str(run_copy), "--arch", "random:2", "--against", "smallest"]) == 1
     assert "one network against one, not several" in capfd.readouterr().err
     assert run(["evaluate", str(run_copy), "digits"]) == 1
@@ -130,6 +137,7 @@ def test_what_is_missing_is_measured_first(
     """A run that was only trained: profile and predictor are made on the way, and kept."""
     copy = Path(shutil.copytree(trained, tmp_path / "run"))
     monkeypatch.setattr("onceforall.pipeline.specialising.ready.SUBNETS", 16)
+    monkeypatch.setattr(import_module("onceforall.pipeline.profile"), "Effort", lambda: FEW)  # the package's name is the function
     command = ["specialise", str(copy), "--latency", "1s", "--finalists", "1"]
     assert run(command) == 0
     err = capfd.readouterr().err

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from onceforall.cli import run
 from onceforall.common.files import read_json
 from onceforall.pipeline import Run
 from tiny_original import NAME
+from warm import Ofa
 
 
 def bring(checkpoint: Path, out: Path, *more: str) -> list[str]:
@@ -101,8 +100,8 @@ def test_a_full_disk_while_exporting(capsys: pytest.CaptureFixture[str], importe
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_process_that_ends_in_the_middle(checkpoint: Path, tmp_path: Path, number: signal.Signals) -> None:
-    out, program = tmp_path / "run", "import sys; from onceforall.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", program, *bring(checkpoint, out)], stderr=subprocess.PIPE, text=True)
+    out = tmp_path / "run"
+    process = Ofa(bring(checkpoint, out))
     while process.poll() is None and not out.exists():
         time.sleep(0.001)
     process.send_signal(number)

@@ -14,6 +14,7 @@ from onceforall.cli import run
 from onceforall.common.files import read_lines
 from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE_TEXT
+from warm import Ofa
 
 # paper: SGD; digits: AdamW
 RECIPES = {
@@ -27,12 +28,7 @@ def command(out: Path, preset: str) -> list[str]:
     return ["train", "digits", "--out", str(out), *RECIPES[preset], *ARGUMENTS, "--resume"]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    program = "import sys; from onceforall.cli import main; main()"
-    return subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(process: subprocess.Popen[str], path: Path, lines: int) -> None:
+def wait_for(process: Ofa, path: Path, lines: int) -> None:
     """Until the file has that many lines, or the process has ended."""
     while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= lines):
         time.sleep(0.005)
@@ -45,7 +41,7 @@ def test_killed_and_resumed(tmp_path: Path, preset: str, signals: list[signal.Si
     whole = read_lines(tmp_path / "whole" / "metrics.jsonl")
     for i, number in enumerate(signals):
         lines = int(rng.integers(1 + i * len(whole) // len(signals), 1 + (i + 1) * len(whole) // len(signals)))
-        process = start(command(out, preset))
+        process = Ofa(command(out, preset))
         wait_for(process, out / "metrics.jsonl", lines)
         time.sleep(float(rng.uniform(0, 0.1)))
         process.send_signal(number)
@@ -75,7 +71,7 @@ def check_interrupted(code: int, err: str) -> None:
 
 def test_ctrl_c_while_measuring(run_copy: Path) -> None:
     measurements = run_copy / "latency" / "pytorch-threads1-batch1" / "measurements.jsonl"
-    process = start(["profile", str(run_copy), "--device", "pytorch"])
+    process = Ofa(["profile", str(run_copy), "--device", "pytorch"])
     wait_for(process, measurements, 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
@@ -88,7 +84,8 @@ def test_ctrl_c_while_measuring(run_copy: Path) -> None:
 
 
 def test_a_reader_that_has_seen_enough() -> None:
-    with start(["devices", "--json"]) as process:
+    command = [sys.executable, "-m", "onceforall", "devices", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
@@ -96,7 +93,7 @@ def test_a_reader_that_has_seen_enough() -> None:
 
 
 def test_ctrl_c_while_fine_tuning(run_copy: Path) -> None:
-    process = start(["specialise", str(run_copy), "--no-limit", "--finalists", "1", "--finetune", "5000"])
+    process = Ofa(["specialise", str(run_copy), "--no-limit", "--finalists", "1", "--finetune", "5000"])
     while process.poll() is None and not list(run_copy.glob("finetuned/*/step-*.safetensors")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pictures import MakeFolder
 
 from onceforall.data import Source, open_data, open_source
-from onceforall.data.formats.tables import label_text, read_table
+from onceforall.data.formats.label_lists import label_text
+from onceforall.data.formats.tables import read_table
 from onceforall.data.originals import Part
 from onceforall.data.reading import Reading
 from onceforall.errors import DataError

@@ -20,7 +20,7 @@ from onceforall import Arch
 from onceforall.accuracy import AccuracyRow, read_rows
 from onceforall.cli import run as ofa
 from onceforall.errors import ArchError, DeviceError, MissingExtraError, SpaceError, TrainingError
-from onceforall.pipeline.accuracies import measure_accuracy
+from onceforall.pipeline import measure_accuracy
 from onceforall.pipeline.evaluate import measure
 from onceforall.pipeline.run_directory.run import Run
 

@@ -7,8 +7,7 @@ import torch
 
 from onceforall.common.files import read_json, read_lines
 from onceforall.errors import DataError, TrainingError
-from onceforall.pipeline import evaluate, train
-from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline import evaluate, predict, train
 from onceforall.pipeline.run_directory.run import Run
 from onceforall.pipeline.training.compute import Compute, choose_compute
 from tiny_run import SUBNETS, TRAINING

@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from onceforall.accuracy import AccuracyPredictor
 from onceforall.common.files import read_json, read_lines
 from onceforall.errors import CheckpointError, DataError, DeviceError, FileError, TrainingError
-from onceforall.pipeline import Budget, Run, evaluate, export_original, profile, report, search, specialise, train
-from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline import Budget, Run, evaluate, export_original, predict, profile, report, search, specialise, train
 from onceforall.published import NAMES, load_supernet
 from onceforall.train.checkpoint import digest_of
 from tiny_original import CLASSES, NAME, bring, old_names, original_weights, profiled

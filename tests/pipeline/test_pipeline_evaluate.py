@@ -10,8 +10,7 @@ import onceforall
 from onceforall.accuracy import read_rows
 from onceforall.common.files import read_json, read_lines
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError
-from onceforall.pipeline import Budget, Run, evaluate, search
-from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline import Budget, Run, evaluate, predict, search
 from tiny_run import SUBNETS, openings
 
 

@@ -16,8 +16,7 @@ from onceforall.calibrate import recalibrate
 from onceforall.common.files import read_json, sha256
 from onceforall.data import Preprocessing, open_data
 from onceforall.errors import DataError, FileError, ModelError, SpaceError, TrainingError
-from onceforall.pipeline import Budget, Run, elastic, evaluate, import_own, search, status, train
-from onceforall.pipeline.accuracies import predict
+from onceforall.pipeline import Budget, Run, elastic, evaluate, import_own, predict, search, status, train
 from onceforall.pipeline.specialising.export_inputs import input_steps
 from onceforall.pipeline.training.own import bring_own
 from onceforall.preprocess import fit, normalise, prepare

@@ -12,8 +12,7 @@ from onceforall.arch import Arch
 from onceforall.cli import run as ofa
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import CheckpointError, DataError, FileError
-from onceforall.pipeline import Run, compare_predictors, fit_predictor, next_subnets, show_predictor
-from onceforall.pipeline.accuracies import measure_accuracy, predict
+from onceforall.pipeline import Run, compare_predictors, fit_predictor, measure_accuracy, next_subnets, predict, show_predictor
 from onceforall.pipeline.accuracies.predictor import fitted_to, load_predictor
 from tiny_run import SUBNETS
 

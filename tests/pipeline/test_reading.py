@@ -10,8 +10,7 @@ from PIL import Image
 from onceforall.accuracy import read_rows
 from onceforall.data import Reading, classes_of_text
 from onceforall.errors import DataError, TrainingError
-from onceforall.pipeline import Run, evaluate, train
-from onceforall.pipeline.accuracies import measure_accuracy
+from onceforall.pipeline import Run, evaluate, measure_accuracy, train
 from tiny_run import TRAINING
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import onceforall
 from onceforall import Arch, Supernet
+from onceforall.tasks.task import class_weights
 from onceforall.train import Phase, Recipe, Settings, train_step
-from onceforall.train.step import class_weights
 
 SPACE = onceforall.space(
     "mobilenet_v3", width=0.1, resolutions=(16,), depths=(1, 2), kernels=(3, 5), expand_ratios=(2, 3), strides=(1, 1, 2, 1, 1, 1, 1)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arch import Arch
-from ..calibrate import Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
+from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
 from ..supernets.supernet import Supernet
+from ..tasks.task import MULTICLASS, Task
 from .prefix_tree import Node, grow, units
 from .rows import AccuracyRow
 
@@ -35,6 +36,7 @@ def measure_accuracy(
     on_rows: Callable[[list[AccuracyRow]], None] = lambda rows: None,
     at_once: int = AT_ONCE,
     metric: str = "top1",
+    task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
     """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
 
@@ -46,6 +48,7 @@ def measure_accuracy(
         on_rows: called with the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
         metric: of the rows' scores.
+        task: whether an image has one class, or any number of labels.
 
     Returns:
         The rows in the order of measuring.
@@ -57,7 +60,7 @@ def measure_accuracy(
     """
     rows = []
     for group in units(grow({arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs}), at_once):
-        found = measure_together(supernet, group, calibration, evaluation, metric=metric)
+        found = measure_together(supernet, group, calibration, evaluation, metric=metric, task=task)
         rows += found
         on_rows(found)
     return rows
@@ -71,11 +74,13 @@ def measure_together(
     *,
     statistics: dict[Arch, Statistics] | None = None,
     metric: str = "top1",
+    task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
     """As `measure_accuracy`, all networks at once for each resolution.
 
     Args:
         metric: of the rows' scores.
+        task: likewise.
         statistics: gets what was measured for each network, for `recalibrate` to go on with.
     """
     rows = []
@@ -83,7 +88,7 @@ def measure_together(
         began = time.perf_counter()
         plans = {arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs if arch.resolution == resolution}
         layers: dict[Segment, _Layers] = {}
-        steps = [_step(node, supernet, layers) for node in grow(plans)]
+        steps = [_step(node, supernet, layers, task) for node in grow(plans)]
         with torch.no_grad():
             images, shape = _calibrate(steps, layers.values(), calibration(resolution), _device(supernet))
             for segment, own in layers.items():
@@ -129,8 +134,8 @@ class _Step:
     statistics: list[tuple[Tensor, Tensor]]
     following: list["_Step"]
     archs: list[Arch]
-    tally: Tally
-    half: Tally
+    tally: Tally | LabelTally
+    half: Tally | LabelTally
 
     def enter(self) -> nn.Module:
         """The layers with this place's statistics."""
@@ -149,7 +154,7 @@ def _device(supernet: Supernet) -> torch.device:
     return next(supernet.parameters()).device
 
 
-def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _Step:
+def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers], task: Task) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
         norms = norms_of(network)
@@ -160,7 +165,8 @@ def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers]) -> _St
         (like.new_zeros(norm.num_features, requires_grad=False), like.new_ones(norm.num_features, requires_grad=False))
         for norm in own.norms.values()
     ]
-    return _Step(own, statistics, [_step(child, supernet, layers) for child in node.children], node.archs, Tally(), Tally())
+    following = [_step(child, supernet, layers, task) for child in node.children]
+    return _Step(own, statistics, following, node.archs, task.tally(), task.tally())
 
 
 def _all(steps: Sequence[_Step]) -> Iterator[_Step]:

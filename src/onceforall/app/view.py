@@ -18,6 +18,7 @@ from ..pipeline.accuracies.predictor import checks
 from ..pipeline.specialising.export_inputs import latency_shares
 from ..report.charts import Mark, line_chart
 from ..report.drawing import Axis, Series
+from ..scores import METRICS
 from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
 from .pool import Pool
@@ -70,6 +71,7 @@ def facts(engine: Engine) -> dict[str, Any]:
         "name": run.folder.absolute().name,
         "data": None if run.info.data is None else run.info.data.source,
         "space": f"{run.family}, {amount(run.space.count())} networks",
+        "score": METRICS[run.metric],
         "parts": [{"name": p.name, "state": p.state, "text": p.text, "command": p.command} for p in found.parts],
         "next": list(found.next),
         "problem": engine.problem,
@@ -116,7 +118,7 @@ def progress(engine: Engine) -> dict[str, Any]:
 def training(run: Run) -> dict[str, Any]:
     """How far training is: curves, phases, time left; as JSON values."""
     records = read_lines(run.folder / "metrics.jsonl")
-    curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "top1")}
+    curves = {"loss": _curves(records, "train", "loss"), "top1": _curves(records, "validation", "score", "top1")}
     phases = [{"name": r["phase"], "step": r["step"]} for r in records if r["event"] == "phase"]
     step, seconds = (max((r[key] for r in records), default=0) for key in ("step", "seconds"))
     finished, schedule = (run.folder / "supernet.safetensors").exists(), None
@@ -130,24 +132,24 @@ def training(run: Run) -> dict[str, Any]:
         "remaining_s": None if finished or schedule is None else _remaining(run, schedule, records),
         "phases": phases,
         "last": {name: [[series.name, series.ys[-1]] for series in found] for name, found in curves.items()},
-        "charts": {name: _chart(name, found, phases) for name, found in curves.items()},
+        "charts": {name: _chart(name, found, phases, METRICS[run.metric]) for name, found in curves.items()},
     }
 
 
-def _curves(records: list[dict[str, Any]], event: str, key: str) -> list[Series]:
-    """A line for each sub-network that was validated, or one for all training."""
+def _curves(records: list[dict[str, Any]], event: str, key: str, otherwise: str = "") -> list[Series]:
+    """A line for each sub-network that was validated, or one for all training. `otherwise`: what records have without the key."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if record["event"] == event:
             lines.setdefault(record.get("subnet", "training"), []).append(record)
     return [
-        Series(name, [r["step"] for r in line], [r[key] for r in line], i % COLORS, i % COLORS)
+        Series(name, [r["step"] for r in line], [r[key if key in r else otherwise] for r in line], i % COLORS, i % COLORS)
         for i, (name, line) in enumerate(lines.items())
     ]
 
 
-def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]]) -> str:
-    axis = Axis("top-1", "%", 100) if name == "top1" else Axis(name)
+def _chart(name: str, curves: list[Series], phases: list[dict[str, Any]], score: str) -> str:
+    axis = Axis(score, "%", 100) if name == "top1" else Axis(name)
     marks = [Mark(phase["name"], phase["step"]) for phase in phases[1:]]
     text = str(line_chart(curves, Axis("step"), axis, name=f"{axis.label} over steps", marks=marks))
     return text.replace(' style="stroke-width:1.3"', "")  # the page's policy refuses attributes of style

@@ -167,7 +167,7 @@ def given(options: OnnxOptions) -> str:
 
 def remark(options: OnnxOptions) -> str:
     """What the file gives, if not logits, for the card."""
-    return "  # probabilities: the file ends with a softmax" if options.softmax else ""
+    return f"  # probabilities: the file ends with a {options.activation}" if options.softmax else ""
 
 
 ONNX = Format(

@@ -11,7 +11,7 @@ few dozen images that logits were off by a fifth of their spread instead of a si
 import importlib
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def _contents(runtime: Runtime, job: Job) -> list[bytes]:
     """OpenVINO writes elsewhere first: on a full disk it says nothing of the disk, and leaves half a file."""
     from ..nn.onnx import to_onnx
 
-    graph = to_onnx(job.plan, job.network, batch=job.onnx.batch, opset=HARD_SWISH, softmax=job.onnx.softmax)
+    graph = to_onnx(job.plan, job.network, **asdict(replace(job.onnx, opset=HARD_SWISH)))
     model = runtime.model_of(graph, None if job.calibration is None else job.calibration.numpy(), job.onnx.batch)
     for key, text in job.facts.items():
         model.set_rt_info(text, ["onceforall", key])

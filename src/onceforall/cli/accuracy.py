@@ -127,7 +127,9 @@ def _tell_prediction(found: Any, as_json: bool) -> None:
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
     if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
+        some = found.checked[0]
+        images = some.images if some.score is None else "the"  # of another score not so many as there are
         tell(
-            f"{found.checked[0].images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
+            f"{images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
             "more images, or hold out more of them (ofa train --holdout 0.3)"
         )

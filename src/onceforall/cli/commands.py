@@ -104,13 +104,13 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
 def _fleet_line(row: Any) -> str:
     if row.test is None:
         return f"{row.name}: none: {row.missed}"
-    low, high = row.interval
-    accuracy = f"test top-1 {percent(row.test)} ({percent(low)} to {percent(high)})"
+    between = "" if row.interval is None else " ({} to {})".format(*map(percent, row.interval))
+    accuracy = f"test {row.metric} {percent(row.test)}{between}"
     told = f"{row.name}: {accuracy}, {milliseconds(row.latency_ms)}, {row.folder}"
     if row.before is not None:
-        top1, ms = row.before
-        change = f"{100 * (row.test - top1):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
-        told += f"; before {percent(top1)}, {milliseconds(ms)} ({change})"
+        test, ms = row.before
+        change = f"{100 * (row.test - test):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
+        told += f"; before {percent(test)}, {milliseconds(ms)} ({change})"
     return told if row.missed is None else f"{told}; missed: {row.missed}"
 
 
@@ -166,7 +166,8 @@ def _line(r: Any) -> str:
     if r.budget.latency_ms is not None and r.timing.ms > r.budget.latency_ms:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
-    return f"{r.folder}: test top-1 {percent(r.test.top1)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"
+    metric, value = r.test.told
+    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"
 
 
 def search(
@@ -245,7 +246,8 @@ def classify(o: ClassifyOptions, as_json: bool) -> None:
         if result.error is not None:
             tell(f"{result.photo}: {result.error}")
         elif not as_json:
-            print(f"{result.photo}: {', '.join(f'{name} {percent(share)}' for name, share in result.classes)}", flush=True)
+            told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
+            print(f"{result.photo}: {told or 'no label'}", flush=True)
 
     found = call(o, on_result=show, on_note=tell)
     if as_json:
@@ -258,7 +260,10 @@ def _photo_record(result: Any) -> dict[str, Any]:
     record = {"photo": str(result.photo), "format": result.format}
     if result.error is not None:
         return {**record, "error": result.error}
-    return {**record, "classes": [{"name": name, "probability": share} for name, share in result.classes]}
+    classes = [{"name": name, "probability": share} for name, share in result.classes]
+    for one, threshold in zip(classes, result.thresholds, strict=False):
+        one["threshold"] = threshold
+    return {**record, "classes": classes}
 
 
 def status(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:

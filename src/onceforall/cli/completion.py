@@ -11,10 +11,12 @@ from ..common.files import read_json
 from ..data.reading import CACHES
 from ..errors import OnceForAllError
 from ..scores import METRICS
+from ..tasks.task import TASKS
 
 # Of registries whose modules load torch, the keys, written down once more; tests/cli/test_completion.py compares them.
 VALUES: dict[str, Collection[str]] = {
     "metric": tuple(METRICS),
+    "task": tuple(TASKS),
     "preset": (
         "digits",
         "digits-demo",

@@ -1,8 +1,9 @@
 """`ofa evaluate`: of a run's sub-networks, and of exported networks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,10 @@ from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
 from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
+from ..tasks.label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from .views import tell
+
+EXAMPLES = 5  # images on which two networks disagree
 
 
 def evaluate(
@@ -30,8 +34,7 @@ def evaluate(
     from ..pipeline.evaluate import evaluate as call
 
     results, split = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
-    rights = [r.right for r in results if r.right is not None]
-    difference = Difference.of(*rights) if o.against is not None else None
+    difference = _difference(results) if o.against is not None else None
     if as_json:
         records = [
             {
@@ -39,21 +42,23 @@ def evaluate(
                 "split": split,
                 **asdict(r.accuracy),
                 "arch": json.loads(r.arch.to_json()),
-                **_scores(r.confusion, classes),
+                **_scores(r, classes),
             }
             for r in results
         ]
-        print(json.dumps(records if difference is None else {"networks": records, "difference": _record(difference)}))
+        print(json.dumps(records if difference is None else _compared(records, difference, results)))
         return
     for r in results:
-        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 else ""  # else it says nothing
-        top = f"top-1 {percent(r.accuracy.top1, 2)}{top5}, loss {r.accuracy.loss:.3f}"
-        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else ''}"
+        metric, value = r.accuracy.told
+        top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
+        top = f"{metric} {percent(value, 2)}{_between(r.labels)}{top5}, loss {r.accuracy.loss:.3f}"
+        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else _chance(r.labels)}"
         print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {told}")
-        if by_class and r.confusion:
-            print(_class_table(r.confusion, classes))
+        if by_class:
+            _tell_classes(r, classes)
     if difference is not None:
         print(_difference_text(results[0].name, results[1].name, difference))
+        _tell_examples([(r.name, r) for r in results])
 
 
 def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
@@ -65,36 +70,80 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
     )
     for name, why in found[0].unreadable:
         tell(f"{name}: {why}")
-    difference = Difference.of(*(one.right for one in found)) if o.against is not None else None
+    difference = _difference(found) if o.against is not None else None
     if as_json:
         records = [
             {
                 "export": str(r.export),
                 "format": r.format,
                 "split": r.part,
-                "images": r.confusion.images,
-                **_scores(r.confusion, r.classes),
+                "images": r.images,
+                **_scores(r, r.classes),
             }
             for r in found
         ]
-        print(json.dumps(records if difference is None else {"networks": records, "difference": _record(difference)}))
+        print(json.dumps(records if difference is None else _compared(records, difference, found)))
         return
     for r in found:
-        low, high = readable.wilson(r.confusion.top1, r.confusion.images)
-        top = f"top-1 {percent(r.confusion.top1, 2)} ({percent(low)} to {percent(high)})"
-        print(f"{r.export}: {top} on {readable.plural(r.confusion.images, f'{r.part} image')}{_uneven(r.confusion)}")
+        if r.labels is not None:
+            top = f"mAP {percent(r.labels.map, 2)}{_between(r.labels)}"
+        elif r.confusion is not None:
+            low, high = readable.wilson(r.confusion.top1, r.images)
+            top = f"top-1 {percent(r.confusion.top1, 2)} ({percent(low)} to {percent(high)})"
+        more = _uneven(r.confusion) if r.confusion else _chance(r.labels)
+        print(f"{r.export}: {top} on {readable.plural(r.images, f'{r.part} image')}{more}")
         if by_class:
-            print(_class_table(r.confusion, r.classes))
+            _tell_classes(r, r.classes)
     if difference is not None:
         print(_difference_text(str(folders[0]), str(folders[1]), difference))
+        _tell_examples([(str(r.export), r) for r in found])
 
 
-def _record(found: Difference) -> dict[str, Any]:
+def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
+    """Of two networks, with the images that one alone tells right."""
+    alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
+    return {"networks": records, "difference": {**_record(difference), "alone": alone}}
+
+
+def _alone(one: Any, other: Any) -> Iterator[str]:
+    """Images that the one tells right and the other does not; none of several labels an image, which are seldom all right."""
+    if one.right is not None and one.labels is None:
+        yield from (name for name, own, others in zip(one.names, one.right, other.right, strict=True) if own and not others)
+
+
+def _tell_examples(found: Sequence[tuple[str, Any]]) -> None:
+    """Where two networks disagree."""
+    for (name, one), (_, other) in (found, found[::-1]):
+        if examples := list(islice(_alone(one, other), EXAMPLES)):
+            print(f"  {name} alone is right on, for example: {', '.join(examples)}")
+
+
+def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
+    """Of two evaluations, by the images that each gets right; of several labels an image by mAP."""
+    first, second = pair
+    if first.answers is not None and second.answers is not None:
+        return LabelDifference.of(first.answers, second.answers)
+    return Difference.of(first.right, second.right)
+
+
+def _record(found: Difference | LabelDifference) -> dict[str, Any]:
+    if isinstance(found, LabelDifference):
+        return asdict(found)
     low, high = found.interval
     return {**asdict(found), "top1": found.top1, "low": low, "high": high, "chance": found.chance}
 
 
-def _scores(confusion: Confusion | None, classes: Sequence[str]) -> dict[str, Any]:
+def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """What is known of an evaluation beyond accuracy."""
+    confusion: Confusion | None = found.confusion
+    if (labels := found.labels) is not None:
+        return {
+            "map": labels.map,
+            "interval": labels.interval,
+            "chance": labels.chance,
+            "macro_f1": labels.macro_f1,
+            "labels": [asdict(row) for row in labels.by_label(classes)],
+        }
     if confusion is None:
         return {}
     return {
@@ -108,6 +157,34 @@ def _scores(confusion: Confusion | None, classes: Sequence[str]) -> dict[str, An
     }
 
 
+def _between(labels: LabelScores | None) -> str:
+    """The interval of mAP, where there is one."""
+    return "" if labels is None or labels.interval is None else " ({} to {})".format(*map(percent, labels.interval))
+
+
+def _chance(labels: LabelScores | None) -> str:
+    """What mAP does not tell of several labels an image."""
+    if labels is None:
+        return ""
+    return f"; macro F1 {percent(labels.macro_f1, 2)}; knowing nothing: mAP {percent(labels.chance, 2)}"
+
+
+def _tell_classes(found: Any, classes: Sequence[str]) -> None:
+    """Print a row for each class or label."""
+    if found.labels is not None:
+        print("\n".join(_columns([LABEL_HEADER, *found.labels.rows(classes)])))
+    elif found.confusion is not None:
+        print(_class_table(found.confusion, classes))
+
+
+def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+
+
 def _uneven(confusion: Confusion) -> str:
     """What top-1 does not tell of uneven classes; "" of even ones."""
     if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
@@ -118,20 +195,22 @@ def _uneven(confusion: Confusion) -> str:
 
 def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
     """A row for each class, then the most frequent mistakes and how far confidence is off."""
-    cells = [CLASS_HEADER, *confusion.rows(classes)]
-    widths = [max(len(row[i]) for row in cells) for i in range(5)]
-    lines = [
-        "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    ]
+    lines = _columns([CLASS_HEADER, *confusion.rows(classes)])
     mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 5)]
     lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
     lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} in the mean (calibration error)")
     return "\n".join(lines)
 
 
-def _difference_text(first: str, second: str, found: Difference) -> str:
+def _difference_text(first: str, second: str, found: Difference | LabelDifference) -> str:
     """Whether one of two networks is better, or that may be chance."""
+    if isinstance(found, LabelDifference):
+        points = f"{100 * found.map:+.2f} points of mAP"
+        if found.interval is None:
+            return f"{first} and {second}: {points}; no interval is given for so many images and labels"
+        low, high = found.interval
+        verdict = "this may be chance" if low <= 0 <= high else "more than chance"
+        return f"{first} and {second}: {points} [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap): {verdict}"
     alone = f"{first} alone is right on {found.gained:,} of {found.images:,} images, {second} alone on {found.lost:,}"
     low, high = found.interval
     points = f"{100 * found.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"

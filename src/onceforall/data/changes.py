@@ -32,7 +32,7 @@ def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
 
 
 def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, r, r) mixed with each other, and shares of classes (n, classes) in place of labels (n,).
+    """Images (n, 3, r, r) mixed with each other, and shares of classes (n, classes) in place of labels (n,) or (n, classes).
 
     Args:
         x: the images.
@@ -43,11 +43,13 @@ def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, 
         seed: of all that is random.
     """
     v2 = _transforms()
-    ways = [way(alpha=float(alpha), num_classes=classes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
+    whose = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # then shares of images, and so of their labels
+    outcomes = len(x) if labels.ndim == 2 else classes
+    ways = [way(alpha=float(alpha), num_classes=outcomes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        images, shares = ways[int(torch.randint(len(ways), ()))](x, labels)
-    return images, shares
+        images, shares = ways[int(torch.randint(len(ways), ()))](x, whose)
+    return images, shares @ labels if labels.ndim == 2 else shares
 
 
 @lru_cache

@@ -4,6 +4,7 @@ import difflib
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.readable import plural
 from ..errors import DataError
@@ -34,14 +35,24 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
         sum(len(part) for part in parts if part) for parts in ((source.train, source.test, source.held_out), (train, *others))
     )
     images = before - after
-    remark = f"--classes leaves {plural(images, 'image')} aside, those of {listed(aside, 6)}"
+    some = f"{plural(images, 'image')} aside, those of" if train.labels.ndim == 1 else "labels aside:"
+    remark = f"--classes leaves {some} {listed(aside, 6)}"
     remarks = (*source.remarks, *([remark] if aside else []))
     names = tuple(name for name, _ in classes)
     return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks)
 
 
 def _relabelled(part: Part, number_of: Indices) -> Part:
-    """In the order of the new labels' positions, without what has none; the same images are the same in the cache."""
+    """In the order of the new labels' positions, without what has none; the same images are the same in the cache.
+
+    Images that may have several labels all stay.
+    """
+    if part.labels.ndim == 2:
+        labels: NDArray[np.float32] = np.zeros((len(part), int(number_of.max()) + 1), np.float32)
+        for old, new in enumerate(number_of):
+            if new >= 0:
+                labels[:, new] = np.maximum(labels[:, new], part.labels[:, old])
+        return replace(part, labels=labels)
     labels = np.where((part.labels >= 0) & (part.labels < len(number_of)), part.labels, -1)
     if (labels < 0).any():
         raise DataError(f"{part.names[int(np.argmin(labels))]} and others have no label: leave them out")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..preprocess import LARGE, load, to_rgb
+from .labels import Labels
 
 Indices = NDArray[np.int64]
 Taken = Path | bytes | Image.Image  # a file, its content, or an image that is decoded already
@@ -69,7 +70,7 @@ class Part:
 
     Attributes:
         names: one for each image, to tell the user which.
-        labels: (n,) int64 in [0, classes).
+        labels: (n,) int64 in [0, classes), or (n, classes) float32 of 0 and 1 where an image may have several.
         identity: changes when the images change (paths, sizes, times of change).
         read: ascending positions -> for each, in order, what decodes it.
         max_pixels: larger images are not read; see `onceforall.preprocess.load`.
@@ -80,7 +81,7 @@ class Part:
     """
 
     names: list[str]
-    labels: Indices
+    labels: Labels
     identity: str
     read: Callable[[Indices], Iterator[Load]]
     max_pixels: int | None = None

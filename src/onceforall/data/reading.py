@@ -1,10 +1,11 @@
-"""How data are read where they leave a choice: what `--label`, `--classes`, `--group`, `--few` and `--cache` say."""
+"""How data are read where they leave a choice: what `--label`, `--classes`, `--group`, `--few`, `--task` and `--cache` say."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.files import read_text
 from ..errors import DataError
+from ..tasks.task import task_of
 from .formats.scan import same_name
 
 CACHES = ("auto", "decoded", "none")  # how training images are kept, see `stores`
@@ -21,20 +22,36 @@ class Reading:
         group: the column of a table that says what an image belongs to, or a regular expression that finds it in the image's path:
             its first group, or all that it matches. No split divides what belongs together.
         few: classes may have no image in a split, or a single one in all.
+        task: a name in `onceforall.tasks.task.TASKS`: "multilabel" where an image may have several labels, or none; `label` may
+            then be several columns of 0 and 1. None for one class an image, unless the labels are plainly lists, which is asked
+            about.
     """
 
     label: str | None = None
     classes: Classes | None = None
     group: str | None = None
     few: bool = False
+    task: str | None = None
+
+    @property
+    def several(self) -> bool:
+        """An image may have any number of labels."""
+        return task_of(self.task).several
 
 
 AS_IT_IS = Reading()
 
 
-def reading_of(label: str | None = None, classes: str | None = None, group: str | None = None, few: bool = False) -> Reading:
-    """What the options of a command line mean."""
-    return Reading(label, None if classes is None else classes_of_text(classes), group, few)
+def reading_of(
+    label: str | None = None, classes: str | None = None, group: str | None = None, few: bool = False, task: str | None = None
+) -> Reading:
+    """What the options of a command line mean.
+
+    Raises:
+        DataError: no such task, or classes without a name or named twice.
+    """
+    task_of(task)
+    return Reading(label, None if classes is None else classes_of_text(classes), group, few, task)
 
 
 def require_cache(cache: str | None) -> None:

@@ -35,6 +35,11 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
     found = _found(source, reading)
+    if reading.several and found.train.labels.ndim == 1:
+        raise DataError(
+            f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
+            "for each label), annotations in COCO's format and Parquet files with lists"
+        )
     if reading.classes is not None:
         found = chosen_classes(found, reading.classes)
     if reading.group is not None and found.train.groups is None:
@@ -60,7 +65,7 @@ def _found(source: str, reading: Reading) -> Source:
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return open_tables(path, [read_table(path)], reading)
+            return open_tables(path, [read_table(path, several=reading.several)], reading)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
             return open_archive(path, reading)
         if name.endswith(".parquet"):

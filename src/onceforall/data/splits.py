@@ -18,6 +18,7 @@ from .cache import Problem, Progress, Store, facts_of, place_of
 from .divide import some, stratified
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
+from .labels import Labels, codes, having, images_of, in_words
 from .originals import Indices, Part, Source, digest, small
 from .preparation import Preprocessing
 from .reading import AS_IT_IS, Reading
@@ -36,14 +37,14 @@ class Images:
     """Labelled images: a store of them, or of the facts about them, and which of its rows belong here.
 
     Attributes:
-        labels: (n,) int64.
+        labels: (n,) int64, or (n, classes) float32 of 0 and 1 where an image may have several.
         keep: where pixels for evaluation are kept.
     """
 
     store: Store
     rows: Indices
     part: Part
-    labels: Indices
+    labels: Labels
     keep: Keep = field(repr=False)
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ class Images:
     def sample(self, most: int) -> "Images":
         """All of the images, or if they are more so many of them, of each class its share, in order."""
         n = len(self)
-        by_class = np.argsort(self.labels, kind="stable")
+        by_class = np.argsort(codes(self.labels), kind="stable")
         return self if n <= most else self.subset(np.sort(by_class[np.arange(most) * n // most]))
 
 
@@ -313,7 +314,7 @@ def _check_classes(source: Source) -> None:
         found = f"one class ({source.classes[0]})" if source.classes else "no classes"
         raise DataError(f"{source.name} has {found}, at least 2 are needed: give a folder with one folder per class{_also(source)}")
     for part in (source.train, source.test, source.held_out):
-        if part is None:
+        if part is None or part.labels.ndim == 2:
             continue
         wrong = np.flatnonzero((part.labels < 0) | (part.labels >= len(source.classes)))
         if len(wrong):
@@ -335,9 +336,9 @@ def _limited(parts: dict[str, Part], limit: int, classes: int) -> dict[str, Part
     }
 
 
-def _check_counts(source: Source, labels: Indices, least: int, name: str, lost: Callable[[Indices], str] = lambda few: "") -> None:
+def _check_counts(source: Source, labels: Labels, least: int, name: str, lost: Callable[[Indices], str] = lambda few: "") -> None:
     """`lost` tells, of classes with too few images, where the others went."""
-    counts = np.bincount(labels, minlength=len(source.classes))
+    counts = images_of(labels, len(source.classes))
     few = np.flatnonzero(counts < least)
     if len(few):
         what = ", ".join(f"{source.classes[i]} ({counts[i]})" for i in few[:5]) + (", …" if len(few) > 5 else "")
@@ -356,10 +357,10 @@ def _lost(
     name: str, all_of: Mapping[str, Images], kept: Mapping[str, Images], part: Part, store: Store, classes: NDArray[np.int64]
 ) -> str:
     """Why images of these classes are missing from a split."""
-    unreadable = int(np.isin(np.delete(part.labels, store.index[:, 0]), classes).sum())
+    unreadable = int(having(np.delete(part.labels, store.index[:, 0], axis=0), classes).sum())
     texts = [f"; {plural(unreadable, 'image')} of them cannot be read"] if unreadable else []
     images = all_of[name]
-    dropped = np.flatnonzero(np.isin(images.labels, classes) & ~np.isin(images.rows, kept[name].rows))
+    dropped = np.flatnonzero(having(images.labels, classes) & ~np.isin(images.rows, kept[name].rows))
     if len(dropped):
         first = images.digests[dropped[0]]
         twin = next(other.name(int(i)) for other in list(kept.values())[::-1] for i in np.flatnonzero(other.digests == first)[:1])
@@ -375,7 +376,8 @@ def _contradictions(
 ) -> tuple[list[Problem], str]:
     """Images whose pixels are also there under another label, and that in a line. They stay: nobody knows which label is right."""
     everything = list(all_of.values())
-    labels = np.concatenate([images.labels for images in everything])
+    own = np.concatenate([images.labels for images in everything])
+    labels = codes(own)
     halves = np.concatenate([images.digests for images in everything]).view(np.uint64).reshape(-1, 2)
     order = np.lexsort((labels, halves[:, 1], halves[:, 0]))
     new = np.r_[True, (halves[order[1:]] != halves[order[:-1]]).any(axis=1)]
@@ -398,7 +400,7 @@ def _contradictions(
         other = int(same[labels[same] != labels[i]][0])
         what = "kept" if in_use[i] else "dropped as a duplicate"
         twins.append(f"{name_of(i)} and {name_of(other)}")
-        about = f"of class {classes[labels[i]]}, with the pixels of {name_of(other)} of class {classes[labels[other]]}"
+        about = f"of {in_words(own[i], classes)}, with the pixels of {name_of(other)} of {in_words(own[other], classes)}"
         problems.append(Problem(name_of(i), f"{what}: {about}", doubtful=True))
     if len(members) > MOST_LISTED:
         more = len(members) - MOST_LISTED
@@ -436,7 +438,9 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
 
 def _without_images(classes: Sequence[str], kept: Mapping[str, Images]) -> str:
     """Classes that a split has no images of, in a line; only with `Reading.few`."""
-    lacking = [(name, i) for name, images in kept.items() for i in np.setdiff1d(np.arange(len(classes)), images.labels)]
+    lacking = [
+        (name, i) for name, images in kept.items() for i in np.flatnonzero(images_of(images.labels, len(classes)) == 0).tolist()
+    ]
     shown = ", ".join(f"{classes[i]} ({name})" for name, i in lacking[:6])
     return f"classes without images in a split: {shown}{', …' if len(lacking) > 6 else ''}" if lacking else ""
 

@@ -11,9 +11,10 @@ from ..common.readable import amount, memory, percent
 from ..looks import layers, look
 from ..nn.source import needs_of
 from ..plan import Plan
-from ..scores import Confusion
+from ..scores import Confusion, told_of
+from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .bundle import Interval
-from .card_text import card_of, head_of, latency_text, plain, proof_rows, top1_text
+from .card_text import PROOF, card_of, head_of, latency_text, plain, proof_rows, top1_text
 from .config import ExportConfig
 from .program import program_of
 from .proof import Proof
@@ -32,6 +33,7 @@ class FileRow:
         latency: in ms with its 95 % interval on the machine that wrote the card; None if the network is for another one.
         held_out: of int8 files, top-1 on the held-out images before and after quantisation.
         top5: as top1.
+        map: mean average precision on the test images, where an image may have several labels; `held_out` is of that then.
     """
 
     format: str
@@ -39,6 +41,12 @@ class FileRow:
     latency: Interval | None = None
     held_out: tuple[float, float] | None = None
     top5: float | None = None
+    map: float | None = None
+
+    @property
+    def told(self) -> tuple[str, float]:
+        """The name and value that results are told in: top-1, or mAP."""
+        return told_of(self.top1, self.map)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class CardFacts:
         left_out: formats whose files are removed again, and why in one line.
         license: Hugging Face's name of the licence; left out if None, as it is the user's to choose.
         confusion: which classes of the test images it takes for which.
+        labels: what it tells of the test images, where an image may have several labels.
     """
 
     name: str
@@ -71,6 +80,12 @@ class CardFacts:
     files: Sequence[FileRow] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
+    labels: LabelScores | None = None
+
+    @property
+    def told(self) -> tuple[str, float]:
+        """The name and value that results are told in: top-1, or mAP."""
+        return told_of(self.top1, None if self.labels is None else self.labels.map)
 
 
 def write_card(
@@ -91,10 +106,13 @@ def write_card(
     return card_of(
         "card.md",
         facts=facts, arch=arch, config=config, proofs=proofs, readings=readings, onnx=onnx, own=own, formats=FORMATS,
-        head=head_of({facts.name: facts.top1}, facts.data, tags, license=facts.license, on_hub=on_hub),
+        head=head_of({facts.name: facts.told[1]}, facts.data, tags, license=facts.license, on_hub=on_hub, metric=facts.told[0]),
         origin="; ".join(f"{key}: {value}" for key, value in config.space.arguments["graph"]["about"].items()) if own else "",
         measured=_measured(facts, plan),
-        classes=[] if facts.confusion is None or len(config.classes) > MOST_CLASSES else facts.confusion.rows(config.classes),
+        metric=facts.told[0],
+        proof_header=[name.replace("top-1", "first label") if facts.labels else name for name in PROOF],
+        class_header=LABEL_HEADER if facts.labels else ("class", "test images", "recall", "precision", "F1"),
+        classes=_classes(facts, config.classes),
         mistakes=[] if facts.confusion is None else facts.confusion.mistaken(config.classes, 5),
         files=_files(facts, sizes),
         needs=needs_of(plan),
@@ -109,17 +127,38 @@ def write_card(
     )  # fmt: skip
 
 
+def _classes(facts: CardFacts, names: Sequence[str]) -> list[list[str]]:
+    """A row for each class or label; none of very many."""
+    known = facts.labels or facts.confusion
+    return [] if known is None or len(names) > MOST_CLASSES else known.rows(names)
+
+
 def _measured(facts: CardFacts, plan: Plan) -> list[list[str]]:
     images = f"{facts.test_images:,} test images"
     top5 = [] if facts.top5 is None else [["test top-5", percent(facts.top5), images]]
     return [
-        ["test top-1", top1_text(facts.top1, facts.test_images), images],
+        ["test top-1", top1_text(facts.top1, facts.test_images), images] if facts.labels is None else _map(facts.labels, images),
         *top5,
+        *([] if facts.labels is None else _of_labels(facts.labels, images)),
         *([] if facts.confusion is None else _scores(facts.confusion, images)),
         *([f"latency, {device}", latency_text(found), method] for device, method, found in facts.latency),
         ["MACs", amount(plan.macs), "multiply-accumulates for one image"],
         ["parameters", amount(plan.params), ""],
         ["peak activations", memory(plan.peak_memory_bytes), "float32, one image"],
+    ]
+
+
+def _map(labels: LabelScores, images: str) -> list[str]:
+    """Mean average precision with its interval."""
+    between = "" if labels.interval is None else f" ({100 * labels.interval[0]:.1f} – {100 * labels.interval[1]:.1f})"
+    return ["test mAP", percent(labels.map) + between, f"mean of the labels' average precisions, {images}, interval by bootstrap"]
+
+
+def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
+    """What mAP does not tell."""
+    return [
+        ["macro F1", percent(labels.macro_f1), f"mean of the labels' F1 at thresholds chosen on held-out images, {images}"],
+        ["mAP of knowing nothing", percent(labels.chance), "mean of the shares of images that have each label: chance"],
     ]
 
 
@@ -138,7 +177,7 @@ def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
     for name, size in sizes.items():
         texts = ["", "", ""]
         if row := measured.get(name):
-            texts = [percent(row.top1), percent(row.top5), latency_text(row.latency)]
+            texts = [percent(row.told[1]), percent(row.top5), latency_text(row.latency)]
         if facts.top5 is None:
             del texts[1]
         rows.append([name, ", ".join(FORMATS[name].files), *texts, memory(size)])

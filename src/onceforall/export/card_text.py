@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..common.readable import milliseconds, percent, table, wilson
+from ..scores import METRICS
 from .bundle import Interval
 from .program import ACCURACY
 from .proof import ABOUT_FLOAT32, Proof
@@ -22,26 +23,34 @@ def card_of(template: str, **values: Any) -> str:
 
 
 def head_of(
-    results: Mapping[str, float], data: str, tags: Sequence[str], *, license: str | None = None, on_hub: bool = False
+    results: Mapping[str, float],
+    data: str,
+    tags: Sequence[str],
+    *,
+    license: str | None = None,
+    on_hub: bool = False,
+    metric: str = METRICS["top1"],
 ) -> str:
     """YAML about networks.
 
     Args:
-        results: test top-1 of each, by name.
+        results: on test images, of each by name.
         data: name of the data set.
         tags: for the Hub.
         license: its name there.
         on_hub: the data may have a page of this name there.
+        metric: of the results, top-1 or mAP.
     """
     import yaml
 
+    kind = "accuracy" if metric == METRICS["top1"] else "mean_average_precision"
     head = {
         **({} if license is None else {"license": license}),
         **({"datasets": [data]} if on_hub else {}),
         "library_name": "onceforall",
         "pipeline_tag": "image-classification",
         "tags": ["once-for-all", *tags],
-        "metrics": ["accuracy"],
+        "metrics": [kind],
         "model-index": [
             {
                 "name": name,
@@ -49,11 +58,11 @@ def head_of(
                     {
                         "task": {"type": "image-classification"},
                         "dataset": {"name": data, "type": data, "split": "test"},
-                        "metrics": [{"type": "accuracy", "name": "test top-1", "value": round(top1, 6)}],
+                        "metrics": [{"type": kind, "name": f"test {metric}", "value": round(value, 6)}],
                     }
                 ],
             }
-            for name, top1 in results.items()
+            for name, value in results.items()
         ],
     }
     text: str = yaml.dump(head, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=1e6)

@@ -14,6 +14,7 @@ from ..errors import FileError, VerificationError
 from ..preprocess import INTERPOLATIONS
 from ..space import Space
 from ..spaces import from_json
+from ..tasks.task import MULTICLASS, TASKS, task_of
 
 FORMAT = "onceforall.export/2"
 BEFORE = "onceforall.export/1"  # without resolution and max_pixels, and with no preprocess.py beside it
@@ -46,13 +47,16 @@ class InputSteps:
 class ExportConfig:
     """The space (family and arguments), the names of the classes in the order of the logits, and the preprocessing.
 
-    `onnx` is None where no file is made from an ONNX graph, and in folders of earlier versions.
+    `onnx` is None where no file is made from an ONNX graph, and in folders of earlier versions. `task` is a name in
+    `onceforall.tasks.task.TASKS`; where an image may have several labels, `thresholds` are the probabilities that say them.
     """
 
     space: Space
     classes: tuple[str, ...]
     preprocessing: InputSteps
     onnx: OnnxOptions | None = None
+    task: str = MULTICLASS.name
+    thresholds: tuple[float, ...] = ()
 
     def job(self, arch: Arch, network: nn.Module, calibration: Tensor | None = None) -> Job:
         """What formats write of one of the space's networks, see `Job`."""
@@ -70,7 +74,8 @@ class ExportConfig:
             "num_classes": len(self.classes),
             "classes": list(self.classes),
             "preprocessing": asdict(self.preprocessing),
-            **({} if self.onnx is None else {"onnx": asdict(self.onnx)}),
+            **({} if self.onnx is None else {"onnx": _written(self.onnx)}),
+            **({"task": self.task, "thresholds": list(self.thresholds)} if task_of(self.task).several else {}),
         }
 
     @classmethod
@@ -84,7 +89,7 @@ class ExportConfig:
         if not isinstance(data, dict) or data.get("format") not in (FORMAT, BEFORE):
             raise FileError(f"not the config of an exported network: this version reads formats {BEFORE!r} and {FORMAT!r}")
         keys = {"format", "space", "num_classes", "classes", "preprocessing"}
-        if set(data) - {"onnx"} != keys:
+        if set(data) - {"onnx", "task", "thresholds"} != keys:
             raise FileError(f"the config has the fields {sorted(data)}: expected {sorted(keys)}")
         classes, steps = data["classes"], data["preprocessing"]
         if not _strings(classes) or data["num_classes"] != len(classes) or not classes:
@@ -98,7 +103,23 @@ class ExportConfig:
             raise FileError(f"the config's interpolation is {steps['interpolation']!r}: choose from {', '.join(INTERPOLATIONS)}")
         preprocessing = InputSteps(**{**steps, "mean": _three(steps["mean"]), "std": _three(steps["std"])})
         options = _onnx(data["onnx"]) if "onnx" in data else None
-        return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing, options)
+        told = _labels(data.get("task", MULTICLASS.name), data.get("thresholds", []), len(classes))
+        return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing, options, *told)
+
+
+def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float, ...]]:
+    """The task, and of several labels a threshold for each."""
+    if task not in TASKS:
+        raise FileError(f"the config's task is {task!r}: choose from {', '.join(TASKS)}")
+    numbers = isinstance(thresholds, list) and all(type(x) in (int, float) and 0 <= x <= 1 for x in thresholds)
+    if not numbers or len(thresholds) != (classes if TASKS[task].several else 0):
+        raise FileError("the config's thresholds must be numbers from 0 to 1, one for each class of a network for several labels")
+    return task, tuple(map(float, thresholds))
+
+
+def _written(options: OnnxOptions) -> dict[str, Any]:
+    """As versions write it that know of no other activation."""
+    return {name: value for name, value in asdict(options).items() if (name, value) != ("activation", "softmax")}
 
 
 def _strings(values: Any) -> bool:
@@ -106,7 +127,7 @@ def _strings(values: Any) -> bool:
 
 
 def _onnx(values: Any) -> OnnxOptions:
-    if not isinstance(values, dict) or set(values) != {field.name for field in fields(OnnxOptions)}:
+    if not isinstance(values, dict) or {*values, "activation"} != {field.name for field in fields(OnnxOptions)}:
         raise FileError("the config's onnx must have exactly opset, batch and softmax")
     if type(values["opset"]) is not int or type(values["batch"]) not in (int, type(None)) or type(values["softmax"]) is not bool:
         raise FileError(f"the config's onnx holds {values}: opset is a number, batch a number or null, softmax true or false")

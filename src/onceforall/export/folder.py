@@ -20,6 +20,7 @@ from ..picture import draw
 from ..plan import Plan
 from ..space import Space
 from ..supernets.supernet import Supernet
+from ..tasks.task import MULTICLASS, Task
 from .card import CardFacts, write_card
 from .config import ExportConfig, InputSteps
 from .place import errors_name, in_place_when_done, require_replaceable
@@ -58,6 +59,8 @@ def export_network(
     calibration: Tensor | None = None,
     onnx: OnnxOptions | None = None,
     readers: Sequence[str] | None = None,
+    task: Task = MULTICLASS,
+    thresholds: Sequence[float] = (),
 ) -> Exported:
     """Write a network to take home: weights, runtime files, architecture, config, picture and card.
 
@@ -80,6 +83,8 @@ def export_network(
         calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
         onnx: options of the formats that are made from an ONNX graph.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
+        task: whether an image has one class, or any number of labels.
+        thresholds: of the latter the probabilities from which on labels are said, one for each.
 
     Raises:
         VerificationError: an unknown format or reader, a network in train mode, or a file that does not compute what the network
@@ -96,8 +101,10 @@ def export_network(
     plan = space.lower(arch, len(classes))
     _require_logits(plan, len(classes))
     others = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
-    options = (onnx or OnnxOptions()) if any(FORMATS[name].from_onnx for name in formats) else None
-    config = ExportConfig(space, tuple(classes), replace(preprocessing, resolution=arch.resolution), options)
+    options = replace(onnx or OnnxOptions(), activation=task.activation)
+    used = options if any(FORMATS[name].from_onnx for name in formats) else None
+    steps = replace(preprocessing, resolution=arch.resolution)
+    config = ExportConfig(space, tuple(classes), steps, used, task.name, tuple(thresholds))
     network, images = network.cpu(), images.cpu()
     job = config.job(arch, network, None if calibration is None else calibration.cpu())
     extracted = reference_of(network, images)
@@ -199,7 +206,7 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
         without = written(Path(temporary), replace(job, onnx=replace(job.onnx, softmax=False)))
         proof, logits = proven(without), without(images).double() if format.int8 else extracted.logits
         del without  # which holds its file open on some systems
-    expected = replace(extracted, logits=logits).softmax()
+    expected = replace(extracted, logits=logits).probabilities(job.onnx.activation)
     tolerance = INT8_SOFTMAX if format.int8 else None
     compare(
         format.files[0], expected, [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches], tolerance
@@ -218,7 +225,7 @@ def _read(name: str, folder: Path, job: Job, images: Tensor, extracted: Referenc
     return read_elsewhere_too(
         folder / format.files[0],
         images,
-        extracted.softmax() if job.onnx.softmax else extracted,
+        extracted.probabilities(job.onnx.activation) if job.onnx.softmax else extracted,
         readers=readers,
         batches=_batches(name, job),
         int8=format.int8,

@@ -66,13 +66,14 @@ class Reference:
         """Largest difference that a right float32 file may have."""
         return MARGIN * max(self.rounding, ROUNDING * self.largest)
 
-    def softmax(self) -> "Reference":
-        """The same of the probabilities.
+    def probabilities(self, activation: str) -> "Reference":
+        """The same of the probabilities, by "softmax" or "sigmoid".
 
-        Where all logits move by up to d, a probability p moves by up to 2 p (1 - p) d: of a confident network hardly at all. That
+        Where all logits move by up to d, a probability p moves by up to 2 p (1 - p) d (of a sigmoid half of that): of a confident
+        network hardly at all. That
         tells little of the logits behind them, so they must be proven too.
         """
-        shares = self.logits.softmax(1)
+        shares = self.logits.sigmoid() if activation == "sigmoid" else self.logits.softmax(1)
         gain = 2 * float((shares * (1 - shares)).max())
         rounding = max(gain * self.rounding, SOFTMAX_ROUNDINGS * ROUNDING)
         return Reference(shares, rounding, gain * self.float32_error, "probabilities")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..common.onnx_options import INPUT, OPSET, OUTPUT, PROBABILITIES
+from ..common.onnx_options import ACTIVATIONS, INPUT, OPSET, OUTPUT, PROBABILITIES
 from ..errors import DeviceError, MissingExtraError
 from ..ops import Call, Norm, Op
 from ..plan import Plan, Segment
@@ -31,6 +31,7 @@ def to_onnx(
     batch: int | None = None,
     opset: int = OPSET,
     softmax: bool = False,
+    activation: str = "softmax",
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """The network in eval mode as an ONNX model, checked by onnx's own checker.
@@ -45,7 +46,8 @@ def to_onnx(
         network: the plain network of that plan (`nn.static.build`, `Supernet.extract`), or its state dict.
         batch: images per call; None leaves it free.
         opset: version of ONNX's operators, of `OPSETS`; the version of the file format (IR) is the oldest that has it.
-        softmax: of a whole network: end with a softmax over the classes.
+        softmax: of a whole network: end with a softmax over the classes, or another activation.
+        activation: that one, a key of `ACTIVATIONS`.
         metadata: text to store in the model, by key.
 
     Raises:
@@ -58,16 +60,17 @@ def to_onnx(
     require_known(opset)
     state = network.state_dict() if isinstance(network, nn.Module) else network
     try:
-        model = _written(onnx, plan, state, batch, opset, softmax)
+        model = _written(onnx, plan, state, batch, opset, activation if softmax else None)
     except NotWrittenError as error:
-        model = onnx.load_model_from_string(by_torch(plan, state, str(error), batch=batch, opset=opset, softmax=softmax))
+        ending = activation if softmax else None
+        model = onnx.load_model_from_string(by_torch(plan, state, str(error), batch=batch, opset=opset, ending=ending))
     onnx.helper.set_model_props(model, dict(metadata or {}))
     content = bytes(model.SerializeToString())
     onnx.checker.check_model(content, full_check=True)  # given the model, it would serialise it once more
     return content
 
 
-def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: int | None, opset: int, softmax: bool) -> Any:
+def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: int | None, opset: int, ending: str | None) -> Any:
     """The model; raises NotWrittenError if an operation cannot be written."""
     graph = _Graph(onnx, state, opset, batch)
     last: Any = INPUT
@@ -75,11 +78,11 @@ def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: i
         last = graph.add(segment, last)
     tensor, first = onnx.helper.make_tensor_value_info, batch or "batch"
     if isinstance(last, str):
-        output = PROBABILITIES if softmax else OUTPUT
-        graph.end(last, output, softmax)
+        output = PROBABILITIES if ending else OUTPUT
+        graph.end(last, output, ending)
         outputs = [tensor(output, onnx.TensorProto.FLOAT, [first, *plan.output_shape])]
     else:
-        outputs = [tensor(name, *about) for name, about in graph.end_several(last, softmax).items()]
+        outputs = [tensor(name, *about) for name, about in graph.end_several(last, ending).items()]
     opsets = [onnx.helper.make_opsetid("", opset)]
     return onnx.helper.make_model(
         onnx.helper.make_graph(
@@ -147,19 +150,19 @@ class _Graph:
             tensors[op.name] = array(last, op.shape)
         return last
 
-    def end(self, last: str, output: str, softmax: bool) -> None:
-        """Give the last tensor the name of the graph's output."""
-        if softmax:
-            self.node("Softmax", [last], output)
+    def end(self, last: str, output: str, ending: str | None) -> None:
+        """Give the last tensor, or what an activation makes of it, the name of the graph's output."""
+        if ending:
+            self.node(ACTIVATIONS[ending], [last], output)
         elif self.nodes and self.nodes[-1].output[0] == last:
             self.nodes[-1].output[0] = output
         else:  # a piece that changes nothing
             self.node("Identity", [last], output)
 
-    def end_several(self, last: Any, softmax: bool) -> dict[str, tuple[int, list[Any]]]:
+    def end_several(self, last: Any, ending: str | None) -> dict[str, tuple[int, list[Any]]]:
         """As `end`, for a nest of tensors; their types and shapes by name."""
-        if softmax:
-            raise DeviceError("softmax: the network returns several tensors, of which none is known to be logits: leave it out")
+        if ending:
+            raise DeviceError(f"{ending}: the network returns several tensors, of which none is known to be logits: leave it out")
         found: dict[str, tuple[int, list[Any]]] = {}
         for name, tensor in names_of(last).items():
             self.node("Identity", [tensor], name)

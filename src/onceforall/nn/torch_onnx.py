@@ -17,7 +17,7 @@ from ..plan import Plan
 from .static import build
 
 
-def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, softmax: bool) -> bytes:
+def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | None, opset: int, ending: str | None) -> bytes:
     """The network of a plan as `nn.onnx.to_onnx` gives it.
 
     torch's older exporter is taken: the newer one needs a package more (onnxscript), and writes opset 18 or later only.
@@ -28,7 +28,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
         why: what could not be written here.
         batch: images per call; None leaves it free.
         opset: version of the operators.
-        softmax: end with a softmax over the classes.
+        ending: end with this, "softmax" over the classes or "sigmoid"; None for logits.
 
     Raises:
         DeviceError: torch cannot write it either.
@@ -40,7 +40,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
     try:
         with warnings.catch_warnings(), quiet(), no_stdout(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
-            wrapped = _Outputs(network, softmax)
+            wrapped = _Outputs(network, ending)
             names = wrapped.names_for(images)
             free = {} if batch else {name: {0: "batch"} for name in (INPUT, *names)}
             torch.onnx.export(
@@ -64,23 +64,23 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
 class _Outputs(nn.Module):
     """A network whose tensors come out one after the other, as they are named."""
 
-    def __init__(self, network: nn.Module, softmax: bool) -> None:
+    def __init__(self, network: nn.Module, ending: str | None) -> None:
         super().__init__()
         self.network = network
-        self.softmax = softmax
+        self.ending = ending
 
     def names_for(self, images: Tensor) -> list[str]:
         found = self.network(images)
         if isinstance(found, Tensor):
-            return [PROBABILITIES if self.softmax else OUTPUT]
-        if self.softmax:
-            raise ValueError("a softmax of several outputs")
+            return [PROBABILITIES if self.ending else OUTPUT]
+        if self.ending:
+            raise ValueError(f"a {self.ending} of several outputs")
         return list(names_of(found))
 
     def forward(self, images: Tensor) -> Any:
         found = self.network(images)
         if isinstance(found, Tensor):
-            return found.softmax(1) if self.softmax else found
+            return found if self.ending is None else found.sigmoid() if self.ending == "sigmoid" else found.softmax(1)
         return tuple(names_of(found).values())
 
 

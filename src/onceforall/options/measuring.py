@@ -64,7 +64,7 @@ class EvaluateOptions:
             what = f"{self.folder} is no exported network, and a run has its own images"
             raise DataError(f"{what}: leave {self.images} out, or give it as --data if they have moved")
         if self.reading != AS_IT_IS or self.format is not None or self.network is not None:
-            given = "--label, --classes, --group, --few, --format and --network"
+            given = "--label, --classes, --group, --few, --task, --format and --network"
             raise DataError(f"{given} are of exported networks; {self.folder} is none: leave them out")
         if self.split not in (None, "held-out", "test"):
             raise DataError(f"--split {self.split}: use held-out or test")

@@ -27,10 +27,11 @@ reading = partial(
     AS_IT_IS,
     reading_of,
     {
-        "label": Flag("Column of the labels, in a table or Parquet files.", "NAME"),
+        "label": Flag("Column of the labels (multilabel: or several, a,b,c).", "NAME"),
         "classes": Flag("These, in order: cat,dog,other=eel+cow; or a file.", "CLASSES"),
         "group": Flag("What no split divides: a column, or a regex on paths.", "TEXT"),
         "few": Flag("Allow classes with few images, or none in a split.", kind=bool, default=False),
+        "task": Flag("multilabel: several labels an image, or none.", "TASK", complete="task"),
     },
 )
 finalists = partial(option, "Best predicted networks to measure.", "N", 5, least=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.reading import Reading, require_cache
 from ..errors import TrainingError
-from ..scores import require_metric
+from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
 from .values import amount, duration_s, recipe_values, with_resolutions
@@ -60,7 +60,8 @@ class TrainOptions:
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: what validation, the predictor and searches go by, a name in `onceforall.scores.METRICS`; None for balanced accuracy
-            where a class has more than three times as many training images as another, else top-1.
+            where a class has more than three times as many training images as another, else top-1; of several labels an image
+            mean average precision.
         resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: of several processes, take batch norm's statistics over all of them.
         same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
@@ -95,7 +96,7 @@ class TrainOptions:
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
     reading: Reading = reading()
-    metric: str | None = option("What counts: top1, balanced or macro_f1.", "NAME", complete="metric")
+    metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
     seed: int = seed()
     resume: bool = option("Go on from the last checkpoint in --out.", default=False)
     sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
@@ -113,7 +114,7 @@ class TrainOptions:
                 raise TrainingError(f"{value:g} {name}: it must be a number above 0 and below a billion")
         if self.epochs is not None and self.budget_s is not None:
             raise TrainingError("epochs and a time budget both say how long to train: give one of them")
-        require_metric(self.metric)
+        require_metric(self.metric, self.reading.task)
         require_cache(self.cache)
         self.chosen("imagenette-60m")  # any will do
 
@@ -171,7 +172,7 @@ class ImportOptions:
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
     reading: Reading = reading()
-    metric: str | None = option("What counts: top1, balanced or macro_f1.", "NAME", complete="metric")
+    metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
     seed: int = seed()

@@ -32,6 +32,7 @@ from ..options.choosing import BundleOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..supernets.supernet import Supernet
+from ..tasks.task import require_multiclass
 from .evaluate import calibrated, choose_archs, place_of
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
@@ -68,6 +69,7 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
         raise ArchError("a bundle of which networks? Give limits, such as --latency 2ms,5ms, or --arch with names or files")
     run = Run.open(options.folder, options.data)
     run.require_images()
+    require_multiclass(run.task, "ofa bundle")
     chosen = Device.parse(options.device)
     target = Path(options.out) if options.out else run.folder / "bundle"
     named = [found for text in options.archs for found in _named(run, text, options.seed)]

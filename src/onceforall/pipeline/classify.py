@@ -19,6 +19,7 @@ from ..export.place import errors_name
 from ..options.choosing import ClassifyOptions
 from ..options.declare import takes
 from ..preprocess import prepare
+from ..tasks.task import task_of
 
 TOP = 5
 FIRST = ("onnx", "pytorch")  # the quickest to start, and the one that needs nothing else
@@ -33,14 +34,17 @@ class Classified:
     Args:
         photo: its path.
         format: of the file that told, a name in `onceforall.export.FORMATS`.
-        classes: names and probabilities, the most likely first; empty if the photograph cannot be read.
+        classes: names and probabilities, the most likely first; empty if the photograph cannot be read. Of labels those whose
+            probability is at least their threshold, of which there may be none; or with `--top` so many.
         error: why it cannot be read; None if it can.
+        thresholds: of labels, of which a photograph may show several: for each of `classes` the probability that says it.
     """
 
     photo: Path
     format: str
     classes: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    thresholds: tuple[float, ...] = ()
 
 
 @takes(ClassifyOptions)
@@ -72,7 +76,7 @@ def classify(
     if not files:
         raise DataError("no photographs: give files or folders")
     chosen, config, run = opened_export(Path(options.export), options.format, options.network)
-    few, results = min(options.top or TOP, len(config.classes)), []
+    results = []
     for file in files:
         try:
             images = torch.from_numpy(prepare(file, asdict(config.preprocessing)))
@@ -85,12 +89,21 @@ def classify(
                     f"outputs of shape {tuple(outputs.shape)} for one photograph, but config.json has {len(config.classes)} classes"
                 )
                 raise VerificationError(f"{Path(options.export)}: its {FORMATS[chosen].files[0]} has {text}: export it again")
-            found = outputs[0].double().topk(few)
-            pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
-            result = Classified(file, chosen, tuple((config.classes[i], probability) for i, probability in pairs))
+            likely = _likely(outputs[0], config, options.top)
+            thresholds = tuple(config.thresholds[i] for i, _ in likely) if config.thresholds else ()
+            result = Classified(file, chosen, tuple((config.classes[i], p) for i, p in likely), thresholds=thresholds)
         results.append(result)
         on_result(result)
     return results
+
+
+def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> list[tuple[int, float]]:
+    """The most likely classes, (classes,), first; of labels, unless so many are asked for, those that reach their thresholds."""
+    ranked = probabilities.double().sort(descending=True, stable=True)
+    found = list(zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True))
+    if config.thresholds and top is None:
+        return [(i, probability) for i, probability in found if probability >= config.thresholds[i]]
+    return found[: top or TOP]
 
 
 def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
@@ -134,10 +147,11 @@ def opened_export(folder: Path, format: str | None, network: str | None) -> tupl
     chosen = _chosen(folder, format)
     # not by running model.py: a folder from elsewhere must not bring programs
     run = _alone(load(folder)) if chosen == "pytorch" else FORMATS[chosen].load(folder, torch.get_num_threads())
+    probabilities = task_of(config.task).probabilities
     if config.onnx is None or not FORMATS[chosen].from_onnx:
-        return chosen, config, lambda images: run(images).softmax(1)
+        return chosen, config, lambda images: probabilities(run(images))
     through, done = in_batches(run, config.onnx.batch), config.onnx.softmax
-    return chosen, config, lambda images: through(images) if done else through(images).softmax(1)
+    return chosen, config, lambda images: through(images) if done else probabilities(through(images))
 
 
 def _of_bundle(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:

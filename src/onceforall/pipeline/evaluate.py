@@ -1,10 +1,11 @@
 """`ofa evaluate`: accuracy of any sub-network of a run. Always extract, recalibrate on training images, evaluate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +23,22 @@ from ..options.measuring import EvaluateOptions
 from ..scores import Confusion
 from ..space import Space
 from ..supernets.supernet import Supernet
+from ..tasks.label_scores import LabelAnswers, LabelScores
 from ..train import World
 from .run_directory.run import CALIBRATION_IMAGES, Run
 from .training.compute import choose_compute
 
 MOST_RANDOM = 10_000
 MOST_NUMBERS = 50_000_000  # of all confusion matrices
+MOST_DRAWN = 2  # networks that get an interval of mAP, which takes seconds
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One sub-network's accuracy on a split: which classes it takes for which, and which images it tells right, bool (n,).
 
-    Of very many networks and classes, only the accuracy is kept.
+    Of very many networks and classes, only the accuracy is kept. Where an image may have several labels, in place of those what it
+    tells of each label, and of two networks to compare all that they say. `names` are the images', where two networks are compared.
     """
 
     name: str
@@ -42,6 +46,9 @@ class Evaluation:
     accuracy: Accuracy
     confusion: Confusion | None = field(default=None, repr=False)
     right: NDArray[np.bool_] | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
+    labels: LabelScores | None = field(default=None, repr=False)
+    answers: LabelAnswers | None = field(default=None, repr=False)
 
 
 @takes(EvaluateOptions)
@@ -79,9 +86,16 @@ def evaluate(
         own = []
         for name, chosen in archs[world.rank :: world.size]:
             network = calibrated(run, supernet, chosen, splits)
-            accuracy, confusion, right = _judged(network, run.eval_batches(images, chosen.resolution))
+            accuracy, said, right = _judged(run, network, images, chosen.resolution)
             few = len(archs) * run.num_classes**2 <= MOST_NUMBERS
-            own.append(Evaluation(name, chosen, accuracy, *((confusion, right) if few else ())))
+            names = tuple(images.names) if options.against is not None else ()
+            if isinstance(said, LabelAnswers):
+                chosen_on = said if options.split != "test" else _judged(run, network, splits.held_out, chosen.resolution)[1]
+                scores = said.scores(chosen_on.thresholds(), interval=len(archs) <= MOST_DRAWN)
+                answers = said if options.against is not None else None
+                own.append(Evaluation(name, chosen, accuracy, None, right, names, scores, answers))
+            else:
+                own.append(Evaluation(name, chosen, accuracy, *((said, right, names) if few else ())))
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
@@ -90,15 +104,24 @@ def evaluate(
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 
-def _judged(network: Calibrated, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Accuracy, Confusion, NDArray[np.bool_]]:
-    """All that an evaluation tells."""
-    found: list[Confusion] = []
+def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
+    """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
+    found: list[Any] = []
 
     def keep(logits: Tensor, labels: Tensor) -> None:
-        found.append(Confusion.of_probabilities(labels.cpu().numpy(), logits.double().softmax(1).cpu().numpy())[0])
+        found.append(run.task.answers(labels.cpu().numpy(), run.task.probabilities(logits.double()).cpu().numpy()))
 
-    accuracy, right = evaluate_each(network, batches, on_logits=keep)
+    batches = run.eval_batches(images, resolution)
+    accuracy, right = evaluate_each(network, batches, on_logits=keep, counted=run.task.tally())
     return accuracy, reduce(add, found), right.numpy()
+
+
+def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: int) -> tuple[float, ...]:
+    """Of labels the probabilities from which on they are said, the best on the held-out images; () where an image has one class."""
+    if not run.task.several:
+        return ()
+    thresholds: list[float] = _judged(run, network, splits.held_out, resolution)[1].thresholds().tolist()
+    return tuple(thresholds)
 
 
 def place_of(run: Run, text: str) -> Path:
@@ -161,4 +184,4 @@ def measure(
 ) -> Accuracy:
     """Accuracy of a sub-network on `images`, recalibrated on `calibration` training images."""
     network = calibrated(run, supernet, arch, splits, images=calibration)
-    return evaluate_network(network, run.eval_batches(images, arch.resolution))
+    return evaluate_network(network, run.eval_batches(images, arch.resolution), run.task.tally())

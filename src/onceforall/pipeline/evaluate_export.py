@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from ..common.readable import plural
 from ..data import open_source
 from ..data.cache import in_threads
 from ..data.formats.scan import left_out_line, listed
+from ..data.labels import Labels
 from ..data.originals import Load, Part, Source
 from ..data.reading import AS_IT_IS, Reading
 from ..errors import DataError
 from ..options.measuring import PARTS
 from ..preprocess import prepare
 from ..scores import Confusion
+from ..tasks.label_scores import LabelAnswers, LabelScores
+from ..tasks.task import task_of
 from .classify import opened_export
 
 
@@ -35,20 +38,29 @@ class ExportScores:
         format: of the file that told.
         classes: of the network.
         part: which images of the data: "train", "test", "held-out" or "all".
-        confusion: of them.
+        confusion: of them; None where an image may have several labels.
         right: which of them it tells right, (n,), in the order of `names`.
         names: of the images.
         unreadable: images that cannot be read, and why.
+        labels: what it tells of each label, where an image may have several, at the thresholds of the folder.
+        answers: all that it says then, to compare networks.
     """
 
     export: Path
     format: str
     classes: tuple[str, ...]
     part: str
-    confusion: Confusion
+    confusion: Confusion | None
     right: NDArray[np.bool_]
     names: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
+    labels: LabelScores | None = None
+    answers: LabelAnswers | None = None
+
+    @property
+    def images(self) -> int:
+        """How many were read."""
+        return len(self.names)
 
 
 def evaluate_exports(
@@ -78,7 +90,7 @@ def evaluate_exports(
         OnceForAllError: as `classify`.
     """
     opened = [opened_export(Path(export), format, network) for export in exports]
-    source = open_source(data, reading)
+    source = open_source(data, _as_learnt(reading, exports, [config.task for _, config, _ in opened]))
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         on_note(remark)
@@ -89,14 +101,35 @@ def evaluate_exports(
         kept, probabilities, unreadable = _answers(images, asdict(config.preprocessing), run)
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
-        confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
         names = tuple(images.names[i] for i in kept)
-        found.append(ExportScores(Path(export), chosen, tuple(config.classes), name, confusion, right, names, unreadable))
+        about = Path(export), chosen, tuple(config.classes), name
+        if config.thresholds:
+            answers = LabelAnswers((labels[kept],), (probabilities.astype(np.float32),))
+            right = np.take_along_axis(labels[kept], probabilities.argmax(1)[:, None], 1)[:, 0] > 0
+            scores = answers.scores(np.array(config.thresholds))
+            found.append(ExportScores(*about, None, right, names, unreadable, scores, answers))
+        else:
+            confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
+            found.append(ExportScores(*about, confusion, right, names, unreadable))
     if len({one.names for one in found}) > 1:
         raise DataError(
             f"{data}: {exports[0]} and {exports[1]} can read different images of it: leave out those that one cannot read"
         )
     return found
+
+
+def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) -> Reading:
+    """The data read for the networks' task.
+
+    Raises:
+        DataError: the networks have different tasks, or another one than is asked for.
+    """
+    task = tasks[0]
+    if len(set(tasks)) > 1:
+        raise DataError(f"{exports[0]} is of --task {task}, {exports[1]} of {tasks[1]}: they cannot be compared")
+    if reading.task not in (None, task):
+        raise DataError(f"{exports[0]} is of --task {task}, not {reading.task}: leave --task out")
+    return replace(reading, task=task) if task_of(task).several else reading
 
 
 def _answers(
@@ -147,14 +180,15 @@ def _joined(parts: list[Part]) -> Part:
     return Part(names, np.concatenate([part.labels for part in parts]), "+".join(part.identity for part in parts), read)
 
 
-def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> NDArray[np.int64]:
+def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> Labels:
     """As the network counts classes.
 
     Raises:
         DataError: it does not know one that has images.
     """
     known = {name: number for number, name in enumerate(classes)}
-    used = np.unique(images.labels)
+    several = images.labels.ndim == 2
+    used = np.flatnonzero(images.labels.any(0)) if several else np.unique(images.labels)
     if used.min(initial=0) < 0 or used.max(initial=0) >= len(source.classes):
         raise DataError(f"{source.name}: some of its images have no label: leave them out")
     odd = [source.classes[i] for i in used if source.classes[i] not in known]
@@ -164,6 +198,10 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
             "choose and rename classes by --classes"
         )
     number_of = np.array([known.get(name, -1) for name in source.classes], np.int64)
+    if several:
+        own: Labels = np.zeros((len(images), len(classes)), np.float32)
+        own[:, number_of[used]] = images.labels[:, used]
+        return own
     return number_of[images.labels]
 
 

@@ -12,6 +12,7 @@ from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
 from ..latency import Device
 from ..options.choosing import SpecialiseOptions
 from ..options.shared import LIMITS, Budget, budgets_of
+from ..scores import METRICS
 from .run_directory.run import Run
 from .specialise import Specialised, specialise
 
@@ -48,9 +49,10 @@ class FleetRow:
         name: of the device.
         folder: of its network; None if it has none.
         missed: why the device is not served, in one line; None if it is.
-        test: top-1 on `images` test images; None without a network.
+        test: top-1, or mAP where an image may have several labels, on `images` test images; None without a network.
         latency_ms: of the network there.
-        before: test top-1 of the last time, and its latency; None where there was none.
+        before: `test` of the last time, and its latency; None where there was none.
+        metric: of `test`, in words.
     """
 
     name: str
@@ -60,11 +62,12 @@ class FleetRow:
     images: int = 0
     latency_ms: float | None = None
     before: tuple[float, float] | None = None
+    metric: str = METRICS["top1"]
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the test accuracy."""
-        return None if self.test is None else wilson(self.test, self.images)
+        """95 % interval of the test accuracy; None of mAP, of which the card has one."""
+        return None if self.test is None or self.metric != METRICS["top1"] else wilson(self.test, self.images)
 
 
 @dataclass(frozen=True)
@@ -199,13 +202,15 @@ def _served(
     except OnceForAllError as error:
         return FleetRow(member.name, missed=str(error), before=before)
     missed = _missed(member, found)
-    return FleetRow(member.name, str(found.folder), missed, found.test.top1, found.test.images, found.timing.ms, before)
+    metric, value = found.test.told
+    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.timing.ms, before, metric)
 
 
 def _missed(member: Member, found: Specialised) -> str | None:
     """Why a network that was made does not serve its device."""
-    if member.accuracy is not None and found.test.top1 < member.accuracy:
-        return f"test top-1 is {100 * found.test.top1:.1f} %, {100 * member.accuracy:g} % are asked for"
+    metric, value = found.test.told
+    if member.accuracy is not None and value < member.accuracy:
+        return f"test {metric} is {100 * value:.1f} %, {100 * member.accuracy:g} % are asked for"
     missing = [name for name in member.export if name in found.left_out]
     return f"{missing[0]}: {found.left_out[missing[0]]}" if missing else None
 

@@ -104,6 +104,9 @@ def _check(options: ImportOptions, *, own: bool) -> None:
             raise ValueTextError(
                 f"--{option} is for {'a network of yours' if wanted else 'files of the Once-for-All authors'}: leave it out"
             )
+    if options.reading.several:
+        again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
+        raise DataError(f"--task multilabel: imported weights are taken to tell one class an image: {again}")
     for name in ("limit", "max_pixels", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
@@ -148,7 +151,7 @@ def _made(
         mean=preprocessing.mean,
         std=preprocessing.std,
         interpolation=preprocessing.interpolation,
-        metric="top1" if splits is None else metric_of(options.metric, splits, note),
+        metric="top1" if splits is None else metric_of(options.metric, options.reading.task, splits, note),
     )
     run = Run(out, info)
     with locked(make_folder(out)):

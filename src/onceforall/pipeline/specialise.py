@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..accuracy.rows import AccuracyRow
 from ..backends import RUNTIMES
 from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Accuracy, Calibrated
@@ -30,6 +31,7 @@ from ..options.choosing import SpecialiseOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..train.schedule import whole
+from .evaluate import held_out_thresholds
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .specialising.choose import confirmed, given, name_of
@@ -101,6 +103,7 @@ def specialise(
         FORMATS[format].require()
     devices = [Device.parse(device) for device in options.devices]
     onnx = options.onnx or OnnxOptions(HARD_SWISH if all(map(_in_openvino, devices)) else OPSET)
+    onnx = replace(onnx, activation=run.task.activation)
     if any(FORMATS[format].is_onnx for format in options.export):
         require_readable(onnx)
     if "onnx-int8" in options.export:
@@ -120,7 +123,8 @@ def specialise(
     make_ready(run, options, on_step)
     first, *others = options.devices
     searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, on_note=on_step)
-    require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
+    if not run.task.several:
+        require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
     searchers = [searcher, *(searcher.on(other, options.budgets) for other in others)]
     jobs = zip([(each, budget) for each in searchers for budget in options.budgets], names, strict=True)
     options, results = replace(options, onnx=onnx), []
@@ -164,6 +168,7 @@ def _take_home(
     test = run.open_test(splits, f"ofa specialise, card of {target.name}")
     formats = list(dict.fromkeys(("pytorch", *options.export)))
     found: list[tuple[FoundThroughFiles, Timing]] = []
+    thresholds = held_out_thresholds(run, ready, splits, arch.resolution)
 
     def measure(files: Path) -> CardFacts:
         through = measure_files(
@@ -178,6 +183,7 @@ def _take_home(
             anchor=searcher.anchor,
             limit_ms=budget.latency_ms,
             onnx=onnx,
+            thresholds=thresholds,
             on_step=on_step,
         )
         timing = through.timing or confirmed
@@ -188,12 +194,13 @@ def _take_home(
             name=f"{data} within {budget} on {device.spec}",
             data=data,
             top1=through.test.top1,
-            top5=through.test.top5 if run.num_classes > 5 else None,
+            top5=through.test.top5 if run.num_classes > 5 and not run.task.several else None,
             test_images=through.test.images,
             latency=[(device.spec, method, (timing.ms, timing.low, timing.high))],
             made_with=[str(run.info.environment["command"])],
             files=through.rows,
             confusion=through.confusion,
+            labels=through.labels,
             left_out=through.left_out,
             license=options.license,
             notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
@@ -215,6 +222,8 @@ def _take_home(
         calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
         onnx=onnx,
         readers=options.readers,
+        task=run.task,
+        thresholds=thresholds,
     )
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy
@@ -226,10 +235,13 @@ def _take_home(
         "shares": shares,
         "predicted_top1": chosen.predicted_top1,
         "held_out_top1": held_out.top1,
+        "held_out_score": held_out.value if isinstance(held_out, AccuracyRow) else held_out.score(run.metric),
         "held_out_images": held_out.images,
         "predicted_ms": chosen.predicted_ms,
         "test": asdict(through.test),
         "confusion": None if through.confusion is None else through.confusion.to_json(),
+        "labels": None if through.labels is None else through.labels.to_json(),
+        "mistakes": [asdict(mistake) for mistake in through.mistakes],
         "latency": asdict(timing),
         "files": [asdict(row) for row in through.rows],
         "left_out": dict(through.left_out),

@@ -14,6 +14,7 @@ from ..common.records import as_record, read_record, read_records
 from ..data import Problem
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..latency import LatencyTable, Timing, available
+from ..scores import METRICS, told_of
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .accuracies.predictor import checks
@@ -96,6 +97,7 @@ class _OfDevice:  # profile.json, and a line of searches.jsonl
 class _Tested:
     top1: float
     images: int
+    map: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class _Evaluated:  # a line of evaluations.jsonl
     split: str
     top1: float
     images: int
+    map: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,13 @@ def _training(run: Run) -> Iterator[Part]:
         return
     metrics = Metrics.of(run.folder)
     last, kept, spent = metrics.step, metrics.kept, metrics.seconds
-    ends = {record.subnet: record.top1 for record in metrics.records if record.top1 is not None and record.step <= kept}
-    told = ", ".join(f"{name} {percent(top1)}" for name, top1 in ends.items())
+    valid = [record for record in metrics.records if record.top1 is not None and record.step <= kept]
+    ends, scores = ({r.subnet: getattr(r, name) for r in valid} for name in ("top1", "value"))
+    told = ", ".join(f"{name} {percent(score)}" for name, score in scores.items())
     which = "last" if kept == last else f"weights of step {kept:,} kept (patience);"
-    top1 = f"; {which} held-out top-1: {told}" if ends else ""
-    facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends}
+    top1 = f"; {which} held-out {METRICS[run.metric]}: {told}" if ends else ""
+    facts: dict[str, Any] = {"step": last, "seconds": spent, "held_out_top1": ends, "held_out_score": scores}
+    facts["metric"] = run.metric
     resume = run.resume_command()
     if (run.folder / "supernet.safetensors").exists():
         try:
@@ -224,7 +229,8 @@ def _evaluations(run: Run) -> Iterator[Part]:
         yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
-    named = f"the last, {last.name}: top-1 {percent(last.top1)} on {last.images} {last.split} images"
+    metric, value = told_of(last.top1, last.map)
+    named = f"the last, {last.name}: {metric} {percent(value)} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
     yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
@@ -273,9 +279,11 @@ def _accuracy_data(run: Run) -> Iterator[Part]:
     except DataError as error:  # other weights
         yield Part("accuracy data", "stale", _line(error))
         return
-    top1 = [row.top1 for row in rows]
-    between = f"top-1 {percent(min(top1))} to {percent(max(top1))} on {rows[0].images:,} held-out images"
+    top1, scores = [row.top1 for row in rows], [row.value for row in rows]
+    on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # else so many would be as precise
+    between = f"{METRICS[run.metric]} {percent(min(scores))} to {percent(max(scores))}{on}"
     facts = {"sub_networks": len(rows), "held_out_top1_range": [min(top1), max(top1)], "images": rows[0].images}
+    facts["held_out_score_range"] = [min(scores), max(scores)]
     yield Part("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
 
 
@@ -319,9 +327,11 @@ def _networks(run: Run) -> Iterator[Part]:
             yield Part("network", "damaged", _line(error))
             continue
         ms = own.latency.ms
-        text = f"{own.folder}: test top-1 {percent(own.test.top1)} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
+        metric, value = told_of(own.test.top1, own.test.map)
+        text = f"{own.folder}: test {metric} {percent(value)} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
         there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
+        facts |= {} if own.test.map is None else {"test_map": own.test.map}
         state: State = "done" if there else "missing"
         yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
     if any(run.folder.glob("finetuned/*")):

@@ -130,7 +130,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         mean=begun.mean,
         std=begun.std,
         interpolation=begun.interpolation,
-        metric=metric_of(options.metric, splits, note),
+        metric=metric_of(options.metric, options.reading.task, splits, note),
     )
     if info.origin is not None and not info.origin.unseen:
         note(f"not known: whether {options.from_run} was trained on held-out or test images of this run")

@@ -24,7 +24,7 @@ class Units:
         sizes: units of each group.
         heads: groups of attention heads.
         classes: the group of the classifier's outputs, or -1.
-        reasons: for each label that has to stay, why: a number in `labels.fixed`.
+        components: for each label the number of the set of labels that are tied to it; such a set stays or goes as one.
     """
 
     labels: Labels

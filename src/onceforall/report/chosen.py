@@ -13,11 +13,13 @@ from ..looks import channels, look, pixels
 from ..options.shared import Budget
 from ..picture import draw
 from ..pipeline.run_directory.run import Run
-from ..scores import Confusion
+from ..pipeline.specialising.mistakes import Mistake
+from ..scores import METRICS, Confusion
+from ..tasks.label_scores import LabelScores
 from .charts import FrontSeries
-from .confusion import confusion_part
+from .confusion import confusion_part, labels_part
 from .html import html
-from .shown import Chosen, Shown, as_file_error, counted, timed
+from .shown import Chosen, Shown, as_file_error, tested, timed
 
 
 def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
@@ -41,9 +43,14 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
                 plan=run.space.lower(arch, run.num_classes),
                 shares=dict(data["shares"]),
                 folder=data["folder"],
-                files=[FileRow(file["format"], file["top1"], file["latency"]) for file in data.get("files", [])],
+                files=[
+                    FileRow(file["format"], file["top1"], file["latency"], map=file.get("map")) for file in data.get("files", [])
+                ],
                 confusion=None if data.get("confusion") is None else Confusion.from_json(data["confusion"]),
                 classes=run.info.classes,
+                mistakes=[Mistake(**mistake) for mistake in data.get("mistakes", [])],
+                labels=None if data.get("labels") is None else LabelScores.from_json(data["labels"]),
+                metric=run.metric,
             )
         found.append(one)
     return sorted(found, key=lambda one: one.latency[0])
@@ -56,14 +63,16 @@ def chosen(runs: Sequence[Shown]) -> Markup:
     named = [(run.label(one.name), one) for run in runs for one in run.chosen]
     if not named:
         return lacking
-    words = "Measured on the exported files: latency on the device, top-1 on test images that nothing was chosen with."
-    header = ["network", "asked for", "latency", "test top-1", "MACs", "parameters", "activations"]
+    names = list(dict.fromkeys(one.told[0] for _, one in named))
+    score = names[0] if len(names) == 1 else "score"
+    words = f"Measured on the exported files: latency on the device, {score} on test images that nothing was chosen with."
+    header = ["network", "asked for", "latency", f"test {score}", "MACs", "parameters", "activations"]
     rows = [
         [
             (name, one.device),
             str(one.budget),
             timed(*one.latency, f", {100 * one.latency[0] / most:.0f} % of budget" if (most := one.budget.latency_ms) else ""),
-            counted(one.top1, one.images),
+            tested(one),
             amount(one.plan.macs),
             amount(one.plan.params),
             memory(one.plan.peak_memory_bytes),
@@ -82,17 +91,20 @@ def _middle(run: Shown) -> str:
 
 
 def _drawn(name: str, one: Chosen) -> Markup:
-    pairs = [("latency", milliseconds(one.latency[0])), ("test top-1", percent(one.top1))]
+    metric, value = one.told
+    pairs = [("latency", milliseconds(one.latency[0])), (f"test {metric}", percent(value))]
     if one.predicted_ms is not None:
         pairs.append(("predicted latency", milliseconds(one.predicted_ms)))
     if one.predicted_top1 is not None:
-        pairs.append(("predicted held-out top-1", percent(one.predicted_top1)))
+        pairs.append((f"predicted held-out {METRICS[one.metric]}", percent(one.predicted_top1)))
     picture = Markup(draw(one.plan, one.arch, shares=one.shares or None))
     header = ["part", "kernel", "expand ratio", "channels out", "size out", "MACs", "share of latency"]
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
-    rows = [[file.format, percent(file.top1), timed(*file.latency) if file.latency else "–"] for file in one.files]
-    files = html.table(f"Files of {name}", ["file", "test top-1 through it", "latency through it"], rows) if rows else ""
-    mistakes = confusion_part(name, one.confusion, one.classes) if one.confusion is not None else ""
+    rows = [[file.format, percent(file.told[1]), timed(*file.latency) if file.latency else "–"] for file in one.files]
+    files = html.table(f"Files of {name}", ["file", f"test {metric} through it", "latency through it"], rows) if rows else ""
+    mistakes = confusion_part(name, one.confusion, one.classes, one.mistakes) if one.confusion is not None else Markup()
+    if one.labels is not None:
+        mistakes = labels_part(name, one.labels, one.classes)
     return Markup(html.article(name, pairs, picture, blocks, mistakes + files, one.folder))
 
 

@@ -1,11 +1,14 @@
-"""Which classes a network takes for which: a picture, a table, the most frequent mistakes."""
+"""Which classes a network takes for which: a picture, a table, the most frequent mistakes, photographs; of labels a table."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 from ..common.readable import percent
+from ..pipeline.specialising.mistakes import Mistake
 from ..scores import CLASS_HEADER, Confusion
+from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .html import html
 
 MOST_CLASSES = 40  # that a picture shows
@@ -13,8 +16,8 @@ CELL, LETTER = 22, 6.4  # pixels of a cell, and of a letter in the mean
 LONGEST = 22  # letters of a name
 
 
-def confusion_part(name: str, confusion: Confusion, classes: Sequence[str]) -> Markup:
-    """All three; of very many classes the mistakes only."""
+def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], photographs: Sequence[Mistake] = ()) -> Markup:
+    """All of it; of very many classes the mistakes only."""
     mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 8)]
     pairs = [
         ("balanced accuracy", percent(confusion.balanced)),
@@ -23,16 +26,31 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str]) -> M
         ("calibration error", percent(confusion.calibration_error)),
     ]
     told = html.numbers(pairs) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
-    if len(classes) > MOST_CLASSES:
-        return Markup(told)
-    table = html.table(f"Classes of {name}", CLASS_HEADER, confusion.rows(classes))
-    return Markup(
-        told + html.figure("Rows: what images show. Columns: what the network says.", _picture(confusion, classes), table)
+    groups: dict[tuple[int, int], list[Mistake]] = {}
+    for one in photographs:
+        groups.setdefault((one.label, one.said), []).append(one)
+    places = {pair: f"mistakes-{re.sub(r'[^0-9A-Za-z]+', '-', name)}-{pair[0]}-{pair[1]}" for pair in groups}
+    if len(classes) <= MOST_CLASSES:
+        table = html.table(f"Classes of {name}", CLASS_HEADER, confusion.rows(classes))
+        caption = "Rows: what images show. Columns: what the network says."
+        told += html.figure(f"{caption} Squares with a frame lead to photographs." if groups else caption,
+                            _picture(confusion, classes, places), table)  # fmt: skip
+    shown = [(places[i, j], f"{classes[i]} taken for {classes[j]}", group) for (i, j), group in groups.items()]
+    return Markup(told + (html.mistakes(f"Mistakes that {name} is surest of", shown, percent) if shown else ""))
+
+
+def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Markup:
+    """What a network tells of images that may have several labels, label by label."""
+    pairs = [("macro F1 at the thresholds", percent(labels.macro_f1)), ("mAP of knowing nothing", percent(labels.chance))]
+    words = (
+        "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
     )
+    table = html.table(f"Labels of {name}", LABEL_HEADER, labels.rows(classes))
+    return Markup(html.numbers(pairs) + html.soft(words) + table)
 
 
-def _picture(confusion: Confusion, classes: Sequence[str]) -> Markup:
-    """A square for each pair of classes, the stronger the larger its share of the row."""
+def _picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:
+    """A square for each pair of classes, the stronger the larger its share of the row; `places` are where some of them lead."""
     names = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in classes]
     margin = round(LETTER * max(map(len, names))) + 12
     side = CELL * len(names)
@@ -54,7 +72,13 @@ def _picture(confusion: Confusion, classes: Sequence[str]) -> Markup:
             share = number / images if images else 0.0
             parts.append(f'<rect {place} fill="var(--ink)" fill-opacity="0.05"><title>{told}</title></rect>')
             if number:
-                parts.append(f'<rect {place} fill="{color}" fill-opacity="{0.15 + 0.85 * share:.2f}"><title>{told}</title></rect>')
+                look = f'fill="{color}" fill-opacity="{0.15 + 0.85 * share:.2f}"'
+                if (i, j) in places:
+                    parts.append(
+                        f'<a href="#{places[i, j]}"><rect {place} {look} stroke="var(--c1)"><title>{told}</title></rect></a>'
+                    )
+                else:
+                    parts.append(f"<rect {place} {look}><title>{told}</title></rect>")
                 text = f'x="{margin + CELL * j + CELL / 2:g}" y="{middle:g}" text-anchor="middle" font-size="9"'
                 parts.append(f'<text {text} pointer-events="none">{number if number < 1000 else f"{number / 1000:.0f}k"}</text>')
     return Markup("".join(parts) + "</svg>")

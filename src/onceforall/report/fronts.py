@@ -180,7 +180,9 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
 
 def _point(one: Chosen, metric: str, by_macs: bool) -> Point:
     value, interval = one.top1, wilson(one.top1, one.images)
-    if metric != "top1" and one.confusion is not None:
+    if one.labels is not None:
+        value, interval = one.labels.map, one.labels.interval or (one.labels.map, one.labels.map)
+    elif metric != "top1" and one.confusion is not None:
         value, half = one.confusion.score(metric), 1.96 * one.confusion.standard_error(metric)
         interval = max(0.0, value - half), min(1.0, value + half)
     if by_macs:

@@ -17,6 +17,7 @@ from ..pipeline.comparison.versus import stored_comparison
 from ..pipeline.profile import latency_tables
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
+from ..scores import METRICS
 from .chosen import chosen, read_chosen
 from .compared import compared
 from .costs import about, costs, read_costs
@@ -113,9 +114,10 @@ def render(runs: Sequence[Shown]) -> str:
     alone = len(runs) == 1
     runs = [replace(run, place=place, alone=alone) for place, run in enumerate(runs)]
     numbers = [_headline(run) for run in runs]
-    best = max(runs[0].chosen, key=lambda one: one.top1, default=None)
+    best = max(runs[0].chosen, key=lambda one: one.told[1], default=None)
     if alone and best is not None:
-        numbers[0][f"test top-1 of {'the best network, ' if len(runs[0].chosen) > 1 else ''}{best.name}"] = percent(best.top1)
+        metric, value = best.told
+        numbers[0][f"test {metric} of {'the best network, ' if len(runs[0].chosen) > 1 else ''}{best.name}"] = percent(value)
     names = list(dict.fromkeys(name for own in numbers for name in own))
     data = {(run.data, run.run.info.classes, run.run.info.images.get("held-out")) for run in runs}
     return PAGES.get_template("page.html").render(
@@ -138,5 +140,5 @@ def _headline(run: Shown) -> dict[str, str]:
         found["images seen"] = amount(run.images_seen)
     if last := last_top1(run.training):
         span = percent(last[0]) if len(last) == 1 else f"{100 * min(last):.1f} – {percent(max(last))}"
-        found["top-1 on held-out images, sub-networks of the last phase"] = span
+        found[f"{METRICS[run.run.metric]} on held-out images, sub-networks of the last phase"] = span
     return found

@@ -33,7 +33,7 @@ def read_checks(run: Run) -> PredictorChecks | None:
                 mean,
                 row.value,
                 (max(0.0, mean - NORMAL_90 * std), min(1.0, mean + NORMAL_90 * std)),
-                wilson(row.value, row.images),
+                None if run.metric == "map" else wilson(row.value, row.images),
             )
             for i, (row, mean, std) in enumerate(zip(rows, means.tolist(), stds.tolist(), strict=True), 1)
         ]
@@ -61,8 +61,8 @@ def accuracy(runs: Sequence[Shown]) -> Markup:
     if not known:
         return missing
     words = (
-        "Horizontal bars: the predictor's calibrated error bars, which should hold 90 % of the measurements. Vertical bars: 95 % "
-        "intervals of shares counted on so many images; they overstate differences between networks, which saw the same images."
+        "Horizontal bars: the predictor's calibrated error bars, which should hold 90 % of the measurements. Vertical bars, of "
+        "shares of images: 95 % intervals; they overstate differences between networks, which saw the same images."
     )
     if len(runs) == 1:
         head = html.numbers(known[0][2].items())

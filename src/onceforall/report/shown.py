@@ -23,8 +23,10 @@ from ..options.shared import Budget
 from ..pipeline.comparison.versus import Comparison
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
+from ..pipeline.specialising.mistakes import Mistake
 from ..plan import Plan
-from ..scores import METRICS, Confusion
+from ..scores import METRICS, Confusion, told_of
+from ..tasks.label_scores import LabelScores
 from ..train import Schedule
 from .charts import FrontSeries
 from .drawing import Axis, Point, key_line
@@ -63,6 +65,9 @@ class Chosen:
         files: exported.
         confusion: which classes of the test images it takes for which; None where an older version exported it.
         classes: their names.
+        mistakes: test images that it takes for something else.
+        labels: what it tells of the test images, where an image may have several labels.
+        metric: of the run.
     """
 
     name: str
@@ -80,6 +85,14 @@ class Chosen:
     files: Sequence[FileRow] = ()
     confusion: Confusion | None = None
     classes: Sequence[str] = ()
+    mistakes: Sequence[Mistake] = ()
+    labels: LabelScores | None = None
+    metric: str = "top1"
+
+    @property
+    def told(self) -> tuple[str, float]:
+        """The name and value that results are told in: top-1, or mAP."""
+        return told_of(self.top1, None if self.labels is None else self.labels.map)
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,14 @@ def counted(top1: float, images: int) -> tuple[str, str]:
     """A cell: top-1, and its interval."""
     low, high = wilson(top1, images)
     return percent(top1), f"{100 * low:.1f} – {100 * high:.1f}, n = {images:,}"
+
+
+def tested(one: Chosen) -> tuple[str, str]:
+    """A cell: what a network scores on the test images, and its interval."""
+    if one.labels is None:
+        return counted(one.top1, one.images)
+    between = "" if one.labels.interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in one.labels.interval))
+    return percent(one.labels.map), f"{between}n = {one.images:,}"
 
 
 def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]:

@@ -118,7 +118,7 @@ def pairs(columns: Ints) -> tuple[Ints, Ints]:
 
 
 def combine(space: Space, row: Row, moves: Genes, *chosen: Ints) -> Genes:
-    """Rows with several moves made at once; chosen[0][i], chosen[1][i], … are the moves of result i."""
+    """Rows with several moves made at once; `chosen[0][i]`, `chosen[1][i]`, … are the moves of result i."""
     total = np.broadcast_to(row, (len(chosen[0]), len(row)))
     for indices in chosen:
         total = total + (moves[indices] - row)

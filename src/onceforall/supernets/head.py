@@ -1,6 +1,6 @@
 """A new classifier on the features of a trained network: a regression of the labels, with the rest of the network as it is."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,20 +13,27 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # of the squared weights, on features of un
 FOLDS = 5  # one of which tells which penalty is best
 ITERATIONS = 60
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 def fit_classifier(
-    supernet: Supernet, batches: Iterable[tuple[Tensor, Tensor]], calibration: Iterable[Tensor] | None = None
+    supernet: Supernet,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    calibration: Iterable[Tensor] | None = None,
+    *,
+    loss: Loss = F.cross_entropy,
 ) -> bool:
     """Fit the classifier of the largest network, a linear layer or pointwise convolution, in place.
 
-    A multinomial logistic regression on the features that the network computes in eval mode; its penalty is the one that predicts a
-    fifth of the images best. Costs a forward pass of all the images and a few seconds.
+    A logistic regression, multinomial by default, on the features that the network computes in eval mode; its penalty is the one
+    that predicts a fifth of the images best. Costs a forward pass of all the images and a few seconds.
 
     Args:
         supernet: with running statistics; its classifier is overwritten.
         batches: images (n, 3, r, r), preprocessed for evaluation, in random order, and labels (n,) int64.
         calibration: images that the statistics of batch norms are measured on first, as they are of every network that is taken
             home. Features with the statistics of other images are others: a classifier for one kind is of no use for the other.
+        loss: of logits (n, classes) and labels, a mean over the images.
 
     Returns:
         False where the network does not end in one such layer, which is then left alone.
@@ -45,7 +52,8 @@ def fit_classifier(
             network(images)
             targets.append(labels.cpu())
     hook.remove()
-    weight, bias = _regression(torch.cat(seen), torch.cat(targets), supernet.num_classes, bias=layer.bias is not None)
+    own_bias = layer.bias is not None
+    weight, bias = _regression(torch.cat(seen), torch.cat(targets), supernet.num_classes, bias=own_bias, loss=loss)
     with torch.no_grad():
         own = dict(supernet.named_parameters())
         own[f"{name}.weight"].copy_(weight.view(own[f"{name}.weight"].shape))
@@ -78,7 +86,7 @@ def _is_view(node: fx.Node) -> bool:
     return name.partition(".")[0] in ("reshape", "view", "flatten", "squeeze")
 
 
-def _regression(x: Tensor, y: Tensor, classes: int, *, bias: bool) -> tuple[Tensor, Tensor | None]:
+def _regression(x: Tensor, y: Tensor, classes: int, *, bias: bool, loss: Loss) -> tuple[Tensor, Tensor | None]:
     """Weights (classes, features) and bias (classes,) of the best penalty, for features as they are."""
     mean = x.mean(0) if bias else torch.zeros_like(x[0])
     scale = (x - mean).square().mean(0).sqrt().clamp_min(1e-6 * float(x.abs().max()) + 1e-12)
@@ -87,22 +95,22 @@ def _regression(x: Tensor, y: Tensor, classes: int, *, bias: bool) -> tuple[Tens
     losses = []
     if len(z) >= 2 * FOLDS:
         for penalty in PENALTIES:
-            weight, constant = _fit(z[~apart], y[~apart], classes, penalty, bias=bias)
-            losses.append(float(F.cross_entropy(z[apart] @ weight.T + constant, y[apart])))
+            weight, constant = _fit(z[~apart], y[~apart], classes, penalty, bias=bias, loss_of=loss)
+            losses.append(float(loss(z[apart] @ weight.T + constant, y[apart])))
     best = PENALTIES[min(range(len(losses)), key=losses.__getitem__)] if losses else PENALTIES[-1]
-    weight, constant = _fit(z, y, classes, best, bias=bias)
+    weight, constant = _fit(z, y, classes, best, bias=bias, loss_of=loss)
     weight = weight / scale
     return weight, constant - weight @ mean.double() if bias else None
 
 
-def _fit(z: Tensor, y: Tensor, classes: int, penalty: float, *, bias: bool) -> tuple[Tensor, Tensor]:
+def _fit(z: Tensor, y: Tensor, classes: int, penalty: float, *, bias: bool, loss_of: Loss) -> tuple[Tensor, Tensor]:
     weight = torch.zeros(classes, z.shape[1], dtype=z.dtype, requires_grad=True)
     constant = torch.zeros(classes, dtype=z.dtype, requires_grad=bias)
     solver = torch.optim.LBFGS([weight, constant] if bias else [weight], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = F.cross_entropy(z @ weight.T + constant, y) + penalty / z.shape[1] * weight.square().sum()
+        value = loss_of(z @ weight.T + constant, y) + penalty / z.shape[1] * weight.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

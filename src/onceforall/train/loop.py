@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import StatisticsError, StoppedError, TrainingError
 from ..ops import Add, Norm
 from ..plan import Plan
+from ..scores import METRICS
 from ..space import Space
 from ..supernets.sorting import sort_channels
 from ..supernets.supernet import Supernet
@@ -54,8 +55,8 @@ class Trainer:
             several.
         folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher; of a network alone, the checkpoints.
         validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
-            they return is put together in turns. The first record whose "subnet" is "largest" and its "top1" tell whether
-            training has collapsed.
+            they return is put together in turns. The first record whose "subnet" is "largest" and its "top1", or what else the
+            task's results are told in, tell whether training has collapsed.
         on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
             of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end ("note").
         settings: see `Settings`.
@@ -229,7 +230,7 @@ class Trainer:
     def _logged(self, phase: Phase, rate: float) -> str:
         """Report the loss; why the state is not worth keeping, "" if it is."""
         loss = self.loss()
-        chance = math.log(max(2, self.num_classes)) * (1 + self.schedule.recipe.distil_weight)
+        chance = self.settings.task.loss_at_first(self.num_classes) * (1 + self.schedule.recipe.distil_weight)
         if not math.isfinite(loss):
             return "the loss stopped being finite"
         if not self.state.finite():
@@ -258,11 +259,13 @@ class Trainer:
         records = [record for turn in turns for record in turn if record is not None]
         for record in records:
             self._report("validation", phase, **record)
-        top1 = next((float(record["top1"]) for record in records if record["subnet"] == "largest"), None)
+        told = self.settings.task.metrics[0]
+        top1 = next((float(record[told]) for record in records if record["subnet"] == "largest"), None)
         if top1 is not None:
-            chance, learnt = 1 / supernet.num_classes, state.best_top1 - 1 / supernet.num_classes
+            chance = 1 / supernet.num_classes if self.settings.chance is None else self.settings.chance
+            learnt = state.best_top1 - chance
             if learnt > min(2 * chance, (1 - chance) / 2) and top1 < chance + COLLAPSE * learnt:
-                return f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} top-1"
+                return f"the largest network collapsed from {state.best_top1:.1%} to {top1:.1%} {METRICS[told]}"
             state.best_top1 = max(state.best_top1, top1)
         scores = [float(record["score" if "score" in record else "top1"]) for record in records]
         self._better = phase is self.schedule.phases[-1] and state.judge(scores)

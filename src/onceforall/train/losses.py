@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..tasks.task import Task
+
 if TYPE_CHECKING:  # schedules, which know these by name, do without torch
     from torch import Tensor
 
@@ -57,6 +59,13 @@ def adaptive_alpha(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 DIVERGENCES: dict[str, Divergence] = {"cross_entropy": cross_entropy, "adaptive_alpha": adaptive_alpha}
+
+
+def divergence_of(name: str, task: Task, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """A divergence by its name between what two networks say; of several labels an image summed over the labels' two outcomes."""
+    (own, times), (wanted, _) = task.rows(student), task.rows(teacher)
+    loss, reported = DIVERGENCES[name](own, wanted)
+    return times * loss, times * reported
 
 
 def _precise(logits: Tensor) -> Tensor:

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from ..arch import Arch
 from ..errors import TrainingError
 from ..supernets.supernet import Supernet
-from .losses import DIVERGENCES
+from ..tasks.task import MULTICLASS, Task
+from .losses import divergence_of
 from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
@@ -32,7 +31,9 @@ class Settings:
         sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
         same_archs: all processes train the same sub-networks in a step; else each draws its own, at the same resolution.
         precision: "float32", or "bfloat16" for the networks' passes; see `in_precision`.
-        class_weights: factors of the loss on labels, one for each class, see `class_weights`; () for none.
+        class_weights: factors of the loss on labels, one for each class, see `Task.weights`; () for none.
+        task: whether an image has one class, or any number of labels.
+        chance: what a network that has learnt nothing scores, see `Task.chance`; None for one part in all classes.
     """
 
     seed: int = 0
@@ -42,6 +43,8 @@ class Settings:
     same_archs: bool = True
     precision: str = "float32"
     class_weights: tuple[float, ...] = ()
+    task: Task = MULTICLASS
+    chance: float | None = None
 
     def __post_init__(self) -> None:
         whole("the seed", self.seed, 0)
@@ -68,7 +71,7 @@ def train_step(
 ) -> Tensor:
     """Gradients of all sub-networks are added up, then the optimizer takes one step.
 
-    The loss of each is cross-entropy with the labels, plus `recipe.distil_weight` times the divergence from the teacher. Costs
+    The loss of each is the task's with the labels, plus `recipe.distil_weight` times the divergence from the teacher. Costs
     the sum of its sub-networks and of the teacher's forward pass; nothing is read from the device.
 
     Args:
@@ -76,7 +79,7 @@ def train_step(
         archs: the sub-networks, the largest one first where the phase treats it differently; None for a network alone, whose
             dropout layers are its own.
         images: (n, 3, r, r).
-        labels: (n,) int64, or shares of classes (n, classes).
+        labels: as the task has them, or shares of classes (n, classes).
         optimizer: of the network's parameters.
         recipe: see `Recipe`; where the first sub-network teaches the others, dropout and drop path are for it alone.
         phase: what teaches, who sees the labels, and how much the others count.
@@ -102,10 +105,10 @@ def train_step(
             logits = wide(network(images) if arch is None else network(images, arch, **options))
         loss = reported = torch.zeros((), device=logits.device)
         if i == 0 or phase.labels == "all":
-            loss = _on_labels(logits, labels, recipe.label_smoothing, settings.class_weights)
+            loss = settings.task.loss(logits, labels, recipe.label_smoothing, settings.class_weights)
             reported = loss.detach()
         if target is not None:
-            distance, value = DIVERGENCES[phase.divergence](logits, target)
+            distance, value = divergence_of(phase.divergence, settings.task, logits, target)
             loss = loss + recipe.distil_weight * distance
             reported = reported + recipe.distil_weight * value
         (loss if i == 0 else others * loss).backward()  # type: ignore[no-untyped-call]
@@ -121,28 +124,6 @@ def train_step(
     return total / len(archs or [None])
 
 
-def _on_labels(logits: Tensor, labels: Tensor, smoothing: float, class_weights: tuple[float, ...]) -> Tensor:
-    """Cross-entropy; images count by their class. Torch's own weights would also weigh what smoothing gives to other classes."""
-    if not class_weights:
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    each = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-    factors = logits.new_tensor(class_weights)
-    weights = factors[labels] if labels.ndim == 1 else labels @ factors
-    return (weights * each).sum() / weights.sum()
-
-
-def class_weights(labels: NDArray[np.int64], classes: int, balance: float) -> tuple[float, ...]:
-    """Factors of the loss by class, for the training images' labels (n,): n^-balance, one in the mean over all images.
-
-    Classes without images count as if they had one.
-    """
-    if not balance:
-        return ()
-    images = np.bincount(labels, minlength=classes)
-    factors = np.maximum(1, images) ** -float(balance)
-    return tuple((factors * (images.sum() / (images * factors).sum())).tolist())
-
-
 def choose(
     supernet: Supernet,
     groups: Groups,
@@ -151,7 +132,7 @@ def choose(
     settings: Settings = Settings(),  # frozen
     mean: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> list[Arch]:
-    """One architecture of each group: the one with the lowest cross-entropy on the images, where there is a choice.
+    """One architecture of each group: the one with the lowest loss on the images, where there is a choice.
 
     Reads from the device once, and only if there is a choice.
 
@@ -159,8 +140,8 @@ def choose(
         supernet: in train mode; nothing is written to it.
         groups: from a strategy.
         images: (n, 3, r, r).
-        labels: (n,) int64, or shares of classes (n, classes).
-        settings: precision and `sync_norm`.
+        labels: as the task has them, or shares of classes (n, classes).
+        settings: task, precision and `sync_norm`.
         mean: of the losses over processes that must choose alike.
     """
     tried = [group for group in groups if len(group) > 1]
@@ -168,7 +149,7 @@ def choose(
         return [group[0] for group in groups]
     with torch.no_grad(), in_precision(settings.precision, images.device):
         logits = (wide(supernet(images, arch, sync_norm=settings.sync_norm)) for group in tried for arch in group)
-        found = [F.cross_entropy(each, labels) for each in logits]
+        found = [settings.task.loss(each, labels, 0.0, ()) for each in logits]
     rows = torch.split(mean(torch.stack(found)), [len(group) for group in tried])
     best = iter(pad_sequence(list(rows), batch_first=True, padding_value=torch.inf).argmin(1).tolist())
     return [group[next(best)] if len(group) > 1 else group[0] for group in groups]

@@ -44,6 +44,7 @@ function missing() {
 async function load() {
   run = await get("/api/run");
   at("name").textContent = run.name;
+  at("score").textContent = run.score;
   at("about").textContent = `${run.data ?? "imported weights"} · ${run.space}`;
   document.title = `${run.name} – onceforall explorer`;
   missing();

@@ -41,7 +41,7 @@ export class Compare {
       place.replaceChildren(make("p", { class: "empty" }, "Choose two networks with “Compare as A” and “Compare as B”, here or among the pins."));
       return;
     }
-    const rows = [["top-1, predicted", (n) => percent(n.top1, 2), (n) => -n.top1], ["standard error", (n) => percent(n.std, 2), (n) => n.std]];
+    const rows = [[`${this.explore.run.score}, predicted`, (n) => percent(n.top1, 2), (n) => -n.top1], ["standard error", (n) => percent(n.std, 2), (n) => n.std]];
     for (const name of Object.keys((a ?? b).costs).filter((c) => c.startsWith("latency"))) {
       rows.push([`latency, ${name.slice(8)}`, (n) => milliseconds(n.costs[name]), (n) => n.costs[name]]);
     }

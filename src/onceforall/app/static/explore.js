@@ -212,7 +212,7 @@ export class Explore {
   tiles(n) {
     const tile = (value, label) => make("div", { class: "tile" }, make("b", {}, value), make("span", { title: label }, label));
     const device = this.run.devices.find((d) => d.spec === this.device), result = [
-      tile(percent(n.top1), `top-1, predicted; standard error: ${ends(n.low, n.high)}`),
+      tile(percent(n.top1), `${this.run.score}, predicted; standard error: ${ends(n.low, n.high)}`),
     ];
     if (device) {
       const ms = n.costs[`latency:${device.spec}`];
@@ -242,7 +242,7 @@ export class Explore {
     if (!axis || x == null) return; // other numbers are on their way
     const chart = new Chart("chart", {
       x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
-      y: { title: "top-1, %, predicted", most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
+      y: { title: `${this.run.score}, %, predicted`, most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
       label: `${axis.label} and predicted accuracy: the front, random networks, and the chosen network`,
     });
     const points = [...back.cloud, ...back.front];

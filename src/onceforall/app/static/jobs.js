@@ -80,7 +80,7 @@ export class Jobs {
         make("button", { type: "button", onclick: () => attempt(() => post(`/api/jobs/${job.id}/cancel`)) }, "Cancel")));
     } else if (job.state === "done") {
       const { test, latency, left_out: lost = {}, warnings = [] } = job.result;
-      parts.push(make("p", {}, `Test top-1 ${percent(test.top1)} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files proven.`));
+      parts.push(make("p", {}, `Test ${test.map == null ? "top-1" : "mAP"} ${percent(test.map ?? test.top1)} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files proven.`));
       for (const [format, why] of Object.entries(lost)) parts.push(make("p", { class: "warn" }, `Without ${WORDS[format] || format}: ${why}.`));
       for (const text of warnings) parts.push(make("p", { class: "warn" }, `${text}.`));
       parts.push(job.there ? make("a", { href: `/api/jobs/${job.id}/download`, download: `explored-${job.id}.zip` }, "Download (zip)") : "Its folder was removed.");

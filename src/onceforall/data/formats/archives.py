@@ -20,9 +20,10 @@ from ...errors import DataError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
+from .label_lists import label_text
 from .parquet_names import choose_splits, place_of
 from .scan import Found, LeftOut, judge, printable, same_name
-from .tables import label_text, order_of
+from .tables import order_of
 
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from ...common.files import reading_or_writing
@@ -19,9 +20,10 @@ from ...common.places import plain_path
 from ...errors import DataError, FileError
 from ..originals import Indices, Load, Part, Source, Taken, digest
 from ..reading import Reading
+from .label_lists import MULTILABEL, label_text, require_one_label
 from .parquet_names import Place, choose_splits, place_of
 from .scan import LeftOut, look, mark_of, printable, same_name
-from .tables import label_text, order_of
+from .tables import order_of
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
@@ -85,13 +87,15 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
             raise _no_column(path, "image", _columns(path).all)
         left_out.setdefault(NO_COLUMN, []).append(place.name)
     columns = {place.path: _columns(place.path) for split in splits for place in split}
+    if reading.several:
+        return _of_lists(root, splits, columns, reading.label, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
     used = {place.path: columns[place.path] for split in splits for place in split}
     image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
     training = {place.path for place in splits[0]}
     labels, names = {}, {}
     for path in used:
-        labels[path], names[path] = _read_labels(path, label[path], lack=path not in training)
+        labels[path], names[path] = _read_labels(path, label[path], lack=path not in training, ask=reading.task is None)
         names[path] = names[path] or used[path].names(label[path])
     splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
     paths = [[place.path for place in split] for split in splits]
@@ -112,6 +116,28 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     )
 
 
+def _of_lists(
+    root: Path, splits: Sequence[Sequence[Place]], columns: Mapping[Path, "_Columns"], asked: str | None, left_out: LeftOut
+) -> Source:
+    """The same where an image may have several labels."""
+    from .parquet_lists import label_matrices
+
+    def read(path: Path, names: list[str]) -> Any:
+        with _opening(path) as file:
+            return file.read(names)
+
+    def schema(path: Path) -> Any:
+        with _opening(path) as file:
+            return file.schema_arrow
+
+    image = _choose(columns, "image", None)
+    labels, classes, remarks = label_matrices({path: schema(path) for path in columns}, read, asked)
+    paths = [[place.path for place in split] for split in splits]
+    base = os.path.commonpath([path.parent for split in paths for path in split])
+    parts = [_Table(base, split, [image[p] for p in split], [labels[p] for p in split]).part() for split in paths]
+    return Source.of(str(root), map(printable, classes), parts, left_out, remarks)
+
+
 @dataclass(frozen=True)
 class _Table:
     """The rows of one split's files.
@@ -124,7 +150,7 @@ class _Table:
     base: str
     paths: list[Path]
     images: list[str]
-    labels: list[Indices]
+    labels: Sequence[NDArray[Any]]
 
     def name(self, path: Path) -> str:
         return printable(os.path.relpath(path, self.base))
@@ -245,8 +271,9 @@ def _columns(path: Path) -> _Columns:
             labels.append(field.name)
             texts.add(field.name)
     named = [name for name in LABEL_COLUMNS if name in labels]
+    lists = any(pa.types.is_list(field.type) or pa.types.is_large_list(field.type) for field in schema)
     named.sort(key=lambda name: name in texts)  # numbers before names, as they were read before names were
-    paths = [name for name in IMAGE_COLUMNS if name in texts and named]  # of files, where no column has their content
+    paths = [name for name in IMAGE_COLUMNS if name in texts and (named or lists)]  # of files, where no column has their content
     return _Columns(
         schema.names,
         [name for name in IMAGE_COLUMNS if name in images] or (images if len(images) == 1 else []) or paths,
@@ -290,7 +317,9 @@ def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
     if what == "image":
         kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path) or with paths"
     else:
-        kind = f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME"
+        kind = (
+            f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME; {MULTILABEL} takes lists"
+        )
     return DataError(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
 
 
@@ -305,10 +334,15 @@ def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left
     return kept
 
 
-def _read_labels(path: Path, name: str, *, lack: bool) -> tuple[Indices, tuple[str, ...]]:
-    """A file's labels, and of names in place of numbers these; -1 for all where a file that may `lack` them has only empty ones."""
+def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indices, tuple[str, ...]]:
+    """A file's labels, and of names in place of numbers these; -1 for all where a file that may `lack` them has only empty ones.
+
+    `ask` what is meant where they plainly are lists.
+    """
     with _opening(path) as file:
         column = file.read([name]).column(0)
+    if ask:
+        require_one_label(column.to_pylist(), f"{path}: the column {name}")
     if column.null_count:
         if lack and column.null_count == len(column):
             return np.full(len(column), -1, np.int64), ()

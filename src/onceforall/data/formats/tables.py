@@ -1,12 +1,11 @@
 """Tables of images and labels: CSV and JSON lines as people write them, metadata files as the Hugging Face hub lays them out, and
-annotations in COCO's format with one category an image."""
+annotations in COCO's format, by the categories of an image."""
 
 import csv
 import io
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,18 @@ from ...common.readable import plural
 from ...errors import DataError, FileError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
-from .scan import LeftOut, listed, mark_of, printable, same_name, walk
+from .label_lists import (
+    LIST_COLUMNS,
+    MULTILABEL,
+    columns_of,
+    is_column_of_truths,
+    label_text,
+    matrix_of,
+    reader_of,
+    require_one_label,
+    truth,
+)
+from .scan import LeftOut, listed, mark_of, printable, walk
 from .split_names import Role, arrange, role_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
@@ -98,7 +108,7 @@ def tables_in(root: Path, reading: Reading) -> list[Table]:
         found = []
         for path in files:
             try:
-                found.append(read_table(path))
+                found.append(read_table(path, several=reading.several))
             except (DataError, FileError):  # a damaged one among several is refused when it is given by name
                 if len(files) == 1:
                     raise
@@ -131,20 +141,25 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     by_path = {str(table.path): table for table in tables}
     rows = [_Rows(root, by_path[path], reading, left_out) for path in chosen]
     splits = [list(entries) for entries in (rows[0].by_split() if len(rows) == 1 else [one.entries for one in rows])]
-    names = sorted({entry.label for split in splits for entry in split}, key=order_of)
+    names = sorted({name for split in splits for entry in split for name in entry.labels}, key=order_of)
+    if rows[0].by_column:  # labels in the order of the columns that were asked for
+        names = list(dict.fromkeys(name for one in rows for name in one.labels))
     _note_unnamed(root, splits, left_out)
     numbers = {name: number for number, name in enumerate(names)}
     grouped = any(one.group is not None for one in rows)
     lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
     if lacking:
         raise DataError(f"{lacking[0]}: no column {reading.group!r}, which other tables of {root} have: all need it")
-    parts = [_part(root, split, numbers, grouped=grouped) for split in splits]
+    parts = [_part(root, split, numbers, grouped=grouped, several=reading.several) for split in splits]
+    without = sum(not entry.labels for split in splits for entry in split)
     remarks = [remark for one in rows for remark in one.remarks]
+    if without:
+        remarks.append(f"{plural(without, 'image')} without any label")
     return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks))
 
 
-def read_table(path: Path) -> Table:
-    """A table's rows, whatever it stands for.
+def read_table(path: Path, *, several: bool = False) -> Table:
+    """A table's rows, whatever it stands for. `several`: an image may have several labels.
 
     Raises:
         DataError: not a table of a kind that is read here, or a damaged one.
@@ -155,7 +170,7 @@ def read_table(path: Path) -> Table:
     if kind not in TABLES:
         raise DataError(f"{path}: a table of images is one of {', '.join(TABLES)}")
     if kind == ".json":
-        return _from_json(path, text)
+        return _from_json(path, text, several)
     rows = _lines(path, text) if kind in (".jsonl", ".ndjson") else _cells(path, text)
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     return Table(path, columns, tuple({name: value for name, value in row.items() if value not in (None, "")} for row in rows))
@@ -200,7 +215,7 @@ def _lines(path: Path, text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_json(path: Path, text: str) -> Table:
+def _from_json(path: Path, text: str, several: bool) -> Table:
     """A list of objects, or COCO's images, annotations and categories."""
     try:
         data = json.loads(text)
@@ -209,11 +224,11 @@ def _from_json(path: Path, text: str) -> Table:
             categories: dict[Any, set[str]] = {}
             for one in data["annotations"]:
                 categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
-            several = [one["file_name"] for one in data["images"] if len(categories.get(one["id"], ())) > 1]
-            if several:
-                what = f"{several[0]} has annotations of several categories ({plural(len(several), 'such image')})"
-                raise DataError(f"{path}: {what}: for classes an image has one")
-            labels = {number: {"label": min(found)} for number, found in categories.items()}
+            many = [one["file_name"] for one in data["images"] if len(categories.get(one["id"], ())) > 1]
+            if many and not several:
+                what = f"{many[0]} has annotations of several categories ({plural(len(many), 'such image')})"
+                raise DataError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
+            labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
             found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
             return Table(path, ("file_name", "label"), tuple(found))
     except (KeyError, TypeError, ValueError) as error:
@@ -227,11 +242,11 @@ def _from_json(path: Path, text: str) -> Table:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row with what matters: where it stands, its image, its label, and the split that it names."""
+    """A row with what matters: where it stands, its image, its label or labels, and the split that it names."""
 
     row: int
     path: str
-    label: str
+    labels: tuple[str, ...]
     split: str
     group: str = ""
 
@@ -240,17 +255,26 @@ class _Rows:
     """A table's rows as images with labels."""
 
     def __init__(self, root: Path, table: Table, reading: Reading, left_out: LeftOut) -> None:
-        self.root, self.table, self.base = root, table, table.path.parent
+        self.root, self.table, self.base, self.several = root, table, table.path.parent, reading.several
         self.images, self.labels = _require_columns(table, reading)
+        self.by_column = len(self.labels) > 1
+        own = [row[self.labels[0]] for row in table.rows if self.labels[0] in row]
+        where = f"{table.path}: the column {self.labels[0]}"
+        self.read_list: Callable[[Any, str], tuple[str, ...]] | None = None
+        told = ""
+        if self.several and not self.by_column:
+            self.read_list, told = reader_of(own, where)
+        if reading.task is None:
+            require_one_label(own, where)
         self.splits = table.column(SPLITS)
         self.group = reading.group if reading.group in table.columns else None
-        self.remarks: list[str] = []
+        self.remarks = [told] if told else []
         self.by_name = False
         self.entries = self._read(left_out)
-        others = [name for name in table.columns if _plain(name) in LABELS and name != self.labels]
+        others = [name for name in table.columns if _plain(name) in LABELS and name not in self.labels]
         if others and reading.label is None:
             self.remarks.append(
-                f"labels are those of the column {self.labels}, not of {listed(others, 6)} (--label NAME for another)"
+                f"labels are those of the column {self.labels[0]}, not of {listed(others, 6)} (--label NAME for another)"
             )
 
     @cached_property
@@ -292,8 +316,8 @@ class _Rows:
             if not name:
                 left_out.setdefault("row without an image", []).append(where)
                 continue
-            label = label_text(row.get(self.labels), f"{self.table.path}: row {number}")
-            if label is None:
+            labels = self._labels_of(row, number)
+            if not labels and not self.several:
                 left_out.setdefault(NO_LABEL, []).append(f"{where} {printable(name)}")
                 continue
             path = self._find(name)
@@ -302,21 +326,32 @@ class _Rows:
                 left_out.setdefault(NO_FILE, []).append(printable(name))
                 continue
             split, group = (_text(row.get(column)) if column else "" for column in (self.splits, self.group))
-            entry = _Entry(number, path, label, split, group or where)
+            entry = _Entry(number, path, labels, split, group or where)
             before = seen.setdefault(path, entry)
             if before is not entry:
-                if (before.label, before.split) != (label, entry.split):
-                    two = " and ".join(f"{one.label} {one.split}".strip() for one in (before, entry))
+                if (set(before.labels), before.split) != (set(labels), entry.split):
+                    two = " and ".join(f"{', '.join(one.labels)} {one.split}".strip() for one in (before, entry))
                     raise DataError(f"{self.table.path}: {name} stands in rows {before.row} and {number} as {two}: keep one")
                 left_out.setdefault(TWICE, []).append(f"{where} {printable(name)}")
         if not seen or missing > MOST_MISSING * len(self.table.rows):
             if not missing:
                 raise DataError(
-                    f"{self.table.path}: no row has an image and a label in the columns {self.images} and {self.labels}"
+                    f"{self.table.path}: no row has an image and a label in the columns {self.images} and {self.labels[0]}"
                 )
             what = f"{missing:,} of {len(self.table.rows):,} images are not there, such as {os.path.join(self.base, first)}"
             raise DataError(f"{self.table.path}: {what}: paths count from the table's folder")
         return list(seen.values())
+
+    def _labels_of(self, row: Row, number: int) -> tuple[str, ...]:
+        """One, or where an image may have several, any number of them."""
+        where = f"{self.table.path}: row {number}"
+        if self.by_column:
+            return tuple(name for name in self.labels if truth(row.get(name), f"{where}, column {name},"))
+        value = row.get(self.labels[0])
+        if self.read_list is not None:
+            return () if value is None else self.read_list(value, where)
+        label = label_text(value, where)
+        return () if label is None else (label,)
 
     def by_split(self) -> list[list[_Entry]]:
         """By the column of splits, if there is one."""
@@ -337,26 +372,6 @@ class _Rows:
         return [found[name] for name in arrange(meant, f"{self.table.path}, column {self.splits}")]
 
 
-def label_text(value: Any, where: str) -> str | None:
-    """A label as a class's name: texts as they are, whole numbers and truth values in words; None where it is empty.
-
-    Raises:
-        DataError: it is something else.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return same_name(value.strip()) or None
-    what = "several labels" if isinstance(value, list) else f"the label {value!r}"
-    raise DataError(f"{where} has {what}: expected one name or whole number")
-
-
 def order_of(name: str) -> tuple[bool, int, str]:
     """Numbers by their size, before names."""
     try:
@@ -373,24 +388,48 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
+def _label_columns(table: Table, reading: Reading) -> list[str]:
+    """The columns of labels: one, or where an image may have several perhaps one for each; [] if none is likely.
+
+    Raises:
+        DataError: the table does not have the one that is asked for.
+    """
+    if reading.several:
+        if reading.label is not None:
+            return columns_of(reading.label, table.columns, table.path)
+        found = table.column((*LIST_COLUMNS, *LABELS))
+        return [] if found is None else [found]
+    parts = [] if reading.label is None else [name.strip() for name in reading.label.split(",")]
+    if reading.label not in table.columns and len(parts) > 1 and set(parts) <= set(table.columns):
+        raise DataError(f"{table.path}: --label {reading.label} names several columns: {MULTILABEL} takes one for each label")
+    label = table.column(LABELS, reading.label)
+    return [] if label is None else [label]
+
+
 def _names_images(table: Table, reading: Reading) -> bool:
-    if reading.label is not None and reading.label not in table.columns:
+    asked = reading.label
+    if asked is not None and asked not in table.columns and not (reading.several and asked.split(",")[0].strip() in table.columns):
         return False
-    label = table.column(LABELS, reading.label)
-    image = table.column(IMAGES)
-    return image is not None and label is not None and image != label and any(label in row for row in table.rows)
+    labels, image = _label_columns(table, reading), table.column(IMAGES)
+    return image is not None and bool(labels) and image not in labels and any(labels[0] in row for row in table.rows)
 
 
-def _require_columns(table: Table, reading: Reading) -> tuple[str, str]:
+def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     """The columns of images and labels."""
-    label = table.column(LABELS, reading.label)
-    image = table.column([name for name in IMAGES if label is None or name != _plain(label)])
+    labels = _label_columns(table, reading)
+    image = table.column([name for name in IMAGES if name not in map(_plain, labels)])
     have = f"the columns are {listed(table.columns, MOST_COLUMNS)}" if table.columns else "it has no columns"
     if image is None:
         raise DataError(f"{table.path}: no column of images: call the column of their paths file_name; {have}")
-    if label is None:
-        raise DataError(f"{table.path}: no column of labels: name it by --label NAME, or call it label; {have}")
-    return image, label
+    if not labels:
+        lists = next((name for name in LIST_COLUMNS if table.column([name])), None)
+        truths = [name for name in table.columns if is_column_of_truths([row.get(name, "") for row in table.rows])]
+        hint = f" or --label {','.join(truths)}, its columns of 0 and 1" if len(truths) > 1 else ""
+        hint = hint if reading.several or not hint else f"; {MULTILABEL} --label {','.join(truths)} takes its columns of 0 and 1"
+        if lists and not reading.several:
+            hint = f"; {MULTILABEL} --label {table.column([lists])} takes several labels an image"
+        raise DataError(f"{table.path}: no column of labels: name it by --label NAME, or call it label{hint}; {have}")
+    return image, labels
 
 
 def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], left_out: LeftOut) -> None:
@@ -405,9 +444,9 @@ def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], left_out: Left
                     )
 
 
-def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, grouped: bool) -> Part:
+def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, grouped: bool, several: bool) -> Part:
     base = root if root.is_dir() else root.parent
-    ordered = sorted(entries, key=lambda entry: (numbers[entry.label], entry.path))
+    ordered = sorted(entries, key=lambda entry: (sorted(numbers[name] for name in entry.labels), entry.path))
     paths = [entry.path for entry in ordered]
     names = [printable(os.path.relpath(path, base)) for path in paths]
     stats = [os.stat(path) for path in paths]
@@ -418,4 +457,6 @@ def _part(root: Path, entries: Sequence[_Entry], numbers: Mapping[str, int], *, 
             yield Load(Path(paths[i]), names[i])
 
     groups = tuple(entry.group for entry in ordered) if grouped else None
-    return Part(names, np.array([numbers[entry.label] for entry in ordered], np.int64), digest(marks), read, groups=groups)
+    if several:
+        return Part(names, matrix_of([entry.labels for entry in ordered], numbers), digest(marks), read, groups=groups)
+    return Part(names, np.array([numbers[entry.labels[0]] for entry in ordered], np.int64), digest(marks), read, groups=groups)

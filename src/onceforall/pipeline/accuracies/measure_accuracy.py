@@ -169,4 +169,5 @@ def together(
         lambda resolution: run.eval_batches(images, resolution),
         statistics=statistics,
         metric=run.metric,
+        task=run.task,
     )

@@ -21,6 +21,7 @@ from ...options.declare import takes
 from ...options.shared import Budget
 from ...plan import Plan
 from ...scores import imbalance
+from ...tasks.task import require_multiclass
 from ..accuracies.predictor import measured_rows
 from ..evaluate import calibrated
 from ..run_directory.run import Run
@@ -61,6 +62,7 @@ def compare(
     """
     run = Run.open(options.folder, options.data)
     run.require_images()
+    require_multiclass(run.task, "ofa compare")
     told, asked = Told(options.epochs, options.budget_s, options.rate), asked_for(options.networks, run.space.resolutions[-1])
     run.weights_hash()  # its training has finished
     if run.augment is None:

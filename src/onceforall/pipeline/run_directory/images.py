@@ -7,7 +7,8 @@ from typing import Any
 from ...common.places import expanded
 from ...data import CACHE_GB, Splits, open_data
 from ...options.training import ImportOptions, TrainOptions
-from ...scores import METRICS, default_metric, imbalance
+from ...scores import METRICS, imbalance
+from ...tasks.task import task_of
 from .info import DataInfo
 
 NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
@@ -75,12 +76,13 @@ def open_images(
     return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 
-def metric_of(asked: str | None, splits: Splits, note: Callable[[str], None]) -> str:
-    """The metric that is asked for, else the one that suits the training images, which is said where it is not top-1."""
+def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callable[[str], None]) -> str:
+    """The metric that is asked for, else the one that suits the training images, which is said where it is not the task's first."""
     if asked is not None:
         return asked
-    chosen = default_metric(splits.train.labels)
-    if chosen != "top1":
+    own = task_of(task)
+    chosen = own.default_metric(splits.train.labels)
+    if chosen != own.metrics[0]:
         times = imbalance(splits.train.labels)
         what = f"one class has {times:.0f} times as many images as another: networks are chosen by {METRICS[chosen]}"
         note(f"{what} (--metric top1: by the share of all images; --recipe balance=1: train all classes alike)")

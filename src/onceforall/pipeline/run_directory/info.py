@@ -173,6 +173,11 @@ class RunInfo:
             raise ValueError("data and augment are needed where weights are trained")
 
     @property
+    def task(self) -> str | None:
+        """What is learnt of an image, a name in `onceforall.tasks.task.TASKS`; None for one class, as of imported weights."""
+        return None if self.data is None else self.data.reading.task
+
+    @property
     def start(self) -> str | None:
         """What the training started from, in words; None for a space of ours with random weights, and for what was imported."""
         own = None if self.brought is None or self.imported is not None else str(self.brought)

@@ -42,6 +42,7 @@ from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
 from ...space import Space
 from ...spaces import from_json
+from ...tasks.task import Task, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
 from .images import NEW_PLACE, absolute, default_gb, gone, lasting
@@ -220,6 +221,11 @@ class Run:
     def metric(self) -> str:
         """What validation, predictors and searches go by."""
         return self.info.metric
+
+    @property
+    def task(self) -> Task:
+        """Whether an image has one class, or any number of labels."""
+        return task_of(self.info.task)
 
     @property
     def augment(self) -> Augment | None:

@@ -27,12 +27,12 @@ from ...scores import METRICS
 from ...supernets.supernet import Supernet
 from ...train import Recipe, Schedule, Settings, finetune, finetuning
 from ...train.checkpoint import latest
-from ...train.step import class_weights
 from ..evaluate import calibrated
 from ..run_directory.run import Run
 from ..search import Candidate, Searcher
 from ..training.batches import batch_maker
 from ..training.compute import choose_compute
+from ..training.follow import for_labels
 
 Event = dict[str, Any]
 FOLDER = "finetuned"
@@ -216,7 +216,7 @@ class Finetuning:
             self.on_event({"event": "note", "text": str(error)})
 
         def held_out(network: Calibrated) -> Accuracy:
-            return evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution))
+            return evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution), self.run.task.tally())
 
         own = untuned(self.searcher, arch)
         before, found = held_out(own), None if after is None else held_out(after)
@@ -241,9 +241,11 @@ class Finetuning:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
-        weights = class_weights(splits.train.labels, self.run.num_classes, self.course.recipe.balance)
         settings = Settings(
-            self.run.info.seed + self.seed, self.batches.batches_per_epoch, precision=compute.precision, class_weights=weights
+            self.run.info.seed + self.seed,
+            self.batches.batches_per_epoch,
+            precision=compute.precision,
+            **for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe.balance),
         )
         try:
             with batch_maker(self.batches, compute, self.on_event) as make:

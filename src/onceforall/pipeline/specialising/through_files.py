@@ -10,19 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...backends.format import in_batches
-from ...calibrate import Accuracy, Tally, tally
+from ...calibrate import Accuracy, tally
 from ...data import Images
 from ...errors import VerificationError
 from ...export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
 from ...latency import Device, Timing, load_onnx, measure_functions, measure_onnx
 from ...plan import Plan
 from ...scores import Confusion
+from ...tasks.label_scores import LabelAnswers, LabelScores
+from ...tasks.task import MULTICLASS, Task
 from ..run_directory.run import Run
 from .choose import CONFIRMATIONS, TOLERANCE
+from .mistakes import Mistake, worst_mistakes
 
 SLACK = 0.001  # of all images, for near ties between classes, in which rounding decides; at least one image
+SLACK_MAP = 0.01  # of mean average precision, in which one image of a rare label counts for much
 ROUNDS, MOST_ROUNDS = 20, 160  # of the files' latencies
 PATIENCE_S = 3.0  # for narrow intervals; `ofa specialise` is to take half a minute in all
 IN_A_ROW = 8  # batches through one file: threads of two runtimes that take turns wait for each other, spinning
@@ -39,6 +44,8 @@ class FoundThroughFiles:
         left_out: formats whose int8 loses too much, and why in one line.
         timing: of the file that the device runs, the same as in its row; None if there is none.
         confusion: which classes of the test images it takes for which.
+        mistakes: the test images that it takes for something else and is surest of.
+        labels: what it tells of the test images, where an image may have several labels.
     """
 
     test: Accuracy
@@ -46,6 +53,8 @@ class FoundThroughFiles:
     left_out: Mapping[str, str]
     timing: Timing | None
     confusion: Confusion | None = None
+    mistakes: Sequence[Mistake] = ()
+    labels: LabelScores | None = None
 
 
 def measure_files(
@@ -61,6 +70,7 @@ def measure_files(
     anchor: tuple[Plan, float] | None,
     limit_ms: float | None,
     onnx: OnnxOptions,
+    thresholds: Sequence[float] = (),
     on_step: Callable[[str], None] = lambda text: None,
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
@@ -77,11 +87,12 @@ def measure_files(
         test: images for the accuracies.
         held_out: images that say what int8 loses.
         device: its threads and batch size are used for the latency of every file.
-        max_drop: most points of top-1 that int8 may lose.
+        max_drop: most points of top-1, or mAP, that int8 may lose.
         anchor: see `measure_networks`: all latencies are at the level of the device's profile.
         limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
             files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
         onnx: options that files made from an ONNX graph have. Files that do not take the device's batch are not timed.
+        thresholds: of labels, where an image may have several.
         on_step: called with what is being done.
 
     Raises:
@@ -94,7 +105,7 @@ def measure_files(
     formats = [name for name in formats if name not in left_out]
     own = _accuracies(run, folder, [OWN], test, resolution, onnx)[OWN]
     on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
-    judged = by_programs(folder, {name: _program(name, onnx) for name in formats}, test)
+    judged = by_programs(folder, {name: _program(name, onnx) for name in formats}, test, run.task, onnx)
     accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
@@ -110,9 +121,14 @@ def measure_files(
     rows = []
     for name in formats:
         latency = (timings[name].ms, timings[name].low, timings[name].high) if name in timings else None
-        held = (before_and_after[OWN].top1, before_and_after[name].top1) if name in int8 else None
-        rows.append(FileRow(name, accuracies[name].top1, latency, held, accuracies[name].top5))
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, judged[OWN][1])
+        held = (before_and_after[OWN].told[1], before_and_after[name].told[1]) if name in int8 else None
+        found = accuracies[name]
+        rows.append(FileRow(name, found.top1, latency, held, found.top5, found.map))
+    probabilities = judged[OWN][1]
+    said = run.task.answers(test.labels, probabilities)
+    if isinstance(said, LabelAnswers):
+        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=said.scores(np.array(thresholds)))
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, worst_mistakes(test, probabilities))
 
 
 def _accuracies(
@@ -122,12 +138,12 @@ def _accuracies(
     threads = torch.get_num_threads()
     loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(folder, threads) for name in formats}
     loaded = {name: in_batches(call, onnx.batch) if FORMATS[name].from_onnx else call for name, call in loaded.items()}
-    tallies = {name: Tally() for name in formats}
+    tallies = {name: run.task.tally() for name in formats}
     batches = run.eval_batches(images, resolution)
     while some := list(islice(batches, IN_A_ROW)):
         for name, through in loaded.items():
             for x, labels in some:
-                tallies[name].add(through(x), labels)
+                tallies[name].add(_logits(name, through(x), run.task, onnx), labels)
     return {name: tally.accuracy() for name, tally in tallies.items()}
 
 
@@ -138,8 +154,16 @@ def _program(name: str, onnx: OnnxOptions) -> Program:
     return program_of(format.usage_with(free), (onnx.batch or 1) if format.from_onnx else 1)
 
 
-def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -> dict[str, tuple[Accuracy, Confusion]]:
-    """Accuracy of what each program says of the images' original files, and which classes it takes for which.
+def by_programs(
+    folder: Path,
+    programs: Mapping[str, Program],
+    images: Images,
+    task: Task = MULTICLASS,
+    onnx: OnnxOptions = OnnxOptions(),  # noqa: B008, frozen
+) -> dict[str, tuple[Accuracy, NDArray[np.float64]]]:
+    """Accuracy of what each program says of the images' original files, and its probabilities (n, classes).
+
+    Programs are by names of formats, if files of `onnx` give probabilities.
 
     Raises:
         VerificationError: a program fails.
@@ -148,11 +172,16 @@ def by_programs(folder: Path, programs: Mapping[str, Program], images: Images) -
     with tempfile.TemporaryDirectory() as temporary:
         found = run_programs(folder, programs, images.files(Path(temporary)))
     labels, judged = torch.from_numpy(images.labels), {}
-    for name, logits in found.items():
-        accuracy = tally([(torch.from_numpy(logits), labels)])
-        probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
-        judged[name] = accuracy, Confusion.of_probabilities(images.labels, probabilities)[0]
+    for name, outputs in found.items():
+        logits = _logits(name, torch.from_numpy(outputs), task, onnx)
+        accuracy = tally([(logits, labels)], task.tally())
+        judged[name] = accuracy, task.probabilities(logits.double()).numpy()
     return judged
+
+
+def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -> torch.Tensor:
+    """Of what a file gives, which may be probabilities."""
+    return task.logits(outputs) if onnx.softmax and FORMATS[format].from_onnx else outputs
 
 
 def _timings(
@@ -195,6 +224,8 @@ def _timings(
 def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
     """Do nothing if so many held-out images can tell whether int8 keeps `max_drop` points of top-1, or if it may lose none.
 
+    Mean average precision moves by less than an image.
+
     Raises:
         VerificationError: a single image is more than that.
     """
@@ -209,13 +240,14 @@ def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: fl
 
 
 def too_large_drop(before: Accuracy, after: Accuracy, max_drop: float) -> str | None:
-    """Why a file is left out, if quantisation loses more than `max_drop` points of top-1."""
-    drop = 100 * (before.top1 - after.top1)
+    """Why a file is left out, if quantisation loses more than `max_drop` points of top-1, or of mAP."""
+    (metric, own), (_, found) = before.told, after.told
+    drop = 100 * (own - found)
     if drop <= max_drop + 1e-9:
         return None
     return (
-        f"int8 loses {drop:.1f} points of top-1 on {before.images:,} held-out images "
-        f"({100 * before.top1:.1f} to {100 * after.top1:.1f} %), allowed are {max_drop:g} (--max-drop)"
+        f"int8 loses {drop:.1f} points of {metric} on {before.images:,} held-out images "
+        f"({100 * own:.1f} to {100 * found:.1f} %), allowed are {max_drop:g} (--max-drop)"
     )
 
 
@@ -227,6 +259,11 @@ def require_same(what: str, own: Accuracy, found: Accuracy, *, through: str = "f
     Raises:
         VerificationError: it has another.
     """
+    if own.map is not None and found.map is not None and abs(own.map - found.map) > SLACK_MAP:
+        raise VerificationError(
+            f"{what}: test mAP through the {through} is {100 * found.map:.2f} %, the network's is {100 * own.map:.2f} %: it does "
+            "not compute what the network does"
+        )
     images = round(abs(own.top1 - found.top1) * own.images)
     if images > max(1, SLACK * own.images):
         raise VerificationError(

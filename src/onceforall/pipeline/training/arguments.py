@@ -53,7 +53,7 @@ def resumed(options: TrainOptions) -> Run:
         raise TrainingError(f"{run.folder} was trained on {source}, not on {data}: resume with the same data")
     if options.reading not in (AS_IT_IS, run.require_images().reading):
         raise TrainingError(
-            f"{run.folder} was started with other values of --label, --classes, --group or --few: resume without these"
+            f"{run.folder} was started with other values of --label, --classes, --group, --few or --task: resume without these"
         )
     first = {**dict.fromkeys(LATER), **run.info.arguments, "metric": run.metric}
     if first.get("teacher") is not None:

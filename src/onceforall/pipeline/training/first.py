@@ -64,7 +64,7 @@ def first_networks(
         on_event({"event": "note", "text": f"fitting a classifier on the features of {len(images):,} training images"})
         given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
-        if not fit_classifier(supernet, given, calibration):
+        if not fit_classifier(supernet, given, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ())):
             on_event({"event": "note", "text": "the network does not end in one linear layer: its classifier starts at random"})
     return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
 

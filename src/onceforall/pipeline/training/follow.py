@@ -12,9 +12,9 @@ from ...common.files import read_text
 from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
+from ...tasks.task import Task
 from ...train import Schedule, Settings, Trainer, World
 from ...train.checkpoint import latest
-from ...train.step import class_weights
 from ..evaluate import measure
 from ..run_directory.metrics import forget_after, metrics_writer
 from ..run_directory.run import Run
@@ -65,8 +65,7 @@ def follow(
         forget_after(folder / "metrics.jsonl", begun)
         on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
     world.wait()
-    weights = class_weights(splits.train.labels, run.num_classes, schedule.recipe.balance)
-    settings = replace(settings, class_weights=weights)
+    settings = replace(settings, **for_labels(run.task, splits, run.num_classes, schedule.recipe.balance))
     every = validate_every(schedule.steps, batches.batches_per_epoch)
     with batch_maker(batches, compute, told) as make:
         Trainer(
@@ -77,6 +76,12 @@ def follow(
     if schedule.steps == 0:
         for record in validation(run, supernet, run.space, splits, world):
             on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
+
+
+def for_labels(task: Task, splits: Splits, classes: int, balance: float) -> dict[str, Any]:
+    """The settings that depend on the task and the training images' labels."""
+    labels = splits.train.labels
+    return {"task": task, "class_weights": task.weights(labels, classes, balance), "chance": task.chance(labels, classes)}
 
 
 def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world: World = World()) -> list[Event]:  # noqa: B008

@@ -1,0 +1,162 @@
+"""Lists of labels as tables have them: texts with a separator, lists, or a column of 0 and 1 for each label."""
+
+import ast
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError
+from .scan import listed, same_name
+
+SEPARATORS = (";", "|", ",")  # a space too, where none of these occurs
+SPACE = " "
+NAMES = {";": "a semicolon", "|": "a bar", ",": "a comma", SPACE: "a space"}
+LIST_COLUMNS = ("labels", "tags", "categories", "classes", "attributes", "keywords")  # likely names besides those of one label
+YES = ("1", "true", "yes", "1.0")
+NO = ("", "0", "false", "no", "0.0")
+MOSTLY = 0.5  # share of a column's values with a separator in them, from where on they are lists
+MULTILABEL = "--task multilabel"
+
+Row = Mapping[str, Any]
+
+
+def label_text(value: Any, where: str) -> str | None:
+    """A label as a class's name: texts as they are, whole numbers and truth values in words; None where it is empty.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return same_name(value.strip()) or None
+    if isinstance(value, list):
+        raise DataError(f"{where} has several labels: expected one name or whole number; {MULTILABEL} takes lists")
+    raise DataError(f"{where} has the label {value!r}: expected one name or whole number")
+
+
+def require_one_label(values: Sequence[Any], where: str) -> None:
+    """Do nothing unless a column's texts plainly are lists, of which none would be a class of its own.
+
+    They are where most hold a separator, or where all parts also stand alone. A comma also stands in names ("tench, Tinca tinca"):
+    there, lists have fewer labels than there are different ones of them.
+
+    Raises:
+        DataError: they are lists.
+    """
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    distinct = set(texts)
+    for separator in SEPARATORS:
+        several = [text for text in texts if separator in text]
+        if not several:
+            continue
+        parts = {part.strip() for text in distinct if separator in text for part in text.split(separator)} - {""}
+        alone = {text.strip() for text in distinct if separator not in text}
+        mostly = len(several) > MOSTLY * len(texts) and (separator != "," or len(parts | alone) < len(distinct))
+        if mostly or (parts and parts <= alone):
+            raise DataError(
+                f"{where} holds lists of labels, such as {several[0]!r}: {MULTILABEL} takes several labels an image, --task "
+                "multiclass each such text as a class"
+            )
+
+
+def reader_of(values: Sequence[Any], where: str) -> tuple[Callable[[Any, str], tuple[str, ...]], str]:
+    """What reads a column's values as lists of labels, and what was found about them in words, "" if they are no texts.
+
+    Args:
+        values: of all rows; those that are missing are not among them.
+        where: the file and its column, for messages.
+
+    Raises:
+        DataError: texts with several separators.
+    """
+    texts = [value for value in values if isinstance(value, str) and not _is_list(value)]
+    found = [separator for separator in SEPARATORS if any(separator in text for text in texts)]
+    if len(found) > 1:
+        examples = " and ".join(repr(next(text for text in texts if separator in text)) for separator in found[:2])
+        raise DataError(f"{where}: what separates its labels, {' or '.join(NAMES[one] for one in found)} ({examples})? Write one")
+    example = next((text for text in texts if SPACE in text.strip()), None)
+    separator = found[0] if found else SPACE if example else ""
+
+    def read(value: Any, row: str) -> tuple[str, ...]:
+        if isinstance(value, str):
+            if _is_list(value):
+                value = _list_of(value, row)
+            else:
+                value = value.split(separator) if separator else [value]
+        elif not isinstance(value, list):
+            value = [value]
+        return tuple(dict.fromkeys(filter(None, (label_text(one, row) for one in value))))
+
+    if not separator:
+        return read, ""
+    shown = next(text for text in texts if separator in text)
+    return read, f"labels are separated by {NAMES[separator]}, as in {shown!r}"
+
+
+def truth(value: Any, where: str) -> bool:
+    """Whether a cell of 0 and 1 says that an image has a label; empty ones say no.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    text = "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value).strip().lower()
+    if text not in YES and text not in NO:
+        raise DataError(f"{where} has {value!r}: with a column for each label, 0 and 1 are expected")
+    return text in YES
+
+
+def is_column_of_truths(values: Sequence[Any]) -> bool:
+    """Whether all values are 0 and 1, both among them."""
+    told = {str(value).strip().lower() for value in values}
+    return bool(told & set(YES)) and told <= {*YES, *NO} and bool(told & set(NO))
+
+
+def columns_of(asked: str, columns: Sequence[str], path: Path) -> list[str]:
+    """The columns that `--label` means: one, or several with commas between them.
+
+    Raises:
+        DataError: the table does not have one of them.
+    """
+    if asked in columns:
+        return [asked]
+    names = [name.strip() for name in asked.split(",")]
+    for name in names:
+        if name not in columns:
+            raise DataError(f"{path}: no column {name!r}; there are {listed(columns, 6)}")
+    return names
+
+
+def matrix_of(labels: Sequence[tuple[str, ...]], numbers: Mapping[str, int]) -> NDArray[np.float32]:
+    """(n, classes) 1 where an image has a label."""
+    found: NDArray[np.float32] = np.zeros((len(labels), len(numbers)), np.float32)
+    for row, own in enumerate(labels):
+        found[row, [numbers[name] for name in own]] = 1
+    return found
+
+
+def _is_list(text: str) -> bool:
+    return text.startswith("[") and text.endswith("]")
+
+
+def _list_of(text: str, where: str) -> list[Any]:
+    """A list that was written as text, in JSON or as Python does."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            raise DataError(f"{where} has {text!r}, which is no list: write names with one separator between them") from None
+    return list(found)

@@ -1,0 +1,92 @@
+"""Parquet files whose images may have several labels: a column of lists or of texts, or one of 0 and 1 for each label."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...common.readable import plural
+from ...errors import DataError
+from .label_lists import LIST_COLUMNS, columns_of, label_text, matrix_of, reader_of, truth
+from .tables import LABELS, order_of
+
+Rows = list[tuple[str, ...]]
+
+
+def label_matrices(
+    schemas: Mapping[Path, Any], read: Callable[[Path, list[str]], Any], asked: str | None
+) -> tuple[dict[Path, NDArray[np.float32]], tuple[str, ...], list[str]]:
+    """Of each file its labels, (n, classes) of 0 and 1; the classes; and what the user should know about how they were read.
+
+    Args:
+        schemas: of each file.
+        read: columns of a file as a pyarrow table.
+        asked: the column that is asked for, or several with commas between them; None for the likeliest.
+
+    Raises:
+        DataError: no such column, or labels that cannot be read as lists.
+    """
+    rows: dict[Path, Rows] = {}
+    columns: dict[Path, list[str]] = {path: _columns(path, schema, asked) for path, schema in schemas.items()}
+    remarks: dict[str, None] = {}
+    for path, names in columns.items():
+        table = read(path, names)
+        if len(names) > 1:
+            cells = [table.column(name).to_pylist() for name in names]
+            rows[path] = [
+                tuple(name for name, value in zip(names, own, strict=True) if truth(value, f"{path}: row {row}, column {name},"))
+                for row, own in enumerate(zip(*cells, strict=True))
+            ]
+        else:
+            rows[path], told = _lists(path, names[0], table.column(0).to_pylist(), _names(schemas[path], names[0]))
+            remarks |= dict.fromkeys([told] if told else [])
+    by_column = [names for names in columns.values() if len(names) > 1]
+    found = {name for own in rows.values() for labels in own for name in labels}
+    classes = (
+        tuple(dict.fromkeys(name for names in by_column for name in names)) if by_column else tuple(sorted(found, key=order_of))
+    )
+    numbers = {name: number for number, name in enumerate(classes)}
+    without = sum(not labels for own in rows.values() for labels in own)
+    said = [*remarks, *([f"{plural(without, 'image')} without any label"] if without else [])]
+    return {path: matrix_of(own, numbers) for path, own in rows.items()}, classes, said
+
+
+def _columns(path: Path, schema: Any, asked: str | None) -> list[str]:
+    if asked is not None:
+        return columns_of(asked, schema.names, path)
+    likely = [name for name in (*LIST_COLUMNS, *LABELS, "label") if name in schema.names]
+    lists = [field.name for field in schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
+    for name in (*(name for name in likely if name in lists), *lists, *likely):
+        return [name]
+    raise DataError(
+        f"{path}: no column of labels: name one, or one for each label, by --label; the columns are {', '.join(schema.names)}"
+    )
+
+
+def _lists(path: Path, column: str, values: Sequence[Any], names: tuple[str, ...]) -> tuple[Rows, str]:
+    """The labels of each row; numbers are those of the names, where the file has some."""
+    read, told = reader_of([value for value in values if value is not None], f"{path}: the column {column}")
+    found = []
+    for row, value in enumerate(values):
+        where = f"{path}: row {row} of {column}"
+        if names and isinstance(value, list):
+            odd = [number for number in value if not isinstance(number, int) or not 0 <= number < len(names)]
+            if odd:
+                raise DataError(f"{where} has {odd[0]!r}, out of range: there are {len(names)} names, numbered from 0")
+            value = [names[number] for number in value]
+        found.append(() if value is None else read(value, where))
+    return found, told
+
+
+def _names(schema: Any, column: str) -> tuple[str, ...]:
+    """The names that the Hugging Face hub keeps in the metadata of a list of classes; () if there are none."""
+    try:
+        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+        return tuple(label_text(str(name), column) or "" for name in feature["names"])
+    except (KeyError, TypeError, ValueError, IndexError):
+        return ()

@@ -1,0 +1,77 @@
+"""The photographs that a network takes for something else, the surest first, to be looked at."""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...data import Images
+
+MOST, EACH = 48, 4  # mistakes that are kept, and of one class taken for one other
+SIDE = 96  # pixels of a thumbnail's long side
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that a network takes for something else.
+
+    Args:
+        image: its name in the data.
+        label: what it shows, the number of a class.
+        said: what the network says.
+        confidence: of the network in it, from 0 to 1.
+        thumbnail: a small JPEG in base64, which stays when the image is gone.
+    """
+
+    image: str
+    label: int
+    said: int
+    confidence: float
+    thumbnail: str
+
+
+def worst_mistakes(images: Images, probabilities: NDArray[np.float64]) -> list[Mistake]:
+    """The mistakes that a network is surest of, at most `EACH` of one class taken for one other.
+
+    Args:
+        images: that the network was asked about.
+        probabilities: (n, classes), in their order.
+
+    Raises:
+        DataError: an original cannot be read any more.
+    """
+    said, sure = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(said != images.labels)
+    chosen, kept = list[int](), Counter[tuple[int, int]]()
+    for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
+        pair = int(images.labels[i]), int(said[i])
+        if len(chosen) < MOST and kept[pair] < EACH:
+            chosen.append(i)
+            kept[pair] += 1
+    small = _thumbnails(images, chosen)
+    return [
+        Mistake(images.name(i), int(images.labels[i]), int(said[i]), float(sure[i]), picture)
+        for i, picture in zip(chosen, small, strict=True)
+    ]
+
+
+def _thumbnails(images: Images, chosen: Sequence[int]) -> list[str]:
+    positions = images.positions[list(chosen)]
+    ascending = np.unique(positions)
+    made = {
+        position: _encoded(load(at_least=SIDE, max_pixels=images.part.max_pixels))
+        for position, load in zip(ascending.tolist(), images.part.read(ascending), strict=True)
+    }
+    return [made[position] for position in positions.tolist()]
+
+
+def _encoded(image: Image.Image) -> str:
+    image.thumbnail((SIDE, SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return base64.b64encode(stream.getvalue()).decode("ascii")

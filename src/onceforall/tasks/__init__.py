@@ -1,0 +1,1 @@
+"""Tasks: one class an image, or any number of labels; what differs between them."""

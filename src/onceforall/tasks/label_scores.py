@@ -1,0 +1,288 @@
+"""What can be said of a network that tells several labels an image: average precision, thresholds, and each label at its threshold.
+
+Labels are (n, classes), 1 where an image has one; scores or probabilities (n, classes), of any order-preserving kind where only the
+order counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.readable import percent
+from ..errors import DataError
+
+Numbers = NDArray[Any]
+Floats = NDArray[np.float64]
+
+LABEL_HEADER = ("label", "images", "average precision", "chance", "threshold", "recall", "precision", "F1")
+UNSURE = 0.5  # threshold of a label that no held-out image has
+DRAWS = 200  # of the bootstrap
+MOST_DRAWN = 20_000_000  # numbers of a draw: more of them take minutes
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Of each label the images in the order of its scores, the highest first.
+
+    Attributes:
+        order: (n, classes) places of the images.
+        labels: (n, classes) float64, in that order.
+        scores: (n, classes), in that order.
+        ends: (n, classes) where the images with the same score end, which no threshold tells apart.
+    """
+
+    order: NDArray[np.int64]
+    labels: Floats
+    scores: Numbers
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: Numbers, scores: Numbers) -> "_Ranked":
+        order = np.argsort(-scores, axis=0, kind="stable")
+        ranked = np.take_along_axis(scores, order, 0)
+        last = np.ones(ranked.shape, bool)
+        last[:-1] = ranked[:-1] != ranked[1:]
+        n = len(ranked)
+        ends = np.minimum.accumulate(np.where(last, np.arange(n)[:, None], n)[::-1])[::-1]
+        return cls(order, np.take_along_axis(labels, order, 0).astype(np.float64), ranked, ends)
+
+    def right(self) -> Floats:
+        """(n, classes) of the images down to each, ties included, those with the label."""
+        return np.asarray(np.take_along_axis(self.labels.cumsum(0), self.ends, 0))
+
+
+def average_precision(labels: Numbers, scores: Numbers) -> Floats:
+    """Of each label Σ (R_k - R_(k-1)) P_k over its thresholds k, with recall R and precision P; NaN of one that no image has.
+
+    Without interpolation, as scikit-learn's `average_precision_score`.
+    """
+    ranked = _Ranked.of(labels, scores)
+    precision = ranked.right() / (ranked.ends + 1)
+    images = ranked.labels.sum(0)
+    sums: Floats = (precision * ranked.labels).sum(0)
+    return np.asarray(np.divide(sums, images, out=np.full(len(images), np.nan), where=images > 0))
+
+
+def mean_average_precision(labels: Numbers, scores: Numbers) -> float:
+    """The mean of the labels' average precisions, of those that occur; 0 where none does."""
+    found = average_precision(labels, scores)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
+
+
+def best_thresholds(labels: Numbers, probabilities: Numbers) -> Floats:
+    """Of each label the probability from which on saying it gives the highest F1 on these images.
+
+    It lies in the middle between two images, so that rounding in another runtime turns none. 0.5 for a label that no image has.
+    """
+    ranked = _Ranked.of(labels, probabilities)
+    images, n = ranked.labels.sum(0), len(labels)
+    best = (2 * ranked.right() / (ranked.ends + 1 + images)).argmax(0)
+    columns = np.arange(len(images))
+    end = ranked.ends[best, columns]
+    here, below = ranked.scores[end, columns], ranked.scores[np.minimum(end + 1, n - 1), columns]
+    return np.where(images > 0, (here.astype(np.float64) + below) / 2, UNSURE)
+
+
+def bootstrap(
+    labels: Numbers, scores: Numbers, less: Numbers | None = None, *, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of mean average precision, by drawing the images again with replacement (percentiles; Efron 1979).
+
+    Args:
+        labels: of the images.
+        scores: of a network.
+        less: of another network on the same images: then of the difference between both.
+        draws: how many.
+        seed: of the draws.
+
+    Returns:
+        None where it would take minutes, or nothing occurs.
+    """
+    if labels.size > MOST_DRAWN or not labels.any():
+        return None
+    ranked = [_Ranked.of(labels, each) for each in (scores, less) if each is not None]
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(draws):
+        weights = np.bincount(rng.integers(len(labels), size=len(labels)), minlength=len(labels)).astype(np.float64)
+        values = [_weighted(each, weights) for each in ranked]
+        found.append(values[0] - (values[1] if less is not None else 0.0))
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _weighted(ranked: _Ranked, weights: Floats) -> float:
+    """Mean average precision where each image occurs so often."""
+    own = weights[ranked.order]
+    hits = own * ranked.labels
+    right, said = (np.take_along_axis(each.cumsum(0), ranked.ends, 0) for each in (hits, own))
+    images = hits.sum(0)
+    sums = (hits * right / np.maximum(said, 1)).sum(0)
+    return float((sums[images > 0] / images[images > 0]).mean()) if (images > 0).any() else 0.0
+
+
+@dataclass(frozen=True)
+class OneLabel:
+    """One label.
+
+    Args:
+        name: of the label.
+        images: that have it.
+        average_precision: None without images.
+        prevalence: the share of the images that have it: the average precision of a network that knows nothing.
+        threshold: probability from which on it is said.
+        recall: the share of its images of which it is said; None without images.
+        precision: of the images of which it is said, the share that have it; None where it is said of none.
+        f1: the harmonic mean of both; 0 where one is 0 or None.
+    """
+
+    name: str
+    images: int
+    average_precision: float | None
+    prevalence: float
+    threshold: float
+    recall: float | None
+    precision: float | None
+    f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class LabelScores:
+    """What a network tells of images that have any number of labels.
+
+    Args:
+        images: how many.
+        counts: (3, classes): images with each label, images of which it is said, and of these those that have it.
+        precisions: (classes,) average precisions; NaN of labels that no image has.
+        thresholds: (classes,) probabilities from which on labels are said.
+        interval: 95 % interval of the mean average precision; None where it was not computed.
+    """
+
+    images: int
+    counts: NDArray[np.int64]
+    precisions: Floats
+    thresholds: Floats
+    interval: tuple[float, float] | None = None
+
+    @property
+    def map(self) -> float:
+        """Mean average precision over the labels that occur."""
+        here = np.isfinite(self.precisions)
+        return float(self.precisions[here].mean()) if here.any() else 0.0
+
+    @property
+    def chance(self) -> float:
+        """Mean average precision of a network that knows nothing: the mean of the prevalences of the labels that occur."""
+        here = self.counts[0] > 0
+        return float((self.counts[0][here] / self.images).mean()) if here.any() else 0.0
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the labels' F1 at their thresholds, of those that have images or are said of some."""
+        images, said, right = self.counts
+        total = images + said
+        return float((2 * right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
+
+    def by_label(self, names: Sequence[str]) -> list[OneLabel]:
+        """One for each label, in their order."""
+        found = []
+        for i, name in enumerate(names):
+            images, said, right = (int(x) for x in self.counts[:, i])
+            f1 = 2 * right / (images + said) if images + said else 0.0
+            own = float(self.precisions[i]) if images else None
+            shares = right / images if images else None, right / said if said else None
+            found.append(OneLabel(name, images, own, images / self.images, float(self.thresholds[i]), *shares, f1))
+        return found
+
+    def rows(self, names: Sequence[str]) -> list[list[str]]:
+        """`by_label` as cells below `LABEL_HEADER`."""
+        return [
+            [
+                row.name,
+                f"{row.images:,}",
+                percent(row.average_precision),
+                percent(row.prevalence),
+                percent(row.threshold),
+                *map(percent, (row.recall, row.precision, row.f1)),
+            ]
+            for row in self.by_label(names)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "images": self.images,
+            "counts": self.counts.tolist(),
+            "average_precision": [float(x) if np.isfinite(x) else None for x in self.precisions],
+            "thresholds": self.thresholds.tolist(),
+            "interval": None if self.interval is None else list(self.interval),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "LabelScores":
+        """What `to_json` gave.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            precisions = np.array([np.nan if x is None else x for x in data["average_precision"]], np.float64)
+            counts, thresholds = np.array(data["counts"], np.int64), np.array(data["thresholds"], np.float64)
+            interval = None if data["interval"] is None else (float(data["interval"][0]), float(data["interval"][1]))
+            images = int(data["images"])
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(f"not scores of labels ({error})") from None
+        if counts.shape != (3, len(precisions)) or thresholds.shape != precisions.shape or images < 1:
+            raise DataError(f"not scores of labels: shapes {counts.shape}, {precisions.shape} and {thresholds.shape}")
+        return cls(images, counts, precisions, thresholds, interval)
+
+
+@dataclass(frozen=True)
+class LabelDifference:
+    """Two networks on the same images: the mAP of the first less that of the second; its 95 % interval, None if not computed."""
+
+    map: float
+    interval: tuple[float, float] | None
+    images: int
+
+    @classmethod
+    def of(cls, first: "LabelAnswers", second: "LabelAnswers") -> "LabelDifference":
+        """From what both say of the same images, in the same order."""
+        labels, own, other = first.wanted, first.said, second.said
+        difference = mean_average_precision(labels, own) - mean_average_precision(labels, other)
+        return cls(difference, bootstrap(labels, own, other), len(labels))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAnswers:
+    """What a network says of images, and what they have: labels and probabilities (n, classes). They can be added up."""
+
+    labels: tuple[Numbers, ...]
+    probabilities: tuple[Numbers, ...]
+
+    def __add__(self, other: "LabelAnswers") -> "LabelAnswers":
+        return LabelAnswers(self.labels + other.labels, self.probabilities + other.probabilities)
+
+    @property
+    def wanted(self) -> Numbers:
+        """The labels of all images."""
+        return np.concatenate(self.labels)
+
+    @property
+    def said(self) -> Numbers:
+        """The probabilities of all images."""
+        return np.concatenate(self.probabilities)
+
+    def thresholds(self) -> Floats:
+        """The best ones for these images, see `best_thresholds`."""
+        return best_thresholds(self.wanted, self.said)
+
+    def scores(self, thresholds: Numbers, *, interval: bool = True) -> LabelScores:
+        """At these thresholds, chosen on other images; `interval` as by `bootstrap`, which takes seconds."""
+        labels, said = self.wanted, self.said
+        above, own = said >= np.asarray(thresholds), labels > 0
+        counts = np.stack([own.sum(0), above.sum(0), (above & own).sum(0)]).astype(np.int64)
+        between = bootstrap(labels, said) if interval else None
+        return LabelScores(len(labels), counts, average_precision(labels, said), np.asarray(thresholds, np.float64), between)
