@@ -21,8 +21,8 @@ class Reading:
         group: the column of a table that says what an image belongs to, or a regular expression that finds it in the image's path:
             its first group, or all that it matches. No split divides what belongs together.
         few: classes may have no image in a split, or a single one in all.
-        task: a name in `onceforall.tasks.task.TASKS`: "multilabel" where an image may have several labels, or none; `label` may then
-            be several columns of 0 and 1. None for one class an image, unless the labels are plainly lists, which is asked about.
+        task: a name in `onceforall.tasks.task.TASKS`: "multilabel" where an image may have several labels, or none; `label`
+            may then be several columns of 0 and 1. None for one class an image, unless labels are plainly lists, which is asked.
     """
 
     label: str | None = None
