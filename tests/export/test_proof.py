@@ -269,7 +269,7 @@ def test_a_network_in_train_mode_is_refused(sample):
 
 def test_probabilities_may_move_by_what_their_logits_conditioning_gives():
     """A confident network's may hardly move at all, an undecided one's by half as much as the logits."""
-    confident, undecided = of(torch.tensor([[12.0, 0.0]]), 1e-4).softmax(), of(torch.tensor([[0.0, 0.0]]), 1e-4).softmax()
+    confident, undecided = (of(torch.tensor([[x, 0.0]]), 1e-4).probabilities("softmax") for x in (12.0, 0.0))
     assert undecided.rounding == pytest.approx(0.5e-4)
     assert confident.rounding < 2e-9 + 4 * 2**-24
     wrong = torch.tensor([[11.0, 0.0]])

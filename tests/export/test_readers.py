@@ -55,7 +55,7 @@ def read(tmp_path, plan, network, *, readers, options=OnnxOptions(), int8=False,
         content = model.SerializeToString()
     (tmp_path / "model.onnx").write_bytes(content)
     expected = reference_of(network, x)
-    expected = expected.softmax() if options.softmax else expected
+    expected = expected.probabilities("softmax") if options.softmax else expected
     found = read_elsewhere_too(tmp_path / "model.onnx", x, expected, readers=readers, batches=BATCHES[options.batch], int8=int8)
     assert [reading.reader for reading in found] == list(READERS)
     return {reading.reader: reading for reading in found if reading.reader in readers}

@@ -57,7 +57,7 @@ def assert_same(plan: Plan, seed: int, batch: int = 2, **options: Any) -> None:
     images = torch.randn((batch, *plan.input_shape), generator=torch.Generator().manual_seed(seed))
     expected = reference_of(network, images)
     expected = replace(expected, logits=expected.logits.flatten(1))
-    expected = expected.softmax() if options.get("softmax") else expected
+    expected = expected.probabilities("softmax") if options.get("softmax") else expected
     found = compare("model.onnx", expected, [run(to_onnx(plan, network, **options), images).flatten(1)])
     assert found.tolerance < 0.02 * found.largest_logit, "too badly conditioned to tell a wrong file"
 

@@ -11,8 +11,9 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from onceforall.calibrate import LabelTally
 from onceforall.errors import DataError
+from onceforall.pipeline.fleet import FleetRow
 from onceforall.tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelScores, average_precision, best_thresholds, bootstrap
-from onceforall.tasks.task import TASKS, require_metric, task_of
+from onceforall.tasks.task import TASKS, Task, require_metric, task_of
 
 
 def made(seed: int, images: int = 40, classes: int = 5, levels: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -130,3 +131,19 @@ def test_nothing_is_said_aloud() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert LabelAnswers((np.zeros((2, 2)),), (np.ones((2, 2)),)).scores(np.array([0.5, 0.5])).map == 0.0
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+def test_logits_behind_probabilities(task: Task) -> None:
+    logits = 4 * torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    probabilities = task.probabilities(logits)
+    assert torch.allclose(task.probabilities(task.logits(probabilities)), probabilities.double(), atol=1e-6)
+    labels = (logits > 1).float() if task.several else torch.arange(50) % 6
+    before, after = (float(task.loss(each, labels, 0.0, ())) for each in (logits, task.logits(probabilities)))
+    assert after == pytest.approx(before, rel=1e-4)
+    assert torch.isfinite(task.logits(torch.tensor([[0.0, 1.0]]))).all()
+
+
+def test_a_fleet_has_no_interval_of_map() -> None:
+    assert FleetRow("board", test=0.5, images=100, metric="mAP").interval is None
+    assert FleetRow("board", test=0.5, images=100).interval == pytest.approx((0.404, 0.596), abs=1e-3)

@@ -118,7 +118,7 @@ def _binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0
     from torch.nn import functional as F
 
     positive = logits.new_tensor(weights) if weights else None
-    wanted = labels * (1 - smoothing) + smoothing / 2
+    wanted = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
     loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=positive, reduction="sum")
     return loss / len(logits)
 
