@@ -15,11 +15,11 @@ from .values import amount, duration_s, recipe_values, with_resolutions
 
 _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
-_holdout = partial(option, "Share of the training images to hold out.", "X", 0.1)
+_holdout = partial(option, "Share of training images held out.", "X", 0.1)
 _limit = partial(option, "Use only so many images of each split.", "N", least=1)
 _cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "HOW", complete="cache")
 _cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
-_PIXELS = "Leave out larger images, e.g. 500M; JPEG 300M, others 89M if not given."
+_PIXELS = "Leave out larger images, such as 500M: docs/data.md."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount(text)))
 
 
