@@ -51,7 +51,7 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
     assert read_rows(run.folder / "accuracy", run.space) == rows
     (found,) = evaluate(run.folder, arch=str(_arch(tmp_path, rows[0].arch.to_json())))
     assert rows[0].value == pytest.approx(found.accuracy.balanced, abs=1e-6)
-    with pytest.raises(TrainingError, match="was started with other values of --label, --classes, --group or --few"):
+    with pytest.raises(TrainingError, match="was started with other values of --label, --classes, --group, --few or --task"):
         train(str(table), out=tmp_path / "run", reading=Reading(label="kind"), resume=True, **TRAINING | {"limit": None})
 
 
