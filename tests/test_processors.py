@@ -191,7 +191,7 @@ def test_a_quota_holds_for_scipy_which_is_loaded_later() -> None:
     code = """
 import sys
 from onceforall.cli import command, run
-from onceforall.pipeline import environment
+from onceforall.pipeline.run_directory import environment
 command.cpu_quota, environment.processors = lambda: 0.5, lambda: 1
 run(["devices"])
 assert "scipy" not in sys.modules

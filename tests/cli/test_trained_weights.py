@@ -110,7 +110,7 @@ def test_what_cannot_be_fetched(capsys: pytest.CaptureFixture[str], mirror: File
 
 PROGRAM = """
 import os, signal, sys
-from onceforall import fetch
+from onceforall.common import fetch
 from onceforall.cli import main
 
 written = fetch._written
