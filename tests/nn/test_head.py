@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from torch.nn import functional
 
 import onceforall
 from onceforall import Supernet
@@ -51,7 +52,7 @@ def test_the_regression_is_scikit_learns(penalty: float, bias: bool) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((150, 12)), rng.integers(CLASSES, size=150)
     x[np.arange(150), y] += 1
-    mine, constant = head._fit(torch.tensor(x), torch.tensor(y), CLASSES, penalty, bias=bias)
+    mine, constant = head._fit(torch.tensor(x), torch.tensor(y), CLASSES, penalty, bias=bias, loss_of=functional.cross_entropy)
     theirs = LogisticRegression(C=12 / (2 * penalty * len(x)), fit_intercept=bias, tol=1e-10, max_iter=10_000).fit(x, y)
     logits = torch.tensor(x) @ mine.T + constant
     np.testing.assert_allclose(logits.softmax(1).numpy(), theirs.predict_proba(x), atol=2e-4)

@@ -77,7 +77,7 @@ def test_other_images_are_not_taken(moved: tuple[Path, Path], monkeypatch: pytes
 def test_other_classes_are_seen_before_anything_is_decoded(moved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run, new = moved
     (new / "class 1").rename(new / "class 9")
-    monkeypatch.setattr("onceforall.data.splits.cache_part", lambda *given, **more: pytest.fail("decoded"))
+    monkeypatch.setattr("onceforall.data.stores.cache_part", lambda *given, **more: pytest.fail("decoded"))
     with pytest.raises(DataError, match=r"2 classes instead of 2, other: class 1, class 9"):
         evaluate(run, data=str(new))
 

@@ -70,15 +70,15 @@ def test_evaluate_an_unknown_split(trained: Path) -> None:
 # -- predict ---------------------------------------------------------------------------------------------------------------
 
 
-def test_predict_checks_on_others(measured: Path) -> None:
-    found = predict(measured, subnets=SUBNETS)  # everything is measured already
+def test_predict_checks_on_others(run_copy: Path) -> None:
+    found = predict(run_copy, subnets=SUBNETS)  # everything is measured already
     checked, fitted = {row.arch for row in found.checked}, {row.arch for row in found.fitted}
     assert not checked & fitted
     assert len(checked) == SUBNETS // 4
     assert len(fitted) == SUBNETS - SUBNETS // 4
-    assert {row.images for row in (*found.checked, *found.fitted)} == {Run.open(measured).info.images["held-out"]}
-    assert openings(measured) == []
-    assert set(read_json(measured / "accuracy" / "errors.json")["checked"]) == {arch.to_json() for arch in checked}
+    assert {row.images for row in (*found.checked, *found.fitted)} == {Run.open(run_copy).info.images["held-out"]}
+    assert openings(run_copy) == []
+    assert set(read_json(run_copy / "accuracy" / "errors.json")["checked"]) == {arch.to_json() for arch in checked}
 
 
 def test_predict_goes_on(run_copy: Path) -> None:
