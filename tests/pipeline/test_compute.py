@@ -49,7 +49,7 @@ def test_auto_without_a_gpu() -> None:
 def test_bfloat16_learns_as_float32_does(tmp_path: Path, own_cache: None) -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):
-        run = train("digits", out=tmp_path / precision, device="cpu", precision=precision, **{**TRAINING, "epochs": 16.0})
+        run = train("digits", out=tmp_path / precision, device="cpu", precision=precision, **{**TRAINING, "epochs": 6.0})
         assert read_json(run.folder / "run.json")["environment"]["precision"] == precision
         losses[precision] = [r["loss"] for r in read_lines(run.folder / "metrics.jsonl") if r["event"] == "train"]
         assert all(p.dtype == torch.float32 for p in run.supernet().parameters())
