@@ -232,6 +232,12 @@ def test_resume_and_other_ways_of_training(table: Path, tmp_path: Path) -> None:
         train(str(table), out=tmp_path / "sandwich", resume=True, reading=onceforall_reading(None))
 
 
+def test_images_decoded_whenever_they_are_needed(table: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"reading": onceforall_reading(), "space": SPACE, "preset": "digits", "epochs": 0.5, "batch_size": 16}
+    runs = [train(str(table), out=tmp_path / cache, cache=cache, **given) for cache in ("decoded", "none")]
+    assert runs[0].weights_hash() == runs[1].weights_hash()
+
+
 def test_a_classifier_alone_from_a_run(several: Path, tmp_path: Path) -> None:
     """Of merged labels on other photographs, by a regression on the features of the run's largest network."""
     table = shapes_table(tmp_path / "others", 100, size=20, seed=1)
