@@ -292,10 +292,14 @@ class LabelTally:
         self.labels.append(labels.cpu())
 
     def effective_images(self) -> int:
-        """As `Tally.effective_images`, from the images that have each label: a rough guide to how far chance moves mAP."""
-        having = torch.cat(self.labels).sum(0).double()
+        """As `Tally.effective_images`, from the images that have each label: a rough guide to how far chance moves mAP.
+
+        Never more than there are: labels that come together tell of the same images.
+        """
+        labels = torch.cat(self.labels)
+        having = labels.sum(0).double()
         having = having[having > 0]
-        return max(1, round(len(having) ** 2 / float((1 / having).sum()))) if len(having) else 1
+        return min(len(labels), max(1, round(len(having) ** 2 / float((1 / having).sum())))) if len(having) else 1
 
     def accuracy(self) -> Accuracy:
         """Of all batches.

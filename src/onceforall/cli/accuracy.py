@@ -123,7 +123,8 @@ def _tell_prediction(found: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))
         return
-    most = "" if found.ceiling is None else f" (a perfect one would reach about {found.ceiling:.2f}: measurements are noisy)"
+    known = found.ceiling is not None and found.ceiling >= e.kendall_tau  # of few networks, the noise is known badly
+    most = f" (a perfect one would reach about {found.ceiling:.2f}: measurements are noisy)" if known else ""
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
     if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:

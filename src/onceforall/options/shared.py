@@ -31,7 +31,7 @@ reading = partial(
         "classes": Flag("These, in order: cat,dog,other=eel+cow; or a file.", "CLASSES"),
         "group": Flag("What no split divides: a column, or a regex on paths.", "TEXT"),
         "few": Flag("Allow classes with few images, or none in a split.", kind=bool, default=False),
-        "task": Flag("multilabel: several labels an image, or none.", "TASK", complete="task"),
+        "task": Flag("multiclass, or multilabel: any number of labels.", "TASK", complete="task"),
     },
 )
 finalists = partial(option, "Best predicted networks to measure.", "N", 5, least=1)

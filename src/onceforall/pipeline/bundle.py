@@ -65,11 +65,11 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
         CheckpointError: a network of `archs` has weights of its own, so it cannot share the supernet's.
         OnceForAllError: with one line on what is wrong and what to do.
     """
+    run = Run.open(options.folder, options.data)
+    require_multiclass(run.task, "ofa bundle")
     if not options.budgets and not options.archs:
         raise ArchError("a bundle of which networks? Give limits, such as --latency 2ms,5ms, or --arch with names or files")
-    run = Run.open(options.folder, options.data)
     run.require_images()
-    require_multiclass(run.task, "ofa bundle")
     chosen = Device.parse(options.device)
     target = Path(options.out) if options.out else run.folder / "bundle"
     named = [found for text in options.archs for found in _named(run, text, options.seed)]

@@ -169,7 +169,7 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
             rows += [[run.label(point.name), KINDS[kind], unit(point.x), percent(point.y)] for point in ordered]
         rows += [[run.label("front"), "predicted", unit(cost), percent(top1)] for cost, top1 in sorted(own.front)]
     score = score_axis(runs)
-    what = f"{score.label[0].upper()}{score.label[1:]}"
+    what = score.label if score.label[1:2].isupper() else f"{score.label[0].upper()}{score.label[1:]}"  # mAP stays
     name = f"{what} against MACs" if device is None else f"{what} against latency on {device}"
     marks = [Mark(f"{budget:g} ms", budget) for budget in sorted(budgets)]
     told = f"Predicted {score.label} in per cent over {axis.title}; the table below holds every named network and the fronts."

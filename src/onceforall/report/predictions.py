@@ -81,7 +81,8 @@ def _no_predictor(run: Shown) -> Markup:
 
 def _numbers(found: PredictorChecks) -> dict[str, str]:
     errors, best = found.errors, found.errors["ceiling"]
-    ceiling = "" if best is None else f" (a perfect one would reach about {best:.2f}: measurements are noisy)"
+    known = best is not None and best >= errors["kendall_tau"]  # of few networks, the noise is known badly
+    ceiling = f" (a perfect one would reach about {best:.2f}: measurements are noisy)" if known else ""
     return {
         "RMSE": f"{100 * errors['rmse']:.2f} points",
         "Kendall τ": f"{errors['kendall_tau']:.3f}{ceiling}",
@@ -98,7 +99,7 @@ def _accuracy_chart(found: PredictorChecks, score: str) -> Markup:
     rmse = f"{100 * found.errors['rmse']:.2f}"
     told = f"{len(found.points)} networks, root mean square error {rmse} points; all are in the table below."
     chart = scatter_chart([(FITTED, found.points)], *axes, name=f"predicted and measured {score}", equal=EQUAL, description=told)
-    numbers = _table(f"{score[0].upper()}{score[1:]} of checked networks", found.points, percent)
+    numbers = _table(f"Checked networks: {score}", found.points, percent)
     return Markup(html.figure("Networks that were not used for fitting", chart, numbers))
 
 

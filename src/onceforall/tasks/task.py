@@ -85,7 +85,9 @@ def require_metric(name: str | None, task: str | None = None) -> None:
     """
     known = task_of(task).metrics
     if name is not None and name not in known:
-        raise DataError(f"--metric {name}{f' with --task {task}' if task else ''}: choose from {', '.join(known)}")
+        others = [other.name for other in TASKS.values() if name in other.metrics]
+        hint = f", or give --task {others[0]}" if others and task is None else ""
+        raise DataError(f"--metric {name}{f' with --task {task}' if task else ''}: choose from {', '.join(known)}{hint}")
 
 
 def require_multiclass(task: Task, what: str) -> None:

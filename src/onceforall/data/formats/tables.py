@@ -231,6 +231,8 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
             labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
             found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
             return Table(path, ("file_name", "label"), tuple(found))
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: not a list of objects and not annotations in COCO's format ({type(error).__name__}: {error})"
