@@ -4,6 +4,7 @@ import pytest
 from onceforall.common.readable import (
     amount,
     duration,
+    kendall_text,
     memory,
     milliseconds,
     paired_difference,
@@ -112,3 +113,8 @@ def test_a_paired_difference_of_nothing_is_not_certain():
     assert -0.03 < low < 0 < high < 0.03
     with pytest.raises(ValueError, match="n is 0: a share needs at least 1 image"):
         paired_difference(0, 0, 0)
+
+
+def test_kendalls_tau_and_what_noise_allows() -> None:
+    assert kendall_text(0.4, 0.8) == "0.400 (a perfect one would reach about 0.80: measurements are noisy)"
+    assert kendall_text(0.4, 0.0) == kendall_text(0.4, None) == "0.400"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from ..common.advice import ofa
 from ..common.files import write_text
-from ..common.readable import percent
+from ..common.readable import kendall_text, percent
 from ..options.declare import Flag
 from ..options.measuring import (
     ComparePredictorsOptions,
@@ -123,10 +123,9 @@ def _tell_prediction(found: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**asdict(e), "ceiling": found.ceiling, "fitted_on": fitted, "kind": kind}))
         return
-    known = found.ceiling is not None and found.ceiling >= e.kendall_tau  # of few networks, the noise is known badly
-    most = f" (a perfect one would reach about {found.ceiling:.2f}: measurements are noisy)" if known else ""
+    tau = kendall_text(e.kendall_tau, found.ceiling)
     print(f"fitted on {fitted} sub-networks ({kind}); on {e.n} others:")
-    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {e.kendall_tau:.3f}{most}, 90 % error bars hold {percent(e.coverage90, 0)}")
+    print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {tau}, 90 % error bars hold {percent(e.coverage90, 0)}")
     if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
         some = found.checked[0]
         images = some.images if some.score is None else "the"  # of another score not so many as there are

@@ -91,7 +91,8 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
             low, high = readable.wilson(r.confusion.top1, r.images)
             top = f"top-1 {percent(r.confusion.top1, 2)} ({percent(low)} to {percent(high)})"
         more = _uneven(r.confusion) if r.confusion else _chance(r.labels)
-        print(f"{r.export}: {top} on {readable.plural(r.images, f'{r.part} image'.removeprefix('all '))}{more}")
+        image = "image" if r.part == "all" else f"{r.part} image"
+        print(f"{r.export}: {top} on {readable.plural(r.images, image)}{more}")
         if by_class:
             _tell_classes(r, r.classes)
     if difference is not None:

@@ -124,3 +124,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _known(value: float | None) -> TypeGuard[float]:
     return value is not None and isfinite(value)
+
+
+def kendall_text(tau: float, ceiling: float | None) -> str:
+    """Kendall's tau, with the highest one that the noise of measurements allows; of few networks, that is known badly."""
+    known = ceiling is not None and ceiling >= tau
+    return f"{tau:.3f}" + (f" (a perfect one would reach about {ceiling:.2f}: measurements are noisy)" if known else "")

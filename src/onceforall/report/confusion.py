@@ -69,16 +69,12 @@ def _picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple
             place = f'x="{margin + CELL * j + 1}" y="{margin + CELL * i + 1}" width="{CELL - 2}" height="{CELL - 2}"'
             color = "var(--c0)" if i == j else "var(--c1)"
             told = f"{escape(classes[i])} taken for {escape(classes[j])}: {number:,} of {images:,}"
-            share = number / images if images else 0.0
+            opacity = 0.15 + 0.85 * (number / images if images else 0.0)
             parts.append(f'<rect {place} fill="var(--ink)" fill-opacity="0.05"><title>{told}</title></rect>')
             if number:
-                look = f'fill="{color}" fill-opacity="{0.15 + 0.85 * share:.2f}"'
-                if (i, j) in places:
-                    parts.append(
-                        f'<a href="#{places[i, j]}"><rect {place} {look} stroke="var(--c1)"><title>{told}</title></rect></a>'
-                    )
-                else:
-                    parts.append(f"<rect {place} {look}><title>{told}</title></rect>")
+                frame = ' stroke="var(--c1)"' if (i, j) in places else ""
+                square = f'<rect {place} fill="{color}" fill-opacity="{opacity:.2f}"{frame}><title>{told}</title></rect>'
+                parts.append(f'<a href="#{places[i, j]}">{square}</a>' if frame else square)
                 text = f'x="{margin + CELL * j + CELL / 2:g}" y="{middle:g}" text-anchor="middle" font-size="9"'
                 parts.append(f'<text {text} pointer-events="none">{number if number < 1000 else f"{number / 1000:.0f}k"}</text>')
     return Markup("".join(parts) + "</svg>")

@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ..accuracy.choose import NORMAL_90
-from ..common.readable import milliseconds, percent, wilson
+from ..common.readable import kendall_text, milliseconds, percent, wilson
 from ..latency import LatencyTable, checked_networks
 from ..pipeline.accuracies.predictor import checks, load_predictor
 from ..pipeline.run_directory.run import Run
@@ -80,12 +80,10 @@ def _no_predictor(run: Shown) -> Markup:
 
 
 def _numbers(found: PredictorChecks) -> dict[str, str]:
-    errors, best = found.errors, found.errors["ceiling"]
-    known = best is not None and best >= errors["kendall_tau"]  # of few networks, the noise is known badly
-    ceiling = f" (a perfect one would reach about {best:.2f}: measurements are noisy)" if known else ""
+    errors = found.errors
     return {
         "RMSE": f"{100 * errors['rmse']:.2f} points",
-        "Kendall τ": f"{errors['kendall_tau']:.3f}{ceiling}",
+        "Kendall τ": kendall_text(errors["kendall_tau"], errors["ceiling"]),
         "90 % error bars hold": percent(errors["coverage90"], 0),
         "networks checked": f"{len(found.points):,}",
         "networks fitted on": f"{errors['fitted_on']:,}",
