@@ -72,7 +72,7 @@ def _picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple
             opacity = 0.15 + 0.85 * (number / images if images else 0.0)
             parts.append(f'<rect {place} fill="var(--ink)" fill-opacity="0.05"><title>{told}</title></rect>')
             if number:
-                frame = ' stroke="var(--c1)"' if (i, j) in places else ""
+                frame = ' stroke="var(--ink)"' if (i, j) in places else ""
                 square = f'<rect {place} fill="{color}" fill-opacity="{opacity:.2f}"{frame}><title>{told}</title></rect>'
                 parts.append(f'<a href="#{places[i, j]}">{square}</a>' if frame else square)
                 text = f'x="{margin + CELL * j + CELL / 2:g}" y="{middle:g}" text-anchor="middle" font-size="9"'
