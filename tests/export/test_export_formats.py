@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import evaluate, tally
 from onceforall.errors import MissingExtraError, VerificationError
-from onceforall.export import FORMATS, export_network
+from onceforall.export import FORMATS
 from onceforall.export.proof import active_logits, compare, prove, reference_of
 from onceforall.nn.static import build
+from one_export import export_network
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ import onceforall
 from exported_networks import CLASSIFIERS, MODELS, PIXELS, model_of, supernet_of
 from onceforall.calibrate import recalibrate
 from onceforall.errors import VerificationError
-from onceforall.export import BundleFacts, CardFacts, InputSteps, Member, Sizes, Switch, Together, export_network, write_bundle
+from onceforall.export import BundleFacts, CardFacts, InputSteps, Member, Sizes, Switch, Together, write_bundle
 from onceforall.export.proof import compare, reference_of
 from onceforall.picture import draw
 from onceforall.supernets.conversion import elastic
+from one_export import export_network
 
 CLASSES = tuple(f"kind {i}" for i in range(10))
 STEPS = InputSteps((0.3, 0.3, 0.3), (0.4, 0.4, 0.4), 0.875, "short side to 37, bilinear; centre crop")

@@ -13,12 +13,13 @@ import onceforall
 from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.common.onnx_options import HARD_SWISH, OPSET, OPSETS
 from onceforall.errors import MissingExtraError, VerificationError
-from onceforall.export import READERS, OnnxOptions, export_network, readers_of
+from onceforall.export import READERS, OnnxOptions, readers_of
 from onceforall.export import readers as module
 from onceforall.export.proof import logits_of, reference_of
 from onceforall.export.readers import Reading, read_elsewhere_too
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
+from one_export import export_network
 
 HERE = [key for key, reader in READERS.items() if reader.missing() is None]
 SPACES = {

@@ -30,10 +30,10 @@ from onceforall.export import (
     Sizes,
     Switch,
     Together,
-    export_network,
     write_bundle,
 )
 from onceforall.pipeline import classify
+from one_export import export_network
 from tiny_run import edited
 
 CLASSES = ("cat", "dog", "a, b | c", "ü", "<b>", "fifth", "sixth")

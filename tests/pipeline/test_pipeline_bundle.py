@@ -61,10 +61,10 @@ def test_networks_specialised_before(run_copy: Path) -> None:
     path = Path(shutil.copy(own.folder / "arch.json", run_copy / "mine.json"))
     done = bundle(run_copy, archs=[name, str(path)], out=run_copy / "two")
     assert done.bundle.names == (name, "mine")
-    assert [found.arch for found in evaluate_run(run_copy, arch=name)] == [own.chosen.arch]
-    assert done.bundle.members[name].arch == done.bundle.members["mine"].arch == own.chosen.arch
+    assert [found.arch for found in evaluate_run(run_copy, arch=name)] == [own.arch]
+    assert done.bundle.members[name].arch == done.bundle.members["mine"].arch == own.arch
     assert done.bundle.members[name].test_top1 == pytest.approx(own.test.top1)
-    x = torch.rand(2, 3, own.chosen.arch.resolution, own.chosen.arch.resolution)
+    x = torch.rand(2, 3, own.arch.resolution, own.arch.resolution)
     np.testing.assert_array_equal(done.bundle(x, name), done.bundle(x, "mine"))
 
 

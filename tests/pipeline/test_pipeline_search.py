@@ -156,14 +156,14 @@ def test_front_is_measured(run_copy: Path) -> None:
     points = front(run_copy, points=3, budget=Budget(macs=limit))
     assert 1 <= len(points) <= 3
     run = Run.open(run_copy)
-    assert all(run.space.lower(p.candidate.arch, 10).macs <= limit for p in points)
-    ms = [p.candidate.timing.ms for p in points]
+    assert all(run.space.lower(p.arch, 10).macs <= limit for p in points)
+    ms = [p.timing.ms for p in points]
     assert ms == sorted(ms)
     for i, point in enumerate(points):
-        faster = [p.candidate.accuracy.top1 for p in points[:i]]
-        assert point.stands == all(point.candidate.accuracy.top1 > top1 for top1 in faster)
+        faster = [p.accuracy.top1 for p in points[:i]]
+        assert point.stands == all(point.accuracy.top1 > top1 for top1 in faster)
     written = read_json(run_copy / "front.json")
-    assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.candidate.arch for p in points]
+    assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.arch for p in points]
     assert openings(run_copy) == []
     with pytest.raises(DataError, match="at least 2"):
         front(run_copy, points=1)
@@ -196,7 +196,7 @@ def test_specialise(run_copy: Path, tmp_path: Path) -> None:
         assert {path.name for path in result.folder.iterdir()} == NETWORK
         results.append(result)
     assert results[0].folder == results[1].folder
-    assert Arch.from_json((result.folder / "arch.json").read_text()) == result.chosen.arch
+    assert Arch.from_json((result.folder / "arch.json").read_text()) == result.arch
     assert result.test.images == Run.open(run_copy).info.images["test"]
     assert [o["purpose"] for o in openings(run_copy)] == [f"ofa specialise, card of {result.folder.name}"] * 3
     (evaluated,) = evaluate(run_copy, arch=str(result.folder), split="test")
@@ -266,7 +266,7 @@ def test_limits_of_size_need_no_profile(run_copy: Path) -> None:
     assert best.predicted_ms is None
     assert best.timing.ms > 0
     (network,) = specialise(run_copy, [budget], finalists=1, export=["pytorch"])
-    assert network.chosen.predicted_ms is None
+    assert network.predicted_ms is None
     assert report(run_copy).exists()
     with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
         search(run_copy, Budget(latency_ms=100.0))

@@ -15,9 +15,9 @@ from onceforall.errors import FileError, InfeasibleError, StoppedError, Training
 from onceforall.export import load
 from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.search import Searcher
-from onceforall.pipeline.specialise import Specialised
 from onceforall.pipeline.specialising.choose import name_of
 from onceforall.pipeline.specialising.finetune import Finetuned, Finetuning
+from onceforall.pipeline.specialising.taken_home import Specialised
 from onceforall.train.checkpoint import latest
 
 EPOCHS = 8  # of three steps
@@ -59,7 +59,7 @@ def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
     assert tuned.held_out == tuned.after
     assert tuned.after.loss < tuned.before.loss
     run = Run.open(run_copy)
-    extracted = run.supernet().extract(result.chosen.arch)
+    extracted = run.supernet().extract(result.arch)
     assert not torch.equal(weights(result)["head.classifier.weight"], extracted.get_parameter("head.classifier.weight"))
     text = card(result)
     assert f"- Fine-tuned, {EPOCHS} epochs: held-out top-1 {100 * tuned.before.top1:.1f} % before" in text
@@ -115,7 +115,7 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     result = go(run_copy, on_event=events.append)
     assert len(read_lines(run_copy / "searches.jsonl")) == searched, "the choice was written down"
     assert events[0]["text"].startswith("going on with the fine-tuning of onnxruntime-best-")
-    assert (result.chosen, result.finetuned) == (whole.chosen, whole.finetuned) or result.chosen.timing != whole.chosen.timing
+    assert result.arch == whole.arch
     assert result.finetuned == whole.finetuned
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())
     assert not (run_copy / "finetuned").exists()
@@ -146,7 +146,7 @@ def test_a_network_that_is_given(run_copy: Path, gentle: None) -> None:
         with pytest.raises(StoppedError):
             go(run_copy, arch=arch, should_stop=lambda: True)
     assert len(list((run_copy / "finetuned").iterdir())) == 2
-    assert go(run_copy, arch=space.largest()).chosen.arch == space.largest()
+    assert go(run_copy, arch=space.largest()).arch == space.largest()
 
 
 def test_two_commands_at_once(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,8 +118,8 @@ def test_all_files_of_a_card_are_timed_by_one_measurement(run_copy: Path, monkey
     table = latency_table(Run.open(run_copy), "cpu")
     assert call["anchor"] == table.anchor
     (row,) = [row for row in result.files if row.format == "onnx"]
-    assert row.latency == (result.timing.ms, result.timing.low, result.timing.high)
-    text = f"{milliseconds(result.timing.ms)} ({result.timing.low:.3g} – {result.timing.high:.3g})"
+    assert row.latency == (result.latency.ms, result.latency.low, result.latency.high)
+    text = f"{milliseconds(result.latency.ms)} ({result.latency.low:.3g} – {result.latency.high:.3g})"
     assert (result.folder / "README.md").read_text().count(text) == 2
 
 
@@ -136,7 +136,7 @@ def test_a_file_far_over_the_budget_is_timed_again(run_copy: Path, monkeypatch: 
     (result,) = specialise(run_copy, [Budget(latency_ms=5000.0)], arch=arch, export=["onnx"])
     assert len(calls) == 2
     assert [row.latency for row in result.files] == [(t.ms, t.low, t.high) for t in calls[1]]
-    assert result.timing in calls[1]
+    assert result.latency in calls[1]
 
 
 @pytest.mark.parametrize(
@@ -147,4 +147,4 @@ def test_the_latency_of_a_device_is_that_of_its_file(run_copy: Path, runtime: st
     arch = Run.open(run_copy).space.smallest()
     (result,) = specialise(run_copy, [Budget()], arch=arch, device=runtime, export=[format], max_drop=100)
     (row,) = [row for row in result.files if row.format == format]
-    assert row.latency == (result.timing.ms, result.timing.low, result.timing.high)
+    assert row.latency == (result.latency.ms, result.latency.low, result.latency.high)

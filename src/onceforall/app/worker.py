@@ -70,11 +70,11 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     )
     return {
         "test": asdict(made.test),
-        "latency": asdict(made.timing),
+        "latency": asdict(made.latency),
         "files": [asdict(row) for row in made.files],
         "left_out": dict(made.left_out),
         "warnings": [reading.warning for reading in made.readings if reading.warning is not None],
-        "held_out_top1": made.chosen.accuracy.top1,
+        "held_out_top1": made.held_out_top1,
     }
 
 

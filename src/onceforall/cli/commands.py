@@ -152,7 +152,7 @@ def _network_record(r: Any) -> dict[str, Any]:
     return {
         "folder": str(r.folder),
         "test": asdict(r.test),
-        "latency": asdict(r.timing),
+        "latency": asdict(r.latency),
         "files": [asdict(file) for file in r.files],
         "left_out": dict(r.left_out),
         "readers": [asdict(reading) for reading in r.readings],
@@ -162,12 +162,12 @@ def _network_record(r: Any) -> dict[str, Any]:
 
 
 def _line(r: Any) -> str:
-    share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
-    if r.budget.latency_ms is not None and r.timing.ms > r.budget.latency_ms:
+    share = "" if r.budget.latency_ms is None else f" = {percent(r.latency.ms / r.budget.latency_ms, 0)} of the budget"
+    if r.budget.latency_ms is not None and r.latency.ms > r.budget.latency_ms:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     metric, value = r.test.told
-    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"
+    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
 def search(
@@ -186,19 +186,18 @@ def search(
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         if points is None:
             found = call(replace(o, budget=budget), on_step=tell)
-            marks = [""] * len(found)
         else:
-            measured = front(
+            found = front(
                 o.folder, points=points, budget=budget, device=o.device, caution=o.caution, seed=o.seed, data=o.data, on_step=tell
             )
-            found, marks = [p.candidate for p in measured], ["" if p.stands else " (a faster one is as accurate)" for p in measured]
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
             continue
         print(f"{budget}:")
-        for c, mark in zip(found, marks, strict=True):
+        for c in found:
             accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {percent(c.predicted_top1)})"
             speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
+            mark = "" if c.stands else " (a faster one is as accurate)"
             print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
 
 

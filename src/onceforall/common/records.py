@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..arch import Arch
 from ..errors import FileError
@@ -72,9 +72,11 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as JSON values, architectures as their own text."""
-    if isinstance(value, Arch):
+    """Dataclasses as JSON values; those that read and write their own, such as architectures, as these."""
+    if "from_json" in vars(type(value)):
         return value.to_json()
+    if isinstance(value, Path):
+        return str(value)
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -89,8 +91,11 @@ def _value(kind: Any, data: Any, where: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):  # X | None
         return None if data is None and NoneType in inner else _value(inner[0], data, where)
-    if kind is Arch:
-        return Arch.from_json(_plain(str, data, where))
+    if kind is Path or origin is Literal:
+        text = _plain(str, data, where)
+        return Path(text) if kind is Path else text
+    if is_dataclass(kind) and "from_json" in vars(kind):
+        return kind.from_json(_plain(str if kind is Arch else dict, data, where))  # type: ignore[attr-defined]
     if is_dataclass(kind):
         return _make(kind, _plain(dict, data, where), where)
     if origin is tuple:

@@ -8,7 +8,7 @@ from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow
 from .config import ExportConfig, InputSteps
-from .folder import Exported, export_network, load, room_for_export
+from .folder import Exported, Exporting, exporting, load, room_for_export
 from .hub import push, require_pushable
 from .program import Program, program_of, run_programs
 from .proof import Proof, Verification
@@ -23,6 +23,7 @@ __all__ = [
     "CardFacts",
     "ExportConfig",
     "Exported",
+    "Exporting",
     "FileRow",
     "Format",
     "InputSteps",
@@ -37,7 +38,7 @@ __all__ = [
     "Together",
     "Verification",
     "bundle_program",
-    "export_network",
+    "exporting",
     "load",
     "load_bundle",
     "program_of",

@@ -43,7 +43,7 @@ def push(folder: Path, repo: str) -> str:
     Files of an earlier export that this one has not are deleted in the same commit; any other file in the repository stays.
 
     Args:
-        folder: as `export_network` left it.
+        folder: as `exporting` left it.
         repo: USER/NAME; NAME alone is the token's user's.
 
     Raises:

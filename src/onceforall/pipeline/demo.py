@@ -20,7 +20,8 @@ from .accuracies.predict import predict
 from .evaluate import Evaluation, evaluate
 from .profile import profile
 from .run_directory.run import Run
-from .specialise import Specialised, specialise
+from .specialise import specialise
+from .specialising.taken_home import Specialised
 from .train import train
 
 Event = dict[str, Any]
@@ -128,7 +129,7 @@ def demo(
 def _right(run: Run, test: Images, network: Specialised) -> NDArray[np.bool_]:
     """Which of the images the exported network gets right."""
     model = load(network.folder)
-    batches = run.eval_batches(test, network.chosen.arch.resolution)
+    batches = run.eval_batches(test, network.arch.resolution)
     with torch.no_grad():
         found: NDArray[np.bool_] = torch.cat([model(x).argmax(1) == labels for x, labels in batches]).numpy()
     return found
@@ -137,4 +138,4 @@ def _right(run: Run, test: Images, network: Specialised) -> NDArray[np.bool_]:
 def _gain(fast: Specialised, fast_right: NDArray[np.bool_], slow: Specialised, slow_right: NDArray[np.bool_]) -> Gain:
     gained, lost = int((slow_right & ~fast_right).sum()), int((fast_right & ~slow_right).sum())
     low, high = paired_difference(gained, lost, len(slow_right))
-    return Gain(slow.timing.ms - fast.timing.ms, 100 * (gained - lost) / len(slow_right), 100 * low, 100 * high)
+    return Gain(slow.latency.ms - fast.latency.ms, 100 * (gained - lost) / len(slow_right), 100 * low, 100 * high)

@@ -14,7 +14,8 @@ from ..options.choosing import SpecialiseOptions
 from ..options.shared import LIMITS, Budget, budgets_of
 from ..scores import METRICS
 from .run_directory.run import Run
-from .specialise import Specialised, specialise
+from .specialise import specialise
+from .specialising.taken_home import Specialised
 
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
@@ -203,7 +204,7 @@ def _served(
         return FleetRow(member.name, missed=str(error), before=before)
     missed = _missed(member, found)
     metric, value = found.test.told
-    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.timing.ms, before, metric)
+    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric)
 
 
 def _missed(member: Member, found: Specialised) -> str | None:

@@ -1,29 +1,23 @@
 """`ofa search --front`: networks along the whole trade-off between accuracy and latency, predicted and measured."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..common.files import recording, write_json
 from ..common.readable import amount
+from ..common.records import plain
 from ..errors import DataError
 from ..options.choosing import CAUTION
 from ..options.shared import Budget
 from ..search import Objectives, pareto
+from .run_directory.finalists import FrontPoint, HeldOut, MeasuredFront
 from .run_directory.run import Run
 from .search import Candidate, Searcher
 
 EVALUATIONS = 300_000
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """A network of the predicted front, measured. `stands`: no other measured one is both as accurate and as fast, or better."""
-
-    candidate: Candidate
-    stands: bool
 
 
 def front(
@@ -36,7 +30,7 @@ def front(
     seed: int = 0,
     data: str | None = None,
     on_step: Callable[[str], None] = lambda text: None,
-) -> list[FrontPoint]:
+) -> list[Candidate]:
     """Networks from the fastest to the most accurate, on a run with a profile and a predictor.
 
     Args:
@@ -50,7 +44,7 @@ def front(
         on_step: called with what is being done.
 
     Returns:
-        The networks by measured latency.
+        The networks by measured latency; `stands` tells of each whether another one is as accurate and as fast, or better.
 
     Raises:
         InfeasibleError: nothing in the space keeps the budget.
@@ -70,22 +64,15 @@ def front(
     by_cost = np.argsort(costs, kind="stable")
     on_step(f"measuring {len(chosen)} of the {len(found)} networks of the front")
     measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: (c.timing.ms, -c.accuracy.value))
-    result, best = [], -1.0
+    result, best = list[Candidate](), -1.0
     for candidate in measured:
-        result.append(FrontPoint(candidate, candidate.accuracy.value > best))
+        result.append(replace(candidate, stands=candidate.accuracy.value > best))
         best = max(best, candidate.accuracy.value)
-    records = [{"stands": p.stands, **_record(p.candidate)} for p in result]
     with recording("this front is"):
-        write_json(run.folder / "front.json", {"device": str(searcher.device), "points": records})
+        write_json(run.folder / "front.json", plain(MeasuredFront(str(searcher.device), tuple(map(_point, result)))))
     return result
 
 
-def _record(candidate: Candidate) -> dict[str, object]:
-    return {
-        "arch": candidate.arch.to_json(),
-        "predicted_top1": candidate.predicted_top1,
-        "predicted_std": candidate.predicted_std,
-        "predicted_ms": candidate.predicted_ms,
-        "held_out": asdict(candidate.accuracy),
-        "measured_ms": candidate.timing.ms,
-    }
+def _point(c: Candidate) -> FrontPoint:
+    held_out = HeldOut(c.accuracy.top1, c.accuracy.images, c.accuracy.score)
+    return FrontPoint(c.stands, c.arch, c.predicted_top1, c.predicted_std, c.predicted_ms, held_out, c.timing.ms)

@@ -14,6 +14,7 @@ from ..arch import Arch
 from ..calibrate import Statistics
 from ..common.files import append_line, recording
 from ..common.readable import amount, milliseconds
+from ..common.records import plain
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..genes import Genes
@@ -26,6 +27,7 @@ from ..search import maximise
 from .accuracies.measure_accuracy import together
 from .accuracies.predictor import load_predictor
 from .profile import latency_table, profiled
+from .run_directory.finalists import Finalist
 from .run_directory.run import CALIBRATION_IMAGES, Run
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -49,6 +51,7 @@ class Candidate:
     timing: Timing
     noise: float = 0.0  # standard deviation of a measurement between networks, where it is known; less than the binomial one
     offset: float = 0.0  # by how much the images that were measured on are easier for all networks, where they are few
+    stands: bool = True  # in a front: no other one is as accurate and as fast, or better
 
     @property
     def expected_top1(self) -> float:
@@ -296,17 +299,10 @@ class Searcher:
         """What makes times compare with the table's estimates."""
         return None if self.table is None else self.table.anchor
 
-    def _note(self, budget: Budget, candidate: Candidate) -> None:
-        record = {
-            "budget": asdict(budget),
-            "device": str(self.device),
-            "arch": candidate.arch.to_json(),
-            "predicted_top1": candidate.predicted_top1,
-            "held_out_top1": candidate.accuracy.top1,
-            "held_out_score": candidate.accuracy.value,
-            "held_out_images": candidate.accuracy.images,
-            "predicted_ms": candidate.predicted_ms,
-            "measured_ms": candidate.timing.ms,
-        }
+    def _note(self, budget: Budget, c: Candidate) -> None:
+        finalist = Finalist(
+            budget, str(self.device), c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1,
+            c.predicted_ms,
+        )  # fmt: skip
         with recording("these finalists are"):
-            append_line(self.run.folder / "searches.jsonl", record)
+            append_line(self.run.folder / "searches.jsonl", plain(finalist))

@@ -11,7 +11,7 @@ from typing import Any, cast
 from ..errors import ArchError
 from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Pool, Shape
 from ..plan import Plan, Segment
-from ..spaces.blocks import bottleneck_block, conv_norm_act, make_divisible, mobile_block
+from ..spaces.blocks import bottleneck_block, conv_norm_act, make_divisible, mobile_block, without_shortcut
 from .config_node import Node
 from .config_node import node as as_node
 from .names import CLASSES
@@ -110,20 +110,18 @@ def _mobile_block(block: Node, chain: _Chain, *, fixed: bool) -> None:
         raise ArchError(
             f"{node.where}: expand_ratio {ratio}, {middle} middle channels and act_func {activation} do not go together"
         )
-    chain.add(
-        mobile_block(
-            "fixed" if fixed else chain.next_name(not shortcut),
-            chain.shape,
-            channels,
-            middle=middle,
-            kernel=_odd(node),
-            stride=stride,
-            activation=activation,
-            squeeze_excite=node.flag("use_se", False),
-            shortcut=shortcut,
-            eps=chain.eps,
-        )
+    made = mobile_block(
+        "fixed" if fixed else chain.next_name(not shortcut),
+        chain.shape,
+        channels,
+        middle=middle,
+        kernel=_odd(node),
+        stride=stride,
+        activation=activation,
+        squeeze_excite=node.flag("use_se", False),
+        eps=chain.eps,
     )
+    chain.add(made if shortcut else without_shortcut(made))
 
 
 def _resnet(root: Node, chain: _Chain) -> None:

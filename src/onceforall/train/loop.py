@@ -27,12 +27,12 @@ from ..supernets.supernet import Supernet
 from . import checkpoint
 from .schedule import Phase, Schedule, learning_rate
 from .state import State, frozen_teacher
-from .step import Settings, choose, onto, torch_seed, train_step
+from .step import Batch, Settings, choose_subnets, onto, torch_seed, train_step
 from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
 Event = dict[str, Any]
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,) or (n, classes)
+Batches = Callable[[int, int], Batch]  # of a step at a resolution
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
@@ -180,17 +180,17 @@ class Trainer:
         state, settings, world, supernet = self.state, self.settings, self.world, self.supernet
         guide = self._guide(phase)
         device = next(self.network.parameters()).device
-        made = self.batches(state.step, groups[0][0].resolution if groups else 0)
-        images, labels = (onto(tensor, device) for tensor in made)
+        images, labels = self.batches(state.step, groups[0][0].resolution if groups else 0)
+        batch = onto(images, device), onto(labels, device)
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
         with torch_seed(settings.seed, state.step, world.rank, device):
             archs, together = None, world.mean if settings.same_archs else World().mean
             if supernet is not None and groups is not None:
-                archs = choose(supernet, groups, images, labels, settings, together)
+                archs = choose_subnets(supernet, groups, batch, settings, together)
             reduce = partial(world.mean_gradients, self.network.parameters(), same=settings.same_archs)
             loss = train_step(
-                self.network, archs, images, labels, state.optimizer, self.schedule.recipe, phase, guide,
+                self.network, archs, batch, state.optimizer, self.schedule.recipe, phase, guide,
                 settings=settings, within=within, reduce=reduce,
             )  # fmt: skip
         self._recent.append(loss)
