@@ -22,7 +22,7 @@ import numpy as np
 
 from onceforall import Arch, Space
 from onceforall.accuracy import AccuracyRow, tree
-from onceforall.accuracy.measure import measure_accuracy
+from onceforall.accuracy.measure import measure_subnets
 from onceforall.arch import Block, Stage
 from onceforall.common.files import append_line, read_lines
 from onceforall.costs import segment_table
@@ -78,7 +78,7 @@ def main() -> None:
         for row in group:
             append_line(rows, {"arch": row.arch.to_json(), "test": row.top1})
 
-    measure_accuracy(
+    measure_subnets(
         run.supernet(),
         [arch for arch in dict.fromkeys(wanted) if arch.to_json() not in known],
         lambda resolution: run.calibration_batches(splits, resolution),

@@ -35,7 +35,7 @@ import torch
 
 import onceforall
 from onceforall import Arch, Space, Supernet
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.common.files import read_json, write_json
 from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
@@ -163,7 +163,7 @@ def run(
     for arch in archs:
         ready = recalibrate(supernet.extract(arch), calibration_batches(splits.train, arch.resolution, 1000, 125, 0, pixels))
         accuracies = {
-            split: evaluate(ready, eval_batches(images, arch.resolution, 250, pixels)).top1
+            split: evaluate_network(ready, eval_batches(images, arch.resolution, 250, pixels)).top1
             for split, images in (("held_out", splits.held_out), ("test", test))
         }
         rows.append({"macs": space.lower(arch, len(splits.classes)).macs, **accuracies})

@@ -1,7 +1,7 @@
 """Measure BatchNorm statistics for one network, and the only way to evaluate it.
 
 A sub-network's statistics differ from the supernet's, so evaluating is always: extract, recalibrate, evaluate.
-`evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
+`evaluate_network` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
+    """What `evaluate_network` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
 
     `balanced` is the mean of the classes' recalls, `macro_f1` that of their F1 (see `scores.Confusion`); None in files of before.
     Of images that may have several labels, `map` is the mean of the labels' average precisions, and top-1 and top-5 are the shares
@@ -169,7 +169,7 @@ def require_finite(network: nn.Module) -> None:
             raise StatisticsError(f"{name} is not finite after recalibration: the weights have diverged")
 
 
-def evaluate(calibrated: Calibrated, batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
+def evaluate_network(calibrated: Calibrated, batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
     """Accuracy of a calibrated network; `counted` is the task's tally, without which an image has one class.
 
     Raises:
@@ -187,7 +187,7 @@ def evaluate_each(
     on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None,
     counted: "Tally | LabelTally | None" = None,
 ) -> tuple[Accuracy, Tensor]:
-    """As `evaluate`, and which images are right, bool (n,), in their order, to compare networks image by image.
+    """As `evaluate_network`, and which images are right, bool (n,), in their order, to compare networks image by image.
 
     `on_logits` gets each batch's logits (n, classes) and labels.
     """
@@ -209,7 +209,7 @@ def evaluate_each(
 
 
 def tally(batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
-    """Accuracy from logits (n, classes) and labels, batch by batch, wherever the logits come from; see `evaluate`.
+    """Accuracy from logits (n, classes) and labels, batch by batch, wherever the logits come from; see `evaluate_network`.
 
     Raises:
         DataError: no images.

@@ -54,7 +54,7 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DimPart:
     """Entries of one dimension of a weight: `each` for every unit of the group from its first to its last (-1: always there)."""
 
     group: int
@@ -76,7 +76,7 @@ class WeightSpec:
     """
 
     shape: tuple[int, ...]
-    dims: tuple[tuple[Part, ...], ...]
+    dims: tuple[tuple[DimPart, ...], ...]
     dtype: str = "float32"
     trained: bool = True
     kernels: tuple[int, ...] = ()
@@ -289,7 +289,7 @@ def _spec(weight: WeightSpec) -> dict[str, Any]:
 
 
 def _weight(entry: Mapping[str, Any]) -> WeightSpec:
-    dims = tuple(tuple(Part(*part) for part in parts) for parts in entry["dims"])
+    dims = tuple(tuple(DimPart(*part) for part in parts) for parts in entry["dims"])
     grids = tuple(Grid(**{key: _tuples(value) for key, value in grid.items()}) for grid in entry.get("grids", ()))
     return WeightSpec(tuple(entry["shape"]), dims, entry["dtype"], entry["trained"], tuple(entry["kernels"]), grids)
 

@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object, **named: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("onceforall.pipeline.comparison.fixed.follow", never)
+    monkeypatch.setattr("onceforall.pipeline.comparison.fixed.follow_schedule", never)
 
 
 def result(folder: Path) -> dict[str, object]:

@@ -22,10 +22,10 @@ from onceforall.errors import DataError, FileError, VerificationError
 from onceforall.export import (
     FORMATS,
     BundleFacts,
+    BundleMember,
     CardFacts,
     ExportConfig,
     InputSteps,
-    Member,
     OnnxOptions,
     Sizes,
     Switch,
@@ -245,7 +245,7 @@ def test_exports_of_before(export: Path, photos: Path) -> None:
 def bundle(supernet: Supernet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = torch.randn(64, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     ready = recalibrate(supernet.extract(ARCH), iter([images]))
-    member = Member("small", ARCH)
+    member = BundleMember("small", ARCH)
     facts = BundleFacts("name", "data", "cpu", "method", 1.0, {"small": Switch(1, 1, 1, 1, 1, 1)}, Sizes(1, 1, 1, 1))
     folder = tmp_path_factory.mktemp("bundles") / "pair"
     write_bundle(

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from onceforall import load_bundle
-from onceforall.calibrate import evaluate
+from onceforall.calibrate import evaluate_network
 from onceforall.cli import run as ofa
 from onceforall.common.files import read_json, read_lines
 from onceforall.common.readable import percent
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
-from onceforall.export.proof import compare, reference_of
+from onceforall.export.proof import compare_logits, reference_of
 from onceforall.pipeline import Budget, Run, bundle, specialise, status
 from onceforall.pipeline import evaluate as evaluate_run
 from onceforall.pipeline.evaluate import calibrated
@@ -34,10 +34,10 @@ def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
     for name, member in made.members.items():
         network = calibrated(run, supernet, member.arch, splits)
         x, _ = next(iter(run.eval_batches(test, member.arch.resolution)))
-        compare(name, reference_of(network.network, x), [made(x, name)])
-        accuracy = evaluate(network, run.eval_batches(test, member.arch.resolution))
+        compare_logits(name, reference_of(network.network, x), [made(x, name)])
+        accuracy = evaluate_network(network, run.eval_batches(test, member.arch.resolution))
         assert (member.test_top1, member.test_images) == (pytest.approx(accuracy.top1), accuracy.images)
-        held_out = evaluate(network, run.eval_batches(splits.held_out, member.arch.resolution))
+        held_out = evaluate_network(network, run.eval_batches(splits.held_out, member.arch.resolution))
         assert member.held_out_top1 == pytest.approx(held_out.top1)
         assert member.latency_ms is not None
         assert 0 < member.latency_ms[1] <= member.latency_ms[0] <= member.latency_ms[2]

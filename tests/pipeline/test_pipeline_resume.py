@@ -16,7 +16,7 @@ from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, report, status, train
-from onceforall.pipeline.training.follow import follow
+from onceforall.pipeline.training.follow import follow_schedule
 from onceforall.train import Schedule, Settings
 from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE, edited, go, on_pictures, pictures, steps_of
@@ -180,9 +180,9 @@ def test_resume_follows_the_first_start(tmp_path: Path, monkeypatch: pytest.Monk
 
     def spy(*args: Any, settings: Settings, **options: Any) -> None:
         seen.append(settings)
-        follow(*args, settings=settings, **options)
+        follow_schedule(*args, settings=settings, **options)
 
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.train"), "follow", spy)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.train"), "follow_schedule", spy)
     for name, given in (("a", {"sync_norm": True}), ("b", {"same_networks": False, "precision": "bfloat16"})):
         with pytest.raises(StoppedError):
             go(tmp_path / name, should_stop=lambda: True, **given)

@@ -15,7 +15,7 @@ from onceforall.errors import FileError, InfeasibleError, StoppedError, Training
 from onceforall.export import load
 from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.search import Searcher
-from onceforall.pipeline.specialising.choose import name_of
+from onceforall.pipeline.specialising.choose import folder_name
 from onceforall.pipeline.specialising.finetune import Finetuned, Finetuning
 from onceforall.pipeline.specialising.taken_home import Specialised
 from onceforall.train.checkpoint import latest
@@ -153,7 +153,7 @@ def test_two_commands_at_once(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -
     """The second one neither searches nor takes the folder away."""
     searcher = Searcher(Run.open(run_copy), "cpu", [Budget()])
     options = {"epochs": EPOCHS, "seed": 0, "on_event": lambda event: None, "should_stop": lambda: False}
-    tuning = Finetuning(searcher, name_of(searcher.device, Budget()), Budget(), **options)
+    tuning = Finetuning(searcher, folder_name(searcher.device, Budget()), Budget(), **options)
     monkeypatch.setattr(importlib.import_module("onceforall.pipeline.specialise"), "confirmed", pytest.fail)
     with tuning.at_work():
         with pytest.raises(FileError, match="another command is working on it"):

@@ -71,7 +71,7 @@ def choose(
 
     def learn(name: str, rows: Any, uses_losses: bool) -> Learnt:
         folds = deal(groups[rows], np.random.default_rng([seed, 1]))
-        labels = plain(accuracies[rows], folds)
+        labels = as_measured(accuracies[rows], folds)
         if uses_losses and losses is not None:
             labels = denoised(features, genes[rows], accuracies[rows], losses[rows], folds)
         return LEARNERS[name](features, genes[rows], labels, folds, np.random.default_rng([seed, 2]))
@@ -148,7 +148,7 @@ def deal(groups: Folds, rng: np.random.Generator) -> Folds:
     return np.asarray(fold[of], np.int64)
 
 
-def plain(accuracies: Floats, folds: Any) -> Matrix:
+def as_measured(accuracies: Floats, folds: Any) -> Matrix:
     """Labels for `LEARNERS`, (n, folds + 1): the accuracies themselves in each column."""
     return np.repeat(accuracies[:, None], folds.max() + 2, 1)
 

@@ -18,7 +18,7 @@ from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite,
 from ..plan import Plan, Segment
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
-from .prefix_tree import Node, grow, units
+from .prefix_tree import PrefixNode, grow, units
 from .rows import AccuracyRow
 
 AT_ONCE = 32  # networks; more share more, but a crash loses more
@@ -27,7 +27,7 @@ Calibration = Callable[[int], Iterable[Tensor]]
 Evaluation = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
-def measure_accuracy(
+def measure_subnets(
     supernet: Supernet,
     archs: Sequence[Arch],
     calibration: Calibration,
@@ -76,7 +76,7 @@ def measure_together(
     metric: str = "top1",
     task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
-    """As `measure_accuracy`, all networks at once for each resolution.
+    """As `measure_subnets`, all networks at once for each resolution.
 
     Args:
         metric: of the rows' scores.
@@ -154,7 +154,7 @@ def _device(supernet: Supernet) -> torch.device:
     return next(supernet.parameters()).device
 
 
-def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers], task: Task) -> _Step:
+def _step(node: PrefixNode, supernet: Supernet, layers: dict[Segment, _Layers], task: Task) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
         norms = norms_of(network)

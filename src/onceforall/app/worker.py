@@ -20,7 +20,7 @@ from ..errors import OnceForAllError
 STEPS = 4  # waiting for others, opening, measuring, exporting
 
 
-def main() -> None:
+def run_worker() -> None:
     """Carry out the job."""
     answers = os.fdopen(os.dup(1), "w")  # for the explorer only: what libraries print goes where their errors go
     os.dup2(2, 1)
@@ -95,4 +95,4 @@ def _watch() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_worker()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from ..common.onnx_options import OPSET
-from ..common.packages import one_line, quiet, require
+from ..common.packages import one_line, quiet_packages, require
 from ..common.processors import processor_name, processors
 from ..errors import CheckpointError, DeviceError, OnceForAllError
 from ..ops import Shape
@@ -195,7 +195,7 @@ class Runtime:
             DeviceError: what could not be done.
         """
         try:
-            with quiet():
+            with quiet_packages():
                 yield
         except OnceForAllError:
             raise

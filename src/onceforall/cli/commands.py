@@ -25,22 +25,22 @@ DEMO = Path("demo-run")
 Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
 
 
-def train(o: TrainOptions, as_json: bool) -> None:
+def train_command(o: TrainOptions, as_json: bool) -> None:
     """Train an elastic network.
 
     For --from see docs/own-networks.md; FILE.py:FUNCTION runs its code.
     """
-    from ..pipeline.train import train as call
+    from ..pipeline.train import train
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
-        run = call(o, on_event=view, should_stop=should_stop)
+        run = train(o, on_event=view, should_stop=should_stop)
     if as_json:
         print(json.dumps(run_record(run)))
         return
     print(f"trained: {run.folder}; next: {', '.join(ofa(name, run.folder) for name in ('evaluate', 'profile', 'predict'))}")
 
 
-def specialise(
+def specialise_command(
     o: SpecialiseOptions,
     as_json: bool,
     *,
@@ -62,7 +62,7 @@ def specialise(
             "without a limit this would export the most accurate network, whatever it costs: give one, such as "
             f"{suggested_limits(o.folder, o.devices[0])}, or --no-limit if that is what you want"
         )
-    from ..pipeline.specialise import specialise as call
+    from ..pipeline.specialise import specialise
 
     def told(result: Any) -> None:
         if not as_json:
@@ -73,7 +73,7 @@ def specialise(
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
         options = replace(o, budgets=o.budgets or [Budget()])
-        results = call(options, on_step=view.step, on_result=told, on_event=view, should_stop=should_stop)
+        results = specialise(options, on_step=view.step, on_result=told, on_event=view, should_stop=should_stop)
     if as_json:
         print(json.dumps([_network_record(r) for r in results]))
     if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
@@ -114,31 +114,31 @@ def _fleet_line(row: Any) -> str:
     return told if row.missed is None else f"{told}; missed: {row.missed}"
 
 
-def report(
+def report_command(
     as_json: bool,
     *,
     runs: Annotated[list[Path], replace(RUN, help="Run directory; several are compared.")],
     out: Annotated[Path | None, Flag("Instead of report.html in RUN.", "FILE")] = None,
 ) -> None:
     """Write a self-contained HTML page about runs."""
-    from ..report import report as call
+    from ..report import report
 
-    page = call(*runs, out=out)
+    page = report(*runs, out=out)
     print(json.dumps({"page": str(page)}) if as_json else page)
 
 
-def demo(
+def demo_command(
     as_json: bool,
     *,
     out: Annotated[Path, Flag("Run directory to make or go on with.", "RUN")] = DEMO,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""
-    from ..pipeline.demo import demo as call
+    from ..pipeline.demo import demo
     from .demo_view import demo_lines
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
-        done = call(out, seed=seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+        done = demo(out, seed=seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
     if as_json:
         ends = [{"name": end.name, **asdict(end.accuracy)} for end in done.ends]
         networks, gains = [_network_record(r) for r in done.networks], [asdict(gain) for gain in done.gains]
@@ -170,7 +170,7 @@ def _line(r: Any) -> str:
     return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
-def search(
+def search_command(
     o: SearchOptions,
     as_json: bool,
     *,
@@ -179,13 +179,13 @@ def search(
     """Find the most accurate sub-networks within limits."""
     from ..pipeline import Run
     from ..pipeline.front import front
-    from ..pipeline.search import search as call
+    from ..pipeline.search import search
 
     metric = METRICS[Run.open(o.folder).metric]
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         if points is None:
-            found = call(replace(o, budget=budget), on_step=tell)
+            found = search(replace(o, budget=budget), on_step=tell)
         else:
             found = front(
                 o.folder, points=points, budget=budget, device=o.device, caution=o.caution, seed=o.seed, data=o.data, on_step=tell
@@ -212,11 +212,11 @@ def _candidate_record(c: Any) -> dict[str, Any]:
     }
 
 
-def bundle(o: BundleOptions, as_json: bool) -> None:
+def bundle_command(o: BundleOptions, as_json: bool) -> None:
     """Put several networks into one folder, to switch at run time."""
-    from ..pipeline.bundle import bundle as call
+    from ..pipeline.bundle import bundle
 
-    done = call(o, on_step=tell)
+    done = bundle(o, on_step=tell)
     members, sizes = done.bundle.members, done.facts.sizes
     if as_json:
         entries = [member.to_json(done.bundle.plans[name]) for name, member in members.items()]
@@ -237,9 +237,9 @@ def _share(own: int, separate: int) -> str:
     return f"{readable.memory(own)}, {readable.percent(own / separate, 0)} of {readable.memory(separate)} one by one"
 
 
-def classify(o: ClassifyOptions, as_json: bool) -> None:
+def classify_command(o: ClassifyOptions, as_json: bool) -> None:
     """Tell what photographs show, by an exported network."""
-    from ..pipeline.classify import classify as call
+    from ..pipeline.classify import classify
 
     def show(result: Any) -> None:
         if result.error is not None:
@@ -248,7 +248,7 @@ def classify(o: ClassifyOptions, as_json: bool) -> None:
             told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
             print(f"{result.photo}: {told or 'no label'}", flush=True)
 
-    found = call(o, on_result=show, on_note=tell)
+    found = classify(o, on_result=show, on_note=tell)
     if as_json:
         print(json.dumps([_photo_record(result) for result in found]))
     if wrong := sum(result.error is not None for result in found):
@@ -265,11 +265,11 @@ def _photo_record(result: Any) -> dict[str, Any]:
     return {**record, "classes": classes}
 
 
-def status(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:
+def status_command(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:
     """Tell what a run holds, lacks, and what comes next."""
-    from ..pipeline.status import status as call
+    from ..pipeline.status import status
 
-    found = call(folder)
+    found = status(folder)
     if as_json:
         print(json.dumps({**asdict(found), "folder": str(found.folder)}))
         return

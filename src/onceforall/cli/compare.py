@@ -9,12 +9,12 @@ from ..scores import UNEVEN
 from .views import TrainView, stderr, stopping
 
 
-def compare(o: CompareOptions, as_json: bool) -> None:
+def compare_command(o: CompareOptions, as_json: bool) -> None:
     """Fine-tune fixed networks, and tell who wins at each budget."""
-    from ..pipeline.comparison.compare import compare as call
+    from ..pipeline.comparison.compare import compare
 
     with TrainView(stderr()) as view, stopping(view) as should_stop:
-        found = call(o, on_step=view.step, on_event=view, should_stop=should_stop)
+        found = compare(o, on_step=view.step, on_event=view, should_stop=should_stop)
     if as_json:
         print(json.dumps(found.to_json()))
         return

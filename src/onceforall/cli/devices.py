@@ -16,7 +16,7 @@ from .views import Counter, stderr, tell
 DOUBTFUL = 0.1  # mean error of a latency table
 
 
-def profile(
+def profile_command(
     o: ProfileOptions,
     as_json: bool,
     *,
@@ -31,8 +31,7 @@ def profile(
 
     if isinstance(o.networks, Path):
         Run.open(o.networks)  # before torch is loaded
-    from ..pipeline.profile import imported, kit
-    from ..pipeline.profile import profile as call
+    from ..pipeline.profile import imported, kit, profile
 
     if export_kit is not None:
         with Counter(stderr(), "writing") as counter:
@@ -47,7 +46,7 @@ def profile(
         table = imported(o.networks, import_results, o.device, out=o.out, classes=o.classes)
     else:
         with Counter(stderr(), "measuring") as counter:
-            table = call(replace(o, device=on_host(o.device, host)), on_progress=counter)
+            table = profile(replace(o, device=on_host(o.device, host)), on_progress=counter)
     if (error := table.errors.mape) > DOUBTFUL:
         tell(f"these estimates are off by {percent(error)} on average: measure anew with --again while nothing else runs")
     if as_json:
@@ -61,11 +60,11 @@ def profile(
         tell(f"the level of these times is the mean of the last {table.measured.profiles} profiles of this device")
 
 
-def measure(o: MeasureOptions, as_json: bool) -> None:
+def measure_command(o: MeasureOptions, as_json: bool) -> None:
     """Time a model file, and see what memory it takes."""
-    from ..pipeline.measure import measure as call
+    from ..pipeline.measure import measure
 
-    found = call(o)
+    found = measure(o)
     if as_json:
         print(json.dumps(asdict(found)))
         return
@@ -77,11 +76,11 @@ def measure(o: MeasureOptions, as_json: bool) -> None:
     print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
 
 
-def devices(as_json: bool) -> None:
+def devices_command(as_json: bool) -> None:
     """List what this machine can measure."""
-    from ..pipeline import devices as call
+    from ..pipeline import devices
 
-    found = call()
+    found = devices()
     if as_json:
         print(json.dumps([asdict(device) for device in found]))
         return

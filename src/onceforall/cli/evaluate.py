@@ -18,7 +18,7 @@ from .views import tell
 EXAMPLES = 5  # images on which two networks disagree
 
 
-def evaluate(
+def evaluate_command(
     o: EvaluateOptions,
     as_json: bool,
     *,
@@ -31,9 +31,9 @@ def evaluate(
         _evaluate_export(o, as_json, by_class)
         return
     classes = Run.open(o.folder).info.classes
-    from ..pipeline.evaluate import evaluate as call
+    from ..pipeline.evaluate import evaluate
 
-    results, split = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
+    results, split = evaluate(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
     difference = _difference(results) if o.against is not None else None
     if as_json:
         records = [

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 from ..common.readable import duration, percent, plural
 from ..scores import METRICS
-from .signals import handled, interrupt, name_of
+from .signals import handled, interrupt, signal_name
 
 if TYPE_CHECKING:  # loaded where something is shown
     from rich.console import Console
@@ -55,7 +55,7 @@ class _Lasting(io.TextIOBase):
         return self.stream.fileno()
 
 
-def lasting(stream: TextIO) -> IO[str]:
+def lasting_stream(stream: TextIO) -> IO[str]:
     """The stream, on which writing does not fail when its terminal is gone or its disk is full."""
     return cast(IO[str], _Lasting(stream))
 
@@ -197,7 +197,7 @@ def stderr() -> Console:
     """Where progress and messages go."""
     from rich.console import Console
 
-    return Console(file=lasting(sys.stderr))
+    return Console(file=lasting_stream(sys.stderr))
 
 
 def tell(text: str) -> None:
@@ -215,7 +215,7 @@ def stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
         if asked or not view.training:
             interrupt(number, frame)
         asked.append(number)
-        say(view.console, f"{name_of(number)}: stopping with a checkpoint after this step; once more to stop at once")
+        say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
 
     with handled(ask):
         yield lambda: bool(asked)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import FileError
 from .files import make_folder, one_at_a_time, reading_or_writing
-from .packages import import_package, one_line, quiet
+from .packages import import_package, one_line, quiet_packages
 
 MIRROR = "ONCEFORALL_MIRROR"
 ANSWER_S = 10  # that a server may take before it counts as out of reach
@@ -233,7 +233,7 @@ def from_hub(
         url = hub.hf_hub_url(filename=name, endpoint=endpoint, **known)
         remote = Remote(text, url, Path(name), "", otherwise)
         try:
-            with quiet():
+            with quiet_packages():
                 told = hub.get_hf_file_metadata(url, timeout=ANSWER_S)
         except errors.RemoteEntryNotFoundError:
             continue
@@ -245,7 +245,7 @@ def from_hub(
             headers = hub.utils.build_hf_headers() if same else {}
             fetch(replace(remote, url=told.location, path=blob, digest=told.etag, size=told.size, headers=headers), tell)
         try:
-            with quiet():  # finds the file there, and gives it its names; or fetches it
+            with quiet_packages():  # finds the file there, and gives it its names; or fetches it
                 found = hub.hf_hub_download(filename=name, cache_dir=cache, endpoint=endpoint, **known)
         except Exception as error:
             raise remote.error(_reason(error, errors, repository, f"{endpoint}/{repo}")) from None

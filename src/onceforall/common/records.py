@@ -20,7 +20,7 @@ NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a 
 
 def write_record(path: Path, record: Any, format: str) -> None:
     """Write a dataclass with its format as a JSON file, atomically."""
-    write_json(path, {"format": format, **plain(record)})
+    write_json(path, {"format": format, **json_of(record)})
 
 
 def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "", strict: bool = False) -> T:
@@ -71,17 +71,17 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
         raise FileError(f"{path}: damaged or edited ({error}){more}") from None
 
 
-def plain(value: Any) -> Any:
+def json_of(value: Any) -> Any:
     """Dataclasses as JSON values; those that read and write their own, such as architectures, as these."""
     if "from_json" in vars(type(value)):
         return value.to_json()
     if isinstance(value, Path):
         return str(value)
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: json_of(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: json_of(inner) for key, inner in value.items()}
+    return [json_of(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _value(kind: Any, data: Any, where: str) -> Any:

@@ -8,17 +8,17 @@ from ..arch import Arch
 from ..backends import FORMATS
 from ..common.onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..common.readable import amount, memory, percent
-from ..looks import layers, look
+from ..looks import layers, look_of
 from ..nn.source import needs_of
 from ..plan import Plan
 from ..scores import Confusion, told_of
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .bundle import Interval
-from .card_text import PROOF, card_of, head_of, latency_text, plain, proof_rows, top1_text
+from .card_text import PROOF, card_of, escaped, head_of, latency_text, proof_rows, top1_text
 from .config import ExportConfig
 from .program import program_of
 from .proof import Proof
-from .readers import READERS, Reading
+from .readers import READERS, ReaderResult
 
 MOST_CLASSES = 100  # that a card lists
 
@@ -96,7 +96,7 @@ def write_card(
     config: ExportConfig,
     proofs: Mapping[str, Proof],
     sizes: Mapping[str, int],
-    readings: Sequence[Reading] = (),
+    readings: Sequence[ReaderResult] = (),
 ) -> str:
     """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
     onnx, own = config.onnx or OnnxOptions(), config.space.family == "graph"
@@ -184,13 +184,13 @@ def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
     return rows
 
 
-def _read(found: Reading) -> list[str]:
+def _read(found: ReaderResult) -> list[str]:
     """What another program made of an ONNX file."""
     numbers = [f"{value:.2g}" if value is not None else "" for value in (found.max_abs_diff, found.tolerance)]
     same = "" if found.top1_agreement is None else percent(found.top1_agreement)
     reader = f"{READERS[found.reader].name} {found.version}".rstrip()
     state = f"agrees, in batches of {', '.join(map(str, found.batches))}" if found.state == "agrees" else f"**{found.state}**"
-    return [f"`{found.file}`", plain(reader), state, *numbers, same]
+    return [f"`{found.file}`", escaped(reader), state, *numbers, same]
 
 
 def _input(name: str, onnx: OnnxOptions) -> list[str]:
@@ -207,7 +207,7 @@ def _blocks(plan: Plan, arch: Arch, own: bool) -> list[list[str]]:
     blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
     rows = []
     for segment in plan.segments:
-        found, block = look(segment), blocks.get(segment.name)
+        found, block = look_of(segment), blocks.get(segment.name)
         kernel = max((layer.kernel for layer in layers(segment)), default=0)
         ratio = f"{block.expand_ratio:g}" if block else ""
         more = [str(found.hidden), str(found.heads or "")] if own else []

@@ -23,8 +23,8 @@ from .card import CardFacts, write_card
 from .config import ExportConfig
 from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
-from .proof import Proof, Reference, active_logits, compare, prove, reference_of
-from .readers import Reading, read_elsewhere_too, readers_of
+from .proof import Proof, Reference, active_logits, compare_logits, prove, reference_of
+from .readers import ReaderResult, read_elsewhere_too, readers_of
 from .weights import read_weights
 
 INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
@@ -38,7 +38,7 @@ class Exported:
     folder: Path
     proofs: Mapping[str, Proof]
     facts: CardFacts
-    readings: Sequence[Reading] = ()
+    readings: Sequence[ReaderResult] = ()
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ class Exporting:
         self.done = Exported(self.place, self.proofs, facts, readings)
         return self.done
 
-    def _read(self, name: str) -> list[Reading]:
+    def _read(self, name: str) -> list[ReaderResult]:
         """One ONNX file in other programs."""
         format, size, images, reference = FORMATS[name], self.job.onnx.batch, self.images, self.reference
         if size is not None:  # what is left over would be a smaller batch
@@ -240,7 +240,7 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
         del without  # which holds its file open on some systems
     expected = replace(extracted, logits=logits).probabilities(job.onnx.activation)
     tolerance = INT8_SOFTMAX if format.int8 else None
-    compare(
+    compare_logits(
         format.files[0], expected, [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches], tolerance
     )
     return proof

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.packages import import_package, one_line, quiet
+from ..common.packages import import_package, one_line, quiet_packages
 from ..errors import HubError
 from .folder import export_files
 
@@ -52,7 +52,7 @@ def push(folder: Path, repo: str) -> str:
     """
     api = _library("hf_api").HfApi()
     try:
-        with quiet():
+        with quiet_packages():
             made = api.create_repo(repo, private=True, exist_ok=True)
             api.upload_folder(
                 repo_id=made.repo_id,

@@ -69,7 +69,7 @@ READERS = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderResult:
     """What a program made of a file.
 
     Args:
@@ -128,7 +128,7 @@ def readers_of(wanted: Sequence[str] | None) -> list[str]:
 
 def read_elsewhere_too(
     path: Path, images: Tensor, expected: Reference, *, readers: Sequence[str], batches: Sequence[int], int8: bool
-) -> list[Reading]:
+) -> list[ReaderResult]:
     """Run a file in other programs and compare as `prove` does; those that are not to be tried are listed too.
 
     Args:
@@ -145,7 +145,7 @@ def read_elsewhere_too(
         np.save(given, images.numpy())
         for key, reader in READERS.items():
             if key not in readers:
-                found.append(Reading(path.name, key))
+                found.append(ReaderResult(path.name, key))
                 continue
             sizes = [size for size in batches if reader.batches is None or size in reader.batches] or list(batches)
             into = Path(folder) / key
@@ -180,7 +180,7 @@ def _run(key: str, path: Path, images: Path, into: Path, sizes: Sequence[int]) -
 
 def _reading(
     file: str, key: str, into: Path, ended: str, images: Tensor, expected: Reference, sizes: Sequence[int], int8: bool
-) -> Reading:
+) -> ReaderResult:
     version = (into / "version.txt").read_text() if (into / "version.txt").exists() else ""
     refused, wrong, agrees = dict[int, str](), list[str](), list[int]()
     difference, agreement, tolerance = 0.0, 1.0, INT8 * expected.largest if int8 else expected.allowed
@@ -202,8 +202,8 @@ def _reading(
     state: State = "differs" if wrong else "agrees" if agrees else "refuses"
     why = wrong[0] if wrong else "; ".join(_by_reason(refused, bool(agrees)))
     if not agrees and not wrong:
-        return Reading(file, key, version, state, why=why)
-    return Reading(file, key, version, state, tuple(agrees), difference, tolerance, agreement, why)
+        return ReaderResult(file, key, version, state, why=why)
+    return ReaderResult(file, key, version, state, tuple(agrees), difference, tolerance, agreement, why)
 
 
 def _played(logits: Tensor) -> Run:

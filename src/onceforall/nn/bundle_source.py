@@ -89,7 +89,7 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, gri
 '''
 
 
-def needs_of(plans: Iterable[Plan]) -> str:
+def bundle_needs(plans: Iterable[Plan]) -> str:
     """What the text needs, in words."""
     return NEEDS_OF_CALLS if any(map(of_calls, plans)) else NEEDS
 

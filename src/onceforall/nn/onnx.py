@@ -113,7 +113,7 @@ def require_known(opset: int) -> None:
         )
 
 
-def smallest(opset: int) -> bytes:
+def smallest_model(opset: int) -> bytes:
     """A model of one node, to try whether a program reads files of the opset."""
     onnx = _onnx()
     images, same = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in (INPUT, OUTPUT))

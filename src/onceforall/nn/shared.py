@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from ..errors import CheckpointError
 from ..ops import Call, Shape, Weight
 from ..plan import Plan
-from .calls import STATISTICS, cut
+from .calls import STATISTICS, cut_weight
 from .layers import matrix_name, smaller_kernel
 from .static import build
 
@@ -117,7 +117,7 @@ def _part(tensors: Mapping[str, Tensor], part: Weight) -> Tensor:
     for name in (part.name, *matrices(part)):
         _found(tensors, name)
     try:
-        own = cut(part, tensors)
+        own = cut_weight(part, tensors)
     except (RuntimeError, IndexError):  # beyond the edge
         own = None
     if own is None or tuple(own.shape) != part.shape:

@@ -11,7 +11,7 @@ from ..errors import TrainingError
 from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
-from .values import amount, duration_s, recipe_values, with_resolutions
+from .values import amount_of_text, duration_s, recipe_values, with_resolutions
 
 _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
@@ -20,7 +20,7 @@ _limit = partial(option, "Use only so many images of each split.", "N", least=1)
 _cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "HOW", complete="cache")
 _cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
 _PIXELS = "Leave out larger images, such as 500M: docs/data.md."
-_max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount(text)))
+_max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
 
 
 def _space(help: str) -> Any:

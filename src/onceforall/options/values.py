@@ -39,7 +39,7 @@ def latencies_ms(text: str) -> list[float]:
     return [_number(part, MILLISECONDS, "a latency such as 5ms or 800us") for part in text.split(",")]
 
 
-def amount(text: str) -> float:
+def amount_of_text(text: str) -> float:
     """ "300M" as 300e6."""
     return _number(text, FACTORS, "a number such as 300M or 4000000")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .classify import Classified, classify
     from .comparison.compare import compare
     from .demo import demo
-    from .elastic import elastic
+    from .elastic import read_elastic as elastic
     from .evaluate import evaluate
     from .export_original import export_original
     from .front import front

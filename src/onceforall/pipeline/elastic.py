@@ -16,7 +16,7 @@ from .training.own import bring_own
 
 
 @dataclass(frozen=True)
-class Size:
+class NetworkSize:
     """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image."""
 
     macs: int
@@ -44,13 +44,13 @@ class Elastic:
     resolutions: tuple[int, ...]
     classes: int | None
     networks: int
-    largest: Size
-    smallest: Size
+    largest: NetworkSize
+    smallest: NetworkSize
     fixed: tuple[str, ...]
 
 
 @takes(ElasticOptions)
-def elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Elastic:
+def read_elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Elastic:
     """Read a network and tell what `onceforall.elastic` makes of it.
 
     Args:
@@ -70,9 +70,9 @@ def elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], Non
     found, classes = own.supernet.space, own.supernet.num_classes
     graph = graph_of(found)
 
-    def size(arch: Arch) -> Size:
+    def size(arch: Arch) -> NetworkSize:
         plan = found.lower(arch, classes)
-        return Size(plan.macs, plan.params, arch.resolution)
+        return NetworkSize(plan.macs, plan.params, arch.resolution)
 
     return Elastic(
         own.info(classifier=not own.brought.unfilled),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
-from ..calibrate import evaluate as evaluate_network
+from ..calibrate import evaluate_network as evaluate_network
 from ..common.advice import ofa
 from ..common.files import append_line, read_text, recording
 from ..data import Images, Splits
@@ -69,9 +69,9 @@ def evaluate(
     """
     run = Run.open(options.folder, options.data)
     run.require_images()
-    archs = choose_archs(run.space, str(place_of(run, options.arch)), options.seed)
+    archs = choose_archs(run.space, str(network_place(run, options.arch)), options.seed)
     if options.against is not None:
-        archs += choose_archs(run.space, str(place_of(run, options.against)), options.seed)
+        archs += choose_archs(run.space, str(network_place(run, options.against)), options.seed)
         if len(archs) != 2:
             raise ArchError(f"--arch {options.arch} --against {options.against}: one network against one, not several")
     compute = choose_compute(options.device)
@@ -124,7 +124,7 @@ def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolutio
     return tuple(thresholds)
 
 
-def place_of(run: Run, text: str) -> Path:
+def network_place(run: Run, text: str) -> Path:
     """The folder of a network in specialised/ of the run, if the text is its name; else the text as a path."""
     own = run.folder / "specialised" / text
     return own if text and own.is_dir() else Path(text)
@@ -179,7 +179,7 @@ def calibrated(
     return recalibrate(supernet.extract(arch), batches, begun=begun)
 
 
-def measure(
+def accuracy_of(
     run: Run, supernet: Supernet, arch: Arch, splits: Splits, images: Images, *, calibration: int = CALIBRATION_IMAGES
 ) -> Accuracy:
     """Accuracy of a sub-network on `images`, recalibrated on `calibration` training images."""

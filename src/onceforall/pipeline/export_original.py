@@ -11,14 +11,14 @@ from .run_directory.run import Run
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedOriginal:
     """The file, and the number of training images on which BatchNorm statistics were measured, None if they were there."""
 
     path: Path
     images: int | None
 
 
-def export_original(folder: Path, *, out: Path | None = None, data: str | None = None) -> Exported:
+def export_original(folder: Path, *, out: Path | None = None, data: str | None = None) -> ExportedOriginal:
     """Write a checkpoint that the original's code loads.
 
     A supernet that was trained here has no running statistics; then those of the largest network are measured on the training
@@ -42,7 +42,7 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
         run.splits()  # nothing needs them, but a new place that was given is checked and kept
     images = _measure_statistics(run, supernet) if trained_here else None
     save_original(supernet, path)
-    return Exported(path, images)
+    return ExportedOriginal(path, images)
 
 
 def _measure_statistics(run: Run, supernet: Supernet) -> int:

@@ -24,7 +24,7 @@ KEYS = ("name", "device", *LIMITS, "export", "accuracy")
 
 
 @dataclass(frozen=True)
-class Member:
+class FleetDevice:
     """A device of a fleet.
 
     Args:
@@ -86,7 +86,7 @@ class _Fleet:
     devices: dict[str, Served]
 
 
-def read_fleet(path: Path) -> list[Member]:
+def read_fleet(path: Path) -> list[FleetDevice]:
     """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `export` and
     the least `accuracy`.
 
@@ -111,7 +111,7 @@ def read_fleet(path: Path) -> list[Member]:
     return members
 
 
-def _member(path: Path, number: int, entry: Any) -> Member:
+def _member(path: Path, number: int, entry: Any) -> FleetDevice:
     where = f"{path}: device {number}"
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
         raise FileError(f"{where}: it has no name: write '- name: phone'")
@@ -132,7 +132,7 @@ def _member(path: Path, number: int, entry: Any) -> Member:
         raise FileError(f"{where}: several latencies: one is needed; for several, name several devices")
     export = entry.get("export", "onnx")
     formats = export if isinstance(export, list) else str(export).split(",")
-    return Member(
+    return FleetDevice(
         entry["name"].strip(), str(entry.get("device", "cpu")), budgets[0], tuple(str(one).strip() for one in formats), accuracy
     )
 
@@ -151,7 +151,7 @@ def _share(value: Any) -> float:
 
 def specialise_fleet(
     options: SpecialiseOptions,
-    members: Sequence[Member],
+    members: Sequence[FleetDevice],
     *,
     on_step: Callable[[str], None] = lambda text: None,
     on_row: Callable[[FleetRow], None] = lambda row: None,
@@ -193,7 +193,7 @@ def specialise_fleet(
 
 
 def _served(
-    options: SpecialiseOptions, member: Member, last: FleetRow | None, on_step: Callable[[str], None], more: dict[str, Any]
+    options: SpecialiseOptions, member: FleetDevice, last: FleetRow | None, on_step: Callable[[str], None], more: dict[str, Any]
 ) -> FleetRow:
     before = None if last is None or last.test is None or last.latency_ms is None else (last.test, last.latency_ms)
     try:
@@ -207,7 +207,7 @@ def _served(
     return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric)
 
 
-def _missed(member: Member, found: Specialised) -> str | None:
+def _missed(member: FleetDevice, found: Specialised) -> str | None:
     """Why a network that was made does not serve its device."""
     metric, value = found.test.told
     if member.accuracy is not None and value < member.accuracy:
@@ -216,7 +216,7 @@ def _missed(member: Member, found: Specialised) -> str | None:
     return f"{missing[0]}: {found.left_out[missing[0]]}" if missing else None
 
 
-def _key(run: Run, member: Member, options: SpecialiseOptions) -> str:
+def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
     """Of all that a device's network depends on."""
     own = ("folder", "data", "budgets", "device", "export", "name")  # which the member says, or that do not matter
     others = {name: value for name, value in vars(options).items() if name not in own}

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..common.files import recording, write_json
 from ..common.readable import amount
-from ..common.records import plain
+from ..common.records import json_of
 from ..errors import DataError
 from ..options.choosing import CAUTION
 from ..options.shared import Budget
@@ -69,7 +69,7 @@ def front(
         result.append(replace(candidate, stands=candidate.accuracy.value > best))
         best = max(best, candidate.accuracy.value)
     with recording("this front is"):
-        write_json(run.folder / "front.json", plain(MeasuredFront(str(searcher.device), tuple(map(_point, result)))))
+        write_json(run.folder / "front.json", json_of(MeasuredFront(str(searcher.device), tuple(map(_point, result)))))
     return result
 
 

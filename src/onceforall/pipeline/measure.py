@@ -38,7 +38,7 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
 
     Args:
         options: see `MeasureOptions`; in its place, its fields by their names.
-        rounds: bursts of calls, at least; see `onceforall.latency.measure`.
+        rounds: bursts of calls, at least; see `onceforall.latency.time_calls`.
 
     Raises:
         FileError: no such file.

@@ -14,7 +14,7 @@ from ..arch import Arch
 from ..calibrate import Statistics
 from ..common.files import append_line, recording
 from ..common.readable import amount, milliseconds
-from ..common.records import plain
+from ..common.records import json_of
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..genes import Genes
@@ -305,4 +305,4 @@ class Searcher:
             c.predicted_ms,
         )  # fmt: skip
         with recording("these finalists are"):
-            append_line(self.run.folder / "searches.jsonl", plain(finalist))
+            append_line(self.run.folder / "searches.jsonl", json_of(finalist))

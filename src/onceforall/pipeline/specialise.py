@@ -12,7 +12,7 @@ from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Calibrated
 from ..common.files import make_folder, recording, writable, write_json
 from ..common.onnx_options import HARD_SWISH, OPSET
-from ..common.records import plain
+from ..common.records import json_of
 from ..errors import FileError, VerificationError
 from ..export import (
     FORMATS,
@@ -33,7 +33,7 @@ from ..train.schedule import whole
 from .evaluate import held_out_thresholds
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .specialising.choose import confirmed, given, name_of
+from .specialising.choose import confirmed, folder_name, given
 from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .specialising.finetune import Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
@@ -126,7 +126,7 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     """
     devices = [Device.parse(device) for device in options.devices]
     place = writable(Path(options.out) if options.out else run.folder / "specialised")
-    names = [options.name or name_of(device, budget) for device in devices for budget in options.budgets]
+    names = [options.name or folder_name(device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
             f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
@@ -222,7 +222,7 @@ class _Job:
         )
         with recording(f"for ofa status and ofa report, that {self.target} was exported is"):
             place = make_folder(run.folder / "specialised") / f"{self.target.name}.json"
-            write_json(place, plain(replace(result, folder=self.target.absolute())))
+            write_json(place, json_of(replace(result, folder=self.target.absolute())))
         return result
 
     def _card(self, through: FoundThroughFiles, timing: Timing, tuned: Finetuned | None) -> CardFacts:

@@ -18,13 +18,13 @@ from .run_directory.environment import environment
 from .run_directory.images import data_asked, metric_of, open_images
 from .run_directory.info import RunInfo
 from .run_directory.run import Run
-from .training.arguments import compute_of, lasting, note_differences, resumed, settings_of
+from .training.arguments import compute_of, lasting_options, note_differences, resumed, settings_of
 from .training.batches import batch_maker
 from .training.beginning import SCRATCH, Beginning, beginning, default_start
 from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
 from .training.first import first_networks, nothing_trained
-from .training.follow import follow, validation
+from .training.follow import follow_schedule, validation
 from .training.space_size import check_size
 from .training.teacher import check_teacher, load_teacher, taught_by_another
 from .training.transfer import going_on, origin_of
@@ -55,7 +55,7 @@ def train(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    options = lasting(options)
+    options = lasting_options(options)
     out, resume = options.out, options.resume
     if resume and (out / "supernet.safetensors").exists():
         run = resumed(options)
@@ -213,7 +213,7 @@ def _follow(
         if start.exists() and not any((out / "checkpoints").glob("step-*")):
             load_weights(supernet, run.start())
         supernet = supernet.to(compute.device)
-        follow(
+        follow_schedule(
             run, splits, supernet, out,
             settings=settings, compute=compute, on_event=on_event, should_stop=should_stop, teacher=teacher, world=world,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from ..errors import ArchError
 from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Pool, Shape
 from ..plan import Plan, Segment
 from ..spaces.blocks import bottleneck_block, conv_norm_act, make_divisible, mobile_block, without_shortcut
-from .config_node import Node
+from .config_node import ConfigNode
 from .config_node import node as as_node
 from .names import CLASSES
 
@@ -71,7 +71,7 @@ def plan_from_config(config: Any, resolution: int) -> Plan:
     return plan
 
 
-def _mobile(root: Node, chain: _Chain) -> None:
+def _mobile(root: ConfigNode, chain: _Chain) -> None:
     root.known("name", "bn", "first_conv", "blocks", "final_expand_layer", "feature_mix_layer", "classifier")
     chain.add_ops("stem", _conv(root.child("first_conv"), "first", "in", chain.shape, chain.eps))
     for i, node in enumerate(root.items("blocks")):
@@ -92,7 +92,7 @@ def _mobile(root: Node, chain: _Chain) -> None:
     chain.add_ops("head", [*ops, *_classifier(root.child("classifier"), last, shape[0])])
 
 
-def _mobile_block(block: Node, chain: _Chain, *, fixed: bool) -> None:
+def _mobile_block(block: ConfigNode, chain: _Chain, *, fixed: bool) -> None:
     block.kind("MobileInvertedResidualBlock", "ResidualBlock")
     block.known("conv", "mobile_inverted_conv", "shortcut")
     node = block.child("mobile_inverted_conv", "conv")
@@ -124,7 +124,7 @@ def _mobile_block(block: Node, chain: _Chain, *, fixed: bool) -> None:
     chain.add(made if shortcut else without_shortcut(made))
 
 
-def _resnet(root: Node, chain: _Chain) -> None:
+def _resnet(root: ConfigNode, chain: _Chain) -> None:
     root.known("name", "bn", "input_stem", "blocks", "classifier")
     stem = root.items("input_stem")
     for i, node in enumerate(stem):
@@ -148,7 +148,7 @@ def _resnet(root: Node, chain: _Chain) -> None:
     chain.add_ops("head", [pool, *_classifier(root.child("classifier"), "pool", features)])
 
 
-def _bottleneck(node: Node, chain: _Chain) -> None:
+def _bottleneck(node: ConfigNode, chain: _Chain) -> None:
     node.kind("ResNetBottleneckBlock")
     node.known(
         "in_channels",
@@ -175,7 +175,7 @@ def _bottleneck(node: Node, chain: _Chain) -> None:
     chain.add(bottleneck_block(name, chain.shape, channels, middle=middle, stride=stride, project=project, eps=chain.eps))
 
 
-def _conv(node: Node, prefix: str, source: str, in_shape: Shape, eps: float) -> list[Op]:
+def _conv(node: ConfigNode, prefix: str, source: str, in_shape: Shape, eps: float) -> list[Op]:
     node.kind("ConvLayer")
     node.known(
         "kernel_size", "stride", "dilation", "groups", "bias", "has_shuffle", "use_se", "in_channels", "out_channels", "use_bn",
@@ -194,7 +194,7 @@ def _conv(node: Node, prefix: str, source: str, in_shape: Shape, eps: float) -> 
     return [conv] if activation is None else [conv, Activation(f"{prefix}.act", (conv.name,), conv.shape, activation)]
 
 
-def _classifier(node: Node, source: str, features: int) -> list[Op]:
+def _classifier(node: ConfigNode, source: str, features: int) -> list[Op]:
     node.kind("LinearLayer")
     node.known("in_features", "out_features", "bias", "use_bn", "act_func", "ops_order")
     node.require(bias=[True], use_bn=[False], act_func=[None], ops_order=["weight_bn_act"])
@@ -207,7 +207,7 @@ def _classifier(node: Node, source: str, features: int) -> list[Op]:
     ]
 
 
-def _has_shortcut(block: Node, in_shape: Shape, channels: int, stride: int) -> bool:
+def _has_shortcut(block: ConfigNode, in_shape: Shape, channels: int, stride: int) -> bool:
     if block.fields.get("shortcut") is None:
         return False
     node = block.child("shortcut")
@@ -218,12 +218,12 @@ def _has_shortcut(block: Node, in_shape: Shape, channels: int, stride: int) -> b
     return True
 
 
-def _require_input(node: Node, in_shape: Shape) -> None:
+def _require_input(node: ConfigNode, in_shape: Shape) -> None:
     if node.whole("in_channels") != in_shape[0]:
         raise ArchError(f"{node.where}.in_channels is {node.whole('in_channels')}, but the layer before has {in_shape[0]} channels")
 
 
-def _odd(node: Node) -> int:
+def _odd(node: ConfigNode) -> int:
     kernel = node.whole("kernel_size")
     if kernel % 2 == 0:
         raise ArchError(f"{node.where}.kernel_size is {kernel}: only odd sizes can be read")

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from ..common.readable import amount, memory, milliseconds, percent
 from ..latency import LatencyTable
-from ..looks import channels, look, pixels
+from ..looks import channels, look_of, pixels
 from ..picture import draw
 from ..pipeline.run_directory.run import Run
 from ..pipeline.specialising.taken_home import Specialised, specialised_in
@@ -87,7 +87,7 @@ def _blocks(one: Chosen) -> list[list[str]]:
     ratios = {f"stages.{s}.{i}": b.expand_ratio for s, stage in enumerate(one.made.arch.stages) for i, b in enumerate(stage.blocks)}
     rows = []
     for segment in one.plan.segments:
-        kernel, ratio, size = look(segment).kernel, ratios.get(segment.name), pixels(segment.out_shape)
+        kernel, ratio, size = look_of(segment).kernel, ratios.get(segment.name), pixels(segment.out_shape)
         rows.append(
             [
                 segment.name,

@@ -26,7 +26,7 @@ from .html import PAGES
 from .predictions import accuracy, latency, latency_points, read_checks
 from .shown import Shown
 from .subnets import read_subnets, subnets
-from .training import last_top1, read_schedule, training
+from .training import last_top1, read_schedule, training_section
 
 MOST_RUNS = 6  # that colors and markers keep apart
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "front": ("Accuracy against cost", fronts),
     "compared": ("Against fixed networks", compared),
     "subnets": ("Sub-networks across the space", subnets),
-    "training": ("Training", training),
+    "training": ("Training", training_section),
     "accuracy": ("Predicted and measured accuracy", accuracy),
     "latency": ("Predicted and measured latency", latency),
     "costs": ("What it took", costs),

@@ -16,7 +16,7 @@ from .anneal import anneal
 from .evaluator import Evaluated, Evaluator
 from .feasible import feasible_row
 from .moves import every
-from .problem import Costs, Problem
+from .problem import Costs, SearchProblem
 
 SMALL = 20_000  # networks of a space that is tried out entirely
 RANDOM = 1024  # networks drawn to begin with
@@ -51,7 +51,7 @@ class _Goal(Protocol):
 
 
 def begin(
-    problem: Problem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
+    problem: SearchProblem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
     """An evaluator, and rows to search from; None in place of these where all networks of a small space have been evaluated.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..genes import Genes
 from .moves import keys
-from .problem import Bools, Costs, Floats, Limit, Problem
+from .problem import Bools, Costs, Floats, Limit, SearchProblem
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Evaluator:
         watch: called with everything that was evaluated and keeps the limits.
     """
 
-    problem: Problem
+    problem: SearchProblem
     budget: int
     deadline: float | None = None
     keep: int = 256

@@ -14,7 +14,7 @@ from .climb import climb, two_step_optimum
 from .engine import begin, explore
 from .evaluator import Evaluated, Evaluator
 from .exact import upper_bound
-from .problem import Costs, Found, Function, Limits, Problem, limits_of, measure
+from .problem import Costs, FoundNetwork, Function, Limits, SearchProblem, limits_of, measure_of
 
 FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
@@ -35,7 +35,7 @@ class SearchResult:
         seconds: wall-clock time.
     """
 
-    finalists: tuple[Found, ...]
+    finalists: tuple[FoundNetwork, ...]
     gap: float | None
     optimal_within: int
     evaluations: int
@@ -58,7 +58,7 @@ class SearchResult:
         costs = "".join(f", {name} {value:.6g}" for name, value in self.estimates.items())
         return f"score {self.score:.6g}{costs} ({self.evaluations:,} networks scored in {self.seconds:.1f} s)"
 
-    def top(self, k: int) -> tuple[Found, ...]:
+    def top(self, k: int) -> tuple[FoundNetwork, ...]:
         """The k best different networks, best first; fewer if fewer were found. Measure them before you choose."""
         return self.finalists[:k]
 
@@ -100,7 +100,7 @@ def maximise(
     began = time.monotonic()
     if finalists < 1:
         raise ValueError(f"finalists={finalists}: it must be at least 1")
-    problem = Problem(space, measure(space, "score", score), limits_of(space, limits))
+    problem = SearchProblem(space, measure_of(space, "score", score), limits_of(space, limits))
     if evaluations is None:
         evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
     evaluator, seeds = begin(problem, _Best(), evaluations, time_s, start, keep=max(finalists, POPULATION))
@@ -110,7 +110,7 @@ def maximise(
         gap, optimal_within = _search(evaluator, seeds, np.random.default_rng(seed), proof_s)
     found, names = evaluator.found.best(finalists), [limit.measure.name for limit in problem.limits]
     numbers = zip(space.archs(found.genes), found.scores.tolist(), found.costs.tolist(), strict=True)
-    best = tuple(Found(arch, value, dict(zip(names, costs, strict=True))) for arch, value, costs in numbers)
+    best = tuple(FoundNetwork(arch, value, dict(zip(names, costs, strict=True))) for arch, value, costs in numbers)
     return SearchResult(best, gap, optimal_within, evaluator.evaluations, time.monotonic() - began)
 
 

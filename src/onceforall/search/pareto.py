@@ -16,7 +16,7 @@ from .climb import climb
 from .engine import begin, chains_of, explore
 from .evaluator import Evaluated, Evaluator
 from .front import Front, crowding
-from .problem import Costs, Found, Function, Limit, Limits, Measure, Problem, limits_of, measure
+from .problem import Costs, FoundNetwork, Function, Limit, Limits, Measure, SearchProblem, limits_of, measure_of
 
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
@@ -38,7 +38,7 @@ class ParetoResult:
         seconds: wall-clock time.
     """
 
-    points: tuple[Found, ...]
+    points: tuple[FoundNetwork, ...]
     exact: bool
     evaluations: int
     seconds: float
@@ -80,7 +80,7 @@ def pareto(
     if size is not None and size < 2:
         raise ValueError(f"size={size}: it must be at least 2")
     names, bounded = list(objectives), limits_of(space, limits or {})
-    problem = Problem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
+    problem = SearchProblem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
     goal = _Along(len(costs_of), Front(space.genes([]), np.zeros((0, len(names)))))
     if evaluations is None:
         evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
@@ -92,7 +92,7 @@ def pareto(
     numbers = np.concatenate([front.values * signs, problem.costs(front.genes)[:, len(costs_of) :]], 1).tolist()
     columns = names + [limit.measure.name for limit in bounded]
     points = [
-        Found(arch, values[0], dict(zip(columns, values, strict=True)))
+        FoundNetwork(arch, values[0], dict(zip(columns, values, strict=True)))
         for arch, values in zip(space.archs(front.genes), numbers, strict=True)
     ]
     points.sort(key=lambda point: point.score)
@@ -107,7 +107,7 @@ def _measures(space: Space, objectives: Objectives) -> tuple[Measure, list[Measu
     for name, pair in objectives.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[1] not in ("max", "min"):
             raise ValueError(f"objective {name!r} is {pair!r}: give a pair of a function and 'max' or 'min'")
-        found = measure(space, name, pair[0])
+        found = measure_of(space, name, pair[0])
         result.append(found if pair[1] == ("min" if result else "max") else _negative(found))
     return result[0], result[1:]
 

@@ -35,7 +35,7 @@ class NothingFeasibleError(InfeasibleError):
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundNetwork:
     """A network that a search found: the score that was maximised (the first objective), and all other numbers by name."""
 
     arch: Arch
@@ -95,7 +95,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Problem:
+class SearchProblem:
     """Maximise the score among the networks of the space that keep every limit."""
 
     space: Space
@@ -126,7 +126,7 @@ class Problem:
         return self.score.takes_archs or any(limit.measure.takes_archs for limit in self.limits)
 
 
-def measure(space: Space, name: str, function: Function) -> Measure:
+def measure_of(space: Space, name: str, function: Function) -> Measure:
     """Find out by trying whether the function takes a gene matrix or a list of architectures.
 
     Raises:
@@ -182,5 +182,5 @@ def limits_of(space: Space, limits: Limits) -> tuple[Limit, ...]:
         function, bound = pair
         if isinstance(bound, bool) or not isinstance(bound, int | float | np.number) or not 0 < bound < math.inf:
             raise ValueError(f"limit {name!r} is {bound!r}: it must be a number above 0")
-        result.append(Limit(measure(space, name, function), float(bound)))
+        result.append(Limit(measure_of(space, name, function), float(bound)))
     return tuple(result)

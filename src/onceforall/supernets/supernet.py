@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from ..arch import Arch
 from ..errors import StatisticsError
-from ..nn.calls import Mode, Step, channels_last_, cut, is_norm, prepared, put_weight, with_drop_path, with_dropout
+from ..nn.calls import Mode, Step, channels_last_, cut_weight, is_norm, prepared, put_weight, with_drop_path, with_dropout
 from ..nn.layers import ElasticNorm, some_images
 from ..nn.operations import OPERATIONS
 from ..nn.static import build, put
@@ -132,7 +132,7 @@ class Supernet(nn.Module):
                 for op in segment.ops:
                     name = f"{segment.name}.{op.name}"
                     if isinstance(op, Call):
-                        own |= {weight.name: cut(weight, self._own) for weight in op.tensors}
+                        own |= {weight.name: cut_weight(weight, self._own) for weight in op.tensors}
                     elif name in self._layers:
                         own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
             _allocate(network, like)

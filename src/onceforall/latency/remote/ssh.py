@@ -71,7 +71,7 @@ class Ssh:
         end, pause = time.monotonic() + patience_s, 0.5
         while True:
             code, out, err = _run([*self._command, line], stdin, limit_s)
-            said = printable(" ".join((err or out).decode(errors="replace").split())[-300:])
+            said = printable_text(" ".join((err or out).decode(errors="replace").split())[-300:])
             if len(out) >= MOST_BYTES:
                 raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB and more, which is no answer: is it this host?")
             if code != BROKEN:
@@ -90,7 +90,7 @@ class Ssh:
             pause = min(2 * pause, 30.0)
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """Without what would change the terminal that it is printed on."""
     return "".join(c if c.isprintable() else " " for c in text)
 

@@ -66,7 +66,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class KindComparison:
     """One kind of model fitted to some sub-networks, or what cross-validation chose among all kinds.
 
     Args:
@@ -144,8 +144,8 @@ def fitted_to(
 
 @takes(ComparePredictorsOptions)
 def compare_predictors(
-    options: ComparePredictorsOptions, *, on_result: Callable[[Comparison], None] = lambda result: None
-) -> list[Comparison]:
+    options: ComparePredictorsOptions, *, on_result: Callable[[KindComparison], None] = lambda result: None
+) -> list[KindComparison]:
     """Errors of each kind of model, and which one cross-validation chooses, fitted to so many of the measured sub-networks.
 
     All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
@@ -176,7 +176,7 @@ def compare_predictors(
         chosen = fitted_to(run, part, noise=noise, kinds=list(LEARNERS), seed=seed)
         for kind in LEARNERS:
             predictor = chosen if kind == chosen.kind else fitted_to(run, part, noise=noise, kinds=[kind], seed=seed)
-            results.append(Comparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
+            results.append(KindComparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
             on_result(results[-1])
     return results
 

@@ -28,7 +28,7 @@ from ..run_directory.run import Run
 from ..search import FINALIST_IMAGES, Candidate, Searcher
 from ..specialising.choose import confirmed
 from ..training.compute import choose_compute
-from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
+from .fixed import AskedRival, FixedNetwork, Told, asked_for, fine_tuned
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
 
 Event = dict[str, Any]
@@ -98,7 +98,7 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
 def _trained(
     run: Run,
     searcher: Searcher,
-    asked: Sequence[Asked],
+    asked: Sequence[AskedRival],
     told: Told,
     on_step: Callable[[str], None],
     on_event: Callable[[Event], None],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...common.advice import ofa
 from ...common.files import busy, read_text
 from ...common.readable import plural
-from ...common.records import plain, read_record
+from ...common.records import json_of, read_record
 from ...options.shared import Budget
 from ...scores import Difference
 from ...train import Schedule
@@ -190,7 +190,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; winners, the devices' costs and the break-even are told too, for machines."""
-        found: dict[str, Any] = {"format": FORMAT, **plain(self)}
+        found: dict[str, Any] = {"format": FORMAT, **json_of(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}
         found["costs"] |= {

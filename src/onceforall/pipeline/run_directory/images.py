@@ -60,7 +60,7 @@ def open_images(
     def note(text: str) -> None:
         on_event({"event": "note", "text": text})
 
-    source = lasting(asked.source)
+    source = lasting_data(asked.source)
     splits = open_data(source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding, on_note=note)
     counts = {
         "train": len(splits.train),
@@ -89,7 +89,7 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
     return chosen
 
 
-def lasting(data: str) -> str:
+def lasting_data(data: str) -> str:
     """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
     _, folder = _divided(data)
     return absolute(data) if folder and expanded(folder).exists() else data

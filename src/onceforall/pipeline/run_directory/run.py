@@ -45,7 +45,7 @@ from ...spaces import from_json
 from ...tasks.task import Task, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, default_gb, gone, lasting
+from .images import NEW_PLACE, absolute, default_gb, gone, lasting_data
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -182,7 +182,7 @@ class Run:
         Raises:
             DataError: weights were imported without images.
         """
-        known, source = self.require_images(), lasting(data)
+        known, source = self.require_images(), lasting_data(data)
         if known.source in (source, absolute(data)):  # the latter if they are gone
             return self
         before = tuple(dict.fromkeys((*known.before, known.source)))

@@ -79,7 +79,7 @@ def _shortest(searcher: Searcher, arch: Arch, limit_ms: float | None) -> Timing:
     return timing
 
 
-def name_of(device: Device, budget: Budget) -> str:
+def folder_name(device: Device, budget: Budget) -> str:
     """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
     settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
     where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]

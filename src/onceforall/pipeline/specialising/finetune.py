@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ...arch import Arch
-from ...calibrate import Accuracy, Calibrated, evaluate, recalibrate
+from ...calibrate import Accuracy, Calibrated, evaluate_network, recalibrate
 from ...common.files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
 from ...common.readable import duration, percent, plural
-from ...common.records import plain, read_record
+from ...common.records import json_of, read_record
 from ...data import Augment, Splits, TrainBatches
 from ...errors import CheckpointError, StatisticsError, StoppedError, TrainingError
 from ...latency import Timing
@@ -188,7 +188,7 @@ class Finetuning:
         path = self.folder / "choice.json"
         if not path.exists():
             choice = _Choice(*search())
-            write_json(path, plain(choice))
+            write_json(path, json_of(choice))
         else:
             choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
             self.run.space.check(choice.candidate.arch)
@@ -216,7 +216,7 @@ class Finetuning:
             self.on_event({"event": "note", "text": str(error)})
 
         def held_out(network: Calibrated) -> Accuracy:
-            return evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution), self.run.task.tally())
+            return evaluate_network(network, self.run.eval_batches(splits.held_out, arch.resolution), self.run.task.tally())
 
         own = untuned(self.searcher, arch)
         before, found = held_out(own), None if after is None else held_out(after)

@@ -7,7 +7,7 @@ from typing import Any
 from ...arch import Arch
 from ...calibrate import Accuracy
 from ...common.records import read_record
-from ...export import FileRow, Reading
+from ...export import FileRow, ReaderResult
 from ...latency import Timing
 from ...options.shared import Budget
 from ...scores import Confusion
@@ -62,7 +62,7 @@ class Specialised:
     mistakes: tuple[Mistake, ...] = ()
     labels: LabelScores | None = None
     proofs: dict[str, Any] = field(default_factory=dict)
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[ReaderResult, ...] = ()
     finetuned: Finetuned | None = None
     pushed: str | None = None
 

@@ -22,7 +22,7 @@ from .teacher import lasting_teacher
 LATER = ("from_run", "weights", "max_pixels", "recipe", "metric")  # arguments that the first runs did not have
 
 
-def lasting(options: TrainOptions) -> TrainOptions:
+def lasting_options(options: TrainOptions) -> TrainOptions:
     """The same, with paths and names that are right from any working folder, for run.json."""
     return replace(
         options,

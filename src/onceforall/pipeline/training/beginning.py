@@ -97,7 +97,7 @@ def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lamb
     """What a training with these arguments starts from.
 
     Args:
-        options: of `train`, as `lasting` makes them.
+        options: of `train`, as `lasting_options` makes them.
         on_event: gets notes, and progress of a download.
 
     Raises:

@@ -15,7 +15,7 @@ from ...supernets.supernet import Supernet
 from ...tasks.task import Task
 from ...train import Schedule, Settings, Trainer, World
 from ...train.checkpoint import latest
-from ..evaluate import measure
+from ..evaluate import accuracy_of
 from ..run_directory.metrics import forget_after, metrics_writer
 from ..run_directory.run import Run
 from .batches import batch_maker
@@ -27,7 +27,7 @@ VALIDATION_IMAGES = 1000
 CALIBRATION_IMAGES = 512
 
 
-def follow(
+def follow_schedule(
     run: Run,
     splits: Splits,
     supernet: Supernet,
@@ -95,7 +95,7 @@ def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world
     images = splits.held_out.sample(VALIDATION_IMAGES)
     records = []
     for name, arch in list(archs.items())[world.rank :: world.size]:
-        accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
+        accuracy = accuracy_of(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
         score = {} if run.metric == "top1" else {"score": accuracy.score(run.metric), "metric": run.metric}
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy), **score})
     return records
