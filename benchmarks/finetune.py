@@ -24,6 +24,7 @@ import torch
 from onceforall import Arch
 from onceforall.calibrate import Accuracy, evaluate_network, recalibrate, tally
 from onceforall.common.files import append_line, make_folder, read_json, read_lines, read_text, write_json
+from onceforall.common.progress import Progress
 from onceforall.data import TrainBatches
 from onceforall.pipeline import Run
 from onceforall.pipeline.evaluate import calibrated
@@ -78,7 +79,7 @@ def tune(run: Run, splits: Any, name: str, recipe_name: str, epochs: int, seed: 
     finetune(
         network, schedule, lambda step: batches.batch(trained.steps + step, arch.resolution),
         folder=make_folder(out / f"{path.stem}-training"), steps_per_epoch=batches.batches_per_epoch,
-        num_classes=run.num_classes, teacher=teacher, seed=run.info.seed + seed, on_event=say,
+        num_classes=run.num_classes, teacher=teacher, seed=run.info.seed + seed, progress=Progress(event=say),
     )  # fmt: skip
     seconds = time.monotonic() - started
 

@@ -25,6 +25,7 @@ from onceforall.accuracy import AccuracyRow, tree
 from onceforall.accuracy.measure import measure_subnets
 from onceforall.arch import Block, Stage
 from onceforall.common.files import append_line, read_lines
+from onceforall.common.progress import Progress
 from onceforall.costs import segment_table
 from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.search import Searcher
@@ -62,7 +63,9 @@ def main() -> None:
     table = searcher.table
     assert table is not None
     for budget in budgets[len(read_lines(chosen)) if chosen.exists() else 0 :]:
-        best = searcher.find(Budget(latency_ms=budget), finalists=5, seed=0, on_step=lambda text: print(text, flush=True))[0]
+        best = searcher.find(
+            Budget(latency_ms=budget), finalists=5, seed=0, progress=Progress(say=lambda text: print(text, flush=True))
+        )[0]
         append_line(chosen, {"budget": budget, "arch": best.arch.to_json(), "ms": best.timing.ms, "predicted": best.predicted_top1})
     found = read_lines(chosen)
     randoms = tree(run.space, np.random.default_rng(11), arguments.random, segment_table(run.space, run.num_classes))

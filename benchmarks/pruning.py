@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onceforall.calibrate import Calibrated, evaluate_network, recalibrate
 from onceforall.common.files import read_lines, read_text
+from onceforall.common.progress import Progress
 from onceforall.data import Splits
 from onceforall.models import bring
 from onceforall.pipeline import Budget, Run, search
@@ -58,7 +59,7 @@ def trained(network: nn.Module, run: Run, splits: Splits, work: float, pixels: i
     finetune(
         network, finetuning(steps, rate=rate, recipe=recipe, distil=False), lambda step: batches.batch(step, pixels), folder=folder,
         steps_per_epoch=batches.batches_per_epoch, num_classes=run.num_classes, seed=run.info.seed,
-        on_event=lambda event: print(folder.name, event, flush=True) if event["event"] == "epoch" else None,
+        progress=Progress(event=lambda event: print(folder.name, event, flush=True) if event["event"] == "epoch" else None),
     )  # fmt: skip
 
 

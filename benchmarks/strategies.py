@@ -37,6 +37,7 @@ import onceforall
 from onceforall import Arch, Space, Supernet
 from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.common.files import read_json, write_json
+from onceforall.common.progress import Progress
 from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
@@ -157,7 +158,9 @@ def run(
     folder = out / f"{name}-training"
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(seed=seed, validate_every=10**9)
-    Trainer(supernet, schedule, batches.batch, folder, on_event=log, settings=settings).run(latest(folder / "checkpoints"))
+    Trainer(supernet, schedule, batches.batch, folder, progress=Progress(event=log), settings=settings).run(
+        latest(folder / "checkpoints")
+    )
     rows = []
     test = splits.open_test(f"benchmarks/strategies.py {name}")
     for arch in archs:

@@ -13,7 +13,7 @@ from onceforall import space
 from onceforall.accuracy.choose import FOLDS, as_measured, deal, denoised, families
 from onceforall.accuracy.features import Features
 from onceforall.accuracy.gaussian import solve, weigh
-from onceforall.accuracy.process_model import KINDS, CovariancePart, ProcessModel
+from onceforall.accuracy.process_model import KINDS, Kernel, ProcessModel
 from onceforall.costs import macs_table, segment_table
 
 SPACE = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(3, 5), expand_ratios=(3, 4), resolutions=(32, 48))
@@ -74,7 +74,7 @@ def test_weights_maximise_what_they_should(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("form", ["product", "square", "bell"])
 def test_parts_are_positive_and_symmetric(form: str) -> None:
-    part = CovariancePart("choices", form)  # type: ignore[arg-type]
+    part = Kernel("choices", form)  # type: ignore[arg-type]
     x = np.random.default_rng(0).standard_normal((30, 8))
     matrix = part(x, x)
     np.testing.assert_allclose(matrix, matrix.T)

@@ -18,6 +18,7 @@ from onceforall import Supernet
 from onceforall.backends.common import Images, OnHost
 from onceforall.calibrate import recalibrate
 from onceforall.cli import run
+from onceforall.common.progress import Progress
 from onceforall.errors import DataError, FileError, VerificationError
 from onceforall.export import (
     FORMATS,
@@ -188,7 +189,7 @@ def test_images_are_what_they_are_in_training(export: Path, photos: Path, tmp_pa
     (tmp_path / "all" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "all" / "e.heic").write_bytes(b"\0\0\0 ftypheic")
     said: list[str] = []
-    found = classify(export, [tmp_path / "all"], on_note=said.append)
+    found = classify(export, [tmp_path / "all"], progress=Progress(say=said.append))
     assert [str(result.photo.relative_to(tmp_path / "all")) for result in found] == ["a.jfif", "b.JPE", "c", "link/d.mpo"]
     assert all(result.error is None for result in found)
     (line,) = said

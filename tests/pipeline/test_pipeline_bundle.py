@@ -12,6 +12,7 @@ from onceforall import load_bundle
 from onceforall.calibrate import evaluate_network
 from onceforall.cli import run as ofa
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.common.readable import percent
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
 from onceforall.export.proof import compare_logits, reference_of
@@ -22,7 +23,14 @@ from onceforall.pipeline.evaluate import calibrated
 
 def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
     steps: list[str] = []
-    done = bundle(run_copy, [Budget(params=40e3)], archs=["largest", "random:2"], device="cpu", finalists=1, on_step=steps.append)
+    done = bundle(
+        run_copy,
+        [Budget(params=40e3)],
+        archs=["largest", "random:2"],
+        device="cpu",
+        finalists=1,
+        progress=Progress(say=steps.append),
+    )
     made = load_bundle(run_copy / "bundle")
     assert done.folder == run_copy / "bundle"
     assert made.names == ("4e04params", "largest", "random-1", "random-2")

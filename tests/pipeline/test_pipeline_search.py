@@ -13,6 +13,7 @@ import pytest
 from onceforall.accuracy import AccuracyRow
 from onceforall.arch import Arch
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.common.readable import amount, rounded_up
 from onceforall.errors import DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.latency import Timing
@@ -119,7 +120,7 @@ def test_slow_networks_are_not_measured(run_copy: Path, monkeypatch: pytest.Monk
     def found(limit: float, *ms: float) -> list[float]:
         monkeypatch.setattr(searcher, "times", Clock(*ms))
         budget = Budget(latency_ms=limit, params=1e9)
-        return [c.timing.ms for c in searcher.find(budget, finalists=2, seed=0, on_step=steps.append)]
+        return [c.timing.ms for c in searcher.find(budget, finalists=2, seed=0, progress=Progress(say=steps.append))]
 
     assert found(5.0, 9.0, 1.0) == [1.0]
     assert len(searcher.accuracies) == 1

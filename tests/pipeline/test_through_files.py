@@ -9,6 +9,7 @@ import pytest
 from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import Accuracy
 from onceforall.common.files import read_json, write_json
+from onceforall.common.progress import Progress
 from onceforall.common.readable import milliseconds
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
@@ -66,7 +67,7 @@ def test_held_out_images_that_cannot_tell_what_int8_loses(run_copy: Path) -> Non
         r"give --max-drop 10 or more, or 0 for no image lost, or leave it out$"
     )
     with pytest.raises(VerificationError, match=message):
-        specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], on_step=started.append)
+        specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], progress=Progress(say=started.append))
     assert not started
 
 
@@ -81,7 +82,7 @@ def test_another_accuracy_by_the_cards_program_fails_the_command(run_copy: Path,
     monkeypatch.setattr(export_folder, "write_preprocess", another)
     steps: list[str] = []
     with pytest.raises(VerificationError, match=r"weights\.safetensors: .* through the file is .*, the network's is "):
-        specialise(run_copy, [Budget()], finalists=1, export=["pytorch"], on_step=steps.append)
+        specialise(run_copy, [Budget()], finalists=1, export=["pytorch"], progress=Progress(say=steps.append))
     assert any(step.startswith("measuring test accuracy by the card's programs in a process of their own, ") for step in steps)
     assert not list(run_copy.glob("specialised/*"))
 

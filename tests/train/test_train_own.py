@@ -14,6 +14,7 @@ from torch.func import functional_call
 from onceforall import Space, Supernet
 from onceforall.accuracy.measure import measure_subnets
 from onceforall.calibrate import evaluate_network, recalibrate
+from onceforall.common.progress import Progress
 from onceforall.errors import StatisticsError, StoppedError
 from onceforall.nn.calls import cut_weight
 from onceforall.nn.layers import synchronised_norm
@@ -68,7 +69,8 @@ def go(folder: Path, supernet: Supernet, schedule: Schedule, stop_at: int | None
 
     Trainer(
         supernet, schedule, lambda step, resolution: images_and_labels(step, resolution), folder=folder,
-        settings=Settings(seed=3, validate_every=50), validate=validate, on_event=events.append, should_stop=should_stop,
+        settings=Settings(seed=3, validate_every=50), validate=validate,
+        progress=Progress(event=events.append, stopped=should_stop),
     ).run(start)  # fmt: skip
     assert not [event for event in events if event["event"] == "rollback"]
     return {name: value.clone() for name, value in supernet.state_dict().items()}

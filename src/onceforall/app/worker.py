@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from ..arch import Arch
 from ..common.files import make_folder, one_at_a_time
 from ..common.memory import keep_freed_memory
+from ..common.progress import Progress
 from ..errors import OnceForAllError
 
 STEPS = 4  # waiting for others, opening, measuring, exporting
@@ -66,7 +67,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         export=job["formats"],
         arch=arch,
         name=job["out"],
-        on_step=lambda text: tell(_plain(text)),
+        progress=Progress(say=lambda text: tell(_plain(text))),
     )
     return {
         "test": asdict(made.test),

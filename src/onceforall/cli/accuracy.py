@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from ..common.advice import ofa
 from ..common.files import write_text
+from ..common.progress import QUIET, Progress
 from ..common.readable import kendall_text, percent
 from ..options.declare import Flag
 from ..options.measuring import (
@@ -31,7 +32,7 @@ def predict_command(o: PredictOptions, as_json: bool) -> None:
     from ..pipeline.accuracies.predict import predict
 
     with Counter(stderr(), "measuring") as counter:
-        found = predict(o, on_progress=counter)
+        found = predict(o, progress=Progress(count=counter))
     _tell_prediction(found, as_json)
 
 
@@ -41,7 +42,7 @@ def measure_accuracy_command(o: MeasureAccuracyOptions, as_json: bool) -> None:
     from ..pipeline.accuracies.measure_accuracy import measure_accuracy
 
     with Counter(stderr(), "measuring") as counter:
-        rows = measure_accuracy(o, on_progress=counter)
+        rows = measure_accuracy(o, progress=Progress(count=counter))
     if as_json:
         print(json.dumps([{**asdict(row), "arch": json.loads(row.arch.to_json())} for row in rows]))
         return
@@ -71,7 +72,7 @@ def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> No
 
     if not as_json:
         print("fitted  kind             RMSE    tau  90 % bars")
-    found = compare_predictors(o, on_result=(lambda r: None) if as_json else line)
+    found = compare_predictors(o, progress=QUIET if as_json else Progress(result=line))
     if as_json:
         print(json.dumps([asdict(r) for r in found]))
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from ..common import readable
 from ..common.advice import ofa
+from ..common.progress import Progress
 from ..common.readable import milliseconds, percent
 from ..errors import DataError, ValueTextError
 from ..options.choosing import (
@@ -19,7 +20,7 @@ from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..scores import METRICS
-from .views import TrainView, run_record, stderr, stopping, tell
+from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
 Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
@@ -32,8 +33,8 @@ def train_command(o: TrainOptions, as_json: bool) -> None:
     """
     from ..pipeline.train import train
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        run = train(o, on_event=view, should_stop=should_stop)
+    with showing() as progress:
+        run = train(o, progress=progress)
     if as_json:
         print(json.dumps(run_record(run)))
         return
@@ -71,9 +72,9 @@ def specialise_command(
             if reading.warning is not None:
                 tell(f"warning: {reading.warning}")
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
+    with showing() as progress:
         options = replace(o, budgets=o.budgets or [Budget()])
-        results = specialise(options, on_step=view.step, on_result=told, on_event=view, should_stop=should_stop)
+        results = specialise(options, progress=replace(progress, result=told))
     if as_json:
         print(json.dumps([_network_record(r) for r in results]))
     if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
@@ -93,8 +94,8 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
         if not as_json:
             print(_fleet_line(row), flush=True)
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        rows = specialise_fleet(o, members, on_step=view.step, on_row=told, on_event=view, should_stop=should_stop)
+    with showing() as progress:
+        rows = specialise_fleet(o, members, progress=replace(progress, result=told))
     if as_json:
         print(json.dumps([{**asdict(row), "interval": row.interval} for row in rows]))
     if missed := [row.name for row in rows if row.missed is not None]:
@@ -137,8 +138,8 @@ def demo_command(
     from ..pipeline.demo import demo
     from .demo_view import demo_lines
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        done = demo(out, seed=seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+    with showing() as progress:
+        done = demo(out, seed=seed, progress=progress)
     if as_json:
         ends = [{"name": end.name, **asdict(end.accuracy)} for end in done.ends]
         networks, gains = [_network_record(r) for r in done.networks], [asdict(gain) for gain in done.gains]
@@ -185,10 +186,17 @@ def search_command(
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         if points is None:
-            found = search(replace(o, budget=budget), on_step=tell)
+            found = search(replace(o, budget=budget), progress=Progress(say=tell))
         else:
             found = front(
-                o.folder, points=points, budget=budget, device=o.device, caution=o.caution, seed=o.seed, data=o.data, on_step=tell
+                o.folder,
+                points=points,
+                budget=budget,
+                device=o.device,
+                caution=o.caution,
+                seed=o.seed,
+                data=o.data,
+                progress=Progress(say=tell),
             )
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
@@ -216,7 +224,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     """Put several networks into one folder, to switch at run time."""
     from ..pipeline.bundle import bundle
 
-    done = bundle(o, on_step=tell)
+    done = bundle(o, progress=Progress(say=tell))
     members, sizes = done.bundle.members, done.facts.sizes
     if as_json:
         entries = [member.to_json(done.bundle.plans[name]) for name, member in members.items()]
@@ -248,7 +256,7 @@ def classify_command(o: ClassifyOptions, as_json: bool) -> None:
             told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
             print(f"{result.photo}: {told or 'no label'}", flush=True)
 
-    found = classify(o, on_result=show, on_note=tell)
+    found = classify(o, progress=Progress(say=tell, result=show))
     if as_json:
         print(json.dumps([_photo_record(result) for result in found]))
     if wrong := sum(result.error is not None for result in found):

@@ -6,15 +6,15 @@ from typing import Any
 from ..common.readable import amount, duration, milliseconds, percent, wilson
 from ..options.choosing import CompareOptions
 from ..scores import UNEVEN
-from .views import TrainView, stderr, stopping
+from .views import showing
 
 
 def compare_command(o: CompareOptions, as_json: bool) -> None:
     """Fine-tune fixed networks, and tell who wins at each budget."""
     from ..pipeline.comparison.compare import compare
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        found = compare(o, on_step=view.step, on_event=view, should_stop=should_stop)
+    with showing() as progress:
+        found = compare(o, progress=progress)
     if as_json:
         print(json.dumps(found.to_json()))
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..common.advice import ofa
+from ..common.progress import Progress
 from ..common.readable import memory, milliseconds, percent
 from ..errors import ValueTextError
 from ..options.declare import Flag
@@ -35,7 +36,7 @@ def profile_command(
 
     if export_kit is not None:
         with Counter(stderr(), "writing") as counter:
-            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, on_progress=counter)
+            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, progress=Progress(count=counter))
         if as_json:
             print(json.dumps({"models": count, "folder": str(export_kit)}))
             return
@@ -46,7 +47,7 @@ def profile_command(
         table = imported(o.networks, import_results, o.device, out=o.out, classes=o.classes)
     else:
         with Counter(stderr(), "measuring") as counter:
-            table = profile(replace(o, device=on_host(o.device, host)), on_progress=counter)
+            table = profile(replace(o, device=on_host(o.device, host)), progress=Progress(count=counter))
     if (error := table.errors.mape) > DOUBTFUL:
         tell(f"these estimates are off by {percent(error)} on average: measure anew with --again while nothing else runs")
     if as_json:

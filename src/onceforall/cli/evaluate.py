@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..common import readable
+from ..common.progress import Progress
 from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
@@ -33,7 +34,7 @@ def evaluate_command(
     classes = Run.open(o.folder).info.classes
     from ..pipeline.evaluate import evaluate
 
-    results, split = evaluate(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
+    results, split = evaluate(o, progress=Progress(say=tell, result=lambda r: tell(f"{r.name} done"))), o.split or "held-out"
     difference = _difference(results) if o.against is not None else None
     if as_json:
         records = [
@@ -66,7 +67,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
     folders = [o.folder, *([Path(o.against)] if o.against is not None else [])]
     found = evaluate_exports(
-        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, on_note=tell
+        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, progress=Progress(say=tell)
     )
     for name, why in found[0].unreadable:
         tell(f"{name}: {why}")

@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from ..common.advice import ofa
+from ..common.progress import Progress
 from ..errors import ValueTextError
 from ..options.declare import Flag
 from ..options.shared import MOVED, RUN
@@ -22,7 +23,7 @@ def import_command(o: ImportOptions, as_json: bool) -> None:
     if not own and (o.name, o.weights, o.space) == (None, None, None):
         raise ValueTextError(f"Missing option '--name': which of the authors' networks is {o.network} of? For any other, {FORM}")
     with TrainView(stderr()) as view:
-        run = (import_own if own else import_original)(o, on_event=view)
+        run = (import_own if own else import_original)(o, progress=Progress(event=view))
     if as_json:
         print(json.dumps(run_record(run)))
         return
@@ -54,7 +55,11 @@ def elastic_command(o: ElasticOptions, as_json: bool) -> None:
     """
     from ..pipeline.elastic import read_elastic
 
-    found = read_elastic(o, on_event=lambda event: tell(f"note: {event['text']}") if event["event"] == "note" else None)
+    def told(event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            tell(f"note: {event['text']}")
+
+    found = read_elastic(o, progress=Progress(event=told))
     if as_json:
         print(json.dumps(asdict(found)))
         return

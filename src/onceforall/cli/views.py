@@ -8,11 +8,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from ..common.progress import Progress
 from ..common.readable import duration, percent, plural
 from ..scores import METRICS
 from .signals import handled, interrupt, signal_name
@@ -207,15 +208,17 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
-    """While steps are trained, the first signal to end asks for a stop after a checkpoint; otherwise it interrupts at once."""
+def showing() -> Iterator[Progress]:
+    """Show what a command that may train says. While steps are trained, the first signal to end asks for a stop after a checkpoint;
+    otherwise it interrupts at once."""
     asked: list[int] = []
+    with TrainView(stderr()) as view:
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked or not view.training:
-            interrupt(number, frame)
-        asked.append(number)
-        say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
+        def ask(number: int, frame: FrameType | None) -> None:
+            if asked or not view.training:
+                interrupt(number, frame)
+            asked.append(number)
+            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
 
-    with handled(ask):
-        yield lambda: bool(asked)
+        with handled(ask):
+            yield Progress(say=view.step, count=view.count, event=view, stopped=lambda: bool(asked))

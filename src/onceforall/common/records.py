@@ -94,8 +94,8 @@ def _value(kind: Any, data: Any, where: str) -> Any:
     if kind is Path or origin is Literal:
         text = _plain(str, data, where)
         return Path(text) if kind is Path else text
-    if is_dataclass(kind) and "from_json" in vars(kind):
-        return kind.from_json(_plain(str if kind is Arch else dict, data, where))  # type: ignore[attr-defined]
+    if is_dataclass(kind) and (read := vars(kind).get("from_json")):
+        return read.__get__(None, kind)(_plain(str if kind is Arch else dict, data, where))
     if is_dataclass(kind):
         return _make(kind, _plain(dict, data, where), where)
     if origin is tuple:

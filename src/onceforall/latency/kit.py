@@ -3,13 +3,14 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..common.files import make_folder, read_json, read_text, reading_or_writing, write_bytes, write_json, write_text
+from ..common.progress import QUIET, Progress
 from ..common.readable import amount, milliseconds
 from ..errors import DeviceError, FileError
 from ..nn.onnx import to_onnx
@@ -39,7 +40,7 @@ def export_kit(
     effort: Effort,
     *,
     seed: int = 0,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Progress = QUIET,
 ) -> list[str]:
     """Write every model that has to be timed, as ONNX with made-up weights, a manifest, and results.csv to fill in.
 
@@ -51,7 +52,7 @@ def export_kit(
         folder: to make.
         effort: how many models.
         seed: of the networks drawn.
-        on_progress: called with files written, files in all and what is written.
+        progress: its `count` gets files written, files in all and what is written.
 
     Returns:
         The files' names, relative to the folder.
@@ -78,12 +79,12 @@ def export_kit(
     write_json(manifest, what)
     make_folder(folder / "models")
     for done, (name, plan) in enumerate(plans.items()):
-        on_progress(done, len(plans), "models")
+        progress.count(done, len(plans), "models")
         if not (folder / name).exists():
             write_bytes(folder / name, to_onnx(plan, made_up(plan), batch=1))
     if not (folder / RESULTS).exists():
         write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
-    on_progress(len(plans), len(plans), "models")
+    progress.count(len(plans), len(plans), "models")
     return list(plans)
 
 

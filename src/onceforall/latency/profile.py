@@ -15,7 +15,7 @@ What is measured is appended to files in a folder at once, so a profile that was
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from uuid import uuid4
 import numpy as np
 
 from ..common.files import append_line, make_folder, read_json, read_lines, write_json
+from ..common.progress import QUIET, Progress
 from ..common.readable import duration
 from ..errors import DeviceError, FileError
 from ..plan import Plan
@@ -36,7 +37,6 @@ from .table import LatencyTable, Measured, middle, space_hash
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
 SWEEPS = 100
 PATIENCE_S = 4.0  # for narrow intervals of a group of networks: another pass tells more than more rounds of the same
@@ -55,7 +55,7 @@ def profile_space(
     effort: Effort | None = None,
     again: bool = False,
     levels: Path | None = None,
-    on_progress: Progress | None = None,
+    progress: Progress = QUIET,
 ) -> LatencyTable:
     """The latency table of a space on a device.
 
@@ -70,7 +70,8 @@ def profile_space(
         again: forget the measurements in the folder, once the device answers.
         levels: file that keeps how fast devices were in their profiles; a table then has the mean level of this device's last
             ones, see `level.py`. None, or without a folder: this profile stands alone.
-        on_progress: called with measurements done, measurements needed, and what is being measured with about how long it takes.
+        progress: its `count` gets measurements done, measurements needed, and what is being measured with about how long it
+            takes.
 
     Raises:
         DeviceError: the machine is too noisy; more threads than it has; a folder that holds the profile of something else.
@@ -79,7 +80,7 @@ def profile_space(
     """
     effort = effort or (QUICK if quick else Effort())
     design = Design(space, num_classes, effort, seed)
-    log = _Log(space, num_classes, device, effort.passes, folder, again, on_progress)
+    log = _Log(space, num_classes, device, effort.passes, folder, again, progress)
     log.plan(design.pieces, [*design.first, *design.more])
     log.measure(design.pieces, "segments", 1, effort.rounds, 4 * effort.limit)
     log.measure(design.first, "networks", effort.passes, effort.rounds, effort.limit)
@@ -110,9 +111,9 @@ class _Log:
         passes: int,
         folder: Path | None,
         again: bool,
-        on_progress: Progress | None,
+        progress: Progress,
     ) -> None:
-        self.passes, self.on_progress = passes, on_progress
+        self.passes, self.progress = passes, progress
         self.needed: dict[tuple[str, int], float] = {}  # key and pass -> how much work
         self.records: list[tuple[str, int, float]] = []  # key, group, ms
         self.done: Counter[str] = Counter()  # passes of each key
@@ -185,10 +186,9 @@ class _Log:
 
     def report(self, what: str) -> None:
         """Tell how far it is."""
-        if self.on_progress:
-            left = sum(work for (key, number), work in self.needed.items() if self.done[key] <= number)
-            about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
-            self.on_progress(sum(self.done[key] > number for key, number in self.needed), len(self.needed), what + about)
+        left = sum(work for (key, number), work in self.needed.items() if self.done[key] <= number)
+        about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
+        self.progress.count(sum(self.done[key] > number for key, number in self.needed), len(self.needed), what + about)
 
     def _add(self, key: str, group: int, ms: float) -> None:
         self.records.append((key, group, ms))

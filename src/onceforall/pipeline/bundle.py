@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from ..calibrate import Accuracy, Calibrated, Tally
 from ..common.files import writable
+from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import Images
 from ..errors import ArchError, CheckpointError
@@ -53,12 +54,12 @@ class Bundled:
 
 
 @takes(BundleOptions)
-def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda text: None) -> Bundled:
+def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     """Put several sub-networks into one folder, for switching between them at run time.
 
     Args:
         options: see `BundleOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
+        progress: see `Progress`.
 
     Raises:
         VerificationError: a network computes something else through the bundle; no folder is left.
@@ -77,28 +78,30 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
     room_for_bundle(writable(target))
-    searcher = Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, on_note=on_step) if options.budgets else None
-    supernet, splits = (run.supernet(), run.splits(on_note=on_step)) if searcher is None else (searcher.supernet, searcher.splits)
+    searcher = (
+        Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, progress=progress) if options.budgets else None
+    )
+    supernet, splits = (run.supernet(), run.splits(progress=progress)) if searcher is None else (searcher.supernet, searcher.splits)
     for member, place in named:
         _require_shared(supernet, member, place)
     finalists, seed = options.finalists, options.seed
-    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in options.budgets]
+    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, progress) for budget in options.budgets]
     members = [*found, *(member for member, _ in named)]
-    on_step(f"measuring BatchNorm statistics of {len(members)} networks")
+    progress.say(f"measuring BatchNorm statistics of {len(members)} networks")
     ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
 
     def measured(made: Bundle, files: Path) -> tuple[list[BundleMember], BundleFacts]:
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
-        on_step(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
+        progress.say(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
         programs = {member.name: bundle_program(member.name) for member in members}
         through = {name: accuracy for name, (accuracy, _) in by_programs(files, programs, test).items()}
         known = [
             _with_accuracy(run, made, member, ready[member.name], splits.held_out, test, through[member.name]) for member in members
         ]
-        on_step("measuring latency and switching through the bundle")
+        progress.say("measuring latency and switching through the bundle")
         return _with_times(run, made, files, chosen, known)
 
-    on_step(f"writing and proving {target}")
+    progress.say(f"writing and proving {target}")
     made, facts, proofs = write_bundle(
         target,
         [Together(m, ready[m.name].network, proof_images(run, splits, m.arch.resolution)) for m in members],
@@ -137,8 +140,8 @@ def _require_shared(supernet: Supernet, member: BundleMember, place: Path | None
             )
 
 
-def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, on_step: Callable[[str], None]) -> BundleMember:
-    candidate, timing = confirmed(searcher, budget, finalists=finalists, seed=seed, on_step=on_step)
+def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, progress: Progress) -> BundleMember:
+    candidate, timing = confirmed(searcher, budget, finalists=finalists, seed=seed, progress=progress)
     return BundleMember(limits_name(budget), candidate.arch, device_latency_ms=_interval(timing))
 
 

@@ -1,6 +1,5 @@
 """`ofa demo`: the whole path on the digits that scikit-learn ships: train, evaluate, profile, predict, specialise, report."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.progress import QUIET, Progress
 from ..common.readable import paired_difference
 from ..data import Images
 from ..errors import TrainingError
@@ -78,20 +78,14 @@ def demo(
     out: Path,
     *,
     seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = QUIET,
 ) -> Demo:
     """Run every command on the digits; a demo that was interrupted goes on where it stopped.
 
     Args:
         out: the run directory.
         seed: of the weights, the held-out images and everything drawn. The test images are always the same.
-        on_event: see `train`.
-        on_step: called with what is being done.
-        on_progress: called with (done, total, note) while sub-networks are measured.
-        should_stop: see `train`.
+        progress: its `count` gets (done, total, note) while sub-networks are measured.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
@@ -99,7 +93,7 @@ def demo(
     begun = (out / "run.json").exists()
     if begun and (preset := Run.open(out).info.preset) != PRESET:
         raise TrainingError(f"{out} holds a run of the preset {preset}, which is not the demo's: choose another --out")
-    on_step("train: one elastic network on handwritten digits")
+    progress.say("train: one elastic network on handwritten digits")
     run = train(
         "digits",
         out=out,
@@ -108,21 +102,20 @@ def demo(
         holdout=HOLDOUT,
         resume=begun,
         device="cpu",
-        on_event=on_event,
-        should_stop=should_stop,
+        progress=progress,
     )
-    on_step("evaluate: the largest and the smallest sub-network on test images")
+    progress.say("evaluate: the largest and the smallest sub-network on test images")
     ends = [evaluate(out, arch=name, split="test")[0] for name in ("largest", "smallest")]
-    on_step("profile: how fast is any sub-network on this machine")
-    table = profile(out, quick=True, on_progress=on_progress)
-    on_step("predict: how accurate is any sub-network")
-    predict(out, subnets=SUBNETS, on_progress=on_progress)
+    progress.say("profile: how fast is any sub-network on this machine")
+    table = profile(out, quick=True, progress=progress)
+    progress.say("predict: how accurate is any sub-network")
+    predict(out, subnets=SUBNETS, progress=progress)
     fastest, slowest = table.estimate([run.space.smallest(), run.space.largest()]).tolist()
     budgets = [Budget(latency_ms=float(f"{fastest * (slowest / fastest) ** share:.2g}")) for share in BUDGETS]
-    networks = specialise(out, budgets, on_step=on_step)
+    networks = specialise(out, budgets, progress=progress)
     test = run.open_test(run.splits(), "ofa demo, what slower networks bring")
     right = [_right(run, test, network) for network in networks]
-    on_step("report: everything on one page")
+    progress.say("report: everything on one page")
     return Demo(run, ends, networks, right, report(out))
 
 

@@ -1,11 +1,10 @@
 """`ofa elastic`: a network of one's own, read without data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..arch import Arch
 from ..common.advice import ofa
+from ..common.progress import QUIET, Progress
 from ..errors import ModelError
 from ..models import RANDOM, is_library
 from ..options.declare import takes
@@ -50,18 +49,18 @@ class Elastic:
 
 
 @takes(ElasticOptions)
-def read_elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Elastic:
+def read_elastic(options: ElasticOptions, *, progress: Progress = QUIET) -> Elastic:
     """Read a network and tell what `onceforall.elastic` makes of it.
 
     Args:
         options: see `ElasticOptions`; in its place, its fields by their names.
-        on_event: gets notes.
+        progress: see `Progress`.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
     given = RANDOM if options.weights is None and is_library(options.source) else options.weights
-    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, on_event=on_event)
+    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, progress=progress)
     if own.supernet.space.family != "graph":
         name = own.brought.source
         raise ModelError(

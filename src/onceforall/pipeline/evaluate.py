@@ -1,6 +1,5 @@
 """`ofa evaluate`: accuracy of any sub-network of a run. Always extract, recalibrate on training images, evaluate."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
@@ -16,6 +15,7 @@ from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalib
 from ..calibrate import evaluate_network as evaluate_network
 from ..common.advice import ofa
 from ..common.files import append_line, read_text, recording
+from ..common.progress import QUIET, Progress
 from ..data import Images, Splits
 from ..errors import ArchError
 from ..options.declare import takes
@@ -55,8 +55,7 @@ class Evaluation:
 def evaluate(
     options: EvaluateOptions,
     *,
-    on_result: Callable[[Evaluation], None] = lambda result: None,
-    on_note: Callable[[str], None] = lambda text: None,
+    progress: Progress = QUIET,
 ) -> list[Evaluation]:
     """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
 
@@ -64,8 +63,7 @@ def evaluate(
 
     Args:
         options: see `EvaluateOptions`; in its place, its fields by their names.
-        on_result: called with each result.
-        on_note: called with a line when images are prepared and it takes long.
+        progress: its `result` gets each result.
     """
     run = Run.open(options.folder, options.data)
     run.require_images()
@@ -76,7 +74,7 @@ def evaluate(
             raise ArchError(f"--arch {options.arch} --against {options.against}: one network against one, not several")
     compute = choose_compute(options.device)
     supernet = run.supernet().to(compute.device)
-    splits = run.splits(on_note=on_note)
+    splits = run.splits(progress)
     with World.joined(compute.device.type) as world:
         if options.split != "test":
             images = splits.held_out
@@ -99,7 +97,7 @@ def evaluate(
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
-            on_result(own[-1])
+            progress.result(own[-1])
         parts = world.gather(own)
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 

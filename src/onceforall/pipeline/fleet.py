@@ -1,11 +1,12 @@
 """`ofa specialise --fleet FILE`: one network for each device of a list, what came of it in one table, and what changed since."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..common.files import read_text, sha256, text_sha256
+from ..common.progress import QUIET, Progress
 from ..common.readable import wilson
 from ..common.records import read_record, write_record
 from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
@@ -153,9 +154,7 @@ def specialise_fleet(
     options: SpecialiseOptions,
     members: Sequence[FleetDevice],
     *,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_row: Callable[[FleetRow], None] = lambda row: None,
-    **more: Any,
+    progress: Progress = QUIET,
 ) -> list[FleetRow]:
     """Find, export and prove a network for each device; one that cannot be served does not keep the others from being.
 
@@ -165,9 +164,7 @@ def specialise_fleet(
     Args:
         options: of all networks: the run directory, and so on.
         members: the devices.
-        on_step: called with what is being done.
-        on_row: called with each row as it comes.
-        more: further keywords of `specialise`.
+        progress: see `Progress`; its `result` gets each row as it comes.
 
     Raises:
         StoppedError: on request.
@@ -180,24 +177,23 @@ def specialise_fleet(
         old, key = stored.get(member.name), _key(run, member, options)
         if old is not None and old.key == key and old.row.folder is not None and (Path(old.row.folder) / "arch.json").exists():
             row = old.row
-            on_step(f"{member.name}: as before, {row.folder}")
+            progress.say(f"{member.name}: as before, {row.folder}")
         else:
             own = replace(options, budgets=[member.budget], device=member.device, export=member.export, name=member.name)
-            row = _served(own, member, None if old is None else old.row, on_step, more)
+            row = _served(own, member, None if old is None else old.row, progress)
         rows.append(row)
         records[member.name] = Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
-        on_row(row)
+        progress.result(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
     return rows
 
 
-def _served(
-    options: SpecialiseOptions, member: FleetDevice, last: FleetRow | None, on_step: Callable[[str], None], more: dict[str, Any]
-) -> FleetRow:
+def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | None, progress: Progress) -> FleetRow:
     before = None if last is None or last.test is None or last.latency_ms is None else (last.test, last.latency_ms)
     try:
-        (found,) = specialise(options, on_step=lambda text: on_step(f"{member.name}: {text}"), **more)
+        named = replace(progress, say=lambda text: progress.say(f"{member.name}: {text}"), result=QUIET.result)
+        (found,) = specialise(options, progress=named)
     except StoppedError:
         raise
     except OnceForAllError as error:

@@ -1,12 +1,12 @@
 """`ofa search --front`: networks along the whole trade-off between accuracy and latency, predicted and measured."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..common.files import recording, write_json
+from ..common.progress import QUIET, Progress
 from ..common.readable import amount
 from ..common.records import json_of
 from ..errors import DataError
@@ -29,7 +29,7 @@ def front(
     caution: float = CAUTION,
     seed: int = 0,
     data: str | None = None,
-    on_step: Callable[[str], None] = lambda text: None,
+    progress: Progress = QUIET,
 ) -> list[Candidate]:
     """Networks from the fastest to the most accurate, on a run with a profile and a predictor.
 
@@ -41,7 +41,7 @@ def front(
         caution: as for `search`.
         seed: of the search.
         data: where the images are now, if they have moved since; None for where the run says.
-        on_step: called with what is being done.
+        progress: see `Progress`.
 
     Returns:
         The networks by measured latency; `stands` tells of each whether another one is as accurate and as fast, or better.
@@ -53,16 +53,16 @@ def front(
         raise DataError(f"--front {points}: a front needs at least 2 networks")
     run = Run.open(folder, data)
     run.require_images()
-    searcher = Searcher(run, device, [budget or Budget()], caution=caution, on_note=on_step)
+    searcher = Searcher(run, device, [budget or Budget()], caution=caution, progress=progress)
     cost = searcher.costs["macs"] if searcher.table is None else searcher.table
     objectives: Objectives = {"score": (searcher.score, "max"), "cost": (cost.estimate, "min")}
-    on_step(f"searching {amount(run.space.count())} networks for the front")
+    progress.say(f"searching {amount(run.space.count())} networks for the front")
     found = pareto(run.space, objectives, searcher.limits(budget or Budget()), seed=seed, evaluations=EVALUATIONS).points
     costs = np.array([point.values["cost"] for point in found])
     steps = np.geomspace(costs.min(), costs.max(), points)
     chosen = sorted({int(np.searchsorted(np.sort(costs), step * (1 + 1e-9), "right")) - 1 for step in steps})
     by_cost = np.argsort(costs, kind="stable")
-    on_step(f"measuring {len(chosen)} of the {len(found)} networks of the front")
+    progress.say(f"measuring {len(chosen)} of the {len(found)} networks of the front")
     measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: (c.timing.ms, -c.accuracy.value))
     result, best = list[Candidate](), -1.0
     for candidate in measured:

@@ -13,6 +13,7 @@ from ..accuracy import AccuracyRow, read_rows
 from ..arch import Arch
 from ..calibrate import Statistics
 from ..common.files import append_line, recording
+from ..common.progress import QUIET, Progress
 from ..common.readable import amount, milliseconds
 from ..common.records import json_of
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
@@ -80,12 +81,12 @@ def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Gene
 
 
 @takes(SearchOptions)
-def search(options: SearchOptions, *, on_step: Callable[[str], None] = lambda text: None) -> list[Candidate]:
+def search(options: SearchOptions, *, progress: Progress = QUIET) -> list[Candidate]:
     """The finalists of one search on a run with a profile and a predictor, measured, the choice first.
 
     Args:
         options: see `SearchOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
+        progress: see `Progress`.
 
     Returns:
         Finalists that keep the budget as measured, by `expected_top1`, best first; also appended to searches.jsonl.
@@ -97,8 +98,8 @@ def search(options: SearchOptions, *, on_step: Callable[[str], None] = lambda te
     run, budget = Run.open(options.folder, options.data), options.budget
     assert isinstance(budget, Budget)  # several are for the command line
     run.require_images()
-    searcher = Searcher(run, options.device, [budget], caution=options.caution, on_note=on_step)
-    return searcher.find(budget, finalists=options.finalists, seed=options.seed, on_step=on_step)
+    searcher = Searcher(run, options.device, [budget], caution=options.caution, progress=progress)
+    return searcher.find(budget, finalists=options.finalists, seed=options.seed, progress=progress)
 
 
 class Searcher:
@@ -111,7 +112,7 @@ class Searcher:
         caution: see `search`.
         images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
             `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
-        on_note: see `Run.splits`.
+        progress: see `Progress`.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Searcher:
         *,
         caution: float = CAUTION,
         images: int | None = None,
-        on_note: Callable[[str], None] = lambda text: None,
+        progress: Progress = QUIET,
     ) -> None:
         if not 0 <= caution < math.inf:
             raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
@@ -137,7 +138,7 @@ class Searcher:
             "flash_bytes": flash_table(segments),
             "ram_bytes": ram_table(segments),
         }
-        self.supernet, self.splits = run.supernet(), run.splits(on_note=on_note)
+        self.supernet, self.splits = run.supernet(), run.splits(progress=progress)
         every = len(self.splits.held_out)
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
@@ -172,14 +173,14 @@ class Searcher:
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         return np.asarray(mean - self.caution * std)
 
-    def find(self, budget: Budget, *, finalists: int, seed: int, on_step: Callable[[str], None]) -> list[Candidate]:
+    def find(self, budget: Budget, *, finalists: int, seed: int, progress: Progress) -> list[Candidate]:
         """See `search`."""
         limits = self.limits(budget)
         aim, fastest = budget.latency_ms, 0.0
         for _ in range(ROUNDS):
             if aim is not None and self.table is not None:
                 limits["latency_ms"] = (self.table.estimate, aim)
-            on_step(f"searching {amount(self.run.space.count())} networks for {budget}")
+            progress.say(f"searching {amount(self.run.space.count())} networks for {budget}")
             try:
                 found = maximise(self.run.space, self.score, limits, seed=seed)
             except InfeasibleError:
@@ -188,12 +189,12 @@ class Searcher:
                 break  # the limit was tightened beyond what the space can do
             by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
-            on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
+            progress.say(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             top = [finalist.arch for finalist in found.top(finalists)]
             timings = self.times([*top, *self._better_known(limits, top)])
             self.timings |= timings
             if over := sum(timing.ms > (budget.latency_ms or math.inf) for timing in timings.values()):
-                on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
+                progress.say(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
             known = [arch for arch in self.timings if arch in timings or arch in self.accuracies]
             if kept := self._within(budget, limits, known):
                 return self._ranked(budget, self._candidates({arch: self.timings[arch] for arch in kept}))

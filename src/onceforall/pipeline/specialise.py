@@ -1,6 +1,6 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Calibrated
 from ..common.files import make_folder, recording, writable, write_json
 from ..common.onnx_options import HARD_SWISH, OPSET
+from ..common.progress import QUIET, Progress
 from ..common.records import json_of
 from ..errors import FileError, VerificationError
 from ..export import (
@@ -47,22 +48,16 @@ Event = dict[str, Any]
 def specialise(
     options: SpecialiseOptions,
     *,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_result: Callable[[Specialised], None] = lambda result: None,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = QUIET,
 ) -> list[Specialised]:
     """Find, export and prove one network for each device and budget.
 
     Devices with a latency limit that were not profiled are profiled first, and where there is no predictor, accuracies are measured
-    and one is fitted; `on_step` says so, and how long it takes.
+    and one is fitted; `progress` says so, and how long it takes.
 
     Args:
         options: see `SpecialiseOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
-        on_result: called with each network as soon as it is in its folder.
-        on_event: gets progress of the fine-tuning, as `ofa train` shows it.
-        should_stop: asked after every step of the fine-tuning; True stops with a checkpoint.
+        progress: see `Progress`; its `result` gets each network as soon as it is in its folder.
 
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
@@ -78,21 +73,21 @@ def specialise(
     repos = [] if hub is None else [hub] if len(targets) == 1 else [f"{hub}-{target.name}" for target in targets]
     if repos:
         require_pushable(repos)
-    make_ready(run, options, on_step)
+    make_ready(run, options, progress)
     results: list[Specialised] = []
-    for job in _jobs(run, options, targets, on_step):
-        tuning = job.finetuning(on_event, should_stop) if options.finetune else None
+    for job in _jobs(run, options, targets, progress):
+        tuning = job.finetuning() if options.finetune else None
         with tuning.at_work() if tuning else nullcontext():
             chosen, timing = tuning.choose(job.choose) if tuning else job.choose()
-            ready, tuned = tuning.finish(chosen, on_step) if tuning else (untuned(job.searcher, chosen.arch), None)
-            on_step(f"exporting and proving {job.target.name}")
+            ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
+            progress.say(f"exporting and proving {job.target.name}")
             results.append(job.take_home(chosen, timing, ready, tuned))
             if tuning:
                 tuning.forget()
-        on_result(results[-1])
+        progress.result(results[-1])
     for i, repo in enumerate(repos):
         results[i] = replace(results[i], pushed=push(results[i].folder, repo))
-        on_step(f"pushed: {results[i].pushed}")
+        progress.say(f"pushed: {results[i].pushed}")
     return results
 
 
@@ -136,14 +131,14 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     return [place / name for name in names]
 
 
-def _jobs(run: Run, options: SpecialiseOptions, targets: Sequence[Path], on_step: Callable[[str], None]) -> Iterator["_Job"]:
+def _jobs(run: Run, options: SpecialiseOptions, targets: Sequence[Path], progress: Progress) -> Iterator["_Job"]:
     first, *others = options.devices
-    searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, on_note=on_step)
+    searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, progress=progress)
     if not run.task.several:
         require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
     searchers = [searcher, *(searcher.on(other, options.budgets) for other in others)]
     pairs = [(each, budget) for each in searchers for budget in options.budgets]
-    return (_Job(each, budget, target, options, on_step) for (each, budget), target in zip(pairs, targets, strict=True))
+    return (_Job(each, budget, target, options, progress) for (each, budget), target in zip(pairs, targets, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,17 +149,17 @@ class _Job:
     budget: Budget
     target: Path
     options: SpecialiseOptions
-    on_step: Callable[[str], None]
+    progress: Progress
 
-    def finetuning(self, on_event: Callable[[Event], None], should_stop: Callable[[], bool]) -> Finetuning:
+    def finetuning(self) -> Finetuning:
         o = self.options
-        return Finetuning(self.searcher, self.target.name, self.budget, o.finetune, o.seed, on_event, should_stop, o.arch)
+        return Finetuning(self.searcher, self.target.name, self.budget, o.finetune, o.seed, self.progress, o.arch)
 
     def choose(self) -> tuple[Candidate, Timing]:
         o = self.options
         if o.arch is not None:
-            return given(self.searcher, self.budget, o.arch, on_step=self.on_step)
-        return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, on_step=self.on_step)
+            return given(self.searcher, self.budget, o.arch, progress=self.progress)
+        return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, progress=self.progress)
 
     def take_home(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
         """Write and prove the network's files, measure through them, and write card and record.
@@ -193,7 +188,7 @@ class _Job:
             readers=options.readers,
         ) as made:
             through = measure_files(
-                made, searcher, test, max_drop=options.max_drop, limit_ms=self.budget.latency_ms, on_step=self.on_step
+                made, searcher, test, max_drop=options.max_drop, limit_ms=self.budget.latency_ms, progress=self.progress
             )
             timing = through.timing or timing
             exported = made.finish(self._card(through, timing, tuned), shares)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..common.progress import QUIET, Progress
 from ..errors import StatisticsError, StoppedError, TrainingError
 from ..ops import Add, Norm
 from ..plan import Plan
@@ -57,10 +58,10 @@ class Trainer:
         validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
             they return is put together in turns. The first record whose "subnet" is "largest" and its "top1", or what else the
             task's results are told in, tell whether training has collapsed.
-        on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
-            of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end ("note").
+        progress: its `event` gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation
+            ("train"), of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end
+            ("note").
         settings: see `Settings`.
-        should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
         teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.
         num_classes: of a network alone.
@@ -72,9 +73,8 @@ class Trainer:
     batches: Batches
     folder: Path
     validate: Callable[[Supernet, Space, Phase], list[Event]] = lambda network, space, phase: []
-    on_event: Callable[[Event], None] = lambda event: None
+    progress: Progress = QUIET
     settings: Settings = Settings()  # noqa: RUF009  # frozen
-    should_stop: Callable[[], bool] = lambda: False
     teacher: nn.Module | None = None
     world: World = World()  # noqa: RUF009  # frozen
     num_classes: int = 0
@@ -108,7 +108,7 @@ class Trainer:
             rate = self.step(phase, within, self.draw(phase))
             ending = within + 1 == phase.steps
             due = time.monotonic() - self._saved > self.settings.checkpoint_every_s
-            stop, due = self.world.agree([self.should_stop(), due])
+            stop, due = self.world.agree([self.progress.stopped(), due])
             validating = ending or state.step % self.settings.validate_every == 0
             if state.step % LOG_EVERY and not (validating or stop or due):
                 continue
@@ -306,7 +306,7 @@ class Trainer:
 
     def _report(self, event: str, phase: Phase, **record: Any) -> None:
         seconds = time.monotonic() - self._began
-        self.on_event({"event": event, "phase": phase.name, "step": self.state.step, "seconds": seconds, **record})
+        self.progress.event({"event": event, "phase": phase.name, "step": self.state.step, "seconds": seconds, **record})
 
     def _save(self, *, good: bool, best: bool = False) -> None:
         self.state.seconds = time.monotonic() - self._began

@@ -1,7 +1,7 @@
 """`ofa accuracy`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ...accuracy.choose import LEARNERS, families
 from ...arch import Arch
 from ...common.advice import ofa
 from ...common.files import locked, read_json, write_json
+from ...common.progress import QUIET, Progress
 from ...common.records import as_record
 from ...costs import macs_table, segment_table
 from ...errors import DataError, FileError
@@ -143,16 +144,14 @@ def fitted_to(
 
 
 @takes(ComparePredictorsOptions)
-def compare_predictors(
-    options: ComparePredictorsOptions, *, on_result: Callable[[KindComparison], None] = lambda result: None
-) -> list[KindComparison]:
+def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress = QUIET) -> list[KindComparison]:
     """Errors of each kind of model, and which one cross-validation chooses, fitted to so many of the measured sub-networks.
 
     All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
 
     Args:
         options: see `ComparePredictorsOptions`; in its place, its fields by their names.
-        on_result: called with each comparison as soon as it is made.
+        progress: its `result` gets each comparison as soon as it is made.
 
     Raises:
         DataError: too few measured sub-networks for the smallest number.
@@ -177,7 +176,7 @@ def compare_predictors(
         for kind in LEARNERS:
             predictor = chosen if kind == chosen.kind else fitted_to(run, part, noise=noise, kinds=[kind], seed=seed)
             results.append(KindComparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
-            on_result(results[-1])
+            progress.result(results[-1])
     return results
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...calibrate import Accuracy, Calibrated, evaluate_network
 from ...common.files import make_folder, read_text, reading_or_writing, sha256, text_sha256, write_text
+from ...common.progress import QUIET, Progress
 from ...common.readable import amount, duration
 from ...common.records import read_record, write_record
 from ...data import PREPROCESSING, Splits
@@ -183,8 +184,7 @@ def fine_tuned(
     told: Told,
     *,
     compute: Compute,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = QUIET,
 ) -> FixedNetwork:
     """Train a fixed network to the end, from its last checkpoint if there is one, or read what was trained before.
 
@@ -196,8 +196,7 @@ def fine_tuned(
         asked: which network.
         told: how long, and at which rate.
         compute: where.
-        on_event: gets what `ofa train` also shows.
-        should_stop: asked after every step; True stops with a checkpoint.
+        progress: see `Progress`.
 
     Raises:
         StoppedError: on request.
@@ -205,7 +204,7 @@ def fine_tuned(
     """
 
     def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
+        progress.note(text)
 
     brought = bring(asked.source, seed=run.info.seed)
     plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
@@ -225,9 +224,7 @@ def fine_tuned(
     load_weights(supernet, started(own, supernet)[0])
     supernet, settings = supernet.to(compute.device), Settings(one.info.seed, precision=compute.precision)
     try:
-        follow_schedule(
-            one, splits, supernet, folder, settings=settings, compute=compute, on_event=on_event, should_stop=should_stop
-        )
+        follow_schedule(one, splits, supernet, folder, settings=settings, compute=compute, progress=progress)
     except StoppedError as error:
         raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
     except CheckpointError as error:

@@ -93,7 +93,7 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def metrics_writer(
-    folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, on_event: Callable[[Event], None]
+    folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, tell: Callable[[Event], None]
 ) -> Callable[[Event], None]:
     """A function that writes each event of a training to metrics.jsonl and TensorBoard and hands it on.
 
@@ -106,7 +106,7 @@ def metrics_writer(
         space: of the run.
         num_classes: of the run.
         step: from which this process goes on.
-        on_event: gets the events.
+        tell: gets the events.
     """
     work = work_per_step(schedule, space, num_classes)
     total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
@@ -125,7 +125,7 @@ def metrics_writer(
                 if key in event:
                     board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
         done = sum(w * steps for w, steps in zip(work, schedule.steps_done(event["step"]), strict=True))
-        on_event({**event, "progress": done / total if total else 1.0, "remaining_s": remaining(done, event["seconds"])})
+        tell({**event, "progress": done / total if total else 1.0, "remaining_s": remaining(done, event["seconds"])})
 
     return write
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from ...common.advice import not_a_run, ofa
 from ...common.files import append_line, busy, make_folder, reading_or_writing, recording, write_text
+from ...common.progress import QUIET, Progress
 from ...common.records import as_record, read_record, write_record
 from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
@@ -45,7 +46,7 @@ from ...spaces import from_json
 from ...tasks.task import Task, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, default_gb, gone, lasting_data
+from .images import NEW_PLACE, absolute, decoding, default_gb, gone, lasting_data
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -281,14 +282,11 @@ class Run:
             raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
         return self.info.data
 
-    def splits(
-        self, on_progress: Callable[[int, int], None] | None = None, on_note: Callable[[str], None] = lambda text: None
-    ) -> Splits:
+    def splits(self, progress: Progress = QUIET) -> Splits:
         """The data, checked to be those of the training or import.
 
         Args:
-            on_progress: called with images done and images in all while decoding.
-            on_note: called with a line when images are prepared for evaluation and it takes long.
+            progress: its `say` gets a line when images are prepared for evaluation and it takes long, its `event` "decode" records.
 
         Raises:
             DataError: there are none, they are gone, or they differ.
@@ -302,7 +300,9 @@ class Run:
                 odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
                 raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
 
-        splits = open_data(data.source, **data.options, on_classes=require_same, on_progress=on_progress, on_note=on_note)
+        splits = open_data(
+            data.source, **data.options, on_classes=require_same, on_progress=decoding(progress), on_note=progress.say
+        )
         if splits.fingerprint != data.fingerprint:
             found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
             raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")

@@ -16,6 +16,7 @@ from typing import Any
 from ...arch import Arch
 from ...calibrate import Accuracy, Calibrated, evaluate_network, recalibrate
 from ...common.files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
+from ...common.progress import Progress
 from ...common.readable import duration, percent, plural
 from ...common.records import json_of, read_record
 from ...data import Augment, Splits, TrainBatches
@@ -121,8 +122,7 @@ class Finetuning:
         budget: that the network keeps.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
-        on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
-        should_stop: asked after every step; True stops with a checkpoint.
+        progress: see `Progress`.
         arch: the network; None if it is searched.
     """
 
@@ -131,8 +131,7 @@ class Finetuning:
     budget: Budget
     epochs: int
     seed: int
-    on_event: Callable[[Event], None]
-    should_stop: Callable[[], bool]
+    progress: Progress
     arch: Arch | None = None
 
     @property
@@ -192,28 +191,27 @@ class Finetuning:
         else:
             choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
             self.run.space.check(choice.candidate.arch)
-            self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
+            self.progress.note(f"going on with the fine-tuning of {self.folder.name}")
         return choice.candidate, choice.timing
 
-    def finish(self, chosen: Candidate, on_step: Callable[[str], None]) -> tuple[Calibrated, Finetuned]:
+    def finish(self, chosen: Candidate) -> tuple[Calibrated, Finetuned]:
         """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
 
         Args:
             chosen: the network.
-            on_step: called with what is being done.
 
         Raises:
             StoppedError: on request, after a checkpoint.
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
-        on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
+        self.progress.say(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         try:
-            after = self._trained(supernet, arch, splits, on_step)
+            after = self._trained(supernet, arch, splits)
         except StoppedError:
             raise
         except (TrainingError, StatisticsError) as error:
-            self.on_event({"event": "note", "text": str(error)})
+            self.progress.note(str(error))
 
         def held_out(network: Calibrated) -> Accuracy:
             return evaluate_network(network, self.run.eval_batches(splits.held_out, arch.resolution), self.run.task.tally())
@@ -223,7 +221,7 @@ class Finetuning:
         metric = self.run.metric
         taken = found is not None and found.score(metric) >= before.score(metric)
         tuned = Finetuned(self.epochs, before, found, taken, metric)
-        self.on_event({"event": "note", "text": str(tuned)})
+        self.progress.note(str(tuned))
         if after is not None and taken:
             return after, tuned
         return own, tuned
@@ -237,7 +235,7 @@ class Finetuning:
         with suppress(OSError):  # others are there
             self.folder.parent.rmdir()
 
-    def _trained(self, supernet: Supernet, arch: Arch, splits: Splits, on_step: Callable[[str], None]) -> Calibrated:
+    def _trained(self, supernet: Supernet, arch: Arch, splits: Splits) -> Calibrated:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
@@ -248,7 +246,7 @@ class Finetuning:
             **for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe.balance),
         )
         try:
-            with batch_maker(self.batches, compute, self.on_event) as make:
+            with batch_maker(self.batches, compute, self.progress) as make:
                 finetune(
                     network,
                     self.schedule,
@@ -258,12 +256,11 @@ class Finetuning:
                     settings=settings,
                     teacher=teacher.to(compute.device).requires_grad_(False),
                     plan=self.run.space.lower(arch, self.run.num_classes),
-                    on_event=self._report,
-                    should_stop=self.should_stop,
+                    progress=replace(self.progress, event=self._report),
                 )
         except CheckpointError as error:
             raise CheckpointError(f"{error}; to fine-tune anew, remove {self.folder}") from None
-        on_step(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
+        self.progress.say(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
         plain = supernet.extract(arch)  # without dropout layers that do something in train mode
         plain.load_state_dict(network.cpu().state_dict())
         return recalibrate(plain, self.run.calibration_batches(splits, arch.resolution))
@@ -272,7 +269,7 @@ class Finetuning:
         if event["event"] == "epoch":
             left = "" if event["epoch"] == event["epochs"] else f", {duration(event['remaining_s'])} left"
             event = {"event": "note", "text": f"epoch {event['epoch']} of {event['epochs']}: loss {event['loss']:.3f}{left}"}
-        self.on_event(event)
+        self.progress.event(event)
 
 
 def untuned(searcher: Searcher, arch: Arch) -> Calibrated:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...backends.format import in_batches
 from ...calibrate import Accuracy, tally
+from ...common.progress import QUIET, Progress
 from ...data import Images
 from ...errors import VerificationError
 from ...export import FORMATS, Exporting, FileRow, OnnxOptions, Program, program_of, run_programs
@@ -64,7 +65,7 @@ def measure_files(
     *,
     max_drop: float,
     limit_ms: float | None,
-    on_step: Callable[[str], None] = lambda text: None,
+    progress: Progress = QUIET,
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
 
@@ -80,7 +81,7 @@ def measure_files(
         max_drop: most points of top-1, or mAP, that int8 may lose.
         limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
             files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
-        on_step: called with what is being done.
+        progress: see `Progress`.
 
     Raises:
         VerificationError: a file has another accuracy than the network, or its program fails.
@@ -92,7 +93,7 @@ def measure_files(
     left_out = {name: why for name, why in drops.items() if why is not None}
     formats = [name for name in made.proofs if name not in left_out]
     own = _accuracies(made, run, [OWN], test)[OWN]
-    on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
+    progress.say(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
     judged = by_programs(made.files, {name: _program(name, onnx) for name in formats}, test, run.task, onnx)
     accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
     for name, found in accuracies.items():

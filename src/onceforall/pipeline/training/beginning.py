@@ -1,6 +1,5 @@
 """What a training starts from, as far as it is known before the images are read: its space, recipe and weights."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ...common.places import expanded
+from ...common.progress import QUIET, Progress
 from ...data import PREPROCESSING
 from ...errors import OnceForAllError, TrainingError
 from ...models import FORM, is_source, lasting_source
@@ -93,12 +93,12 @@ def lasting_start(text: str | Path | None) -> str | None:
     return lasting_source(given) if is_source(given) else str(expanded(given).resolve())
 
 
-def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Beginning:
+def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning:
     """What a training with these arguments starts from.
 
     Args:
         options: of `train`, as `lasting_options` makes them.
-        on_event: gets notes, and progress of a download.
+        progress: see `Progress`.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
@@ -123,7 +123,7 @@ def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lamb
             choices=options.space,
             resolutions=preset.space({}).resolutions,
             seed=options.seed,
-            on_event=on_event,
+            progress=progress,
         )
     except OnceForAllError as error:
         if start == NETWORK:  # perhaps nobody asked for it
@@ -141,7 +141,7 @@ def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lamb
     return Beginning(name, preset, own.supernet.space, own=own)
 
 
-def default_start(options: TrainOptions, *, on_event: Callable[[Event], None]) -> str | None:
+def default_start(options: TrainOptions, *, progress: Progress) -> str | None:
     """What photographs are started from where nothing else is said; None: from random weights.
 
     A space that is no brought network's ("width=0.5") is one of ours, for which there are no weights; a note says so.
@@ -150,6 +150,6 @@ def default_start(options: TrainOptions, *, on_event: Callable[[Event], None]) -
         return None
     if ours := sorted(set(options.space or {}) - set(CHOICES)):
         text = f"--space {ours[0]} is of a family of ours: random weights; without it, photographs start from {NETWORK}"
-        on_event({"event": "note", "text": text})
+        progress.note(text)
         return None
     return NETWORK

@@ -1,6 +1,5 @@
 """A schedule followed in a folder: from its last checkpoint to the end, with metrics.jsonl and validations on held-out images."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from ...common.files import read_text
+from ...common.progress import Progress
 from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
@@ -35,8 +35,7 @@ def follow_schedule(
     *,
     settings: Settings,
     compute: Compute,
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool],
+    progress: Progress,
     teacher: nn.Module | None = None,
     world: World = World(),  # noqa: B008  # frozen
 ) -> None:
@@ -49,8 +48,7 @@ def follow_schedule(
         folder: gets checkpoints/, metrics.jsonl and teacher.safetensors.
         settings: all but `validate_every`.
         compute: the device.
-        on_event: gets every record of metrics.jsonl as it is written, and notes.
-        should_stop: asked after every step; True stops with a checkpoint.
+        progress: its `event` gets every record of metrics.jsonl as it is written, and notes.
         teacher: for phases with an external one.
         world: the processes that train together.
 
@@ -60,22 +58,23 @@ def follow_schedule(
     schedule, saved = Schedule.from_json(read_text(folder / "schedule.json")), latest(folder / "checkpoints")
     begun = 0 if saved is None else saved.step
     batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
-    told = on_event
+    written = progress.event
     if world.leads:
         forget_after(folder / "metrics.jsonl", begun)
-        on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
+        written = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, progress.event)
     world.wait()
     settings = replace(settings, **for_labels(run.task, splits, run.num_classes, schedule.recipe.balance))
     every = validate_every(schedule.steps, batches.batches_per_epoch)
-    with batch_maker(batches, compute, told) as make:
+    with batch_maker(batches, compute, progress) as make:
         Trainer(
             supernet, schedule, make,
-            folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world), on_event=on_event,
-            settings=replace(settings, validate_every=every), should_stop=should_stop, teacher=teacher, world=world,
+            folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world),
+            progress=replace(progress, event=written), settings=replace(settings, validate_every=every),
+            teacher=teacher, world=world,
         ).run(saved)  # fmt: skip
     if schedule.steps == 0:
         for record in validation(run, supernet, run.space, splits, world):
-            on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
+            written({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
 
 
 def for_labels(task: Task, splits: Splits, classes: int, balance: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...common.progress import QUIET, Progress
 from ...data import PREPROCESSING, Preprocessing
 from ...errors import ModelError, SpaceError
 from ...graph import Value
@@ -57,7 +58,7 @@ def bring_own(
     choices: Mapping[str, Any] | None = None,
     resolutions: Sequence[int] | None = None,
     seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
+    progress: Progress = QUIET,
 ) -> OwnNetwork:
     """Read a network and make it elastic.
 
@@ -68,7 +69,7 @@ def bring_own(
         resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
             for the latter.
         seed: of random weights.
-        on_event: gets notes, and progress of a download.
+        progress: see `Progress`.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
@@ -76,9 +77,9 @@ def bring_own(
     asked = given.pop("resolutions", None)
     if asked is not None:
         asked = whole_choices("resolutions", asked, whole=True, at_least=1)
-    brought = bring(source, weights, seed=seed, on_event=on_event)
+    brought = bring(source, weights, seed=seed, progress=progress)
     for text in brought.notes:
-        on_event({"event": "note", "text": text})
+        progress.note(text)
     if isinstance(brought.model, Supernet):
         return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
     own_pixels = _told_size(brought.model) or brought.pixels
@@ -95,10 +96,10 @@ def bring_own(
         sizes = ", ".join(map(str, resolutions))
         what = f"does not take images of {sizes} pixels as it is"
         text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
-        on_event({"event": "note", "text": text})
+        progress.note(text)
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
-        on_event({"event": "note", "text": text})
+        progress.note(text)
     own = OwnNetwork(brought, supernet.eval())
     require_classifier_only(own)
     return own
