@@ -86,7 +86,7 @@ def main() -> None:
         [arch for arch in dict.fromkeys(wanted) if arch.to_json() not in known],
         lambda resolution: run.calibration_batches(splits, resolution),
         lambda resolution: run.eval_batches(test, resolution),
-        on_rows=keep,
+        progress=Progress(result=keep),
     )
     known = {str(line["arch"]): float(line["test"]) for line in read_lines(rows)}
     top1 = [100 * known[arch.to_json()] for arch in wanted]

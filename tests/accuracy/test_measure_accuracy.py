@@ -18,6 +18,7 @@ from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tre
 from onceforall.accuracy.measure import measure_subnets, measure_together
 from onceforall.accuracy.prefix_tree import grow, networks_below, work
 from onceforall.calibrate import Accuracy, Statistics, evaluate_network, recalibrate
+from onceforall.common.progress import Progress
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, DataError, FileError, StatisticsError
 
@@ -53,7 +54,7 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
     archs = [small_space.sample(rng), small_space.largest()]
     archs += [small_space.mutate(archs[0], rng, 0.1) for _ in range(3)] + archs[:1]
     kept: list[AccuracyRow] = []
-    rows = measure_subnets(supernet, archs, images, batches, on_rows=kept.extend, at_once=at_once)
+    rows = measure_subnets(supernet, archs, images, batches, progress=Progress(result=kept.extend), at_once=at_once)
     assert rows == kept
     assert sorted(row.arch.to_json() for row in rows) == sorted({arch.to_json() for arch in archs})
     for row in rows:
@@ -142,7 +143,11 @@ def test_an_architecture_of_another_space_is_refused_before_measuring() -> None:
     rows: list[AccuracyRow] = []
     with pytest.raises(ArchError):
         measure_subnets(
-            Supernet(TINY, 5), [TINY.smallest(), space("mobilenet_v3").smallest()], images, batches, on_rows=rows.extend
+            Supernet(TINY, 5),
+            [TINY.smallest(), space("mobilenet_v3").smallest()],
+            images,
+            batches,
+            progress=Progress(result=rows.extend),
         )
     assert rows == []
 

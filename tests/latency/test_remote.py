@@ -119,7 +119,7 @@ def test_a_profile_over_ssh(server: Server, space: Space, tmp_path: Path, monkey
 @needs_ssh
 def test_a_connection_that_breaks(server: Server, space: Space) -> None:
     waits: list[str] = []
-    ssh = server.ssh(on_wait=waits.append)
+    ssh = server.ssh(say=waits.append)
     meter = RemoteMeter(server.host, "onnxruntime", ssh=ssh)
     cutter = threading.Timer(1.0, server.cut)
     cutter.start()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
+from ..common.progress import QUIET, Progress
 from ..plan import Plan, Segment
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
@@ -33,7 +34,7 @@ def measure_subnets(
     calibration: Calibration,
     evaluation: Evaluation,
     *,
-    on_rows: Callable[[list[AccuracyRow]], None] = lambda rows: None,
+    progress: Progress = QUIET,
     at_once: int = AT_ONCE,
     metric: str = "top1",
     task: Task = MULTICLASS,
@@ -45,7 +46,7 @@ def measure_subnets(
         archs: what to measure; an architecture that occurs twice is measured once.
         calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked anew for every group of networks.
         evaluation: by resolution, held-out images and labels, never test images. Asked anew as well.
-        on_rows: called with the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
+        progress: its `result` gets the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
         metric: of the rows' scores.
         task: whether an image has one class, or any number of labels.
@@ -62,7 +63,7 @@ def measure_subnets(
     for group in units(grow({arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs}), at_once):
         found = measure_together(supernet, group, calibration, evaluation, metric=metric, task=task)
         rows += found
-        on_rows(found)
+        progress.result(found)
     return rows
 
 

@@ -60,12 +60,12 @@ class _LocalMeter:
         return time_calls(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
 
 
-def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> _Meter:
+def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> _Meter:
     """What times networks of the device.
 
     Args:
         device: here, or on another machine.
-        on_wait: called with a message when a connection broke and is tried anew.
+        say: called with a message when a connection broke and is tried anew.
 
     Raises:
         DeviceError: a host that cannot be reached or lacks something; a device whose times were imported.
@@ -74,7 +74,7 @@ def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None)
         raise DeviceError(f"the times of {device} were imported, nothing can be measured on it from here")
     if device.host is None:
         return _LocalMeter(device)
-    return _remote(device, on_wait)
+    return _remote(device, say)
 
 
 def measure_networks(
@@ -197,6 +197,6 @@ def _reference(device: Device) -> Callable[[], object]:
     return GpuReference() if RUNTIMES[device.runtime].gpu else ReferenceKernel()
 
 
-def _remote(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> RemoteMeter:
+def _remote(device: Device, say: Callable[[str], None] = lambda text: None) -> RemoteMeter:
     assert device.host is not None
-    return RemoteMeter(Host.parse(device.host), device.runtime, threads=device.threads, batch=device.batch, on_wait=on_wait)
+    return RemoteMeter(Host.parse(device.host), device.runtime, threads=device.threads, batch=device.batch, say=say)

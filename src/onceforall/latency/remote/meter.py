@@ -29,7 +29,7 @@ class RemoteMeter:
         threads: that compute one network.
         batch: images per call.
         ssh: in place of the usual connection.
-        on_wait: called with a message when the connection broke and is tried anew.
+        say: called with a message when the connection broke and is tried anew.
 
     Attributes:
         version: of the runtime there.
@@ -48,13 +48,13 @@ class RemoteMeter:
         threads: int = 1,
         batch: int = 1,
         ssh: Ssh | None = None,
-        on_wait: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not RUNTIMES[runtime].there:
             able = [name for name, found in RUNTIMES.items() if found.there]
             raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {', '.join(able)}")
         self.host, self.runtime, self.threads, self.batch = host, runtime, threads, batch
-        self._ssh = ssh or Ssh(host, on_wait=on_wait)
+        self._ssh = ssh or Ssh(host, say=say)
         agent = agent_zip(runtime)
         self._agent = str(FOLDER / f"agent-{digest_of_bytes(agent)}.zip")
         self._put(self._agent, agent)

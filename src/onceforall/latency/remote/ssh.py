@@ -28,7 +28,7 @@ class Ssh:
         host: where.
         patience_s: for how long a connection that broke is tried anew.
         options: of ssh, before the host.
-        on_wait: called with a message when the connection broke and is tried anew.
+        say: called with a message when the connection broke and is tried anew.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Ssh:
         *,
         patience_s: float = 600.0,
         options: Sequence[str] = (),
-        on_wait: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         if shutil.which("ssh") is None:
             raise DeviceError("there is no ssh on this machine: install an OpenSSH client")
-        self.host, self.patience_s, self.on_wait = host, patience_s, on_wait
+        self.host, self.patience_s, self.say = host, patience_s, say
         port = () if host.port is None else ("-p", str(host.port))
         address = host.name.strip("[]") if host.user is None else f"{host.user}@{host.name.strip('[]')}"
         settings = [word for setting in SETTINGS for word in ("-o", setting)]
@@ -85,7 +85,7 @@ class Ssh:
                 )
             if time.monotonic() + pause > end:
                 raise DeviceError(f"{self.host}: the connection broke and did not come back in {patience_s:.0f} s: {said}")
-            self.on_wait(f"{self.host}: connection lost, trying again")
+            self.say(f"{self.host}: connection lost, trying again")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
