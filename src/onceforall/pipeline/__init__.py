@@ -1,7 +1,9 @@
 """The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
 
-Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. What goes wrong is an
-`OnceForAllError` with one line on what is wrong and what to do; docstrings name its kinds where a caller may want to tell them.
+Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. Each takes an object of its options
+class (`onceforall.options`), or the fields of that class by their names, and says how far it is to a `progress`, see
+`onceforall.common.progress.Progress`. What goes wrong is an `OnceForAllError` with one line on what is wrong and what to do;
+docstrings name its kinds where a caller may want to tell them.
 """
 
 from typing import TYPE_CHECKING

@@ -57,14 +57,9 @@ class Bundled:
 def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     """Put several sub-networks into one folder, for switching between them at run time.
 
-    Args:
-        options: see `BundleOptions`; in its place, its fields by their names.
-        progress: see `Progress`.
-
     Raises:
         VerificationError: a network computes something else through the bundle; no folder is left.
         CheckpointError: a network of `archs` has weights of its own, so it cannot share the supernet's.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder, options.data)
     require_multiclass(run.task, "ofa bundle")

@@ -57,7 +57,6 @@ def classify(
     """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
 
     Args:
-        options: see `ClassifyOptions`; in its place, its fields by their names.
         progress: its `result` gets each result as it comes.
 
     Returns:

@@ -86,9 +86,6 @@ def demo(
         out: the run directory.
         seed: of the weights, the held-out images and everything drawn. The test images are always the same.
         progress: its `count` gets (done, total, note) while sub-networks are measured.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     begun = (out / "run.json").exists()
     if begun and (preset := Run.open(out).info.preset) != PRESET:

@@ -50,15 +50,7 @@ class Elastic:
 
 @takes(ElasticOptions)
 def read_elastic(options: ElasticOptions, *, progress: Progress = QUIET) -> Elastic:
-    """Read a network and tell what `onceforall.elastic` makes of it.
-
-    Args:
-        options: see `ElasticOptions`; in its place, its fields by their names.
-        progress: see `Progress`.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """Read a network and tell what `onceforall.elastic` makes of it."""
     given = RANDOM if options.weights is None and is_library(options.source) else options.weights
     own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, progress=progress)
     if own.supernet.space.family != "graph":

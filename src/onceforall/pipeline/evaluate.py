@@ -62,7 +62,6 @@ def evaluate(
     Started by torchrun, the processes share out the sub-networks.
 
     Args:
-        options: see `EvaluateOptions`; in its place, its fields by their names.
         progress: its `result` gets each result.
     """
     run = Run.open(options.folder, options.data)

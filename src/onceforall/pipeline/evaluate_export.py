@@ -83,7 +83,6 @@ def evaluate_exports(
         format: of the file that is to run; see `classify`.
         network: of a bundle.
         reading: how the data are read.
-        progress: see `Progress`.
 
     Raises:
         DataError: no such part, a class that a network does not know, no image that can be read, or one that can be read for one of

@@ -28,9 +28,6 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
         folder: the run directory.
         out: the file, None for original.pth in the run directory; one that is there is not overwritten.
         data: where the images are now, if they have moved since; None for where the run says.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(folder, data)
     path = Path(out) if out is not None else run.folder / "original.pth"

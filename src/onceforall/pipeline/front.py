@@ -41,7 +41,6 @@ def front(
         caution: as for `search`.
         seed: of the search.
         data: where the images are now, if they have moved since; None for where the run says.
-        progress: see `Progress`.
 
     Returns:
         The networks by measured latency; `stands` tells of each whether another one is as accurate and as fast, or better.

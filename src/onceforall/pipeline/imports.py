@@ -38,7 +38,6 @@ def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Ru
 
     Args:
         options: see `ImportOptions`; in its place, its fields by their names. `weights` and `space` are for `import_own`.
-        progress: see `Progress`.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
@@ -65,7 +64,6 @@ def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
 
     Args:
         options: see `ImportOptions`; in its place, its fields by their names. `name` and `predictor` are for `import_original`.
-        progress: see `Progress`.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.

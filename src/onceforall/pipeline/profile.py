@@ -27,14 +27,10 @@ def profile(options: ProfileOptions, *, progress: Progress = QUIET) -> LatencyTa
     """Measure a device and leave its latency table in the run directory, or in `out`. Needs no trained weights.
 
     Args:
-        options: see `ProfileOptions`; in its place, its fields by their names.
         progress: its `count` gets measurements done, measurements needed, and what is measured with about how long it takes.
 
     Returns:
         The table; `table.errors` compares it with networks that were not used to make it.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     space, num_classes = _networks(options.networks, options.classes)
     chosen = Device.parse(options.device)
@@ -78,9 +74,6 @@ def kit(
 
     Returns:
         The number of models.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     space, num_classes = _networks(source, classes)
     return len(export_kit(space, num_classes, target, QUICK if quick else Effort(), seed=seed, progress=progress))
@@ -96,9 +89,6 @@ def imported(
         results: the kit's results.csv, filled in.
         device: "imported@NAME", as for the other commands.
         out: see `profile`, as for classes.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     space, num_classes = _networks(source, classes)
     kind, _, name = device.partition("@")

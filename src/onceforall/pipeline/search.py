@@ -84,16 +84,11 @@ def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Gene
 def search(options: SearchOptions, *, progress: Progress = QUIET) -> list[Candidate]:
     """The finalists of one search on a run with a profile and a predictor, measured, the choice first.
 
-    Args:
-        options: see `SearchOptions`; in its place, its fields by their names.
-        progress: see `Progress`.
-
     Returns:
         Finalists that keep the budget as measured, by `expected_top1`, best first; also appended to searches.jsonl.
 
     Raises:
         InfeasibleError: nothing in the space keeps the budget.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, budget = Run.open(options.folder, options.data), options.budget
     assert isinstance(budget, Budget)  # several are for the command line
@@ -112,7 +107,6 @@ class Searcher:
         caution: see `search`.
         images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
             `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
-        progress: see `Progress`.
     """
 
     def __init__(

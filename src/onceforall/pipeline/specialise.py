@@ -56,7 +56,6 @@ def specialise(
     and one is fitted; `progress` says so, and how long it takes.
 
     Args:
-        options: see `SpecialiseOptions`; in its place, its fields by their names.
         progress: see `Progress`; its `result` gets each network as soon as it is in its folder.
 
     Raises:
@@ -65,7 +64,6 @@ def specialise(
         VerificationError: an exported file does not compute what the network computes, or the held-out images are too few to tell
             whether int8 loses too much.
         HubError: the Hugging Face Hub does not take a network; all are in their folders.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, options = _checked(options)
     targets = _targets(run, options)

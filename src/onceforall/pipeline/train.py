@@ -39,15 +39,8 @@ def train(options: TrainOptions, *, progress: Progress = QUIET) -> Run:
 
     Started by torchrun, the processes share the work: each takes its part of every batch, and only the first writes.
 
-    Args:
-        options: see `TrainOptions`; in its place, its fields by their names.
-        progress: see `Progress`.
-
     Returns:
         The finished run; `run.supernet()` loads the weights.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     options = lasting_options(options)
     out, resume = options.out, options.resume

@@ -42,14 +42,10 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
     Started by torchrun, the processes share out the work; each returns all rows.
 
     Args:
-        options: see `MeasureAccuracyOptions`; in its place, its fields by their names.
         progress: its `count` gets sub-networks measured, sub-networks needed and a note.
 
     Returns:
         The rows of the sub-networks asked for, in their order; then those interpolated.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, every, ray = Run.open(options.folder, options.data), options.every, options.ray
     run.require_images()

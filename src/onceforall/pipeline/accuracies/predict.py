@@ -31,11 +31,7 @@ def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Predictio
     Started by torchrun, the processes share out the sub-networks, all of which are then drawn beforehand.
 
     Args:
-        options: see `PredictOptions`; in its place, its fields by their names.
         progress: its `count` gets sub-networks measured, sub-networks needed and a note.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, subnets, seed = Run.open(options.folder, options.data), options.subnets, options.seed
     run.require_images()

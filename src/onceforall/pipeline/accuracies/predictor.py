@@ -88,12 +88,6 @@ def fit_predictor(options: FitPredictorOptions) -> Prediction:
     """Fit a predictor to the sub-networks that were measured before, and check it on those that `predict` set aside.
 
     Where there are none, a random quarter is set aside, relatives together.
-
-    Args:
-        options: see `FitPredictorOptions`; in its place, its fields by their names.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder)
     rows = _rows(run)
@@ -105,11 +99,7 @@ def fit_predictor(options: FitPredictorOptions) -> Prediction:
 def fit_and_check(
     run: Run, fitted: list[AccuracyRow], checked: list[AccuracyRow], *, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> Prediction:
-    """Fit a predictor to measured sub-networks, check it on others, and write both down. Of torchrun's processes the first writes.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """Fit a predictor to measured sub-networks, check it on others, and save both; of torchrun's processes the first one writes."""
     noise = measurement_noise([*fitted, *checked])
     predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
     archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
@@ -150,12 +140,10 @@ def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress 
     All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
 
     Args:
-        options: see `ComparePredictorsOptions`; in its place, its fields by their names.
         progress: its `result` gets each comparison as soon as it is made.
 
     Raises:
         DataError: too few measured sub-networks for the smallest number.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, samples, seed = Run.open(options.folder), options.samples, options.seed
     rows = _rows(run)
@@ -182,14 +170,7 @@ def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress 
 
 @takes(NextSubnetsOptions)
 def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
-    """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain.
-
-    Args:
-        options: see `NextSubnetsOptions`; in its place, its fields by their names.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain."""
     run = Run.open(options.folder)
     predictor = load_predictor(run)
     known = [row.arch for row in read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())]
@@ -199,11 +180,7 @@ def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
 
 
 def show_predictor(folder: Path) -> dict[str, Any]:
-    """What the predictor of a run is: kind, errors and error bars, as JSON values. "errors" is None if it was imported.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """What the predictor of a run is: kind, errors and error bars, as JSON values. "errors" is None if it was imported."""
     run = Run.open(folder)
     predictor = load_predictor(run)
     errors, rows = checks(run)

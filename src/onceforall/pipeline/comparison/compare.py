@@ -49,13 +49,8 @@ def compare(
     each, the network of the run is searched as by `ofa specialise`, the fixed one chosen by held-out images; then all are timed in
     turns and measured on the test images, once. With the same arguments and weights the stored result is returned.
 
-    Args:
-        options: see `CompareOptions`; in its place, its fields by their names.
-        progress: see `Progress`.
-
     Raises:
         StoppedError: on request, after a checkpoint.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder, options.data)
     run.require_images()

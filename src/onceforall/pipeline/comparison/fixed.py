@@ -196,7 +196,6 @@ def fine_tuned(
         asked: which network.
         told: how long, and at which rate.
         compute: where.
-        progress: see `Progress`.
 
     Raises:
         StoppedError: on request.

@@ -122,7 +122,6 @@ class Finetuning:
         budget: that the network keeps.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
-        progress: see `Progress`.
         arch: the network; None if it is searched.
     """
 

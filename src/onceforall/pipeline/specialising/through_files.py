@@ -81,7 +81,6 @@ def measure_files(
         max_drop: most points of top-1, or mAP, that int8 may lose.
         limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
             files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
-        progress: see `Progress`.
 
     Raises:
         VerificationError: a file has another accuracy than the network, or its program fails.

@@ -98,10 +98,6 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
 
     Args:
         options: of `train`, as `lasting_options` makes them.
-        progress: see `Progress`.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     start = options.from_run if options.from_run != SCRATCH else None
     brought = start is not None and is_source(str(start))

@@ -48,7 +48,6 @@ def first_networks(
         ranked: sub-networks were trained with the units in the order in which they are.
         fit: a classifier.
         compute: where.
-        progress: see `Progress`.
     """
     supernet = supernet.to(compute.device)
     load_weights(supernet, weights)

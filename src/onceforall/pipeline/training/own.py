@@ -69,7 +69,6 @@ def bring_own(
         resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
             for the latter.
         seed: of random weights.
-        progress: see `Progress`.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
