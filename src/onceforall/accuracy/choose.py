@@ -53,14 +53,7 @@ class Calibration:
 
 
 def choose(
-    space: Space,
-    genes: Genes,
-    accuracies: Floats,
-    *,
-    losses: Floats | None,
-    noise: float | None,
-    kinds: Sequence[str],
-    seed: int,
+    space: Space, genes: Genes, accuracies: Floats, *, losses: Floats | None, noise: float | None, kinds: Sequence[str], seed: int
 ) -> tuple[Model, Calibration, dict[str, float]]:
     """Fit the best kind of model; see `AccuracyPredictor.fit` for the arguments.
 

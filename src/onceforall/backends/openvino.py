@@ -93,13 +93,7 @@ OPENVINO = Runtime(
     there=(compiled,),
 )
 OPENVINO_INT8 = replace(
-    OPENVINO,
-    name="openvino-int8",
-    quantise=_quantised,
-    needs=("nncf", *OPENVINO.needs),
-    in_threads=False,
-    there=(),
-    tolerance=INT8,
+    OPENVINO, name="openvino-int8", quantise=_quantised, needs=("nncf", *OPENVINO.needs), in_threads=False, there=(), tolerance=INT8
 )
 
 

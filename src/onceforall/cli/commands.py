@@ -10,12 +10,7 @@ from ..common.advice import ofa
 from ..common.progress import Progress
 from ..common.readable import milliseconds, percent
 from ..errors import DataError, ValueTextError
-from ..options.choosing import (
-    BundleOptions,
-    ClassifyOptions,
-    SearchOptions,
-    SpecialiseOptions,
-)
+from ..options.choosing import BundleOptions, ClassifyOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
@@ -171,12 +166,7 @@ def _line(r: Any) -> str:
     return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
-def search_command(
-    o: SearchOptions,
-    as_json: bool,
-    *,
-    points: Points = None,
-) -> None:
+def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) -> None:
     """Find the most accurate sub-networks within limits."""
     from ..pipeline import Run
     from ..pipeline.front import front

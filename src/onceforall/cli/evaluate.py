@@ -38,13 +38,7 @@ def evaluate_command(
     difference = _difference(results) if o.against is not None else None
     if as_json:
         records = [
-            {
-                "name": r.name,
-                "split": split,
-                **asdict(r.accuracy),
-                "arch": json.loads(r.arch.to_json()),
-                **_scores(r, classes),
-            }
+            {"name": r.name, "split": split, **asdict(r.accuracy), "arch": json.loads(r.arch.to_json()), **_scores(r, classes)}
             for r in results
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, results)))
@@ -74,13 +68,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
     difference = _difference(found) if o.against is not None else None
     if as_json:
         records = [
-            {
-                "export": str(r.export),
-                "format": r.format,
-                "split": r.part,
-                "images": r.images,
-                **_scores(r, r.classes),
-            }
+            {"export": str(r.export), "format": r.format, "split": r.part, "images": r.images, **_scores(r, r.classes)}
             for r in found
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, found)))

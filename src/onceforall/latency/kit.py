@@ -34,13 +34,7 @@ MOST_ERROR = 0.5  # mean, of the table: whatever was timed then, it was not thes
 
 
 def export_kit(
-    space: Space,
-    num_classes: int,
-    folder: Path,
-    effort: Effort,
-    *,
-    seed: int = 0,
-    progress: Progress = QUIET,
+    space: Space, num_classes: int, folder: Path, effort: Effort, *, seed: int = 0, progress: Progress = QUIET
 ) -> list[str]:
     """Write every model that has to be timed, as ONNX with made-up weights, a manifest, and results.csv to fill in.
 

@@ -104,14 +104,7 @@ class _Log:
     """Measurements kept in a folder, and progress over all that are needed."""
 
     def __init__(
-        self,
-        space: Space,
-        num_classes: int,
-        device: Device,
-        passes: int,
-        folder: Path | None,
-        again: bool,
-        progress: Progress,
+        self, space: Space, num_classes: int, device: Device, passes: int, folder: Path | None, again: bool, progress: Progress
     ) -> None:
         self.passes, self.progress = passes, progress
         self.needed: dict[tuple[str, int], float] = {}  # key and pass -> how much work

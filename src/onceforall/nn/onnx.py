@@ -86,11 +86,7 @@ def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: i
     opsets = [onnx.helper.make_opsetid("", opset)]
     return onnx.helper.make_model(
         onnx.helper.make_graph(
-            graph.nodes,
-            "onceforall",
-            [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])],
-            outputs,
-            graph.constants,
+            graph.nodes, "onceforall", [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])], outputs, graph.constants
         ),
         opset_imports=opsets,
         ir_version=onnx.helper.find_min_ir_version_for(opsets),

@@ -17,17 +17,7 @@ from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import Images
 from ..errors import ArchError, CheckpointError
-from ..export import (
-    Bundle,
-    BundleFacts,
-    BundleMember,
-    BundleProofs,
-    Together,
-    bundle_program,
-    load,
-    room_for_bundle,
-    write_bundle,
-)
+from ..export import Bundle, BundleFacts, BundleMember, BundleProofs, Together, bundle_program, load, room_for_bundle, write_bundle
 from ..latency import Device, Timing, available, time_calls
 from ..options.choosing import BundleOptions
 from ..options.declare import takes

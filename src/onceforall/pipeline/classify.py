@@ -49,11 +49,7 @@ class Classified:
 
 
 @takes(ClassifyOptions)
-def classify(
-    options: ClassifyOptions,
-    *,
-    progress: Progress = QUIET,
-) -> list[Classified]:
+def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Classified]:
     """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
 
     Args:

@@ -74,12 +74,7 @@ class Demo:
         return [_gain(*fast, *slow) for fast, slow in (*pairwise(known), (known[0], known[-1]))]
 
 
-def demo(
-    out: Path,
-    *,
-    seed: int = 0,
-    progress: Progress = QUIET,
-) -> Demo:
+def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     """Run every command on the digits; a demo that was interrupted goes on where it stopped.
 
     Args:
@@ -91,16 +86,7 @@ def demo(
     if begun and (preset := Run.open(out).info.preset) != PRESET:
         raise TrainingError(f"{out} holds a run of the preset {preset}, which is not the demo's: choose another --out")
     progress.say("train: one elastic network on handwritten digits")
-    run = train(
-        "digits",
-        out=out,
-        preset=PRESET,
-        seed=seed,
-        holdout=HOLDOUT,
-        resume=begun,
-        device="cpu",
-        progress=progress,
-    )
+    run = train("digits", out=out, preset=PRESET, seed=seed, holdout=HOLDOUT, resume=begun, device="cpu", progress=progress)
     progress.say("evaluate: the largest and the smallest sub-network on test images")
     ends = [evaluate(out, arch=name, split="test")[0] for name in ("largest", "smallest")]
     progress.say("profile: how fast is any sub-network on this machine")

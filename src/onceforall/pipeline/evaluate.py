@@ -52,11 +52,7 @@ class Evaluation:
 
 
 @takes(EvaluateOptions)
-def evaluate(
-    options: EvaluateOptions,
-    *,
-    progress: Progress = QUIET,
-) -> list[Evaluation]:
+def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Evaluation]:
     """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
 
     Started by torchrun, the processes share out the sub-networks.
@@ -158,13 +154,7 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
 
 
 def calibrated(
-    run: Run,
-    supernet: Supernet,
-    arch: Arch,
-    splits: Splits,
-    *,
-    images: int = CALIBRATION_IMAGES,
-    begun: Statistics | None = None,
+    run: Run, supernet: Supernet, arch: Arch, splits: Splits, *, images: int = CALIBRATION_IMAGES, begun: Statistics | None = None
 ) -> Calibrated:
     """The sub-network, extracted, with BatchNorm statistics of training images at its resolution, `begun` those of the first.
 

@@ -150,12 +150,7 @@ def _share(value: Any) -> float:
     return share
 
 
-def specialise_fleet(
-    options: SpecialiseOptions,
-    members: Sequence[FleetDevice],
-    *,
-    progress: Progress = QUIET,
-) -> list[FleetRow]:
+def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice], *, progress: Progress = QUIET) -> list[FleetRow]:
     """Find, export and prove a network for each device; one that cannot be served does not keep the others from being.
 
     The table is written to fleet.json of the run after each device. Devices whose network is there, of the same weights, images

@@ -15,17 +15,7 @@ from ..common.onnx_options import HARD_SWISH, OPSET
 from ..common.progress import QUIET, Progress
 from ..common.records import json_of
 from ..errors import FileError, VerificationError
-from ..export import (
-    FORMATS,
-    CardFacts,
-    ExportConfig,
-    OnnxOptions,
-    exporting,
-    push,
-    readers_of,
-    require_pushable,
-    room_for_export,
-)
+from ..export import FORMATS, CardFacts, ExportConfig, OnnxOptions, exporting, push, readers_of, require_pushable, room_for_export
 from ..latency import Device, Timing
 from ..options.choosing import SpecialiseOptions
 from ..options.declare import takes
@@ -45,11 +35,7 @@ Event = dict[str, Any]
 
 
 @takes(SpecialiseOptions)
-def specialise(
-    options: SpecialiseOptions,
-    *,
-    progress: Progress = QUIET,
-) -> list[Specialised]:
+def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> list[Specialised]:
     """Find, export and prove one network for each device and budget.
 
     Devices with a latency limit that were not profiled are profiled first, and where there is no predictor, accuracies are measured

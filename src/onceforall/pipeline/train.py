@@ -172,14 +172,7 @@ def _schedule(
     return schedule(steps) if steps else nothing_trained(schedule(MANY_STEPS))
 
 
-def _follow(
-    run: Run,
-    splits: Splits,
-    world: World,
-    settings: Settings,
-    compute: Compute,
-    progress: Progress,
-) -> None:
+def _follow(run: Run, splits: Splits, world: World, settings: Settings, compute: Compute, progress: Progress) -> None:
     """Train from the last checkpoint, or from the beginning, to the end."""
     out = run.folder
     named = run.info.arguments.get("teacher")

@@ -110,14 +110,7 @@ def line_chart(
 
 
 def scatter_chart(
-    groups: Groups,
-    x: Axis,
-    y: Axis,
-    *,
-    name: str,
-    equal: str = "",
-    band: float | None = None,
-    description: str = "",
+    groups: Groups, x: Axis, y: Axis, *, name: str, equal: str = "", band: float | None = None, description: str = ""
 ) -> Markup:
     """Points of several groups.
 

@@ -19,12 +19,7 @@ from ..networks import made_up
 from .agent import WEIGHTS
 
 PACKAGE = Path(__file__).parents[2]
-SOURCES = (
-    "errors.py",
-    "common/processors.py",
-    "latency/measure.py",
-    "latency/remote/agent.py",
-)
+SOURCES = ("errors.py", "common/processors.py", "latency/measure.py", "latency/remote/agent.py")
 EMPTY = ("__init__.py", "common/__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
 ALIGNMENT = 64
 SMALL = 1024  # bytes of a tensor that stays in the model

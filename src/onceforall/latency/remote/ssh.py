@@ -32,12 +32,7 @@ class Ssh:
     """
 
     def __init__(
-        self,
-        host: Host,
-        *,
-        patience_s: float = 600.0,
-        options: Sequence[str] = (),
-        say: Callable[[str], None] = lambda text: None,
+        self, host: Host, *, patience_s: float = 600.0, options: Sequence[str] = (), say: Callable[[str], None] = lambda text: None
     ) -> None:
         if shutil.which("ssh") is None:
             raise DeviceError("there is no ssh on this machine: install an OpenSSH client")

@@ -38,11 +38,7 @@ PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by si
 
 
 @takes(CompareOptions)
-def compare(
-    options: CompareOptions,
-    *,
-    progress: Progress = QUIET,
-) -> Comparison:
+def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Comparison:
     """Fine-tune fixed networks by the recipe of a run, and tell for each budget whether they or the run's networks win.
 
     The budgets are the latency, the multiply-accumulates and the parameters of each fixed network, and those that are given. For
@@ -89,13 +85,7 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
     return text_sha256(json.dumps([told, settings]))[:16]
 
 
-def _trained(
-    run: Run,
-    searcher: Searcher,
-    asked: Sequence[AskedRival],
-    told: Told,
-    progress: Progress,
-) -> list[FixedNetwork]:
+def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: Told, progress: Progress) -> list[FixedNetwork]:
     """All fixed networks, one after the other."""
     compute, found = choose_compute(), []
     for number, one in enumerate(asked, 1):

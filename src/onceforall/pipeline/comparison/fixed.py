@@ -178,13 +178,7 @@ def _alone(space: Space, phase: Phase) -> bool:
 
 
 def fine_tuned(
-    run: Run,
-    splits: Splits,
-    asked: AskedRival,
-    told: Told,
-    *,
-    compute: Compute,
-    progress: Progress = QUIET,
+    run: Run, splits: Splits, asked: AskedRival, told: Told, *, compute: Compute, progress: Progress = QUIET
 ) -> FixedNetwork:
     """Train a fixed network to the end, from its last checkpoint if there is one, or read what was trained before.
 

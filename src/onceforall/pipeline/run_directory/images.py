@@ -38,10 +38,7 @@ def default_gb(cache: str | None) -> float:
 
 
 def open_images(
-    asked: DataInfo,
-    *,
-    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
-    progress: Progress = QUIET,
+    asked: DataInfo, *, on_classes: Callable[[tuple[str, ...]], None] = lambda names: None, progress: Progress = QUIET
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 

@@ -59,13 +59,7 @@ class FoundThroughFiles:
 
 
 def measure_files(
-    made: Exporting,
-    searcher: Searcher,
-    test: Images,
-    *,
-    max_drop: float,
-    limit_ms: float | None,
-    progress: Progress = QUIET,
+    made: Exporting, searcher: Searcher, test: Images, *, max_drop: float, limit_ms: float | None, progress: Progress = QUIET
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
 
