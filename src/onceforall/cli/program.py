@@ -20,7 +20,7 @@ from .commands import (
     status_command,
     train_command,
 )
-from .compare import compare_command as compare_networks
+from .commands import compare_command as compare_networks
 from .devices import devices_command, measure_command, profile_command
 from .evaluate import evaluate_command
 from .explore import explore_command

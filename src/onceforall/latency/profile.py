@@ -15,7 +15,7 @@ What is measured is appended to files in a folder at once, so a profile that was
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from ..common.files import append_line, make_folder, read_json, read_lines, write_json
+from ..common.files import append_line, make_folder, one_at_a_time, read_json, read_lines, write_json
 from ..common.progress import QUIET, Progress
 from ..common.readable import duration
 from ..errors import DeviceError, FileError
@@ -31,7 +31,6 @@ from ..plan import Plan
 from ..space import Space
 from .design import QUICK, Design, Effort, key_of
 from .device import Device
-from .level import settled_level
 from .meters import meter_of
 from .table import LatencyTable, Measured, middle, space_hash
 
@@ -237,3 +236,33 @@ def _group(missing: dict[str, Plan]) -> dict[str, Plan]:
             break
         group[key] = plan
     return group
+
+
+PROFILES = 5  # of which the mean is taken: older ones may be of another operating system
+ALIKE = 0.1  # further off the machine is another one, or was in trouble
+
+
+def settled_level(path: Path, device: Mapping[str, str], profile: str, ms: float) -> tuple[float, int]:
+    """The mean of the anchor's time in this profile and in those of the same device before it, and of how many.
+
+    Args:
+        path: JSON lines, one for each profile; this one is added if it is not there.
+        device: what has to be the same, in texts.
+        profile: an identifier: a profile that is read again has the level that it had.
+        ms: the anchor's time in this profile.
+
+    Raises:
+        FileError: it cannot be read or written.
+    """
+    make_folder(path.parent)
+    with one_at_a_time(path.with_suffix(".lock")):
+        records = [r for r in read_lines(path) if {key: r.get(key) for key in device} == device]
+        names = [r.get("profile") for r in records]
+        if profile in names:
+            records = records[: names.index(profile)]
+        else:
+            append_line(path, {**device, "profile": profile, "ms": ms})
+    times = [r["ms"] for r in records if isinstance(r.get("ms"), float)]
+    alike = [before for before in times if abs(before / ms - 1) <= ALIKE][-PROFILES + 1 :]
+    alike.append(ms)
+    return ms * math.exp(math.fsum(math.log(one / ms) for one in alike) / len(alike)), len(alike)  # exactly ms where it is alone

@@ -20,12 +20,11 @@ from .run_directory.info import RunInfo
 from .run_directory.run import Run
 from .training.arguments import compute_of, lasting_options, note_differences, resumed, settings_of
 from .training.batches import batch_maker
-from .training.beginning import SCRATCH, Beginning, beginning, default_start
+from .training.beginning import SCRATCH, Beginning, beginning, check_size, default_start
 from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
 from .training.first import first_networks, nothing_trained
 from .training.follow import follow_schedule, validation
-from .training.space_size import check_size
 from .training.teacher import check_teacher, load_teacher, taught_by_another
 from .training.transfer import going_on, origin_of
 

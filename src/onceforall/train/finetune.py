@@ -12,9 +12,9 @@ from ..errors import StoppedError
 from ..plan import Plan
 from . import checkpoint
 from .loop import Trainer
-from .remaining import Remaining
 from .schedule import Phase, Recipe, Schedule
 from .step import Settings
+from .work import Remaining
 
 Event = dict[str, Any]
 

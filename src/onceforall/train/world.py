@@ -16,7 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import TrainingError
-from ..nn.exchange import add_up, exchanging
+from ..nn.layers import add_up, exchanging
 
 PATIENCE_S = 600.0  # for the other processes to come
 LONGEST = timedelta(days=1)  # that an exchange waits, as while the first process decodes; one that dies closes its connections
