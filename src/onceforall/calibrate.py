@@ -35,7 +35,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Statistics:
-    """BatchNorm statistics of a network, to go on with: means and variances by the names of its state dict, measured on `images`
+    """BatchNorm statistics of a network, to continue from: means and variances by the names of its state dict, measured on `images`
     images of shape `shape`."""
 
     tensors: Mapping[str, Tensor]
@@ -62,7 +62,7 @@ class Accuracy:
 
     @property
     def told(self) -> tuple[str, float]:
-        """What results are told in, whatever the run's metric: top-1, or mAP where images may have several labels."""
+        """What results are reported in, whatever the run's metric: top-1, or mAP where images may have several labels."""
         return told_of(self.top1, self.map)
 
     def score(self, metric: str) -> float:
@@ -81,7 +81,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
         network: a plain network, such as `Supernet.extract` gives, on any device.
         batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
             much as it has images; at least 2.
-        begun: go on with these, measured with the same weights on other images, which then count too.
+        begun: continue from these, measured with the same weights on other images, which then count too.
 
     Raises:
         StatisticsError: no batch and none before, a batch of one image, images of several resolutions, statistics of another
@@ -98,7 +98,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
     images, shape = (0, ()) if begun is None else (begun.images, begun.shape)
     own = {name: value for name, value in network.named_buffers() if "running_" in name}
     if begun is not None and {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in begun.tensors.items()}:
-        raise StatisticsError("the statistics to go on with are those of another network: measure them anew")
+        raise StatisticsError("the statistics to continue from belong to another network: measure them again")
     try:
         for norm in norms:
             norm.reset_running_stats()

@@ -242,9 +242,9 @@ def test_damaged_results(capsys: pytest.CaptureFixture[str], compared: Path, tmp
     given = ["compare", str(folder), "--with", f"{compared.parent / 'own.py'}:Net@16", "--epochs", "2"]
     message = fails(capsys, given, 1)
     assert "result.json: damaged or edited" in message
-    assert f"ofa compare {folder} --with NETWORKS makes it anew" in message
+    assert f"ofa compare {folder} --with NETWORKS makes it again" in message
     (place, *_) = sorted(path for path in (folder / "compare").iterdir() if path.is_dir())
     with open(place / "network.safetensors", "r+b") as file:
         file.seek(-8, 2)
         file.write(b"damaged!")
-    assert "remove it to train own.py:Net@16 anew" in fails(capsys, given, 1)
+    assert "remove it to train own.py:Net@16 again" in fails(capsys, given, 1)

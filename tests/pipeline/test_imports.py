@@ -207,7 +207,7 @@ def test_images_that_changed(checkpoint: Path, photos: Path, tmp_path: Path) -> 
     data = Path(shutil.copytree(photos, tmp_path / "data"))
     run = bring(checkpoint, tmp_path / "run", data=str(data))
     (data / "class 0" / "00.jpg").unlink()
-    with pytest.raises(DataError, match=r"not those that .* was imported with .*: restore them, .* or import anew"):
+    with pytest.raises(DataError, match=r"not those that .* was imported with .*: restore them, .* or import again"):
         evaluate(run.folder)
 
 

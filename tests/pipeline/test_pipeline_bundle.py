@@ -134,7 +134,7 @@ def test_status_tells_of_it(run_copy: Path) -> None:
         (part,) = [part for part in status(run_copy).parts if part.name == "bundle"]
         assert part.state == "damaged"
         assert part.text.startswith(f"{index}: ")
-        assert part.text.endswith("make it anew with ofa bundle")
+        assert part.text.endswith("make it again with ofa bundle")
 
 
 def test_the_command(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,7 @@ def test_the_command(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert out.startswith(f"{run_copy / 'b'}: 2 networks, ")
     assert "smallest: 16 px, test top-1 " in out
-    assert "loaded anew" in out
+    assert "loaded from disk" in out
     assert ofa(["bundle", str(run_copy), "--arch", "largest", "--out", str(run_copy / "b"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [member["name"] for member in record["members"]] == ["largest"]

@@ -110,12 +110,12 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
     assert part.name == "network"
-    assert "fine-tuning, step 5 of 24, was interrupted: the same ofa specialise goes on with it" in part.text
+    assert "fine-tuning, step 5 of 24, was interrupted: the same ofa specialise resumes it" in part.text
     searched = len(read_lines(run_copy / "searches.jsonl"))
     events: list[dict[str, Any]] = []
     result = go(run_copy, progress=Progress(event=events.append))
     assert len(read_lines(run_copy / "searches.jsonl")) == searched, "the choice was written down"
-    assert events[0]["text"].startswith("going on with the fine-tuning of onnxruntime-best-")
+    assert events[0]["text"].startswith("resuming the fine-tuning of onnxruntime-best-")
     assert result.arch == whole.arch
     assert result.finetuned == whole.finetuned
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())
@@ -134,7 +134,7 @@ def test_an_export_that_failed(run_copy: Path, gentle: None, monkeypatch: pytest
         with pytest.raises(VerificationError, match="as if"):
             go(run_copy)
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
-    assert "step 24 of 24, is done, but not its export: the same ofa specialise goes on with it" in part.text
+    assert "step 24 of 24, is done, but not its export: the same ofa specialise resumes it" in part.text
     steps: list[dict[str, Any]] = []
     go(run_copy, progress=Progress(event=steps.append))
     assert not [event for event in steps if event.get("text", "").startswith("epoch ")]
@@ -184,10 +184,10 @@ def test_what_was_written_is_damaged(run_copy: Path, capsys: pytest.CaptureFixtu
     (place,) = (run_copy / "finetuned").iterdir()
     for path in place.glob("step-*"):
         path.write_bytes(b"torn")
-    with pytest.raises(FileError, match=r"every checkpoint is damaged .*; to fine-tune anew, remove .*finetuned"):
+    with pytest.raises(FileError, match=r"every checkpoint is damaged .*; to fine-tune again, remove .*finetuned"):
         go(run_copy)
     (place / "choice.json").write_text('{"candidate": {}}')
-    with pytest.raises(FileError, match=r"choice\.json: damaged or edited .*: remove .* to start anew"):
+    with pytest.raises(FileError, match=r"choice\.json: damaged or edited .*: remove .* to start over"):
         go(run_copy)
     assert ofa(["specialise", str(run_copy), "--no-limit", "--finetune", str(EPOCHS), "--finalists", "1"]) == 1
     assert "damaged or edited" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from .process_model import KINDS, ProcessModel
 
 Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
-NORMAL_90 = 1.6448536  # 90 % of a normal distribution lie within so many standard deviations
+NORMAL_90 = 1.6448536  # standard deviations within which 90 % of a normal distribution lie
 MOST_COMPARED = 1000  # measured networks on which kinds are compared; the chosen one then learns from all
 DEGREE = 2  # of accuracy as a curve of the loss
 PENALTIES = np.geomspace(1, 1e5, 11)
@@ -38,7 +38,7 @@ class Calibration:
 
     Args:
         scale: of the model's own standard deviations.
-        misfit: what the kind of model cannot follow, standard deviation; 0 where it cannot be told from noise.
+        misfit: what the kind of model cannot follow, standard deviation; 0 where it cannot be distinguished from noise.
         noise: of one measurement, standard deviation.
     """
 

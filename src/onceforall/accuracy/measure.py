@@ -44,8 +44,8 @@ def measure_subnets(
     Args:
         supernet: the shared weights.
         archs: what to measure; an architecture that occurs twice is measured once.
-        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked anew for every group of networks.
-        evaluation: by resolution, held-out images and labels, never test images. Asked anew as well.
+        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked again for every group of networks.
+        evaluation: by resolution, held-out images and labels, never test images. Asked again as well.
         progress: its `result` gets the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
         metric: of the rows' scores.
@@ -82,7 +82,7 @@ def measure_together(
     Args:
         metric: of the rows' scores.
         task: likewise.
-        statistics: gets what was measured for each network, for `recalibrate` to go on with.
+        statistics: gets what was measured for each network, for `recalibrate` to continue from.
     """
     rows = []
     for resolution in dict.fromkeys(arch.resolution for arch in archs):

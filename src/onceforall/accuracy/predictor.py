@@ -92,7 +92,7 @@ class AccuracyPredictor:
             archs: measured networks.
             accuracies: measured top-1.
             losses: mean loss of each on the same images; used if cross-validation says that they help.
-            noise: standard deviation of one measurement, if known; the error of the prediction itself is then told apart better.
+            noise: standard deviation of one measurement, if known; it separates the error of the prediction itself better.
             kinds: of models to try, some of "linear", "pairwise", "smooth"; by default all.
             weights_hash: of the supernet.
             seed: same seed, same predictor.
@@ -206,7 +206,7 @@ class AccuracyPredictor:
         description, arrays = _read(Path(path))
         if description.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path}: unknown predictor format {description.get('format')!r}, not {FORMAT!r}: fit or import it anew"
+                f"{path}: unknown predictor format {description.get('format')!r}, not {FORMAT!r}: fit or import it again"
             )
         if description.get("space") != _signature(space):
             raise CheckpointError(f"{path}: this predictor was made for another space: measure and fit one for this space")
@@ -214,7 +214,7 @@ class AccuracyPredictor:
         if weights_hash is not None and made_for != weights_hash:
             raise CheckpointError(
                 f"{path}: this predictor was made for the supernet with weights {made_for or 'unknown'}, not {weights_hash}: "
-                "measure sub-networks of this supernet and fit anew"
+                "measure sub-networks of this supernet and fit again"
             )
         if description.get("model") in GONE:
             raise CheckpointError(
@@ -226,7 +226,7 @@ class AccuracyPredictor:
             calibration = Calibration(**{name: _finite(value) for name, value in description["calibration"].items()})
             candidates = {str(kind): _finite(rmse) for kind, rmse in description["candidates"].items()}
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            raise CheckpointError(f"{path}: damaged: fit or import the predictor anew") from None
+            raise CheckpointError(f"{path}: damaged: fit or import the predictor again") from None
         return cls(space, made_for, model, calibration, candidates)
 
 
@@ -278,5 +278,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             if not isinstance(description, dict) or not all(np.isfinite(array).all() for array in arrays.values()):
                 raise ValueError("no description, or an array that is not finite")
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError):
-            raise CheckpointError(f"{path}: not a predictor, or damaged: fit it anew") from None
+            raise CheckpointError(f"{path}: not a predictor, or damaged: fit it again") from None
     return description, arrays

@@ -126,7 +126,7 @@ def _tell_prediction(found: Any, as_json: bool) -> None:
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {tau}, 90 % error bars hold {percent(e.coverage90, 0)}")
     if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
         some = found.checked[0]
-        images = some.images if some.score is None else "the"  # of another score not so many as there are
+        images = some.images if some.score is None else "the"  # another score counts as fewer images than there are
         tell(
             f"{images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
             "more images, or hold out more of them (ofa train --holdout 0.3)"

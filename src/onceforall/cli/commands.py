@@ -126,7 +126,7 @@ def report_command(
 def demo_command(
     as_json: bool,
     *,
-    out: Annotated[Path, Flag("Run directory to make or go on with.", "RUN")] = DEMO,
+    out: Annotated[Path, Flag("Run directory to make or resume.", "RUN")] = DEMO,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""
@@ -228,7 +228,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {member.arch.resolution} px, {accuracy}, {latency}")
-        print(f"    after another one: first time {first}, later {again}; an export of its own, loaded anew: {anew}")
+        print(f"    after another one: first time {first}, later {again}; an export of its own, loaded from disk: {anew}")
 
 
 def _share(own: int, separate: int) -> str:

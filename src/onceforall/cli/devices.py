@@ -49,7 +49,7 @@ def profile_command(
         with Counter(stderr(), "measuring") as counter:
             table = profile(replace(o, device=on_host(o.device, host)), progress=Progress(count=counter))
     if (error := table.errors.mape) > DOUBTFUL:
-        tell(f"these estimates are off by {percent(error)} on average: measure anew with --again while nothing else runs")
+        tell(f"these estimates are off by {percent(error)} on average: measure again with --again while nothing else runs")
     if as_json:
         errors = {"mape": error, "kendall_tau": table.errors.kendall_tau, "error95": table.errors.bound(), "n": table.errors.n}
         print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))

@@ -128,7 +128,7 @@ class TrainView:
                 self.validated[1].append(f"{event['subnet']} {percent(event.get('score', event['top1']))}")
 
     def _download(self, *, event: str, file: str, done: int, total: int | None) -> None:
-        """Of a server that does not tell the size, only what came."""
+        """Without a size from the server, only what has arrived."""
         size = f"{done / 1e6:,.1f}" if total is None else f"{done / 1e6:,.1f} of {total / 1e6:,.1f}"
         self.bar.update(self.task, description=event, completed=done / (total or math.inf), note=f"{file}: {size} MB")
         if done == total:

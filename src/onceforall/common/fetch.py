@@ -37,7 +37,7 @@ class Remote:
         url: its address.
         path: where it belongs.
         digest: first digits of its sha256, or all 40 of its git object id.
-        otherwise: how to go on without it, for messages.
+        otherwise: what to do without it, for messages.
         size: in bytes, as far as it is known before.
         headers: that the server wants, and no other server may see.
     """
@@ -51,7 +51,7 @@ class Remote:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, reason: str) -> FileError:
-        """One line: what was to be fetched, why it is not there, and how to go on; the reason leads over to the last."""
+        """One line: what was to be fetched, why it is not there, and what to do; the reason leads over to the last."""
         size = "" if self.size is None else f" ({self.size / 1e6:,.1f} MB)"
         return FileError(f"{self.text!r} needs {self.url}{size}: {reason} {self.otherwise}")
 
@@ -115,7 +115,7 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
     try:
         with urllib.request.urlopen(_request(remote, done), timeout=ANSWER_S) as answer:
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-                done = 0  # the server begins anew
+                done = 0  # the server starts over
             length = answer.headers.get("Content-Length", "")
             total = done + int(length) if length.isdigit() else None
             _require_space(remote, part, 0 if total is None else total - done)

@@ -41,7 +41,7 @@ def import_package(name: str, extra: str) -> Any:
             return importlib.import_module(name)
     except Exception as error:  # whatever a package does when a library of its own does not load
         raise DeviceError(
-            f"the package {package!r} is installed but cannot be imported: {one_line(error)}: install it anew"
+            f"the package {package!r} is installed but cannot be imported: {one_line(error)}: reinstall it"
         ) from error
 
 

@@ -99,7 +99,7 @@ class Bundle:
     """Networks whose weights are views of the same tensors.
 
     Which network runs is an argument, never state, so threads may run several at once. Weights belong to all networks: do not
-    write to them. To go on training one, export it (`ofa specialise`) and take `onceforall.load`.
+    write to them. To train one further, export it (`ofa specialise`) and take `onceforall.load`.
 
     Example:
         >>> bundle = onceforall.load_bundle("run/bundle")

@@ -30,7 +30,7 @@ def bundle_program(name: str) -> Program:
 
 @dataclass(frozen=True)
 class Switch:
-    """What it takes to go on with a network after another one ran, in ms, medians of `rounds`.
+    """What switching to a network takes after another one ran, in ms, medians of `rounds`.
 
     Args:
         first: the first call of the network since the bundle was read.

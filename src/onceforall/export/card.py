@@ -45,7 +45,7 @@ class FileRow:
 
     @property
     def told(self) -> tuple[str, float]:
-        """The name and value that results are told in: top-1, or mAP."""
+        """Name and value of what results are reported in: top-1, or mAP."""
         return told_of(self.top1, self.map)
 
 
@@ -84,7 +84,7 @@ class CardFacts:
 
     @property
     def told(self) -> tuple[str, float]:
-        """The name and value that results are told in: top-1, or mAP."""
+        """Name and value of what results are reported in: top-1, or mAP."""
         return told_of(self.top1, None if self.labels is None else self.labels.map)
 
 
@@ -155,7 +155,7 @@ def _map(labels: LabelScores, images: str) -> list[str]:
 
 
 def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
-    """What mAP does not tell."""
+    """What mAP hides."""
     return [
         ["macro F1", percent(labels.macro_f1), f"mean of the labels' F1 at thresholds chosen on held-out images, {images}"],
         ["mAP of knowing nothing", percent(labels.chance), "mean of the shares of images that have each label: chance"],
@@ -163,7 +163,7 @@ def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
 
 
 def _scores(confusion: Confusion, images: str) -> list[list[str]]:
-    """What top-1 does not tell."""
+    """What top-1 hides."""
     return [
         ["balanced accuracy", percent(confusion.balanced), f"mean of the classes' recalls, {images}"],
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],

@@ -31,7 +31,7 @@ class Effort:
         resolutions: at most this many at which segments are timed; the others are interpolated.
         fit: networks to fit to.
         test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
-        passes: groups in which each network is timed, loaded anew: it may then be a few per cent faster or slower.
+        passes: groups in which each network is timed, loaded afresh: it may then be a few per cent faster or slower.
         rounds: bursts in each group, twice as many where intervals are wide and that takes seconds only; see `time_calls`.
         limit: noise of the networks' times above which the machine is refused; see `time_calls`.
         target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is left out.

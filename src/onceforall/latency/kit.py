@@ -38,7 +38,7 @@ def export_kit(
 ) -> list[str]:
     """Write every model that has to be timed, as ONNX with made-up weights, a manifest, and results.csv to fill in.
 
-    An export that was interrupted goes on where it stopped.
+    An interrupted export resumes where it stopped.
 
     Args:
         space: whose networks are to be estimated.
@@ -124,7 +124,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     costs, errors = design.fit(found[:n], found[n:m], found[m:])
     if errors.mape > MOST_ERROR:
         raise DeviceError(
-            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure anew"
+            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure again"
         )
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, 1.0, errors))
 

@@ -9,7 +9,7 @@ lowest quarter of quotients by the reference 0.7 % and 0.2 %. So:
 - A reference kernel of fixed work, half arithmetic, half memory traffic, is timed in between. Each burst counts as a quotient by
   the reference just before and after it, which cancels changes of clock frequency and part of what neighbours do.
 - The estimate is the lower quartile of the quotients over rounds. It comes with a 95 % interval from order statistics, and
-  rounds go on until that is narrow enough.
+  rounds continue until that is narrow enough.
 - What disturbs all functions alike and the reference not (a neighbour of this virtual machine in the shared cache: all networks 5 %
   slower for seconds, the reference as fast as before) is seen by comparing each function with its neighbours in the round, where
   there are at least `LEVELLED` of them; then the median serves. On a quiet machine, 36 networks of 1.4 to 4.1 ms, first against

@@ -1,4 +1,4 @@
-"""Where networks are timed: `meter_of` gives what times those of a device, here or elsewhere."""
+"""Where networks are timed: `meter_of` gives what times the networks of a device, here or elsewhere."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> 
 
     Args:
         device: here, or on another machine.
-        say: called with a message when a connection broke and is tried anew.
+        say: called with a message when a connection broke and is tried again.
 
     Raises:
         DeviceError: a host that cannot be reached or lacks something; a device whose times were imported.

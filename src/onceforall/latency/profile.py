@@ -5,11 +5,11 @@
 3. Compare with networks that were not used.
 
 Not all networks fit into memory at once, the machine changes from one group of them to the next, and a network that is loaded
-again may be a few per cent faster or slower. So every network is timed in several groups, mixed and loaded anew each time, and
+again may be a few per cent faster or slower. So every network is timed in several groups, mixed and loaded again each time, and
 times are split into the network's and the group's part (`_levelled`). One network of middle size, the anchor,
 is in every group.
 
-What is measured is appended to files in a folder at once, so a profile that was interrupted goes on where it stopped.
+Every measurement is appended to files in a folder at once, so an interrupted profile resumes where it stopped.
 """
 
 import math
@@ -136,7 +136,7 @@ class _Log:
         self.needed |= {(key, number): work[key] for key in work for number in range(self.passes)}
 
     def measure(self, plans: Sequence[Plan], what: str, passes: int, rounds: int, limit: float) -> None:
-        """Time plans in groups, in turns, each plan so many times in another group."""
+        """Time plans in groups, in turns, each plan as often as it has groups."""
         self.report(what)
         arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 2 * rounds, "limit": limit, "baseline_ms": self.baseline_ms}
         if passes > 1:

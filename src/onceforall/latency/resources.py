@@ -71,7 +71,7 @@ class EnergyCounter:
     def joules(self) -> float | None:
         """So far; None where nothing is counted, or the counters are for others to read.
 
-        Counters begin anew after some 260 kJ, an hour of a busy server's package: ask more often than that.
+        Counters start over after some 260 kJ, an hour of a busy server's package: ask more often than that.
         """
         if not self._packages:
             return None

@@ -36,7 +36,7 @@ class Classified:
         photo: its path.
         format: of the file that told, a name in `onceforall.export.FORMATS`.
         classes: names and probabilities, the most likely first; empty if the photograph cannot be read. Of labels those whose
-            probability is at least their threshold, of which there may be none; or with `--top` so many.
+            probability is at least their threshold, of which there may be none; or the `--top` most likely.
         error: why it cannot be read; None if it can.
         thresholds: of labels, of which a photograph may show several: for each of `classes` the probability that says it.
     """
@@ -92,7 +92,7 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
 
 
 def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> list[tuple[int, float]]:
-    """The most likely classes, (classes,), first; of labels, unless so many are asked for, those that reach their thresholds."""
+    """The most likely classes, (classes,), first; of labels, unless a number is asked for, those that reach their thresholds."""
     ranked = probabilities.double().sort(descending=True, stable=True)
     found = list(zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True))
     if config.thresholds and top is None:

@@ -75,7 +75,7 @@ class Demo:
 
 
 def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
-    """Run every command on the digits; a demo that was interrupted goes on where it stopped.
+    """Run every command on the digits; an interrupted demo resumes where it stopped.
 
     Args:
         out: the run directory.

@@ -221,5 +221,5 @@ def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
 
 def _stored(path: Path) -> dict[str, Served]:
     """What the last time left."""
-    again = "move it away, and all networks are made anew"
+    again = "move it away, and all networks are made again"
     return read_record(path, _Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

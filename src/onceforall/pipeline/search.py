@@ -63,7 +63,7 @@ class Candidate:
 
 
 def _chance(top1: Any, images: Any) -> Any:
-    """Variance of shares that were counted on so many images."""
+    """Variance of shares counted on `images` images."""
     return np.maximum(top1 * (1 - top1), 1 / images) / images
 
 
@@ -137,7 +137,7 @@ class Searcher:
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
         self.accuracies: dict[Arch, AccuracyRow] = {}
-        self.statistics: dict[Arch, Statistics] = {}  # that they were measured with, to go on with
+        self.statistics: dict[Arch, Statistics] = {}  # that they were measured with, to continue from
 
     def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
         """The same for another device; accuracies that were measured for one are not measured again for the other."""
@@ -197,8 +197,8 @@ class Searcher:
             fastest = min(timing.ms for timing in timings.values())
             aim *= 0.98 * budget.latency_ms / fastest
         raise InfeasibleError(
-            f"no finalist kept {budget.latency_ms:g} ms when measured, the fastest took {fastest:.3g} ms: allow more, or when "
-            "the machine is quiet, ofa profile --again"
+            f"none of the finalists met {budget.latency_ms:g} ms when measured (fastest: {fastest:.3g} ms): raise the limit, or profile "
+            "again on an idle machine: ofa profile --again"
         )
 
     def _better_known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:

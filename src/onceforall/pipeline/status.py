@@ -36,7 +36,7 @@ class RunPart:
             "predictor", "searches", "network", "bundle", "comparison" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
-        command: that makes it, mends it or goes on with it; None where there is nothing to do.
+        command: that makes, mends or resumes it; None where there is nothing to do.
         device: of a profile, as `--device` takes it.
         facts: what the text says in numbers, for machines: top-1 and errors as fractions, times in the unit of their name.
     """
@@ -282,7 +282,7 @@ def _accuracy_data(run: Run) -> Iterator[RunPart]:
         yield RunPart("accuracy data", "stale", _line(error))
         return
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
-    on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # else so many would be as precise
+    on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead
     between = f"{METRICS[run.metric]} {percent(min(scores))} to {percent(max(scores))}{on}"
     facts = {"sub_networks": len(rows), "held_out_top1_range": [min(top1), max(top1)], "images": rows[0].images}
     facts["held_out_score_range"] = [min(scores), max(scores)]
@@ -345,7 +345,7 @@ def _networks(run: Run) -> Iterator[RunPart]:
 def _bundles(run: Run) -> Iterator[RunPart]:
     for path in sorted(run.folder.glob("*/bundle.json")):
         try:
-            bundle = read_record(path, _Bundled, otherwise="make it anew with ofa bundle")
+            bundle = read_record(path, _Bundled, otherwise="make it again with ofa bundle")
         except OnceForAllError as error:
             yield RunPart("bundle", "damaged", _line(error))
         else:
@@ -397,7 +397,7 @@ PARTS: dict[str, Callable[[Run], Iterator[RunPart]]] = {
 
 
 def _fit_command(run: Run) -> str:
-    """What fits the predictor anew."""
+    """The command that fits the predictor again."""
     return ofa("accuracy", "fit", run.folder)
 
 

@@ -63,7 +63,7 @@ class Chosen:
 
     @property
     def told(self) -> tuple[str, float]:
-        """The name and value that results are told in: top-1, or mAP."""
+        """Name and value of what results are reported in: top-1, or mAP."""
         return told_of(self.made.test.top1, None if self.made.labels is None else self.made.labels.map)
 
 
@@ -76,7 +76,7 @@ class Shown:
         name: short, different from those of the other runs on the page.
         schedule: of the training, if there is one.
         training: what was done of it: joules are the processor's, whatever else ran on it.
-        resume: the command that goes on with a training that has not finished.
+        resume: the command that resumes an unfinished training.
         predictor: what predicts accuracy, if it was not fitted in this run.
         subnets: the accuracy data, with MACs.
         checks: of the accuracy predictor.

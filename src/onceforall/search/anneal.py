@@ -44,7 +44,7 @@ def anneal(
         bounds: of each chain's limits (chains, limits).
         evaluations: that may be used, about.
         rng: of noise and choices.
-        restart: at `RESTARTS` of the way, from where the chains are and their prices (chains, limits), where they go on.
+        restart: at `RESTARTS` of the way, from where the chains are and their prices (chains, limits), where they continue.
 
     Returns:
         Where the chains ended; they need not keep the limits.

@@ -46,7 +46,7 @@ class _Goal(Protocol):
         ...
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Where the chains go on at some points of their way; see `anneal`."""
+        """Where the chains continue from at some points; see `anneal`."""
         ...
 
 

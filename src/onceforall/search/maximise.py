@@ -30,7 +30,7 @@ class SearchResult:
         finalists: the best different networks that keep the limits, best first.
         gap: what a better network could score more at most: 0 where every network was tried, some 1e-7 where an exact solver found
             nothing better (rounding of the score), more where it ran out of time; None where no bound is known.
-        optimal_within: no network that keeps the limits and differs from the best in so many choices scores higher.
+        optimal_within: no network within the limits that differs from the best in at most this many choices scores higher.
         evaluations: networks scored.
         seconds: wall-clock time.
     """
@@ -86,7 +86,7 @@ def maximise(
         seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
         evaluations: networks scored at most, about; the default takes about a second with a fast score. A space of fewer
             networks is tried out entirely.
-        time_s: end after so many seconds; what was found until then is the result.
+        time_s: end after this many seconds, with what was found by then.
         start: networks to start from, such as the result for another limit.
         finalists: number of networks that `SearchResult.top` can give.
         proof_s: seconds at most for `SearchResult.gap`, where score and limits are methods of objects that know what they are
@@ -137,7 +137,7 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
 
 
 class _Best:
-    """The goal of one network: parents are the best, and the worse half of the chains goes on from where the better half is."""
+    """The goal of one network: parents are the best, and the worse half of the chains continues from where the better half is."""
 
     mixes, evolution, generations = 4, 1 / 16, 24
     chains, per_chain = 16, 3000

@@ -100,7 +100,7 @@ def changes_of(space: Space) -> Changes:
 
 
 def near(space: Space, row: Row) -> tuple[Genes, Ints]:
-    """All rows that differ from one row in one choice, as `Space.neighbours`, and which column was chosen anew."""
+    """All rows that differ from one row in one choice, as `Space.neighbours`, and which column was changed."""
     changes = changes_of(space)
     which = np.flatnonzero(changes.possible(row[None])[0])
     rows = changes.apply(np.repeat(row[None], len(which), 0), which)

@@ -66,7 +66,7 @@ def pareto(
         seed: same seed and arguments, same result (unless `time_s` ends the search).
         size: points of the result at most, spread over the front; by default all that were found.
         evaluations: networks evaluated at most, about. A space of fewer networks is tried out entirely.
-        time_s: end after so many seconds; what was found until then is the result.
+        time_s: end after this many seconds, with what was found by then.
         start: networks to start from.
 
     Raises:
@@ -135,7 +135,7 @@ def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.G
 
 @dataclass
 class _Along:
-    """The goal of a front: each chain has a target, bounds of the costs, and every other one goes on from the best within it.
+    """The goal of a front: each chain has a target, bounds of the costs, and every other one continues from the best within it.
 
     It watches all that is evaluated. Objectives are the score, then minus the first `costs` costs.
     """
@@ -168,7 +168,7 @@ class _Along:
         return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Every other chain goes on from the best that any has found within its target; the rest keep to ways of their own."""
+        """Every other chain continues from the best that any has found within its target; the rest keep to their own paths."""
         best = self.best_within(evaluator, bounds[:, : self.costs])
         return evaluator(np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes))
 

@@ -103,7 +103,7 @@ class Supernet(nn.Module):
         """The sub-network as a plain torch module with its own copy of the weights and running statistics.
 
         The module is in channels-last format and has the supernet's mode (train or eval), device and type. Its running statistics
-        are those of the supernet: measure them anew with `onceforall.calibrate.recalibrate` before evaluating a trained network.
+        are those of the supernet: measure them again with `onceforall.calibrate.recalibrate` before evaluating a trained network.
 
         Raises:
             ArchError: the architecture lies outside the space.

@@ -114,7 +114,7 @@ def bootstrap(
 
 
 def _weighted(ranked: _Ranked, weights: Floats) -> float:
-    """Mean average precision where each image occurs so often."""
+    """Mean average precision with each image weighted by how often it occurs."""
     own = weights[ranked.order]
     hits = own * ranked.labels
     right, said = (np.take_along_axis(each.cumsum(0), ranked.ends, 0) for each in (hits, own))

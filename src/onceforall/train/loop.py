@@ -57,7 +57,7 @@ class Trainer:
         folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher; of a network alone, the checkpoints.
         validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
             they return is put together in turns. The first record whose "subnet" is "largest" and its "top1", or what else the
-            task's results are told in, tell whether training has collapsed.
+            task's results are reported in, shows whether training has collapsed.
         progress: its `event` gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation
             ("train"), of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end
             ("note").

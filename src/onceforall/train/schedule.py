@@ -113,7 +113,7 @@ class Recipe:
             the schedule's, of the stem the smallest; 1 for the same rate everywhere.
         drop_path: rate at which the last residual branch is left out for an image (stochastic depth); from the first branch on it
             rises to that. Where a network that was brought has rates of its own, these stay.
-        patience: end when the mean accuracy at a validation of the last phase has not risen in so many, and keep the weights of the
+        patience: end when the mean accuracy has not risen in this many validations of the last phase, and keep the weights of the
             best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
         balance: how far the loss on labels makes up for uneven classes: an image counts in proportion to its class's number of
             images to the power of minus this. 0: all images alike; 1: all classes alike.
@@ -189,7 +189,7 @@ class Schedule:
         raise IndexError("step lies beyond the schedule")
 
     def steps_done(self, steps: int) -> list[int]:
-        """Of each phase, after so many steps in all."""
+        """Steps completed in each phase after `steps` steps in all."""
         done = []
         for phase in self.phases:
             done.append(min(steps, phase.steps))

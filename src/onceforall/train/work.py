@@ -41,7 +41,7 @@ def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
 
 
 RECENT = 51  # stretches between reports, and pauses, whose middle counts: what disturbs fewer than half of them has no effect
-FOLLOW = 0.1  # of the way from what was told to what is found now, at each report
+FOLLOW = 0.1  # share of the way from the last answer to the present estimate, at each report
 
 
 class Remaining:

@@ -127,8 +127,8 @@ class World:
 def _meeting(store: Store, rank: int, size: int) -> str:
     """A name that only the processes that are here now know.
 
-    When torchrun starts all anew after one was killed, its store still holds the addresses of those before (torch 2.15), and who
-    reads one too early calls the dead. Under this name there is nothing yet.
+    When torchrun restarts all processes after one was killed, its store still holds the addresses of the earlier ones (torch
+    2.15), and a process that reads one too early calls the dead. Nothing is stored under this name yet.
 
     Raises:
         RuntimeError: some have not come.

@@ -138,7 +138,7 @@ def _random_weights(path: Path, size: int) -> None:
 
 
 def _alive(place: Path) -> bool:
-    """Whether the job's process runs. Another one may have its number after the machine was started anew; and a process that has
+    """Whether the job's process runs. Another one may have its number after the machine was restarted; and a process that has
     ended but was not waited for keeps its number and loses its command line."""
     try:
         pid = int((place / "pid").read_text())

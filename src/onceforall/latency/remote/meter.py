@@ -29,7 +29,7 @@ class RemoteMeter:
         threads: that compute one network.
         batch: images per call.
         ssh: in place of the usual connection.
-        say: called with a message when the connection broke and is tried anew.
+        say: called with a message when the connection broke and is tried again.
 
     Attributes:
         version: of the runtime there.
@@ -37,7 +37,7 @@ class RemoteMeter:
         baseline_ms: what the reference kernel takes there.
 
     Raises:
-        DeviceError: the host cannot be reached, or lacks Python, numpy, the runtime or so many processors.
+        DeviceError: the host cannot be reached, or lacks Python, numpy, the runtime or enough processors.
     """
 
     def __init__(

@@ -26,9 +26,9 @@ class Ssh:
 
     Args:
         host: where.
-        patience_s: for how long a connection that broke is tried anew.
+        patience_s: for how long a connection that broke is tried again.
         options: of ssh, before the host.
-        say: called with a message when the connection broke and is tried anew.
+        say: called with a message when the connection broke and is tried again.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Ssh:
         self._connected = False
 
     def __call__(self, *words: str, limit_s: float | None = None, patience_s: float | None = None) -> str:
-        """Run a command there; its output. Words are quoted. A broken connection is tried anew, so it must be safe to do twice.
+        """Run a command there; its output. Words are quoted. A broken connection is tried again, so it must be safe to do twice.
 
         Args:
             words: of the command.

@@ -32,7 +32,7 @@ from ..run_directory.run import CALIBRATION_IMAGES, Run
 from ..training.compute import Compute, choose_compute
 from .cluster import joined_cluster
 
-LEAST_AT_ONCE, GROUPS = 4, 4  # smaller groups where there would be fewer than so many for each of several processes
+LEAST_AT_ONCE, GROUPS = 4, 4  # groups get smaller so that each of several processes has this many
 
 
 @takes(MeasureAccuracyOptions)

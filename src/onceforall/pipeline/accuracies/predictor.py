@@ -1,4 +1,4 @@
-"""`ofa accuracy`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
+"""`ofa accuracy`: fit the accuracy predictor again, compare kinds of models, show it, ask it what to measure next."""
 
 import os
 from collections.abc import Sequence
@@ -135,7 +135,7 @@ def fitted_to(
 
 @takes(ComparePredictorsOptions)
 def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress = QUIET) -> list[KindComparison]:
-    """Errors of each kind of model, and which one cross-validation chooses, fitted to so many of the measured sub-networks.
+    """Errors of each kind of model, and which one cross-validation chooses, fitted to some of the measured sub-networks.
 
     All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
 

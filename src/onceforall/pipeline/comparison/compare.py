@@ -68,7 +68,7 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
         before = stored_comparison(run)
         if before is not None and before.key == key:
             progress.say(
-                f"as compared before: to search, time and open the test images anew, remove {run.folder / FOLDER / RESULT}"
+                f"as compared before: to search, time and open the test images again, remove {run.folder / FOLDER / RESULT}"
             )
             return before
         found = _compared(searcher, fixed, options, key, progress)

@@ -221,7 +221,7 @@ def fine_tuned(
     except StoppedError as error:
         raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; to train {asked.name} anew, remove {folder}") from None
+        raise CheckpointError(f"{error}; to train {asked.name} again, remove {folder}") from None
     return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
 
 
@@ -343,10 +343,10 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
     Raises:
         FileError: it is damaged.
     """
-    path, again = folder / "network.json", f"remove {folder} to train {name} anew"
+    path, again = folder / "network.json", f"remove {folder} to train {name} again"
     trained = read_record(path, Trained, FORMAT, otherwise=again)
     if trained.sha256 != sha256(folder / WEIGHTS):
-        raise FileError(f"{folder}: damaged: remove it to train {name} anew")
+        raise FileError(f"{folder}: damaged: remove it to train {name} again")
     try:
         supernet = Supernet(from_json(json.dumps(trained.space)), run.num_classes)
     except ValueError as error:

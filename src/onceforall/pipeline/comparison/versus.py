@@ -189,7 +189,7 @@ class Comparison:
     uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; winners, the devices' costs and the break-even are told too, for machines."""
+        """As JSON values, with winners, the devices' costs and the break-even, for machines."""
         found: dict[str, Any] = {"format": FORMAT, **json_of(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}
@@ -209,7 +209,7 @@ def stored_comparison(run: Run) -> Comparison | None:
     path = run.folder / FOLDER / RESULT
     if not path.exists():
         return None
-    again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
+    again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it again"
     return read_record(path, Comparison, FORMAT, otherwise=again)
 
 
@@ -220,5 +220,5 @@ def untrained(run: Run) -> Iterator[str]:
         if not (path.parent / "network.json").exists():
             steps = Schedule.from_json(read_text(path)).steps
             done = Metrics.of(path.parent).step
-            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
+            more = "going on now" if going else "was interrupted: the same ofa compare resumes it"
             yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"

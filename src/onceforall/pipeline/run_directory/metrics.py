@@ -85,7 +85,7 @@ class Metrics:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the records of what a training that goes on after `step` steps does again."""
+    """Drop the records of what a training resumed after `step` steps repeats."""
     before = read_lines(path)
     kept = [r for r in before if r["step"] < step or (r["step"] == step > 0 and r["event"] != "phase")]
     if len(kept) < len(before):
@@ -105,7 +105,7 @@ def metrics_writer(
         schedule: that is followed.
         space: of the run.
         num_classes: of the run.
-        step: from which this process goes on.
+        step: from which this process continues.
         tell: gets the events.
     """
     work = work_per_step(schedule, space, num_classes)
@@ -115,7 +115,7 @@ def metrics_writer(
     counter, joules_before = EnergyCounter(), Metrics.of(folder).joules or 0.0
 
     def write(event: Event) -> None:
-        if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got
+        if event["event"] == "rollback":  # what came after is repeated; the record says how far it had got
             forget_after(folder / "metrics.jsonl", event["step"])
         if (joules := counter.joules()) is not None:
             event = {**event, "joules": round(joules_before + joules, 1)}

@@ -135,7 +135,7 @@ class Run:
             save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
             run.save_info(splits.problems)
         except BaseException:
-            if (folder / "run.json").exists():  # it is whole, so that --resume can go on
+            if (folder / "run.json").exists():  # it is complete, so --resume can continue from it
                 raise
             for path in (folder / name for name in BEGINNINGS):
                 with suppress(OSError):
@@ -319,13 +319,13 @@ class Run:
         data = self.require_images()
         older = (
             f"; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
-            f"linked, or in Testing/: {anew} anew, or move them away"
+            f"linked, or in Testing/: {anew} again, or move them away"
             if data.by_suffix
             else ""
         )
         return DataError(
             f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, "
-            f"{self._how_moved()}, or {anew} anew{older}"
+            f"{self._how_moved()}, or {anew} again{older}"
         )
 
     def _how_moved(self) -> str:
@@ -335,7 +335,7 @@ class Run:
         return "give their new place with --data"
 
     def resume_command(self) -> str:
-        """What goes on with the training, with a word to replace where the images are gone."""
+        """The command that resumes the training, with a word to replace where the images are gone."""
         source = self.require_images().source
         return ofa("train", NEW_PLACE if gone(source) else source, "--out", self.folder, "--resume")
 

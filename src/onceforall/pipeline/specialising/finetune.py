@@ -1,7 +1,7 @@
 """`ofa specialise --finetune`: what happens between the choice of a network and its export.
 
 finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints until the network is in its place, so that the same
-command goes on with the same network after any interruption.
+command resumes with the same network after any interruption.
 """
 
 import json
@@ -52,7 +52,7 @@ class Finetuned:
         before: accuracy on held-out images.
         after: the same, with the fine-tuned weights; None if the training diverged.
         taken: the fine-tuned network is the one to take home, because it is not worse on the held-out images.
-        metric: by which that was told.
+        metric: by which that was decided.
     """
 
     epochs: int
@@ -102,7 +102,7 @@ class _Course:
 
     @classmethod
     def of(cls, run: Run, images: int) -> "_Course":
-        """As the supernet was trained, on so many images."""
+        """As the supernet was trained, with `images` training images."""
         path = run.folder / "schedule.json"
         if run.augment is None or not path.exists():
             batch = min(BATCH, images)
@@ -188,9 +188,9 @@ class Finetuning:
             choice = _Choice(*search())
             write_json(path, json_of(choice))
         else:
-            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
+            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start over")
             self.run.space.check(choice.candidate.arch)
-            self.progress.note(f"going on with the fine-tuning of {self.folder.name}")
+            self.progress.note(f"resuming the fine-tuning of {self.folder.name}")
         return choice.candidate, choice.timing
 
     def finish(self, chosen: Candidate) -> tuple[Calibrated, Finetuned]:
@@ -258,7 +258,7 @@ class Finetuning:
                     progress=replace(self.progress, event=self._report),
                 )
         except CheckpointError as error:
-            raise CheckpointError(f"{error}; to fine-tune anew, remove {self.folder}") from None
+            raise CheckpointError(f"{error}; to fine-tune again, remove {self.folder}") from None
         self.progress.say(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
         plain = supernet.extract(arch)  # without dropout layers that do something in train mode
         plain.load_state_dict(network.cpu().state_dict())
@@ -284,5 +284,5 @@ def unfinished(run: Run) -> Iterator[str]:
         step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
         done = of == f" of {step:,}"
         state = "is done, but not its export" if done else "was interrupted"
-        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise goes on with it"
+        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise resumes it"
         yield f"{folder.name}: fine-tuning, step {step:,}{of}, {more}"

@@ -13,12 +13,12 @@ from ..profile import profile, profiled
 from ..run_directory.run import Run
 
 SUBNETS = PredictOptions.subnets
-SOON_S = 3.0  # after which what is left can be told
+SOON_S = 3.0  # before the time left can be estimated
 EVERY = 4  # lines, of a long measurement
 
 
 def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None:
-    """Measure what the search needs and the run lacks. All is kept, and an interrupted measurement goes on where it was.
+    """Measure what the search needs and the run lacks. Everything is kept, and an interrupted measurement resumes where it stopped.
 
     Raises:
         OnceForAllError: as `profile` and `predict`.

@@ -202,7 +202,7 @@ def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tup
 
 
 def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
-    """Do nothing if so many held-out images can tell whether int8 keeps `max_drop` points of top-1, or if it may lose none.
+    """Do nothing if the held-out images can show whether int8 keeps `max_drop` points of top-1, or if it may lose none.
 
     Mean average precision moves by less than an image.
 

@@ -33,7 +33,7 @@ def lasting_options(options: TrainOptions) -> TrainOptions:
 
 
 def resumed(options: TrainOptions) -> Run:
-    """The run that a training goes on with. It follows the arguments of its first start; those given again must not differ.
+    """The run that a training resumes. It follows the arguments of its first start; those given again must not differ.
 
     The images may have moved: `Run.splits` checks that they are the same.
 

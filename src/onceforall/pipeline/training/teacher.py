@@ -69,7 +69,7 @@ def lasting_teacher(text: str) -> str:
 
 
 def check_teacher(text: str) -> str:
-    """What can be told before the images are read: the library, the model's name, and that the file has weights; its sha256.
+    """What can be checked before the images are read: the library, the model's name, and that the file has weights; its sha256.
 
     Raises:
         TrainingError: the text is not of that form, or names an unknown model.
