@@ -197,8 +197,8 @@ class Searcher:
             fastest = min(timing.ms for timing in timings.values())
             aim *= 0.98 * budget.latency_ms / fastest
         raise InfeasibleError(
-            f"none of the finalists met {budget.latency_ms:g} ms when measured (fastest: {fastest:.3g} ms): raise the limit, or profile "
-            "again on an idle machine: ofa profile --again"
+            f"none of the finalists met {budget.latency_ms:g} ms when measured (fastest: {fastest:.3g} ms): raise the limit, or "
+            "profile again on an idle machine: ofa profile --again"
         )
 
     def _better_known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:
