@@ -2,7 +2,7 @@
 
 Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. Each takes an object of its options
 class (`onceforall.options`), or the fields of that class by their names, and says how far it is to a `progress`, see
-`onceforall.common.progress.Progress`. What goes wrong is an `OnceForAllError` with one line on what is wrong and what to do;
+`Progress`. What goes wrong is an `OnceForAllError` with one line on what is wrong and what to do;
 docstrings name its kinds where a caller may want to tell them.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..common.lazy import load_on_use
 
 if TYPE_CHECKING:
+    from ..common.progress import Progress
     from ..latency import list_devices as devices
     from ..options.presets import PRESETS, Preset
     from ..options.shared import Budget
@@ -40,6 +41,7 @@ __all__ = [
     "Budget",
     "Classified",
     "Preset",
+    "Progress",
     "Run",
     "bundle",
     "classify",
