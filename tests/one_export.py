@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from onceforall.export import CardFacts, ExportConfig, Exported, InputSteps, exporting
+from onceforall.export import CardFacts, ExportConfig, Exporting, InputSteps, exporting
 from onceforall.space import Space
 
 
@@ -19,7 +19,8 @@ def export_network(
     measure: Callable[[Path], CardFacts],
     onnx: Any = None,
     **more: Any,
-) -> Exported:
+) -> Exporting:
     """`measure` is called with the folder of the proven files, for what the card tells about them."""
     with exporting(folder, ExportConfig(space, tuple(classes), preprocessing, onnx), arch, network, **more) as made:
-        return made.finish(measure(made.files))
+        made.finish(measure(made.files))
+        return made

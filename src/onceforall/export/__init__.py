@@ -8,7 +8,7 @@ from .bundle_card import BundleFacts, Sizes, Switch, bundle_program
 from .bundle_folder import BundleProofs, Together, room_for_bundle, write_bundle
 from .card import CardFacts, FileRow
 from .config import ExportConfig, InputSteps
-from .folder import Exported, Exporting, exporting, load, room_for_export
+from .folder import Exporting, exporting, load, room_for_export
 from .hub import push, require_pushable
 from .program import Program, program_of, run_programs
 from .proof import Proof, Verification
@@ -23,7 +23,6 @@ __all__ = [
     "BundleProofs",
     "CardFacts",
     "ExportConfig",
-    "Exported",
     "Exporting",
     "FileRow",
     "Format",

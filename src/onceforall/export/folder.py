@@ -31,23 +31,13 @@ INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A folder in its place, the proof of each format, what was measured, and what other programs make of its ONNX files."""
-
-    folder: Path
-    proofs: Mapping[str, Proof]
-    facts: CardFacts
-    readings: Sequence[ReaderResult] = ()
-
-
 @dataclass(eq=False)
 class Exporting:
-    """Files that are written and proven, in a folder that is not in its place yet; see `exporting`.
+    """An exported folder: first its files, written and proven, elsewhere; see `exporting`.
 
     Args:
-        place: where the folder will be.
-        files: where it is now.
+        folder: its place.
+        files: where it is until then.
         config: as written there.
         arch: of the network.
         job: what the files were made from.
@@ -55,10 +45,11 @@ class Exporting:
         reference: the network's own logits for these images.
         readers: other programs to run the ONNX files in.
         proofs: by format.
-        done: what `finish` gave.
+        facts: what was measured, once it is finished.
+        readings: what other programs make of its ONNX files.
     """
 
-    place: Path
+    folder: Path
     files: Path
     config: ExportConfig
     arch: Arch
@@ -67,9 +58,10 @@ class Exporting:
     reference: Reference
     readers: Sequence[str]
     proofs: dict[str, Proof]
-    done: Exported | None = None
+    facts: CardFacts | None = None
+    readings: Sequence[ReaderResult] = ()
 
-    def finish(self, facts: CardFacts, shares: Mapping[str, float] | None = None) -> Exported:
+    def finish(self, facts: CardFacts, shares: Mapping[str, float] | None = None) -> None:
         """Remove the files of formats that `facts` leaves out, run ONNX files in other programs, draw the picture, write the card.
 
         Args:
@@ -86,8 +78,7 @@ class Exporting:
         write_text(self.files / "network.svg", draw(plan, self.arch, shares=shares, title=facts.name) + "\n")
         card = write_card(facts, plan=plan, arch=self.arch, config=self.config, proofs=self.proofs, sizes=sizes, readings=readings)
         write_text(self.files / "README.md", card)
-        self.done = Exported(self.place, self.proofs, facts, readings)
-        return self.done
+        self.facts, self.readings = facts, readings
 
     def _read(self, name: str) -> list[ReaderResult]:
         """One ONNX file in other programs."""
@@ -164,7 +155,7 @@ def exporting(
         write_preprocess(files)
         made = Exporting(folder, files, config, arch, job, images, reference, others, proofs)
         yield made
-        assert made.done is not None, "no card was written: call finish"
+        assert made.facts is not None, "no card was written: call finish"
 
 
 def load(folder: Path | str) -> fx.GraphModule:

@@ -31,7 +31,7 @@ State = Literal["agrees", "differs", "refuses", "not tried"]
 
 
 @dataclass(frozen=True)
-class Reader:
+class _Program:
     """A program that reads ONNX files.
 
     Args:
@@ -61,10 +61,10 @@ class Reader:
 
 
 READERS = {
-    "opencv": Reader("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
-    "openvino": Reader("OpenVINO", ("openvino",), "pip install openvino"),
-    "ncnn": Reader("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
-    "onnxruntime-web": Reader("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
+    "opencv": _Program("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
+    "openvino": _Program("OpenVINO", ("openvino",), "pip install openvino"),
+    "ncnn": _Program("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
+    "onnxruntime-web": _Program("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
 }
 
 

@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..common.files import recording, write_json
 from ..common.progress import QUIET, Progress
 from ..common.readable import amount
-from ..common.records import json_of
 from ..errors import DataError
 from ..options.choosing import CAUTION
 from ..options.shared import Budget
 from ..search import Objectives, pareto
-from .run_directory.finalists import FrontPoint, HeldOut, MeasuredFront
 from .run_directory.run import Run
 from .search import Candidate, Searcher
 
@@ -68,10 +67,17 @@ def front(
         result.append(replace(candidate, stands=candidate.accuracy.value > best))
         best = max(best, candidate.accuracy.value)
     with recording("this front is"):
-        write_json(run.folder / "front.json", json_of(MeasuredFront(str(searcher.device), tuple(map(_point, result)))))
+        write_json(run.folder / "front.json", {"device": str(searcher.device), "points": [_point(c) for c in result]})
     return result
 
 
-def _point(c: Candidate) -> FrontPoint:
-    held_out = HeldOut(c.accuracy.top1, c.accuracy.images, c.accuracy.score)
-    return FrontPoint(c.stands, c.arch, c.predicted_top1, c.predicted_std, c.predicted_ms, held_out, c.timing.ms)
+def _point(c: Candidate) -> dict[str, Any]:
+    return {
+        "stands": c.stands,
+        "arch": c.arch.to_json(),
+        "predicted_top1": c.predicted_top1,
+        "predicted_std": c.predicted_std,
+        "predicted_ms": c.predicted_ms,
+        "held_out": {"top1": c.accuracy.top1, "images": c.accuracy.images, "score": c.accuracy.score},
+        "measured_ms": c.timing.ms,
+    }

@@ -296,8 +296,8 @@ class Searcher:
 
     def _note(self, budget: Budget, c: Candidate) -> None:
         finalist = Finalist(
-            budget, str(self.device), c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1,
-            c.predicted_ms,
+            c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1, c.predicted_ms,
+            str(self.device), budget,
         )  # fmt: skip
         with recording("these finalists are"):
             append_line(self.run.folder / "searches.jsonl", json_of(finalist))

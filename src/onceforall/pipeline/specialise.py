@@ -175,7 +175,7 @@ class _Job:
                 made, searcher, test, max_drop=options.max_drop, limit_ms=self.budget.latency_ms, progress=self.progress
             )
             timing = through.timing or timing
-            exported = made.finish(self._card(through, timing, tuned), shares)
+            made.finish(self._card(through, timing, tuned), shares)
         held_out = tuned.held_out if tuned else chosen.accuracy
         result = Specialised(
             folder=self.target,
@@ -195,8 +195,8 @@ class _Job:
             confusion=through.confusion,
             mistakes=tuple(through.mistakes),
             labels=through.labels,
-            proofs={name: asdict(proof) for name, proof in exported.proofs.items()},
-            readings=tuple(exported.readings),
+            proofs={name: asdict(proof) for name, proof in made.proofs.items()},
+            readings=tuple(made.readings),
             finetuned=tuned,
         )
         with recording(f"for ofa status and ofa report, that {self.target} was exported is"):

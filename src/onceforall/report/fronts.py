@@ -98,12 +98,11 @@ def _found(run: Run) -> Found:
     for one in read_records(run.folder / "searches.jsonl", Finalist):
         key, of = (one.arch, one.device), every if one.held_out_images is None else one.held_out_images
         if of >= images.get(key, 0):
-            score = one.held_out_top1 if one.held_out_score is None else one.held_out_score
-            found[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, score), of
+            found[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), of
     if (path := run.folder / "front.json").exists():
         front = read_record(path, MeasuredFront)
         for point in front.points:
-            found[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out.value)
+            found[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out)
     return {key: values for key, values in found.items() if key[0] in run.space}
 
 

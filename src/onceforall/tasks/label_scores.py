@@ -124,7 +124,7 @@ def _weighted(ranked: _Ranked, weights: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class OneLabel:
+class _OneLabel:
     """One label.
 
     Args:
@@ -185,7 +185,7 @@ class LabelScores:
         total = images + said
         return float((2 * right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
-    def by_label(self, names: Sequence[str]) -> list[OneLabel]:
+    def by_label(self, names: Sequence[str]) -> list[_OneLabel]:
         """One for each label, in their order."""
         found = []
         for i, name in enumerate(names):
@@ -193,7 +193,7 @@ class LabelScores:
             f1 = 2 * right / (images + said) if images + said else 0.0
             own = float(self.precisions[i]) if images else None
             shares = right / images if images else None, right / said if said else None
-            found.append(OneLabel(name, images, own, images / self.images, float(self.thresholds[i]), *shares, f1))
+            found.append(_OneLabel(name, images, own, images / self.images, float(self.thresholds[i]), *shares, f1))
         return found
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:

@@ -1,6 +1,8 @@
 """What searches found and measured: a line of searches.jsonl for each finalist, and front.json."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...arch import Arch
 from ...options.shared import Budget
@@ -8,10 +10,15 @@ from ...options.shared import Budget
 
 @dataclass(frozen=True)
 class Finalist:
-    """A line of searches.jsonl: a network found for a budget, and measured. `held_out_score` is by the run's metric."""
+    """A network that a search found, and that was measured; of a front, without device and budget of its own.
 
-    budget: Budget
-    device: str
+    Args:
+        arch: of the network.
+        measured_ms: its latency.
+        held_out_top1: on `held_out_images` held-out images.
+        held_out_score: the same by the run's metric; None where that is top-1.
+    """
+
     arch: Arch
     measured_ms: float
     held_out_top1: float
@@ -19,33 +26,19 @@ class Finalist:
     held_out_images: int | None = None
     predicted_top1: float | None = None
     predicted_ms: float | None = None
+    device: str = ""
+    budget: Budget = field(default_factory=Budget)
 
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What a network scores on held-out images: top-1, and the run's metric where that is another."""
-
-    top1: float
-    images: int
-    score: float | None = None
+    @staticmethod
+    def older(data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A point of front.json has what was measured on held-out images in an object of its own."""
+        held_out = data.get("held_out")
+        return {**data, **{f"held_out_{key}": value for key, value in held_out.items()}} if isinstance(held_out, dict) else data
 
     @property
-    def value(self) -> float:
+    def held_out(self) -> float:
         """By the run's metric."""
-        return self.top1 if self.score is None else self.score
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """A network of the front; `stands`: no other one is as accurate and as fast, or better."""
-
-    stands: bool
-    arch: Arch
-    predicted_top1: float
-    predicted_std: float
-    predicted_ms: float | None
-    held_out: HeldOut
-    measured_ms: float
+        return self.held_out_top1 if self.held_out_score is None else self.held_out_score
 
 
 @dataclass(frozen=True)
@@ -53,4 +46,4 @@ class MeasuredFront:
     """What front.json holds."""
 
     device: str
-    points: tuple[FrontPoint, ...]
+    points: tuple[Finalist, ...]
