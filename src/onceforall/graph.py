@@ -142,10 +142,8 @@ class Graph:
     Args:
         resolutions: that it was read at, in pixels, ascending.
         classes: number of the group of the classifier's outputs, or -1.
-        nodes: by name.
         weights: by the names that they have in the model.
         groups: what numbers in `Size` and `Part` mean.
-        pieces: in order.
         output: what the network returns: values in tuples, lists and mappings.
         fixed: what is not elastic and why, one line each.
         about: where the network comes from, for its cards.

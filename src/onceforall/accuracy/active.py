@@ -36,7 +36,6 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     Args:
         predictor: fitted to what was measured so far.
         cost: such as MACs.
-        n: networks.
         known: networks that need not be measured.
         seed: same seed and arguments, same networks.
 

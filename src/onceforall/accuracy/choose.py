@@ -83,7 +83,6 @@ def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibr
     """Error bars that hold 90 % of what was measured around predictions made without it.
 
     Args:
-        learnt: the model.
         accuracies: (n,) measured.
         noise: standard deviation of one measurement, if known. Else all that the model did not foresee counts as noise.
     """

@@ -42,7 +42,6 @@ def measure_subnets(
     """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
 
     Args:
-        supernet: the shared weights.
         archs: what to measure; an architecture that occurs twice is measured once.
         calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked again for every group of networks.
         evaluation: by resolution, held-out images and labels, never test images. Asked again as well.
@@ -81,7 +80,6 @@ def measure_together(
 
     Args:
         metric: of the rows' scores.
-        task: likewise.
         statistics: gets what was measured for each network, for `recalibrate` to continue from.
     """
     rows = []

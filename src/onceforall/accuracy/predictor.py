@@ -45,7 +45,6 @@ class PredictorErrors:
         rmse: root mean square error, as a fraction (0.01 is one point of accuracy).
         kendall_tau: rank correlation (tau-b), 1 for the right order.
         coverage90: fraction of networks within the error bars that should hold 90 %.
-        n: networks.
     """
 
     rmse: float
@@ -61,7 +60,6 @@ class AccuracyPredictor:
     Args:
         space: the networks that it knows; gene matrices must be of this space.
         weights_hash: of the supernet whose sub-networks were measured.
-        model: what predicts.
         calibration: of its error bars.
         candidates: cross-validated root mean square error of each kind of model that was tried, against measurements.
     """
@@ -88,14 +86,10 @@ class AccuracyPredictor:
         """Fit to measured networks: a list of `Arch` or a gene matrix, and their accuracies in [0, 1].
 
         Args:
-            space: of the networks.
-            archs: measured networks.
             accuracies: measured top-1.
             losses: mean loss of each on the same images; used if cross-validation says that they help.
             noise: standard deviation of one measurement, if known; it separates the error of the prediction itself better.
             kinds: of models to try, some of "linear", "pairwise", "smooth"; by default all.
-            weights_hash: of the supernet.
-            seed: same seed, same predictor.
 
         Raises:
             DataError: fewer than 8 networks, another number of accuracies or losses, an accuracy outside [0, 1] (a percentage?), a
@@ -159,7 +153,6 @@ class AccuracyPredictor:
         """Accuracies and standard deviations, each float64 (n,).
 
         Args:
-            archs: networks.
             measured: standard deviations of what a measurement would give around the prediction; else of the prediction
                 itself, without the chance of measuring, for lower confidence bounds.
 
@@ -195,7 +188,6 @@ class AccuracyPredictor:
         """Read what `save` wrote.
 
         Args:
-            path: the file.
             space: the space that it was made for.
             weights_hash: of the supernet that it will be used with; None to take it as it is.
 

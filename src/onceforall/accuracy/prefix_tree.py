@@ -15,7 +15,6 @@ class PrefixNode:
     """A segment after one that others may follow as well.
 
     Args:
-        segment: what is computed here.
         children: what is computed on its output.
         archs: the networks that end here; several that compute the same thing have one end.
     """

@@ -60,10 +60,6 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
     they fork from; of the candidates of about the right size the one with the rarest choices is taken.
 
     Args:
-        space: the choices.
-        rng: makes the draws.
-        n: how many.
-        segments: of the space.
         saving: how many times as long, at least, they would take without sharing. Small spaces and few networks save less.
 
     Raises:
@@ -108,7 +104,6 @@ def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n:
         costs: c, of each segment the mean over networks.
         present: share of the networks that have the segment. Those without it are forked at the segment before.
         last: cost of what follows, which every network has for itself.
-        n: networks.
         saving: how many times less than without sharing.
     """
     from sklearn.isotonic import isotonic_regression  # slow to load, and needed only here

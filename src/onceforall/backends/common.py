@@ -68,7 +68,6 @@ class Runtime:
 
     Args:
         name: in `RUNTIMES`.
-        title: for messages.
         package: distribution that brings the runtime, whose version is reported.
         open: makes a function of a converted network. It leaves no setting of the process changed.
         convert: makes what `open` takes, of a plan, weights, threads, and the shape of the images with the batch.
@@ -208,7 +207,6 @@ class OnHost:
     """A `Function` that reads the arrays where they are.
 
     Args:
-        run: images to logits.
         timed: the same without copying the logits out of the runtime's memory, where that saves something.
     """
 

@@ -27,7 +27,6 @@ class Job:
     """What is to be written, see `ExportConfig.job`.
 
     Args:
-        plan: of the network.
         network: on the CPU, in eval mode.
         onnx: how an ONNX graph is written.
         facts: texts to keep inside a file, where it can hold some: the architecture and the config, as JSON.

@@ -34,7 +34,6 @@ class Remote:
 
     Args:
         text: what the user asked for, which needs it.
-        url: its address.
         path: where it belongs.
         digest: first digits of its sha256, or all 40 of its git object id.
         otherwise: what to do without it, for messages.
@@ -82,7 +81,6 @@ def fetch(remote: Remote, tell: Tell) -> Path:
     """Its path, when it is there and is what it should be.
 
     Args:
-        remote: the file.
         tell: gets {"event": "download", "file": name, "done": bytes, "total": bytes or None}.
 
     Raises:
@@ -209,11 +207,8 @@ def from_hub(
     """The first of these files that the repository has, from the library's cache or the Hub; None if it has none of them.
 
     Args:
-        text: what the user asked for.
         repository: USER/NAME or USER/NAME@REVISION.
         names: of files, the best one first. What is in the cache is taken without asking the Hub.
-        tell: see `fetch`.
-        otherwise: see `Remote`.
         extra: that brings the library.
 
     Raises:

@@ -50,8 +50,6 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
     `older`, which gives the entries of any file as a present one has them.
 
     Args:
-        data: the values.
-        kind: the dataclass.
         path: of the file, for messages; `otherwise` says what to do when it is damaged.
         format: that the file says it has; None where it says none.
 

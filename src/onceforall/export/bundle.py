@@ -38,10 +38,8 @@ class BundleMember:
 
     Args:
         name: in the bundle: letters, digits, dots, dashes and underscores.
-        arch: of the network.
         held_out_top1: as a fraction, through the bundle; what `Bundle.under` chooses by.
         test_top1: as a fraction, through the bundle.
-        test_images: how many they are.
         latency_ms: of a call through the bundle on the machine that made it.
         device_latency_ms: of the network in the runtime of the device that it was chosen for.
 

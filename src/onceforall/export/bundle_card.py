@@ -64,15 +64,12 @@ class BundleFacts:
     """What was measured on a bundle, beside its members.
 
     Args:
-        name: title of the card.
-        data: name of the data set.
         device: that the networks were chosen for.
         method: how latency was measured, and on what.
         load_ms: reading the whole bundle, median.
         switches: by name of the network.
         sizes: in bytes.
         made_with: commands.
-        notes: for the card.
     """
 
     name: str

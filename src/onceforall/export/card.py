@@ -54,10 +54,7 @@ class CardFacts:
     """What was measured on the exported network.
 
     Args:
-        name: title of the card.
-        data: name of the data set.
         top1: fraction of the test images that are classified right, through the exported file where there is one.
-        test_images: how many they are.
         latency: for each device its name, how latency was measured, and ms with a 95 % interval.
         made_with: the commands, and versions of packages.
         top5: as top1, if the data have more than 5 classes.

@@ -35,8 +35,6 @@ def head_of(
 
     Args:
         results: on test images, of each by name.
-        data: name of the data set.
-        tags: for the Hub.
         license: its name there.
         on_hub: the data may have a page of this name there.
         metric: of the results, top-1 or mAP.

@@ -36,15 +36,12 @@ class Exporting:
     """An exported folder: first its files, written and proven, elsewhere; see `exporting`.
 
     Args:
-        folder: its place.
         files: where it is until then.
         config: as written there.
-        arch: of the network.
         job: what the files were made from.
         images: what they were proven with.
         reference: the network's own logits for these images.
         readers: other programs to run the ONNX files in.
-        proofs: by format.
         facts: what was measured, once it is finished.
         readings: what other programs make of its ONNX files.
     """
@@ -120,7 +117,6 @@ def exporting(
         folder: is replaced if it holds nothing but an earlier export.
         config: the network's space, classes and preprocessing (of any resolution), its task, and the options of the formats that
             are made from an ONNX graph.
-        arch: of the network.
         network: extracted and recalibrated, in eval mode.
         formats: keys of `FORMATS`; "pytorch" is always written.
         images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.

@@ -132,7 +132,6 @@ def prove(
     Args:
         what: name of the file, for messages.
         run: the file, loaded.
-        images: real images, preprocessed.
         extracted: what the extracted network computes.
         active: logits of the sub-network inside the supernet.
         batches: sizes to try.

@@ -35,7 +35,6 @@ class _Program:
     """A program that reads ONNX files.
 
     Args:
-        name: for people.
         packages: that must be installed, by import name; of Node.js if `node`.
         install: the command that brings it.
         batches: sizes that it can take at all; None for any.
@@ -73,7 +72,6 @@ class ReaderResult:
     """What a program made of a file.
 
     Args:
-        file: its name.
         reader: key of `READERS`.
         version: of the program; "" if it is not known.
         state: "agrees" if it computes what the network computes in at least one batch size, and something else in none.
@@ -132,8 +130,6 @@ def read_elsewhere_too(
     """Run a file in other programs and compare as `prove` does; those that are not to be tried are listed too.
 
     Args:
-        path: the ONNX file.
-        images: real images, preprocessed.
         expected: what the network says to them.
         readers: keys of `READERS` that are installed.
         batches: sizes to try, all of which the file takes.

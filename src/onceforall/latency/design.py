@@ -29,7 +29,6 @@ class Effort:
 
     Args:
         resolutions: at most this many at which segments are timed; the others are interpolated.
-        fit: networks to fit to.
         test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
         passes: groups in which each network is timed, loaded afresh: it may then be a few per cent faster or slower.
         rounds: bursts in each group, twice as many where intervals are wide and that takes seconds only; see `time_calls`.
@@ -54,8 +53,6 @@ class Design:
 
     Args:
         space: whose networks are to be estimated.
-        num_classes: outputs of the classifier.
-        effort: how many.
         seed: of the networks drawn to fit and to test.
 
     Attributes:

@@ -42,10 +42,7 @@ def export_kit(
 
     Args:
         space: whose networks are to be estimated.
-        num_classes: outputs of the classifier.
-        folder: to make.
         effort: how many models.
-        seed: of the networks drawn.
         progress: its `count` gets files written, files in all and what is written.
 
     Returns:
@@ -86,11 +83,8 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     """The latency table of a device from the times of a kit's models.
 
     Args:
-        space: of the kit.
-        num_classes: of the kit.
         results: the kit's results.csv, filled in: milliseconds of one call with one image; manifest.json lies beside it. Columns
             may be separated by commas, semicolons or tabs, as spreadsheets write them; with one of the latter two, 1,5 is 1.5.
-        name: of the device.
 
     Raises:
         FileError: a file that cannot be read or is not of a kit.

@@ -90,7 +90,6 @@ def measure_networks(
 
     Args:
         networks: plans with their networks or state dicts; None stands for made-up weights, on which latency does not depend.
-        device: to measure on.
         rounds: see `time_calls`, as for limit and patience_s.
         anchor: a `LatencyTable.anchor`, for times that compare with its estimates: it is timed too.
 
@@ -121,9 +120,6 @@ def measure_onnx(
     Args:
         model: the file's content, with one input.
         input_shape: of one image, (channels, height, width).
-        device: to measure on.
-        rounds: see `time_calls`.
-        anchor: see `measure_networks`.
 
     Raises:
         DeviceError: another runtime, one that cannot run the model, more threads than processors, or a machine that is too noisy.

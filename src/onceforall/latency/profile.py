@@ -60,8 +60,6 @@ def profile_space(
 
     Args:
         space: whose networks are to be estimated.
-        num_classes: outputs of the classifier.
-        device: to measure.
         folder: keeps measurements as JSON lines; those that are there are used again. None keeps nothing.
         seed: of the networks drawn to fit and to test.
         quick: less of everything, for a first impression: some 20 s for networks of 0.2 ms instead of minutes.

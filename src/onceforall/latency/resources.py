@@ -91,7 +91,6 @@ def energy_mj(function: Callable[[], object], *, seconds: float = 1.0, counters:
     """Millijoules of one call, of all processor packages together and whatever else they do; None as in `EnergyCounter`.
 
     Args:
-        function: the call.
         seconds: for how long it is repeated.
         counters: the kernel's folder of RAPL counters.
     """

@@ -107,7 +107,6 @@ class LatencyTable:
 
     Args:
         costs: ms of each segment inside a network; NaN where a published table has no entry.
-        num_classes: outputs of the classifier.
         processor: name of the machine's processor, or of the published table.
         measured: None for a published table.
         missing: of a published table, the missing key of each segment that is NaN.

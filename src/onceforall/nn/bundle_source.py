@@ -97,10 +97,6 @@ def bundle_needs(plans: Iterable[Plan]) -> str:
 def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
     """The text of a file with a class for each plan, tables of them by name, and `Bundle(path)`, which reads safetensors.
 
-    Args:
-        plans: of whole networks, by name.
-        about: docstring of the file.
-
     Raises:
         DeviceError: an operation of a network cannot be written as text.
     """

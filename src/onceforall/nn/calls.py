@@ -387,7 +387,6 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
     """Add a call to a plain network's graph; return its node, or what the network returns, for "output".
 
     Args:
-        graph: that is added to.
         root: holds the layers of `modules_of`, and all other tensors, by their names.
         op: what to compute.
         values: nodes of earlier operations of the segment; "in" is the segment's input.

@@ -70,7 +70,6 @@ def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[st
     Weights need no gradients: a step on those of one network would change the others.
 
     Args:
-        plan: of the network.
         weights: from `own_weights`.
         statistics: the running means and variances of every batch norm.
     """

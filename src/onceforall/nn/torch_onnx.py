@@ -23,7 +23,6 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
     torch's older exporter is taken: the newer one needs a package more (onnxscript), and writes opset 18 or later only.
 
     Args:
-        plan: of the network.
         state: its tensors.
         why: what could not be written here.
         batch: images per call; None leaves it free.

@@ -33,7 +33,6 @@ class Classified:
     """One photograph.
 
     Args:
-        photo: its path.
         format: of the file that told, a name in `onceforall.export.FORMATS`.
         classes: names and probabilities, the most likely first; empty if the photograph cannot be read. Of labels those whose
             probability is at least their threshold, of which there may be none; or the `--top` most likely.

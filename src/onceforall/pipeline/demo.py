@@ -54,7 +54,6 @@ class Demo:
     """What the demo leaves.
 
     Args:
-        run: the run directory.
         ends: test accuracy of the largest and the smallest network.
         networks: that were specialised, the fastest first.
         right: by network, which of the test images it gets right.
@@ -78,7 +77,6 @@ def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
     """Run every command on the digits; an interrupted demo resumes where it stopped.
 
     Args:
-        out: the run directory.
         seed: of the weights, the held-out images and everything drawn. The test images are always the same.
         progress: its `count` gets (done, total, note) while sub-networks are measured.
     """

@@ -37,7 +37,6 @@ class ExportScores:
     Args:
         export: the folder.
         format: of the file that was evaluated.
-        classes: of the network.
         part: which images of the data: "train", "test", "held-out" or "all".
         confusion: of them; None where an image may have several labels.
         right: which of them it tells right, (n,), in the order of `names`.

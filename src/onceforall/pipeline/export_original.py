@@ -25,7 +25,6 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
     images. They are right for that network only, as in the original, whose users recalibrate sub-networks too.
 
     Args:
-        folder: the run directory.
         out: the file, None for original.pth in the run directory; one that is there is not overwritten.
         data: where the images are now, if they have moved since; None for where the run says.
     """

@@ -48,7 +48,6 @@ class FleetRow:
     """What came of one device.
 
     Args:
-        name: of the device.
         folder: of its network; None if it has none.
         missed: why the device is not served, in one line; None if it is.
         test: top-1, or mAP where an image may have several labels, on `images` test images; None without a network.

@@ -67,9 +67,7 @@ def kit(
     Args:
         source: the run directory, or a space without one.
         target: folder to make: ONNX files with made-up weights, manifest.json, and results.csv to fill in.
-        classes: see `profile`.
         quick: fewer models.
-        seed: of the networks drawn.
         progress: its `count` gets files written, files in all and what is written.
 
     Returns:
@@ -88,7 +86,6 @@ def imported(
         source: the run directory, or a space without one.
         results: the kit's results.csv, filled in.
         device: "imported@NAME", as for the other commands.
-        out: see `profile`, as for classes.
     """
     space, num_classes = _networks(source, classes)
     kind, _, name = device.partition("@")

@@ -104,7 +104,6 @@ class Searcher:
         run: with a predictor, and for latency limits a profile.
         device: that was profiled.
         budgets: that will be asked for.
-        caution: see `search`.
         images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
             `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
     """

@@ -149,7 +149,6 @@ class _Job:
         """Write and prove the network's files, measure through them, and write card and record.
 
         Args:
-            chosen: the network.
             timing: its latency when it was chosen.
             ready: itself, fine-tuned if it was.
             tuned: what fine-tuning did.

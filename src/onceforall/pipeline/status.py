@@ -61,9 +61,6 @@ class Status:
 def status(folder: Path) -> Status:
     """Tell what is in a run directory, without changing anything. What is damaged becomes a part that says so.
 
-    Args:
-        folder: the run directory.
-
     Raises:
         FileError: there is no such folder, or nothing of a run in it.
     """

@@ -49,10 +49,6 @@ def plan_from_config(config: Any, resolution: int) -> Plan:
 
     Segments have the names that our spaces give them: "stages.S.I", where a stage begins with each block that has no shortcut.
 
-    Args:
-        config: the JSON value.
-        resolution: input size in pixels.
-
     Raises:
         ArchError: a part is missing, malformed, does not fit the one before, or is nothing that a plan can express; names it.
     """

@@ -48,7 +48,6 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
     Args:
         folders: the run directories, up to six.
         out: the HTML file; None for report.html in the run directory, or comparison.html in the first of several.
-        seed: of the random networks shown.
 
     Returns:
         The path of the page.
@@ -74,11 +73,6 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
 
 def shown_of(run: Run, name: str, seed: int) -> Shown:
     """What the run's directory holds.
-
-    Args:
-        run: to show.
-        name: see `Shown`.
-        seed: of the random networks.
 
     Raises:
         OnceForAllError: a file is damaged.

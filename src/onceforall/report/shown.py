@@ -49,9 +49,7 @@ class Chosen:
         name: of its file there.
         device: that it was measured on.
         made: what the file holds.
-        plan: of the network.
         classes: their names.
-        metric: of the run.
     """
 
     name: str

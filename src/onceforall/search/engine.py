@@ -108,7 +108,6 @@ def evolve(
         evaluator: knows, and hands on, what is evaluated.
         offspring: makes the next generation of what the evaluator, or who watches it, knows.
         rows: the first generation (n, columns).
-        rng: of all draws.
         evaluations: after which it ends.
         generations: after the first, at most.
 

@@ -52,7 +52,6 @@ class Evaluator:
     """Evaluates networks of a problem. A network's score and costs are computed once.
 
     Args:
-        problem: what is searched.
         budget: evaluations of the score after which `spent` is true.
         deadline: `time.monotonic()` after which `spent` is true, or None.
         keep: number of best feasible networks to keep.

@@ -31,8 +31,6 @@ class SearchResult:
         gap: what a better network could score more at most: 0 where every network was tried, some 1e-7 where an exact solver found
             nothing better (rounding of the score), more where it ran out of time; None where no bound is known.
         optimal_within: no network within the limits that differs from the best in at most this many choices scores higher.
-        evaluations: networks scored.
-        seconds: wall-clock time.
     """
 
     finalists: tuple[FoundNetwork, ...]
@@ -79,7 +77,6 @@ def maximise(
     """The network with the highest score among those that keep every limit.
 
     Args:
-        space: the choices.
         score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers. Which one it takes is tried out once.
         limits: by name, an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.

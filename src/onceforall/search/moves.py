@@ -31,7 +31,6 @@ class Changes:
     """A list of changes: of the resolution, of a width, of a block's choices at once, of a depth by one step.
 
     Args:
-        space: what is changed.
         groups: for each change a number; of one group only one change can be made at a time.
         columns: that are set (changes, 3), the first one again where they are fewer; of a depth, its column.
         values: what these columns are set to (changes, 3); for a depth, the choices of the blocks that appear.

@@ -34,8 +34,6 @@ class ParetoResult:
     Args:
         points: sorted by the first objective, ascending; no two with equal objectives.
         exact: whether every network of the space was tried.
-        evaluations: networks evaluated.
-        seconds: wall-clock time.
     """
 
     points: tuple[FoundNetwork, ...]
@@ -59,7 +57,6 @@ def pareto(
     """The front of two or more objectives.
 
     Args:
-        space: the choices.
         objectives: by name, a function as in `maximise` and "max" or "min", e.g.
             `{"accuracy": (predictor.predict, "max"), "latency_ms": (table.estimate, "min")}`.
         limits: as in `maximise`.

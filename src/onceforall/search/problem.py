@@ -48,7 +48,6 @@ class Measure:
     """A number for every network. Called with a gene matrix, whatever the function behind it takes.
 
     Args:
-        name: for messages.
         function: the user's.
         takes_archs: whether the function wants a list of `Arch`; else it wants a gene matrix.
         space: gives the architectures of a gene matrix.

@@ -27,7 +27,6 @@ class Supernet(nn.Module):
     """One elastic network.
 
     Args:
-        space: the choices.
         num_classes: outputs of the classifier; by default those that the space says (`Space.classes`).
 
     Example:
@@ -69,8 +68,6 @@ class Supernet(nn.Module):
         `arch.resolution`, which only says at which size the network is meant to run.
 
         Args:
-            x: the images.
-            arch: which sub-network.
             dropout: rate before the classifier, in train mode. Of a network that was read from a model it takes the place of the
                 model's own there, if that is 0.
             drop_path: rate at which an image loses the last residual branch, in train mode; from the first one on it rises to that.

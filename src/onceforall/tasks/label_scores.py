@@ -95,8 +95,6 @@ def bootstrap(
         labels: of the images.
         scores: of a network.
         less: of another network on the same images: then of the difference between both.
-        draws: how many.
-        seed: of the draws.
 
     Returns:
         None where it would take minutes, or nothing occurs.
@@ -128,7 +126,6 @@ class _OneLabel:
     """One label.
 
     Args:
-        name: of the label.
         images: that have it.
         average_precision: None without images.
         prevalence: the share of the images that have it: the average precision of a network that knows nothing.
@@ -153,7 +150,6 @@ class LabelScores:
     """What a network tells of images that have any number of labels.
 
     Args:
-        images: how many.
         counts: (3, classes): images with each label, images of which it is said, and of these those that have it.
         precisions: (classes,) average precisions; NaN of labels that no image has.
         thresholds: (classes,) probabilities from which on labels are said.

@@ -46,7 +46,6 @@ def finetune(
         schedule: of one phase, such as `finetuning` makes.
         batches: training images (n, 3, r, r) and labels (n,) of a step, a pure function.
         folder: gets checkpoints, one after every epoch and every two minutes.
-        num_classes: of the network.
         settings: `validate_every` is the steps of an epoch.
         teacher: gives logits (n, num_classes) for the step's images, in eval mode; needed if the phase distils.
         plan: of the network, for a recipe whose rates differ from segment to segment.

@@ -61,7 +61,6 @@ class Trainer:
         progress: its `event` gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation
             ("train"), of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end
             ("note").
-        settings: see `Settings`.
         teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.
         num_classes: of a network alone.

@@ -25,7 +25,6 @@ class Phase:
     """A stretch of training with one set of choices.
 
     Args:
-        name: unique in its schedule.
         keep: how many of the largest choices are trained, as arguments of `Space.keep_largest`; {} trains the whole space.
         steps: optimiser steps; 0 where only the first networks are made.
         warmup_steps: of these, with linearly rising learning rate; the others follow a cosine to zero.
@@ -97,7 +96,6 @@ class Recipe:
     """How each step is made, the same for all phases.
 
     Args:
-        batch_size: images per step.
         optimizer: "sgd" (Nesterov) or "adamw".
         momentum: of SGD.
         weight_decay: of convolution and linear weights and kernel matrices; batch norm and biases have none.

@@ -26,7 +26,6 @@ class Settings:
     """How a schedule is followed.
 
     Args:
-        seed: of everything random.
         validate_every: steps between validations; the end of a phase is always validated.
         checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
         sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
@@ -78,7 +77,6 @@ def train_step(
         network: a supernet, or one network alone; in train mode.
         archs: the sub-networks, the largest one first where the phase treats it differently; None for a network alone, whose
             dropout layers are its own.
-        batch: images and labels.
         optimizer: of the network's parameters.
         recipe: see `Recipe`; where the first sub-network teaches the others, dropout and drop path are for it alone.
         phase: what teaches, who sees the labels, and how much the others count.
@@ -138,7 +136,6 @@ def choose_subnets(
     Args:
         supernet: in train mode; nothing is written to it.
         groups: from a strategy.
-        batch: images and labels.
         settings: task, precision and `sync_norm`.
         mean: of the losses over processes that must choose alike.
     """

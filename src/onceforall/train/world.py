@@ -28,7 +28,6 @@ class World:
 
     Args:
         rank: of this process, from 0.
-        size: number of processes.
     """
 
     rank: int = 0

@@ -38,7 +38,6 @@ def run_agent(arguments: Sequence[str], package: str, open_model: OpenModel) -> 
     """Do what the arguments say; exit code 0 if the answer is on stdout, 1 if the reason why not is.
 
     Args:
-        arguments: of the command line.
         package: of the runtime.
         open_model: loads a model, see `Runtime.there`.
     """

@@ -76,9 +76,7 @@ def job_zip(models: Sequence[RemoteModel], *, threads: int, batch: int, measure:
     """A job for the agent: models, and how to measure them.
 
     Args:
-        models: to be timed in turns.
         threads: that compute one network.
-        batch: images per call.
         measure: arguments of `time_calls`.
     """
     names = [f"models/{i}.onnx" for i in range(len(models))]

@@ -24,16 +24,13 @@ class RemoteMeter:
     """Copies the agent to a host and has networks timed there; a connection that breaks meanwhile does no harm.
 
     Args:
-        host: where.
         runtime: name in `RUNTIMES`, of one that other machines can load.
         threads: that compute one network.
-        batch: images per call.
         ssh: in place of the usual connection.
         say: called with a message when the connection broke and is tried again.
 
     Attributes:
         version: of the runtime there.
-        processor: its name.
         baseline_ms: what the reference kernel takes there.
 
     Raises:

@@ -25,7 +25,6 @@ class Ssh:
     """Commands on a host. What it answers is only ever read as text.
 
     Args:
-        host: where.
         patience_s: for how long a connection that broke is tried again.
         options: of ssh, before the host.
         say: called with a message when the connection broke and is tried again.
@@ -47,7 +46,6 @@ class Ssh:
         """Run a command there; its output. Words are quoted. A broken connection is tried again, so it must be safe to do twice.
 
         Args:
-            words: of the command.
             limit_s: without an answer for so long, the connection counts as broken. None: as long as it takes.
             patience_s: instead of this object's.
 

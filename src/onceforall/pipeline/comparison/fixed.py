@@ -186,10 +186,7 @@ def fine_tuned(
 
     Args:
         run: whose recipe it is; its training has finished.
-        splits: its images.
-        asked: which network.
         told: how long, and at which rate.
-        compute: where.
 
     Raises:
         StoppedError: on request.

@@ -106,7 +106,6 @@ def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequen
 
     Args:
         budget: limits; latency as in `Rival.ms`.
-        of: see `Verdict`.
         ours: what the search found for the budget; None if nothing keeps it.
         fixed: all fixed networks. The one with the best held-out top-1 of those that keep the budget counts, of equals the fastest.
         right: of all of them.

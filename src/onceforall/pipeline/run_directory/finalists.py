@@ -13,7 +13,6 @@ class Finalist:
     """A network that a search found, and that was measured; of a front, without device and budget of its own.
 
     Args:
-        arch: of the network.
         measured_ms: its latency.
         held_out_top1: on `held_out_images` held-out images.
         held_out_score: the same by the run's metric; None where that is top-1.

@@ -23,7 +23,6 @@ class Metric:
     """A record of metrics.jsonl: what happened ("phase", "train", "validation", "rollback" or "note"), at which step and second.
 
     Args:
-        phase: of the schedule.
         loss: of a step of training, with its learning rate.
         subnet: of a validation, with its held-out top-1, and the score of the run's metric where that is another.
         joules: of the training so far, where the processor counts them.
@@ -101,10 +100,6 @@ def metrics_writer(
     also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
 
     Args:
-        folder: the run directory.
-        schedule: that is followed.
-        space: of the run.
-        num_classes: of the run.
         step: from which this process continues.
         tell: gets the events.
     """

@@ -71,7 +71,6 @@ class Run:
     """A run directory that exists.
 
     Args:
-        folder: its path.
         info: what run.json says.
         moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
     """
@@ -160,7 +159,6 @@ class Run:
         """Open a run directory.
 
         Args:
-            folder: its path.
             data: see `moved_to`; None for where run.json says.
 
         Raises:

@@ -196,9 +196,6 @@ class Finetuning:
     def finish(self, chosen: Candidate) -> tuple[Calibrated, Finetuned]:
         """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
 
-        Args:
-            chosen: the network.
-
         Raises:
             StoppedError: on request, after a checkpoint.
         """

@@ -29,7 +29,6 @@ def measure_switching(
     """Milliseconds of reading the bundle, and of switching to each network after another one ran.
 
     Args:
-        folder: of the bundle.
         separate: the folder of each network's own export, by name.
         images: an input for each network, by name.
         threads: that torch computes with now.

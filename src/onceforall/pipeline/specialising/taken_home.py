@@ -23,7 +23,6 @@ class Specialised:
 
     Args:
         folder: with its files.
-        arch: of the network.
         device: that it was chosen for.
         budget: that was asked for.
         predicted_ms: None without a profile.

@@ -40,7 +40,6 @@ class FoundThroughFiles:
     """What was measured through the files of one network.
 
     Args:
-        test: of the network.
         rows: one for each format that can be taken home.
         left_out: formats whose int8 loses too much, and why in one line.
         timing: of the file that the device runs, the same as in its row; None if there is none.

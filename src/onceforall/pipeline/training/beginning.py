@@ -35,9 +35,7 @@ class Beginning:
     """What a training starts from.
 
     Args:
-        name: of the preset.
         preset: the recipe, fitted to what is started from.
-        space: that is trained.
         origin: the run whose weights it starts from, if any.
         own: the network that someone brought, if any.
     """
@@ -167,10 +165,8 @@ def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: 
     """One line about a space that is far larger than its preset's or fills the memory; None for others.
 
     Args:
-        space: to be trained.
         recipe: that it is trained with.
         usual: the preset's own space.
-        preset: its name.
         device: that it is trained on.
 
     Raises:

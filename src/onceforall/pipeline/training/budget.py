@@ -42,7 +42,6 @@ def epochs_within(
     """Epochs of the schedule, with its validations, that take `budget_s` seconds on this machine as it is now.
 
     Args:
-        budget_s: seconds.
         supernet: where it is trained; its weights are not changed.
         schedule: by number of steps.
         batches: of this process's training images, by step and resolution.

@@ -42,12 +42,10 @@ def first_networks(
 
     Args:
         run: for preprocessing and seed.
-        splits: its images.
         supernet: of the run's space; it is written to.
         weights: trained ones, the classifier's initial if there is none for these classes.
         ranked: sub-networks were trained with the units in the order in which they are.
         fit: a classifier.
-        compute: where.
     """
     supernet = supernet.to(compute.device)
     load_weights(supernet, weights)

@@ -43,11 +43,9 @@ def follow_schedule(
 
     Args:
         run: with the space of the supernet, and the preprocessing and augmentation of its images.
-        splits: its images.
         supernet: on the device where it is trained.
         folder: gets checkpoints/, metrics.jsonl and teacher.safetensors.
         settings: all but `validate_every`.
-        compute: the device.
         progress: its `event` gets every record of metrics.jsonl as it is written, and notes.
         teacher: for phases with an external one.
         world: the processes that train together.

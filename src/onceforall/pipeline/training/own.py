@@ -32,7 +32,6 @@ class OwnNetwork:
     """A network that someone brought, and the supernet of which it is the largest sub-network.
 
     Args:
-        brought: the network.
         supernet: elastic, with its weights.
     """
 
@@ -63,12 +62,10 @@ def bring_own(
     """Read a network and make it elastic.
 
     Args:
-        source: see `onceforall.models.bring`.
         weights: a file of its state dict, "random", or None for those that belong to it.
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
             for the latter.
-        seed: of random weights.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
@@ -144,7 +141,6 @@ def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
     """The weights to start from, and whether the network's classifier is among them, or one for other classes had to be made.
 
     Args:
-        own: the network.
         fresh: a supernet of the same space with initial weights, for the number of classes of the data.
     """
     classifier = not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes

@@ -71,8 +71,6 @@ def unseen(origin: Run, splits: Splits, size: int) -> bool:
     """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
 
     Args:
-        origin: the run.
-        splits: of the new run.
         size: that its images are decoded to.
 
     Returns:
