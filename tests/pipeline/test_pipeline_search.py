@@ -15,13 +15,31 @@ from onceforall.arch import Arch
 from onceforall.common.files import read_json, read_lines
 from onceforall.common.progress import Progress
 from onceforall.common.readable import amount, rounded_up
+from onceforall.common.records import read_record
 from onceforall.errors import DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.latency import Timing
 from onceforall.pipeline import Budget, Run, bundle, evaluate, front, profile, report, search, specialise
+from onceforall.pipeline.run_directory.finalists import MeasuredFront
 from onceforall.pipeline.search import Searcher
+from onceforall.pipeline.specialising.taken_home import specialised_in
 from tiny_run import openings
 
 NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
+WRITTEN = {
+    *(
+        "arch",
+        "budget",
+        "confusion",
+        "device",
+        "files",
+        "finetuned",
+        "folder",
+        "held_out_images",
+        "held_out_score",
+        "held_out_top1",
+    ),
+    *("labels", "latency", "left_out", "mistakes", "predicted_ms", "predicted_top1", "proofs", "readers", "shares", "test"),
+}  # of a network in specialised/, for whoever reads these files
 
 
 def middle_macs(run: Path) -> float:
@@ -47,6 +65,7 @@ def test_search_keeps_the_limits(run_copy: Path) -> None:
         assert candidate.accuracy.images == run.info.images["held-out"]
     written = read_lines(run_copy / "searches.jsonl")
     assert [Arch.from_json(record["arch"]) for record in written] == [candidate.arch for candidate in found]
+    assert {"budget", "device", "predicted_top1", "predicted_ms", "held_out_top1", "held_out_images"} <= written[0].keys()
     assert openings(run_copy) == []
 
 
@@ -165,6 +184,10 @@ def test_front_is_measured(run_copy: Path) -> None:
         assert point.stands == all(point.accuracy.top1 > top1 for top1 in faster)
     written = read_json(run_copy / "front.json")
     assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.arch for p in points]
+    assert {"stands", "predicted_std", "held_out", "measured_ms"} <= written["points"][0].keys()
+    assert [one.held_out for one in read_record(run_copy / "front.json", MeasuredFront).points] == [
+        p.accuracy.value for p in points
+    ]
     assert openings(run_copy) == []
     with pytest.raises(DataError, match="at least 2"):
         front(run_copy, points=1)
@@ -197,6 +220,9 @@ def test_specialise(run_copy: Path, tmp_path: Path) -> None:
         assert {path.name for path in result.folder.iterdir()} == NETWORK
         results.append(result)
     assert results[0].folder == results[1].folder
+    written = read_json(run_copy / "specialised" / f"{result.folder.name}.json")
+    assert written.keys() >= WRITTEN
+    assert specialised_in(Run.open(run_copy))[result.folder.name].arch == result.arch
     assert Arch.from_json((result.folder / "arch.json").read_text()) == result.arch
     assert result.test.images == Run.open(run_copy).info.images["test"]
     assert [o["purpose"] for o in openings(run_copy)] == [f"ofa specialise, card of {result.folder.name}"] * 3

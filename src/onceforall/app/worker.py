@@ -74,7 +74,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         "latency": asdict(made.latency),
         "files": [asdict(row) for row in made.files],
         "left_out": dict(made.left_out),
-        "warnings": [reading.warning for reading in made.readings if reading.warning is not None],
+        "warnings": [reading.warning for reading in made.readers if reading.warning is not None],
         "held_out_top1": made.held_out_top1,
     }
 

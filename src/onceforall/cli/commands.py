@@ -63,7 +63,7 @@ def specialise_command(
     def told(result: Any) -> None:
         if not as_json:
             print(_line(result), flush=True)
-        for reading in result.readings:
+        for reading in result.readers:
             if reading.warning is not None:
                 tell(f"warning: {reading.warning}")
 
@@ -151,7 +151,7 @@ def _network_record(r: Any) -> dict[str, Any]:
         "latency": asdict(r.latency),
         "files": [asdict(file) for file in r.files],
         "left_out": dict(r.left_out),
-        "readers": [asdict(reading) for reading in r.readings],
+        "readers": [asdict(reading) for reading in r.readers],
         "finetuned": None if r.finetuned is None else asdict(r.finetuned),
         "pushed": r.pushed,
     }

@@ -195,7 +195,7 @@ class _Job:
             mistakes=tuple(through.mistakes),
             labels=through.labels,
             proofs={name: asdict(proof) for name, proof in made.proofs.items()},
-            readings=tuple(made.readings),
+            readers=tuple(made.readings),
             finetuned=tuned,
         )
         with recording(f"for ofa status and ofa report, that {self.target} was exported is"):

@@ -38,7 +38,7 @@ class Specialised:
         mistakes: test images that it takes for something else.
         labels: what it says of the test images, where an image may have several labels.
         proofs: by format, as JSON values once they were written.
-        readings: of the ONNX files in other programs.
+        readers: of the ONNX files in other programs.
         finetuned: what fine-tuning did.
         pushed: address on the Hugging Face Hub.
     """
@@ -61,7 +61,7 @@ class Specialised:
     mistakes: tuple[Mistake, ...] = ()
     labels: LabelScores | None = None
     proofs: dict[str, Any] = field(default_factory=dict)
-    readings: tuple[ReaderResult, ...] = ()
+    readers: tuple[ReaderResult, ...] = ()
     finetuned: Finetuned | None = None
     pushed: str | None = None
 
