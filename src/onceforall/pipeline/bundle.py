@@ -66,7 +66,9 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     searcher = (
         Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, progress=progress) if options.budgets else None
     )
-    supernet, splits = (run.supernet(), run.splits(progress=progress)) if searcher is None else (searcher.supernet, searcher.splits)
+    supernet, splits = (
+        (run.supernet(), run.splits(Progress(say=progress.say))) if searcher is None else (searcher.supernet, searcher.splits)
+    )
     for member, place in named:
         _require_shared(supernet, member, place)
     finalists, seed = options.finalists, options.seed

@@ -131,7 +131,7 @@ class Searcher:
             "flash_bytes": flash_table(segments),
             "ram_bytes": ram_table(segments),
         }
-        self.supernet, self.splits = run.supernet(), run.splits(progress=progress)
+        self.supernet, self.splits = run.supernet(), run.splits(Progress(say=progress.say))
         every = len(self.splits.held_out)
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
