@@ -66,9 +66,8 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     searcher = (
         Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, progress=progress) if options.budgets else None
     )
-    supernet, splits = (
-        (run.supernet(), run.splits(Progress(say=progress.say))) if searcher is None else (searcher.supernet, searcher.splits)
-    )
+    supernet = run.supernet() if searcher is None else searcher.supernet
+    splits = run.splits(Progress(say=progress.say)) if searcher is None else searcher.splits
     for member, place in named:
         _require_shared(supernet, member, place)
     finalists, seed = options.finalists, options.seed
