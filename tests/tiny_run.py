@@ -17,7 +17,7 @@ from PIL import Image
 
 from onceforall.common.files import read_lines
 from onceforall.latency import Effort, meters
-from onceforall.latency.measure import Timing, measure
+from onceforall.latency.measure import Timing, time_calls
 from onceforall.pipeline import Run, predict, profile, train
 from onceforall.pipeline.specialising.switching import measure_switching
 
@@ -47,14 +47,14 @@ FEW = Effort(resolutions=2, fit=12, test=6, passes=2, rounds=2, limit=float("inf
 def few_measurements() -> Iterator[None]:
     """Where it does not matter how well latency is known: `--quick` measures few networks, and each in few rounds.
 
-    Beside other tests the machine is never as quiet as `measure` wants it, so it would try for seconds each time.
+    Beside other tests the machine is never as quiet as `time_calls` wants it, so it would try for seconds each time.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in ("onceforall.pipeline.profile", "onceforall.latency.checked"):  # the package's name is the function
             patch.setattr(import_module(module), "QUICK", FEW)
-        patch.setattr(meters, "measure", _briefly)
+        patch.setattr(meters, "time_calls", _briefly)
         bundle = import_module("onceforall.pipeline.bundle")
-        patch.setattr(bundle, "measure", _briefly)
+        patch.setattr(bundle, "time_calls", _briefly)
         patch.setattr(bundle, "measure_switching", partial(measure_switching, rounds=SWITCHES))
         yield
 
@@ -78,7 +78,7 @@ def _briefly(
     **named: Any,
 ) -> list[Timing]:
     few = min(rounds, ROUNDS)
-    return measure(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)
+    return time_calls(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import onceforall
 from onceforall.common.onnx_options import OPSET, OPSETS
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
-from onceforall.export.proof import Reference, compare, reference_of
+from onceforall.export.proof import Reference, compare_logits, reference_of
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
 from onceforall.ops import Activation, ActivationName, Add, Conv, Norm
@@ -64,7 +64,7 @@ def assert_same(plan: Plan, seed: int, batch: int = 2, **options: Any) -> None:
     network, images, expected = random_network(plan, seed, batch)
     expected = replace(expected, logits=expected.logits.flatten(1))
     expected = expected.probabilities("softmax") if options.get("softmax") else expected
-    found = compare("model.onnx", expected, [run(to_onnx(plan, network, **options), images).flatten(1)])
+    found = compare_logits("model.onnx", expected, [run(to_onnx(plan, network, **options), images).flatten(1)])
     assert found.tolerance < 0.02 * found.largest_logit, "too badly conditioned to tell a wrong file"
 
 

@@ -21,7 +21,7 @@ from onceforall.accuracy import AccuracyRow, read_rows
 from onceforall.cli import run as ofa
 from onceforall.errors import ArchError, DeviceError, MissingExtraError, SpaceError, TrainingError
 from onceforall.pipeline import measure_accuracy
-from onceforall.pipeline.evaluate import measure
+from onceforall.pipeline.evaluate import accuracy_of
 from onceforall.pipeline.run_directory.run import Run
 from warm import Ofa
 
@@ -163,7 +163,7 @@ def test_given_networks_as_evaluate_measures_them(own: Path) -> None:
     assert [row.arch for row in rows] == archs
     supernet, splits = run.supernet(), run.splits()
     for row in rows:
-        found = measure(run, supernet, row.arch, splits, splits.held_out)
+        found = accuracy_of(run, supernet, row.arch, splits, splits.held_out)
         assert (row.top1, row.images) == (found.top1, len(splits.held_out))
         assert row.loss == pytest.approx(found.loss, rel=1e-5)
     (own / "archs.jsonl").write_text("\n".join(arch.to_json() for arch in archs[:2]) + "\n\n")
