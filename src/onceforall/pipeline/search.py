@@ -225,7 +225,7 @@ class Searcher:
     @cached_property
     def _rows(self) -> list[AccuracyRow]:
         """What was measured for the predictor, with the present weights."""
-        return read_rows(self.run.folder / "accuracy", self.run.space, weights_hash=self.run.weights_hash())
+        return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
         """Those that keep the budget, latency as measured last."""
@@ -307,6 +307,7 @@ class Searcher:
             "held_out_images": candidate.accuracy.images,
             "predicted_ms": candidate.predicted_ms,
             "measured_ms": candidate.timing.ms,
+            "metric": self.run.metric,
         }
         with recording("these finalists are"):
             append_line(self.run.folder / "searches.jsonl", record)

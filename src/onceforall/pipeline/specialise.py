@@ -47,7 +47,8 @@ Event = dict[str, Any]
 class Specialised:
     """A network to take home: where it lies, how it was chosen, and what was measured through the exported file.
 
-    `left_out` are formats that are not in the folder, because int8 loses too much, and why in one line.
+    `left_out` are formats that are not in the folder, because int8 loses too much, and why in one line; `tests` are test accuracies
+    by format.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Specialised:
     pushed: str | None = None  # address on the Hugging Face Hub
     finetuned: Finetuned | None = None
     readings: tuple[Reading, ...] = ()  # of the ONNX files in other programs
+    tests: Mapping[str, Accuracy] = field(default_factory=dict)
 
 
 @takes(SpecialiseOptions)
@@ -97,7 +99,7 @@ def specialise(
         raise VerificationError(f"--max-drop {options.max_drop:g}: give points of top-1, from 0 to 100")
     whole("--finetune", options.finetune, 0)
     _require_used(options.export, options.onnx, options.readers)
-    run = Run.open(options.folder, options.data)
+    run = Run.open(options.folder, options.data).judged_by(options.metric)
     run.require_images()
     for format in options.export:
         FORMATS[format].require()
@@ -233,6 +235,7 @@ def _take_home(
         "device": str(device),
         "budget": asdict(budget),
         "shares": shares,
+        "metric": run.metric,
         "predicted_top1": chosen.predicted_top1,
         "held_out_top1": held_out.top1,
         "held_out_score": held_out.value if isinstance(held_out, AccuracyRow) else held_out.score(run.metric),
@@ -261,6 +264,7 @@ def _take_home(
         through.left_out,
         finetuned=tuned,
         readings=tuple(exported.readings),
+        tests=through.tests,
     )
 
 

@@ -50,7 +50,7 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
                 classes=run.info.classes,
                 mistakes=[Mistake(**mistake) for mistake in data.get("mistakes", [])],
                 labels=None if data.get("labels") is None else LabelScores.from_json(data["labels"]),
-                metric=run.metric,
+                metric=data.get("metric", run.metric),
             )
         found.append(one)
     return sorted(found, key=lambda one: one.latency[0])

@@ -98,7 +98,7 @@ def _found(run: Run) -> Found:
     with as_file_error(run.folder / "searches.jsonl"):
         for r in read_lines(run.folder / "searches.jsonl"):
             key, of = (Arch.from_json(r["arch"]), str(r["device"])), int(r.get("held_out_images", every))
-            if of >= images.get(key, 0):
+            if of >= images.get(key, 0) and r.get("metric", run.metric) == run.metric:
                 name = f"finalist for {Budget(**r['budget'])}"
                 found[key], images[key] = (name, float(r["measured_ms"]), float(r.get("held_out_score", r["held_out_top1"]))), of
     path = run.folder / "front.json"

@@ -38,9 +38,9 @@ def predict(
     Raises:
         OnceForAllError: with one line on what is wrong and what to do.
     """
-    run, subnets, seed = Run.open(options.folder, options.data), options.subnets, options.seed
+    run, subnets, seed = Run.open(options.folder, options.data).judged_by(options.metric), options.subnets, options.seed
     run.require_images()
-    place, weights = run.folder / "accuracy", run.weights_hash()
+    place, weights = run.accuracy, run.weights_hash()
     chosen = round(CHOSEN_SHARE * (1 - TEST_SHARE) * subnets)
     if chosen < LEAST_CHOSEN or run.space.count() < 2 * subnets or os.environ.get("WORLD_SIZE", "1") != "1":
         chosen = 0
@@ -48,7 +48,7 @@ def predict(
 
     def measured(archs: Sequence[Arch], before: int) -> list[AccuracyRow]:
         return measure_accuracy(
-            options.folder, archs=archs, device=options.device, ray=options.ray, data=options.data,
+            options.folder, archs=archs, device=options.device, ray=options.ray, data=options.data, metric=options.metric,
             on_progress=lambda done, total, what: on_progress(before + done, subnets, what),
         )  # fmt: skip
 

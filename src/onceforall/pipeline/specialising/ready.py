@@ -8,6 +8,7 @@ from ...common.readable import duration
 from ...latency import Device
 from ...options.choosing import SpecialiseOptions
 from ...options.measuring import PredictOptions
+from ...scores import METRICS
 from ..accuracies.predict import predict
 from ..profile import profile, profiled
 from ..run_directory.run import Run
@@ -28,10 +29,11 @@ def make_ready(run: Run, options: SpecialiseOptions, on_step: Callable[[str], No
         if not Device.parse(text).imported and not profiled(run, text):
             on_step(f"{text} was not measured yet, which comes first and is kept ({ofa('profile', run.folder, '--device', text)})")
             profile(run.folder, device=text, on_progress=_left(on_step, "measuring the device"))
-    if not (run.folder / "accuracy" / "predictor.safetensors").exists():
-        command = ofa("predict", run.folder)
-        on_step(f"no predictor of accuracy yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({command})")
-        predict(run.folder, subnets=SUBNETS, data=options.data, on_progress=_left(on_step, "measuring accuracies"))
+    if not (run.accuracy / "predictor.safetensors").exists():
+        of, where = ("accuracy", ofa("predict", run.folder)) if run.by is None else (METRICS[run.by], f"in {run.accuracy}")
+        on_step(f"no predictor of {of} yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({where})")
+        progress = _left(on_step, "measuring accuracies")
+        predict(run.folder, subnets=SUBNETS, data=options.data, metric=run.by, on_progress=progress)
 
 
 def _left(on_step: Callable[[str], None], what: str) -> Callable[[int, int, str], None]:
