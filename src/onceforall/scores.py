@@ -119,11 +119,11 @@ class Confusion:
         return float(np.abs(right - confidence).sum()) / self.images
 
     def score(self, metric: str) -> float:
-        """By the metric's name."""
+        """The score by the metric's name."""
         return {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
 
     def standard_error(self, metric: str) -> float:
-        """Of a score by chance of which images were drawn: of top-1 binomial, of the others by the classes' recalls.
+        """Standard error of a score from which images were drawn: binomial for top-1, from the classes' recalls for others.
 
         Of macro F1 it is taken to be that of balanced accuracy: a rough guide, since it leaves out how precision scatters.
         """
@@ -162,7 +162,7 @@ class Confusion:
         return [(names[r], names[c], int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The counts as JSON values."""
         return {"counts": self.counts.tolist(), "confidence": self.confidence.tolist()}
 
     @classmethod
@@ -228,12 +228,12 @@ class Difference:
 
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
-        """From which images each gets right, (n,) each, in the same order."""
+        """Compare by which images each gets right, (n,) each, in the same order."""
         return cls(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
 
     @property
     def top1(self) -> float:
-        """Of the first less that of the second."""
+        """Top-1 of the first less that of the second."""
         return (self.gained - self.lost) / self.images
 
     @property

@@ -110,7 +110,7 @@ def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> t
 
 
 def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: int) -> tuple[float, ...]:
-    """Of labels the probabilities from which on they are said, the best on the held-out images; () where an image has one class."""
+    """The best thresholds of the labels' probabilities on the held-out images; () where an image has one class."""
     if not run.task.several:
         return ()
     thresholds: list[float] = _judged(run, network, splits.held_out, resolution)[1].thresholds().tolist()

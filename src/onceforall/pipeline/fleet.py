@@ -207,7 +207,7 @@ def _missed(member: FleetDevice, found: Specialised) -> str | None:
 
 
 def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
-    """Of all that a device's network depends on."""
+    """A key of all that a device's network depends on."""
     own = ("folder", "data", "budgets", "device", "export", "name")  # which the member says, or that do not matter
     others = {name: value for name, value in vars(options).items() if name not in own}
     files = [

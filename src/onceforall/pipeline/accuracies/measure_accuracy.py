@@ -130,7 +130,7 @@ def _by_worker(task: tuple[Path, str | None, str, str, list[Arch]]) -> list[Accu
 
 @lru_cache(maxsize=1)
 def _opened(folder: Path, data: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
-    """Of a worker, once for all of its tasks."""
+    """What a worker needs, opened once for all of its tasks."""
     keep_freed_memory()
     run = Run.open(folder, data)
     if run.weights_hash() != weights:

@@ -36,7 +36,7 @@ class Finalist:
 
     @property
     def held_out(self) -> float:
-        """By the run's metric."""
+        """The score by the run's metric."""
         return self.held_out_top1 if self.held_out_score is None else self.held_out_score
 
 
