@@ -1,6 +1,7 @@
 """One tiny training on the digits, shared by the tests of the pipeline and of the command line. Copy what you change."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from onceforall.common.files import read_lines
@@ -107,18 +109,30 @@ def run_copy(measured: Path, tmp_path: Path) -> Path:
 
 @cache
 def _trained(base: Path) -> Path:
-    out = base / "trained"
-    train("digits", out=out, **TRAINING)
-    return out
+    return _made_once(base, "trained", lambda out: train("digits", out=out, **TRAINING))
 
 
 @cache
 def _measured(base: Path) -> Path:
-    out = Path(shutil.copytree(_trained(base), base / "measured"))
-    with few_measurements():
-        profile(out, quick=True)
-    predict(out, subnets=SUBNETS)
-    return out
+    def make(out: Path) -> None:
+        shutil.copytree(_trained(base), out)
+        with few_measurements():
+            profile(out, quick=True)
+        predict(out, subnets=SUBNETS)
+
+    return _made_once(base, "measured", make)
+
+
+def _made_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """This process's copy of a run that the first process of pytest-xdist to need it has made."""
+    first = base.parent / f"{name}-once" if "PYTEST_XDIST_WORKER" in os.environ else base / f"{name}-once"
+    with FileLock(first.with_suffix(".lock")):
+        if not (first / "done").exists():
+            shutil.rmtree(first, ignore_errors=True)
+            first.mkdir()
+            make(first / name)
+            (first / "done").touch()
+    return Path(shutil.copytree(first / name, base / name))
 
 
 def go(out: Path, **changes: Any) -> Run:

@@ -73,7 +73,7 @@ def space(request: pytest.FixtureRequest) -> Space:
     return (SPACES | SHARED)[request.param]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_same_logits_as_pytorch(space: Space, seed: int) -> None:
     assert_same(space.lower(space.sample(np.random.default_rng(seed)), 10), seed, batch=1 + seed % 3)
 
