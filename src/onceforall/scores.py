@@ -156,10 +156,14 @@ class Confusion:
 
     def mistaken(self, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
         """The most frequent mistakes: label, answer, images."""
+        return [(names[label], names[said], images) for label, said, images in self.mistakes(most)]
+
+    def mistakes(self, most: int = 10) -> list[tuple[int, int, int]]:
+        """The same, classes by their numbers."""
         wrong = self.counts - np.diag(np.diag(self.counts))
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
         rows, columns = np.unravel_index(order, wrong.shape)
-        return [(names[r], names[c], int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
+        return [(int(r), int(c), int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
 
     def to_json(self) -> dict[str, Any]:
         """The counts as JSON values."""
@@ -245,3 +249,11 @@ class Difference:
     def chance(self) -> float:
         """The probability of such a difference, or a larger one, between networks that are equally good (McNemar's exact test)."""
         return mcnemar(self.gained, self.lost)
+
+    def told(self, first: str, second: str) -> str:
+        """Whether one of two networks of these names is better, or that may be chance."""
+        alone = f"{first} alone is right on {self.gained:,} of {self.images:,} images, {second} alone on {self.lost:,}"
+        low, high = self.interval
+        points = f"{100 * self.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+        verdict = "more than chance" if self.chance < 0.05 else "this may be chance"
+        return f"{alone}: {points}, p = {self.chance:.2g} (McNemar): {verdict}"

@@ -52,7 +52,7 @@ def evaluate_command(
         if by_class:
             _tell_classes(r, classes)
     if difference is not None:
-        print(_difference_text(results[0].name, results[1].name, difference))
+        print(difference.told(results[0].name, results[1].name))
         _tell_examples([(r.name, r) for r in results])
 
 
@@ -85,7 +85,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         if by_class:
             _tell_classes(r, r.classes)
     if difference is not None:
-        print(_difference_text(str(folders[0]), str(folders[1]), difference))
+        print(difference.told(str(folders[0]), str(folders[1])))
         _tell_examples([(str(r.export), r) for r in found])
 
 
@@ -190,19 +190,3 @@ def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
     lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
     lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} in the mean (calibration error)")
     return "\n".join(lines)
-
-
-def _difference_text(first: str, second: str, found: Difference | LabelDifference) -> str:
-    """Whether one of two networks is better, or that may be chance."""
-    if isinstance(found, LabelDifference):
-        points = f"{100 * found.map:+.2f} points of mAP"
-        if found.interval is None:
-            return f"{first} and {second}: {points}; no interval is computed for this many images and labels"
-        low, high = found.interval
-        verdict = "this may be chance" if low <= 0 <= high else "more than chance"
-        return f"{first} and {second}: {points} [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap): {verdict}"
-    alone = f"{first} alone is right on {found.gained:,} of {found.images:,} images, {second} alone on {found.lost:,}"
-    low, high = found.interval
-    points = f"{100 * found.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
-    verdict = "more than chance" if found.chance < 0.05 else "this may be chance"
-    return f"{alone}: {points}, p = {found.chance:.2g} (McNemar): {verdict}"

@@ -222,7 +222,7 @@ class Searcher:
     @cached_property
     def _rows(self) -> list[AccuracyRow]:
         """What was measured for the predictor, with the present weights."""
-        return read_rows(self.run.folder / "accuracy", self.run.space, weights_hash=self.run.weights_hash())
+        return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
         """The architectures that keep the budget, latency as measured last."""
@@ -296,7 +296,7 @@ class Searcher:
     def _note(self, budget: Budget, c: Candidate) -> None:
         finalist = Finalist(
             c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1, c.predicted_ms,
-            str(self.device), budget,
+            str(self.device), budget, self.run.metric,
         )  # fmt: skip
         with recording("these finalists are"):
             append_line(self.run.folder / "searches.jsonl", json_of(finalist))

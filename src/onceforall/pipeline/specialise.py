@@ -83,7 +83,7 @@ def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
         raise VerificationError(f"--max-drop {options.max_drop:g}: give points of top-1, from 0 to 100")
     whole("--finetune", options.finetune, 0)
     _require_used(options.export, options.onnx, options.readers)
-    run = Run.open(options.folder, options.data)
+    run = Run.open(options.folder, options.data).judged_by(options.metric)
     run.require_images()
     for format in options.export:
         FORMATS[format].require()
@@ -197,6 +197,8 @@ class _Job:
             proofs={name: asdict(proof) for name, proof in made.proofs.items()},
             readers=tuple(made.readings),
             finetuned=tuned,
+            metric=run.metric,
+            tests=dict(through.tests),
         )
         with recording(f"for ofa status and ofa report, that {self.target} was exported is"):
             place = make_folder(run.folder / "specialised") / f"{self.target.name}.json"

@@ -250,6 +250,15 @@ class LabelDifference:
         difference = mean_average_precision(labels, own) - mean_average_precision(labels, other)
         return cls(difference, bootstrap(labels, own, other), len(labels))
 
+    def told(self, first: str, second: str) -> str:
+        """Whether one of two networks of these names is better, or that may be chance."""
+        points = f"{100 * self.map:+.2f} points of mAP"
+        if self.interval is None:
+            return f"{first} and {second}: {points}; no interval is given for so many images and labels"
+        low, high = self.interval
+        verdict = "this may be chance" if low <= 0 <= high else "more than chance"
+        return f"{first} and {second}: {points} [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap): {verdict}"
+
 
 @dataclass(frozen=True, eq=False)
 class LabelAnswers:

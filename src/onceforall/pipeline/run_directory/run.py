@@ -12,6 +12,7 @@ supernet.safetensors  the trained weights                                    tra
 evaluations.jsonl     accuracies asked for                                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
+accuracy-METRIC/      the same by another metric than the run's              specialise --fleet
 specialised/NAME/     networks to take home                                  specialise
 compare/              fixed networks fine-tuned alone, and who wins          compare
 finetuned/NAME-KEY/   the choice and checkpoints until it is taken home      specialise
@@ -43,7 +44,7 @@ from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
 from ...space import Space
 from ...spaces import from_json
-from ...tasks.task import Task, task_of
+from ...tasks.task import Task, require_metric, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
 from .images import NEW_PLACE, absolute, decoding, default_gb, gone, lasting_data
@@ -73,11 +74,13 @@ class Run:
     Args:
         info: what run.json says.
         moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
+        by: another metric than the run's own that networks are measured and chosen by, see `judged_by`.
     """
 
     folder: Path
     info: RunInfo
     moved: bool = False
+    by: str | None = None
 
     @staticmethod
     def require_free(
@@ -185,7 +188,21 @@ class Run:
         if known.source in (source, absolute(data)):  # the latter if they are gone
             return self
         before = tuple(dict.fromkeys((*known.before, known.source)))
-        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
+        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True, by=self.by)
+
+    def judged_by(self, metric: str | None) -> Run:
+        """The run with another metric for measuring, predicting and choosing networks; itself where it is the run's own, or None.
+
+        Raises:
+            DataError: the run's task has no such metric.
+        """
+        require_metric(metric, self.info.task)
+        return replace(self, by=None if metric == self.info.metric else metric)
+
+    @property
+    def accuracy(self) -> Path:
+        """The folder of accuracy data and predictor: of another metric than the run's one of its own."""
+        return self.folder / ("accuracy" if self.by is None else f"accuracy-{self.by}")
 
     def kept_as(self, cache: str | None, cache_gb: float | None = None) -> Run:
         """The run with another way to keep training images and another limit, or with its own. `save_info` writes it down.
@@ -219,7 +236,7 @@ class Run:
     @property
     def metric(self) -> str:
         """What validation, predictors and searches go by."""
-        return self.info.metric
+        return self.by or self.info.metric
 
     @property
     def task(self) -> Task:

@@ -161,6 +161,7 @@ class Finetuning:
         """The folder of the choice and the checkpoints, for these weights, limits and settings."""
         told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
         told += [] if self.arch is None else [self.arch.to_json()]
+        told += [] if self.run.by is None else [self.run.by]
         return self.run.folder / FOLDER / f"{self.name}-{text_sha256(json.dumps(told))[:8]}"
 
     @contextmanager
