@@ -38,7 +38,7 @@ def macro_f1_of(images: Counts, right: Counts, said: Counts) -> float:
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class _ClassScores:
     """One class.
 
     Args:
@@ -134,13 +134,13 @@ class Confusion:
         smoothed = (np.diag(self.counts)[n > 0] + 1) / (n[n > 0] + 2)  # a recall of 0 or 1 of few images is not certain
         return float(np.sqrt((smoothed * (1 - smoothed) / n[n > 0]).sum())) / len(recall)
 
-    def by_class(self, names: Sequence[str]) -> list[ClassScores]:
+    def by_class(self, names: Sequence[str]) -> list[_ClassScores]:
         """One for each class, in the order of the labels."""
         found = []
         for i, name in enumerate(names):
             right, images, said = (int(x) for x in (self.counts[i, i], self.counts[i].sum(), self.counts[:, i].sum()))
             f1 = 2 * right / (images + said) if images + said else 0.0
-            found.append(ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
+            found.append(_ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
         return found
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:
