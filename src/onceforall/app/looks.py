@@ -19,7 +19,7 @@ from ..common.readable import percent
 from ..data import Splits
 from ..errors import DataError, FileError, OnceForAllError
 from ..pipeline import Run
-from ..pipeline.evaluate import calibrated, judge
+from ..pipeline.evaluate import calibrated, judge_network
 from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
 from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
 from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
@@ -32,7 +32,7 @@ Photo = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class NetworkLook:
     """What a network says of the held-out images.
 
     Args:
@@ -129,7 +129,7 @@ class Look:
         photos = [self._photo(i, words(i)) for i in chosen]
         return {"title": title, "total": int(found.sum()), "photos": photos}
 
-    def against(self, other: "Look") -> dict[str, Any]:
+    def against(self, other: "NetworkLook") -> dict[str, Any]:
         """Where the two disagree, and whether one is better by more than chance."""
         names = (self.facts["name"], other.facts["name"])
         if names[0] == names[1]:
@@ -185,12 +185,12 @@ class Looks:
 
     def __init__(self, run: Run) -> None:
         self.run, self.folder, self.lock = run, run.folder / "explorer" / "looks", threading.Lock()
-        self.known: dict[str, Look] = {}
+        self.known: dict[str, NetworkLook] = {}
         self.splits: Splits | None = None
 
-    def of_now(self) -> tuple[list[Look], int]:
+    def of_now(self) -> tuple[list[NetworkLook], int]:
         """Those of the present weights and images, the newest first; and how many others are there."""
-        found, others = list[Look](), 0
+        found, others = list[NetworkLook](), 0
         weights, images = self.run.weights_hash(), self.run.require_images().fingerprint
         for path in sorted(self.folder.glob("*.safetensors"), key=_changed, reverse=True):
             try:
@@ -203,7 +203,7 @@ class Looks:
             found, others = ([*found, look], others) if of_now else (found, others + 1)
         return found, others
 
-    def get(self, id: str) -> Look:
+    def get(self, id: str) -> NetworkLook:
         """One of them.
 
         Raises:
@@ -236,7 +236,7 @@ class Looks:
         return thumbnails_of(images, [i])[0]
 
 
-def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> Look:
+def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> NetworkLook:
     """Measure a network on the held-out images, image by image, and keep what it says."""
     on_step("opening the run and its images", 0.05)
     weights, supernet, splits = run.weights_hash(), run.supernet(), run.splits()
@@ -252,18 +252,18 @@ def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[st
         sure.append(probabilities.max(1).astype(np.float32))
         on_step(f"held-out images: {done:,} of {len(images):,}", 0.3 + 0.65 * done / len(images))
 
-    judge(run, network, images, arch.resolution, keep)
+    judge_network(run, network, images, arch.resolution, keep)
     facts: dict[str, Any] = {"name": name, "arch": arch.to_json(), "weights": weights}
     facts |= {"fingerprint": run.require_images().fingerprint}
     facts |= {"classes": list(run.info.classes), "names": images.names}
     both = np.concatenate(labels), np.concatenate(said)
     thresholds = LabelAnswers((both[0],), (both[1],)).thresholds().astype(np.float32) if run.task.several else np.concatenate(sure)
-    look = Look(id, facts, *both, thresholds)
+    look = NetworkLook(id, facts, *both, thresholds)
     _write(run.folder / "explorer" / "looks" / f"{id}.safetensors", look)
     return look
 
 
-def _write(path: Path, look: Look) -> None:
+def _write(path: Path, look: NetworkLook) -> None:
     import torch
 
     from ..common.files import make_folder
@@ -273,11 +273,11 @@ def _write(path: Path, look: Look) -> None:
     save_tensors(path, tensors, look.facts)
 
 
-def _read(path: Path) -> Look:
+def _read(path: Path) -> NetworkLook:
     tensors, facts = load_tensors(path)
     if not {"name", "arch", "weights", "fingerprint", "classes", "names"} <= set(facts):
         raise KeyError(path.name)
-    return Look(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
+    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
 
 
 def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:

@@ -109,7 +109,7 @@ def _tell_examples(found: Sequence[tuple[str, Any]]) -> None:
 
 
 def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
-    """Of two evaluations, by the images that each gets right; of several labels an image by mAP."""
+    """The difference of two evaluations, by the images that each gets right; by mAP with several labels an image."""
     first, second = pair
     if first.answers is not None and second.answers is not None:
         return LabelDifference.of(first.answers, second.answers)

@@ -102,11 +102,11 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
 def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
     """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
-    accuracy, right = judge(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
+    accuracy, right = judge_network(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
     return accuracy, reduce(add, found), right
 
 
-def judge(
+def judge_network(
     run: Run, network: Calibrated, images: Images, resolution: int, on_answers: Callable[[Labels, Labels], object]
 ) -> tuple[Accuracy, NDArray[np.bool_]]:
     """Accuracy, and which images are right. `on_answers` is called with labels and probabilities, (n, classes), of each batch."""
@@ -120,7 +120,7 @@ def judge(
 
 
 def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: int) -> tuple[float, ...]:
-    """Of labels the probabilities from which on they are said, the best on the held-out images; () where an image has one class."""
+    """The best thresholds of the labels' probabilities on the held-out images; () where an image has one class."""
     if not run.task.several:
         return ()
     thresholds: list[float] = _judged(run, network, splits.held_out, resolution)[1].thresholds().tolist()

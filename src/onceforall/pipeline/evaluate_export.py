@@ -180,7 +180,7 @@ def _joined(parts: list[Part]) -> Part:
 
 
 def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> Labels:
-    """As the network counts classes.
+    """Labels as the network numbers its classes.
 
     Raises:
         DataError: it does not know one that has images.

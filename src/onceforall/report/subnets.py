@@ -52,7 +52,7 @@ def _depth(row: AccuracyRow) -> int:
 
 
 def _by_macs(runs: Sequence[Shown]) -> Markup:
-    """Of one run with a marker for each resolution, of several with one for each run."""
+    """A marker for each resolution of one run, or for each of several runs."""
 
     def points(run: Shown, among: Sequence[int] | None = None) -> list[Point]:
         return [

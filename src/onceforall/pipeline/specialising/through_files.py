@@ -162,12 +162,12 @@ def by_programs(
 
 
 def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -> torch.Tensor:
-    """Of what a file gives, which may be probabilities."""
+    """Logits of what a file gives, which may be probabilities."""
     return task.logits(outputs) if onnx.softmax and FORMATS[format].from_onnx else outputs
 
 
 def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tuple[dict[str, Timing], Timing | None]:
-    """Of each file, in turns, with the device's threads and batch size; and of what the device runs, if that is one of the files.
+    """Latency of each file, in turns, with the device's threads and batch size; and of what the device runs, if it is one of them.
 
     On another machine only that one is timed.
     """

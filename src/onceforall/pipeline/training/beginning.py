@@ -72,7 +72,7 @@ class Beginning:
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        """Of the channels, as the weights expect it; `std` likewise."""
+        """Mean of the channels, as the weights expect it; `std` likewise."""
         return self.own.brought.mean if self.own else self.origin.info.mean if self.origin else PREPROCESSING.mean
 
     @property
@@ -81,7 +81,7 @@ class Beginning:
 
     @property
     def interpolation(self) -> str:
-        """Of images that are resized for evaluation, likewise."""
+        """How images are resized for evaluation, likewise."""
         own, origin = self.own, self.origin
         return own.brought.interpolation if own else origin.info.interpolation if origin else PREPROCESSING.interpolation
 

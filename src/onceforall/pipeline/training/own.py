@@ -45,7 +45,7 @@ class OwnNetwork:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Of images for evaluation, as the weights want them."""
+        """How images are prepared for evaluation, as the weights want them."""
         own = self.brought
         return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
 
