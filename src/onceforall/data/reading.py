@@ -9,6 +9,7 @@ from ..tasks.task import task_of
 from .formats.scan import same_name
 
 CACHES = ("auto", "decoded", "none")  # how training images are kept, see `stores`
+HUB = "hf:"  # before the name of a data set of the Hugging Face Hub
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 
 

@@ -1,6 +1,7 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from .formats.embedded import open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
 from .originals import Part, Source
-from .reading import AS_IT_IS, Reading
+from .reading import AS_IT_IS, HUB, Reading
 
 
-def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
+def open_source(source: str, reading: Reading = AS_IT_IS, on_note: Callable[[str], None] = lambda text: None) -> Source:
     """Find the images that `source` names, and read them as `reading` says. Nothing is decoded yet.
 
     Args:
@@ -28,13 +29,16 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
             a table of images and labels (CSV, TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with
                 metadata.csv or metadata.jsonl beside its images;
             a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them;
+            `hf:NAME`, `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION`, a data set of the Hugging Face hub, see `formats.hub_data`;
             `torchvision:NAME:ROOT`, a data set of torchvision that is in ROOT already;
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
+        reading: which labels and classes.
+        on_note: called with a line when files are fetched.
 
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    found = _found(source, reading)
+    found = _found(source, reading, on_note)
     if reading.several and found.train.labels.ndim == 1:
         raise DataError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -47,7 +51,7 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
     return found
 
 
-def _found(source: str, reading: Reading) -> Source:
+def _found(source: str, reading: Reading, on_note: Callable[[str], None]) -> Source:
     """What `open_source` finds, with all of its classes."""
     from .formats.parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
 
@@ -55,12 +59,16 @@ def _found(source: str, reading: Reading) -> Source:
         return open_digits()
     if source.startswith("torchvision:"):
         return open_torchvision(source)
+    if source.startswith(HUB):
+        from .formats.hub_data import open_hub_data
+
+        return open_hub_data(source, reading, on_note=on_note)
     path = expanded(source)
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
     if not source.strip() or not there:
         raise DataError(
-            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', or 'torchvision:NAME:ROOT')"
+            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
         )
     name = path.name.lower()
     if not is_folder:

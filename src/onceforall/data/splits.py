@@ -234,14 +234,15 @@ def open_data(
         compare: look for images that are nearly the same in two splits; takes a while for very many.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
-        on_note: called with a line when images are prepared for evaluation and it takes long; also later, when they are asked for.
+        on_note: called with a line when images are fetched, or prepared for evaluation and it takes long; also later, when they
+            are asked for.
 
     Raises:
         DataError: see the message.
         FileError: the cache cannot be written.
     """
     _check_arguments(size, holdout, seed, limit, max_pixels)
-    found = open_source(source, reading)
+    found = open_source(source, reading, on_note)
     _check_classes(found)
     on_classes(found.classes)
     parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found, reading.few).items()}

@@ -90,7 +90,7 @@ def evaluate_exports(
         OnceForAllError: as `classify`.
     """
     opened = [opened_export(Path(export), format, network) for export in exports]
-    source = open_source(data, _as_learnt(reading, exports, [config.task for _, config, _ in opened]))
+    source = open_source(data, _as_learnt(reading, exports, [config.task for _, config, _ in opened]), on_note)
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         on_note(remark)

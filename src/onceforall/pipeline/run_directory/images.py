@@ -6,6 +6,7 @@ from typing import Any
 
 from ...common.places import expanded
 from ...data import CACHE_GB, Splits, open_data
+from ...data.reading import HUB
 from ...options.training import ImportOptions, TrainOptions
 from ...scores import METRICS, imbalance
 from ...tasks.task import task_of
@@ -61,6 +62,10 @@ def open_images(
         on_event({"event": "note", "text": text})
 
     source = lasting(asked.source)
+    if source.startswith(HUB):
+        from ...data.formats.hub_data import fetched
+
+        source = fetched(source, on_note=note, tell=on_event)
     splits = open_data(source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding, on_note=note)
     counts = {
         "train": len(splits.train),
@@ -95,6 +100,24 @@ def lasting(data: str) -> str:
     return absolute(data) if folder and expanded(folder).exists() else data
 
 
+def same_place(known: str, data: str) -> bool:
+    """Whether the data are said to be where they are known to be, or are those of the Hub in any commit."""
+    if known.startswith(HUB) and data.startswith(HUB):
+        from ...data.formats.hub_data import is_pinned_by
+
+        return is_pinned_by(data, known)
+    return known in (lasting(data), absolute(data))  # the latter if they are gone
+
+
+def place_now(data: str) -> str:
+    """What names the data from now on: `lasting`, and of those of the Hub the commit that they have now."""
+    if not data.startswith(HUB):
+        return lasting(data)
+    from ...data.formats.hub_data import pinned
+
+    return pinned(data)
+
+
 def absolute(data: str) -> str:
     """The same, whether anything is there or not."""
     head, folder = _divided(data)
@@ -103,7 +126,7 @@ def absolute(data: str) -> str:
 
 def gone(source: str) -> str:
     """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
-    if source == "digits":
+    if source == "digits" or source.startswith(HUB):  # the latter are fetched again
         return ""
     folder = expanded(_divided(source)[1])
     try:
@@ -117,5 +140,7 @@ def gone(source: str) -> str:
 
 def _divided(source: str) -> tuple[str, str]:
     """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    if source.startswith(HUB):
+        return source, ""
     kind, name, folder = [*source.split(":", 2), "", ""][:3]
     return (f"{kind}:{name}:", folder) if kind == "torchvision" else ("", source)

@@ -45,7 +45,7 @@ from ...spaces import from_json
 from ...tasks.task import Task, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, default_gb, gone, lasting
+from .images import NEW_PLACE, default_gb, gone, place_now, same_place
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -182,9 +182,10 @@ class Run:
         Raises:
             DataError: weights were imported without images.
         """
-        known, source = self.require_images(), lasting(data)
-        if known.source in (source, absolute(data)):  # the latter if they are gone
+        known = self.require_images()
+        if same_place(known.source, data):
             return self
+        source = place_now(data)
         before = tuple(dict.fromkeys((*known.before, known.source)))
         return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
 
