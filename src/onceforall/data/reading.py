@@ -35,6 +35,13 @@ class Reading:
     task: str | None = None
 
     @property
+    def words(self) -> list[str]:
+        """The options of a command line that mean it."""
+        named = [f"{name}={'+'.join(parts)}" if parts != (name,) else name for name, parts in self.classes or ()]
+        given = {"--label": self.label, "--classes": ",".join(named), "--group": self.group, "--task": self.task}
+        return [word for option, value in given.items() if value for word in (option, value)] + ["--few"] * self.few
+
+    @property
     def several(self) -> bool:
         """An image may have any number of labels."""
         return task_of(self.task).several

@@ -1,7 +1,7 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ..common.places import expanded
 from ..errors import DataError
 from .classes import chosen_classes
 from .formats.archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
-from .formats.embedded import open_digits, open_torchvision
+from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
 from .originals import Part, Source
@@ -49,6 +49,19 @@ def open_source(source: str, reading: Reading = AS_IT_IS, on_note: Callable[[str
     if reading.group is not None and found.train.groups is None:
         found = _grouped(found, reading.group)
     return found
+
+
+def files_of(source: str, reading: Reading) -> Sequence[str]:
+    """The files that data are read from now, as `Source.files` has them; nothing is opened that takes long.
+
+    Raises:
+        DataError: as `open_source`.
+    """
+    if source == "digits" or source.startswith(HUB):
+        return ()
+    if source.startswith("torchvision:"):
+        return files_of_torchvision([*source.split(":", 2), "", ""][2])
+    return open_source(source, reading).files
 
 
 def _found(source: str, reading: Reading, on_note: Callable[[str], None]) -> Source:

@@ -154,6 +154,7 @@ class Splits:
         duplicates: images dropped because the same pixels are in a split that matters more (test, then held-out).
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
+        files: all that they were read from, see `Source.files`.
     """
 
     train: Images
@@ -166,6 +167,7 @@ class Splits:
     fingerprint: str
     _test: Images = field(repr=False)
     test_openings: list[str] = field(default_factory=list)
+    files: Sequence[str] = field(default=(), repr=False)
 
     @property
     def test_size(self) -> int:
@@ -294,6 +296,7 @@ def open_data(
         duplicates=sum(map(len, all_of.values())) - sum(map(len, kept.values())),
         fingerprint=_fingerprint(found.classes, train, held_out, test),
         _test=test,
+        files=found.files,
     )
 
 

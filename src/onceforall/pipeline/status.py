@@ -32,8 +32,8 @@ class Part:
     """One thing that a run directory holds or could hold.
 
     Args:
-        name: what it is: "run", "images" (only if they are gone), "training", "weights", "evaluations", "profile", "accuracy data",
-            "predictor", "searches", "network", "bundle", "comparison" or "report".
+        name: what it is: "run", "images" (if they are gone or others), "training", "weights", "evaluations", "profile",
+            "accuracy data", "predictor", "searches", "network", "bundle", "comparison" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
         command: that makes it, mends it or goes on with it; None where there is nothing to do.
@@ -170,11 +170,31 @@ def _run(run: Run) -> Iterator[Part]:
 
 
 def _images(run: Run) -> Iterator[Part]:
-    """Only where they are gone; whether they are the same is seen when they are used."""
-    if run.info.data is not None and (text := gone(run.info.data.source)):
-        text += f": {NEW_PLACE} is where they are now"
+    """Only where they are gone or others; without decoding any."""
+    data = run.info.data
+    if data is None:
+        return
+    facts: dict[str, Any] = {"source": data.source}
+    if text := gone(data.source):
         command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
-        yield Part("images", "missing", text, command, facts={"source": run.info.data.source})
+        yield Part("images", "missing", f"{text}: {NEW_PLACE} is where they are now", command, facts=facts)
+        return
+    try:
+        found = run.changes()
+    except DataError as error:
+        yield Part("images", "damaged", f"not as they were when the run was made: {_line(error)}", facts=facts)
+        return
+    if found:
+        text = f"{data.source}: files changed since the run was made: {found}; commands refuse other images than its own: bring"
+        text += " those back, or train anew from these weights"
+        facts |= {name: len(names) for name, names in vars(found).items()}
+        yield Part(
+            "images",
+            "stale",
+            text,
+            ofa("train", data.source, *data.reading.words, "--from", run.folder, "--out", "NEW"),
+            facts=facts,
+        )
 
 
 def _training(run: Run) -> Iterator[Part]:

@@ -174,7 +174,7 @@ def open_archive(path: Path, reading: Reading) -> Source:
     archive = _Archive(path)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
-    found = open_folder(path, archive, few=reading.few)
+    found = replace(open_folder(path, archive, few=reading.few), files=(str(path),))
     return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
 
 
@@ -204,7 +204,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
         raise DataError(f"{root}: no samples with an image and a class: a sample is KEY.jpg and KEY{LABEL} in the same shard")
     numbers = {name: number for number, name in enumerate(names)}
     parts = [_shards_part(root, split, numbers) for split in samples]
-    return Source.of(str(root), map(printable, names), parts, left_out)
+    return Source.of(str(root), map(printable, names), parts, left_out, files=(place.path for split in splits for place in split))
 
 
 def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:

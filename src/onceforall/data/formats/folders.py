@@ -156,7 +156,8 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
     for end in ends[1:]:
         _require_same(classes, ends[0], end, few)
     left_out: LeftOut = {}
-    parts = [_part(root, end, list(classes), left_out) for end in ends]
+    files: list[str] = []
+    parts = [_part(root, end, list(classes), left_out, files) for end in ends]
     opened = {folder.path: folder for part in (chain, *chains) for folder in part}
     used = {*opened, *(folder.path for end in ends for folder in end.folders)}
     for folder in opened.values():
@@ -167,6 +168,7 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
         parts,
         left_out,
         _remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
+        files,
     )
 
 
@@ -293,8 +295,8 @@ def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder, fe
         )
 
 
-def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut) -> Part:
-    """The images of a folder's class folders; `classes` are keys."""
+def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut, files: list[str]) -> Part:
+    """The images of a folder's class folders, which are added to `files`; `classes` are keys."""
     paths: list[str] = []
     labels: list[int] = []
     marks: list[str] = []
@@ -311,6 +313,7 @@ def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut) ->
         labels += [label_of[key(inner.name)]] * len(images)
         marks += [f"{path}|{size}|{changed}" for path, size, changed in images]
     names = [_name(path, root) for path in paths]
+    files += paths
 
     def read(positions: Indices) -> Iterator[Load]:
         for i, original in zip(positions, folder.tree.read(paths[i] for i in positions), strict=True):

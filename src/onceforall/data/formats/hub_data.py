@@ -87,7 +87,7 @@ def open_hub_data(text: str, reading: Reading, *, on_note: Callable[[str], None]
     found = open_splits(files.text, splits, reading, left_out, known)
     partial = dict.fromkeys(place.word for split in splits for place in split if place.word.startswith("partial"))
     remark = f"{listed(partial)}: the Hub has converted only the first 5 GB of the images, the others are not there"
-    return replace(found, remarks=(*found.remarks, *([remark] if partial else [])))
+    return replace(found, files=(), remarks=(*found.remarks, *([remark] if partial else [])))
 
 
 def _in_cache(text: str, files: _Files, left_out: LeftOut, on_note: Callable[[str], None], tell: Tell) -> list[list[Place]]:

@@ -155,7 +155,8 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     remarks = [remark for one in rows for remark in one.remarks]
     if without:
         remarks.append(f"{plural(without, 'image')} without any label")
-    return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks))
+    files = [*(str(one.table.path) for one in rows), *(entry.path for split in splits for entry in split)]
+    return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks), files)
 
 
 def read_table(path: Path, *, several: bool = False) -> Table:

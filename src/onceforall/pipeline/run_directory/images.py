@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ...common.places import expanded
@@ -128,7 +129,7 @@ def gone(source: str) -> str:
     """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
     if source == "digits" or source.startswith(HUB):  # the latter are fetched again
         return ""
-    folder = expanded(_divided(source)[1])
+    folder = root_of(source)
     try:
         there = folder.is_file() or any(folder.iterdir())  # a table or an archive, or a folder
         return "" if there else f"{folder}: the images are gone, the folder is empty"
@@ -136,6 +137,11 @@ def gone(source: str) -> str:
         return f"{folder}: the images are no longer there"
     except (OSError, ValueError) as error:  # the latter of a name that this locale cannot write
         return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
+
+
+def root_of(source: str) -> Path:
+    """The folder or file that the data are in."""
+    return expanded(_divided(source)[1])
 
 
 def _divided(source: str) -> tuple[str, str]:
