@@ -1,7 +1,7 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,12 @@ from .originals import Part, Source
 from .reading import AS_IT_IS, HUB, Reading
 
 
-def open_source(source: str, reading: Reading = AS_IT_IS, on_note: Callable[[str], None] = lambda text: None) -> Source:
+def open_source(
+    source: str,
+    reading: Reading = AS_IT_IS,
+    on_note: Callable[[str], None] = lambda text: None,
+    known: Collection[str] = (),
+) -> Source:
     """Find the images that `source` names, and read them as `reading` says. Nothing is decoded yet.
 
     Args:
@@ -34,11 +39,12 @@ def open_source(source: str, reading: Reading = AS_IT_IS, on_note: Callable[[str
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
         reading: which labels and classes.
         on_note: called with a line when files are fetched.
+        known: names of classes; a single folder of such a name is that class, whatever is in it.
 
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    found = _found(source, reading, on_note)
+    found = _found(source, reading, on_note, known)
     if reading.several and found.train.labels.ndim == 1:
         raise DataError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -64,7 +70,7 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
     return open_source(source, reading).files
 
 
-def _found(source: str, reading: Reading, on_note: Callable[[str], None]) -> Source:
+def _found(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> Source:
     """What `open_source` finds, with all of its classes."""
     from .formats.parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
 
@@ -88,7 +94,7 @@ def _found(source: str, reading: Reading, on_note: Callable[[str], None]) -> Sou
         if name.endswith(TABLES):
             return open_tables(path, [read_table(path, several=reading.several)], reading)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
-            return open_archive(path, reading)
+            return open_archive(path, reading, known)
         if name.endswith(".parquet"):
             return open_parquet(path, Files([path], [], []), reading)
         raise DataError(
@@ -97,7 +103,7 @@ def _found(source: str, reading: Reading, on_note: Callable[[str], None]) -> Sou
         )
     files = parquet_files(path)
     if not (files.with_images or files.without or files.broken):
-        return _open_folder(path, reading)
+        return _open_folder(path, reading, known)
     if not holds_image_folders(path):
         return open_parquet(path, files, reading)
     if files.with_images:
@@ -105,17 +111,17 @@ def _found(source: str, reading: Reading, on_note: Callable[[str], None]) -> Sou
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
             "folder that holds only the one or the other, or move one of them away"
         )
-    return _open_folder(path, reading)
+    return _open_folder(path, reading, known)
 
 
-def _open_folder(path: Path, reading: Reading) -> Source:
+def _open_folder(path: Path, reading: Reading, known: Collection[str]) -> Source:
     """Class folders; or where there are none, tables or shards."""
     if holds_class_folders(path):
         if reading.label:
             raise DataError(
                 f"{path}: its folders are the classes, and --label names a column: give the table itself, or leave out --label"
             )
-        found = open_folder(path, few=reading.few)
+        found = open_folder(path, few=reading.few, known=known)
         beside = [name for name in METADATA if (path / name).exists()]
         remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
         return replace(found, remarks=(*found.remarks, *remark))
@@ -125,7 +131,7 @@ def _open_folder(path: Path, reading: Reading) -> Source:
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
-    return open_shards(path, shards) if shards else open_folder(path, few=reading.few)
+    return open_shards(path, shards) if shards else open_folder(path, few=reading.few, known=known)
 
 
 def _grouped(source: Source, pattern: str) -> Source:

@@ -27,10 +27,11 @@ from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, Reference, active_logits, compare, prove, reference_of
 from .readers import Reading, read_elsewhere_too, readers_of
+from .trained_on import TRAINED_ON, TrainedOn, write_trained_on
 from .weights import read_weights
 
 INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
-ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
+ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS, TRAINED_ON})
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def export_network(
     readers: Sequence[str] | None = None,
     task: Task = MULTICLASS,
     thresholds: Sequence[float] = (),
+    trained_on: TrainedOn | None = None,
 ) -> Exported:
     """Write a network to take home: weights, runtime files, architecture, config, picture and card.
 
@@ -85,6 +87,7 @@ def export_network(
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
         task: whether an image has one class, or any number of labels.
         thresholds: of the latter the probabilities from which on labels are said, one for each.
+        trained_on: which images, as far as it is known.
 
     Raises:
         VerificationError: an unknown format or reader, a network in train mode, or a file that does not compute what the network
@@ -115,6 +118,7 @@ def export_network(
         write_text(temporary / "arch.json", arch.to_json() + "\n")
         write_json(temporary / "config.json", config.to_json())
         write_preprocess(temporary)
+        write_trained_on(temporary, trained_on)
         facts = measure(temporary)
         for name in facts.left_out:
             del proofs[name]

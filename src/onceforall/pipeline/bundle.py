@@ -37,7 +37,7 @@ from .evaluate import calibrated, choose_archs, place_of
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
 from .specialising.choose import confirmed, limits_name
-from .specialising.export_inputs import input_steps, proof_images
+from .specialising.export_inputs import input_steps, proof_images, trained_on
 from .specialising.switching import compare_sizes, measure_switching, write_separately
 from .specialising.through_files import by_programs, require_same, torch_threads
 
@@ -106,6 +106,7 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
         classes=run.info.classes,
         preprocessing=input_steps(run),
         measure=measured,
+        trained_on=trained_on(run),
     )
     return Bundled(target, made, facts, proofs)
 

@@ -34,9 +34,9 @@ from ..train.schedule import whole
 from .evaluate import held_out_thresholds
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .specialising.choose import confirmed, given, name_of
-from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images
-from .specialising.finetune import Finetuned, Finetuning, untuned
+from .specialising.choose import confirmed, given, name_in
+from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images, trained_on
+from .specialising.finetune import FOLDER, Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
 from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
@@ -109,7 +109,8 @@ def specialise(
     if "onnx-int8" in options.export:
         require_opset(onnx)
     place = writable(Path(options.out) if options.out else run.folder / "specialised")
-    names = [options.name or name_of(device, budget) for device in devices for budget in options.budgets]
+    unfinished = run.folder / FOLDER
+    names = [options.name or name_in(place, unfinished, device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
             f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
@@ -224,6 +225,7 @@ def _take_home(
         readers=options.readers,
         task=run.task,
         thresholds=thresholds,
+        trained_on=trained_on(run, splits.train if tuned and tuned.taken else None),
     )
     through, timing = found[0]
     held_out = tuned.held_out if tuned else chosen.accuracy

@@ -156,16 +156,20 @@ def _run(run: Run) -> Iterator[Part]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
     source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
     told = read_records(run.folder / "problems.jsonl", Problem)
-    left_out, doubtful = (sum(problem.count for problem in told if problem.doubtful == which) for which in (False, True))
+    left_out = sum(problem.count for problem in told if not problem.doubtful)
+    alike, doubtful = (
+        sum(problem.count for problem in told if problem.doubtful and problem.alike == which) for which in (True, False)
+    )
     counts = [
         *([f"{left_out:,} images and files left out"] if left_out else []),
         *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
+        *([f"{plural(alike, 'image')} nearly the same as a training image"] if alike else []),
     ]
     problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
     space = f"{run.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.start is None else f"; started from {run.info.start}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
-    facts |= {"networks": float(run.space.count())}
+    facts |= {"nearly_same": alike, "networks": float(run.space.count())}
     yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
 
 

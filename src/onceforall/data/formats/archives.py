@@ -7,7 +7,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,7 +163,7 @@ class _Archive:
             return b""
 
 
-def open_archive(path: Path, reading: Reading) -> Source:
+def open_archive(path: Path, reading: Reading, known: Collection[str] = ()) -> Source:
     """Class folders in an archive, with or without splits above them, or samples in WebDataset's format.
 
     Raises:
@@ -174,7 +174,7 @@ def open_archive(path: Path, reading: Reading) -> Source:
     archive = _Archive(path)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
-    found = replace(open_folder(path, archive, few=reading.few), files=(str(path),))
+    found = replace(open_folder(path, archive, few=reading.few, known=known), files=(str(path),))
     return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
 
 
