@@ -48,7 +48,7 @@ def open_source(
     if reading.several and found.train.labels.ndim == 1:
         raise DataError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
-            "for each label), annotations in COCO's format and Parquet files with lists"
+            "for each label), annotations in COCO's format, Parquet files with lists, and class folders with an image in several"
         )
     if reading.classes is not None:
         found = chosen_classes(found, reading.classes)
@@ -121,7 +121,7 @@ def _open_folder(path: Path, reading: Reading, known: Collection[str]) -> Source
             raise DataError(
                 f"{path}: its folders are the classes, and --label names a column: give the table itself, or leave out --label"
             )
-        found = open_folder(path, few=reading.few, known=known)
+        found = open_folder(path, few=reading.few, known=known, several=reading.several)
         beside = [name for name in METADATA if (path / name).exists()]
         remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
         return replace(found, remarks=(*found.remarks, *remark))
@@ -131,7 +131,7 @@ def _open_folder(path: Path, reading: Reading, known: Collection[str]) -> Source
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
-    return open_shards(path, shards) if shards else open_folder(path, few=reading.few, known=known)
+    return open_shards(path, shards) if shards else open_folder(path, few=reading.few, known=known, several=reading.several)
 
 
 def _grouped(source: Source, pattern: str) -> Source:
