@@ -21,7 +21,7 @@ BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural N
 
 
 def told_of(top1: float, map: float | None) -> tuple[str, float]:
-    """What results are told in: the name and value of top-1, or of mean average precision where there is one."""
+    """What results are reported in: the name and value of top-1, or of mean average precision where there is one."""
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
 
 
@@ -156,10 +156,14 @@ class Confusion:
 
     def mistaken(self, names: Sequence[str], most: int = 10) -> list[tuple[str, str, int]]:
         """The most frequent mistakes: label, answer, images."""
+        return [(names[label], names[said], images) for label, said, images in self.mistakes(most)]
+
+    def mistakes(self, most: int = 10) -> list[tuple[int, int, int]]:
+        """The same, classes by their numbers."""
         wrong = self.counts - np.diag(np.diag(self.counts))
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
         rows, columns = np.unravel_index(order, wrong.shape)
-        return [(names[r], names[c], int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
+        return [(int(r), int(c), int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -197,7 +201,7 @@ def default_metric(labels: NDArray[np.int64]) -> str:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The probability that of so many images that one of two networks gets right alone chance gives so uneven shares, or more.
+    """The probability that chance alone splits the images that only one of two networks gets right as unevenly as this, or more.
 
     McNemar's exact test, two-sided.
 
@@ -245,3 +249,11 @@ class Difference:
     def chance(self) -> float:
         """The probability of such a difference, or a larger one, between networks that are equally good (McNemar's exact test)."""
         return mcnemar(self.gained, self.lost)
+
+    def told(self, first: str, second: str) -> str:
+        """Whether one of two networks of these names is better, or that may be chance."""
+        alone = f"{first} alone is right on {self.gained:,} of {self.images:,} images, {second} alone on {self.lost:,}"
+        low, high = self.interval
+        points = f"{100 * self.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+        verdict = "more than chance" if self.chance < 0.05 else "this may be chance"
+        return f"{alone}: {points}, p = {self.chance:.2g} (McNemar): {verdict}"

@@ -8,7 +8,7 @@ import pytest
 from onceforall.cli import run as ofa
 from onceforall.errors import DataError
 from onceforall.pipeline import Run, evaluate, status
-from onceforall.pipeline.status import Part, Status
+from onceforall.pipeline.status import RunPart, Status
 from tiny_run import edited, on_pictures, pictures
 
 
@@ -29,7 +29,7 @@ def run(before: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def images(found: Status) -> list[Part]:
+def images(found: Status) -> list[RunPart]:
     return [part for part in found.parts if part.name == "images"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from onceforall.latency import Device
 from onceforall.options.shared import Budget
-from onceforall.pipeline.specialising.choose import limits_name, name_in, name_of
+from onceforall.pipeline.specialising.choose import folder_name, limits_name, name_in
 
 CPU = Device.parse("cpu")
 
@@ -29,7 +29,7 @@ CPU = Device.parse("cpu")
 def test_limits_are_readable_and_old_names_stay(limits: dict[str, float], name: str, before: str, tmp_path: Path) -> None:
     budget, place, unfinished = Budget(**limits), tmp_path / "specialised", tmp_path / "finetuned"
     assert limits_name(budget) == name
-    new = name_of(CPU, budget)
+    new = folder_name(CPU, budget)
     assert new == f"{CPU.runtime}-{name}"
     assert name_in(place, unfinished, CPU, budget) == new
     (unfinished / f"{CPU.runtime}-{before}-abc").mkdir(parents=True)

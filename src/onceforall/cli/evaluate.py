@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..common import readable
+from ..common.progress import Progress
 from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
@@ -19,7 +20,7 @@ OPTIMISTIC = "too good for others"
 EXAMPLES = 5  # images on which two networks disagree
 
 
-def evaluate(
+def evaluate_command(
     o: EvaluateOptions,
     as_json: bool,
     *,
@@ -32,19 +33,13 @@ def evaluate(
         _evaluate_export(o, as_json, by_class)
         return
     classes = Run.open(o.folder).info.classes
-    from ..pipeline.evaluate import evaluate as call
+    from ..pipeline.evaluate import evaluate
 
-    results, split = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
+    results, split = evaluate(o, progress=Progress(say=tell, result=lambda r: tell(f"{r.name} done"))), o.split or "held-out"
     difference = _difference(results) if o.against is not None else None
     if as_json:
         records = [
-            {
-                "name": r.name,
-                "split": split,
-                **asdict(r.accuracy),
-                "arch": json.loads(r.arch.to_json()),
-                **_scores(r, classes),
-            }
+            {"name": r.name, "split": split, **asdict(r.accuracy), "arch": json.loads(r.arch.to_json()), **_scores(r, classes)}
             for r in results
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, results)))
@@ -59,7 +54,7 @@ def evaluate(
         if by_class:
             _tell_classes(r, classes)
     if difference is not None:
-        print(_difference_text(results[0].name, results[1].name, difference))
+        print(difference.told(results[0].name, results[1].name))
         _tell_examples([(r.name, r) for r in results])
 
 
@@ -68,7 +63,7 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
     folders = [o.folder, *([Path(o.against)] if o.against is not None else [])]
     found = evaluate_exports(
-        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, on_note=tell
+        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, progress=Progress(say=tell)
     )
     for name, why in found[0].unreadable:
         tell(f"{name}: {why}")
@@ -102,18 +97,18 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         if by_class:
             _tell_classes(r, r.classes)
     if difference is not None:
-        print(_difference_text(str(folders[0]), str(folders[1]), difference))
+        print(difference.told(str(folders[0]), str(folders[1])))
         _tell_examples([(str(r.export), r) for r in found])
 
 
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
-    """Of two networks, with the images that one alone tells right."""
+    """Two networks compared, with the images that only one gets right."""
     alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
     return {"networks": records, "difference": {**_record(difference), "alone": alone}}
 
 
 def _alone(one: Any, other: Any) -> Iterator[str]:
-    """Images that the one tells right and the other does not; none of several labels an image, which are seldom all right."""
+    """Images that one gets right and the other does not; none with several labels an image, which are seldom all right."""
     if one.right is not None and one.labels is None:
         yield from (name for name, own, others in zip(one.names, one.right, other.right, strict=True) if own and not others)
 
@@ -170,7 +165,7 @@ def _between(labels: LabelScores | None) -> str:
 
 
 def _chance(labels: LabelScores | None, own: bool = False) -> str:
-    """What mAP does not tell of several labels an image; thresholds may have been chosen on its `own` images."""
+    """What mAP hides about several labels an image; thresholds may have been chosen on its `own` images."""
     if labels is None:
         return ""
     how = f" (at thresholds chosen on these images: {OPTIMISTIC})" if own else ""
@@ -194,7 +189,7 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _uneven(confusion: Confusion) -> str:
-    """What top-1 does not tell of uneven classes; "" of even ones."""
+    """What top-1 hides about uneven classes; "" for even ones."""
     if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
     scores = f"balanced accuracy {percent(confusion.balanced, 2)}, macro F1 {percent(confusion.macro_f1, 2)}"
@@ -208,19 +203,3 @@ def _class_table(confusion: Confusion, classes: Sequence[str]) -> str:
     lines.append(f"  most frequent mistakes: {', '.join(mistakes) or 'none'}")
     lines.append(f"  confidence and accuracy differ by {percent(confusion.calibration_error)} in the mean (calibration error)")
     return "\n".join(lines)
-
-
-def _difference_text(first: str, second: str, found: Difference | LabelDifference) -> str:
-    """Whether one of two networks is better, or that may be chance."""
-    if isinstance(found, LabelDifference):
-        points = f"{100 * found.map:+.2f} points of mAP"
-        if found.interval is None:
-            return f"{first} and {second}: {points}; no interval is given for so many images and labels"
-        low, high = found.interval
-        verdict = "this may be chance" if low <= 0 <= high else "more than chance"
-        return f"{first} and {second}: {points} [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap): {verdict}"
-    alone = f"{first} alone is right on {found.gained:,} of {found.images:,} images, {second} alone on {found.lost:,}"
-    low, high = found.interval
-    points = f"{100 * found.top1:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
-    verdict = "more than chance" if found.chance < 0.05 else "this may be chance"
-    return f"{alone}: {points}, p = {found.chance:.2g} (McNemar): {verdict}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...common.fetch import ANSWER_S, Tell, from_hub
 from ...common.files import make_folder
-from ...common.packages import import_package, no_stderr, one_line, quiet
+from ...common.packages import import_package, no_stderr, one_line, quiet_packages
 from ...common.places import cache_folder
 from ...common.readable import plural
 from ...common.records import read_record, write_record
@@ -21,7 +21,7 @@ from ...errors import DataError, FileError
 from ..originals import Source, digest
 from ..reading import HUB, Reading
 from .parquet import open_splits
-from .parquet_names import Place, choose_splits, place_of
+from .parquet_names import Place, choose_splits, parquet_place
 from .scan import LeftOut, listed, printable
 from .split_names import mentions_role
 
@@ -150,13 +150,13 @@ def _asked(text: str, name: str, revision: str, configuration: str) -> _Files:
     """What the Hub and the library say now: the data set's own Parquet files, else those that the Hub has made of it."""
     library, hub = import_package("datasets", EXTRA), import_package("huggingface_hub", EXTRA)
     try:
-        with quiet(), no_stderr():  # where it draws progress
+        with quiet_packages(), no_stderr():  # where it draws progress
             hub.HfApi().dataset_info(name, revision=revision or None, timeout=ANSWER_S)  # the library tries for half a minute
             builder = library.load_dataset_builder(name, configuration or None, revision=revision or None)
     except ValueError as error:  # one of several configurations is to be named, or there is none of that name
         if "onfig" not in str(error):
             raise _refused(text, name, error) from None
-        with quiet(), no_stderr():
+        with quiet_packages(), no_stderr():
             there = library.get_dataset_config_names(name, revision=revision or None)
         if there != ["default"]:
             raise _which(text, configuration, there) from None
@@ -186,7 +186,7 @@ def _by_names(text: str, name: str, revision: str, configuration: str, kind: str
     hub = import_package("huggingface_hub", EXTRA)
     for place in (revision or "main", *([CONVERTED] if revision in ("", "main") else [])):
         try:
-            with quiet():
+            with quiet_packages():
                 told = hub.HfApi().dataset_info(name, revision=place)
         except Exception as error:
             if place == CONVERTED and "RevisionNotFound" in type(error).__name__:
@@ -205,7 +205,7 @@ def _by_names(text: str, name: str, revision: str, configuration: str, kind: str
 def _by_layout(text: str, names: Sequence[str], configuration: str) -> list[Place]:
     """Parquet files by their names, CONFIGURATION/SPLIT/0000.parquet; [] if there are none."""
     root = Path("/")
-    places = [place_of(root / name, root) for name in names if name.endswith(".parquet")]
+    places = [parquet_place(root / name, root) for name in names if name.endswith(".parquet")]
     there = sorted({place.configuration for place in places})
     if configuration not in there and (configuration or len(there) > 1) and there:
         raise _which(text, configuration, there)
