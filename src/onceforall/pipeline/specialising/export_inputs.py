@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from ...arch import Arch
-from ...data import Splits
+from ...data import Images, Splits
 from ...export import InputSteps
+from ...export.trained_on import TrainedOn
 from ...latency import LatencyTable
 from ..run_directory.run import Run
 
@@ -20,6 +21,12 @@ def input_steps(run: Run, resolution: int | None = None) -> InputSteps:
     resize = f"short side to ceil(resolution / {steps.crop_share:g}), {steps.interpolation} with antialias, then centre crop"
     most = run.require_images().max_pixels
     return InputSteps(steps.mean, steps.std, steps.crop_share, resize, resolution, most, steps.interpolation)
+
+
+def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
+    """Which images the run's networks were trained on, as far as it is known; `more` are those of a fine-tuning."""
+    data, known = run.require_images(), run.trained_on()[0]
+    return TrainedOn.of(known if more is None else np.concatenate([known, more.digests]), data.size, data.max_pixels)
 
 
 def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
