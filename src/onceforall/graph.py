@@ -150,6 +150,7 @@ class Graph:
         fixed: what is not elastic and why, one line each.
         about: where the network comes from, for its cards.
         streams: for each stage the groups of what its blocks hand on, its residual stream, if that was to be elastic.
+        channels: of the images.
     """
 
     resolutions: tuple[int, ...]
@@ -162,6 +163,7 @@ class Graph:
     fixed: tuple[str, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
     streams: tuple[tuple[int, ...], ...] = ()
+    channels: int = 3
 
     def to_json(self) -> dict[str, Any]:
         """As data for `json.dumps`."""
@@ -177,6 +179,7 @@ class Graph:
             "fixed": list(self.fixed),
             "about": dict(self.about),
             **({"streams": [list(groups) for groups in self.streams]} if self.streams else {}),
+            **({} if self.channels == 3 else {"channels": self.channels}),
         }
 
     @classmethod
@@ -203,6 +206,7 @@ class Graph:
                 fixed=tuple(data["fixed"]),
                 about=dict(data["about"]),
                 streams=tuple(tuple(groups) for groups in data.get("streams", ())),
+                channels=int(data.get("channels", 3)),
             )
             graph._check()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:

@@ -80,6 +80,12 @@ class Space:
     fixed: tuple[str, ...] = field(default=(), compare=False, repr=False)
     interpolated: Mapping[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        channels: int = (self.arguments.get("graph") or self.arguments).get("channels", 3)
+        return channels
+
     def __repr__(self) -> str:
         given = {name: value for name, value in self.arguments.items() if name != "graph"}  # which fills pages
         text = ", ".join(f"{name}={value!r}" for name, value in given.items())
@@ -172,6 +178,7 @@ class Space:
             else f"1 network of {large}: nothing is elastic"
         )
         lines = [many, f"resolutions: {_all(self.resolutions)} pixels"]
+        lines += [] if self.channels == 3 else [f"images of {self.channels} channel{'s' * (self.channels > 1)}"]
         together: dict[tuple[str, ...], list[int]] = {}
         for pixels in self.resolutions:
             together.setdefault(self.interpolated.get(pixels, ()), []).append(pixels)

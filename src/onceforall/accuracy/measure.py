@@ -43,7 +43,7 @@ def measure_accuracy(
     Args:
         supernet: the shared weights.
         archs: what to measure; an architecture that occurs twice is measured once.
-        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked anew for every group of networks.
+        calibration: by resolution, training images (n, c, height, width), preprocessed. Asked anew for every group of networks.
         evaluation: by resolution, held-out images and labels, never test images. Asked anew as well.
         on_rows: called with the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
@@ -189,7 +189,7 @@ def _statistics(
 
 
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
-    """Images (n, 3, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
+    """Images (n, c, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
     for step in steps:
         y = step.enter()(x)
         if step.archs:

@@ -5,7 +5,7 @@ seen. From cached images it takes a few percent of a training step on the same C
 prefetched; where none are cached, see `decoding`. Whole batches are normalised by NumPy in the calling thread: torch, split over
 busy cores, took up to 10× as long.
 
-Shapes: x (n, 3, resolution, resolution) float32, channels-last; labels (n,) int64.
+Shapes: x (n, channels, resolution, resolution) float32, channels-last; labels (n,) int64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,6 +82,11 @@ class TrainBatches:
     classes: int = 0
 
     def __post_init__(self) -> None:
+        channels = self.images.part.how.channels
+        if self.preprocessing.channels != channels:
+            raise DataError(f"images of {channels} channels, and mean and std of {self.preprocessing.channels}: as many are needed")
+        if self.augment.policy != "none" and channels == 4:
+            raise DataError(f"the policy {self.augment.policy} changes images of 1 or 3 channels, not of 4: leave it out")
         if (self.augment.mixup or self.augment.cutmix) and self.classes < 1:
             raise DataError("mixup and cutmix need the number of classes")
         if self.batch_size % self.world:
@@ -120,13 +125,13 @@ class TrainBatches:
         return self.resized(draw, self.crops(draw), resolution)
 
     def crops(self, draw: Draw) -> list[NDArray[np.uint8]]:
-        """What is kept of each image of a batch, (height, width, 3); decoded now where no pixels are kept."""
+        """What is kept of each image of a batch, (height, width, channels); decoded now where no pixels are kept."""
         boxes = zip(draw.chosen.tolist(), draw.boxes.tolist(), strict=True)
         return [self.images.pixels(i)[top : top + height, left : left + width] for i, (top, left, height, width) in boxes]
 
     def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: int) -> tuple[Tensor, Tensor]:
         """The batch that is made of these crops."""
-        out = np.empty((len(crops), resolution, resolution, 3), np.uint8)
+        out = np.empty((len(crops), resolution, resolution, self.images.part.how.channels), np.uint8)
         for i, (crop, flip) in enumerate(zip(crops, draw.flips, strict=True)):
             out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
         if self.augment.policy != "none":
@@ -176,7 +181,7 @@ def calibration_batches(
 
 
 def _normalised(pixels: NDArray[Any], preprocessing: Preprocessing) -> Tensor:
-    """(n, r, r, 3) in [0, 255], used up → (n, 3, r, r), channels-last memory format."""
+    """(n, r, r, c) in [0, 255], used up → (n, c, r, r), channels-last memory format."""
     return torch.from_numpy(normalise(pixels, preprocessing.mean, preprocessing.std))
 
 
@@ -206,7 +211,7 @@ def _order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w, 3) → (height, width, 3) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case."""
+    """(h, w, c) → (height, width, c) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case."""
     if pixels.shape[:2] == (height, width):  # as decoded for the largest resolution
         return pixels
     image = torch.from_numpy(pixels.copy(order="C")).permute(2, 0, 1)[None]
@@ -215,9 +220,16 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _jitter(pixels: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
-    """Change brightness and saturation image by image and in place; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1)."""
+    """Change brightness and saturation image by image and in place; (n, r, r, c) in [0, 255], spread (2, n, 1, 1, 1).
+
+    Gray images have no saturation, and an alpha channel stays.
+    """
+    pixels = pixels[..., :3]  # a view
     light, colour = np.maximum(0, 1 + BRIGHTNESS * spread[0]), np.maximum(0, 1 + SATURATION * spread[1])
-    grey = (pixels @ np.array(GREY, np.float32))[..., None]
-    pixels *= light * colour
-    pixels += grey * (light * (1 - colour))
+    if pixels.shape[3] == 1:
+        pixels *= light
+    else:
+        grey = (pixels @ np.array(GREY, np.float32))[..., None]
+        pixels *= light * colour
+        pixels += grey * (light * (1 - colour))
     np.clip(pixels, 0, 255, out=pixels)

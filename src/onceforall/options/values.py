@@ -57,10 +57,10 @@ def space_arguments(text: str) -> dict[str, Any]:
     family, colon, rest = text.partition(":")
     arguments: dict[str, Any] = {"family": family} if colon else {}
     for pair, name, value in _pairs(rest if colon else text, "space", "width=0.5 or resolutions=96/112/128"):
-        numbers = [_plain(part, pair) for part in value.split("/")]
+        values = [_plain(part, pair) for part in value.split("/")]
         if name in arguments:
             raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
-        arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
+        arguments[name] = values[0] if name in ("width", "channels") and len(values) == 1 else tuple(values)
     return arguments
 
 
@@ -71,8 +71,8 @@ def recipe_values(text: str) -> dict[str, Any]:
         if name in values:
             raise ValueTextError(f"recipe: {name} is given twice: give it once")
         if re.fullmatch(rf"-?{NUMBER}(?:/-?{NUMBER})*", value):
-            numbers = tuple(_plain(part, pair) for part in value.split("/"))
-            values[name] = numbers if len(numbers) > 1 else numbers[0]
+            several = tuple(_plain(part, pair) for part in value.split("/"))
+            values[name] = several if len(several) > 1 else several[0]
         else:
             values[name] = {"yes": True, "true": True, "no": False, "false": False}.get(value.lower(), value)
     return values
@@ -89,6 +89,22 @@ def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, An
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise ValueTextError(f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed")
     return {**(arguments or {}), "resolutions": tuple(map(int, parts))}
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """ "0.5" or "0.485,0.456,0.406" as numbers."""
+    try:
+        return tuple(float(part) for part in text.replace("/", ",").split(","))
+    except ValueError:
+        raise ValueTextError(f"{text!r}: one number, or several with commas between, such as 0.5,0.4,0.3, are needed") from None
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """ "0,4095" as the values that become black and white."""
+    found = numbers(text)
+    if len(found) != 2:
+        raise ValueTextError(f"--range {text!r}: the values that become black and white are needed, such as 0,4095")
+    return found[0], found[1]
 
 
 def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]:

@@ -1,7 +1,7 @@
 """`ofa classify`: what photographs show, told by an exported network through any of its files."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def classify(
     results = []
     for file in files:
         try:
-            images = torch.from_numpy(prepare(file, asdict(config.preprocessing)))
+            images = torch.from_numpy(prepare(file, config.preprocessing.to_json()))
         except ValueError as error:
             result = Classified(file, chosen, error=str(error))
         else:
@@ -133,7 +133,7 @@ def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
 
 
 def opened_export(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
-    """The format's name, the config with the network's resolution, and images (1, 3, r, r) → probabilities (1, classes)."""
+    """The format's name, the config with the network's resolution, and images (1, channels, r, r) → probabilities (1, classes)."""
     if (folder / "bundle.json").is_file():
         return _of_bundle(folder, format, network)
     if why := not_an_export(folder):

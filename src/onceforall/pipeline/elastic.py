@@ -61,7 +61,9 @@ def elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], Non
         OnceForAllError: with one line on what is wrong and what to do.
     """
     given = RANDOM if options.weights is None and is_library(options.source) else options.weights
-    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, on_event=on_event)
+    own = bring_own(
+        options.source, weights=given, choices=options.space, channels=options.channels, seed=options.seed, on_event=on_event
+    )
     if own.supernet.space.family != "graph":
         name = own.brought.source
         raise ModelError(

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def evaluate_exports(
     found = []
     for export, (chosen, config, run) in zip(exports, opened, strict=True):
         labels = _labels(source, images, config.classes, export)
-        kept, probabilities, unreadable = _answers(images, asdict(config.preprocessing), run)
+        kept, probabilities, unreadable = _answers(images, config.preprocessing.to_json(), run)
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
         names = tuple(images.names[i] for i in kept)

@@ -14,6 +14,7 @@ from ..accuracy import AccuracyPredictor
 from ..common.advice import ofa
 from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..data import PREPROCESSING, Preprocessing
+from ..data.preparation import channel_values
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
 from ..options.declare import takes
@@ -72,7 +73,9 @@ def import_own(options: ImportOptions, *, on_event: Callable[[Event], None] = la
     """
     source = str(options.network)
     _check(options, own=True)
-    own = bring_own(source, weights=options.weights, choices=options.space, seed=options.seed, on_event=on_event)
+    own = bring_own(
+        source, weights=options.weights, choices=options.space, channels=options.channels, seed=options.seed, on_event=on_event
+    )
     require_logits(own)
     found = own.brought.weights
     if found.random:
@@ -97,6 +100,9 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     for option, given, wanted in (
         ("weights", options.weights, True),
         ("space", options.space, True),
+        ("channels", options.channels, True),
+        ("mean", options.mean, True),
+        ("std", options.std, True),
         ("name", options.name, False),
         ("predictor", options.predictor, False),
     ):
@@ -107,7 +113,7 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
         raise DataError(f"--task multilabel: imported weights are taken to tell one class an image: {again}")
-    for name in ("limit", "max_pixels", "cache", "cache_gb", "holdout") if options.data is None else ():
+    for name in ("limit", "max_pixels", "range", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
             raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
@@ -125,10 +131,13 @@ def _made(
     on_event: Callable[[Event], None],
 ) -> Run:
     """The run directory. run.json is written last, so that what has it is whole."""
+    channels = supernet.space.channels
+    mean, std = (channel_values(name, getattr(options, name), channels) for name in ("mean", "std"))
+    preprocessing = replace(preprocessing, mean=mean or preprocessing.mean, std=std or preprocessing.std)
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
     if data is not None:
         opened, splits = open_images(
-            data_asked(options, data, ceil(space.resolutions[-1] / preprocessing.crop_share)),
+            data_asked(options, data, ceil(space.resolutions[-1] / preprocessing.crop_share), channels),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )

@@ -112,8 +112,11 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
     if unusual is not None:
         note(unusual)
     size = ceil(made.resolutions[-1] / chosen.crop_share)
-    asked = data_asked(options, options.data, size)
-    opened, splits = open_images(asked, on_event=on_event)
+    asked, mean, std = data_asked(options, options.data, size, made.channels), begun.mean(options.mean), begun.std(options.std)
+    if made.channels == 4 and chosen.augment.policy != "none":
+        raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
+    told = options.channels is not None or origin is not None
+    opened, splits = open_images(asked, on_event=on_event, told=told)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
         space=json.loads(made.to_json()),
@@ -127,8 +130,8 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments=arguments if digest is None else {**arguments, "teacher_sha256": digest},
         origin=None if origin is None else origin_of(origin, splits, size),
-        mean=begun.mean,
-        std=begun.std,
+        mean=mean,
+        std=std,
         interpolation=begun.interpolation,
         metric=metric_of(options.metric, options.reading.task, splits, note),
     )
@@ -158,7 +161,9 @@ def _schedule(
     """What is followed, in the epochs or the time that are asked for. Nothing of the run is on the disk yet."""
     chosen, teacher = begun.preset, None
     if options.teacher is not None:
-        teacher = load_teacher(options.teacher, run.num_classes, run.space.resolutions).to(compute.device)
+        teacher = load_teacher(options.teacher, run.num_classes, run.space.resolutions, channels=run.space.channels).to(
+            compute.device
+        )
 
     def schedule(steps: int) -> Schedule:
         own = chosen.schedule(run.space, steps)
@@ -207,7 +212,9 @@ def _follow(
     teacher = None
     if named is not None:
         digest = run.info.arguments.get("teacher_sha256")
-        teacher = load_teacher(named, run.num_classes, run.space.resolutions, digest).to(compute.device)
+        teacher = load_teacher(named, run.num_classes, run.space.resolutions, digest, channels=run.space.channels).to(
+            compute.device
+        )
     with locked(out) if world.leads else nullcontext():
         supernet, start = run.fresh_supernet(), out / "start.safetensors"
         if start.exists() and not any((out / "checkpoints").glob("step-*")):

@@ -95,7 +95,12 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(model: nn.Module, pixels: int, batch: int) -> Exported:
+def first_convolution(model: nn.Module) -> str | None:
+    """The name of the first one in the order of the modules, which mostly is the one that reads the images."""
+    return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+
+
+def export(model: nn.Module, pixels: int, batch: int, channels: int) -> Exported:
     """With so many images.
 
     Raises:
@@ -103,7 +108,7 @@ def export(model: nn.Module, pixels: int, batch: int) -> Exported:
     """
     like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     dtype = dtype_of(model)
-    images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)
+    images = torch.empty((batch, channels, pixels, pixels), device=like.device, dtype=dtype)
     try:
         with _silence(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -116,7 +121,7 @@ def export(model: nn.Module, pixels: int, batch: int) -> Exported:
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
             f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}{counted}{ADVICE} of images (n, 3, {pixels}, {pixels}), whatever they show"
+            f"{_first_line(error)}{counted}{ADVICE} of images (n, {channels}, {pixels}, {pixels}), whatever they show"
         ) from error
 
 

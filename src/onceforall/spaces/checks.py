@@ -17,6 +17,17 @@ def positive(name: str, value: float) -> None:
         raise SpaceError(f"{name} is {value!r}: it must be a number above 0 and at most 100")
 
 
+def input_channels(channels: int) -> dict[str, int]:
+    """The argument of that name, which spaces for images of 3 channels are written without, as before there were others.
+
+    Raises:
+        SpaceError: no whole number from 1 to 1,024.
+    """
+    if type(channels) is not int or not 1 <= channels <= 1024:
+        raise SpaceError(f"channels is {channels!r}: it must be a whole number from 1 to 1024, such as 3 for colours or 1 for gray")
+    return {} if channels == 3 else {"channels": channels}
+
+
 def mobile_arguments(
     *,
     width: float,
@@ -25,6 +36,7 @@ def mobile_arguments(
     kernels: Sequence[int],
     expand_ratios: Sequence[float],
     strides: Sequence[int],
+    channels: int,
     strided: int,
 ) -> dict[str, Any]:
     """The arguments of a family of inverted residual blocks, checked; `strided` parts have a stride.
@@ -40,6 +52,7 @@ def mobile_arguments(
         "kernels": choices("kernels", kernels, whole=True, odd=True, at_least=1),
         "expand_ratios": choices("expand_ratios", expand_ratios, at_least=1.01),
         "strides": choices("strides", strides, whole=True, at_least=1, length=strided, ordered=False),
+        **input_channels(channels),
     }
 
 

@@ -298,7 +298,11 @@ class _Making:
             return leaf
 
         if piece.source == "x":
-            in_shape: Shape = (3, self.graph.resolutions[self.resolution], self.graph.resolutions[self.resolution])
+            in_shape: Shape = (
+                self.graph.channels,
+                self.graph.resolutions[self.resolution],
+                self.graph.resolutions[self.resolution],
+            )
         else:
             in_shape = self.shape(self.graph.nodes[piece.source])
         shapes = {"in": in_shape}

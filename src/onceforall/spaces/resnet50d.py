@@ -13,7 +13,7 @@ from ..ops import Add, Dropout, Flatten, GlobalPool, Linear, Pool, Shape
 from ..plan import Plan, Segment
 from ..space import Choices, Space
 from .blocks import bottleneck_block, conv_norm_act, make_divisible
-from .checks import choices, positive
+from .checks import choices, input_channels, positive
 
 STEM_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024, 2048)
@@ -28,6 +28,7 @@ def resnet50d(
     depths: Sequence[int] = (0, 1, 2),
     expand_ratios: Sequence[float] = (0.2, 0.25, 0.35),
     strides: Sequence[int] = (2, 2, 1, 2, 2, 2),
+    channels: int = 3,
 ) -> Space:
     """ResNet-50-D with elastic resolution, width, depth and bottleneck ratio.
 
@@ -40,6 +41,7 @@ def resnet50d(
         expand_ratios: middle width of a bottleneck over its output width.
         strides: of the first convolution, the max pool (1 leaves it out) and the four stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 1, 2, 2, 2).
+        channels: of the images: 3 for colours, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -52,6 +54,7 @@ def resnet50d(
         "depths": choices("depths", depths, whole=True, at_least=0),
         "expand_ratios": choices("expand_ratios", expand_ratios, at_least=0.01),
         "strides": choices("strides", strides, whole=True, at_least=1, length=6, ordered=False),
+        **input_channels(channels),
     }
     depths_of = [(1, 2), (1,), *(tuple(base + d for d in arguments["depths"]) for base in BASE_DEPTHS)]
     ratios_of = [(1,)] * 2 + [arguments["expand_ratios"]] * 4
@@ -59,7 +62,7 @@ def resnet50d(
         Choices(tuple(sorted(set(widths))), stage_depths, (3,), ratios)
         for widths, stage_depths, ratios in zip(stage_widths(arguments), depths_of, ratios_of, strict=True)
     )
-    return Space("resnet50d", arguments, arguments["resolutions"], stages, partial(_lower, arguments["strides"]))
+    return Space("resnet50d", arguments, arguments["resolutions"], stages, partial(_lower, arguments["strides"], channels))
 
 
 def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
@@ -70,9 +73,9 @@ def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
     return [middles, outs, *(tuple(make_divisible(full * m) for m in multipliers) for full in STAGE_WIDTHS)]
 
 
-def _lower(strides: Sequence[int], arch: Arch, num_classes: int) -> Plan:
+def _lower(strides: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     stem, out, *stages = arch.stages
-    shape: Shape = (3, arch.resolution, arch.resolution)
+    shape: Shape = (channels, arch.resolution, arch.resolution)
     first = conv_norm_act("first", "in", shape, stem.width, kernel=3, stride=strides[0], activation="relu")
     segments = [Segment("stages.0.0", shape, tuple(first))]
     if stem.depth == 2:

@@ -32,7 +32,7 @@ from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
 Event = dict[str, Any]
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,) or (n, classes)
+Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images, labels (n,) or (n, classes)
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then

@@ -78,7 +78,7 @@ def train_step(
         network: a supernet, or one network alone; in train mode.
         archs: the sub-networks, the largest one first where the phase treats it differently; None for a network alone, whose
             dropout layers are its own.
-        images: (n, 3, r, r).
+        images: (n, c, r, r).
         labels: as the task has them, or shares of classes (n, classes).
         optimizer: of the network's parameters.
         recipe: see `Recipe`; where the first sub-network teaches the others, dropout and drop path are for it alone.
@@ -139,7 +139,7 @@ def choose(
     Args:
         supernet: in train mode; nothing is written to it.
         groups: from a strategy.
-        images: (n, 3, r, r).
+        images: (n, c, r, r).
         labels: as the task has them, or shares of classes (n, classes).
         settings: task, precision and `sync_norm`.
         mean: of the losses over processes that must choose alike.

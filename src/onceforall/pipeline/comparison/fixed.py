@@ -18,6 +18,7 @@ from ...common.files import make_folder, read_text, reading_or_writing, sha256, 
 from ...common.readable import amount, duration
 from ...common.records import read_record, write_record
 from ...data import PREPROCESSING, Splits
+from ...data.preparation import for_channels
 from ...errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
 from ...models import Brought, bring, is_source, lasting_source
 from ...plan import Plan
@@ -207,13 +208,13 @@ def fine_tuned(
     def note(text: str) -> None:
         on_event({"event": "note", "text": text})
 
-    brought = bring(asked.source, seed=run.info.seed)
+    brought = bring(asked.source, channels=run.space.channels, seed=run.info.seed)
     plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
     folder = run.folder / FOLDER / f"{plain}-{_key(run, asked, told, brought)}"
     if (folder / "network.json").exists():
         note(f"{asked.name}: trained before, {folder}")
         return _read(run, folder, asked.name)
-    own = _fixed(asked, brought)
+    own = _fixed(asked, brought, run.space.channels)
     remarks = _remarks(run, asked, brought)
     for text in (*brought.notes, *remarks):
         note(text)
@@ -250,14 +251,14 @@ def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
     return text_sha256(text)[:8]
 
 
-def _fixed(asked: Asked, brought: Brought) -> OwnNetwork:
+def _fixed(asked: Asked, brought: Brought, channels: int) -> OwnNetwork:
     """The network as a space of one architecture.
 
     Raises:
         ModelError: it does not take images of this size, or returns no logits.
     """
     try:
-        supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=())
+        supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=(), channels=channels)
     except (ModelError, SpaceError) as error:
         raise ModelError(f"--with {asked.name}: {error}; if it is the size of the images, give another @PIXELS") from error
     own = OwnNetwork(brought, supernet.eval())
@@ -275,7 +276,8 @@ def _remarks(run: Run, asked: Asked, brought: Brought) -> tuple[str, ...]:
         )
     steps = run.preprocessing
     share = brought.crop_share or steps.crop_share
-    if (brought.mean, brought.std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
+    mean, std = (for_channels(values, steps.channels) for values in (brought.mean, brought.std))
+    if (mean, std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
         found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
     if (size := run.require_images().size) < ceil(asked.resolution / run.info.crop_share):
         found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")

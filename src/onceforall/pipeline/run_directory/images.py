@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...common.places import expanded
-from ...data import CACHE_GB, Splits, open_data
+from ...data import CACHE_GB, Read, Splits, open_data
 from ...options.training import ImportOptions, TrainOptions
 from ...scores import METRICS, imbalance
 from ...tasks.task import task_of
@@ -15,8 +15,13 @@ NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
 
 
-def data_asked(options: TrainOptions | ImportOptions, source: str, size: int) -> DataInfo:
-    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet."""
+def data_asked(options: TrainOptions | ImportOptions, source: str, size: int, channels: int) -> DataInfo:
+    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet.
+
+    Raises:
+        DataError: networks for images of so many channels cannot be trained here.
+    """
+    how = Read(options.max_pixels, channels, options.range)
     return DataInfo(
         source,
         size,
@@ -25,7 +30,9 @@ def data_asked(options: TrainOptions | ImportOptions, source: str, size: int) ->
         options.limit,
         "",
         default_gb(options.cache) if options.cache_gb is None else options.cache_gb,
-        options.max_pixels,
+        how.max_pixels,
+        channels=how.channels,
+        range=how.range,
         reading=options.reading,
         cache=options.cache or "auto",
     )
@@ -41,12 +48,14 @@ def open_images(
     *,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_event: Callable[[Event], None] = lambda event: None,
+    told: bool = True,
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 
     Args:
         asked: for what is known before.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
+        told: how many channels images have was said, or is what weights need; else a note says where one would do.
         on_event: gets "decode" events, then one "data" event, then a "note" for each thing that was left out or is doubtful.
 
     Raises:
@@ -73,6 +82,8 @@ def open_images(
     on_event({"event": "data", **counts})
     for remark in splits.remarks:
         note(remark)
+    if splits.gray and not told and asked.channels == 3:
+        note("no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large")
     return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 

@@ -18,19 +18,21 @@ def input_steps(run: Run, resolution: int | None = None) -> InputSteps:
     """How photographs become the network's input; the resolution is that of the one network, if it is one."""
     steps = run.preprocessing
     resize = f"short side to ceil(resolution / {steps.crop_share:g}), {steps.interpolation} with antialias, then centre crop"
-    most = run.require_images().max_pixels
-    return InputSteps(steps.mean, steps.std, steps.crop_share, resize, resolution, most, steps.interpolation)
+    how = run.require_images().how
+    return InputSteps(
+        steps.mean, steps.std, steps.crop_share, resize, resolution, how.max_pixels, steps.interpolation, range=how.range
+    )
 
 
 def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Held-out images, preprocessed (n, 3, resolution, resolution)."""
+    """Held-out images, preprocessed (n, channels, resolution, resolution)."""
     images = splits.held_out
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
     return torch.cat([x for x, _ in run.eval_batches(images.subset(chosen), resolution)])
 
 
 def int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Training images, preprocessed (n, 3, resolution, resolution)."""
+    """Training images, preprocessed (n, channels, resolution, resolution)."""
     return torch.cat(list(run.calibration_batches(splits, resolution, INT8_IMAGES)))
 
 

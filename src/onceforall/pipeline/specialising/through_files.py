@@ -18,6 +18,7 @@ from ...data import Images
 from ...errors import VerificationError
 from ...export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
 from ...latency import Device, Timing, load_onnx, measure_functions, measure_onnx
+from ...ops import Shape
 from ...plan import Plan
 from ...scores import Confusion
 from ...tasks.label_scores import LabelAnswers, LabelScores
@@ -111,11 +112,12 @@ def measure_files(
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
     timed = [name for name in formats if FORMATS[name].takes_batch(device.batch, onnx)]
-    timings, timing = _timings(folder, timed, resolution, device, anchor)
+    shape = (run.space.channels, resolution, resolution)
+    timings, timing = _timings(folder, timed, shape, device, anchor)
     for _ in range(CONFIRMATIONS - 1):
         if timing is None or limit_ms is None or timing.ms <= limit_ms * (1 + TOLERANCE):
             break
-        again, timing_again = _timings(folder, timed, resolution, device, anchor)
+        again, timing_again = _timings(folder, timed, shape, device, anchor)
         if timing_again is not None and timing_again.ms < timing.ms:
             timings, timing = again, timing_again
     rows = []
@@ -185,14 +187,14 @@ def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -
 
 
 def _timings(
-    folder: Path, formats: Sequence[str], resolution: int, device: Device, anchor: tuple[Plan, float] | None
+    folder: Path, formats: Sequence[str], shape: Shape, device: Device, anchor: tuple[Plan, float] | None
 ) -> tuple[dict[str, Timing], Timing | None]:
     """Of each file, in turns, with the device's threads and batch size; and of what the device runs, if that is one of the files.
 
     On another machine only that one is timed.
     """
     own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
-    model, shape = folder / FORMATS["onnx"].files[0], (3, resolution, resolution)
+    model = folder / FORMATS["onnx"].files[0]
     in_openvino = own is None and device.runtime == "openvino" and "onnx" in formats
     if device.host is not None:
         file = model if in_openvino else folder / FORMATS[own].files[0] if own else folder

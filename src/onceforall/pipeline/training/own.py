@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...data import PREPROCESSING, Preprocessing
+from ...data.preparation import for_channels
 from ...errors import ModelError, SpaceError
 from ...graph import Value
 from ...models import Brought, bring
@@ -46,8 +47,9 @@ class OwnNetwork:
     @property
     def preprocessing(self) -> Preprocessing:
         """Of images for evaluation, as the weights want them."""
-        own = self.brought
-        return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
+        own, channels = self.brought, self.supernet.space.channels
+        mean, std = for_channels(own.mean, channels), for_channels(own.std, channels)
+        return Preprocessing(mean, std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
 
 
 def bring_own(
@@ -56,6 +58,7 @@ def bring_own(
     weights: Path | str | None = None,
     choices: Mapping[str, Any] | None = None,
     resolutions: Sequence[int] | None = None,
+    channels: int | None = None,
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> OwnNetwork:
@@ -67,6 +70,7 @@ def bring_own(
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
             for the latter.
+        channels: of the images; None for those that it takes as it is.
         seed: of random weights.
         on_event: gets notes, and progress of a download.
     """
@@ -76,7 +80,7 @@ def bring_own(
     asked = given.pop("resolutions", None)
     if asked is not None:
         asked = whole_choices("resolutions", asked, whole=True, at_least=1)
-    brought = bring(source, weights, seed=seed, on_event=on_event)
+    brought = bring(source, weights, channels=channels, seed=seed, on_event=on_event)
     for text in brought.notes:
         on_event({"event": "note", "text": text})
     if isinstance(brought.model, Supernet):
@@ -84,14 +88,14 @@ def bring_own(
     own_pixels = _told_size(brought.model) or brought.pixels
     own_size = (own_pixels or PIXELS,)
     try:
-        supernet = elastic(brought.model, asked or resolutions or own_size, **given)
+        supernet = elastic(brought.model, asked or resolutions or own_size, channels=channels, **given)
         if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
             raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
-        supernet = elastic(brought.model, own_size, **given)
+        supernet = elastic(brought.model, own_size, channels=channels, **given)
         sizes = ", ".join(map(str, resolutions))
         what = f"does not take images of {sizes} pixels as it is"
         text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
