@@ -161,9 +161,8 @@ def _schedule(
     """What is followed, in the epochs or the time that are asked for. Nothing of the run is on the disk yet."""
     chosen, teacher = begun.preset, None
     if options.teacher is not None:
-        teacher = load_teacher(options.teacher, run.num_classes, run.space.resolutions, channels=run.space.channels).to(
-            compute.device
-        )
+        sizes, channels = run.space.resolutions, run.space.channels
+        teacher = load_teacher(options.teacher, run.num_classes, sizes, channels=channels).to(compute.device)
 
     def schedule(steps: int) -> Schedule:
         own = chosen.schedule(run.space, steps)
