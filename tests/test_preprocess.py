@@ -51,6 +51,34 @@ def test_fit_gives_the_pixels_of_torchvision(width: int, height: int, resolution
         np.testing.assert_array_equal(np.asarray(fit(image, resolution, crop_share)), expected)
 
 
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    height=st.integers(1, 80),
+    width=st.integers(1, 80),
+    crop_share=st.sampled_from([0.5, 0.875, 1.0]),
+    how=st.sampled_from(INTERPOLATIONS),
+)
+@example(size=(300, 2), height=16, width=64, crop_share=0.875, how="bilinear")
+@example(size=(20, 20), height=20, width=20, crop_share=0.875, how="bicubic")
+def test_a_rectangle_is_covered_and_cropped(size: tuple[int, int], height: int, width: int, crop_share: float, how: str) -> None:
+    """By torchvision, of the least size that covers it; and of equal sides as of a square."""
+    image = Image.fromarray(np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    down, across = ceil(height / crop_share), ceil(width / crop_share)
+    scale = max(down / size[1], across / size[0])
+    if down * size[0] >= across * size[1]:
+        across = int(down * size[0] / size[1] + 1e-9)
+    else:
+        down = int(across * size[1] / size[0] + 1e-9)
+    assert down == pytest.approx(scale * size[1], abs=1)
+    resized = v2.functional.resize(image, [down, across], v2.InterpolationMode(how), antialias=True)
+    expected = np.asarray(v2.functional.center_crop(resized, [height, width]))
+    found = np.asarray(fit(image, f"{height}x{width}", crop_share, how))
+    assert found.shape == (height, width, 3)
+    np.testing.assert_array_equal(found, expected)
+    if height == width:
+        np.testing.assert_array_equal(found, np.asarray(fit(image, height, crop_share, how)))
+
+
 @pytest.mark.parametrize("size", [(2, 900), (900, 2), (700, 9)])
 def test_very_elongated_images_are_the_same_but_for_one_level(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
@@ -66,6 +94,13 @@ def test_an_unknown_interpolation_is_one_line(wrong: object) -> None:
     Image.new("RGB", (9, 9)).save(image, "PNG")
     with pytest.raises(ValueError, match=r"interpolation .*: one of bilinear, bicubic, lanczos is needed"):
         prepare(image.getvalue(), {**STEPS, "interpolation": wrong}, 8)
+
+
+def test_a_rectangle_of_an_endless_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 700, 3), dtype=np.uint8))
+    expected = np.asarray(fit(image, "16x24", 0.875), int)
+    monkeypatch.setattr(preprocess, "WHOLE", 1)
+    assert np.abs(np.asarray(fit(image, "16x24", 0.875), int) - expected).max() <= 1
 
 
 def test_an_endless_strip_takes_little_memory() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from .errors import SpaceError
 from .ops import Grid, leaves
+from .resolutions import Resolution
 
 FORMAT = "onceforall.graph/1"
 Kind = Literal["width", "heads", "classes"]
@@ -140,7 +141,7 @@ class Graph:
     """A network as data.
 
     Args:
-        resolutions: that it was read at, in pixels, ascending.
+        resolutions: that it was read at, in pixels, ascending; "HEIGHTxWIDTH" of what is no square.
         classes: number of the group of the classifier's outputs, or -1.
         nodes: by name.
         weights: by the names that they have in the model.
@@ -153,7 +154,7 @@ class Graph:
         channels: of the images.
     """
 
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Resolution, ...]
     classes: int
     nodes: Mapping[str, Node]
     weights: Mapping[str, WeightSpec]

@@ -4,14 +4,14 @@ onceforall decodes and evaluates with this very file, and puts a copy of it besi
 is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.4 are enough.
 
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
-    x = prepare("photo.jpg", config["preprocessing"])  # (1, channels, resolution, resolution) float32
+    x = prepare("photo.jpg", config["preprocessing"])  # (1, channels, height, width) float32
 
 Every photograph becomes 8-bit RGB, upright (EXIF), over white where it is transparent; of an animation the first frame. Colours are
 taken as they are stored: ICC profiles are not applied, as in torchvision. Gray images of more than 8 bits are scaled to 8: from 16,
 or from the range of values that is said. Where `mean` and `std` have one number, the image becomes the luminance of that (ITU-R
 601-2, of gray images themselves); where they have four, red, green, blue and alpha, which is 255 where the file has none. Then one
 resize of the whole image to a short side of ceil(resolution / crop_share), bilinear or as the weights want it, with antialias, the
-centre crop, and (pixel / 255 - mean) / std.
+centre crop, and (pixel / 255 - mean) / std. A resolution is the side of a square, or a text, HEIGHTxWIDTH.
 """
 
 import io
@@ -39,14 +39,14 @@ class _RefusedError(ValueError):
 
 
 def prepare(
-    file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any], resolution: Optional[int] = None
+    file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any], resolution: Union[int, str, None] = None
 ) -> "np.ndarray[Any, Any]":
-    """A photograph as a network's input (1, channels, resolution, resolution) float32.
+    """A photograph as a network's input (1, channels, height, width) float32.
 
     Args:
         file: its path, its content, or an open binary file.
         preprocessing: `preprocessing` of config.json (of a bundle: of `config` in bundle.json), with a mean for each channel.
-        resolution: of the network, where `preprocessing` does not say it.
+        resolution: of the network, where `preprocessing` does not say it, see `fit`.
 
     Raises:
         ValueError: it cannot be read; the message says why.
@@ -56,7 +56,7 @@ def prepare(
     steps = preprocessing
     channels, limits = len(steps["mean"]), steps.get("range")
     whole = load(file, max_pixels=steps.get("max_pixels"), channels=channels, range=limits)
-    image = fit(whole, int(resolution), steps["crop_share"], steps.get("interpolation", "bilinear"))
+    image = fit(whole, resolution, steps["crop_share"], steps.get("interpolation", "bilinear"))
     return np.ascontiguousarray(normalise(pixels_of(image)[None], steps["mean"], steps["std"]))
 
 
@@ -99,11 +99,12 @@ def load(
         raise ValueError(f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def fit(image: Image.Image, resolution: int, crop_share: float, interpolation: str = "bilinear") -> Image.Image:
+def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, interpolation: str = "bilinear") -> Image.Image:
     """One resize to a short side of ceil(resolution / crop_share), and the centre crop of resolution × resolution pixels.
 
-    Sizes and crop are rounded as torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of
-    `INTERPOLATIONS`.
+    Of what is no square, a resolution is a text, HEIGHTxWIDTH: the image is resized such that it just covers ceil(HEIGHT /
+    crop_share) × ceil(WIDTH / crop_share) pixels, and cropped to HEIGHT × WIDTH, by the same rule. Sizes and crop are rounded as
+    torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of `INTERPOLATIONS`.
 
     Raises:
         ValueError: it is none of these.
@@ -111,16 +112,19 @@ def fit(image: Image.Image, resolution: int, crop_share: float, interpolation: s
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r}: one of {', '.join(INTERPOLATIONS)} is needed")
     filter = Image.Resampling[interpolation.upper()]
-    width, height = image.size
-    shorter, short = min(width, height), ceil(resolution / crop_share)
-    across, down = short * width // shorter, short * height // shorter
-    left, top = round((across - resolution) / 2), round((down - resolution) / 2)
+    tall, wide = map(int, resolution.split("x")) if isinstance(resolution, str) else (resolution, resolution)
+    (width, height), least_down, least_across = image.size, ceil(tall / crop_share), ceil(wide / crop_share)
+    if least_down * width >= least_across * height:  # its height decides, as that of a square does where it is the short side
+        across, down = least_down * width // height, least_down
+    else:
+        across, down = least_across, least_across * height // width
+    left, top = round((across - wide) / 2), round((down - tall) / 2)
     if across * down <= WHOLE:
         whole = image.resize((across, down), filter)
-        return whole.crop((left, top, left + resolution, top + resolution))
+        return whole.crop((left, top, left + wide, top + tall))
     x, y = width / across, height / down  # a box of the crop's place alone: the same but for one of 255 levels
-    box = (left * x, top * y, (left + resolution) * x, (top + resolution) * y)
-    return image.resize((resolution, resolution), filter, box=box)
+    box = (left * x, top * y, (left + wide) * x, (top + tall) * y)
+    return image.resize((wide, tall), filter, box=box)
 
 
 def pixels_of(image: Image.Image) -> "np.ndarray[Any, Any]":

@@ -9,9 +9,10 @@ from PIL import Image
 
 from onceforall import preprocess
 from onceforall.data import Augment, DeviceBatches, Preprocessing, Read, Splits, TrainBatches, eval_batches, open_data
-from onceforall.data.batches import _jitter
+from onceforall.data.batches import _jitter, random_boxes
 from onceforall.data.preparation import PREPROCESSING, channel_values, for_channels
 from onceforall.errors import DataError
+from onceforall.resolutions import of_sides
 
 WAYS = {
     "gray": Read(channels=1),
@@ -79,6 +80,55 @@ def test_training_and_evaluation_have_the_pixels_of_preprocess(tmp_path: Path, h
     assert on_device.shape == x.shape
     levels = (on_device - x).abs() * 255 * torch.tensor(own.std)[:, None, None]
     assert levels.max() < 2.5
+
+
+@pytest.mark.parametrize("resolution", ["9x15", "15x9", "24x10"])
+def test_batches_of_rectangles(tmp_path: Path, resolution: str) -> None:
+    """On the CPU and as on a GPU, decoded when needed, and in evaluation what `prepare` gives."""
+    how = Read(channels=1, long=3.0)
+    root = folder(tmp_path / "images", "gray")
+    kept, passing = opened(root, how).train, opened(root, how, caching="none").train
+    height, width = map(int, resolution.split("x"))
+    for images in (kept, passing):
+        (x, _), *_ = eval_batches(images, resolution, 32, steps(how))
+        assert x.shape == (len(kept), 1, height, width)
+        facts = {"mean": steps(how).mean, "std": steps(how).std, "crop_share": 0.875, "resolution": resolution}
+        for i, file in enumerate(kept.files(tmp_path)):
+            np.testing.assert_array_equal(x[i].numpy(), preprocess.prepare(file, facts)[0])
+    augment = Augment(crop_scale=(0.3, 1.0), colour=1.0)
+    batches = [TrainBatches(images, 6, 1, augment, steps(how), aspect=width / height) for images in (kept, passing)]
+    (x, _), (z, _) = (made.batch(3, resolution) for made in batches)
+    assert torch.equal(x, z)
+    assert x.shape == (6, 1, height, width)
+    on_device, _ = DeviceBatches(batches[0], torch.device("cpu")).batch(3, resolution)
+    assert ((on_device - x).abs() * 255 * steps(how).std[0]).max() < 2.5
+    decoded, _ = batches[0].batch(3, of_sides(height, height))
+    assert decoded.shape == (6, 1, height, height), "the same crops at another resolution"
+
+
+def test_random_crops_have_the_shape_of_the_networks_images() -> None:
+    """On average what is kept is as much wider as the images are; of squares the same crops as ever."""
+    shapes, augment = np.full((4000, 2), (300, 500)), Augment(crop_scale=(0.05, 0.3))
+    for aspect in (0.5, 1.0, 2.0):
+        boxes = random_boxes(shapes, augment, np.random.default_rng(0), aspect)
+        ratios = np.log(boxes[:, 3] / boxes[:, 2])
+        assert ratios.mean() == pytest.approx(np.log(aspect), abs=0.02)
+        assert np.abs(ratios - np.log(aspect)).max() < np.log(4 / 3) + 0.05
+    plain = random_boxes(shapes, augment, np.random.default_rng(0))
+    np.testing.assert_array_equal(plain, random_boxes(shapes, augment, np.random.default_rng(0), 1.0))
+
+
+def test_long_images_are_kept_long_where_networks_take_such(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for name in "ab":
+        (root / name).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(np.random.default_rng([i, ord(name)]).integers(0, 256, (10, 60, 3), dtype=np.uint8)).save(
+                root / name / f"{i}.png"
+            )
+    assert opened(root, Read()).train.pixels(0).shape == (10, 20, 3)
+    assert opened(root, Read(long=8.0)).train.pixels(0).shape == (10, 60, 3)
+    assert opened(root, Read(long=5.0)).train.pixels(0).shape == (10, 50, 3)
 
 
 def test_what_the_originals_are_like_is_said(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..plan import Plan, Segment
+from ..resolutions import Resolution
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
 from .prefix_tree import Node, grow, units
@@ -23,8 +24,8 @@ from .rows import AccuracyRow
 
 AT_ONCE = 32  # networks; more share more, but a crash loses more
 
-Calibration = Callable[[int], Iterable[Tensor]]
-Evaluation = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+Calibration = Callable[[Resolution], Iterable[Tensor]]
+Evaluation = Callable[[Resolution], Iterable[tuple[Tensor, Tensor]]]
 
 
 def measure_accuracy(

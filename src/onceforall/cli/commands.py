@@ -18,6 +18,7 @@ from ..options.choosing import (
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
+from ..resolutions import in_pixels
 from ..scores import METRICS
 from .views import TrainView, run_record, stderr, stopping, tell
 
@@ -199,7 +200,7 @@ def search(
         for c, mark in zip(found, marks, strict=True):
             accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {percent(c.predicted_top1)})"
             speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
-            print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
+            print(f"  {in_pixels(c.arch.resolution)}, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
 
 
 def _candidate_record(c: Any) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def bundle(o: BundleOptions, as_json: bool) -> None:
         accuracy = f"test top-1 {readable.percent(member.test_top1)} ({member.test_images} images)"
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
-        print(f"  {name}: {member.arch.resolution} px, {accuracy}, {latency}")
+        print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")
         print(f"    after another one: first time {first}, later {again}; an export of its own, loaded anew: {anew}")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..common.readable import amount, duration, milliseconds, percent, wilson
 from ..options.choosing import CompareOptions
+from ..resolutions import in_pixels
 from ..scores import UNEVEN
 from .views import TrainView, stderr, stopping
 
@@ -35,7 +36,7 @@ def _lines(found: Any) -> list[str]:
         top1 = f"{percent(one.test)} ({100 * low:.1f} to {100 * high:.1f})"
         if found.uneven > UNEVEN and one.balanced is not None:
             top1 += f", mean of the classes {percent(one.balanced)}"
-        lines.append(f"  {one.name} ({one.resolution} px): test top-1 {top1}, {costs}{trained}")
+        lines.append(f"  {one.name} ({in_pixels(one.resolution)}): test top-1 {top1}, {costs}{trained}")
     if found.uneven > UNEVEN:
         lines.append(f"one class has {found.uneven:.3g} times as many test images as another: see the mean of the classes")
     lines.append("within each budget, ours against the fixed network that is best on held-out images:")

@@ -282,7 +282,7 @@ def _small(load: Load, size: int, how: Read) -> tuple[NDArray[np.uint8], Mapping
     """The pixels, and what was found in the original."""
     try:
         image = load(size, how)
-        return pixels_of(shrink(image, size)), image.info[FOUND]
+        return pixels_of(shrink(image, size, how.long)), image.info[FOUND]
     except DataError as error:
         return Problem(load.name, str(error).removeprefix(f"{load.name}: "))
 

@@ -1,6 +1,6 @@
 """Pixels for evaluation: each original fitted to a resolution by `onceforall.preprocess`, and kept in the user's cache.
 
-One folder for one part of the data, resolution and crop: pixels.bin (uint8, resolution × resolution × channels for each image) and
+One folder for one part of the data, resolution and crop: pixels.bin (uint8, height × width × channels for each image) and
 positions.npy (int64, which image of the part each of them is), both in the order in which they were asked for. Images are appended
 and flushed before positions.npy is replaced, so that what it names is whole. The folders that were not used
 for longest make room for new ones.
@@ -25,6 +25,7 @@ from ..common.files import make_folder, one_at_a_time, reading_or_writing
 from ..common.processors import processors
 from ..common.readable import duration
 from ..errors import FileError
+from ..resolutions import Resolution, by_sides, height_width
 from .cache import in_threads, save_array
 from .originals import Indices, Load, Part, digest
 from .preparation import Preprocessing
@@ -52,9 +53,9 @@ class Keep:
 
 
 def fitted_batches(
-    part: Part, groups: Sequence[Indices], resolution: int, steps: Preprocessing, keep: Keep
+    part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing, keep: Keep
 ) -> Iterator[NDArray[np.uint8]]:
-    """For each group of positions in the part, its images as (n, resolution, resolution, channels).
+    """For each group of positions in the part, its images as (n, height, width, channels).
 
     What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it and the file system has locks.
 
@@ -63,7 +64,7 @@ def fitted_batches(
         FileError: the cache cannot be written, or the disk is full.
     """
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
-    shape = (resolution, resolution, part.how.channels)
+    shape = (*height_width(resolution), part.how.channels)
     if len(wanted) * prod(shape) > keep.limit_bytes:
         yield from _passing(part, groups, resolution, steps)
         return
@@ -92,7 +93,7 @@ def fitted_batches(
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
 
 
-def _passing(part: Part, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+def _passing(part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """As `fitted_batches`, without the cache."""
     if (np.diff(np.concatenate(groups)) > 0).all():
         with closing(_fitted(part, np.concatenate(groups), resolution, steps)) as images:
@@ -104,7 +105,7 @@ def _passing(part: Part, groups: Sequence[Indices], resolution: int, steps: Prep
                 yield np.stack(list(images))[back]
 
 
-def _place(part: Part, resolution: int, steps: Preprocessing, folder: Path) -> Path:
+def _place(part: Part, resolution: Resolution, steps: Preprocessing, folder: Path) -> Path:
     """Another place for other pixels: of another part, of another version of the preprocessing or of Pillow."""
     how = Path(preprocess.__file__).read_text(encoding="utf-8")
     return (
@@ -131,7 +132,9 @@ def _open(place: Path, image: tuple[int, ...]) -> tuple[Indices, NDArray[np.uint
     return np.zeros(0, np.int64), np.zeros((0, *image), np.uint8)
 
 
-def _fitted(part: Part, positions: Indices, resolution: int, steps: Preprocessing) -> Generator[NDArray[np.uint8], None, None]:
+def _fitted(
+    part: Part, positions: Indices, resolution: Resolution, steps: Preprocessing
+) -> Generator[NDArray[np.uint8], None, None]:
     """The images at ascending positions."""
 
     def fit(load: Load) -> NDArray[np.uint8]:
@@ -145,13 +148,13 @@ def _append(
     place: Path,
     known: Indices,
     missing: Indices,
-    resolution: int,
+    resolution: Resolution,
     steps: Preprocessing,
     tell: Callable[[str], None],
 ) -> None:
     """Add the images that are missing to those that are known."""
-    block, kept = part.how.channels * resolution * resolution, 0
-    what = f"preparing {len(missing):,} images at {resolution}×{resolution} for evaluation, once"
+    block, kept = part.how.channels * prod(height_width(resolution)), 0
+    what = f"preparing {len(missing):,} images at {by_sides(resolution)} for evaluation, once"
     start = time.monotonic()
     tell_at = start + PATIENCE_S
     with reading_or_writing(place):

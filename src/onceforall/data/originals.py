@@ -35,6 +35,7 @@ class Read:
         max_pixels: larger images are left out.
         channels: of the image, 1, 3 or 4.
         range: the values of a gray image of more than 8 bits that become black and white.
+        long: as training takes an image, its long side is at most so many short ones.
 
     Raises:
         DataError: there is no such way.
@@ -43,6 +44,7 @@ class Read:
     max_pixels: int | None = None
     channels: int = 3
     range: tuple[float, float] | None = None
+    long: float = 2.0
 
     def __post_init__(self) -> None:
         if self.max_pixels is not None and self.max_pixels < 1:
@@ -55,8 +57,9 @@ class Read:
     @property
     def identity(self) -> tuple[str, ...]:
         """Of what becomes of an image, in texts; none of what was the only way before there was a choice, whose caches stay."""
-        first = () if self.max_pixels == LARGE else (str(self.max_pixels),)
-        return first if (self.channels, self.range) == (3, None) else (str(self.max_pixels), str(self.channels), repr(self.range))
+        if (self.channels, self.range, self.long) == (3, None, 2.0):
+            return () if self.max_pixels == LARGE else (str(self.max_pixels),)
+        return (str(self.max_pixels), str(self.channels), repr(self.range), *([] if self.long == 2.0 else [repr(self.long)]))
 
 
 @dataclass(frozen=True)
@@ -208,17 +211,18 @@ def small(load: Load, size: int, how: Read) -> NDArray[np.uint8]:
     Raises:
         DataError: see `Load`.
     """
-    return pixels_of(shrink(load(size, how), size))
+    return pixels_of(shrink(load(size, how), size, how.long))
 
 
-def shrink(image: Image.Image, size: int) -> Image.Image:
-    """The image with a short side of at most `size` (antialiased) and a long side of at most twice the short one.
+def shrink(image: Image.Image, size: int, long: float = 2.0) -> Image.Image:
+    """The image with a short side of at most `size` (antialiased) and a long side of at most `long`, twice, the short one.
 
     For training, which crops and resizes what is left; evaluation takes the originals. Small images stay as they are.
     """
     width, height = image.size
     short = min(width, height)
-    across, down = min(width, 2 * short), min(height, 2 * short)
+    most = round(long * short)
+    across, down = min(width, most), min(height, most)
     left, top = (width - across) // 2, (height - down) // 2
     box = (left, top, left + across, top + down)
     if short <= size:

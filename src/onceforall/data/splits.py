@@ -13,6 +13,7 @@ from ..common.files import reading_or_writing
 from ..common.places import cache_folder
 from ..common.readable import plural
 from ..errors import DataError
+from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
 from .cache import Problem, Progress, Store, facts_of, place_of
 from .divide import some, stratified
@@ -69,8 +70,8 @@ class Images:
         size = self.part.how.channels
         return self.store.pixels[offset : offset + size * height * width].reshape(height, width, size)
 
-    def fitted(self, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
-        """For each group of indices its images for evaluation, (n, resolution, resolution, channels), made from the originals.
+    def fitted(self, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+        """For each group of indices its images for evaluation, (n, height, width, channels), made from the originals.
 
         Raises:
             DataError: an original cannot be read any more.
@@ -226,7 +227,7 @@ def open_data(
     """Open what `source` names (see `open_source`), decode it once, into the cache or for the facts about it, and divide it.
 
     Args:
-        size: images are kept with a short side of at most this; use the largest resolution / 0.875.
+        size: images are kept with a short side of at most this; use the longest side of all resolutions / 0.875.
         holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
         seed: of the choice of held-out images. The test part never depends on it.
         cache: folder for decoded images; None for the user's cache folder.

@@ -1,6 +1,6 @@
 """`Bundle`: several sub-networks of one supernet on weights that are stored once, for switching at run time.
 
-x is (n, channels, resolution, resolution) float32, logits (n, classes).
+x is (n, channels, height, width) float32, logits (n, classes).
 """
 
 import hashlib

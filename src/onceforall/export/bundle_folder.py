@@ -39,7 +39,7 @@ class Together:
     Args:
         member: its name and architecture.
         network: extracted from the supernet and recalibrated, in eval mode.
-        images: real images (n, channels, resolution, resolution), preprocessed, that it is proven with.
+        images: real images (n, channels, height, width), preprocessed, that it is proven with.
     """
 
     member: Member

@@ -11,6 +11,7 @@ from ..backends.format import Job
 from ..common.onnx_options import OnnxOptions
 from ..errors import FileError, VerificationError
 from ..preprocess import INTERPOLATIONS
+from ..resolutions import Resolution
 from ..space import Space
 from ..spaces import from_json
 from ..tasks.task import MULTICLASS, TASKS, task_of
@@ -30,7 +31,7 @@ class InputSteps:
         resize: all steps in words.
         interpolation: of the resize.
         range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
-        resolution: of the network; None where a folder holds networks of several.
+        resolution: of the network, "HEIGHTxWIDTH" of what is no square; None where a folder holds networks of several.
         max_pixels: larger photographs are refused; None for the limits of `onceforall.preprocess.load`.
     """
 
@@ -38,7 +39,7 @@ class InputSteps:
     std: tuple[float, ...]
     crop_share: float
     resize: str
-    resolution: int | None = None
+    resolution: Resolution | None = None
     max_pixels: int | None = None
     interpolation: str = "bilinear"
     range: tuple[float, float] | None = None

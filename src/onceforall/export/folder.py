@@ -75,12 +75,12 @@ def export_network(
         classes: names, in the order of the logits.
         preprocessing: what the network expects.
         formats: keys of `FORMATS`; "pytorch" is always written.
-        images: real preprocessed images (n, channels, resolution, resolution) that each file is proven with.
+        images: real preprocessed images (n, channels, height, width) that each file is proven with.
         measure: called with the folder that holds the proven files, for what the card tells about them; files of
             the formats that it leaves out are removed.
         shares: share of the latency of each segment, for the picture.
         supernet: that the network is of; each file is then compared with its sub-network too.
-        calibration: preprocessed training images (n, channels, resolution, resolution), which int8 formats need.
+        calibration: preprocessed training images (n, channels, height, width), which int8 formats need.
         onnx: options of the formats that are made from an ONNX graph.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
         task: whether an image has one class, or any number of labels.

@@ -30,7 +30,7 @@ _range = partial(option, "Values of 16 bits that are black and white: 0,4095.", 
 
 
 def _space(help: str) -> Any:
-    flags = {"resolutions": Flag("Of the images, such as 160,192,224.", "PIXELS"), "space": Flag(help, "ARGS")}
+    flags = {"resolutions": Flag("Of images: 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
     return group(None, with_resolutions, flags)
 
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ValueTextError
+from ..errors import SpaceError, ValueTextError
+from ..resolutions import Resolution, read_resolution
 
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {
@@ -57,7 +58,8 @@ def space_arguments(text: str) -> dict[str, Any]:
     family, colon, rest = text.partition(":")
     arguments: dict[str, Any] = {"family": family} if colon else {}
     for pair, name, value in _pairs(rest if colon else text, "space", "width=0.5 or resolutions=96/112/128"):
-        values = [_plain(part, pair) for part in value.split("/")]
+        values: list[Any] = value.split("/")
+        values = [_resolution(part) if name == "resolutions" and "x" in part else _plain(part, pair) for part in values]
         if name in arguments:
             raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
         arguments[name] = values[0] if name in ("width", "channels") and len(values) == 1 else tuple(values)
@@ -86,9 +88,11 @@ def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, An
     if arguments and "resolutions" in arguments:
         raise ValueTextError("--resolutions and --space both give resolutions: leave one out")
     parts = [part.strip() for part in resolutions.replace("/", ",").split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueTextError(f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed")
-    return {**(arguments or {}), "resolutions": tuple(map(int, parts))}
+    if not all("x" in part or (part.isascii() and part.isdigit()) for part in parts):
+        raise ValueTextError(
+            f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed, or HEIGHTxWIDTH such as 160x224"
+        )
+    return {**(arguments or {}), "resolutions": tuple(_resolution(part) if "x" in part else int(part) for part in parts)}
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -116,6 +120,13 @@ def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]
         if not equals or not name or not value:
             raise ValueTextError(f"{what}: {pair!r} is not of the form name=value, such as {example}")
         yield pair, name, value
+
+
+def _resolution(text: str) -> Resolution:
+    try:
+        return read_resolution(text)
+    except SpaceError as error:
+        raise ValueTextError(str(error)) from None
 
 
 def _plain(text: str, pair: str) -> float:

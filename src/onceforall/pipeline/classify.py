@@ -19,6 +19,7 @@ from ..export.place import errors_name
 from ..options.choosing import ClassifyOptions
 from ..options.declare import takes
 from ..preprocess import prepare
+from ..resolutions import Resolution
 from ..tasks.task import task_of
 
 TOP = 5
@@ -133,7 +134,7 @@ def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
 
 
 def opened_export(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
-    """The format's name, the config with the network's resolution, and images (1, channels, r, r) → probabilities (1, classes)."""
+    """The format's name, the config with the network's resolution, and images (1, c, h, w) → probabilities (1, classes)."""
     if (folder / "bundle.json").is_file():
         return _of_bundle(folder, format, network)
     if why := not_an_export(folder):
@@ -190,7 +191,7 @@ def _chosen(folder: Path, format: str | None) -> str:
     raise lacks or FileError(f"{folder}: none of the files that an export has, such as weights.safetensors: export it again")
 
 
-def _at(config: ExportConfig, resolution: int) -> ExportConfig:
+def _at(config: ExportConfig, resolution: Resolution) -> ExportConfig:
     """The config with the resolution in it, which exports of before do not say there."""
     steps: InputSteps = replace(config.preprocessing, resolution=resolution)
     return replace(config, preprocessing=steps)

@@ -10,6 +10,7 @@ from ..errors import ModelError
 from ..models import RANDOM, is_library
 from ..options.declare import takes
 from ..options.training import ElasticOptions
+from ..resolutions import Resolution
 from ..spaces.graph import graph_of
 from .run_directory.info import BroughtInfo
 from .training.own import bring_own
@@ -17,11 +18,11 @@ from .training.own import bring_own
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image."""
+    """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image, or its sides."""
 
     macs: int
     params: int
-    resolution: int
+    resolution: Resolution
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Elastic:
 
     network: BroughtInfo
     summary: str
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Resolution, ...]
     classes: int | None
     networks: int
     largest: Size

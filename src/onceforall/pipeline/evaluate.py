@@ -20,6 +20,7 @@ from ..data import Images, Splits
 from ..errors import ArchError
 from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
+from ..resolutions import Resolution
 from ..scores import Confusion
 from ..space import Space
 from ..supernets.supernet import Supernet
@@ -104,7 +105,7 @@ def evaluate(
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 
-def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
+def _judged(run: Run, network: Calibrated, images: Images, resolution: Resolution) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
     """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
 
@@ -116,7 +117,7 @@ def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> t
     return accuracy, reduce(add, found), right.numpy()
 
 
-def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: int) -> tuple[float, ...]:
+def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: Resolution) -> tuple[float, ...]:
     """Of labels the probabilities from which on they are said, the best on the held-out images; () where an image has one class."""
     if not run.task.several:
         return ()

@@ -6,7 +6,6 @@ They are those of the Once-for-All authors (`import_original`), or of a network 
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +130,12 @@ def _made(
     on_event: Callable[[Event], None],
 ) -> Run:
     """The run directory. run.json is written last, so that what has it is whole."""
-    channels = supernet.space.channels
-    mean, std = (channel_values(name, getattr(options, name), channels) for name in ("mean", "std"))
+    mean, std = (channel_values(name, getattr(options, name), supernet.space.channels) for name in ("mean", "std"))
     preprocessing = replace(preprocessing, mean=mean or preprocessing.mean, std=std or preprocessing.std)
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
     if data is not None:
         opened, splits = open_images(
-            data_asked(options, data, ceil(space.resolutions[-1] / preprocessing.crop_share), channels),
+            data_asked(options, data, space, preprocessing.crop_share),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             on_event=on_event,
         )

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from math import ceil
 from typing import Any
 
 from ..common.files import locked
@@ -111,8 +110,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
     digest = None if options.teacher is None else check_teacher(options.teacher)
     if unusual is not None:
         note(unusual)
-    size = ceil(made.resolutions[-1] / chosen.crop_share)
-    asked, mean, std = data_asked(options, options.data, size, made.channels), begun.mean(options.mean), begun.std(options.std)
+    asked, mean, std = data_asked(options, options.data, made, chosen.crop_share), begun.mean(options.mean), begun.std(options.std)
     if made.channels == 4 and chosen.augment.policy != "none":
         raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
     told = options.channels is not None or origin is not None
@@ -129,7 +127,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         preset=begun.name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments=arguments if digest is None else {**arguments, "teacher_sha256": digest},
-        origin=None if origin is None else origin_of(origin, splits, size),
+        origin=None if origin is None else origin_of(origin, splits, asked.size),
         mean=mean,
         std=std,
         interpolation=begun.interpolation,

@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
+from ..resolutions import Resolution, ascending
 from .exporting import ADVICE, Fit, first_convolution, told_sizes
 from .trace import Step, Trace, trace
 
@@ -20,7 +21,7 @@ CORNERS = {"torchvision": (False, True)}  # by package: antialias, align_corners
 TIMM = (True, False)  # of all others
 
 
-def fitted(model: nn.Module, resolutions: Sequence[int], channels: int | None) -> Trace:
+def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | None) -> Trace:
     """A trace at least at these resolutions, if need be with position embeddings that are to be interpolated.
 
     Of images with so many channels; with None 3, or if it cannot be read with those, as many as the first convolution reads.
@@ -56,9 +57,9 @@ def fitted(model: nn.Module, resolutions: Sequence[int], channels: int | None) -
         return found
 
 
-def _at_its_size(model: nn.Module, resolutions: Sequence[int], channels: int) -> Trace | None:
+def _at_its_size(model: nn.Module, resolutions: Sequence[Resolution], channels: int) -> Trace | None:
     """At a size that its modules tell, or else at the largest at which it can be read."""
-    given = sorted(resolutions, reverse=True) if len(resolutions) > 1 else []  # a single one was tried
+    given = ascending(resolutions)[::-1] if len(resolutions) > 1 else ()  # a single one was tried
     for pixels in dict.fromkeys([*told_sizes(model), *given]):
         try:
             return trace(model, (pixels,), channels=channels)
@@ -67,7 +68,7 @@ def _at_its_size(model: nn.Module, resolutions: Sequence[int], channels: int) ->
     return None
 
 
-def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[int]) -> Trace | None:
+def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[Resolution]) -> Trace | None:
     """None where something else than position embeddings stands in the way.
 
     Raises:
@@ -75,7 +76,7 @@ def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[int]) -> T
     """
     added = _added(own)
     (pixels,) = own.resolutions
-    sizes = sorted({*resolutions, pixels})
+    sizes = ascending({*resolutions, pixels})
     found = trace(model, sizes, Fit(pixels, frozenset(added)), own.channels) if added else None
     if found is None or [(step.name, step.op) for step in found.steps] != [(step.name, step.op) for step in own.steps]:
         return None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, WeightSpec, each
 from ..ops import leaves
+from ..resolutions import Resolution
 from .blocks import Chain, Found, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
@@ -24,13 +25,13 @@ LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have mo
 
 def read(
     model: nn.Module,
-    resolutions: Sequence[int],
+    resolutions: Sequence[Resolution],
     taken: Collection[str] = (),
     *,
     streams: bool = False,
     channels: int | None = None,
 ) -> tuple[Graph, dict[str, Tensor]]:
-    """The graph of a model that takes images (n, channels, resolution, resolution), and its tensors by name.
+    """The graph of a model that takes images (n, channels, height, width), and its tensors by name.
 
     Args:
         model: is left as it is.

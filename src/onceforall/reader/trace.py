@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
+from ..resolutions import Resolution
 from .exporting import Exported, Fit, copied, dtype_of, export
 
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
@@ -70,13 +71,13 @@ class Trace:
     steps: list[Step]
     tensors: dict[str, Tensor]
     output: Any
-    resolutions: tuple[int, ...] = field(default=())
+    resolutions: tuple[Resolution, ...] = field(default=())
     notes: tuple[str, ...] = ()
     grids: dict[str, tuple[Grid, ...]] = field(default_factory=dict)
     channels: int = 3
 
 
-def trace(model: nn.Module, resolutions: Sequence[int], fit: Fit | None = None, channels: int = 3) -> Trace:
+def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None = None, channels: int = 3) -> Trace:
     """What a model in eval mode does with images (batch, channels, resolution, resolution), or its copy that was changed by `fit`.
 
     Raises:
@@ -94,7 +95,7 @@ def trace(model: nn.Module, resolutions: Sequence[int], fit: Fit | None = None, 
         raise
 
 
-def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device, fit: Fit | None, channels: int) -> Trace:
+def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.device, fit: Fit | None, channels: int) -> Trace:
     """On a device."""
     read = partial(_read, model, device, fit, channels)
     raw = [read(pixels) for pixels in resolutions]
@@ -130,7 +131,13 @@ def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device, f
 
 
 def _read(
-    model: nn.Module, device: torch.device, fit: Fit | None, channels: int, pixels: int, batch: int = BATCH, double: bool = False
+    model: nn.Module,
+    device: torch.device,
+    fit: Fit | None,
+    channels: int,
+    pixels: Resolution,
+    batch: int = BATCH,
+    double: bool = False,
 ) -> "_Reading":
     """A copy of the model, at one resolution."""
     copy = copied(model, device, fit)

@@ -9,6 +9,7 @@ from functools import partial
 from ..arch import Arch
 from ..ops import Activation, ActivationName, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, height_width
 from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import mobile_arguments
@@ -23,7 +24,7 @@ SQUEEZE_EXCITE = (False, True, False, True, True)
 def mobilenet_v3(
     *,
     width: float = 1.0,
-    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     depths: Sequence[int] = (2, 3, 4),
     kernels: Sequence[int] = (3, 5, 7),
     expand_ratios: Sequence[float] = (3, 4, 6),
@@ -34,7 +35,7 @@ def mobilenet_v3(
 
     Args:
         width: multiplies every width; results are rounded to multiples of 8.
-        resolutions: input sizes in pixels.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         depths: blocks per stage.
         kernels: odd sizes of the depthwise convolutions.
         expand_ratios: middle width of a block over its input width, more than 1.
@@ -65,7 +66,7 @@ def mobilenet_v3(
 
 def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     stem_width = make_divisible(STEM_WIDTH * width)
-    segments = [_stem((channels, arch.resolution, arch.resolution), stem_width, strides[0])]
+    segments = [_stem((channels, *height_width(arch.resolution)), stem_width, strides[0])]
     segments.append(
         mobile_block("fixed", segments[-1].out_shape, stem_width, middle=stem_width, kernel=3, stride=strides[1], activation="relu")
     )

@@ -9,6 +9,7 @@ from functools import partial
 from ..arch import Arch
 from ..ops import ActivationName, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, height_width
 from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import mobile_arguments
@@ -23,7 +24,7 @@ EPS = 1e-3
 def proxyless(
     *,
     width: float = 1.3,
-    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     depths: Sequence[int] = (2, 3, 4),
     kernels: Sequence[int] = (3, 5, 7),
     expand_ratios: Sequence[float] = (3, 4, 6),
@@ -34,7 +35,7 @@ def proxyless(
 
     Args:
         width: multiplies every width; results are rounded to multiples of 8. The published weights have 1.3.
-        resolutions: input sizes in pixels.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         depths: blocks per stage; the sixth stage has one block always.
         kernels: odd sizes of the depthwise convolutions.
         expand_ratios: middle width of a block over its input width, more than 1.
@@ -66,7 +67,7 @@ def proxyless(
 
 def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     first, fixed = (make_divisible(w * width) for w in STEM_WIDTHS)
-    shape: Shape = (channels, arch.resolution, arch.resolution)
+    shape: Shape = (channels, *height_width(arch.resolution))
     stem = conv_norm_act("first", "in", shape, first, kernel=3, stride=strides[0], activation=ACTIVATION, eps=EPS)
     segments = [Segment("stem", shape, tuple(stem))]
     segments.append(

@@ -11,9 +11,10 @@ from typing import Any
 from ..arch import Arch
 from ..ops import Add, Dropout, Flatten, GlobalPool, Linear, Pool, Shape
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, height_width
 from ..space import Choices, Space
 from .blocks import bottleneck_block, conv_norm_act, make_divisible
-from .checks import choices, input_channels, positive
+from .checks import choices, input_channels, positive, sizes
 
 STEM_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024, 2048)
@@ -23,7 +24,7 @@ BASE_DEPTHS = (2, 2, 4, 2)
 def resnet50d(
     *,
     width: float = 1.0,
-    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     width_multipliers: Sequence[float] = (0.65, 0.8, 1),
     depths: Sequence[int] = (0, 1, 2),
     expand_ratios: Sequence[float] = (0.2, 0.25, 0.35),
@@ -34,7 +35,7 @@ def resnet50d(
 
     Args:
         width: multiplies every width, for networks smaller or larger than the original; results are rounded to multiples of 8.
-        resolutions: input sizes in pixels.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         width_multipliers: choices for the width of every stage, as multiples of its full width. Two that round to one width
             count once.
         depths: bottlenecks of a stage beyond its least number, which is 2, 2, 4 and 2.
@@ -49,7 +50,7 @@ def resnet50d(
     positive("width", width)
     arguments = {
         "width": float(width),
-        "resolutions": choices("resolutions", resolutions, whole=True, at_least=8),
+        "resolutions": sizes(resolutions, at_least=8),
         "width_multipliers": choices("width_multipliers", width_multipliers, at_least=0.01),
         "depths": choices("depths", depths, whole=True, at_least=0),
         "expand_ratios": choices("expand_ratios", expand_ratios, at_least=0.01),
@@ -75,7 +76,7 @@ def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
 
 def _lower(strides: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     stem, out, *stages = arch.stages
-    shape: Shape = (channels, arch.resolution, arch.resolution)
+    shape: Shape = (channels, *height_width(arch.resolution))
     first = conv_norm_act("first", "in", shape, stem.width, kernel=3, stride=strides[0], activation="relu")
     segments = [Segment("stages.0.0", shape, tuple(first))]
     if stem.depth == 2:

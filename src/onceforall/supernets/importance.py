@@ -17,6 +17,7 @@ from ..errors import ModelError
 from ..graph import Graph, Own, Part
 from ..nn.calls import Mode, run
 from ..ops import Call, Input, Weight, leaves
+from ..resolutions import of_sides
 from ..spaces.graph import graph_of
 from .supernet import Supernet
 
@@ -188,7 +189,7 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
         or images.ndim != 4
         or len(images) == 0
         or images.shape[1] != supernet.space.channels
-        or images.shape[-1] not in sizes
+        or of_sides(*images.shape[2:]) not in sizes
     ):
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ModelError(
@@ -224,7 +225,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
     tensors = supernet._own
     mode = Mode(training=False, batch_statistics=supernet.forgotten)
     x: Any = images
-    for segment in supernet.space.lower(supernet.space.largest(images.shape[-1]), supernet.num_classes).segments:
+    for segment in supernet.space.lower(supernet.space.largest(of_sides(*images.shape[2:])), supernet.num_classes).segments:
         values = {"in": x}
         for op in segment.ops:
             assert isinstance(op, Call)

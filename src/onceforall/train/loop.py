@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import StatisticsError, StoppedError, TrainingError
 from ..ops import Add, Norm
 from ..plan import Plan
+from ..resolutions import Resolution
 from ..scores import METRICS
 from ..space import Space
 from ..supernets.sorting import sort_channels
@@ -32,7 +33,7 @@ from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
 Event = dict[str, Any]
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images, labels (n,) or (n, classes)
+Batches = Callable[[int, Resolution], tuple[Tensor, Tensor]]  # (step, resolution) -> images, labels (n,) or (n, classes)
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then

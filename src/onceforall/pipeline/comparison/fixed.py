@@ -22,6 +22,7 @@ from ...data.preparation import for_channels
 from ...errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
 from ...models import Brought, bring, is_source, lasting_source
 from ...plan import Plan
+from ...resolutions import Resolution, height_width, longest_side, read_resolution
 from ...space import Space
 from ...spaces import from_json
 from ...supernets.conversion import elastic
@@ -50,7 +51,7 @@ class Asked:
     """A network to compare with: the text that names it, right from any working folder, pixels of its images, and a short name."""
 
     source: str
-    resolution: int
+    resolution: Resolution
     name: str
 
 
@@ -121,8 +122,8 @@ class FixedNetwork:
         return space.lower(space.largest(), self.supernet.num_classes)
 
     @property
-    def resolution(self) -> int:
-        """Side of the images in pixels."""
+    def resolution(self) -> Resolution:
+        """Side of the images in pixels, or their sides."""
         (pixels,) = self.supernet.space.resolutions
         return pixels
 
@@ -131,7 +132,7 @@ class FixedNetwork:
         return calibrated(run, self.supernet, self.supernet.space.largest(), splits)
 
 
-def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
+def asked_for(texts: Sequence[str], largest: Resolution) -> list[Asked]:
     """The networks that --with names.
 
     Args:
@@ -146,11 +147,15 @@ def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
         source, at, pixels = text.strip().rpartition("@")
         if not at or not is_source(source) or "/" in pixels:  # a name or path with an @ in it
             source, pixels = text.strip(), ""
-        if pixels and not (pixels.isascii() and pixels.isdigit() and 0 < int(pixels) < 10_000):
+        try:
+            size = read_resolution(pixels) if pixels else largest
+        except SpaceError:
+            size = 0
+        if not 0 < max(height_width(size)) < 10_000:
             raise ModelError(f"--with {text}: after @ the side of the images in pixels is needed, such as @{largest}")
         if not is_source(source):
             raise ModelError(f"--with {text!r}: give timm:NAME, torchvision:NAME or FILE.py:FUNCTION, with @PIXELS after it or not")
-        lasting, size = lasting_source(source), int(pixels or largest)
+        lasting = lasting_source(source)
         short = lasting if ".py:" not in lasting else f"{Path(lasting.rpartition(':')[0]).name}:{lasting.rpartition(':')[2]}"
         found.append(Asked(lasting, size, f"{short}@{size}"))
     if not found:
@@ -279,7 +284,7 @@ def _remarks(run: Run, asked: Asked, brought: Brought) -> tuple[str, ...]:
     mean, std = (for_channels(values, steps.channels) for values in (brought.mean, brought.std))
     if (mean, std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
         found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
-    if (size := run.require_images().size) < ceil(asked.resolution / run.info.crop_share):
+    if (size := run.require_images().size) < ceil(longest_side([asked.resolution]) / run.info.crop_share):
         found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
     return tuple(found)
 

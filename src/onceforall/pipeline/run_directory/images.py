@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 from ...common.places import expanded
 from ...data import CACHE_GB, Read, Splits, open_data
 from ...options.training import ImportOptions, TrainOptions
+from ...resolutions import height_width, longest_side
 from ...scores import METRICS, imbalance
+from ...space import Space
 from ...tasks.task import task_of
 from .info import DataInfo
 
@@ -15,16 +18,19 @@ NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
 
 
-def data_asked(options: TrainOptions | ImportOptions, source: str, size: int, channels: int) -> DataInfo:
+def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
     """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet.
+
+    They are kept as large as the longest side of all images that the networks of the space take, and as long.
 
     Raises:
         DataError: networks for images of so many channels cannot be trained here.
     """
-    how = Read(options.max_pixels, channels, options.range)
+    long = max(max(sides) / min(sides) for sides in map(height_width, space.resolutions))
+    how = Read(options.max_pixels, space.channels, options.range, 2.0 * long)
     return DataInfo(
         source,
-        size,
+        ceil(longest_side(space.resolutions) / crop_share),
         options.holdout,
         options.seed,
         options.limit,
@@ -33,6 +39,7 @@ def data_asked(options: TrainOptions | ImportOptions, source: str, size: int, ch
         how.max_pixels,
         channels=how.channels,
         range=how.range,
+        long=how.long,
         reading=options.reading,
         cache=options.cache or "auto",
     )

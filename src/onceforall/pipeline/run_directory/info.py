@@ -22,7 +22,7 @@ class DataInfo:
         cache: how training images are kept, see `onceforall.data.stores`; what "auto" came to.
         cache_gb: most for pixels on the disk, those for evaluation apart.
         before: places that they were in, the first one first.
-        channels: of the images, see `onceforall.data.Read`; `range` and `max_pixels` likewise.
+        channels: of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
         by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
     """
 
@@ -38,6 +38,7 @@ class DataInfo:
     by_suffix: bool = False
     channels: int = 3
     range: tuple[float, float] | None = None
+    long: float = 2.0
     reading: Reading = AS_IT_IS
     cache: str = "decoded"
 
@@ -53,7 +54,7 @@ class DataInfo:
     @property
     def how(self) -> Read:
         """Images are read."""
-        return Read(self.max_pixels, self.channels, self.range)
+        return Read(self.max_pixels, self.channels, self.range, self.long)
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:

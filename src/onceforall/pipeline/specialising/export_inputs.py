@@ -8,31 +8,37 @@ from ...arch import Arch
 from ...data import Splits
 from ...export import InputSteps
 from ...latency import LatencyTable
+from ...resolutions import Resolution
 from ..run_directory.run import Run
 
 PROOF_IMAGES = 64
 INT8_IMAGES = 128  # that ranges of activations are taken from
 
 
-def input_steps(run: Run, resolution: int | None = None) -> InputSteps:
+def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
     """How photographs become the network's input; the resolution is that of the one network, if it is one."""
     steps = run.preprocessing
-    resize = f"short side to ceil(resolution / {steps.crop_share:g}), {steps.interpolation} with antialias, then centre crop"
+    square = all(isinstance(one, int) for one in run.space.resolutions)
+    share = f"{steps.crop_share:g}"
+    what = (
+        f"short side to ceil(resolution / {share})" if square else f"to cover ceil(height / {share}) × ceil(width / {share}) just"
+    )
+    resize = f"{what}, {steps.interpolation} with antialias, then centre crop"
     how = run.require_images().how
     return InputSteps(
         steps.mean, steps.std, steps.crop_share, resize, resolution, how.max_pixels, steps.interpolation, range=how.range
     )
 
 
-def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Held-out images, preprocessed (n, channels, resolution, resolution)."""
+def proof_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:
+    """Held-out images, preprocessed (n, channels, height, width)."""
     images = splits.held_out
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
     return torch.cat([x for x, _ in run.eval_batches(images.subset(chosen), resolution)])
 
 
-def int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Training images, preprocessed (n, channels, resolution, resolution)."""
+def int8_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:
+    """Training images, preprocessed (n, channels, height, width)."""
     return torch.cat(list(run.calibration_batches(splits, resolution, INT8_IMAGES)))
 
 

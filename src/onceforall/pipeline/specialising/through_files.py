@@ -20,6 +20,7 @@ from ...export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_pr
 from ...latency import Device, Timing, load_onnx, measure_functions, measure_onnx
 from ...ops import Shape
 from ...plan import Plan
+from ...resolutions import Resolution, height_width
 from ...scores import Confusion
 from ...tasks.label_scores import LabelAnswers, LabelScores
 from ...tasks.task import MULTICLASS, Task
@@ -63,7 +64,7 @@ def measure_files(
     folder: Path,
     formats: Sequence[str],
     *,
-    resolution: int,
+    resolution: Resolution,
     test: Images,
     held_out: Images,
     device: Device,
@@ -112,7 +113,7 @@ def measure_files(
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
     timed = [name for name in formats if FORMATS[name].takes_batch(device.batch, onnx)]
-    shape = (run.space.channels, resolution, resolution)
+    shape = (run.space.channels, *height_width(resolution))
     timings, timing = _timings(folder, timed, shape, device, anchor)
     for _ in range(CONFIRMATIONS - 1):
         if timing is None or limit_ms is None or timing.ms <= limit_ms * (1 + TOLERANCE):
@@ -134,7 +135,7 @@ def measure_files(
 
 
 def _accuracies(
-    run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int, onnx: OnnxOptions
+    run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: Resolution, onnx: OnnxOptions
 ) -> dict[str, Accuracy]:
     """Through each file; every batch is made once."""
     threads = torch.get_num_threads()

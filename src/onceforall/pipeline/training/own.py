@@ -14,8 +14,9 @@ from ...errors import ModelError, SpaceError
 from ...graph import Value
 from ...models import Brought, bring
 from ...reader.exporting import told_sizes
+from ...resolutions import Resolution
 from ...spaces import space as make_space
-from ...spaces.checks import choices as whole_choices
+from ...spaces.checks import sizes
 from ...spaces.graph import classifier_weights, graph_of
 from ...supernets.conversion import elastic
 from ...supernets.supernet import Supernet
@@ -57,7 +58,7 @@ def bring_own(
     *,
     weights: Path | str | None = None,
     choices: Mapping[str, Any] | None = None,
-    resolutions: Sequence[int] | None = None,
+    resolutions: Sequence[Resolution] | None = None,
     channels: int | None = None,
     seed: int = 0,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -79,7 +80,7 @@ def bring_own(
         raise SpaceError(f"the space of a network that is brought has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
     asked = given.pop("resolutions", None)
     if asked is not None:
-        asked = whole_choices("resolutions", asked, whole=True, at_least=1)
+        asked = sizes(asked, at_least=1)
     brought = bring(source, weights, channels=channels, seed=seed, on_event=on_event)
     for text in brought.notes:
         on_event({"event": "note", "text": text})
@@ -96,8 +97,8 @@ def bring_own(
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
         supernet = elastic(brought.model, own_size, channels=channels, **given)
-        sizes = ", ".join(map(str, resolutions))
-        what = f"does not take images of {sizes} pixels as it is"
+        given_sizes = ", ".join(map(str, resolutions))
+        what = f"does not take images of {given_sizes} pixels as it is"
         text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
         on_event({"event": "note", "text": text})
     if supernet.space.count() == 1:
@@ -108,13 +109,13 @@ def bring_own(
     return own
 
 
-def _told_size(model: torch.nn.Module) -> int | None:
+def _told_size(model: torch.nn.Module) -> Resolution | None:
     """The one size of images that its modules tell, which may be another than that of the weights in default_cfg."""
     told = told_sizes(model)
     return told[0] if len(told) == 1 else None
 
 
-def _at(source: str, supernet: Supernet, resolutions: Sequence[int] | None, others: Mapping[str, Any]) -> Supernet:
+def _at(source: str, supernet: Supernet, resolutions: Sequence[Resolution] | None, others: Mapping[str, Any]) -> Supernet:
     """A supernet of a published space, with other resolutions."""
     if others:
         raise SpaceError(f"{source} brings its own space, of which only resolutions can be chosen: leave {min(others)} out")
