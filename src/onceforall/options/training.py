@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..data.originals import Read
-from ..data.preparation import channel_values
 from ..data.reading import Reading, require_cache
 from ..errors import TrainingError
 from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
 from .values import amount, duration_s, numbers, recipe_values, value_range, with_resolutions
+
+if TYPE_CHECKING:
+    from ..data.originals import Read
 
 _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
@@ -32,6 +33,20 @@ _range = partial(option, "Values of 16 bits that are black and white: 0,4095.", 
 def _space(help: str) -> Any:
     flags = {"resolutions": Flag("Of images: 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
     return group(None, with_resolutions, flags)
+
+
+def _how(max_pixels: int | None, channels: int | None, range: tuple[float, float] | None) -> "Read":
+    from ..data.originals import Read  # help does without Pillow
+
+    return Read(max_pixels, 3 if channels is None else channels, range)
+
+
+def _checked(channels: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Raises a `DataError` for numbers that channels cannot have."""
+    from ..data.preparation import channel_values
+
+    for name, values in (("mean", mean), ("std", std)):
+        channel_values(name, values, channels)
 
 
 @dataclass(frozen=True)
@@ -131,13 +146,14 @@ class TrainOptions:
             raise TrainingError("epochs and a time budget both say how long to train: give one of them")
         require_metric(self.metric, self.reading.task)
         require_cache(self.cache)
-        _ = self.how, channel_values("mean", self.mean, self.channels), channel_values("std", self.std, self.channels)
+        _ = self.how
+        _checked(self.channels, self.mean, self.std)
         self.chosen("imagenette-60m")  # any will do
 
     @property
-    def how(self) -> Read:
+    def how(self) -> "Read":
         """Images are read, with 3 channels where nothing is said."""
-        return Read(self.max_pixels, 3 if self.channels is None else self.channels, self.range)
+        return _how(self.max_pixels, self.channels, self.range)
 
     @property
     def caches(self) -> bool:
@@ -209,12 +225,13 @@ class ImportOptions:
     def __post_init__(self) -> None:
         require_metric(self.metric)
         require_cache(self.cache)
-        _ = self.how, channel_values("mean", self.mean, self.channels), channel_values("std", self.std, self.channels)
+        _ = self.how
+        _checked(self.channels, self.mean, self.std)
 
     @property
-    def how(self) -> Read:
+    def how(self) -> "Read":
         """Images are read, with 3 channels where nothing is said."""
-        return Read(self.max_pixels, 3 if self.channels is None else self.channels, self.range)
+        return _how(self.max_pixels, self.channels, self.range)
 
 
 @dataclass(frozen=True)
@@ -238,4 +255,4 @@ class ElasticOptions:
     seed: int = seed()
 
     def __post_init__(self) -> None:
-        _ = Read(channels=3 if self.channels is None else self.channels)
+        _how(None, self.channels, None)
