@@ -112,7 +112,8 @@ def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, inte
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r}: one of {', '.join(INTERPOLATIONS)} is needed")
     filter = Image.Resampling[interpolation.upper()]
-    tall, wide = map(int, resolution.split("x")) if isinstance(resolution, str) else (resolution, resolution)
+    sides = resolution.split("x") if isinstance(resolution, str) else [resolution]
+    tall, wide = int(sides[0]), int(sides[-1])
     (width, height), least_down, least_across = image.size, ceil(tall / crop_share), ceil(wide / crop_share)
     if least_down * width >= least_across * height:  # its height decides, as that of a square does where it is the short side
         across, down = least_down * width // height, least_down

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from ..arch import Arch
 from ..backends.format import Job
 from ..common.onnx_options import OnnxOptions
-from ..errors import FileError, VerificationError
+from ..errors import FileError, SpaceError, VerificationError
 from ..preprocess import INTERPOLATIONS
-from ..resolutions import Resolution
+from ..resolutions import Resolution, read_resolution
 from ..space import Space
 from ..spaces import from_json
 from ..tasks.task import MULTICLASS, TASKS, task_of
@@ -116,6 +116,11 @@ class ExportConfig:
         if steps.get("interpolation", InputSteps.interpolation) not in INTERPOLATIONS:
             raise FileError(f"the config's interpolation is {steps['interpolation']!r}: choose from {', '.join(INTERPOLATIONS)}")
         space = from_json(json.dumps(data["space"]))
+        if (size := steps.get("resolution")) is not None:
+            try:
+                read_resolution(size)
+            except SpaceError as error:
+                raise FileError(f"the config's preprocessing: {error}") from None
         channels = {name: _numbers(steps[name], space.channels, "one a channel") for name in ("mean", "std")}
         limits = None if steps.get("range") is None else _numbers(steps["range"], 2, "of a range")
         preprocessing = InputSteps(**{**steps, **channels, "range": limits})
