@@ -12,6 +12,7 @@ import onceforall
 from onceforall import preprocess
 from onceforall.cli import run
 from onceforall.common.files import read_json
+from onceforall.common.progress import Progress
 from onceforall.errors import DataError
 from onceforall.pipeline import Run, classify, train
 from onceforall.pipeline.run_directory.info import DataInfo
@@ -170,7 +171,7 @@ def test_from_a_run_and_from_a_network_of_ones_own(
     notes: list[str] = []
     found = train(
         str(other), out=tmp_path / "made", from_run=source(tmp_path), channels=4,
-        on_event=lambda event: notes.append(event.get("text", "")), **given,  # type: ignore[arg-type]
+        progress=Progress(event=lambda event: notes.append(event.get("text", ""))), **given,  # type: ignore[arg-type]
     )  # fmt: skip
     assert (found.space.channels, len(found.info.mean)) == (4, 4)
     assert "the first convolution (stem.0) is made for 4 channels: its channels repeated, times 3 / 4" in notes

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..common.packages import quiet
+from ..common.packages import quiet_packages
 from ..errors import ModelError
 from ..resolutions import Resolution, height_width, of_sides
 
@@ -48,7 +48,7 @@ class Fit:
 
 
 @dataclass
-class Exported:
+class ExportedModel:
     """What torch.export gave, of which copy of the model, and what was lost on the way."""
 
     program: torch.export.ExportedProgram
@@ -99,7 +99,7 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with quiet(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             yield
     finally:
         logging.disable(before)
@@ -110,7 +110,7 @@ def first_convolution(model: nn.Module) -> str | None:
     return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 
-def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> Exported:
+def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:
     """With so many images.
 
     Raises:
@@ -125,8 +125,10 @@ def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> E
             warnings.simplefilter("ignore")
             exported = torch.export.export(model, (images,), strict=False)
             if not _aliased_writes(exported):
-                return Exported(exported, model)
-            return Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
+                return ExportedModel(exported, model)
+            return ExportedModel(
+                exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",)
+            )
     except Exception as error:  # torch.export's own classes are many, and the model may raise anything
         where = _module_of(error)
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""

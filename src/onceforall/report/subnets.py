@@ -41,9 +41,7 @@ def subnets(runs: Sequence[Shown]) -> Markup:
     words = " ".join(run.label(text) for (run, _), text in zip(measured, counts, strict=True))
     figures = [
         _by_macs(runs),
-        _by(
-            runs, f"Measured {label} by resolution", Axis("resolution", "pixels"), lambda row: side_of(row.arch.resolution), _pixels
-        ),
+        _by(runs, f"Measured {label} by resolution", Axis("resolution", "pixels"), _side, _pixels),
         _by(runs, f"Measured {label} by depth", Axis("depth", "blocks"), _depth),
     ]
     soft = html.soft(f"Measured on held-out images after BatchNorm was recalibrated for each. {words}")
@@ -100,17 +98,17 @@ def _by(
 ) -> Markup:
     """By a number on the axis, with its text in the table."""
     series, rows, texts = [], [], defaultdict[float, set[str]](set)
+
+    def shown(value: float) -> str:
+        return ", ".join(sorted(texts[value]))
+
     for run in runs:
         classes = defaultdict[float, list[float]](list)
         for row, _ in run.subnets:
             classes[key(row)].append(row.value)
             texts[key(row)].add(text(row))
         series.append(("" if run.alone else run.name, classes))
-        rows += [[run.label(", ".join(sorted(texts[value]))), *_summary(top1)] for value, top1 in sorted(classes.items())]
-
-    def shown(value: float) -> str:
-        return ", ".join(sorted(texts[value]))
-
+        rows += [[run.label(shown(value)), *_summary(top1)] for value, top1 in sorted(classes.items())]
     score = score_axis(runs)
     told = f"Measured {score.label} by {axis.title}; the table below has the quartiles."
     chart = spread_chart(series, axis, score, name=name, description=told, text=shown)

@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any
 
 from ...common.places import expanded
+from ...common.progress import QUIET, Progress
 from ...data import CACHE_GB, Read, Splits, open_data
 from ...options.training import ImportOptions, TrainOptions
 from ...resolutions import height_width, longest_side
@@ -54,7 +55,7 @@ def open_images(
     asked: DataInfo,
     *,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
-    on_event: Callable[[Event], None] = lambda event: None,
+    progress: Progress = QUIET,
     told: bool = True,
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
@@ -62,22 +63,17 @@ def open_images(
     Args:
         asked: for what is known before.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
+        progress: its `event` gets "decode" records, then one "data" record, then a note on all that was left out or is doubtful.
         told: how many channels images have was said, or is what weights need; else a note says where one would do.
-        on_event: gets "decode" events, then one "data" event, then a "note" for each thing that was left out or is doubtful.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
         FileError: the cache cannot be written.
     """
-
-    def decoding(done: int, total: int) -> None:
-        on_event({"event": "decode", "done": done, "total": total})
-
-    def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
-
-    source = lasting(asked.source)
-    splits = open_data(source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding, on_note=note)
+    source = lasting_data(asked.source)
+    splits = open_data(
+        source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding(progress), on_note=progress.note
+    )
     counts = {
         "train": len(splits.train),
         "held_out": len(splits.held_out),
@@ -86,12 +82,19 @@ def open_images(
         "problems": splits.unreadable,
         "duplicates": splits.duplicates,
     }
-    on_event({"event": "data", **counts})
+    progress.event({"event": "data", **counts})
     for remark in splits.remarks:
-        note(remark)
+        progress.note(remark)
     if splits.gray and not told and asked.channels == 3:
-        note("no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large")
+        progress.note(
+            "no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large"
+        )
     return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
+
+
+def decoding(progress: Progress) -> Callable[[int, int], None]:
+    """Reports "decode" records."""
+    return lambda done, total: progress.event({"event": "decode", "done": done, "total": total})
 
 
 def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callable[[str], None]) -> str:
@@ -107,7 +110,7 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
     return chosen
 
 
-def lasting(data: str) -> str:
+def lasting_data(data: str) -> str:
     """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
     _, folder = _divided(data)
     return absolute(data) if folder and expanded(folder).exists() else data
