@@ -64,7 +64,7 @@ def test_texts_and_sides(height: int, width: int) -> None:
 
 
 def test_order_and_words() -> None:
-    assert ascending(["40x24", 32, "24x40", 31, 20]) == (20, 31, "24x40", "40x24", 32) == ascending((32, "24x40", 20, "40x24", 31))
+    assert ascending(["40x24", 32, "24x40", 30, 20]) == (20, 30, "24x40", "40x24", 32) == ascending((32, "24x40", 20, "40x24", 30))
     assert ascending((4, 96, 128)) == (4, 96, 128)
     assert (in_pixels(224), in_pixels("160x224"), in_pixels("160x224", ""), by_sides(7)) == (
         "224 px",
@@ -211,7 +211,7 @@ def test_a_network_of_ones_own_made_for_a_rectangle() -> None:
     x = torch.randn(2, 3, 16, 24)
     with torch.no_grad():
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x))
-    with pytest.raises(ModelError, match=r"with images of 24 pixels.*\(n, 3, 24, 24\)"):
+    with pytest.raises(ModelError, match=r"with images of 24 pixels .* it can be read at 16x24 pixels"):
         onceforall.elastic(model, (24,))
     from onceforall.reader.exporting import told_sizes
 

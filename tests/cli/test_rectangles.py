@@ -95,7 +95,7 @@ def test_a_network_at_home(taken: Path, data: Path, capfd: pytest.CaptureFixture
     height, width = preprocess_sides(arch["resolution"])
     assert f"at {height}×{width} pixels" in card
     assert f"float32 (batch, 3, {height}, {width})" in card
-    assert "RGB, to cover just ceil(height / 1) × ceil(width / 1), bilinear with antialias, then centre crop" in card
+    assert "RGB, to just cover ceil(height / 1) × ceil(width / 1), bilinear with antialias, then centre crop" in card
     for format in FORMATS:
         out, _ = said(capfd, "evaluate", taken, data, "--split", "all", "--format", format, "--json")
         (found,) = json.loads(out)

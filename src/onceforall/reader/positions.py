@@ -36,9 +36,14 @@ def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | 
         try:
             return fitted(model, resolutions, 3)
         except ModelError as error:
-            if first == 3 or f"to have {first} channels, but got 3" not in str(error):  # as torch says it
+            if first == 3:
                 raise
-            return fitted(model, resolutions, first)
+            try:
+                return fitted(model, resolutions, first)
+            except ModelError:
+                if f"to have {first} channels, but got 3" in str(error):  # as torch says it
+                    raise
+            raise
     try:
         return trace(model, resolutions, channels=channels)
     except ModelError as error:

@@ -20,9 +20,9 @@ def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
     steps = run.preprocessing
     square = all(isinstance(one, int) for one in run.space.resolutions)
     share = f"{steps.crop_share:g}"
-    what = (
-        f"short side to ceil(resolution / {share})" if square else f"to cover ceil(height / {share}) × ceil(width / {share}) just"
-    )
+    what = f"short side to ceil(resolution / {share})"
+    if not square:
+        what = f"to just cover ceil(height / {share}) × ceil(width / {share})"
     resize = f"{what}, {steps.interpolation} with antialias, then centre crop"
     how = run.require_images().how
     return InputSteps(
