@@ -180,6 +180,12 @@ def to_channels(image: Image.Image, channels: int = 3, range: Optional[Sequence[
     return result
 
 
+def channels_in_words(channels: int, range: Optional[Sequence[float]] = None) -> str:
+    """What becomes of an image, for people."""
+    kind = {1: "gray, one channel", 3: "RGB"}.get(channels, "RGB and alpha, four channels")
+    return kind if range is None else f"{kind}, values of more than 8 bits from {range[0]:g} to {range[1]:g}"
+
+
 def _with_8_bits(image: Image.Image, range: Optional[Sequence[float]]) -> Tuple[Image.Image, float]:
     """A gray image, with alpha where one value stands for transparent pixels, and its highest value."""
     values = np.asarray(image)

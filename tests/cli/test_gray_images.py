@@ -76,8 +76,10 @@ def test_a_run_keeps_how_images_are_read(gray: Path, capfd: pytest.CaptureFixtur
     assert (opened.info.mean, opened.info.std) == ((pytest.approx(0.449),), (pytest.approx(0.226),))
     out, _ = said(capfd, "evaluate", gray, "--arch", "largest", "--json")
     assert json.loads(out)[0]["top1"] > 0.8
-    said(capfd, "status", gray)
+    words = "gray, one channel, values of more than 8 bits from 0 to 4095"
+    assert f"24 test images: {words})" in said(capfd, "status", gray)[0]
     said(capfd, "report", gray)
+    assert words in (gray / "report.html").read_text()
 
 
 def test_a_network_at_home(taken: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:

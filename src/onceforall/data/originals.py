@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..common.readable import plural
 from ..errors import DataError
-from ..preprocess import CHANNELS, LARGE, load, pixels_of, to_channels
+from ..preprocess import CHANNELS, LARGE, channels_in_words, load, pixels_of, to_channels
 from .labels import Labels
 
 DIM = 2**14  # of 65,536 values of 16 bits: images whose highest is below this are read as dark ones
@@ -53,6 +53,12 @@ class Read:
             raise DataError(f"images of {self.channels} channels: use 1 (gray), 3 (red, green, blue) or 4 (and alpha)")
         if self.range is not None and not -inf < self.range[0] < self.range[1] < inf:
             raise DataError(f"the range is {self.range[0]:g} to {self.range[1]:g}: two numbers are needed, the lower one first")
+
+    @property
+    def words(self) -> str:
+        """What becomes of an image, for people; "" where that is what is usual."""
+        words = channels_in_words(self.channels, self.range)
+        return "" if words == "RGB" else words
 
     @property
     def identity(self) -> tuple[str, ...]:

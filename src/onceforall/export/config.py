@@ -10,7 +10,7 @@ from ..arch import Arch
 from ..backends.format import Job
 from ..common.onnx_options import OnnxOptions
 from ..errors import FileError, SpaceError, VerificationError
-from ..preprocess import INTERPOLATIONS
+from ..preprocess import INTERPOLATIONS, channels_in_words
 from ..resolutions import Resolution, read_resolution
 from ..space import Space
 from ..spaces import from_json
@@ -47,8 +47,7 @@ class InputSteps:
     @property
     def images(self) -> str:
         """What kind of images the network takes, in words."""
-        kind = {1: "gray, one channel", 3: "RGB"}.get(len(self.mean), "RGB and alpha, four channels")
-        return kind if self.range is None else f"{kind}, values of more than 8 bits from {self.range[0]:g} to {self.range[1]:g}"
+        return channels_in_words(len(self.mean), self.range)
 
     def to_json(self) -> dict[str, Any]:
         """As `onceforall.preprocess.prepare` takes it. A range is left out where there is none, as before there was one."""
