@@ -26,7 +26,8 @@ Image.init()
 def be(job, out):
     try:  # an end by an error that nobody catches would wait for threads that this process does not have
         run(job, out)
-    finally:
+    except BaseException:
+        os.write(out.fileno(), traceback.format_exc().encode())
         os._exit(1)
 
 
