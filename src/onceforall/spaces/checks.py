@@ -37,8 +37,8 @@ def mobile_arguments(
     kernels: Sequence[int],
     expand_ratios: Sequence[float],
     strides: Sequence[int],
-    channels: int,
     strided: int,
+    channels: int = 3,
 ) -> dict[str, Any]:
     """The arguments of a family of inverted residual blocks, checked; `strided` parts have a stride.
 
