@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,15 @@ class Served:
             assert time.monotonic() < until, found
             time.sleep(0.05)
         return dict(found)
+
+    def until(self, true: Callable[["Served"], bool], seconds: float = 120) -> None:
+        """Wait until it is; jobs that failed meanwhile are told."""
+        end = time.monotonic() + seconds
+        while not true(self):
+            failed = [job["error"] for job in self.app.jobs.read() if job["state"] == "failed"]
+            assert time.monotonic() < end, failed
+            assert not failed
+            time.sleep(0.05)
 
 
 def serve(run: Path) -> Iterator[Served]:

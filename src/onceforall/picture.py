@@ -180,7 +180,7 @@ def _captions(boxes: list[_Box], top: float, floor: float) -> list[str]:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    """Of a map its pixels, of tokens their number, else how many numbers come out."""
+    """The pixels of a map, the number of tokens, else how many numbers come out."""
     if (found := pixels(shape)) is not None:
         return f"{found[0]}×{found[1]}"
     return f"{shape[0]} tokens" if len(shape) == 2 else f"{shape[0]} out" if len(shape) == 1 else _shape(shape)

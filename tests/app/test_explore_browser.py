@@ -229,6 +229,8 @@ def test_keyboard_only(page: Any) -> None:
     until(page, "id => document.getElementById('best').dataset.id !== id", arg=before)
     page.focus("#tab-explore")
     page.keyboard.press("ArrowRight")
+    assert page.is_visible("#mistakes")
+    page.keyboard.press("ArrowRight")
     assert page.is_visible("#exports")
     page.keyboard.press("ArrowRight")
     assert page.is_visible("#training")
@@ -265,10 +267,31 @@ def test_export_with_progress_and_download(page: Any, tmp_path: Path) -> None:
     assert onceforall.load(folder).training is False
 
 
+def test_mistakes_with_photographs(page: Any) -> None:
+    page.click("#tab-mistakes")
+    for name in ("largest", "smallest"):
+        page.click(f"#look{name}")
+        page.wait_for_selector(f"#looks li:has-text('the {name}')", timeout=120_000)
+    assert page.inner_text("#lookname").startswith("the smallest, on ")
+    page.click("#matrix a >> nth=1")
+    until(page, "!document.getElementById('celltitle').textContent.includes('surest')")
+    loaded = "document.querySelector('#cell img') && [...document.querySelectorAll('#cell img')].every(i => i.naturalWidth)"
+    until(page, loaded)
+    page.click("#pairs button >> nth=0")
+    until(page, "document.getElementById('celltitle').textContent.includes(' taken for ')")
+    until(page, loaded)
+    assert "alone is right on" in page.inner_text("#against")
+    assert page.locator("#against figure").count() > 0
+    page.click("#looks li:has-text('the largest') .look")
+    until(page, "document.getElementById('lookname').textContent.startsWith('the largest')")
+    page.click("#looks li:has-text('the largest') [title=Remove]")
+    until(page, "document.getElementById('lookname').textContent.startsWith('the smallest')")
+
+
 def test_phone_and_dark(browser: Any, explored: Served) -> None:
     for page in opened(browser, explored, 375, 800, color_scheme="dark", reduced_motion="reduce"):
         page.wait_for_selector("#picture svg")
-        for tab in ("exports", "training", "explore"):
+        for tab in ("mistakes", "exports", "training", "explore"):
             page.click(f"#tab-{tab}")
             assert page.evaluate("document.documentElement.scrollWidth") == 375
         shoot(page, "phone")

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from onceforall.accuracy import read_rows
 from onceforall.cli import run
+from onceforall.common.files import read_json
 from onceforall.errors import FileError
+from onceforall.pipeline import Run
 from onceforall.pipeline.fleet import read_fleet
 from tiny_run import FEW
 
@@ -57,6 +60,57 @@ def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "devices.board.key is 3, and a text is expected" in capfd.readouterr().err
 
 
+UNLIKE = """
+devices:
+- name: camera
+  precision: int8
+  params: 1M
+  accuracy: 5 %
+- name: board
+  device: pytorch
+  precision: float32
+  params: 1M
+  metric: macro_f1
+  accuracy: 99.9 %
+"""
+
+
+def test_precision_and_metric_of_a_device(
+    run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onceforall.pipeline.specialising.ready.SUBNETS", 16)
+    file = tmp_path / "devices.yaml"
+    file.write_text(UNLIKE)
+    options = ["specialise", str(run_copy), "--fleet", str(file), "--finalists", "1", "--max-drop", "100", "--json"]
+    assert run(options) == 1
+    out, err = capfd.readouterr()
+    camera, board = json.loads(out)
+    assert (camera["precision"], camera["metric"], camera["missed"]) == ("int8", "top-1", None)
+    assert (run_copy / "specialised/camera/model.int8.onnx").is_file()
+    record = read_json(run_copy / "specialised/camera.json")
+    assert record["device"] == "onnxruntime-int8-threads1-batch1"
+    (through,) = (row for row in record["files"] if row["format"] == "onnx-int8")
+    assert camera["test"] == through["top1"]
+    assert (board["precision"], board["metric"]) == ("float32", "macro F1")
+    assert f"no predictor of macro F1 yet: measuring 16 sub-networks comes first and is kept (in {run_copy}" in err
+    record = read_json(run_copy / "specialised/board.json")
+    assert record["metric"] == "macro_f1"
+    assert board["test"] == record["test"]["macro_f1"] != record["test"]["top1"]
+    assert board["missed"].startswith("test macro F1 is ")
+    opened = Run.open(run_copy)
+    rows = {row.arch: row for row in read_rows(opened.folder / "accuracy", opened.space)}
+    own = read_rows(opened.folder / "accuracy-macro_f1", opened.space, weights_hash=opened.weights_hash())
+    assert len(own) >= 16
+    assert all(row.score is not None for row in own)
+    assert all(row.score is None for row in rows.values())
+    assert any(row.top1 == rows[row.arch].top1 != row.score for row in own if row.arch in rows)
+    assert run(options) == 1  # both are there, and as before
+    assert json.loads(capfd.readouterr().out) == [camera, board]
+    file.write_text(UNLIKE.replace("macro_f1", "map"))
+    assert run(options) == 1
+    assert f"ofa: board: metric: map: networks of {run_copy} are judged by top1, balanced, macro_f1" in capfd.readouterr().err
+
+
 WRONG: dict[str, tuple[Callable[[str], str], str]] = {
     "not YAML": (lambda text: "devices: [", "not YAML"),
     "no list": (lambda text: "phones: 3", "no list of devices"),
@@ -66,6 +120,25 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
     "no limit": (lambda text: text.replace("params: 1M", ""), "board: no limit: give one of latency, macs"),
     "no number": (lambda text: text.replace("1M", "much"), "board: 'much': a number such as 300M"),
     "no share": (lambda text: text.replace("5%", "500%"), "board: accuracy: '500%': a share such as 0.9 or 90 %"),
+    "no such precision": (lambda text: text.replace("params: 1M", "params: 1M\n  precision: int4"), "board: precision: 'int4'"),
+    "no int8 there": (
+        lambda text: text.replace("params: 1M", "params: 1M\n  device: pytorch\n  precision: int8"),
+        "board: precision: pytorch has no int8: use one of onnxruntime, openvino, or leave it out",
+    ),
+    "no int8 file": (
+        lambda text: text.replace("device: cpu", "precision: int8"),
+        "phone: precision: int8, but export has no onnx-int8: add it, or leave export out",
+    ),
+    "int8 and float32": (
+        lambda text: text.replace("device: cpu", "device: openvino-int8\n  precision: float32"),
+        "phone: precision: float32, but openvino-int8 is int8: leave one of them out",
+    ),
+    "imported times": (
+        lambda text: text.replace("device: cpu", "device: imported@phone\n  precision: int8"),
+        "phone: precision: the times of imported@phone are of whatever was timed there: leave it out",
+    ),
+    "no such metric": (lambda text: text.replace("5%", "5%\n  metric: f1"), "board: metric: 'f1': choose from top1, balanced"),
+    "no such device": (lambda text: text.replace("device: cpu", "device: cpux"), "phone: unknown runtime 'cpux'"),
     "a path": (lambda text: text.replace("board", "../board"), "the name becomes that of a folder"),
 }
 

@@ -51,7 +51,7 @@ class _Layout:
     biases: tuple[str, ...]
 
     def resolution_input(self, resolution: int) -> int:
-        """That of the largest resolution that is not above this one; -1 if there is none or the largest is a step below."""
+        """The input of the largest resolution that is not above this one; -1 if there is none or the largest is a step below."""
         if not self.resolutions[0] <= resolution < self.resolutions[-1] + STEP:
             return -1
         return self.first_resolution + int(np.searchsorted(self.resolutions, resolution, "right")) - 1

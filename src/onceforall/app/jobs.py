@@ -1,6 +1,6 @@
-"""Exports, one at a time: each in a process of its own, so that it can be cancelled and sliders stay quick.
+"""Exports and measurements, one at a time: each in a process of its own, so that it can be cancelled and sliders stay quick.
 
-RUN/explorer/jobs/ID.json holds what is known of each, so that a reload and another explorer see it; the network itself lies in
+RUN/explorer/jobs/ID.json holds what is known of each, so that a reload and another explorer see it; an exported network lies in
 RUN/specialised/explored-ID. An explorer with jobs holds the lock file RUN/explorer/.EXPLORER.lock until it ends, in whatever way.
 That tells others whether its jobs go on; the number of its process would not, since a later process may get it.
 """
@@ -31,7 +31,9 @@ HEX = frozenset("0123456789abcdef")
 
 
 class Jobs:
-    """The exports of a run. A job is {"id", "name", "arch", "device", "formats", "limits", "state", "step", "share", …}.
+    """The jobs of a run, {"id", "kind", "name", "arch", "state", "step", "share", …}; exports also "device", "formats", "limits".
+
+    The kinds are those of `worker`; jobs of before, which are exports, have none.
 
     `data` is where the images are now, if not where run.json says.
     """
@@ -68,7 +70,8 @@ class Jobs:
             try:
                 job = {**self.own[id]} if id in self.own else read_json(self.folder / f"{id}.json")
                 if job["state"] not in ENDED and id not in self.own and not self._goes_on(job):
-                    job |= {"state": "failed", "error": "the explorer that worked on it has ended: export it again"}
+                    again = "export it again" if job.get("kind", "export") == "export" else "measure it again"
+                    job |= {"state": "failed", "error": f"the explorer that worked on it has ended: {again}"}
                 job["there"] = self._target(str(job["id"])).is_dir()
                 jobs.append({**job, "own": id in self.own, "made": float(job["made"])})
             except (FileError, KeyError, TypeError, ValueError):
@@ -86,13 +89,20 @@ class Jobs:
             raise FileError(f"formats {unknown if formats else '(none)'}: choose from {', '.join(FORMATS)}")
         for one in formats:
             FORMATS[one].require()
+        return self.put("export", name=name, arch=arch.to_json(), device=device, formats=formats, limits=limits)
+
+    def put(self, kind: str, **given: Any) -> dict[str, Any]:
+        """Put a job into the queue.
+
+        Raises:
+            FileError: too many jobs.
+        """
         if sum(job["state"] == "waiting" for job in list(self.own.values())) >= MOST_WAITING:
-            raise FileError(f"{MOST_WAITING} exports are waiting, which is the most: wait until some are done")
+            raise FileError(f"{MOST_WAITING} jobs are waiting, which is the most: wait until some are done")
         id = secrets.token_hex(6)
-        job = {
-            "id": id, "name": name, "arch": arch.to_json(), "device": device, "formats": formats, "limits": limits,
-            "state": "waiting", "step": "waiting for its turn", "share": 0.0, "error": "", "made": time.time(),
-            "explorer": self.explorer,
+        job: dict[str, Any] = {
+            "id": id, "kind": kind, **given, "state": "waiting", "step": "waiting for its turn", "share": 0.0, "error": "",
+            "made": time.time(), "explorer": self.explorer,
         }  # fmt: skip
         make_folder(self.folder)
         self._sign_in()
@@ -110,7 +120,7 @@ class Jobs:
         with self.lock:
             job = self.own.get(id)
             if job is None:
-                raise FileError("this export belongs to another explorer on the run, or has ended: cancel it there")
+                raise FileError("this job belongs to another explorer on the run, or has ended: cancel it there")
             if job["state"] in ENDED:
                 return
             if id == self.running and self.process is not None:

@@ -26,6 +26,7 @@ from ..picture import STYLE
 from ..pipeline import Run
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
+from .looks import Looks
 from .pins import Pins
 from .pool import NetworkPool
 from .view import facts, front_json, network, progress, training
@@ -42,6 +43,7 @@ class App:
 
     def __init__(self, run: Run) -> None:
         self.run, self.engine, self.pins, self.jobs = run, Engine(run), Pins(run.folder), Jobs(run.folder, run.new_place)
+        self.looks = Looks(run)
         self.stopping: Callable[[], bool] = lambda: False
 
     def stop(self) -> None:
@@ -69,6 +71,13 @@ class App:
                 Route("/api/jobs/add", _answered(self.export), methods=post),
                 Route("/api/jobs/{id}/cancel", _answered(lambda r, body: self.jobs.cancel(_id(r))), methods=post),
                 Route("/api/jobs/{id}/download", _answered(self.download)),
+                Route("/api/looks", _answered(self.looked)),
+                Route("/api/looks/add", _answered(self.look), methods=post),
+                Route("/api/looks/{id}", _answered(lambda r, body: self.looks.get(_id(r)).shown(self.run.metric))),
+                Route("/api/looks/{id}/remove", _answered(lambda r, body: self.looks.remove(_id(r))), methods=post),
+                Route("/api/looks/{id}/cell/{first:int}/{second:int}", _answered(self.cell)),
+                Route("/api/looks/{id}/against/{other}", _answered(self.against)),
+                Route("/api/photos/{number:int}", _answered(self.photo)),
                 Route("/api/events", self._events),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ],
@@ -121,9 +130,8 @@ class App:
         if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
             raise ArchError("formats must be a list of names, limits an object")
         kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}
-        name = " ".join(str(body.get("name", "")).split())[:80] or "network"
         return self.jobs.add(
-            self._arch(body), name=name, device=str(body.get("device") or "cpu"), formats=list(formats), limits=kept
+            self._arch(body), name=_name(body), device=str(body.get("device") or "cpu"), formats=list(formats), limits=kept
         )
 
     def download(self, request: Request, body: dict[str, Any]) -> Any:
@@ -137,6 +145,36 @@ class App:
         file.seek(0)
         headers = {"content-disposition": f'attachment; filename="{folder.name}.zip"'}
         return StreamingResponse(_blocks(file), media_type="application/zip", headers=headers)
+
+    def looked(self, request: Request, body: dict[str, Any]) -> Any:
+        """The networks that were measured image by image, and how many are of other weights or images."""
+        try:
+            found, others = self.looks.of_now()
+        except OnceForAllError as error:  # no weights yet, or no images
+            return {"looks": [], "others": 0, "problem": str(error)}
+        looks = [{"id": one.id, "name": one.facts["name"], "told": one.told(self.run.metric)} for one in found]
+        return {"looks": looks, "others": others, "problem": ""}
+
+    def look(self, request: Request, body: dict[str, Any]) -> Any:
+        """Put the measurement of a network, or of the "largest" or "smallest", into the queue."""
+        ends = {"largest": self.run.space.largest, "smallest": self.run.space.smallest}
+        text = str(body.get("arch", ""))
+        self.run.weights_hash()  # what it lacks is told at once
+        self.run.require_images()
+        arch = ends[text]() if text in ends else self._arch(body)
+        return self.jobs.put("look", name=_name(body), arch=arch.to_json())
+
+    def cell(self, request: Request, body: dict[str, Any]) -> Any:
+        """The photographs of one cell."""
+        return self.looks.get(_id(request)).cell(request.path_params["first"], request.path_params["second"])
+
+    def against(self, request: Request, body: dict[str, Any]) -> Any:
+        """Where two networks disagree."""
+        return self.looks.get(_id(request)).against(self.looks.get(str(request.path_params["other"])))
+
+    def photo(self, request: Request, body: dict[str, Any]) -> Any:
+        """A held-out image, small, by its number."""
+        return Response(self.looks.photo(request.path_params["number"]), media_type="image/jpeg")
 
     async def _events(self, request: Request) -> Response:
         """What has changed, as numbers that grow: the page then asks anew for what it shows."""
@@ -161,6 +199,7 @@ class App:
             "problem": engine.problem,
             "pins": _time(self.pins.path),
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
+            "looks": [_time(self.looks.folder), _time(folder / "supernet.safetensors")],
             "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
         }
 
@@ -227,6 +266,10 @@ def _id(request: Request) -> str:
 
 def _text(body: dict[str, Any]) -> str:
     return str(body.get("name", ""))
+
+
+def _name(body: dict[str, Any]) -> str:
+    return " ".join(_text(body).split())[:80] or "network"
 
 
 def _positive(name: str, value: Any) -> float:

@@ -1,4 +1,4 @@
-"""The process of one export: reads the job from standard input, writes JSON lines about how far it is to standard output.
+"""The process of one job: reads the job from standard input, writes JSON lines about how far it is to standard output.
 
 It stops cleanly on SIGINT, and when standard input ends, because then the explorer is gone.
 """
@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +19,7 @@ from ..common.memory import keep_freed_memory
 from ..common.progress import Progress
 from ..errors import OnceForAllError
 
-STEPS = 4  # waiting for others, opening, measuring, exporting
+STEPS = 4  # of an export
 
 
 def run_worker() -> None:
@@ -29,19 +30,16 @@ def run_worker() -> None:
     keep_freed_memory()
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch, daemon=True).start()
-    done = 0
 
-    def tell(step: str) -> None:
-        nonlocal done
-        done += 1
-        _say(answers, {"step": step, "share": min(0.95, done / STEPS - 0.15)})
+    def tell(step: str, share: float) -> None:
+        _say(answers, {"step": step, "share": round(share, 3)})
 
     try:
         run = Path(job["run"])
-        tell("waiting for another explorer's export")
+        tell("waiting for another explorer's job", 0.0)
         with one_at_a_time(make_folder(run / "explorer") / ".export.lock"):
-            tell("opening the run and its images")
-            _say(answers, {"result": _export(run, job, tell)})
+            carry_out = {"export": _export, "look": _look}[job.get("kind", "export")]
+            _say(answers, {"result": carry_out(run, job, tell)})
     except OnceForAllError as error:
         _say(answers, {"error": " ".join(str(error).split())})
         sys.exit(1)
@@ -58,7 +56,8 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from ..pipeline.run_directory.environment import fit_threads
 
     fit_threads()
-    arch, budget = Arch.from_json(job["arch"]), Budget(**job["limits"])
+    tell("opening the run and its images", 0.1)
+    arch, budget, steps = Arch.from_json(job["arch"]), Budget(**job["limits"]), count(1)
     (made,) = specialise(
         run,
         [budget],
@@ -67,7 +66,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         export=job["formats"],
         arch=arch,
         name=job["out"],
-        progress=Progress(say=lambda text: tell(_plain(text))),
+        progress=Progress(say=lambda text: tell(_plain(text), min(0.95, 0.1 + next(steps) / STEPS))),
     )
     return {
         "test": asdict(made.test),
@@ -77,6 +76,17 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         "warnings": [reading.warning for reading in made.readers if reading.warning is not None],
         "held_out_top1": made.held_out_top1,
     }
+
+
+def _look(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
+    from ..pipeline import Run
+    from ..pipeline.run_directory.environment import fit_threads
+    from .looks import measure_look
+
+    fit_threads()
+    opened = Run.open(run, job["data"])
+    look = measure_look(opened, job["id"], job["name"], Arch.from_json(job["arch"]), tell)
+    return {"told": look.told(opened.metric)}
 
 
 def _plain(step: str) -> str:

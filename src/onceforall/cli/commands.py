@@ -102,7 +102,8 @@ def _fleet_line(row: Any) -> str:
     if row.test is None:
         return f"{row.name}: none: {row.missed}"
     between = "" if row.interval is None else " ({} to {})".format(*map(percent, row.interval))
-    accuracy = f"test {row.metric} {percent(row.test)}{between}"
+    through = "" if row.precision == "float32" else f" in {row.precision}"
+    accuracy = f"test {row.metric} {percent(row.test)}{between}{through}"
     told = f"{row.name}: {accuracy}, {milliseconds(row.latency_ms)}, {row.folder}"
     if row.before is not None:
         test, ms = row.before

@@ -130,6 +130,6 @@ def _make(kind: Any, data: dict[str, Any], where: str) -> Any:
 
 @lru_cache
 def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Of each field its type, and whether it has no default."""
+    """The type of each field, and whether it has no default."""
     hints = get_type_hints(kind)
     return {f.name: (hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(kind) if f.init}

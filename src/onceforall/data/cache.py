@@ -35,6 +35,7 @@ VERSION = 2
 WORST_SHARE = 0.1
 SAMPLE = 64
 ABANDONED_SECONDS = 3600
+NEARLY = "nearly the same as"  # in the reason of an image that may be a copy
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Problem:
     """An image or file that was left out, or an image that is doubtful, and why.
 
     Args:
-        doubtful: its label is; it is not left out for that.
+        doubtful: it is not left out, but its label, or what its accuracy is worth, is doubtful.
         count: how many it stands for, where not all are named.
     """
 
@@ -53,6 +54,11 @@ class Problem:
     reason: str
     doubtful: bool = False
     count: int = 1
+
+    @property
+    def alike(self) -> bool:
+        """It is not its label that is doubtful, but whether it tells more than a training image that is nearly the same."""
+        return self.doubtful and NEARLY in self.reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +234,7 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                 seen = seen.and_of(pixels, found)
                 height, width, _ = pixels.shape
                 rows.append((position, offset, height, width))
-                digests.append(_hash(pixels))
+                digests.append(pixel_digest(pixels))
                 file.write(pixels.data)
                 offset += pixels.size
                 if looks is not None:
@@ -287,7 +293,8 @@ def _small(load: Load, size: int, how: Read) -> tuple[NDArray[np.uint8], Mapping
         return Problem(load.name, str(error).removeprefix(f"{load.name}: "))
 
 
-def _hash(pixels: NDArray[np.uint8]) -> bytes:
+def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
+    """16 bytes that differ for other shapes or pixels, see `Store.digests`."""
     return hashlib.blake2b(pixels.data, digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
 
 

@@ -166,6 +166,8 @@ class Source:
     Attributes:
         left_out: what was there and is not used: why, as a phrase about one ("file without an image in it (.txt)"), and the names.
         remarks: what else the user should know about how the data were read, a line each.
+        files: all that it was read from, images and tables; none where nothing can change.
+        hint: how else the data may be meant, if they cannot be used like this.
     """
 
     name: str
@@ -175,6 +177,8 @@ class Source:
     held_out: Part | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    files: Sequence[str] = field(default=(), repr=False)
+    hint: str = ""
 
     @classmethod
     def of(
@@ -184,11 +188,13 @@ class Source:
         parts: Sequence[Part],
         left_out: Mapping[str, Sequence[str]],
         remarks: Iterable[str] = (),
+        files: Iterable[str | Path] = (),
+        hint: str = "",
     ) -> "Source":
         """Of one to three parts: train, test, held-out."""
         train, test, held_out = (*parts, None, None)[:3]
         assert train is not None
-        return cls(name, tuple(classes), train, test, held_out, left_out, tuple(remarks))
+        return cls(name, tuple(classes), train, test, held_out, left_out, tuple(remarks), tuple(map(str, files)), hint)
 
 
 def digest(texts: Iterable[str]) -> str:

@@ -15,8 +15,8 @@ from ..common.readable import plural
 from ..errors import DataError
 from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
-from .cache import Problem, Progress, Store, facts_of, place_of
-from .divide import some, stratified
+from .cache import NEARLY, Problem, Progress, Store, facts_of, place_of
+from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
@@ -28,7 +28,6 @@ from .stores import CACHE_GB, open_stores
 
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
-LEAST_PER_CLASS = 4
 SPLITS = ("train", "held-out", "test")
 IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # kinds of pixels that a PNG keeps
 MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
@@ -158,6 +157,7 @@ class Splits:
         gray: no training image shows a colour.
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
+        files: all that they were read from, see `Source.files`.
     """
 
     train: Images
@@ -171,6 +171,7 @@ class Splits:
     fingerprint: str
     _test: Images = field(repr=False)
     test_openings: list[str] = field(default_factory=list)
+    files: Sequence[str] = field(default=(), repr=False)
 
     @property
     def test_size(self) -> int:
@@ -218,6 +219,7 @@ def open_data(
     limit_gb: float = CACHE_GB,
     limit: int | None = None,
     how: Read = Read(),  # noqa: B008, frozen
+    exact: bool = True,
     reading: Reading = AS_IT_IS,
     compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
@@ -235,18 +237,20 @@ def open_data(
         limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
         how: images are read: how large they may be, with how many channels, and which values of more than 8 bits are shown.
+        exact: so many, and not only about so many, as earlier versions took.
         reading: which labels, classes and groups; see `Reading`.
         compare: look for images that are nearly the same in two splits; takes a while for very many.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
-        on_note: called with a line when images are prepared for evaluation and it takes long; also later, when they are asked for.
+        on_note: called with a line when images are fetched, or prepared for evaluation and it takes long; also later, when they
+            are asked for.
 
     Raises:
         DataError: see the message.
         FileError: the cache cannot be written.
     """
     _check_arguments(size, holdout, seed, limit)
-    found = open_source(source, reading)
+    found = open_source(source, reading, on_note)
     _check_classes(found)
     on_classes(found.classes)
     parts = {name: part.read_as(how) for name, part in _divide_parts(found, reading.few).items()}
@@ -254,7 +258,7 @@ def open_data(
         if not len(part):
             raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
     if limit is not None:
-        parts = _limited(parts, limit, len(found.classes))
+        parts = limited(parts, limit, len(found.classes), exact=exact)
     least = {name: 1 if name == "train" else 0 for name in SPLITS} if reading.few else {"train": LEAST_PER_CLASS}
     for name, part in parts.items():
         _check_counts(found, part.labels, least.get(name, 1), name)
@@ -300,6 +304,7 @@ def open_data(
         gray=stores["train"].seen is not None and stores["train"].seen.gray,
         fingerprint=_fingerprint(found.classes, train, held_out, test),
         _test=test,
+        files=found.files,
     )
 
 
@@ -317,7 +322,8 @@ def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) ->
 def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
         found = f"one class ({source.classes[0]})" if source.classes else "no classes"
-        raise DataError(f"{source.name} has {found}, at least 2 are needed: give a folder with one folder per class{_also(source)}")
+        how = source.hint or "give a folder with one folder per class"
+        raise DataError(f"{source.name} has {found}, at least 2 are needed: {how}{_also(source)}")
     for part in (source.train, source.test, source.held_out):
         if part is None or part.labels.ndim == 2:
             continue
@@ -327,18 +333,6 @@ def _check_classes(source: Source) -> None:
                 f"{source.name}: the label of {part.names[wrong[0]]} is {part.labels[wrong[0]]}, out of range: with "
                 f"{len(source.classes)} classes labels go from 0 to {len(source.classes) - 1}"
             )
-
-
-def _limited(parts: dict[str, Part], limit: int, classes: int) -> dict[str, Part]:
-    if limit < LEAST_PER_CLASS * classes:
-        raise DataError(
-            f"the limit of {limit} images leaves fewer than {LEAST_PER_CLASS} for each of {classes} classes: "
-            f"use {LEAST_PER_CLASS * classes} or more"
-        )
-    return {
-        name: part.subset(stratified(part.labels, min(1.0, limit / len(part)), least=LEAST_PER_CLASS))
-        for name, part in parts.items()
-    }
 
 
 def _check_counts(source: Source, labels: Labels, least: int, name: str, lost: Callable[[Indices], str] = lambda few: "") -> None:
@@ -429,8 +423,11 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
         pairs = alike(images.thumbnails, known)
         for i, j in pairs[:MOST_LISTED]:
             example = example or f"{images.name(i)} and {train.name(j)}"
-            about = f"kept: a {name} image nearly the same as the training image {train.name(j)}"
+            about = f"kept: a {name} image {NEARLY} the training image {train.name(j)}"
             problems.append(Problem(images.name(i), about, doubtful=True))
+        if len(pairs) > MOST_LISTED:
+            more, about = len(pairs) - MOST_LISTED, f"kept: {name} images {NEARLY} a training image"
+            problems.append(Problem(f"{more:,} more", about, doubtful=True, count=more))
         if pairs:
             counts.append(f"{len(pairs):,} of {len(images):,} {name} images")
     if not counts:

@@ -119,7 +119,7 @@ class Bundle:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the networks, in the order in which they were asked for."""
+        """Names of the networks, in the order in which they were asked for."""
         return tuple(self.members)
 
     def network(self, name: str) -> fx.GraphModule:

@@ -144,7 +144,7 @@ def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float,
 
 
 def _written(options: OnnxOptions) -> dict[str, Any]:
-    """As versions write it that know of no other activation."""
+    """The options as older versions write them, which know of no other activation."""
     return {name: value for name, value in asdict(options).items() if (name, value) != ("activation", "softmax")}
 
 

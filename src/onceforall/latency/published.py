@@ -90,7 +90,7 @@ def published_costs(files: Sequence[LookupFile], segments: SegmentTable) -> tupl
 
 
 def missing_entry(segments: SegmentTable, missing: Mapping[Place, str], genes: Genes) -> str:
-    """For an error: the first missing key that a row needs, and what to do."""
+    """The first missing key that a row needs, and what to do, for an error."""
     codes = [slot.codes(genes).tolist() for slot in segments.slots]
     needed = ((s, codes[s][row]) for row in range(len(genes)) for s in range(len(codes)))
     key = next(missing[place] for place in needed if place in missing)

@@ -80,6 +80,7 @@ class SpecialiseOptions:
         max_drop: most points of held-out top-1 that an int8 file may lose; one that loses more is left out.
         arch: take this network instead of searching one; it is measured, and must keep the latency.
         name: of the folder of the one network, instead of one made of device and budget.
+        metric: that networks are chosen by, if not the run's: sub-networks are then measured and a predictor is fitted for it.
         license: of the weights, for the card, as Hugging Face names it, such as "apache-2.0".
         push_to_hub: repository, USER/NAME, that gets the network when all are proven; of several networks each gets one of its own,
             with the name of its folder added.
@@ -109,8 +110,9 @@ class SpecialiseOptions:
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()
-    arch: Arch | None = field(default=None, kw_only=True)  # these two in Python only
+    arch: Arch | None = field(default=None, kw_only=True)  # these three in Python only
     name: str | None = field(default=None, kw_only=True)
+    metric: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         known_devices(*self.devices)

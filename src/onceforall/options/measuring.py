@@ -1,7 +1,7 @@
 """Arguments of the commands that measure networks, devices and accuracies, and predict them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..arch import Arch
@@ -157,6 +157,7 @@ class PredictOptions:
         device: to run them on, see `choose_compute`.
         ray: see `MeasureAccuracyOptions`.
         data: where the images are now, if they have moved since; None for where the run says.
+        metric: instead of the run's; what is measured goes to accuracy-METRIC/.
     """
 
     folder: Path = run_folder()
@@ -165,6 +166,7 @@ class PredictOptions:
     device: str = torch_device()
     data: str | None = moved()
     seed: int = seed()
+    metric: str | None = field(default=None, kw_only=True)  # in Python only
 
     def __post_init__(self) -> None:
         if self.subnets < 16:
@@ -199,6 +201,7 @@ class MeasureAccuracyOptions:
         ray: address of a Ray cluster that shares out the work, or "local" for one on this machine. Its machines see the folder and
             the images at the same paths.
         data: where the images are now, if they have moved since; None for where the run says.
+        metric: instead of the run's; what is measured goes to accuracy-METRIC/.
     """
 
     folder: Path = run_folder()
@@ -209,6 +212,7 @@ class MeasureAccuracyOptions:
     device: str = torch_device()
     data: str | None = moved()
     seed: int = seed()
+    metric: str | None = field(default=None, kw_only=True)  # in Python only
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class TrainOptions:
     """Arguments of `ofa train`.
 
     Args:
-        data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`. To
-            resume with images that have moved, where they are now.
+        data: a folder of images, a table, an archive, shards, Parquet files, "hf:NAME", "torchvision:NAME:FOLDER" or "digits"; see
+            `onceforall.data.open_source`. To resume with images that have moved, where they are now.
         out: the run directory to make, or to continue if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
             names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
@@ -103,7 +103,7 @@ class TrainOptions:
         TrainingError: an unknown preset, scheme or field of a recipe, or a number that a training cannot have.
     """
 
-    data: str = argument("A folder, torchvision:NAME:FOLDER, or digits.", "DATA")
+    data: str = argument("Folder, table, zip/tar, hf:NAME: docs/data.md.", "DATA")
     out: Path = _out()
     from_run: str | Path | None = option(
         "Start from a RUN, timm:NAME, FILE.py:FUNCTION.", "NET", kind=str, name="--from", complete="run"

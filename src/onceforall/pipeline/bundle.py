@@ -28,7 +28,7 @@ from .evaluate import calibrated, choose_archs, network_place
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
 from .specialising.choose import confirmed, limits_name
-from .specialising.export_inputs import input_steps, proof_images
+from .specialising.export_inputs import input_steps, proof_images, trained_on
 from .specialising.switching import compare_sizes, measure_switching, write_separately
 from .specialising.through_files import by_programs, require_same, torch_threads
 
@@ -95,6 +95,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
         classes=run.info.classes,
         preprocessing=input_steps(run),
         measure=measured,
+        trained_on=trained_on(run),
     )
     return Bundled(target, made, facts, proofs)
 

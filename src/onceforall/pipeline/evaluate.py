@@ -1,5 +1,6 @@
 """`ofa evaluate`: accuracy of any sub-network of a run. Always extract, recalibrate on training images, evaluate."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from operator import add
@@ -17,6 +18,7 @@ from ..common.advice import ofa
 from ..common.files import append_line, read_text, recording
 from ..common.progress import QUIET, Progress
 from ..data import Images, Splits
+from ..data.labels import Labels
 from ..errors import ArchError
 from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
@@ -101,17 +103,25 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
 def _judged(run: Run, network: Calibrated, images: Images, resolution: Resolution) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
     """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
+    accuracy, right = judge_network(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
+    return accuracy, reduce(add, found), right
+
+
+def judge_network(
+    run: Run, network: Calibrated, images: Images, resolution: Resolution, on_answers: Callable[[Labels, Labels], object]
+) -> tuple[Accuracy, NDArray[np.bool_]]:
+    """Accuracy, and which images are right. `on_answers` is called with labels and probabilities, (n, classes), of each batch."""
 
     def keep(logits: Tensor, labels: Tensor) -> None:
-        found.append(run.task.answers(labels.cpu().numpy(), run.task.probabilities(logits.double()).cpu().numpy()))
+        on_answers(labels.cpu().numpy(), run.task.probabilities(logits.double()).cpu().numpy())
 
     batches = run.eval_batches(images, resolution)
     accuracy, right = evaluate_each(network, batches, on_logits=keep, counted=run.task.tally())
-    return accuracy, reduce(add, found), right.numpy()
+    return accuracy, right.numpy()
 
 
 def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: Resolution) -> tuple[float, ...]:
-    """Of labels the probabilities from which on they are said, the best on the held-out images; () where an image has one class."""
+    """The best thresholds of the labels' probabilities on the held-out images; () where an image has one class."""
     if not run.task.several:
         return ()
     thresholds: list[float] = _judged(run, network, splits.held_out, resolution)[1].thresholds().tolist()

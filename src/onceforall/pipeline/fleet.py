@@ -1,7 +1,7 @@
 """`ofa specialise --fleet FILE`: one network for each device of a list, what came of it in one table, and what changed since."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from ..common.files import read_text, sha256, text_sha256
 from ..common.progress import QUIET, Progress
 from ..common.readable import wilson
 from ..common.records import read_record, write_record
-from ..errors import FileError, OnceForAllError, StoppedError, ValueTextError
+from ..errors import DataError, FileError, OnceForAllError, StoppedError, ValueTextError
+from ..export import FORMATS
 from ..latency import Device
 from ..options.choosing import SpecialiseOptions
 from ..options.shared import LIMITS, Budget, budgets_of
@@ -21,7 +22,9 @@ from .specialising.taken_home import Specialised
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
 MOST_BYTES = 1 << 20
-KEYS = ("name", "device", *LIMITS, "export", "accuracy")
+KEYS = ("name", "device", *LIMITS, "precision", "export", "metric", "accuracy")
+PRECISIONS = ("float32", "int8")
+OWN = "pytorch"  # the network itself, of which the card tells
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class FleetDevice:
         budget: what the network may cost.
         export: formats.
         accuracy: least test accuracy, a fraction; None for any.
+        metric: of `accuracy`, and what networks are chosen by; None for the run's, and test top-1 or mAP.
+        tested: the format whose test accuracy counts: an int8 file where the device is to run that.
     """
 
     name: str
@@ -41,6 +46,13 @@ class FleetDevice:
     budget: Budget
     export: tuple[str, ...] = ("onnx",)
     accuracy: float | None = None
+    metric: str | None = field(default=None, repr=False)  # of both, `_key` tells where they are given
+    tested: str = field(default=OWN, repr=False)
+
+    def test(self, found: Specialised) -> tuple[str, float]:
+        """Name and value of the test accuracy that counts."""
+        tested = found.tests.get(self.tested, found.test)  # what was left out has none
+        return tested.told if self.metric is None else (METRICS[self.metric], tested.score(self.metric))
 
 
 @dataclass(frozen=True)
@@ -50,10 +62,12 @@ class FleetRow:
     Args:
         folder: of its network; None if it has none.
         missed: why the device is not served, in one line; None if it is.
-        test: top-1, or mAP where an image may have several labels, on `images` test images; None without a network.
+        test: top-1, mAP where an image may have several labels, or the device's metric, on `images` test images; None without a
+            network.
         latency_ms: of the network there.
         before: `test` of the last time, and its latency; None where there was none.
         metric: of `test`, in words.
+        precision: of the file that `test` was measured through.
     """
 
     name: str
@@ -64,15 +78,16 @@ class FleetRow:
     latency_ms: float | None = None
     before: tuple[float, float] | None = None
     metric: str = METRICS["top1"]
+    precision: str = PRECISIONS[0]
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the test accuracy; None of mAP, of which the card has one."""
+        """95 % interval of the test accuracy; None of other metrics than top-1."""
         return None if self.test is None or self.metric != METRICS["top1"] else wilson(self.test, self.images)
 
 
 @dataclass(frozen=True)
-class Served:
+class _Served:
     """A row, and the key of all that it depends on."""
 
     key: str
@@ -83,12 +98,12 @@ class Served:
 class _Fleet:
     """What fleet.json holds, by the devices' names."""
 
-    devices: dict[str, Served]
+    devices: dict[str, _Served]
 
 
 def read_fleet(path: Path) -> list[FleetDevice]:
-    """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `export` and
-    the least `accuracy`.
+    """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `precision`,
+    `export`, `metric` and the least `accuracy`.
 
     Raises:
         FileError: it cannot be read, or something in it is not what a fleet needs; the line names it.
@@ -130,11 +145,43 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
         raise FileError(f"{where}: no limit: give one of {', '.join(LIMITS)}")
     if len(budgets) > 1:
         raise FileError(f"{where}: several latencies: one is needed; for several, name several devices")
-    export = entry.get("export", "onnx")
-    formats = export if isinstance(export, list) else str(export).split(",")
-    return FleetDevice(
-        entry["name"].strip(), str(entry.get("device", "cpu")), budgets[0], tuple(str(one).strip() for one in formats), accuracy
-    )
+    export, metric = entry.get("export"), entry.get("metric")
+    given = export if isinstance(export, list) else [] if export is None else str(export).split(",")
+    try:
+        device, formats, tested = _at_precision(entry, tuple(str(one).strip() for one in given))
+    except OnceForAllError as error:
+        raise FileError(f"{where}: {error}") from None
+    if metric is not None and metric not in METRICS:
+        raise FileError(f"{where}: metric: {metric!r}: choose from {', '.join(METRICS)}")
+    return FleetDevice(entry["name"].strip(), device, budgets[0], formats, accuracy, metric, tested)
+
+
+def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+    """Device, formats and the format that is tested, for the precision that an entry asks for.
+
+    Raises:
+        OnceForAllError: an unknown device or precision, or one that the device or the formats do not have.
+    """
+    text, precision = str(entry.get("device", "cpu")), entry.get("precision")
+    device, plain = Device.parse(text), formats or ("onnx",)
+    if precision is None:
+        return text, plain, OWN
+    if precision not in PRECISIONS:
+        raise ValueTextError(f"precision: {precision!r}: choose from {', '.join(PRECISIONS)}")
+    if device.imported:
+        raise ValueTextError(f"precision: the times of {text} are of whatever was timed there: leave it out, and give export")
+    int8 = {FORMATS[name].runtime.name: name for name in FORMATS if FORMATS[name].int8}
+    if precision == PRECISIONS[0]:
+        if device.runtime in int8:
+            raise ValueTextError(f"precision: float32, but {device.runtime} is int8: leave one of them out")
+        return text, plain, OWN
+    runtime = device.runtime if device.runtime in int8 else f"{device.runtime}-int8"
+    if runtime not in int8:
+        known = ", ".join(name.removesuffix("-int8") for name in int8)
+        raise ValueTextError(f"precision: {device.runtime} has no int8: use one of {known}, or leave it out")
+    if formats and int8[runtime] not in formats:
+        raise ValueTextError(f"precision: int8, but export has no {int8[runtime]}: add it, or leave export out")
+    return replace(device, runtime=runtime).spec, formats or (int8[runtime],), int8[runtime]
 
 
 def _share(value: Any) -> float:
@@ -161,9 +208,15 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
         progress: see `Progress`; its `result` gets each row as it comes.
 
     Raises:
+        DataError: a metric that the run's task does not have.
         StoppedError: on request.
     """
     run = Run.open(options.folder, options.data)
+    for member in members:
+        if member.metric not in (None, *run.task.metrics):
+            raise DataError(
+                f"{member.name}: metric: {member.metric}: networks of {run.folder} are judged by {', '.join(run.task.metrics)}"
+            )
     place = run.folder / RESULT
     stored = _stored(place)
     rows, records = list[FleetRow](), dict(stored)
@@ -173,10 +226,11 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
             row = old.row
             progress.say(f"{member.name}: as before, {row.folder}")
         else:
-            own = replace(options, budgets=[member.budget], device=member.device, export=member.export, name=member.name)
+            given: dict[str, Any] = {"device": member.device, "export": member.export, "name": member.name, "metric": member.metric}
+            own = replace(options, budgets=[member.budget], **given)
             row = _served(own, member, None if old is None else old.row, progress)
         rows.append(row)
-        records[member.name] = Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
+        records[member.name] = _Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
         progress.result(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
@@ -192,33 +246,36 @@ def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | No
         raise
     except OnceForAllError as error:
         return FleetRow(member.name, missed=str(error), before=before)
-    missed = _missed(member, found)
-    metric, value = found.test.told
-    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric)
+    missed, (metric, value) = _missed(member, found), member.test(found)
+    precision = PRECISIONS[FORMATS[member.tested].int8 and member.tested in found.tests]
+    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric, precision)
 
 
 def _missed(member: FleetDevice, found: Specialised) -> str | None:
     """Why a network that was made does not serve its device."""
-    metric, value = found.test.told
+    if missing := [name for name in member.export if name in found.left_out]:
+        return f"{missing[0]}: {found.left_out[missing[0]]}"
+    metric, value = member.test(found)
     if member.accuracy is not None and value < member.accuracy:
         return f"test {metric} is {100 * value:.1f} %, {100 * member.accuracy:g} % are asked for"
-    missing = [name for name in member.export if name in found.left_out]
-    return f"{missing[0]}: {found.left_out[missing[0]]}" if missing else None
+    return None
 
 
 def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
-    """Of all that a device's network depends on."""
-    own = ("folder", "data", "budgets", "device", "export", "name")  # which the member says, or that do not matter
+    """A key of all that a device's network depends on."""
+    own = ("folder", "data", "budgets", "device", "export", "name", "metric")  # which the member says, or that do not matter
     others = {name: value for name, value in vars(options).items() if name not in own}
     files = [
         run.folder / "latency" / str(Device.parse(member.device)) / "table.json",
-        run.folder / "accuracy" / "predictor.safetensors",
+        run.judged_by(member.metric).accuracy / "predictor.safetensors",
     ]
     known = [sha256(path) for path in files if path.exists()]
-    return text_sha256(repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())]))[:16]
+    known += [text for text in (member.metric, member.tested) if text not in (None, OWN)]
+    text = repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())])
+    return text_sha256(text.replace("FleetDevice(", "Member(", 1))[:16]  # its name when files were first written
 
 
-def _stored(path: Path) -> dict[str, Served]:
+def _stored(path: Path) -> dict[str, _Served]:
     """What the last time left."""
     again = "move it away, and all networks are made again"
     return read_record(path, _Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

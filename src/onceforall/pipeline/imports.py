@@ -28,7 +28,7 @@ from .training.own import bring_own, require_logits
 
 Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
-LEFTOVERS = frozenset({".lock", "problems.jsonl", "supernet.safetensors"})  # of an import that was interrupted
+LEFTOVERS = frozenset({".lock", "problems.jsonl", "images.parquet", "supernet.safetensors"})  # of an import that was interrupted
 CLASSES_OF_PREDICTOR = 1000  # ImageNet's, whose accuracy the original's predictors tell
 
 
@@ -165,6 +165,7 @@ def _made(
         if published is not None:
             make_folder(place.parent)
             replace(published, weights_hash=run.weights_hash()).save(place)
+        run.save_listing(splits.files if splits else ())
         run.save_info(splits.problems if splits else ())
         with reading_or_writing(out):
             for torn in out.rglob(".*.tmp"):  # of an import that was killed

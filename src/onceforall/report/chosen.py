@@ -22,7 +22,8 @@ def read_chosen(run: Run, tables: Mapping[str, LatencyTable]) -> list[Chosen]:
     found = []
     for name, made in specialised_in(run).items():
         device = tables[made.device].device.spec if made.device in tables else made.device
-        found.append(Chosen(name, device, made, run.space.lower(made.arch, run.num_classes), run.info.classes, run.metric))
+        plan, metric = run.space.lower(made.arch, run.num_classes), made.metric or run.metric
+        found.append(Chosen(name, device, made, plan, run.info.classes, metric))
     return sorted(found, key=lambda one: one.made.latency.ms)
 
 

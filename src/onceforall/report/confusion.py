@@ -19,13 +19,7 @@ LONGEST = 22  # letters of a name
 def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], photographs: Sequence[Mistake] = ()) -> Markup:
     """All of it; of very many classes the mistakes only."""
     mistakes = [f"{label} taken for {said} ({number:,})" for label, said, number in confusion.mistaken(classes, 8)]
-    pairs = [
-        ("balanced accuracy", percent(confusion.balanced)),
-        ("macro F1", percent(confusion.macro_f1)),
-        ("the largest class, always", percent(confusion.majority)),
-        ("calibration error", percent(confusion.calibration_error)),
-    ]
-    told = html.numbers(pairs) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
+    told = html.numbers(numbers_of(confusion)) + html.soft(f"Most frequent mistakes: {'; '.join(mistakes) or 'none'}.")
     groups: dict[tuple[int, int], list[Mistake]] = {}
     for one in photographs:
         groups.setdefault((one.label, one.said), []).append(one)
@@ -34,22 +28,33 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], phot
         table = html.table(f"Classes of {name}", CLASS_HEADER, confusion.rows(classes))
         caption = "Rows: what images show. Columns: what the network says."
         told += html.figure(f"{caption} Squares with a frame lead to photographs." if groups else caption,
-                            _picture(confusion, classes, places), table)  # fmt: skip
+                            confusion_picture(confusion, classes, places), table)  # fmt: skip
     shown = [(places[i, j], f"{classes[i]} taken for {classes[j]}", group) for (i, j), group in groups.items()]
     return Markup(told + (html.mistakes(f"Mistakes that {name} is surest of", shown, percent) if shown else ""))
 
 
+def numbers_of(told: Confusion | LabelScores) -> list[tuple[str, str]]:
+    """Numbers beside top-1 or mAP, and their names."""
+    if isinstance(told, LabelScores):
+        return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP of knowing nothing", percent(told.chance))]
+    return [
+        ("balanced accuracy", percent(told.balanced)),
+        ("macro F1", percent(told.macro_f1)),
+        ("the largest class, always", percent(told.majority)),
+        ("calibration error", percent(told.calibration_error)),
+    ]
+
+
 def labels_part(name: str, labels: LabelScores, classes: Sequence[str]) -> Markup:
     """What a network tells of images that may have several labels, label by label."""
-    pairs = [("macro F1 at the thresholds", percent(labels.macro_f1)), ("mAP of knowing nothing", percent(labels.chance))]
     words = (
         "Recall, precision and F1 at thresholds that were chosen on held-out images; chance is the share of images with the label."
     )
     table = html.table(f"Labels of {name}", LABEL_HEADER, labels.rows(classes))
-    return Markup(html.numbers(pairs) + html.soft(words) + table)
+    return Markup(html.numbers(numbers_of(labels)) + html.soft(words) + table)
 
 
-def _picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:
+def confusion_picture(confusion: Confusion, classes: Sequence[str], places: Mapping[tuple[int, int], str]) -> Markup:
     """A square for each pair of classes, the stronger the larger its share of the row; `places` are where some of them lead."""
     names = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in classes]
     margin = round(LETTER * max(map(len, names))) + 12

@@ -101,5 +101,5 @@ def _described(shown: Shown) -> dict[str, str]:
 
 
 def _value(value: Any) -> str:
-    """As `--recipe` takes it."""
+    """The value as `--recipe` takes it."""
     return ("no", "yes")[value] if isinstance(value, bool) else value if isinstance(value, str) else short(value)

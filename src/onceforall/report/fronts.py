@@ -98,7 +98,7 @@ def _found(run: Run) -> Found:
     every = run.info.images.get("held-out", 0)
     for one in read_records(run.folder / "searches.jsonl", Finalist):
         key, of = (one.arch, one.device), every if one.held_out_images is None else one.held_out_images
-        if of >= images.get(key, 0):
+        if of >= images.get(key, 0) and one.metric in (None, run.metric):
             found[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), of
     if (path := run.folder / "front.json").exists():
         front = read_record(path, MeasuredFront)

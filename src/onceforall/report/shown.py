@@ -156,7 +156,7 @@ class Shown:
 
 
 def score_axis(runs: Sequence[Shown]) -> Axis:
-    """Of what the runs go by: top-1, or another metric; "score" where they differ."""
+    """The axis of the runs' metric; "score" where they differ."""
     names = list(dict.fromkeys(METRICS[run.run.metric] for run in runs))
     return Axis(names[0] if len(names) == 1 else "score", "%", 100)
 

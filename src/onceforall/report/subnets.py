@@ -61,7 +61,7 @@ def _pixels(row: AccuracyRow) -> str:
 
 
 def _by_macs(runs: Sequence[Shown]) -> Markup:
-    """Of one run with a marker for each resolution, of several with one for each run."""
+    """A marker for each resolution of one run, or for each of several runs."""
 
     def points(run: Shown, among: Sequence[Resolution] | None = None) -> list[Point]:
         return [

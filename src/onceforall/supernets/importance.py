@@ -204,7 +204,7 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
 def _activations(
     supernet: Supernet, graph: Graph, batches: Sequence[Tensor], groups: set[int], reading: Mapping[str, tuple[int, ...]]
 ) -> Scores:
-    """For each unit the mean square of what it adds to the outputs of the convolutions and linear layers that read it."""
+    """The mean square of what each unit adds to the outputs of the convolutions and linear layers that read it."""
     scores: Scores = {}
     with torch.no_grad():
         for batch in batches:
@@ -241,7 +241,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
 def _taylor(
     supernet: Supernet, graph: Graph, batches: Sequence[Tensor], groups: set[int], reading: Mapping[str, tuple[int, ...]]
 ) -> Scores:
-    """For each unit |weight · gradient| of the weights that read it, summed over the batches."""
+    """|weight · gradient| of the weights that read each unit, summed over the batches."""
     parameters = {name: supernet.get_parameter(name) for name in reading}
     found = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
     mode = supernet.training

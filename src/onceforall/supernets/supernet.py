@@ -211,7 +211,7 @@ def _allocate(network: nn.Module, like: Tensor) -> None:
 
 
 def _names_of_statistics(plan: Plan) -> list[str]:
-    """Of the running statistics of all batch norms."""
+    """Names of the running statistics of all batch norms."""
     found: dict[str, None] = {}
     for segment in plan.segments:
         for op in segment.ops:

@@ -207,7 +207,7 @@ class LabelScores:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The scores as JSON values."""
         return {
             "images": self.images,
             "counts": self.counts.tolist(),
@@ -245,10 +245,19 @@ class LabelDifference:
 
     @classmethod
     def of(cls, first: "LabelAnswers", second: "LabelAnswers") -> "LabelDifference":
-        """From what both say of the same images, in the same order."""
+        """Compare what both say of the same images, in the same order."""
         labels, own, other = first.wanted, first.said, second.said
         difference = mean_average_precision(labels, own) - mean_average_precision(labels, other)
         return cls(difference, bootstrap(labels, own, other), len(labels))
+
+    def told(self, first: str, second: str) -> str:
+        """Whether one of two networks of these names is better, or that may be chance."""
+        points = f"{100 * self.map:+.2f} points of mAP"
+        if self.interval is None:
+            return f"{first} and {second}: {points}; no interval is given for so many images and labels"
+        low, high = self.interval
+        verdict = "this may be chance" if low <= 0 <= high else "more than chance"
+        return f"{first} and {second}: {points} [{100 * low:+.2f}, {100 * high:+.2f}] (bootstrap): {verdict}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,17 +3,19 @@ import { get, tell } from "./api.js";
 import { Explore } from "./explore.js";
 import { at, make } from "./format.js";
 import { Jobs } from "./jobs.js";
+import { Looks } from "./looks.js";
 import { Pins } from "./pins.js";
 import { Compare } from "./compare.js";
 import { Training } from "./training.js";
 
 history.replaceState(null, "", "/"); // the key is in a cookie now, and need not stay in the address
-const TABS = ["explore", "exports", "training"];
+const TABS = ["explore", "mistakes", "exports", "training"];
 let run = null, seen = {};
 const explore = new Explore(() => jobs.offer());
 const compare = new Compare(explore);
 const pins = new Pins(explore, compare);
-const jobs = new Jobs(explore);
+const looks = new Looks(explore);
+const jobs = new Jobs(explore, looks);
 const training = new Training();
 
 export function open(name, focus = false) {
@@ -74,6 +76,7 @@ async function changed(now) {
     if (differs("version") && run?.ready) await explore.improved(now);
     if (differs("pins") && run?.ready) await pins.load();
     if (differs("jobs")) await jobs.load();
+    if (differs("looks") || differs("ready")) await looks.load();
     if (differs("training")) await training.load();
     document.documentElement.dataset.ready = String(Boolean(run?.ready));
   } catch (error) {

@@ -6,9 +6,18 @@ const WORDS = { pytorch: "PyTorch: weights.safetensors and a readable model.py",
   "torch-export": "torch.export (.pt2)", openvino: "OpenVINO", "openvino-int8": "OpenVINO, int8", executorch: "ExecuTorch (.pte)",
   litert: "LiteRT (.tflite)" };
 
+export const isGoing = (job) => ["waiting", "running"].includes(job.state);
+
+// How far a job is, and a button that stops it.
+export const progress = (job) => [
+  make("progress", { max: 1, value: job.share, "aria-label": `Progress of ${job.name}` }),
+  make("div", { class: "row" }, make("span", {}, job.step),
+    make("button", { type: "button", onclick: () => attempt(() => post(`/api/jobs/${job.id}/cancel`)) }, "Cancel")),
+];
+
 export class Jobs {
-  constructor(explore) {
-    Object.assign(this, { explore, named: false });
+  constructor(explore, looks) {
+    Object.assign(this, { explore, looks, named: false });
     at("exportname").addEventListener("input", () => (this.named = at("exportname").value !== ""));
     at("exportform").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -58,11 +67,13 @@ export class Jobs {
   }
 
   async load() {
-    this.draw(await get("/api/jobs"));
+    const jobs = await get("/api/jobs"), isExport = (job) => (job.kind ?? "export") === "export";
+    this.draw(jobs.filter(isExport));
+    this.looks.draw(jobs.filter((job) => !isExport(job)));
   }
 
   draw(jobs) {
-    const going = jobs.filter((job) => ["waiting", "running"].includes(job.state)).length;
+    const going = jobs.filter(isGoing).length;
     at("jobcount").textContent = going ? `(${going})` : "";
     if (!jobs.length) {
       at("jobs").replaceChildren(make("li", { class: "empty" }, "Nothing exported yet."));
@@ -72,13 +83,10 @@ export class Jobs {
   }
 
   row(job) {
-    const going = ["waiting", "running"].includes(job.state), parts = [];
+    const parts = [];
     const head = make("div", { class: "row" }, make("b", {}, job.name), make("span", { class: "soft" }, job.formats.join(", ")));
-    if (going) {
-      parts.push(make("progress", { max: 1, value: job.share, "aria-label": `Progress of ${job.name}` }));
-      parts.push(make("div", { class: "row" }, make("span", {}, job.step),
-        make("button", { type: "button", onclick: () => attempt(() => post(`/api/jobs/${job.id}/cancel`)) }, "Cancel")));
-    } else if (job.state === "done") {
+    if (isGoing(job)) parts.push(...progress(job));
+    else if (job.state === "done") {
       const { test, latency, left_out: lost = {}, warnings = [] } = job.result;
       parts.push(make("p", {}, `Test ${test.map == null ? "top-1" : "mAP"} ${percent(test.map ?? test.top1)} on ${test.images.toLocaleString("en")} images, ${cost("latency", latency.ms)} measured on ${job.device}; files proven.`));
       for (const [format, why] of Object.entries(lost)) parts.push(make("p", { class: "warn" }, `Without ${WORDS[format] || format}: ${why}.`));

@@ -47,13 +47,13 @@ def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QU
     Returns:
         The rows of the sub-networks asked for, in their order; then those interpolated.
     """
-    run, every, ray = Run.open(options.folder, options.data), options.every, options.ray
+    run, every, ray = Run.open(options.folder, options.data).judged_by(options.metric), options.every, options.ray
     run.require_images()
     wanted = list(dict.fromkeys(_drawn(run, options.subnets, every, options.seed) if options.archs is None else options.archs))
     for arch in wanted:
         run.space.check(arch)
     compute = choose_compute(options.device)
-    place, weights = run.folder / "accuracy", run.weights_hash()
+    place, weights = run.accuracy, run.weights_hash()
     with World.joined(compute.device.type) as world, locked(make_folder(place)) if world.leads else nullcontext():
         if ray is not None and world.size > 1:
             raise TrainingError(f"--ray {ray} under torchrun: use one of the two")
@@ -118,21 +118,21 @@ def _on_ray(run: Run, archs: Sequence[Arch], compute: Compute, address: str) -> 
     with joined_cluster(address, gpus=int(compute.device.type == "cuda")) as cluster:
         groups, work = _groups(run, archs, cluster.workers)
         order = sorted(range(len(groups)), key=lambda i: -work[i])
-        folder, weights, kind = run.folder.resolve(), run.weights_hash(), compute.device.type
-        yield from cluster.each(_by_worker, [(folder, run.new_place, weights, kind, groups[i]) for i in order])
+        given = run.folder.resolve(), run.new_place, run.by, run.weights_hash(), compute.device.type
+        yield from cluster.each(_by_worker, [(given, groups[i]) for i in order])
 
 
-def _by_worker(task: tuple[Path, str | None, str, str, list[Arch]]) -> list[AccuracyRow]:
+def _by_worker(task: tuple[tuple[Path, str | None, str | None, str, str], list[Arch]]) -> list[AccuracyRow]:
     """Runs in a worker of the cluster."""
-    folder, data, weights, device, archs = task
-    return together(*_opened(folder, data, weights, device), archs)
+    given, archs = task
+    return together(*_opened(*given), archs)
 
 
 @lru_cache(maxsize=1)
-def _opened(folder: Path, data: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
-    """Of a worker, once for all of its tasks."""
+def _opened(folder: Path, data: str | None, metric: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
+    """What a worker needs, opened once for all of its tasks."""
     keep_freed_memory()
-    run = Run.open(folder, data)
+    run = Run.open(folder, data).judged_by(metric)
     if run.weights_hash() != weights:
         raise DataError(f"{folder}: a worker of the cluster sees other weights there: the folder must be the same on all machines")
     return run, run.supernet().to(choose_compute(device).device), run.splits()

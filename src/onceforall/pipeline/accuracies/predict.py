@@ -33,9 +33,9 @@ def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Predictio
     Args:
         progress: its `count` gets sub-networks measured, sub-networks needed and a note.
     """
-    run, subnets, seed = Run.open(options.folder, options.data), options.subnets, options.seed
+    run, subnets, seed = Run.open(options.folder, options.data).judged_by(options.metric), options.subnets, options.seed
     run.require_images()
-    place, weights = run.folder / "accuracy", run.weights_hash()
+    place, weights = run.accuracy, run.weights_hash()
     chosen = round(CHOSEN_SHARE * (1 - TEST_SHARE) * subnets)
     if chosen < LEAST_CHOSEN or run.space.count() < 2 * subnets or os.environ.get("WORLD_SIZE", "1") != "1":
         chosen = 0
@@ -43,7 +43,7 @@ def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Predictio
 
     def measured(archs: Sequence[Arch], before: int) -> list[AccuracyRow]:
         return measure_accuracy(
-            options.folder, archs=archs, device=options.device, ray=options.ray, data=options.data,
+            options.folder, archs=archs, device=options.device, ray=options.ray, data=options.data, metric=options.metric,
             progress=Progress(count=lambda done, total, what: progress.count(before + done, subnets, what)),
         )  # fmt: skip
 

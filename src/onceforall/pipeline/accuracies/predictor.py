@@ -106,7 +106,7 @@ def fit_and_check(
     errors = assess(predictor, archs, top1)
     ceiling = None if noise is None else kendall_ceiling(predictor.score(archs), top1, noise, seed)
     if os.environ.get("RANK", "0") == "0":
-        place = run.folder / "accuracy"
+        place = run.accuracy
         predictor.save(place / "predictor.safetensors")
         facts = {"fitted_on": len(fitted), "images": checked[0].images, "checked": [row.arch.to_json() for row in checked]}
         write_json(place / "errors.json", {**asdict(errors), "ceiling": ceiling, **facts})
@@ -202,7 +202,7 @@ def load_predictor(run: Run) -> AccuracyPredictor:
         FileError: there is none yet.
         CheckpointError: it belongs to other weights.
     """
-    path = run.folder / "accuracy" / "predictor.safetensors"
+    path = run.accuracy / "predictor.safetensors"
     if not path.exists():
         raise FileError(f"{run.folder}: no accuracy predictor yet: {ofa('predict', run.folder)}")
     return AccuracyPredictor.load(path, run.space, weights_hash=run.weights_hash())

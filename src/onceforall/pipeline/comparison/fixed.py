@@ -118,7 +118,7 @@ class FixedNetwork:
 
     @property
     def plan(self) -> Plan:
-        """For costs and latency."""
+        """The network's plan, for costs and latency."""
         space = self.supernet.space
         return space.lower(space.largest(), self.supernet.num_classes)
 
@@ -229,7 +229,7 @@ def fine_tuned(
 
 
 def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
-    """Of all that the trained network depends on."""
+    """A key of all that the trained network depends on."""
     data = run.require_images()
     recipe = [
         read_text(run.folder / "schedule.json"),

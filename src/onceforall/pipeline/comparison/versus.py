@@ -189,7 +189,7 @@ class Comparison:
     uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, with winners, the devices' costs and the break-even, for machines."""
+        """The comparison as JSON values, with winners, the devices' costs and the break-even."""
         found: dict[str, Any] = {"format": FORMAT, **json_of(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}

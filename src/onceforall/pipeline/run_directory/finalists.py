@@ -15,7 +15,8 @@ class Finalist:
     Args:
         measured_ms: its latency.
         held_out_top1: on `held_out_images` held-out images.
-        held_out_score: the same by the run's metric; None where that is top-1.
+        held_out_score: the same by `metric`; None where that is top-1.
+        metric: that it was chosen by; None for the run's.
     """
 
     arch: Arch
@@ -27,6 +28,7 @@ class Finalist:
     predicted_ms: float | None = None
     device: str = ""
     budget: Budget = field(default_factory=Budget)
+    metric: str | None = None
 
     @staticmethod
     def older(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,7 +38,7 @@ class Finalist:
 
     @property
     def held_out(self) -> float:
-        """By the run's metric."""
+        """The score by the metric that it was chosen by."""
         return self.held_out_top1 if self.held_out_score is None else self.held_out_score
 
 

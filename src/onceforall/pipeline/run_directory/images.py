@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from ...common.places import expanded
 from ...common.progress import QUIET, Progress
 from ...data import CACHE_GB, Read, Splits, open_data
+from ...data.reading import HUB
 from ...options.training import ImportOptions, TrainOptions
 from ...resolutions import height_width, longest_side
 from ...scores import METRICS, imbalance
@@ -71,6 +73,10 @@ def open_images(
         FileError: the cache cannot be written.
     """
     source = lasting_data(asked.source)
+    if source.startswith(HUB):
+        from ...data.formats.hub_data import fetched
+
+        source = fetched(source, on_note=progress.note, tell=progress.event)
     splits = open_data(
         source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding(progress), on_note=progress.note
     )
@@ -116,6 +122,24 @@ def lasting_data(data: str) -> str:
     return absolute(data) if folder and expanded(folder).exists() else data
 
 
+def same_place(known: str, data: str) -> bool:
+    """Whether the data are said to be where they are known to be, or are those of the Hub in any commit."""
+    if known.startswith(HUB) and data.startswith(HUB):
+        from ...data.formats.hub_data import is_pinned_by
+
+        return is_pinned_by(data, known)
+    return known in (lasting_data(data), absolute(data))  # the latter if they are gone
+
+
+def place_now(data: str) -> str:
+    """What names the data from now on: `lasting_data`, and of those of the Hub the commit that they have now."""
+    if not data.startswith(HUB):
+        return lasting_data(data)
+    from ...data.formats.hub_data import pinned
+
+    return pinned(data)
+
+
 def absolute(data: str) -> str:
     """The same, whether anything is there or not."""
     head, folder = _divided(data)
@@ -124,9 +148,9 @@ def absolute(data: str) -> str:
 
 def gone(source: str) -> str:
     """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
-    if source == "digits":
+    if source == "digits" or source.startswith(HUB):  # the latter are fetched again
         return ""
-    folder = expanded(_divided(source)[1])
+    folder = root_of(source)
     try:
         there = folder.is_file() or any(folder.iterdir())  # a table or an archive, or a folder
         return "" if there else f"{folder}: the images are gone, the folder is empty"
@@ -136,7 +160,14 @@ def gone(source: str) -> str:
         return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
 
 
+def root_of(source: str) -> Path:
+    """The folder or file that the data are in."""
+    return expanded(_divided(source)[1])
+
+
 def _divided(source: str) -> tuple[str, str]:
     """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    if source.startswith(HUB):
+        return source, ""
     kind, name, folder = [*source.split(":", 2), "", ""][:3]
     return (f"{kind}:{name}:", folder) if kind == "torchvision" else ("", source)

@@ -23,6 +23,7 @@ class DataInfo:
         cache_gb: most for pixels on the disk, those for evaluation apart.
         before: places that they were in, the first one first.
         channels: of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
+        exact: `limit` is exact; earlier versions took about so many images.
         by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
     """
 
@@ -41,6 +42,7 @@ class DataInfo:
     long: float = 2.0
     reading: Reading = AS_IT_IS
     cache: str = "decoded"
+    exact: bool = True
 
     def __post_init__(self) -> None:
         require_cache(self.cache)
@@ -48,7 +50,7 @@ class DataInfo:
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `onceforall.data.open_data`."""
-        names = ("size", "holdout", "seed", "limit", "how", "reading")
+        names = ("size", "holdout", "seed", "limit", "exact", "how", "reading")
         return {"limit_gb": self.cache_gb, "caching": self.cache, **{name: getattr(self, name) for name in names}}
 
     @property
@@ -58,8 +60,8 @@ class DataInfo:
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:
-        """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
-        return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, **data}
+        """Older files have no "max_pixels", and their images at most `LARGE` pixels; or no "exact"."""
+        return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, "exact": False, **data}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 run.json              the data, space, seed, versions and command            train, import
 schedule.json         phases and recipe                                      train
 problems.jsonl        images that were left out                              train, import
+images.parquet        the files of the images: sizes, times, hashes of ends  train, import
 metrics.jsonl         losses and validations, a JSON record a line           train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
@@ -12,6 +13,7 @@ supernet.safetensors  the trained weights                                    tra
 evaluations.jsonl     accuracies asked for                                   evaluate
 latency/DEVICE/       measured segments and the latency table                profile
 accuracy/             accuracy data and predictor                            predict, import
+accuracy-METRIC/      the same by another metric than the run's              specialise --fleet
 specialised/NAME/     networks to take home                                  specialise
 compare/              fixed networks fine-tuned alone, and who wins          compare
 finetuned/NAME-KEY/   the choice and checkpoints until it is taken home      specialise
@@ -44,21 +46,22 @@ from ...errors import DataError, FileError, Note, TrainingError
 from ...resolutions import Resolution, aspect_of
 from ...space import Space
 from ...spaces import from_json
-from ...tasks.task import Task, task_of
+from ...tasks.task import Task, require_metric, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, decoding, default_gb, gone, lasting_data
+from .images import NEW_PLACE, decoding, default_gb, gone, place_now, root_of, same_place
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from torch import Tensor
 
     from ...data import TrainBatches
+    from ...data.formats.listing import FileChanges
     from ...supernets.supernet import Supernet
 
 FORMAT = "onceforall.run/1"
 BEGINNINGS = frozenset(
-    {"schedule.json", "problems.jsonl", "start.safetensors", "trained_on.safetensors"}
+    {"schedule.json", "problems.jsonl", "images.parquet", "start.safetensors", "trained_on.safetensors"}
 )  # written before run.json
 NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 CALIBRATION_IMAGES = 2000  # as in the paper
@@ -74,11 +77,13 @@ class Run:
     Args:
         info: what run.json says.
         moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
+        by: another metric than the run's own that networks are measured and chosen by, see `judged_by`.
     """
 
     folder: Path
     info: RunInfo
     moved: bool = False
+    by: str | None = None
 
     @staticmethod
     def require_free(
@@ -133,6 +138,7 @@ class Run:
             if start is not None:
                 save_tensors(folder / "start.safetensors", start, {})
             save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
+            run.save_listing(splits.files)
             run.save_info(splits.problems)
         except BaseException:
             if (folder / "run.json").exists():  # it is complete, so --resume can continue from it
@@ -145,6 +151,28 @@ class Run:
                     path.rmdir()
             raise
         return run
+
+    def save_listing(self, files: Sequence[str]) -> None:
+        """Write images.parquet, from which `ofa status` sees that files changed; of very many it would take minutes."""
+        from ...data.formats.listing import MOST, Listing
+
+        if self.info.data is not None and 0 < len(files) <= MOST:
+            Listing.of(files, root_of(self.info.data.source)).save(self.folder / "images.parquet")
+
+    def changes(self) -> FileChanges | None:
+        """How the files of the images differ from those that the run was made of; None where that is not known.
+
+        Raises:
+            FileError: the list of them is damaged.
+            DataError: they cannot be read as data any more.
+        """
+        from ...data.formats.listing import Listing, changes
+        from ...data.sources import files_of
+
+        path, data = self.folder / "images.parquet", self.info.data
+        if data is None or not path.exists():
+            return None
+        return changes(Listing.load(path), files_of(data.source, data.reading), root_of(data.source))
 
     def save_info(self, problems: Sequence[Problem]) -> None:
         """Write problems.jsonl and, last of all, run.json."""
@@ -182,11 +210,26 @@ class Run:
         Raises:
             DataError: weights were imported without images.
         """
-        known, source = self.require_images(), lasting_data(data)
-        if known.source in (source, absolute(data)):  # the latter if they are gone
+        known = self.require_images()
+        if same_place(known.source, data):
             return self
+        source = place_now(data)
         before = tuple(dict.fromkeys((*known.before, known.source)))
-        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True)
+        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True, by=self.by)
+
+    def judged_by(self, metric: str | None) -> Run:
+        """The run with another metric for measuring, predicting and choosing networks; itself where it is the run's own, or None.
+
+        Raises:
+            DataError: the run's task has no such metric.
+        """
+        require_metric(metric, self.info.task)
+        return replace(self, by=None if metric == self.info.metric else metric)
+
+    @property
+    def accuracy(self) -> Path:
+        """The folder of accuracy data and predictor: of another metric than the run's one of its own."""
+        return self.folder / ("accuracy" if self.by is None else f"accuracy-{self.by}")
 
     def kept_as(self, cache: str | None, cache_gb: float | None = None) -> Run:
         """The run with another way to keep training images and another limit, or with its own. `save_info` writes it down.
@@ -220,7 +263,7 @@ class Run:
     @property
     def metric(self) -> str:
         """What validation, predictors and searches go by."""
-        return self.info.metric
+        return self.by or self.info.metric
 
     @property
     def task(self) -> Task:

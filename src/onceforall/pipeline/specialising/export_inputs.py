@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from ...arch import Arch
-from ...data import Splits
+from ...data import Images, Splits
 from ...export import InputSteps
+from ...export.trained_on import TrainedOn
 from ...latency import LatencyTable
 from ...resolutions import Resolution
 from ..run_directory.run import Run
@@ -28,6 +29,13 @@ def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
     return InputSteps(
         steps.mean, steps.std, steps.crop_share, resize, resolution, how.max_pixels, steps.interpolation, range=how.range
     )
+
+
+def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
+    """Which images the run's networks were trained on, as far as it is known; `more` are those of a fine-tuning."""
+    data, known = run.require_images(), run.trained_on()[0]
+    known = known if more is None else np.concatenate([known, more.digests])
+    return TrainedOn.of(known, data.size, data.max_pixels, data.long)
 
 
 def proof_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:

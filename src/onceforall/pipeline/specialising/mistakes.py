@@ -46,21 +46,32 @@ def worst_mistakes(images: Images, probabilities: NDArray[np.float64]) -> list[M
         DataError: an original cannot be read any more.
     """
     said, sure = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(said != images.labels)
-    chosen, kept = list[int](), Counter[tuple[int, int]]()
-    for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
-        pair = int(images.labels[i]), int(said[i])
-        if len(chosen) < MOST and kept[pair] < EACH:
-            chosen.append(i)
-            kept[pair] += 1
-    small = _thumbnails(images, chosen)
+    chosen = surest_mistakes(images.labels, said, sure)
+    small = thumbnails_of(images, chosen)
     return [
-        Mistake(images.name(i), int(images.labels[i]), int(said[i]), float(sure[i]), picture)
+        Mistake(images.name(i), int(images.labels[i]), int(said[i]), float(sure[i]), base64.b64encode(picture).decode("ascii"))
         for i, picture in zip(chosen, small, strict=True)
     ]
 
 
-def _thumbnails(images: Images, chosen: Sequence[int]) -> list[str]:
+def surest_mistakes(labels: NDArray[np.int64], said: NDArray[np.int64], sure: NDArray[np.floating]) -> list[int]:
+    """Which of the images, (n,) each, are the mistakes that a network is surest of, the surest first; see `worst_mistakes`."""
+    wrong = np.flatnonzero(said != labels)
+    chosen, kept = list[int](), Counter[tuple[int, int]]()
+    for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
+        pair = int(labels[i]), int(said[i])
+        if len(chosen) < MOST and kept[pair] < EACH:
+            chosen.append(i)
+            kept[pair] += 1
+    return chosen
+
+
+def thumbnails_of(images: Images, chosen: Sequence[int]) -> list[bytes]:
+    """Small JPEGs of these images.
+
+    Raises:
+        DataError: an original cannot be read any more.
+    """
     positions = images.positions[list(chosen)]
     ascending = np.unique(positions)
     made = {
@@ -70,9 +81,9 @@ def _thumbnails(images: Images, chosen: Sequence[int]) -> list[str]:
     return [made[position] for position in positions.tolist()]
 
 
-def _encoded(image: Image.Image) -> str:
+def _encoded(image: Image.Image) -> bytes:
     image = image if image.mode == "L" else image.convert("RGB")
     image.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)
-    return base64.b64encode(stream.getvalue()).decode("ascii")
+    return stream.getvalue()

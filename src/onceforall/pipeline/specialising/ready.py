@@ -8,6 +8,7 @@ from ...common.readable import duration
 from ...latency import Device
 from ...options.choosing import SpecialiseOptions
 from ...options.measuring import PredictOptions
+from ...scores import METRICS
 from ..accuracies.predict import predict
 from ..profile import profile, profiled
 from ..run_directory.run import Run
@@ -30,10 +31,11 @@ def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None
                 f"{text} was not measured yet, which comes first and is kept ({ofa('profile', run.folder, '--device', text)})"
             )
             profile(run.folder, device=text, progress=_left(progress, "measuring the device"))
-    if not (run.folder / "accuracy" / "predictor.safetensors").exists():
-        command = ofa("predict", run.folder)
-        progress.say(f"no predictor of accuracy yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({command})")
-        predict(run.folder, subnets=SUBNETS, data=options.data, progress=_left(progress, "measuring accuracies"))
+    if not (run.accuracy / "predictor.safetensors").exists():
+        of, where = ("accuracy", ofa("predict", run.folder)) if run.by is None else (METRICS[run.by], f"in {run.accuracy}")
+        progress.say(f"no predictor of {of} yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({where})")
+        measuring = _left(progress, "measuring accuracies")
+        predict(run.folder, subnets=SUBNETS, data=options.data, metric=run.by, progress=measuring)
 
 
 def _left(progress: Progress, what: str) -> Progress:

@@ -40,6 +40,8 @@ class Specialised:
         proofs: by format, as JSON values once they were written.
         readers: of the ONNX files in other programs.
         finetuned: what fine-tuning did.
+        metric: that it was chosen by; None for the run's.
+        tests: test accuracies by format.
         pushed: address on the Hugging Face Hub.
     """
 
@@ -63,6 +65,8 @@ class Specialised:
     proofs: dict[str, Any] = field(default_factory=dict)
     readers: tuple[ReaderResult, ...] = ()
     finetuned: Finetuned | None = None
+    metric: str | None = None
+    tests: dict[str, Accuracy] = field(default_factory=dict)
     pushed: str | None = None
 
 

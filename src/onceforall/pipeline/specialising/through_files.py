@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class FoundThroughFiles:
         confusion: which classes of the test images it takes for which.
         mistakes: the test images that it takes for something else and is surest of.
         labels: what it tells of the test images, where an image may have several labels.
+        tests: test accuracies by format.
     """
 
     test: Accuracy
@@ -55,6 +56,7 @@ class FoundThroughFiles:
     confusion: Confusion | None = None
     mistakes: Sequence[Mistake] = ()
     labels: LabelScores | None = None
+    tests: Mapping[str, Accuracy] = field(default_factory=dict)
 
 
 def measure_files(
@@ -109,8 +111,8 @@ def measure_files(
     said = run.task.answers(test.labels, probabilities)
     if isinstance(said, LabelAnswers):
         labels = said.scores(np.array(made.config.thresholds))
-        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=labels)
-    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, worst_mistakes(test, probabilities))
+        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
+    return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, worst_mistakes(test, probabilities), tests=accuracies)
 
 
 def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Images) -> dict[str, Accuracy]:
@@ -160,12 +162,12 @@ def by_programs(
 
 
 def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -> torch.Tensor:
-    """Of what a file gives, which may be probabilities."""
+    """Logits of what a file gives, which may be probabilities."""
     return task.logits(outputs) if onnx.softmax and FORMATS[format].from_onnx else outputs
 
 
 def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tuple[dict[str, Timing], Timing | None]:
-    """Of each file, in turns, with the device's threads and batch size; and of what the device runs, if that is one of the files.
+    """Latency of each file, in turns, with the device's threads and batch size; and of what the device runs, if it is one of them.
 
     On another machine only that one is timed.
     """

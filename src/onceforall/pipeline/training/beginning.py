@@ -73,7 +73,7 @@ class Beginning:
         return None, None
 
     def mean(self, given: Sequence[float] | None) -> tuple[float, ...]:
-        """Of the channels: what is given, else as the weights expect it; `std` likewise."""
+        """Mean of the channels: what is given, else as the weights expect it; `std` likewise."""
         own, origin = self.own, self.origin
         known = own.brought.mean if own else origin.info.mean if origin else PREPROCESSING.mean
         return channel_values("mean", given, self.space.channels) or for_channels(known, self.space.channels)
@@ -85,7 +85,7 @@ class Beginning:
 
     @property
     def interpolation(self) -> str:
-        """Of images that are resized for evaluation, likewise."""
+        """How images are resized for evaluation, likewise."""
         own, origin = self.own, self.origin
         return own.brought.interpolation if own else origin.info.interpolation if origin else PREPROCESSING.interpolation
 

@@ -47,7 +47,7 @@ class OwnNetwork:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Of images for evaluation, as the weights want them."""
+        """How images are prepared for evaluation, as the weights want them."""
         own, channels = self.brought, self.supernet.space.channels
         mean, std = for_channels(own.mean, channels), for_channels(own.std, channels)
         return Preprocessing(mean, std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)

@@ -1,0 +1,294 @@
+"""What a network says of each held-out image, in RUN/explorer/looks: which classes it takes for which, the photographs of each
+mistake, and where two networks disagree. A job of the explorer measures it; the page then asks for parts of it.
+
+Photographs are asked for by their number among the held-out images, and no text of a request becomes a path.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arch import Arch
+from ..common.readable import percent
+from ..data import Splits
+from ..errors import DataError, FileError, OnceForAllError
+from ..pipeline import Run
+from ..pipeline.evaluate import calibrated, judge_network
+from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
+from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
+from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
+from ..tasks.label_scores import LABEL_HEADER, LabelAnswers, LabelDifference, LabelScores
+from ..train.checkpoint import load_tensors, save_tensors
+
+SHOWN = 48  # photographs at once
+PAIRS = 12  # mistakes that are listed
+Photo = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkLook:
+    """What a network says of the held-out images.
+
+    Args:
+        id: of the job that measured it.
+        facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images.
+        labels: (n,), or (n, classes) where an image may have several.
+        said: (n,) the class; (n, classes) the probability of each label.
+        sure: (n,) how sure the network is of it; of labels their thresholds, (classes,).
+    """
+
+    id: str
+    facts: dict[str, Any]
+    labels: NDArray[Any]
+    said: NDArray[Any]
+    sure: NDArray[np.float32]
+
+    @property
+    def several(self) -> bool:
+        """An image may have several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.facts["classes"])
+
+    @cached_property
+    def scores(self) -> Confusion | LabelScores:
+        """All that is counted."""
+        if self.several:
+            return self._answers.scores(self.sure, interval=False)
+        return Confusion.of(self.labels, self.said, self.sure.astype(np.float64), len(self.classes))
+
+    @property
+    def _answers(self) -> LabelAnswers:
+        return LabelAnswers((self.labels,), (self.said,))
+
+    def told(self, metric: str) -> str:
+        """The run's metric, in words."""
+        scores = self.scores
+        return f"{METRICS[metric]} {percent(scores.map if isinstance(scores, LabelScores) else scores.score(metric))}"
+
+    def shown(self, metric: str) -> dict[str, Any]:
+        """All but the photographs, as JSON values."""
+        scores, classes, result = self.scores, self.classes, {"id": self.id, "name": self.facts["name"], "images": len(self.labels)}
+        if isinstance(scores, LabelScores):
+            note = (
+                "There is no confusion matrix: an image may have several labels, and none is taken for another. Recall, precision "
+                "and F1 are at thresholds that were chosen on these images."
+            )
+            numbers, rows, picture = [("mAP", percent(scores.map))], scores.rows(classes), ""
+            below = self.said < self.sure
+            wrong = [((self.labels == 0) & ~below).sum(0), ((self.labels > 0) & below).sum(0)]
+            pairs = [
+                (i, kind, f"{classes[i]} {'missed' if kind else 'wrongly said'} ({wrong[kind][i]:,})")
+                for i in range(len(classes))
+                for kind in (0, 1)
+                if wrong[kind][i]
+            ]
+            pairs = sorted(pairs, key=lambda pair: -int(wrong[pair[1]][pair[0]]))[:PAIRS]
+        else:
+            note = "" if len(classes) <= MOST_CLASSES else f"{len(classes):,} classes are too many for a picture of all pairs."
+            numbers, rows = [("top-1", percent(scores.top1))], scores.rows(classes)
+            filled = {(i, j): f"cell-{i}-{j}" for i, j in np.argwhere(scores.counts).tolist()}
+            picture = "" if note else str(confusion_picture(scores, classes, filled))
+            pairs = [(i, j, f"{classes[i]} taken for {classes[j]} ({n:,})") for i, j, n in scores.mistakes(PAIRS)]
+        own = METRICS[metric]
+        numbers = sorted([*numbers, *numbers_of(scores)], key=lambda pair: pair[0] != own)
+        table = {"header": list(LABEL_HEADER if self.several else CLASS_HEADER), "rows": rows}
+        return {**result, "numbers": numbers, "note": note, "picture": picture, "pairs": pairs, "worst": self.worst(), **table}
+
+    def worst(self) -> list[Photo]:
+        """The mistakes that it is surest of."""
+        if not self.several:
+            return [self._photo(i) for i in surest_mistakes(self.labels, self.said, self.sure)]
+        said = np.where(self.labels > 0, 1 - self.said, self.said)  # how sure it is of what is wrong
+        wrong = np.where((self.labels > 0) == (self.said >= self.sure), 0.0, said).max(1)
+        return [self._photo(i) for i in _first(wrong, np.flatnonzero(wrong))]
+
+    def cell(self, first: int, second: int) -> dict[str, Any]:
+        """The images of one cell: a class taken for one; or of which a label is wrongly said (0) or missed (1)."""
+        classes = self.classes
+        if not (0 <= first < len(classes) and 0 <= second < (2 if self.several else len(classes))):
+            raise DataError(f"no cell {first}, {second}: {len(classes)} classes")
+        if self.several:
+            having, said = self.labels[:, first] > 0, self.said[:, first]
+            found = having & (said < self.sure[first]) if second else ~having & (said >= self.sure[first])
+            title, sure = f"{classes[first]} {'missed' if second else 'wrongly said'}", 1 - said if second else said
+            words: Callable[[int], str] = lambda i: f"{classes[first]}: {percent(said[i])}; has {self._having(i)}"  # noqa: E731
+        else:
+            found, sure = (self.labels == first) & (self.said == second), self.sure
+            title = f"{classes[first]} taken for {classes[second]}" if first != second else f"{classes[first]}, and right"
+            words = lambda i: f"{percent(sure[i])} sure"  # noqa: E731
+        chosen = _first(sure, np.flatnonzero(found))
+        photos = [self._photo(i, words(i)) for i in chosen]
+        return {"title": title, "total": int(found.sum()), "photos": photos}
+
+    def against(self, other: "NetworkLook") -> dict[str, Any]:
+        """Where the two disagree, and whether one is better by more than chance."""
+        names = (self.facts["name"], other.facts["name"])
+        if names[0] == names[1]:
+            names = (f"{names[0]} (1)", f"{names[1]} (2)")
+        if self.several:
+            apart = np.abs(self.said - other.said)
+            label = apart.argmax(1)
+
+            def words(i: int) -> str:
+                name, both = self.classes[label[i]], (self.said[i, label[i]], other.said[i, label[i]])
+                return f"{name}: {' and '.join(map(percent, both))}; has {self._having(i)}"
+
+            told = LabelDifference.of(self._answers, other._answers).told(*names)
+            split = ((self.said >= self.sure) != (other.said >= other.sure)).any(1)
+            groups = [("Different labels at their thresholds, by the probability that is furthest apart", split, apart.max(1))]
+        else:
+            own, others = self.said == self.labels, other.said == self.labels
+
+            def words(i: int) -> str:
+                both = [f"{self.classes[look.said[i]]} {percent(look.sure[i])}" for look in (self, other)]
+                return f"{self.classes[self.labels[i]]}: {both[0]}, then {both[1]}"
+
+            told = Difference.of(own, others).told(*names)
+            groups = [
+                (f"Only {names[0]} is right", own & ~others, other.sure),
+                (f"Only {names[1]} is right", others & ~own, self.sure),
+                ("Both are wrong, differently", ~own & ~others & (self.said != other.said), np.minimum(self.sure, other.sure)),
+            ]
+        shown = [
+            {
+                "title": title,
+                "total": int(found.sum()),
+                "photos": [self._photo(i, words(i)) for i in _first(sure, np.flatnonzero(found))],
+            }
+            for title, found, sure in groups
+        ]
+        return {"told": told, "groups": shown}
+
+    def _photo(self, i: int, words: str | None = None) -> Photo:
+        if words is None and self.several:
+            said = [f"{self.classes[j]} {percent(self.said[i, j])}" for j in np.flatnonzero(self.said[i] >= self.sure)]
+            words = f"said: {', '.join(said) or 'no label'}; has {self._having(i)}"
+        elif words is None:
+            words = f"{self.classes[self.labels[i]]} taken for {self.classes[self.said[i]]}, {percent(self.sure[i])} sure"
+        return {"image": i, "name": self.facts["names"][i], "words": words}
+
+    def _having(self, i: int) -> str:
+        return ", ".join(self.classes[j] for j in np.flatnonzero(self.labels[i])) or "no label"
+
+
+class Looks:
+    """All of a run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.folder, self.lock = run, run.folder / "explorer" / "looks", threading.Lock()
+        self.known: dict[str, NetworkLook] = {}
+        self.splits: Splits | None = None
+
+    def of_now(self) -> tuple[list[NetworkLook], int]:
+        """Those of the present weights and images, the newest first; and how many others are there."""
+        found, others = list[NetworkLook](), 0
+        weights, images = self.run.weights_hash(), self.run.require_images().fingerprint
+        for path in sorted(self.folder.glob("*.safetensors"), key=_changed, reverse=True):
+            try:
+                look = self.known.get(path.stem) or _read(path)
+            except (OnceForAllError, KeyError):  # damaged, or just removed
+                others += path.exists()
+                continue
+            self.known[path.stem] = look
+            of_now = (look.facts["weights"], look.facts["fingerprint"]) == (weights, images)
+            found, others = ([*found, look], others) if of_now else (found, others + 1)
+        return found, others
+
+    def get(self, id: str) -> NetworkLook:
+        """One of them.
+
+        Raises:
+            FileError: there is none.
+        """
+        found = next((look for look in self.of_now()[0] if look.id == id), None)
+        if found is None:
+            raise FileError("this network is not measured, or was measured with other weights: measure it again")
+        return found
+
+    def remove(self, id: str) -> None:
+        """Forget one; one that is gone already is no error."""
+        with self.lock:
+            self.known.pop(id, None)
+        for path in self.folder.glob("*.safetensors"):
+            if path.stem == id:
+                path.unlink(missing_ok=True)
+
+    def photo(self, i: int) -> bytes:
+        """A small JPEG of a held-out image.
+
+        Raises:
+            DataError: there is none of that number, the images are gone or other ones, or it cannot be read any more.
+        """
+        with self.lock:  # opening takes seconds
+            self.splits = self.splits or self.run.splits()
+        images = self.splits.held_out
+        if not 0 <= i < len(images):
+            raise DataError(f"no held-out image {i}: there are {len(images):,}")
+        return thumbnails_of(images, [i])[0]
+
+
+def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> NetworkLook:
+    """Measure a network on the held-out images, image by image, and keep what it says."""
+    on_step("opening the run and its images", 0.05)
+    weights, supernet, splits = run.weights_hash(), run.supernet(), run.splits()
+    on_step("measuring its statistics on training images", 0.15)
+    network, images, done = calibrated(run, supernet, arch, splits), splits.held_out, 0
+    labels, said, sure = list[Any](), list[Any](), list[Any]()
+
+    def keep(wanted: NDArray[Any], probabilities: NDArray[Any]) -> None:
+        nonlocal done
+        done += len(wanted)
+        labels.append(wanted)
+        said.append(probabilities.astype(np.float32) if run.task.several else probabilities.argmax(1))
+        sure.append(probabilities.max(1).astype(np.float32))
+        on_step(f"held-out images: {done:,} of {len(images):,}", 0.3 + 0.65 * done / len(images))
+
+    judge_network(run, network, images, arch.resolution, keep)
+    facts: dict[str, Any] = {"name": name, "arch": arch.to_json(), "weights": weights}
+    facts |= {"fingerprint": run.require_images().fingerprint}
+    facts |= {"classes": list(run.info.classes), "names": images.names}
+    both = np.concatenate(labels), np.concatenate(said)
+    thresholds = LabelAnswers((both[0],), (both[1],)).thresholds().astype(np.float32) if run.task.several else np.concatenate(sure)
+    look = NetworkLook(id, facts, *both, thresholds)
+    _write(run.folder / "explorer" / "looks" / f"{id}.safetensors", look)
+    return look
+
+
+def _write(path: Path, look: NetworkLook) -> None:
+    import torch
+
+    from ..common.files import make_folder
+
+    make_folder(path.parent)
+    tensors = {name: torch.from_numpy(getattr(look, name)) for name in ("labels", "said", "sure")}
+    save_tensors(path, tensors, look.facts)
+
+
+def _read(path: Path) -> NetworkLook:
+    tensors, facts = load_tensors(path)
+    if not {"name", "arch", "weights", "fingerprint", "classes", "names"} <= set(facts):
+        raise KeyError(path.name)
+    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
+
+
+def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:
+    """The surest of the chosen images, so many as are shown."""
+    places = np.asarray(list(chosen), np.int64)
+    shown: list[int] = places[np.argsort(-sure[places], kind="stable")][:SHOWN].tolist()
+    return shown
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
