@@ -16,7 +16,7 @@ from .scores import balanced_of, macro_f1_of, told_of
 from .tasks.label_scores import mean_average_precision
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
-Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels as a `task.Task` has them
+Batch = tuple[Tensor, Tensor]  # images (n, c, height, width) or logits (n, classes), float32; labels as a `task.Task` has them
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
 
     Args:
         network: a plain network, such as `Supernet.extract` gives, on any device.
-        batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
+        batches: training images (n, c, height, width) as the network will see them, preprocessed. A batch counts as
             much as it has images; at least 2.
         begun: continue from these, measured with the same weights on other images, which then count too.
 

@@ -12,6 +12,7 @@ from ..common.progress import Progress
 from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
+from ..resolutions import in_pixels
 from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
 from ..tasks.label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from .views import tell
@@ -50,7 +51,7 @@ def evaluate_command(
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
         top = f"{metric} {percent(value, 2)}{_between(r.labels)}{top5}, loss {r.accuracy.loss:.3f}"
         told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else _chance(r.labels, own)}"
-        print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {told}")
+        print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {told}")
         if by_class:
             _tell_classes(r, classes)
     if difference is not None:

@@ -87,8 +87,10 @@ def _value(kind: Any, data: Any, where: str) -> Any:
     if type(data) is kind or kind is Any:  # first, since a file may have a million lines
         return data
     origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):  # X | None
-        return None if data is None and NoneType in inner else _value(inner[0], data, where)
+    if origin in (Union, UnionType):  # X | None, or X | Y
+        if data is None and NoneType in inner:
+            return None
+        return data if type(data) in inner else _value(inner[0], data, where)
     if kind is Path or origin is Literal:
         text = _plain(str, data, where)
         return Path(text) if kind is Path else text

@@ -13,13 +13,14 @@ from ..common.files import reading_or_writing
 from ..common.places import cache_folder
 from ..common.readable import plural
 from ..errors import DataError
+from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
 from .cache import NEARLY, Problem, Progress, Store, facts_of, place_of
 from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
-from .originals import Indices, Part, Source, digest, small
+from .originals import Indices, Part, Read, Source, digest, seen_in, small
 from .preparation import Preprocessing
 from .reading import AS_IT_IS, Reading
 from .sources import open_source
@@ -28,6 +29,7 @@ from .stores import CACHE_GB, open_stores
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 SPLITS = ("train", "held-out", "test")
+IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # kinds of pixels that a PNG keeps
 MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
 
 
@@ -55,7 +57,7 @@ class Images:
         return self.store.pixels is not None
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
-        """Image i as training takes it, (height, width, 3) uint8: a read-only view into the mapped file, or decoded now.
+        """Image i as training takes it, (height, width, channels) uint8: a read-only view into the mapped file, or decoded now.
 
         Raises:
             DataError: it is decoded now, and its original cannot be read any more.
@@ -63,11 +65,12 @@ class Images:
         position, offset, height, width = self.store.index[self.rows[i]].tolist()
         if self.store.pixels is None:
             (load,) = self.part.singles(np.array([position]))
-            return small(load, self.store.size, self.part.max_pixels)
-        return self.store.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
+            return small(load, self.store.size, self.part.how)
+        size = self.part.how.channels
+        return self.store.pixels[offset : offset + size * height * width].reshape(height, width, size)
 
-    def fitted(self, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
-        """For each group of indices its images for evaluation, (n, resolution, resolution, 3), made from the originals.
+    def fitted(self, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+        """For each group of indices its images for evaluation, (n, height, width, channels), made from the originals.
 
         Raises:
             DataError: an original cannot be read any more.
@@ -94,7 +97,7 @@ class Images:
                 elif isinstance(original, bytes):
                     path.write_bytes(original)
                 else:
-                    load(max_pixels=self.part.max_pixels).save(path, compress_level=1)
+                    (original if original.mode in IN_PNG else load()).save(path, compress_level=1)
             files[position] = path
         return [files[position] for position in positions.tolist()]
 
@@ -151,6 +154,7 @@ class Splits:
         unreadable: how many of them are images that cannot be read.
         remarks: what the user should know about how the data were read, a line each: what was left out, and so on.
         duplicates: images dropped because the same pixels are in a split that matters more (test, then held-out).
+        gray: no training image shows a colour.
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
         files: all that they were read from, see `Source.files`.
@@ -163,6 +167,7 @@ class Splits:
     unreadable: int
     remarks: tuple[str, ...]
     duplicates: int
+    gray: bool
     fingerprint: str
     _test: Images = field(repr=False)
     test_openings: list[str] = field(default_factory=list)
@@ -213,8 +218,8 @@ def open_data(
     caching: str = "decoded",
     limit_gb: float = CACHE_GB,
     limit: int | None = None,
+    how: Read = Read(),  # noqa: B008, frozen
     exact: bool = True,
-    max_pixels: int | None = None,
     reading: Reading = AS_IT_IS,
     compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
@@ -224,15 +229,15 @@ def open_data(
     """Open what `source` names (see `open_source`), decode it once, into the cache or for the facts about it, and divide it.
 
     Args:
-        size: images are kept with a short side of at most this; use the largest resolution / 0.875.
+        size: images are kept with a short side of at most this; use the longest side of all resolutions / 0.875.
         holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
         seed: of the choice of held-out images. The test part never depends on it.
         cache: folder for decoded images; None for the user's cache folder.
         caching: "decoded" keeps the decoded images in that folder, "none" only facts about them; "auto" decides, see `open_stores`.
         limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
+        how: images are read: how large they may be, with how many channels, and which values of more than 8 bits are shown.
         exact: so many, and not only about so many, as earlier versions took.
-        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         reading: which labels, classes and groups; see `Reading`.
         compare: look for images that are nearly the same in two splits; takes a while for very many.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
@@ -244,11 +249,11 @@ def open_data(
         DataError: see the message.
         FileError: the cache cannot be written.
     """
-    _check_arguments(size, holdout, seed, limit, max_pixels)
+    _check_arguments(size, holdout, seed, limit)
     found = open_source(source, reading, on_note)
     _check_classes(found)
     on_classes(found.classes)
-    parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found, reading.few).items()}
+    parts = {name: part.read_as(how) for name, part in _divide_parts(found, reading.few).items()}
     for name, part in parts.items():
         if not len(part):
             raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
@@ -286,6 +291,7 @@ def open_data(
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
     remarks = [f"left out: {left_out}"] if left_out else []
+    remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
         train=train,
@@ -295,13 +301,14 @@ def open_data(
         unreadable=len(unreadable),
         remarks=(*found.remarks, *remarks),
         duplicates=sum(map(len, all_of.values())) - sum(map(len, kept.values())),
+        gray=stores["train"].seen is not None and stores["train"].seen.gray,
         fingerprint=_fingerprint(found.classes, train, held_out, test),
         _test=test,
         files=found.files,
     )
 
 
-def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, max_pixels: int | None) -> None:
+def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) -> None:
     if size < 8:
         raise DataError(f"images of size {size} are too small to keep: use 8 or more")
     if not 0 < holdout <= 0.5:
@@ -310,8 +317,6 @@ def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, ma
         raise DataError(f"the seed is {seed}: use 0 or more")
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit} images: use 1 or more, or none")
-    if max_pixels is not None and max_pixels < 1:
-        raise DataError(f"the most pixels of an image are {max_pixels}: use 1 or more, or none")
 
 
 def _check_classes(source: Source) -> None:

@@ -40,7 +40,7 @@ class Together:
     Args:
         member: its name and architecture.
         network: extracted from the supernet and recalibrated, in eval mode.
-        images: real images (n, 3, resolution, resolution), preprocessed, that it is proven with.
+        images: real images (n, channels, height, width), preprocessed, that it is proven with.
     """
 
     member: BundleMember

@@ -121,9 +121,9 @@ def exporting(
             are made from an ONNX graph.
         network: extracted and recalibrated, in eval mode.
         formats: keys of `FORMATS`; "pytorch" is always written.
-        images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
+        images: real preprocessed images (n, c, height, width) that each file is proven with.
         supernet: that the network is of; each file is then compared with its sub-network too.
-        calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
+        calibration: preprocessed training images (n, c, height, width), which int8 formats need.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
         trained_on: which images, as far as it is known.
 

@@ -23,6 +23,7 @@ class TrainedOn:
     Args:
         size: short side that they were shrunk to before their pixels were hashed.
         max_pixels: of an image, see `onceforall.preprocess.load`.
+        long: the most short sides that their long side was then.
         images: how many there are.
         hashes: the first bytes of each, or of some, one after the other, in base64.
     """
@@ -31,13 +32,14 @@ class TrainedOn:
     max_pixels: int | None
     images: int
     hashes: str
+    long: float = 2.0
 
     @classmethod
-    def of(cls, digests: NDArray[np.void], size: int, max_pixels: int | None) -> "TrainedOn":
+    def of(cls, digests: NDArray[np.void], size: int, max_pixels: int | None, long: float = 2.0) -> "TrainedOn":
         """Of whole hashes (n,), 16 bytes each."""
         known = np.unique(digests)
         rows = known.view(np.uint8).reshape(len(known), known.dtype.itemsize)[:MOST, :BYTES]
-        return cls(size, max_pixels, len(known), base64.b64encode(rows.tobytes()).decode())
+        return cls(size, max_pixels, len(known), base64.b64encode(rows.tobytes()).decode(), long)
 
     def known(self) -> frozenset[bytes]:
         """The hashes, `BYTES` of each."""

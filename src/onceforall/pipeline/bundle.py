@@ -158,9 +158,7 @@ def _with_times(
     rng = np.random.default_rng(0)
     here = device.on_processor
     threads, batch = (device.threads, device.batch) if here else (1, 1)
-    images = {
-        m.name: torch.from_numpy(rng.standard_normal((batch, 3, m.arch.resolution, m.arch.resolution), np.float32)) for m in members
-    }
+    images = {m.name: torch.from_numpy(rng.standard_normal((batch, *made.plans[m.name].input_shape), np.float32)) for m in members}
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
         separate = write_separately(made, Path(folder))
         sizes = compare_sizes(files, made, separate)

@@ -2,9 +2,8 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,10 @@ from ..data import open_source
 from ..data.cache import in_threads, pixel_digest
 from ..data.formats.scan import left_out_line, listed
 from ..data.labels import Labels
-from ..data.originals import Load, Part, Source, small
+from ..data.originals import Load, Part, Read, Source, small
 from ..data.reading import AS_IT_IS, Reading
 from ..errors import DataError
+from ..export.config import InputSteps
 from ..export.trained_on import BYTES, TrainedOn, read_trained_on
 from ..options.measuring import PARTS
 from ..preprocess import prepare
@@ -109,7 +109,7 @@ def evaluate_exports(
     for export, (chosen, config, run) in zip(exports, opened, strict=True):
         labels = _labels(source, images, config.classes, export)
         seen = read_trained_on(Path(export))
-        kept, probabilities, unreadable, known = _answers(images, asdict(config.preprocessing), run, seen)
+        kept, probabilities, unreadable, known = _answers(images, config.preprocessing, run, seen)
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
         names = tuple(images.names[i] for i in kept)
@@ -144,15 +144,18 @@ def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) 
 
 
 def _answers(
-    images: Part, steps: dict[str, Any], run: Callable[[Tensor], Tensor], seen: TrainedOn | None
+    images: Part, preprocessing: InputSteps, run: Callable[[Tensor], Tensor], seen: TrainedOn | None
 ) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], int | None]:
     """Places of the images that can be read, their probabilities (n, classes), the others with the reason; how many were seen."""
-    hashes = frozenset[bytes]() if seen is None else seen.known()
+    hashes, steps = frozenset[bytes]() if seen is None else seen.known(), preprocessing.to_json()
 
     def prepared(load: Load) -> tuple[NDArray[np.float32], bool] | str:
         try:
             x = prepare(_file(load), steps)
-            return x, seen is not None and pixel_digest(small(load, seen.size, seen.max_pixels))[:BYTES] in hashes
+            if seen is None:
+                return x, False
+            how = Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long)
+            return x, pixel_digest(small(load, seen.size, how))[:BYTES] in hashes
         except ValueError as error:
             return str(error)
 

@@ -151,7 +151,9 @@ def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
 
 def _run(run: Run) -> Iterator[RunPart]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
-    source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
+    data = run.info.data
+    kind = "" if data is None or not data.how.words else f": {data.how.words}"
+    source = "no images" if data is None else f"{data.source} ({images} images{kind})"
     told = read_records(run.folder / "problems.jsonl", Problem)
     left_out = sum(problem.count for problem in told if not problem.doubtful)
     alike, doubtful = (

@@ -83,6 +83,7 @@ def _described(shown: Shown) -> dict[str, str]:
         "folder": html.code(run.folder),
         "command": html.code(info.environment["command"]),
         "data": "no images" if info.data is None else f"{info.data.source}: {images}",
+        **({"images": info.data.how.words} if info.data is not None and info.data.how.words else {}),
         "classes": ", ".join(info.classes[:SHOWN_CLASSES]) + more,
         "space": f"{shown.space}, {run.space.count():,} networks",
         "seed": f"{info.seed}",

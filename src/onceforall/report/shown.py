@@ -195,7 +195,7 @@ def short(value: Any) -> str:
     """A value as text; long sequences by their ends."""
     if not isinstance(value, list | tuple):
         return json.dumps(value)
-    items = [f"{v:g}" for v in value]
+    items = [v.replace("x", "×") if isinstance(v, str) else f"{v:g}" for v in value]
     return "/".join(items) if len(items) <= 8 else f"{items[0]}…{items[-1]}"
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from ...common.places import expanded
 from ...common.progress import QUIET, Progress
-from ...data import CACHE_GB, Splits, open_data
+from ...data import CACHE_GB, Read, Splits, open_data
 from ...data.reading import HUB
 from ...options.training import ImportOptions, TrainOptions
+from ...resolutions import height_width, longest_side
 from ...scores import METRICS, imbalance
+from ...space import Space
 from ...tasks.task import task_of
 from .info import DataInfo
 
@@ -18,17 +21,28 @@ NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
 
 
-def data_asked(options: TrainOptions | ImportOptions, source: str, size: int) -> DataInfo:
-    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet."""
+def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
+    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet.
+
+    They are kept as large as the longest side of all images that the networks of the space take, and as long.
+
+    Raises:
+        DataError: networks for images of so many channels cannot be trained here.
+    """
+    long = max(max(sides) / min(sides) for sides in map(height_width, space.resolutions))
+    how = Read(options.max_pixels, space.channels, options.range, 2.0 * long)
     return DataInfo(
         source,
-        size,
+        ceil(longest_side(space.resolutions) / crop_share),
         options.holdout,
         options.seed,
         options.limit,
         "",
         default_gb(options.cache) if options.cache_gb is None else options.cache_gb,
-        options.max_pixels,
+        how.max_pixels,
+        channels=how.channels,
+        range=how.range,
+        long=how.long,
         reading=options.reading,
         cache=options.cache or "auto",
     )
@@ -40,7 +54,11 @@ def default_gb(cache: str | None) -> float:
 
 
 def open_images(
-    asked: DataInfo, *, on_classes: Callable[[tuple[str, ...]], None] = lambda names: None, progress: Progress = QUIET
+    asked: DataInfo,
+    *,
+    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
+    progress: Progress = QUIET,
+    told: bool = True,
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 
@@ -48,6 +66,7 @@ def open_images(
         asked: for what is known before.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         progress: its `event` gets "decode" records, then one "data" record, then a note on all that was left out or is doubtful.
+        told: how many channels images have was said, or is what weights need; else a note says where one would do.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
@@ -72,6 +91,10 @@ def open_images(
     progress.event({"event": "data", **counts})
     for remark in splits.remarks:
         progress.note(remark)
+    if splits.gray and not told and asked.channels == 3:
+        progress.note(
+            "no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large"
+        )
     return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 

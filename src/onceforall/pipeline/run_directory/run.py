@@ -43,6 +43,7 @@ from ...common.progress import QUIET, Progress
 from ...common.records import as_record, read_record, write_record
 from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
+from ...resolutions import Resolution, aspect_of
 from ...space import Space
 from ...spaces import from_json
 from ...tasks.task import Task, require_metric, task_of
@@ -292,9 +293,10 @@ class Run:
         if self.augment is None:
             raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
         seed, classes = self.info.seed, self.num_classes
-        return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes)
+        aspect = aspect_of(self.space.resolutions)
+        return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes, aspect)
 
-    def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def eval_batches(self, images: Images, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the images in order, preprocessed for evaluation."""
         import torch
 
@@ -304,7 +306,7 @@ class Run:
         return eval_batches(images, resolution, size, self.preprocessing)
 
     def calibration_batches(
-        self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES, *, after: int = 0
+        self, splits: Splits, resolution: Resolution, images: int = CALIBRATION_IMAGES, *, after: int = 0
     ) -> Iterator[Tensor]:
         """Training images for measuring BatchNorm statistics, always the same ones; without the first `after` of them."""
         from ...data import calibration_batches

@@ -171,9 +171,9 @@ def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tup
 
     On another machine only that one is timed.
     """
-    folder, device, resolution, anchor = made.files, searcher.device, made.arch.resolution, searcher.anchor
+    folder, device, shape, anchor = made.files, searcher.device, made.job.plan.input_shape, searcher.anchor
     own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
-    model, shape = folder / FORMATS["onnx"].files[0], (3, resolution, resolution)
+    model = folder / FORMATS["onnx"].files[0]
     in_openvino = own is None and device.runtime == "openvino" and "onnx" in formats
     if device.host is not None:
         file = model if in_openvino else folder / FORMATS[own].files[0] if own else folder
