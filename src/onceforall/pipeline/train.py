@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..common.arguments import takes
 from ..common.files import locked
 from ..common.progress import QUIET, Progress
 from ..data import Splits
 from ..errors import TrainingError
-from ..options.declare import takes
 from ..options.training import TrainOptions
 from ..train import Schedule, Settings, World
 from ..train.state import load_weights
