@@ -173,7 +173,7 @@ def test_a_run_that_cannot_be_written(moved: tuple[Path, Path], monkeypatch: pyt
     monkeypatch.setattr("onceforall.pipeline.specialise", specialise)
     job = {"arch": explorer.run.space.largest().to_json(), "limits": {}, "device": "cpu", "formats": [], "out": "x"}
     with pytest.raises(DataError, match="enough"):
-        worker._export(run, {**job, "data": jobs.data}, lambda text: None)
+        worker._export(run, {**job, "data": jobs.data}, lambda text, share: None)
     assert given == [str(new)]
     with pytest.raises(DataError, match="nowhere: the images are no longer there: check --data"):
         Explorer.listening(run, host="127.0.0.1", port=0, data=str(new.parent / "nowhere"))
