@@ -1,7 +1,7 @@
 // The page: tabs, what the run is, and what to ask anew when the server says that something has changed.
 import { get, tell } from "./api.js";
 import { Explore } from "./explore.js";
-import { at, make } from "./format.js";
+import { at, make, sentence } from "./format.js";
 import { Jobs } from "./jobs.js";
 import { Looks } from "./looks.js";
 import { Pins } from "./pins.js";
@@ -47,6 +47,7 @@ async function load() {
   run = await get("/api/run");
   at("name").textContent = run.name;
   at("score").textContent = run.score;
+  at("axisscore").textContent = sentence(run.score);
   at("about").textContent = `${run.data ?? "imported weights"} · ${run.space}`;
   document.title = `${run.name} – onceforall explorer`;
   missing();

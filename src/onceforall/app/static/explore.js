@@ -243,7 +243,7 @@ export class Explore {
     const chart = new Chart("chart", {
       x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
       y: { title: `${this.run.score}, %, predicted`, most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
-      label: `${axis.label} and predicted accuracy: the front, random networks, and the chosen network`,
+      label: `${axis.label} and predicted ${this.run.score}: the front, random networks, and the chosen network`,
     });
     const points = [...back.cloud, ...back.front];
     chart.begin([...points.map((p) => p[0]), x], [...points.map((p) => p[1]), n.low, n.high]);

@@ -69,6 +69,7 @@ export class Looks {
     at("pairs").replaceChildren(...one.pairs.map(([i, j, words]) => make("li", {}, make("button", { type: "button", onclick: () => attempt(() => this.cell(i, j)) }, words))));
     if (!one.pairs.length) at("pairs").append(make("li", { class: "soft" }, "No mistakes."));
     this.photos("The mistakes that it is surest of", one.worst, one.worst.length);
+    at("lookeach").textContent = one.header[0] === "label" ? "Label by label" : "Class by class";
     at("looktable").replaceChildren(make("table", {},
       make("thead", {}, make("tr", {}, ...one.header.map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, ...one.rows.map(([name, ...cells]) => make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((cell) => make("td", {}, cell)))))));
