@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from explorers import Served, serve
-from onceforall.app.looks import SHOWN, Look, Looks, _write
+from onceforall.app.looks import SHOWN, Looks, OneLook, _write
 from onceforall.common.files import make_folder, one_at_a_time
 from onceforall.pipeline import Run, evaluate
 from onceforall.scores import Confusion, Difference
@@ -127,6 +127,7 @@ def test_a_measurement_is_cancelled(run_copy: Path) -> None:
             served.until(lambda s, id=id: s.app.jobs.own[id]["state"] == "cancelled")
         assert looks(served) == []
         (run_copy / "supernet.safetensors").unlink()
+        shutil.rmtree(run_copy / "checkpoints")
         assert "has not finished" in served.client.post("/api/looks/add", json={"arch": "largest"}).json()["error"]
         assert "has not finished" in served.client.get("/api/looks").json()["problem"]
 
@@ -135,7 +136,7 @@ def test_several_labels_have_no_confusion_matrix() -> None:
     labels = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 0]], np.float32)
     said = np.array([[0.9, 0.1, 0.8], [0.2, 0.7, 0.1], [0.3, 0.6, 0.2], [0.45, 0.9, 0.1]], np.float32)
     facts = {"name": "net", "classes": ["cat", "dog", "eel"], "names": [f"{i}.jpg" for i in range(4)]}
-    look = Look("x", facts, labels, said, np.full(3, 0.5, np.float32))
+    look = OneLook("x", facts, labels, said, np.full(3, 0.5, np.float32))
     one = look.shown("map")
     assert one["picture"] == ""
     assert "no confusion matrix: an image may have several labels" in one["note"]
@@ -149,12 +150,12 @@ def test_several_labels_have_no_confusion_matrix() -> None:
     assert look.cell(2, 1)["photos"] == [{"image": 1, "name": "1.jpg", "words": "eel: 10.0 %; has dog, eel"}]
     assert [photo["image"] for photo in one["worst"]] == [1, 0, 2, 3]
     assert one["worst"][1]["words"] == "said: cat 90.0 %, eel 80.0 %; has cat"
-    other = Look("y", facts, labels, np.where(labels > 0, 0.9, 0.1).astype(np.float32), look.sure)
+    other = OneLook("y", facts, labels, np.where(labels > 0, 0.9, 0.1).astype(np.float32), look.sure)
     found = look.against(other)
     assert "points of mAP" in found["told"]
     (group,) = found["groups"]
     assert group["total"] == 4
-    assert group["photos"][0] == {"image": 1, "name": "1.jpg", "words": "eel: 10.0 % and 90.0 %; has dog, eel"}
+    assert group["photos"][0] == {"image": 1, "name": "1.jpg", "words": "eel: 10.0 % / 90.0 %; has dog, eel"}
 
 
 def test_very_many_classes_have_no_picture() -> None:
@@ -162,7 +163,7 @@ def test_very_many_classes_have_no_picture() -> None:
     labels = rng.integers(0, n, 500)
     said = np.where(rng.random(500) < 0.5, labels, rng.integers(0, n, 500))
     facts = {"name": "net", "classes": [f"c{i}" for i in range(n)], "names": [str(i) for i in range(500)]}
-    one = Look("x", facts, labels, said, rng.random(500).astype(np.float32)).shown("macro_f1")
+    one = OneLook("x", facts, labels, said, rng.random(500).astype(np.float32)).shown("macro_f1")
     assert one["picture"] == ""
     assert "60 classes are too many for a picture" in one["note"]
     assert one["numbers"][0][0] == "macro F1"

@@ -24,11 +24,13 @@ from ..common.readable import quantity, rounded_up
 from ..errors import ArchError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
+from ..pipeline.run_directory.newest import newest_weights
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
 from .looks import Looks
 from .pins import Pins
 from .pool import Pool
+from .quick import Quick
 from .view import facts, front, network, progress, training
 
 STATIC = Path(__file__).parent / "static"
@@ -43,12 +45,13 @@ class App:
 
     def __init__(self, run: Run) -> None:
         self.run, self.engine, self.pins, self.jobs = run, Engine(run), Pins(run.folder), Jobs(run.folder, run.new_place)
-        self.looks = Looks(run)
+        self.looks, self.quick = Looks(run), Quick(run, self.jobs)
         self.stopping: Callable[[], bool] = lambda: False
 
     def stop(self) -> None:
         """End threads and exports."""
         self.engine.stop()
+        self.quick.stop()
         self.jobs.stop()
 
     def routes(self) -> Starlette:
@@ -58,7 +61,8 @@ class App:
             routes=[
                 Route("/", self._page),
                 Route("/picture.css", self._picture_style),
-                Route("/api/run", _answered(lambda request, body: facts(self.engine))),
+                Route("/api/run", _answered(lambda request, body: {**facts(self.engine), "quick": self.quick.told()})),
+                Route("/api/quick", _answered(lambda request, body: self.quick.turn(body.get("on") is True)), methods=post),
                 Route("/api/best", _answered(self.best)),
                 Route("/api/front", _answered(self.front)),
                 Route("/api/network", _answered(self.network), methods=post),
@@ -88,6 +92,7 @@ class App:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self.engine.start()
         self.jobs.start()
+        self.quick.start()
         yield
         await run_in_threadpool(self.stop)
 
@@ -129,6 +134,7 @@ class App:
         formats, limits = body.get("formats"), body.get("limits", {})
         if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
             raise ArchError("formats must be a list of names, limits an object")
+        self.run.weights_hash()  # exports are of a training that has ended
         kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}
         return self.jobs.add(
             self._arch(body), name=_name(body), device=str(body.get("device") or "cpu"), formats=list(formats), limits=kept
@@ -159,8 +165,9 @@ class App:
         """Put the measurement of a network, or of the "largest" or "smallest", into the queue."""
         ends = {"largest": self.run.space.largest, "smallest": self.run.space.smallest}
         text = str(body.get("arch", ""))
-        self.run.weights_hash()  # what it lacks is told at once
         self.run.require_images()
+        if newest_weights(self.run) is None:
+            self.run.weights_hash()  # tells why there are none
         arch = ends[text]() if text in ends else self._arch(body)
         return self.jobs.put("look", name=_name(body), arch=arch.to_json())
 
@@ -200,6 +207,8 @@ class App:
             "pins": _time(self.pins.path),
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
             "looks": [_time(self.looks.folder), _time(folder / "supernet.safetensors")],
+            "quick": self.quick.told(),
+            "finished": (folder / "supernet.safetensors").exists(),
             "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
         }
 

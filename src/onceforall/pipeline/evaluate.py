@@ -108,11 +108,11 @@ def evaluate(
 def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
     """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
-    accuracy, right = judge(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
+    accuracy, right = judge_each(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
     return accuracy, reduce(add, found), right
 
 
-def judge(
+def judge_each(
     run: Run, network: Calibrated, images: Images, resolution: int, on_answers: Callable[[Labels, Labels], object]
 ) -> tuple[Accuracy, NDArray[np.bool_]]:
     """Accuracy, and which images are right. `on_answers` is called with labels and probabilities, (n, classes), of each batch."""

@@ -6,6 +6,7 @@ import { Jobs } from "./jobs.js";
 import { Looks } from "./looks.js";
 import { Pins } from "./pins.js";
 import { Compare } from "./compare.js";
+import { Standing } from "./standing.js";
 import { Training } from "./training.js";
 
 history.replaceState(null, "", "/"); // the key is in a cookie now, and need not stay in the address
@@ -17,6 +18,7 @@ const pins = new Pins(explore, compare);
 const looks = new Looks(explore);
 const jobs = new Jobs(explore, looks);
 const training = new Training();
+const standing = new Standing();
 
 export function open(name, focus = false) {
   for (const tab of TABS) {
@@ -53,6 +55,9 @@ async function load() {
   missing();
   jobs.formats(run);
   training.parts(run);
+  standing.text(run);
+  at("toexport").disabled = !run.finished;
+  at("toexport").title = run.finished ? "" : "when the training has ended";
   if (!run.ready) return;
   const focused = document.activeElement?.id;
   await explore.load(run);
@@ -73,7 +78,8 @@ async function changed(now) {
   const differs = (key) => JSON.stringify(before[key]) !== JSON.stringify(now[key]);
   try {
     if (differs("generation") && before.generation) await renew();
-    else if (differs("ready") || differs("problem") || differs("training") && !now.ready) await load();
+    else if (differs("finished") && before.finished != null || differs("ready") || differs("problem") || differs("training") && !now.ready) await load();
+    if (differs("quick")) standing.draw(now.quick);
     if (differs("version") && run?.ready) await explore.improved(now);
     if (differs("pins") && run?.ready) await pins.load();
     if (differs("jobs")) await jobs.load();

@@ -1,6 +1,6 @@
 // What a network says of each held-out image: which classes it takes for which, the photographs, and where two disagree.
 import { attempt, get, post } from "./api.js";
-import { amount, at, make, percent, picture } from "./format.js";
+import { amount, at, make, picture } from "./format.js";
 import { isGoing, progress } from "./jobs.js";
 
 export class Looks {
@@ -18,7 +18,7 @@ export class Looks {
   }
 
   name(n) {
-    return n && `${n.resolution} px, ${amount(n.costs.macs)} MACs, ${percent(n.top1)} predicted`;
+    return n && `${n.resolution} px, ${amount(n.costs.macs)} MACs`;
   }
 
   add(arch, name) {
@@ -97,7 +97,7 @@ export class Looks {
       return;
     }
     const found = await get(`/api/looks/${this.chosen}/against/${other}`);
-    at("against").replaceChildren(make("p", {}, `${found.told}.`), ...found.groups.flatMap((group) => [
+    at("against").replaceChildren(make("p", {}, `${found.told}.`), make("p", { class: "soft small" }, found.note), ...found.groups.flatMap((group) => [
       make("h3", {}, heading(group.title, group.photos, group.total)), make("div", { class: "photos" }, ...group.photos.map(photo))]));
   }
 }
