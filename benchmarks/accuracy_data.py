@@ -28,7 +28,7 @@ from onceforall import Arch, Plan, Supernet
 from onceforall.accuracy import AccuracyPredictor, AccuracyRow, append_rows, assess, interpolate, read_rows, spread, tree
 from onceforall.accuracy.measure import AT_ONCE, measure_together
 from onceforall.accuracy.prefix_tree import grow, units
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.costs import SegmentTable, macs_table, segment_table
 from onceforall.pipeline.run_directory.run import Run
 
@@ -56,7 +56,7 @@ class Bench:
 
     def alone(self, arch: Arch) -> AccuracyRow:
         began = time.perf_counter()
-        found = evaluate(
+        found = evaluate_network(
             recalibrate(self.supernet.extract(arch), self.calibration(arch.resolution)), self.held_out(arch.resolution)
         )
         return AccuracyRow(arch, found.top1, found.loss, found.images, time.perf_counter() - began)

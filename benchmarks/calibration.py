@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.data import calibration_batches
 from onceforall.pipeline import Run
 
@@ -32,7 +32,7 @@ def main() -> None:
         network, r, points = supernet.extract(arch), arch.resolution, []
         for images, batch, seed in WAYS:
             ready = recalibrate(network, calibration_batches(splits.train, r, images, batch, seed, run.preprocessing))
-            points.append(100 * evaluate(ready, run.eval_batches(splits.held_out, r)).top1)
+            points.append(100 * evaluate_network(ready, run.eval_batches(splits.held_out, r)).top1)
         found.append(points)
         print(" ".join(f"{top1:.2f}" for top1 in points), flush=True)
     change = np.array(found) - np.array(found)[:, :1]

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from onceforall import Arch
-from onceforall.calibrate import Accuracy, evaluate, recalibrate, tally
+from onceforall.calibrate import Accuracy, evaluate_network, recalibrate, tally
 from onceforall.common.files import append_line, make_folder, read_json, read_lines, read_text, write_json
+from onceforall.common.progress import Progress
 from onceforall.data import TrainBatches
 from onceforall.pipeline import Run
 from onceforall.pipeline.evaluate import calibrated
@@ -78,7 +79,7 @@ def tune(run: Run, splits: Any, name: str, recipe_name: str, epochs: int, seed: 
     finetune(
         network, schedule, lambda step: batches.batch(trained.steps + step, arch.resolution),
         folder=make_folder(out / f"{path.stem}-training"), steps_per_epoch=batches.batches_per_epoch,
-        num_classes=run.num_classes, teacher=teacher, seed=run.info.seed + seed, on_event=say,
+        num_classes=run.num_classes, teacher=teacher, seed=run.info.seed + seed, progress=Progress(event=say),
     )  # fmt: skip
     seconds = time.monotonic() - started
 
@@ -87,7 +88,7 @@ def tune(run: Run, splits: Any, name: str, recipe_name: str, epochs: int, seed: 
         if running:
             with torch.no_grad():
                 return tally((network(x), labels) for x, labels in batches_of)
-        return evaluate(after, batches_of)
+        return evaluate_network(after, batches_of)
 
     network.eval()
     running = measured(splits.held_out, running=True)
@@ -96,13 +97,13 @@ def tune(run: Run, splits: Any, name: str, recipe_name: str, epochs: int, seed: 
     facts: dict[str, Any] = {
         "network": name, "recipe": recipe_name, "epochs": epochs, "seed": seed, "rate": rate, "steps": schedule.steps,
         "macs": run.space.lower(arch, run.num_classes).macs, "resolution": arch.resolution, "seconds_of_this_call": seconds,
-        "before": asdict(evaluate(before, run.eval_batches(splits.held_out, arch.resolution))),
+        "before": asdict(evaluate_network(before, run.eval_batches(splits.held_out, arch.resolution))),
         "after": asdict(measured(splits.held_out)), "running": asdict(running), "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     if test:
         images = run.open_test(splits, f"benchmarks/finetune.py {path.stem}")
-        facts["test_before"] = asdict(evaluate(before, run.eval_batches(images, arch.resolution)))
+        facts["test_before"] = asdict(evaluate_network(before, run.eval_batches(images, arch.resolution)))
         facts["test_after"] = asdict(measured(images))
     write_json(path, facts)
     print(row(facts), flush=True)

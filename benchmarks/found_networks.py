@@ -22,9 +22,10 @@ import numpy as np
 
 from onceforall import Arch, Space
 from onceforall.accuracy import AccuracyRow, tree
-from onceforall.accuracy.measure import measure_accuracy
+from onceforall.accuracy.measure import measure_subnets
 from onceforall.arch import Block, Stage
 from onceforall.common.files import append_line, read_lines
+from onceforall.common.progress import Progress
 from onceforall.costs import segment_table
 from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.search import Searcher
@@ -62,7 +63,9 @@ def main() -> None:
     table = searcher.table
     assert table is not None
     for budget in budgets[len(read_lines(chosen)) if chosen.exists() else 0 :]:
-        best = searcher.find(Budget(latency_ms=budget), finalists=5, seed=0, on_step=lambda text: print(text, flush=True))[0]
+        best = searcher.find(
+            Budget(latency_ms=budget), finalists=5, seed=0, progress=Progress(say=lambda text: print(text, flush=True))
+        )[0]
         append_line(chosen, {"budget": budget, "arch": best.arch.to_json(), "ms": best.timing.ms, "predicted": best.predicted_top1})
     found = read_lines(chosen)
     randoms = tree(run.space, np.random.default_rng(11), arguments.random, segment_table(run.space, run.num_classes))
@@ -78,12 +81,12 @@ def main() -> None:
         for row in group:
             append_line(rows, {"arch": row.arch.to_json(), "test": row.top1})
 
-    measure_accuracy(
+    measure_subnets(
         run.supernet(),
         [arch for arch in dict.fromkeys(wanted) if arch.to_json() not in known],
         lambda resolution: run.calibration_batches(splits, resolution),
         lambda resolution: run.eval_batches(test, resolution),
-        on_rows=keep,
+        progress=Progress(result=keep),
     )
     known = {str(line["arch"]): float(line["test"]) for line in read_lines(rows)}
     top1 = [100 * known[arch.to_json()] for arch in wanted]

@@ -218,7 +218,7 @@ def steps(data: Path, cache: Path, size: int) -> None:
             start = time.perf_counter()
             images, labels = batches.batch(step, archs[0].resolution)
             middle = time.perf_counter()
-            train_step(supernet, archs, images, labels, optimizer, preset.recipe, phase, teacher if phase.distil else None)
+            train_step(supernet, archs, (images, labels), optimizer, preset.recipe, phase, teacher if phase.distil else None)
             loading.append(middle - start)
             stepping.append(time.perf_counter() - middle)
         load, train = (1e3 * statistics.median(times[1:]) for times in (loading, stepping))

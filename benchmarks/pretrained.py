@@ -24,6 +24,7 @@ import torch
 
 from onceforall import elastic
 from onceforall.common.files import append_line, read_lines
+from onceforall.common.progress import Progress
 from onceforall.common.readable import wilson
 from onceforall.models import bring
 from onceforall.options.presets import PRESETS
@@ -78,13 +79,15 @@ def unit(name: str, seed: int, arguments: argparse.Namespace) -> None:
     say(f"elastic training: {epochs:.1f} epochs")
     train(
         data, out=out, from_run=sources[0], space={"resolutions": ELASTIC}, epochs=epochs, seed=seed, resume=True,
-        limit=options.get("limit"), holdout=arguments.holdout, on_event=event,
+        limit=options.get("limit"), holdout=arguments.holdout, progress=Progress(event=event),
     )  # fmt: skip
-    profile(out, on_progress=lambda done, total, what: say(f"profile {done} {what}") if done == total else None)
+    profile(out, progress=Progress(count=lambda done, total, what: say(f"profile {done} {what}") if done == total else None))
     predicted = predict(out, subnets=arguments.subnets, seed=seed)
     say(f"predictor {predicted.predictor.kind}: {predicted.errors}")
     networks = [f"{source}@{pixels}" for source in sources for pixels in fixed]
-    found = compare(out, networks, epochs=options["epochs"], rate=arguments.rate, seed=seed, on_step=say, on_event=event)
+    found = compare(
+        out, networks, epochs=options["epochs"], rate=arguments.rate, seed=seed, progress=Progress(say=say, event=event)
+    )
     run = Run.open(out)
     record = {
         "data": name, "seed": seed, "images": run.info.images, "epochs": {"elastic": epochs, "fixed": options["epochs"]},

@@ -24,8 +24,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from onceforall.calibrate import Calibrated, evaluate, recalibrate
+from onceforall.calibrate import Calibrated, evaluate_network, recalibrate
 from onceforall.common.files import read_lines, read_text
+from onceforall.common.progress import Progress
 from onceforall.data import Splits
 from onceforall.models import bring
 from onceforall.pipeline import Budget, Run, search
@@ -58,7 +59,7 @@ def trained(network: nn.Module, run: Run, splits: Splits, work: float, pixels: i
     finetune(
         network, finetuning(steps, rate=rate, recipe=recipe, distil=False), lambda step: batches.batch(step, pixels), folder=folder,
         steps_per_epoch=batches.batches_per_epoch, num_classes=run.num_classes, seed=run.info.seed,
-        on_event=lambda event: print(folder.name, event, flush=True) if event["event"] == "epoch" else None,
+        progress=Progress(event=lambda event: print(folder.name, event, flush=True) if event["event"] == "epoch" else None),
     )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def main() -> None:
         return recalibrate(pruned, run.calibration_batches(splits, pixels))
 
     def held_out(pruned: nn.Module) -> float:
-        return evaluate(ready(copy.deepcopy(pruned)), run.eval_batches(splits.held_out, pixels)).top1
+        return evaluate_network(ready(copy.deepcopy(pruned)), run.eval_batches(splits.held_out, pixels)).top1
 
     trained(network, run, splits, work, pixels, schedule, arguments.out / "whole")
     rows: list[tuple[str, float, int, Calibrated, int]] = [("the network alone", 1.0, whole, ready(network), pixels)]
@@ -142,7 +143,7 @@ def main() -> None:
     test = run.open_test(splits, "benchmarks/pruning.py")
     print("| | share | M MACs | px | held-out top-1, % | test top-1, % |\n|---|---|---|---|---|---|")
     for name, share, macs, network_, side in rows:
-        found = [100 * evaluate(network_, run.eval_batches(images, side)).top1 for images in (splits.held_out, test)]
+        found = [100 * evaluate_network(network_, run.eval_batches(images, side)).top1 for images in (splits.held_out, test)]
         print(f"| {name} | {share:g} | {macs / 1e6:.1f} | {side} | {found[0]:.1f} | {found[1]:.1f} |")
     print("\n".join(failed))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import onceforall
 from onceforall.backends import RUNTIMES
-from onceforall.latency import list_devices, measure
+from onceforall.latency import list_devices, time_calls
 from onceforall.latency.networks import made_up
 
 SPACE = onceforall.space("mobilenet_v3", resolutions=(160,))
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         elif device.lacks is not None:
             print(f"{device.runtime}: {device.lacks}")
     print(f"{plan.macs / 1e6:.0f} million MACs")
-    for (device, block, whole), timing in zip(rows, measure(functions, rounds=60, max_rounds=240), strict=True):
+    for (device, block, whole), timing in zip(rows, time_calls(functions, rounds=60, max_rounds=240), strict=True):
         where = f"{device.runtime} {device.version}"
         print(f"{where:28} block {block:6.3f} s  network {whole:6.2f} s  {timing.ms:7.3f} ms [{timing.low:.3f}, {timing.high:.3f}]")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.common.memory import keep_freed_memory
 from onceforall.data import calibration_batches, eval_batches
 from onceforall.latency import Device, LatencyTable
@@ -47,7 +47,7 @@ def evaluation(folder: Path, keep: int, calibration: int, batch: int) -> tuple[f
         times = [time.perf_counter()]
         ready = recalibrate(network, calibration_batches(splits.train, r, images, calibration, 0, run.preprocessing))
         times.append(time.perf_counter())
-        evaluate(ready, eval_batches(held_out, r, batch, run.preprocessing))
+        evaluate_network(ready, eval_batches(held_out, r, batch, run.preprocessing))
         times.append(time.perf_counter())
     return times[1] - times[0], times[2] - times[1]
 

@@ -35,8 +35,9 @@ import torch
 
 import onceforall
 from onceforall import Arch, Space, Supernet
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall.calibrate import evaluate_network, recalibrate
 from onceforall.common.files import read_json, write_json
+from onceforall.common.progress import Progress
 from onceforall.common.statistics import kendall_tau
 from onceforall.costs import macs_table, segment_table
 from onceforall.data import Augment, Preprocessing, Splits, TrainBatches, calibration_batches, eval_batches, open_data
@@ -157,13 +158,15 @@ def run(
     folder = out / f"{name}-training"
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(seed=seed, validate_every=10**9)
-    Trainer(supernet, schedule, batches.batch, folder, on_event=log, settings=settings).run(latest(folder / "checkpoints"))
+    Trainer(supernet, schedule, batches.batch, folder, progress=Progress(event=log), settings=settings).run(
+        latest(folder / "checkpoints")
+    )
     rows = []
     test = splits.open_test(f"benchmarks/strategies.py {name}")
     for arch in archs:
         ready = recalibrate(supernet.extract(arch), calibration_batches(splits.train, arch.resolution, 1000, 125, 0, pixels))
         accuracies = {
-            split: evaluate(ready, eval_batches(images, arch.resolution, 250, pixels)).top1
+            split: evaluate_network(ready, eval_batches(images, arch.resolution, 250, pixels)).top1
             for split, images in (("held_out", splits.held_out), ("test", test))
         }
         rows.append({"macs": space.lower(arch, len(splits.classes)).macs, **accuracies})

@@ -16,11 +16,17 @@ import numpy as np
 import torch
 
 from onceforall.common.files import append_line, read_lines
+from onceforall.common.progress import Progress
 from onceforall.pipeline import Run, evaluate, train
 from onceforall.scores import imbalance
 
 EPOCHS = {"magtile": 12.0, "wbc": 40.0}
 RESOLUTIONS = (64, 96)
+
+
+def told(event: dict[str, object]) -> None:
+    if event["event"] in ("note", "validation"):
+        print(json.dumps(event), flush=True)
 
 
 def one(name: str, balance: float, arguments: argparse.Namespace) -> dict[str, object]:
@@ -29,7 +35,7 @@ def one(name: str, balance: float, arguments: argparse.Namespace) -> dict[str, o
     train(
         str(arguments.data / name), out=out, from_run=arguments.start, space={"resolutions": RESOLUTIONS}, epochs=EPOCHS[name],
         holdout=arguments.holdout, recipe={"balance": balance}, metric="balanced", seed=arguments.seed, resume=True,
-        on_event=lambda event: print(json.dumps(event), flush=True) if event["event"] in ("note", "validation") else None,
+        progress=Progress(event=told),
     )  # fmt: skip
     record: dict[str, object] = {"data": name, "balance": balance, "seed": arguments.seed, "threads": torch.get_num_threads()}
     record["imbalance"] = imbalance(Run.open(out).splits().train.labels)

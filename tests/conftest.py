@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import fresh
 from file_server import FileServer, forget_library, serving_files
 from onceforall import Space
 from small_spaces import SMALL, SPACES
@@ -61,6 +62,14 @@ def _shared_runs_stay(request: pytest.FixtureRequest) -> Iterator[None]:
     before = _contents(runs)
     yield
     assert _contents(runs) == before, "this test changed a run that it shares with others: let it take run_copy"
+
+
+@pytest.fixture(autouse=True)
+def _forked_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of exported folders start at once, but in `tests/export` and in the demo, where they are the product's own."""
+    part = request.path.relative_to(Path(__file__).parent).parts[0]
+    if part in ("app", "cli", "pipeline", "test_docs.py") and request.path.name != "test_demo.py":
+        monkeypatch.setattr("onceforall.export.program.subprocess", fresh.FORKED)
 
 
 def _contents(runs: list[object]) -> dict[Path, tuple[int, int]]:

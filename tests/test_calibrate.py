@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from onceforall import Supernet
-from onceforall.calibrate import Calibrated, Statistics, evaluate, recalibrate
+from onceforall.calibrate import Calibrated, Statistics, evaluate_network, recalibrate
 from onceforall.errors import DataError, StatisticsError
 from small_spaces import SPACES
 
@@ -96,7 +96,7 @@ def test_going_on_is_measuring_all_at_once() -> None:
 def test_evaluate_against_numpy() -> None:
     calibrated = recalibrate(network(), batches(8))
     data = [*labelled(9), *labelled(4)]
-    found = evaluate(calibrated, data)
+    found = evaluate_network(calibrated, data)
     with torch.no_grad():
         logits = torch.cat([calibrated.network(x) for x, _ in data]).double().numpy()
     labels = torch.cat([y for _, y in data]).numpy()
@@ -112,7 +112,7 @@ def test_evaluate_takes_only_what_recalibrate_returns() -> None:
     with pytest.raises(
         StatisticsError, match="evaluate takes what recalibrate returns, not a Subnet: recalibrate the network first"
     ):
-        evaluate(network(training=False), labelled())  # type: ignore[arg-type]
+        evaluate_network(network(training=False), labelled())  # type: ignore[arg-type]
 
 
 def _write_weight(net: nn.Module) -> None:
@@ -157,23 +157,23 @@ def _forward_in_train_mode(net: nn.Module) -> None:
 )
 def test_a_network_changed_since_is_refused(change) -> None:  # type: ignore[no-untyped-def]
     calibrated = recalibrate(network(), batches(4))
-    evaluate(calibrated, labelled())
+    evaluate_network(calibrated, labelled())
     change(calibrated.network)
     with pytest.raises(StatisticsError, match="changed or put in train mode since its recalibration: recalibrate it again first"):
-        evaluate(calibrated, labelled())
-    evaluate(recalibrate(calibrated.network, batches(4)), labelled())
+        evaluate_network(calibrated, labelled())
+    evaluate_network(recalibrate(calibrated.network, batches(4)), labelled())
 
 
 def test_evaluating_twice_is_fine() -> None:
     calibrated = recalibrate(network(), batches(4))
-    assert evaluate(calibrated, labelled()) == evaluate(calibrated, labelled())
+    assert evaluate_network(calibrated, labelled()) == evaluate_network(calibrated, labelled())
 
 
 def test_no_images() -> None:
     with pytest.raises(StatisticsError, match="recalibration needs at least one batch of training images, it was given none"):
         recalibrate(network(), [])
     with pytest.raises(DataError, match="no images to evaluate on"):
-        evaluate(recalibrate(network(), batches(4)), [])
+        evaluate_network(recalibrate(network(), batches(4)), [])
 
 
 def test_a_single_image_has_no_statistics() -> None:
@@ -221,6 +221,6 @@ def test_statistics_of_one_resolution_do_not_serve_another() -> None:
     small = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     calibrated = recalibrate(small, [torch.randn(4, 3, 16, 16)])
     with pytest.raises(StatisticsError, match=r"have shape \(3, 32, 32\), the BatchNorm statistics were measured at \(3, 16, 16\)"):
-        evaluate(calibrated, [(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long))])
+        evaluate_network(calibrated, [(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long))])
     with pytest.raises(StatisticsError, match="statistics hold for one resolution"):
         recalibrate(small, [torch.randn(4, 3, 16, 16), torch.randn(4, 3, 24, 24)])

@@ -19,7 +19,7 @@ from onceforall.backends import FORMATS, RUNTIMES
 from onceforall.backends.onnxruntime import ONNXRUNTIME
 from onceforall.calibrate import recalibrate
 from onceforall.cli.completion import one_of, several_of
-from onceforall.export import CardFacts, InputSteps, export_network, load
+from onceforall.export import CardFacts, InputSteps, load
 from onceforall.latency import Device, list_devices, stand_in
 from onceforall.nn.bundle_source import to_bundle_source
 from onceforall.nn.onnx import to_onnx
@@ -29,6 +29,7 @@ from onceforall.nn.source import to_source
 from onceforall.picture import draw
 from onceforall.spaces import FAMILIES
 from onceforall.supernets.sorting import sort_channels
+from one_export import export_network
 
 PAGES = Path(__file__).parent.parent / "docs" / "extending"
 STEPS = InputSteps((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 0.875, "short side")

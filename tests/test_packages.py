@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from onceforall.common.packages import no_stderr, quiet, same_environment
+from onceforall.common.packages import no_stderr, quiet_packages, same_environment
 
 
 def test_standard_error_of_libraries_is_dropped_and_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
@@ -61,13 +61,13 @@ def test_quiet_in_threads_that_overlap_ends_with_the_last(capsys: pytest.Capture
     inside, left = threading.Event(), threading.Event()
 
     def second() -> None:
-        with quiet():
+        with quiet_packages():
             inside.set()
             left.wait(5)
 
     before = logging.root.manager.disable
     other = threading.Thread(target=second)
-    with quiet():
+    with quiet_packages():
         other.start()
         inside.wait(5)
     print("still quiet")

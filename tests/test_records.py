@@ -9,7 +9,7 @@ import pytest
 
 import onceforall
 from onceforall import Arch
-from onceforall.common.records import as_record, plain, read_record, read_records, write_record
+from onceforall.common.records import as_record, json_of, read_record, read_records, write_record
 from onceforall.errors import FileError
 
 SPACE = onceforall.space("mobilenet_v3")
@@ -59,7 +59,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert read_record(path, Outer, "test/1") == WHOLE
     assert json.loads(path.read_text())["format"] == "test/1"
     assert json.loads(path.read_text())["arch"] == SPACE.smallest().to_json()
-    assert as_record(plain(WHOLE), Outer, path) == WHOLE
+    assert as_record(json_of(WHOLE), Outer, path) == WHOLE
 
 
 def test_defaults_other_entries_and_whole_numbers_for_others() -> None:

@@ -17,6 +17,7 @@ from file_server import COMMIT, FileServer, git_id, stored
 from onceforall import Supernet
 from onceforall.arch import Arch
 from onceforall.common.files import sha256
+from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, FileError, ModelError, SpaceError
 from onceforall.models import Weights, bring
 from onceforall.pipeline.training.own import bring_own, require_logits, started
@@ -57,7 +58,7 @@ def test_torchvision_by_name(mirror: FileServer, tmp_path: Path) -> None:
     assert not mirror.asked
     events: list[dict[str, Any]] = []
     with stored(ENTRY, saved(state), mirror) as url:
-        found = bring(NET, on_event=events.append)
+        found = bring(NET, progress=Progress(event=events.append))
         place = tmp_path / "torch" / "hub" / "checkpoints" / url.rpartition("/")[2]
         assert same(found.model, state)
         assert found.weights == Weights(place.name, sha256(place), None, url)

@@ -1,6 +1,7 @@
 """One tiny training on the digits, shared by the tests of the pipeline and of the command line. Copy what you change."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from onceforall.common.files import read_lines
 from onceforall.latency import Effort, meters
-from onceforall.latency.measure import Timing, measure
+from onceforall.latency.measure import Timing, time_calls
 from onceforall.pipeline import Run, predict, profile, train
 from onceforall.pipeline.specialising.switching import measure_switching
 
@@ -45,14 +47,14 @@ FEW = Effort(resolutions=2, fit=12, test=6, passes=2, rounds=2, limit=float("inf
 def few_measurements() -> Iterator[None]:
     """Where it does not matter how well latency is known: `--quick` measures few networks, and each in few rounds.
 
-    Beside other tests the machine is never as quiet as `measure` wants it, so it would try for seconds each time.
+    Beside other tests the machine is never as quiet as `time_calls` wants it, so it would try for seconds each time.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in ("onceforall.pipeline.profile", "onceforall.latency.checked"):  # the package's name is the function
             patch.setattr(import_module(module), "QUICK", FEW)
-        patch.setattr(meters, "measure", _briefly)
+        patch.setattr(meters, "time_calls", _briefly)
         bundle = import_module("onceforall.pipeline.bundle")
-        patch.setattr(bundle, "measure", _briefly)
+        patch.setattr(bundle, "time_calls", _briefly)
         patch.setattr(bundle, "measure_switching", partial(measure_switching, rounds=SWITCHES))
         yield
 
@@ -76,7 +78,7 @@ def _briefly(
     **named: Any,
 ) -> list[Timing]:
     few = min(rounds, ROUNDS)
-    return measure(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)
+    return time_calls(functions, rounds=few, max_rounds=few, limit=float("inf"), **named)
 
 
 @pytest.fixture(scope="session")
@@ -107,18 +109,30 @@ def run_copy(measured: Path, tmp_path: Path) -> Path:
 
 @cache
 def _trained(base: Path) -> Path:
-    out = base / "trained"
-    train("digits", out=out, **TRAINING)
-    return out
+    return _made_once(base, "trained", lambda out: train("digits", out=out, **TRAINING))
 
 
 @cache
 def _measured(base: Path) -> Path:
-    out = Path(shutil.copytree(_trained(base), base / "measured"))
-    with few_measurements():
-        profile(out, quick=True)
-    predict(out, subnets=SUBNETS)
-    return out
+    def make(out: Path) -> None:
+        shutil.copytree(_trained(base), out)
+        with few_measurements():
+            profile(out, quick=True)
+        predict(out, subnets=SUBNETS)
+
+    return _made_once(base, "measured", make)
+
+
+def _made_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """This process's copy of a run that the first process of pytest-xdist to need it has made."""
+    first = base.parent / f"{name}-once" if "PYTEST_XDIST_WORKER" in os.environ else base / f"{name}-once"
+    with FileLock(first.with_suffix(".lock")):
+        if not (first / "done").exists():
+            shutil.rmtree(first, ignore_errors=True)
+            first.mkdir()
+            make(first / name)
+            (first / "done").touch()
+    return Path(shutil.copytree(first / name, base / name))
 
 
 def go(out: Path, **changes: Any) -> Run:

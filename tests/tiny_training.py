@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onceforall import Arch, Plan, Space, Supernet
+from onceforall.common.progress import Progress
 from onceforall.ops import Dropout, Flatten, GlobalPool, Linear
 from onceforall.plan import Segment
 from onceforall.space import Choices
@@ -97,7 +98,7 @@ def go(
     Trainer(
         net, schedule, data,
         folder=folder, settings=settings, validate=validate,
-        on_event=(events if events is not None else []).append, should_stop=should_stop, teacher=teacher, world=world,
+        progress=Progress(event=(events if events is not None else []).append, stopped=should_stop), teacher=teacher, world=world,
     ).run(latest(folder / "checkpoints"))  # fmt: skip
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 

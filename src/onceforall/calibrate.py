@@ -1,7 +1,7 @@
 """Measure BatchNorm statistics for one network, and the only way to evaluate it.
 
 A sub-network's statistics differ from the supernet's, so evaluating is always: extract, recalibrate, evaluate.
-`evaluate` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
+`evaluate_network` takes nothing but a `Calibrated` network, so the middle step cannot be forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Statistics:
-    """BatchNorm statistics of a network, to go on with: means and variances by the names of its state dict, measured on `images`
+    """BatchNorm statistics of a network, to continue from: means and variances by the names of its state dict, measured on `images`
     images of shape `shape`."""
 
     tensors: Mapping[str, Tensor]
@@ -45,7 +45,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
+    """What `evaluate_network` or `tally` found. top1 and top5 are fractions in [0, 1], loss is mean cross-entropy in nats.
 
     `balanced` is the mean of the classes' recalls, `macro_f1` that of their F1 (see `scores.Confusion`); None in files of before.
     Of images that may have several labels, `map` is the mean of the labels' average precisions, and top-1 and top-5 are the shares
@@ -62,7 +62,7 @@ class Accuracy:
 
     @property
     def told(self) -> tuple[str, float]:
-        """What results are told in, whatever the run's metric: top-1, or mAP where images may have several labels."""
+        """What results are reported in, whatever the run's metric: top-1, or mAP where images may have several labels."""
         return told_of(self.top1, self.map)
 
     def score(self, metric: str) -> float:
@@ -81,7 +81,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
         network: a plain network, such as `Supernet.extract` gives, on any device.
         batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
             much as it has images; at least 2.
-        begun: go on with these, measured with the same weights on other images, which then count too.
+        begun: continue from these, measured with the same weights on other images, which then count too.
 
     Raises:
         StatisticsError: no batch and none before, a batch of one image, images of several resolutions, statistics of another
@@ -98,7 +98,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
     images, shape = (0, ()) if begun is None else (begun.images, begun.shape)
     own = {name: value for name, value in network.named_buffers() if "running_" in name}
     if begun is not None and {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in begun.tensors.items()}:
-        raise StatisticsError("the statistics to go on with are those of another network: measure them anew")
+        raise StatisticsError("the statistics to continue from belong to another network: measure them again")
     try:
         for norm in norms:
             norm.reset_running_stats()
@@ -169,7 +169,7 @@ def require_finite(network: nn.Module) -> None:
             raise StatisticsError(f"{name} is not finite after recalibration: the weights have diverged")
 
 
-def evaluate(calibrated: Calibrated, batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
+def evaluate_network(calibrated: Calibrated, batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
     """Accuracy of a calibrated network; `counted` is the task's tally, without which an image has one class.
 
     Raises:
@@ -187,7 +187,7 @@ def evaluate_each(
     on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None,
     counted: "Tally | LabelTally | None" = None,
 ) -> tuple[Accuracy, Tensor]:
-    """As `evaluate`, and which images are right, bool (n,), in their order, to compare networks image by image.
+    """As `evaluate_network`, and which images are right, bool (n,), in their order, to compare networks image by image.
 
     `on_logits` gets each batch's logits (n, classes) and labels.
     """
@@ -209,7 +209,7 @@ def evaluate_each(
 
 
 def tally(batches: Iterable[Batch], counted: "Tally | LabelTally | None" = None) -> Accuracy:
-    """Accuracy from logits (n, classes) and labels, batch by batch, wherever the logits come from; see `evaluate`.
+    """Accuracy from logits (n, classes) and labels, batch by batch, wherever the logits come from; see `evaluate_network`.
 
     Raises:
         DataError: no images.

@@ -1,8 +1,8 @@
 """Every error that onceforall raises on purpose, on one page.
 
 All derive from `OnceForAllError`. Its message is for the person at the command line: what is wrong, why, what to do.
-The command line prints the message on one line and exits with `exit_code`. What goes on all the same is a `Note`, which the command
-line prints on one line too.
+The command line prints the message on one line and exits with `exit_code`. What does not stop the work is a `Note`, printed on
+one line too.
 """
 
 
@@ -13,7 +13,7 @@ class OnceForAllError(Exception):
 
 
 class Note(UserWarning):
-    """A warning that something was done in another way than usual, or left out, and the work goes on."""
+    """A warning that something was done differently from usual, or left out, without stopping the work."""
 
 
 class SpaceError(OnceForAllError, ValueError):
@@ -45,7 +45,7 @@ class CheckpointError(FileError):
 
 
 class TrainingError(OnceForAllError, RuntimeError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class StoppedError(TrainingError):

@@ -54,7 +54,7 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DimPart:
     """Entries of one dimension of a weight: `each` for every unit of the group from its first to its last (-1: always there)."""
 
     group: int
@@ -76,7 +76,7 @@ class WeightSpec:
     """
 
     shape: tuple[int, ...]
-    dims: tuple[tuple[Part, ...], ...]
+    dims: tuple[tuple[DimPart, ...], ...]
     dtype: str = "float32"
     trained: bool = True
     kernels: tuple[int, ...] = ()
@@ -142,10 +142,8 @@ class Graph:
     Args:
         resolutions: that it was read at, in pixels, ascending.
         classes: number of the group of the classifier's outputs, or -1.
-        nodes: by name.
         weights: by the names that they have in the model.
         groups: what numbers in `Size` and `Part` mean.
-        pieces: in order.
         output: what the network returns: values in tuples, lists and mappings.
         fixed: what is not elastic and why, one line each.
         about: where the network comes from, for its cards.
@@ -289,7 +287,7 @@ def _spec(weight: WeightSpec) -> dict[str, Any]:
 
 
 def _weight(entry: Mapping[str, Any]) -> WeightSpec:
-    dims = tuple(tuple(Part(*part) for part in parts) for parts in entry["dims"])
+    dims = tuple(tuple(DimPart(*part) for part in parts) for parts in entry["dims"])
     grids = tuple(Grid(**{key: _tuples(value) for key, value in grid.items()}) for grid in entry.get("grids", ()))
     return WeightSpec(tuple(entry["shape"]), dims, entry["dtype"], entry["trained"], tuple(entry["kernels"]), grids)
 

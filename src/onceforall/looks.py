@@ -38,7 +38,7 @@ class Look:
     shortcut: bool
 
 
-def look(segment: Segment) -> Look:
+def look_of(segment: Segment) -> Look:
     """Read off a segment's operations."""
     found = layers(segment)
     kernels = [layer.kernel for layer in found if layer.kernel > 1]

@@ -17,7 +17,7 @@ from math import isfinite, sqrt
 
 from .arch import Arch, Block
 from .errors import ArchError
-from .looks import channels, look, pixels
+from .looks import channels, look_of, pixels
 from .plan import Plan, Segment
 
 KERNEL_COLOURS = {3: "#56b4e9", 5: "#e69f00", 7: "#2fb58a"}  # Okabe-Ito, the green lightened so that dark text reads on it
@@ -110,11 +110,11 @@ def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     found = {segment.name for segment in plan.segments if segment.name.startswith("stages.")}
     if found != set(expected) or plan.input_shape[-1] != arch.resolution:
         raise ArchError("the plan was not lowered from this architecture: draw the plan that space.lower(arch) gives")
-    widest = max(look(segment).hidden for segment in plan.segments)
+    widest = max(look_of(segment).hidden for segment in plan.segments)
     boxes: list[_Box] = []
     x = float(MARGIN + 26)
     for segment in plan.segments:
-        seen = look(segment)
+        seen = look_of(segment)
         if boxes:
             x += boxes[-1].width + (GAP if _group(boxes[-1].segment) == _group(segment) else STAGE_GAP)
         boxes.append(

@@ -21,7 +21,7 @@ BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural N
 
 
 def told_of(top1: float, map: float | None) -> tuple[str, float]:
-    """What results are told in: the name and value of top-1, or of mean average precision where there is one."""
+    """What results are reported in: the name and value of top-1, or of mean average precision where there is one."""
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
 
 
@@ -201,7 +201,7 @@ def default_metric(labels: NDArray[np.int64]) -> str:
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The probability that of so many images that one of two networks gets right alone chance gives so uneven shares, or more.
+    """The probability that chance alone splits the images that only one of two networks gets right as unevenly as this, or more.
 
     McNemar's exact test, two-sided.
 

@@ -64,7 +64,6 @@ class Quadratic:
     """constant + x · linear + x · pairs · x / 2, where x are the one-hot choices of a network (`Space.encode`).
 
     Args:
-        space: the choices.
         constant: of all networks.
         linear: a number for each choice of the columns that have more than one (f,).
         pairs: symmetric (f, f), or None. What stands between two choices of one column counts only on the diagonal.

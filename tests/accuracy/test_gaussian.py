@@ -10,10 +10,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
 
 from onceforall import space
-from onceforall.accuracy.choose import FOLDS, deal, denoised, families, plain
+from onceforall.accuracy.choose import FOLDS, as_measured, deal, denoised, families
 from onceforall.accuracy.features import Features
 from onceforall.accuracy.gaussian import solve, weigh
-from onceforall.accuracy.process_model import KINDS, Part, ProcessModel
+from onceforall.accuracy.process_model import KINDS, Kernel, ProcessModel
 from onceforall.costs import macs_table, segment_table
 
 SPACE = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(3, 5), expand_ratios=(3, 4), resolutions=(32, 48))
@@ -23,7 +23,7 @@ FEATURES = Features.of(SPACE)
 def test_mean_and_variance_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     x, y, new = rng.standard_normal((40, 6)), rng.standard_normal(40), rng.standard_normal((10, 6))
-    found = solve(x @ x.T, 0.3, plain(y, np.arange(40) % 4), np.arange(40) % 4)
+    found = solve(x @ x.T, 0.3, as_measured(y, np.arange(40) % 4), np.arange(40) % 4)
     kernel = ConstantKernel(1.0, "fixed") * DotProduct(0.0, "fixed")
     reference = GaussianProcessRegressor(kernel, alpha=0.3, optimizer=None).fit(x, y)
     mean, std = reference.predict(new, return_std=True)
@@ -74,7 +74,7 @@ def test_weights_maximise_what_they_should(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("form", ["product", "square", "bell"])
 def test_parts_are_positive_and_symmetric(form: str) -> None:
-    part = Part("choices", form)  # type: ignore[arg-type]
+    part = Kernel("choices", form)  # type: ignore[arg-type]
     x = np.random.default_rng(0).standard_normal((30, 8))
     matrix = part(x, x)
     np.testing.assert_allclose(matrix, matrix.T)
@@ -131,4 +131,4 @@ def test_labels_of_a_fold_know_nothing_of_it() -> None:
     np.testing.assert_allclose(changed[:, 2], labels[:, 2])
     assert np.abs(changed[:, [0, 1, 3, 4]] - labels[:, [0, 1, 3, 4]]).max(0).min() > 0.01
     assert np.std(labels[:, 4] - (0.8 - 0.1 * losses)) < 0.005  # most of the noise is gone
-    np.testing.assert_array_equal(plain(y, folds), np.repeat(y[:, None], 5, 1))
+    np.testing.assert_array_equal(as_measured(y, folds), np.repeat(y[:, None], 5, 1))

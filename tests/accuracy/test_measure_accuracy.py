@@ -15,9 +15,10 @@ from torch import fx
 
 from onceforall import Arch, Plan, Space, Supernet, space
 from onceforall.accuracy import AccuracyRow, append_rows, read_rows, spread, tree
-from onceforall.accuracy.measure import measure_accuracy, measure_together
-from onceforall.accuracy.prefix_tree import grow, leaves, work
-from onceforall.calibrate import Accuracy, Statistics, evaluate, recalibrate
+from onceforall.accuracy.measure import measure_subnets, measure_together
+from onceforall.accuracy.prefix_tree import grow, networks_below, work
+from onceforall.calibrate import Accuracy, Statistics, evaluate_network, recalibrate
+from onceforall.common.progress import Progress
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import ArchError, DataError, FileError, StatisticsError
 
@@ -40,7 +41,7 @@ def alone(supernet: Supernet, arch: Arch) -> tuple[Accuracy, float]:
     network = recalibrate(supernet.extract(arch), images(arch.resolution))
     with torch.no_grad():
         right = [(network.network(x).argmax(1) == labels).numpy() for x, labels in batches(arch.resolution)]
-    return evaluate(network, batches(arch.resolution)), float(np.concatenate(right)[::2].mean())
+    return evaluate_network(network, batches(arch.resolution)), float(np.concatenate(right)[::2].mean())
 
 
 @settings(max_examples=2, deadline=None)
@@ -53,7 +54,7 @@ def test_measured_together_as_one_by_one(small_space: Space, seed: int, at_once:
     archs = [small_space.sample(rng), small_space.largest()]
     archs += [small_space.mutate(archs[0], rng, 0.1) for _ in range(3)] + archs[:1]
     kept: list[AccuracyRow] = []
-    rows = measure_accuracy(supernet, archs, images, batches, on_rows=kept.extend, at_once=at_once)
+    rows = measure_subnets(supernet, archs, images, batches, progress=Progress(result=kept.extend), at_once=at_once)
     assert rows == kept
     assert sorted(row.arch.to_json() for row in rows) == sorted({arch.to_json() for arch in archs})
     for row in rows:
@@ -86,11 +87,11 @@ def test_networks_that_compute_the_same_end_together() -> None:
     same = space("mobilenet_v3", width=0.25, depths=(1,), kernels=(3,), expand_ratios=(2, 2.1), resolutions=(32,))
     archs = [same.smallest(), same.largest()]
     (root,) = grow({arch: same.lower(arch, 5) for arch in archs})
-    assert leaves([root]) == archs
+    assert networks_below([root]) == archs
     while root.children:
         (root,) = root.children
     assert root.archs == archs
-    rows = measure_accuracy(Supernet(same, 5), archs, images, batches)
+    rows = measure_subnets(Supernet(same, 5), archs, images, batches)
     assert rows[0].loss == rows[1].loss
 
 
@@ -130,19 +131,23 @@ def test_what_is_shared_is_run_once() -> None:
 )
 def test_statistics_that_cannot_be(calibration: Any, evaluation: Any, message: str) -> None:
     with pytest.raises(StatisticsError, match=message):
-        measure_accuracy(Supernet(TINY, 5), [TINY.smallest()], calibration, evaluation)
+        measure_subnets(Supernet(TINY, 5), [TINY.smallest()], calibration, evaluation)
 
 
 def test_no_images() -> None:
     with pytest.raises(DataError, match="no images to evaluate on"):
-        measure_accuracy(Supernet(TINY, 5), [TINY.smallest()], images, lambda r: [])
+        measure_subnets(Supernet(TINY, 5), [TINY.smallest()], images, lambda r: [])
 
 
 def test_an_architecture_of_another_space_is_refused_before_measuring() -> None:
     rows: list[AccuracyRow] = []
     with pytest.raises(ArchError):
-        measure_accuracy(
-            Supernet(TINY, 5), [TINY.smallest(), space("mobilenet_v3").smallest()], images, batches, on_rows=rows.extend
+        measure_subnets(
+            Supernet(TINY, 5),
+            [TINY.smallest(), space("mobilenet_v3").smallest()],
+            images,
+            batches,
+            progress=Progress(result=rows.extend),
         )
     assert rows == []
 
@@ -210,7 +215,7 @@ def test_rows_of_another_metric(metric: str, tmp_path: Path) -> None:
 
     (row,) = measure_together(supernet, [TINY.smallest()], images, uneven, metric=metric)
     network = recalibrate(supernet.extract(TINY.smallest()), images(32))
-    found = evaluate(network, uneven(32))
+    found = evaluate_network(network, uneven(32))
     assert row.top1 == found.top1
     assert row.value == row.score == found.score(metric)
     counts = np.bincount(torch.cat([labels for _, labels in uneven(32)]).numpy())

@@ -169,7 +169,7 @@ def test_save_and_load(predictor: AccuracyPredictor, tmp_path: Path) -> None:
 def test_pinned_to_weights_and_space(predictor: AccuracyPredictor, tmp_path: Path) -> None:
     path = tmp_path / "predictor.safetensors"
     predictor.save(path)
-    with pytest.raises(CheckpointError, match="with weights abc, not xyz: measure sub-networks of this supernet and fit anew"):
+    with pytest.raises(CheckpointError, match="with weights abc, not xyz: measure sub-networks of this supernet and fit again"):
         AccuracyPredictor.load(path, SPACE, weights_hash="xyz")
     for other in (space("mobilenet_v3"), SPACE.restrict(kernels=(3, 5))):
         with pytest.raises(CheckpointError, match="made for another space"):
@@ -192,7 +192,7 @@ def test_other_formats_and_models(predictor: AccuracyPredictor, tmp_path: Path) 
     for model in ("other", "published", ["process"]):
         predictor.save(path)
         rewritten(path, model=model)
-        with pytest.raises(CheckpointError, match="damaged: fit or import the predictor anew"):
+        with pytest.raises(CheckpointError, match="damaged: fit or import the predictor again"):
             AccuracyPredictor.load(path, SPACE)
     for model in ("trees", "perceptrons"):
         predictor.save(path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from onceforall import Space, space
 from onceforall.accuracy import AccuracyRow, interpolate, measured_resolutions, spread, tree
-from onceforall.accuracy.prefix_tree import grow, leaves, share_out, units, work
+from onceforall.accuracy.prefix_tree import grow, networks_below, share_out, units, work
 from onceforall.accuracy.sampling import beginnings
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import SpaceError
@@ -118,7 +118,7 @@ def test_units_hold_every_network_once(seed: int, n: int, most: int) -> None:
     archs = TINY.archs(np.unique(TINY.sample_genes(np.random.default_rng(seed), n), axis=0))
     roots = grow({arch: TINY.lower(arch, 5) for arch in archs})
     groups = units(roots, most)
-    assert list(chain(*groups)) == leaves(roots)
+    assert list(chain(*groups)) == networks_below(roots)
     assert set(chain(*groups)) == set(archs)
     assert all(0 < len(group) <= most for group in groups)
     assert len(groups) <= 2 * -(-len(archs) // most), "neighbours are put together"

@@ -16,21 +16,23 @@ import torch
 import onceforall
 from explorers import Served, make_anew, serve
 from onceforall.app.pins import Pins
-from onceforall.app.pool import Pool
+from onceforall.app.pool import NetworkPool
 from onceforall.arch import Arch
 from onceforall.common.files import append_line
 from onceforall.errors import FileError
 from onceforall.pipeline import Run, fit_predictor
 
 
-def random_pool(n: int, seed: int, costs: int = 3) -> Pool:
+def random_pool(n: int, seed: int, costs: int = 3) -> NetworkPool:
     rng = np.random.default_rng(seed)
     space = onceforall.space("mobilenet_v3")
     scores = rng.random(n).round(2)
-    return Pool(space.sample_genes(rng, n), scores, scores, scores, {f"c{i}": rng.random(n).round(2) + 0.1 for i in range(costs)})
+    return NetworkPool(
+        space.sample_genes(rng, n), scores, scores, scores, {f"c{i}": rng.random(n).round(2) + 0.1 for i in range(costs)}
+    )
 
 
-def by_hand(pools: list[Pool], limits: dict[str, float]) -> float | None:
+def by_hand(pools: list[NetworkPool], limits: dict[str, float]) -> float | None:
     rows = [(p.scores[i], {name: p.costs[name][i] for name in p.costs}) for p in pools for i in range(len(p))]
     return max(
         (score for score, costs in rows if all(costs[name] <= most * (1 + 1e-9) for name, most in limits.items())), default=None

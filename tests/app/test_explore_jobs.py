@@ -128,7 +128,7 @@ def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
 import os
 from onceforall.app import worker
 worker._export = lambda run, job, tell: os.write(1, b"noise") and print("more") or {}
-worker.main()
+worker.run_worker()
 """
     with subprocess.Popen([sys.executable, "-c", program], text=True, stdin=-1, stdout=-1, stderr=-1) as process:
         assert process.stdin is not None

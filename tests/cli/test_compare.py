@@ -11,6 +11,7 @@ import torch
 from failing import fails
 
 from onceforall.cli import run
+from onceforall.common.progress import Progress
 from onceforall.errors import StoppedError
 from onceforall.pipeline import Run, compare, status
 from onceforall.pipeline.comparison.fixed import Told, asked_for, fine_tuned
@@ -45,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object, **named: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("onceforall.pipeline.comparison.fixed.follow", never)
+    monkeypatch.setattr("onceforall.pipeline.comparison.fixed.follow_schedule", never)
 
 
 def result(folder: Path) -> dict[str, object]:
@@ -149,7 +150,7 @@ def test_goes_on_after_a_stop(run_copy: Path, networks: str, tmp_path: Path) -> 
         return next(steps) == 3
 
     with pytest.raises(StoppedError, match=r"own.py:seven@16: stopped at step 3 of \d+; the same ofa compare goes on"):
-        compare(run_copy, asked, epochs=2, should_stop=soon)
+        compare(run_copy, asked, epochs=2, progress=Progress(stopped=soon))
     (place,) = (path for path in (run_copy / "compare").iterdir() if path.is_dir())
     assert (place / "checkpoints").exists()
     assert not (place / "network.json").exists()
@@ -168,7 +169,7 @@ def test_goes_on_after_a_stop(run_copy: Path, networks: str, tmp_path: Path) -> 
     found = []
     for folder in (run_copy, other):
         one, (named,) = Run.open(folder), asked_for(asked, 24)
-        trained = fine_tuned(one, one.splits(), named, Told(epochs=2), compute=choose_compute("cpu"), on_event=told)
+        trained = fine_tuned(one, one.splits(), named, Told(epochs=2), compute=choose_compute("cpu"), progress=Progress(event=told))
         assert trained.folder.name == place.name
         found.append(load_tensors(trained.folder / "network.safetensors")[0])
     assert seen[0] > 3
@@ -189,10 +190,10 @@ def test_by_default_as_much_work_as_the_run(run_copy: Path, networks: str) -> No
         notes.append(event.get("text", ""))
 
     with pytest.raises(Enough):
-        compare(run_copy, [f"{networks}:Net@16"], on_event=told)  # type: ignore[arg-type]
+        compare(run_copy, [f"{networks}:Net@16"], progress=Progress(event=told))  # type: ignore[arg-type]
     assert any("as many multiply-accumulates as the training of the run took" in note for note in notes)
     with pytest.raises(Enough):  # in a folder of its own; TensorBoard's thread may still write to the other
-        compare(run_copy, [f"{networks}:Net@16"], budget_s=5.0, on_event=told)  # type: ignore[arg-type]
+        compare(run_copy, [f"{networks}:Net@16"], budget_s=5.0, progress=Progress(event=told))  # type: ignore[arg-type]
     assert any("steps), within 5.0 s" in note for note in notes)
 
 
@@ -241,9 +242,9 @@ def test_damaged_results(capsys: pytest.CaptureFixture[str], compared: Path, tmp
     given = ["compare", str(folder), "--with", f"{compared.parent / 'own.py'}:Net@16", "--epochs", "2"]
     message = fails(capsys, given, 1)
     assert "result.json: damaged or edited" in message
-    assert f"ofa compare {folder} --with NETWORKS makes it anew" in message
+    assert f"ofa compare {folder} --with NETWORKS makes it again" in message
     (place, *_) = sorted(path for path in (folder / "compare").iterdir() if path.is_dir())
     with open(place / "network.safetensors", "r+b") as file:
         file.seek(-8, 2)
         file.write(b"damaged!")
-    assert "remove it to train own.py:Net@16 anew" in fails(capsys, given, 1)
+    assert "remove it to train own.py:Net@16 again" in fails(capsys, given, 1)

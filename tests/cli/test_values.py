@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onceforall.errors import ValueTextError
-from onceforall.options.values import amount, duration_s, latencies_ms, memory_bytes, recipe_values, space_arguments
+from onceforall.options.values import amount_of_text, duration_s, latencies_ms, memory_bytes, recipe_values, space_arguments
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "duration": duration_s, "latencies": latencies_ms, "amount": amount, "memory": memory_bytes, "space": space_arguments
+    "duration": duration_s, "latencies": latencies_ms, "amount": amount_of_text, "memory": memory_bytes, "space": space_arguments
 }  # fmt: skip
 
 
@@ -23,8 +23,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
         (duration_s, " 2 h ", 7200), (duration_s, "1h30m", 5400), (duration_s, "1h 30m", 5400), (duration_s, "1h30", 5400),
         (duration_s, "1 h 30 min 15 s", 5415), (duration_s, "2d", 172800), (duration_s, "1d12h", 129600), (duration_s, "2m30", 150),
         (duration_s, "1h30m15", 5415), (duration_s, "90 minutes", 5400), (duration_s, "1e3s", 1000),
-        (amount, "300M", 300e6), (amount, "1.5k", 1500), (amount, "2K", 2000),
-        (amount, "4000000", 4e6), (amount, "3e8", 3e8), (amount, "1G", 1e9), (amount, ".5M", 5e5),
+        (amount_of_text, "300M", 300e6), (amount_of_text, "1.5k", 1500), (amount_of_text, "2K", 2000),
+        (amount_of_text, "4000000", 4e6), (amount_of_text, "3e8", 3e8), (amount_of_text, "1G", 1e9), (amount_of_text, ".5M", 5e5),
         (memory_bytes, "4MB", 4e6), (memory_bytes, "512KiB", 524288), (memory_bytes, "1.5 GB", 1.5e9),
         (memory_bytes, "2MiB", 2097152), (memory_bytes, "100", 100), (memory_bytes, "7B", 7), (memory_bytes, "1GiB", 2**30),
     ],
@@ -45,7 +45,7 @@ def test_durations_round_trip(value: float, unit: str) -> None:
     assert duration_s(f"{value!r}{unit}") == pytest.approx(value * {"s": 1, "m": 60, "min": 60, "h": 3600}[unit])
 
 
-@pytest.mark.parametrize("parse", [duration_s, latencies_ms, amount, memory_bytes])
+@pytest.mark.parametrize("parse", [duration_s, latencies_ms, amount_of_text, memory_bytes])
 @pytest.mark.parametrize(
     "text", ["", " ", "ms", "-5ms", "0", "0ms", "nan", "inf", "1e999s", "5 parsecs", "5ms;", "5..ms", "1_0ms", "five"]
 )
@@ -76,7 +76,13 @@ def test_times_of_several_units(hours: int, minutes: int, seconds: int) -> None:
 
 
 def test_a_unit_of_something_else_is_refused() -> None:
-    for parse, text in ((duration_s, "5ms"), (latencies_ms, "5m"), (latencies_ms, "5"), (amount, "5MB"), (memory_bytes, "5M")):
+    for parse, text in (
+        (duration_s, "5ms"),
+        (latencies_ms, "5m"),
+        (latencies_ms, "5"),
+        (amount_of_text, "5MB"),
+        (memory_bytes, "5M"),
+    ):
         with pytest.raises(ValueTextError, match="such as"):
             parse(text)
 

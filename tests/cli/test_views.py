@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from onceforall.cli import views
-from onceforall.cli.views import TrainView, lasting
+from onceforall.cli.views import TrainView, lasting_stream
 
 
 def test_lines_are_in_the_order_of_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +45,6 @@ class Gone(io.StringIO):
 
 
 def test_a_terminal_that_is_gone_ends_nothing() -> None:
-    with TrainView(Console(file=lasting(Gone()), force_terminal=True)) as view:
+    with TrainView(Console(file=lasting_stream(Gone()), force_terminal=True)) as view:
         view({"event": "note", "text": "nobody reads this"})
         view({"event": "phase", "phase": "one", "step": 0, "steps": 700, "rate": 0.1})

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 import onceforall
 from onceforall.arch import Arch
 from onceforall.calibrate import Calibrated, recalibrate
-from onceforall.export import CardFacts, ExportConfig, InputSteps, export_network
+from onceforall.export import CardFacts, ExportConfig, InputSteps
 from onceforall.space import Space
 from onceforall.supernets.supernet import Supernet
+from one_export import export_network
 
 STEPS = InputSteps((0.3, 0.3, 0.3), (0.4, 0.4, 0.4), 0.875, "short side to ceil(resolution / 0.875), bilinear; centre crop")
 CLASSES = tuple(f"digit {i}" for i in range(10))

@@ -21,8 +21,8 @@ import onceforall
 from onceforall.calibrate import recalibrate
 from onceforall.common.files import write_json
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError, SpaceError, VerificationError
-from onceforall.export import BundleFacts, InputSteps, Member, Sizes, Switch, Together, load_bundle, write_bundle
-from onceforall.export.proof import compare, reference_of
+from onceforall.export import BundleFacts, BundleMember, InputSteps, Sizes, Switch, Together, load_bundle, write_bundle
+from onceforall.export.proof import compare_logits, reference_of
 
 SPACE = onceforall.space("mobilenet_v3", width=0.25, resolutions=(20, 28), depths=(1, 2), strides=(1, 1, 2, 2, 1, 1, 2))
 CLASSES = tuple(f"digit {i}" for i in range(10))
@@ -44,7 +44,7 @@ def together(supernet):
     for name, arch in archs.items():
         images = torch.rand(64, 3, arch.resolution, arch.resolution, generator=torch.Generator().manual_seed(0))
         network = recalibrate(supernet.extract(arch), images.split(32)).network
-        found.append(Together(Member(name, arch), network, images))
+        found.append(Together(BundleMember(name, arch), network, images))
     return found
 
 
@@ -93,7 +93,7 @@ def test_each_network_is_the_extracted_one(made, networks):
         assert network is bundle.network(each.member.name)
         assert not any(p.requires_grad for p in network.parameters())
         logits = [network(each.images), bundle(each.images, each.member.name)]
-        compare(each.member.name, reference_of(each.network, each.images), logits)
+        compare_logits(each.member.name, reference_of(each.network, each.images), logits)
 
 
 def test_threads_run_several_networks_at_once(made, networks):
@@ -135,7 +135,7 @@ with torch.no_grad():
         capture_output=True, text=True, check=False, cwd=made, env={"PYTHONPATH": str(made), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    compare("model.py", reference_of(each.network, each.images), [torch.from_numpy(np.load(tmp_path / "x.npy"))])
+    compare_logits("model.py", reference_of(each.network, each.images), [torch.from_numpy(np.load(tmp_path / "x.npy"))])
 
 
 def test_the_best_within_limits(made):
@@ -234,7 +234,7 @@ def test_other_folders_are_left_alone(supernet, networks, tmp_path, content):
 def test_names(supernet, networks, tmp_path):
     for name in ("", "a/b", ".", "../up", "a b", "ä", 5, None):
         with pytest.raises(FileError, match="a network cannot be named"):
-            Member(name, SPACE.smallest())
+            BundleMember(name, SPACE.smallest())
     with pytest.raises(FileError, match="a name of its own"):
         write(tmp_path / "b", supernet, [networks[0], networks[0]])
     with pytest.raises(FileError, match="one network or more"):

@@ -16,11 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from formats_here import EXTRAS, format_here, formats_of
-from onceforall.calibrate import evaluate, tally
+from onceforall.calibrate import evaluate_network, tally
 from onceforall.errors import MissingExtraError, VerificationError
-from onceforall.export import FORMATS, export_network
-from onceforall.export.proof import active_logits, compare, prove, reference_of
+from onceforall.export import FORMATS
+from onceforall.export.proof import active_logits, compare_logits, prove, reference_of
 from onceforall.nn.static import build
+from one_export import export_network
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_format_loaded_for_many_images_computes_the_same(sample, job, tmp_path
     format_here(name)
     FORMATS[name].write(tmp_path, job)
     found = FORMATS[name].load_for_many(tmp_path, 1)(sample.images)
-    compare(name, reference_of(sample.network, sample.images), [found, FORMATS[name].load(tmp_path, 1)(sample.images)])
+    compare_logits(name, reference_of(sample.network, sample.images), [found, FORMATS[name].load(tmp_path, 1)(sample.images)])
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -68,7 +69,7 @@ def test_a_format_computes_what_the_network_computes(sample, supernet, job, tmp_
             assert found.float32_error < found.rounding < 1e-5 * found.largest_logit  # rounding hardly moves this network
     through = FORMATS[name].load(tmp_path, 1)
     batches = list(zip(sample.images.split(24), sample.labels.split(24), strict=True))
-    accuracy, own = tally((through(x), y) for x, y in batches), evaluate(sample.calibrated, batches)
+    accuracy, own = tally((through(x), y) for x, y in batches), evaluate_network(sample.calibrated, batches)
     assert accuracy.images == own.images
     if not format.int8:
         assert (accuracy.top1, accuracy.loss) == (own.top1, pytest.approx(own.loss, rel=1e-4))
@@ -77,7 +78,7 @@ def test_a_format_computes_what_the_network_computes(sample, supernet, job, tmp_
 def test_the_active_sub_network_is_that_of_the_supernet(sample, supernet):
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     logits = active_logits(supernet, sample.arch, sample.network, sample.images)
-    compare("active", reference_of(sample.network, sample.images), [logits])
+    compare_logits("active", reference_of(sample.network, sample.images), [logits])
     for name, value in supernet.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
     other = replace(supernet.space.largest(), resolution=sample.arch.resolution)
@@ -183,7 +184,7 @@ def test_model_py_needs_torch_only(sample, job, tmp_path):
     assert done.returncode == 0, done.stderr
     logits, training = torch.load(tmp_path / "logits.pt", weights_only=True)
     assert not training
-    compare("model.py", reference_of(sample.network, sample.images[:8]), [logits])
+    compare_logits("model.py", reference_of(sample.network, sample.images[:8]), [logits])
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

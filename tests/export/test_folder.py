@@ -11,8 +11,9 @@ import yaml
 from onceforall.arch import Arch
 from onceforall.common.files import write_json
 from onceforall.errors import CheckpointError, FileError, StatisticsError, VerificationError
-from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
+from onceforall.export import FORMATS, ExportConfig, OnnxOptions, load
 from onceforall.export.card_text import head_of
+from one_export import export_network
 
 ALL = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
 

@@ -13,9 +13,10 @@ import torch
 from onceforall.backends.format import in_batches
 from onceforall.backends.onnxruntime import require_readable
 from onceforall.errors import DeviceError, FileError, VerificationError
-from onceforall.export import FORMATS, ExportConfig, OnnxOptions, export_network, load
+from onceforall.export import FORMATS, ExportConfig, OnnxOptions, load
 from onceforall.export.program import PHOTO, Program, run_programs
 from onceforall.export.proof import logits_of
+from one_export import export_network
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ import onceforall
 from exported_networks import CLASSIFIERS, MODELS, PIXELS, model_of, supernet_of
 from onceforall.calibrate import recalibrate
 from onceforall.errors import VerificationError
-from onceforall.export import BundleFacts, CardFacts, InputSteps, Member, Sizes, Switch, Together, export_network, write_bundle
-from onceforall.export.proof import compare, reference_of
+from onceforall.export import BundleFacts, BundleMember, CardFacts, InputSteps, Sizes, Switch, Together, write_bundle
+from onceforall.export.proof import compare_logits, reference_of
 from onceforall.picture import draw
 from onceforall.supernets.conversion import elastic
+from one_export import export_network
 
 CLASSES = tuple(f"kind {i}" for i in range(10))
 STEPS = InputSteps((0.3, 0.3, 0.3), (0.4, 0.4, 0.4), 0.875, "short side to 37, bilinear; centre crop")
@@ -53,7 +54,7 @@ def test_exports(name: str, tmp_path: Path) -> None:
     assert set(done.proofs) == {"pytorch", *formats}
     assert all(proof.active is not None for proof in done.proofs.values())
     network = onceforall.load(tmp_path / "net")
-    compare("loaded", reference_of(supernet.extract(arch), images_of()), [network(images_of()).detach()])
+    compare_logits("loaded", reference_of(supernet.extract(arch), images_of()), [network(images_of()).detach()])
     card = (tmp_path / "net" / "README.md").read_text(encoding="utf-8")
     assert "A network made elastic from a trained one for things" in card
     assert "| share of its widths | hidden | heads |" in re.sub(" +", " ", card)
@@ -100,7 +101,7 @@ def test_bundles(name: str, tmp_path: Path) -> None:
         network = supernet.extract(arch)
         if name == "conv":
             network = recalibrate(network, images_of(64).split(32)).network
-        networks.append(Together(Member(key, arch), network.eval(), images_of()))
+        networks.append(Together(BundleMember(key, arch), network.eval(), images_of()))
 
     def measured(bundle: Any, folder: Path) -> Any:
         members = [replace(member, held_out_top1=0.5, test_top1=0.5, test_images=100) for member in bundle.members.values()]
@@ -110,7 +111,7 @@ def test_bundles(name: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", networks, supernet=supernet, classes=CLASSES, preprocessing=STEPS, measure=measured)
     bundle = onceforall.load_bundle(tmp_path / "b")
     for each in networks:
-        compare(each.member.name, reference_of(each.network, each.images), [bundle(each.images, each.member.name)])
+        compare_logits(each.member.name, reference_of(each.network, each.images), [bundle(each.images, each.member.name)])
 
 
 def labels(name: str, arch: Any) -> dict[str, list[str | None]]:

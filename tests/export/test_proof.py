@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import onceforall
 from onceforall.errors import VerificationError
-from onceforall.export.proof import MARGIN, Reference, compare, logits_of, prove, reference_of
+from onceforall.export.proof import MARGIN, Reference, compare_logits, logits_of, prove, reference_of
 from onceforall.nn.static import build
 
 DIGITS = onceforall.space("mobilenet_v3", width=0.5, resolutions=(20, 28, 31), strides=(1, 1, 2, 2, 1, 1, 2))
@@ -207,7 +207,7 @@ def test_a_network_computed_with_less_than_float32_proves_nothing(case):
 
 def test_chance_is_told_in_one_line():
     expected = of(torch.tensor([[1.0, 1.0001], [2.0, 1.0], [-3.0, 0.0]]), rounding=1e-3)
-    found = compare("f", expected, [expected.logits.float()])
+    found = compare_logits("f", expected, [expected.logits.float()])
     assert found.by_chance == 1
     proof = onceforall.export.Proof(found)
     assert proof.chance == (
@@ -221,11 +221,11 @@ def test_compare_forgives_a_near_tie_but_no_clear_lead():
     expected = of(torch.tensor([[1.0, 1.00001, -2.0], [3.0, 0.0, 0.0]]))
     tie = expected.logits.clone()
     tie[0, 0] += 0.00002
-    assert compare("f", expected, [tie], tolerance=1e-4).top1_agreement == 0.5
+    assert compare_logits("f", expected, [tie], tolerance=1e-4).top1_agreement == 0.5
     wrong = expected.logits.clone()
     wrong[1] = torch.tensor([0.0, 3.0, 0.0])
     with pytest.raises(VerificationError, match="differ by up to 3"):
-        compare("f", expected, [expected.logits, wrong])
+        compare_logits("f", expected, [expected.logits, wrong])
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_compare_forgives_a_near_tie_but_no_clear_lead():
 )
 def test_compare_refuses(expected, found, message):
     with pytest.raises(VerificationError, match=message):
-        compare("f", of(expected), [found])
+        compare_logits("f", of(expected), [found])
 
 
 def test_what_cannot_be_compared_with_is_refused(sample):
@@ -252,13 +252,13 @@ def test_logits_of_zero_are_compared(sample):
         for value in sample.network.head.classifier.parameters():
             value.zero_()
     reference = reference_of(sample.network, sample.images)
-    assert compare("f", reference, [torch.zeros(64, 10)]).max_abs_diff == 0
+    assert compare_logits("f", reference, [torch.zeros(64, 10)]).max_abs_diff == 0
     with pytest.raises(VerificationError, match="differ"):
-        compare("f", reference, [torch.full((64, 10), 1e-6)])
+        compare_logits("f", reference, [torch.full((64, 10), 1e-6)])
 
 
 def test_one_class_can_be_compared():
-    assert compare("f", of(torch.ones(2, 1)), [torch.ones(2, 1)]).top1_agreement == 1.0
+    assert compare_logits("f", of(torch.ones(2, 1)), [torch.ones(2, 1)]).top1_agreement == 1.0
 
 
 def test_a_network_in_train_mode_is_refused(sample):
@@ -274,6 +274,6 @@ def test_probabilities_may_move_by_what_their_logits_conditioning_gives():
     assert confident.rounding < 2e-9 + 4 * 2**-24
     wrong = torch.tensor([[11.0, 0.0]])
     with pytest.raises(VerificationError, match=r"probabilities differ by up to .* \(largest probability 1, "):
-        compare("f", confident, [wrong.softmax(1)])
+        compare_logits("f", confident, [wrong.softmax(1)])
     for reference in (confident, undecided):
-        compare("f", reference, [reference.logits.float()])
+        compare_logits("f", reference, [reference.logits.float()])

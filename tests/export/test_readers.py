@@ -13,12 +13,13 @@ import onceforall
 from onceforall.backends.onnxruntime import ONNXRUNTIME_INT8
 from onceforall.common.onnx_options import HARD_SWISH, OPSET, OPSETS
 from onceforall.errors import MissingExtraError, VerificationError
-from onceforall.export import READERS, OnnxOptions, export_network, readers_of
+from onceforall.export import READERS, OnnxOptions, readers_of
 from onceforall.export import readers as module
 from onceforall.export.proof import logits_of, reference_of
-from onceforall.export.readers import Reading, read_elsewhere_too
+from onceforall.export.readers import ReaderResult, read_elsewhere_too
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
+from one_export import export_network
 
 HERE = [key for key, reader in READERS.items() if reader.missing() is None]
 SPACES = {
@@ -196,10 +197,10 @@ def test_the_card_tells_what_was_tried_and_what_not(sample, tmp_path, monkeypatc
         torch.testing.assert_close(expected.logits.float(), logits_of(sample.network, sample.images), rtol=1e-4, atol=1e-4)
         assert (readers, batches, int8) == (["opencv", "ncnn"], (1, 7, 64), False)
         return [
-            Reading(path.name, "opencv", "4.14.0", "differs", (), 0.57, 5.6e-5, 0.4, "logits differ by up to 0.57"),
-            Reading(path.name, "openvino"),
-            Reading(path.name, "ncnn", "1.0", "agrees", (1,), 1e-6, 5.6e-5, 1.0),
-            Reading(path.name, "onnxruntime-web"),
+            ReaderResult(path.name, "opencv", "4.14.0", "differs", (), 0.57, 5.6e-5, 0.4, "logits differ by up to 0.57"),
+            ReaderResult(path.name, "openvino"),
+            ReaderResult(path.name, "ncnn", "1.0", "agrees", (1,), 1e-6, 5.6e-5, 1.0),
+            ReaderResult(path.name, "onnxruntime-web"),
         ]
 
     monkeypatch.setattr("onceforall.export.folder.read_elsewhere_too", told)

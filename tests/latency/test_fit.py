@@ -3,7 +3,7 @@ import pytest
 
 import onceforall
 from onceforall.costs import segment_table
-from onceforall.latency.fit import compositions, fit_costs, interpolate, likeness
+from onceforall.latency.fit import compositions, fit_costs, interpolate_times, likeness
 
 SPACE = onceforall.space("mobilenet_v3", width=0.35, resolutions=(20, 24, 28), strides=(1, 1, 2, 2, 1, 1, 2), depths=(1, 2))
 TABLE = segment_table(SPACE, 10)
@@ -23,7 +23,7 @@ def test_interpolation_keeps_what_is_known_and_lies_between() -> None:
     ends = {20, 28, 10, 14, 5, 7, 3, 4}  # of the feature maps, at resolutions 20 and 28
     known = {i: float(truth[i]) for i, s in enumerate(SEGMENTS) if s.in_shape[1] in ends}
     assert 0 < len(known) < len(SEGMENTS)
-    times = interpolate(SEGMENTS, known)
+    times = interpolate_times(SEGMENTS, known)
     assert times == pytest.approx(truth, rel=1e-9)
 
 

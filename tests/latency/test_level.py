@@ -12,7 +12,7 @@ from test_profile_space import SPACE, TINY
 
 from onceforall.errors import FileError
 from onceforall.latency import Device, LatencyTable, profile_space
-from onceforall.latency.level import ALIKE, PROFILES, settled_level
+from onceforall.latency.profile import ALIKE, PROFILES, settled_level
 
 HERE = {"device": "onnxruntime:threads=1,batch=1", "processor": "one", "version": "1", "anchor": "a"}
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from onceforall.errors import DeviceError
-from onceforall.latency import Timing, measure
-from onceforall.latency.measure import Reference
+from onceforall.latency import Timing, time_calls
+from onceforall.latency.measure import ReferenceKernel
 
 
 class Machine:
@@ -34,7 +34,7 @@ class Machine:
     def measure(self, *ms: float, limit: float = 0.25, rounds: int = 20, baseline_ms: float | None = None) -> list[Timing]:
         functions = [self.work(m) for m in ms]
         reference = self.work(0.1)
-        return measure(functions, limit=limit, rounds=rounds, baseline_ms=baseline_ms, reference=reference, clock=self.clock)
+        return time_calls(functions, limit=limit, rounds=rounds, baseline_ms=baseline_ms, reference=reference, clock=self.clock)
 
 
 def test_quiet_machine() -> None:
@@ -91,14 +91,14 @@ def test_real_functions_and_reference() -> None:
         calls[0] += 1
         assert not gc.isenabled()
 
-    (timing,) = measure([count], rounds=3, max_rounds=4, limit=float("inf"))
+    (timing,) = time_calls([count], rounds=3, max_rounds=4, limit=float("inf"))
     assert gc.isenabled()
     assert calls[0] >= timing.repeats > 0
     assert 0 < timing.low <= timing.ms <= timing.high
-    assert Reference().baseline_ms() > 0
+    assert ReferenceKernel().baseline_ms() > 0
 
 
 def test_edge_cases() -> None:
-    assert measure([]) == []
+    assert time_calls([]) == []
     with pytest.raises(ValueError, match="rounds is 5 and max_rounds 3"):
-        measure([lambda: None], rounds=5, max_rounds=3)
+        time_calls([lambda: None], rounds=5, max_rounds=3)

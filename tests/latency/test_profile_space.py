@@ -10,6 +10,7 @@ from runtime_contract import SLOW, runtime_here
 
 import onceforall
 from onceforall.backends import RUNTIMES
+from onceforall.common.progress import Progress
 from onceforall.errors import DeviceError, FileError
 from onceforall.latency import Device, Effort, LatencyTable, measure_networks, profile_space, stand_in
 from onceforall.latency.profile import _levelled
@@ -37,7 +38,7 @@ def test_profile_is_kept_and_used_again(runtime: str, tmp_path: Path) -> None:
     runtime_here(runtime)
     calls: list[tuple[int, int, str]] = []
     device = Device(runtime)
-    table = profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, on_progress=lambda *call: calls.append(call))
+    table = profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, progress=Progress(count=lambda *call: calls.append(call)))
     assert calls[0][0] == 0
     assert calls[-1][0] == calls[-1][1]
     assert {what.split(",")[0] for _, _, what in calls} == {"segments", "networks"}
@@ -62,7 +63,7 @@ def test_profile_is_kept_and_used_again(runtime: str, tmp_path: Path) -> None:
     needed = wanted(tmp_path)
     (tmp_path / "measurements.jsonl").write_text("\n".join(lines[:-3]) + '\n{"key": "to')  # torn by a crash
     calls.clear()
-    profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, on_progress=lambda *call: calls.append(call))
+    profile_space(SPACE, 3, device, folder=tmp_path, effort=TINY, progress=Progress(count=lambda *call: calls.append(call)))
     assert sorted(wanted(tmp_path)) == sorted(needed)
     assert calls[-1][0] == calls[-1][1]
 
@@ -102,7 +103,9 @@ def test_half_of_the_networks_is_enough_for_a_generous_target(tmp_path: Path) ->
     calls: list[tuple[int, int, str]] = []
     effort = replace(TINY, fit=40, target=10.0)
     space = replace(SPACE, resolutions=tuple(range(10, 30)))
-    profile_space(space, 3, Device("onnxruntime"), folder=tmp_path, effort=effort, on_progress=lambda *call: calls.append(call))
+    profile_space(
+        space, 3, Device("onnxruntime"), folder=tmp_path, effort=effort, progress=Progress(count=lambda *call: calls.append(call))
+    )
     assert calls[-1][0] == calls[-1][1] == calls[0][1] - 20 * effort.passes
 
 

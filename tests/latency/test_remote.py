@@ -25,7 +25,7 @@ from onceforall.common.onnx_options import HARD_SWISH, OPSET
 from onceforall.errors import DeviceError
 from onceforall.latency import Device, Effort, profile_space
 from onceforall.latency.host import Host
-from onceforall.latency.remote import Model, RemoteMeter, Ssh
+from onceforall.latency.remote import RemoteMeter, RemoteModel, Ssh
 from onceforall.latency.remote.agent import _alive
 from onceforall.latency.remote.bundle import agent_zip
 from onceforall.latency.remote.meter import has_size
@@ -119,7 +119,7 @@ def test_a_profile_over_ssh(server: Server, space: Space, tmp_path: Path, monkey
 @needs_ssh
 def test_a_connection_that_breaks(server: Server, space: Space) -> None:
     waits: list[str] = []
-    ssh = server.ssh(on_wait=waits.append)
+    ssh = server.ssh(say=waits.append)
     meter = RemoteMeter(server.host, "onnxruntime", ssh=ssh)
     cutter = threading.Timer(1.0, server.cut)
     cutter.start()
@@ -132,7 +132,7 @@ def test_a_connection_that_breaks(server: Server, space: Space) -> None:
 
 @pytest.mark.parametrize(("runtime", "opset"), [("openvino", HARD_SWISH), ("onnxruntime", OPSET)])
 def test_other_machines_get_the_graph_that_the_runtime_makes_here(space: Space, runtime: str, opset: int) -> None:
-    model = onnx.load_from_string(Model.stand_in(space.lower(space.smallest(), 10), runtime).content)
+    model = onnx.load_from_string(RemoteModel.stand_in(space.lower(space.smallest(), 10), runtime).content)
     assert model.opset_import[0].version == opset
 
 
@@ -141,7 +141,7 @@ def test_a_job_that_runs_is_taken_up(server: Server, space: Space) -> None:
     meter = RemoteMeter(server.host, "onnxruntime", ssh=server.ssh())
     folder = server.home / "job"
     folder.mkdir()
-    model = Model.stand_in(space.lower(space.smallest(), 10), "onnxruntime")
+    model = RemoteModel.stand_in(space.lower(space.smallest(), 10), "onnxruntime")
     from onceforall.latency.remote.bundle import job_zip
 
     job = job_zip([model], threads=1, batch=1, measure={"rounds": 150, "max_rounds": 150})
@@ -165,7 +165,7 @@ def test_what_the_host_lacks(server: Server, space: Space) -> None:
         RemoteMeter(server.host, "pytorch", ssh=server.ssh())
     meter = RemoteMeter(server.host, "onnxruntime", ssh=server.ssh())
     with pytest.raises(DeviceError, match=r"^ssh://127.0.0.1:\d+.*: "):
-        meter.time_models([Model(b"no model", (3, 8, 8))], rounds=2, max_rounds=2)
+        meter.time_models([RemoteModel(b"no model", (3, 8, 8))], rounds=2, max_rounds=2)
     with pytest.raises(DeviceError, match="cannot be reached"):
         Ssh(Host("127.0.0.1", port=1), options=server.options)("true")
 

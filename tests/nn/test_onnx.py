@@ -2,6 +2,7 @@
 
 import builtins
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 import onceforall
 from onceforall.common.onnx_options import OPSET, OPSETS
 from onceforall.errors import CheckpointError, DeviceError, MissingExtraError, StatisticsError
-from onceforall.export.proof import compare, reference_of
+from onceforall.export.proof import Reference, compare_logits, reference_of
 from onceforall.nn.onnx import to_onnx
 from onceforall.nn.static import build
 from onceforall.ops import Activation, ActivationName, Add, Conv, Norm
@@ -52,13 +53,18 @@ def run(model: bytes, images: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def assert_same(plan: Plan, seed: int, batch: int = 2, **options: Any) -> None:
+@lru_cache(maxsize=1)  # the same network is written in several ways, one after the other
+def random_network(plan: Plan, seed: int, batch: int) -> tuple[nn.Module, Tensor, Reference]:
     network = randomise(build(plan), seed)
     images = torch.randn((batch, *plan.input_shape), generator=torch.Generator().manual_seed(seed))
-    expected = reference_of(network, images)
+    return network, images, reference_of(network, images)
+
+
+def assert_same(plan: Plan, seed: int, batch: int = 2, **options: Any) -> None:
+    network, images, expected = random_network(plan, seed, batch)
     expected = replace(expected, logits=expected.logits.flatten(1))
     expected = expected.probabilities("softmax") if options.get("softmax") else expected
-    found = compare("model.onnx", expected, [run(to_onnx(plan, network, **options), images).flatten(1)])
+    found = compare_logits("model.onnx", expected, [run(to_onnx(plan, network, **options), images).flatten(1)])
     assert found.tolerance < 0.02 * found.largest_logit, "too badly conditioned to tell a wrong file"
 
 
@@ -67,7 +73,7 @@ def space(request: pytest.FixtureRequest) -> Space:
     return (SPACES | SHARED)[request.param]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_same_logits_as_pytorch(space: Space, seed: int) -> None:
     assert_same(space.lower(space.sample(np.random.default_rng(seed)), 10), seed, batch=1 + seed % 3)
 

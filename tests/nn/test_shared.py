@@ -54,9 +54,10 @@ def test_networks_on_shared_weights_are_the_extracted_ones(name, seed, count, en
     for arch, plan in zip(archs, plans, strict=True):
         extracted = supernet.extract(arch)
         network = network_on(plan, own_weights(plan, shared), statistics_of(extracted))
-        assert list(network.state_dict()) == list(extracted.state_dict())
-        for key, value in extracted.state_dict().items():
-            torch.testing.assert_close(network.state_dict()[key], value, rtol=1e-6, atol=1e-7)
+        found, expected = network.state_dict(), extracted.state_dict()
+        assert list(found) == list(expected)
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-7)
         x = torch.rand(2, *plan.input_shape)
         with torch.no_grad():
             torch.testing.assert_close(network(x), extracted(x), rtol=1e-5, atol=1e-5)

@@ -21,8 +21,9 @@ from onceforall.accuracy import AccuracyRow, read_rows
 from onceforall.cli import run as ofa
 from onceforall.errors import ArchError, DeviceError, MissingExtraError, SpaceError, TrainingError
 from onceforall.pipeline import measure_accuracy
-from onceforall.pipeline.evaluate import measure
+from onceforall.pipeline.evaluate import accuracy_of
 from onceforall.pipeline.run_directory.run import Run
+from warm import Ofa
 
 SUBNETS = 150
 LIMIT_S = 200
@@ -61,7 +62,7 @@ def parts(run: Path) -> int:
     return len(list((run / "accuracy").glob("part-*.parquet")))
 
 
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+def wait_for(process: subprocess.Popen[str] | Ofa, condition: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT_S
     while process.poll() is None and not condition() and time.monotonic() < end:
         time.sleep(0.005)
@@ -83,19 +84,20 @@ def below(pid: int) -> dict[int, str]:
 
 
 def test_killed_and_given_again(own: Path, whole: list[AccuracyRow]) -> None:
-    command = ["onceforall", "measure-accuracy", str(own), "--subnets", str(SUBNETS)]
+    command = ["measure-accuracy", str(own), "--subnets", str(SUBNETS)]
     rng = np.random.default_rng(0)
     for _ in range(2):
         before = parts(own)
-        with start(*command) as process:
-            wait_for(process, lambda before=before: parts(own) > before)  # type: ignore[misc]
-            time.sleep(float(rng.uniform(0, 0.2)))
-            process.kill()
+        process = Ofa(command)
+        wait_for(process, lambda before=before: parts(own) > before)  # type: ignore[misc]
+        time.sleep(float(rng.uniform(0, 0.2)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(LIMIT_S)
         assert process.returncode == -signal.SIGKILL, "it was killed before it was done"
     kept = read_rows(own / "accuracy", Run.open(own).space)
     assert 0 < len(kept) < SUBNETS
-    with start(*command, "--json") as process:
-        out, err = process.communicate(timeout=LIMIT_S)
+    process = Ofa([*command, "--json"])
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, err
     assert [Arch.from_json(json.dumps(row["arch"])) for row in json.loads(out)] == [row.arch for row in whole]
     check_all_once(own, whole)
@@ -161,7 +163,7 @@ def test_given_networks_as_evaluate_measures_them(own: Path) -> None:
     assert [row.arch for row in rows] == archs
     supernet, splits = run.supernet(), run.splits()
     for row in rows:
-        found = measure(run, supernet, row.arch, splits, splits.held_out)
+        found = accuracy_of(run, supernet, row.arch, splits, splits.held_out)
         assert (row.top1, row.images) == (found.top1, len(splits.held_out))
         assert row.loss == pytest.approx(found.loss, rel=1e-5)
     (own / "archs.jsonl").write_text("\n".join(arch.to_json() for arch in archs[:2]) + "\n\n")

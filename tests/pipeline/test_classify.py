@@ -18,22 +18,23 @@ from onceforall import Supernet
 from onceforall.backends.common import Images, OnHost
 from onceforall.calibrate import recalibrate
 from onceforall.cli import run
+from onceforall.common.progress import Progress
 from onceforall.errors import DataError, FileError, VerificationError
 from onceforall.export import (
     FORMATS,
     BundleFacts,
+    BundleMember,
     CardFacts,
     ExportConfig,
     InputSteps,
-    Member,
     OnnxOptions,
     Sizes,
     Switch,
     Together,
-    export_network,
     write_bundle,
 )
 from onceforall.pipeline import classify
+from one_export import export_network
 from tiny_run import edited
 
 CLASSES = ("cat", "dog", "a, b | c", "ü", "<b>", "fifth", "sixth")
@@ -188,7 +189,7 @@ def test_images_are_what_they_are_in_training(export: Path, photos: Path, tmp_pa
     (tmp_path / "all" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "all" / "e.heic").write_bytes(b"\0\0\0 ftypheic")
     said: list[str] = []
-    found = classify(export, [tmp_path / "all"], on_note=said.append)
+    found = classify(export, [tmp_path / "all"], progress=Progress(say=said.append))
     assert [str(result.photo.relative_to(tmp_path / "all")) for result in found] == ["a.jfif", "b.JPE", "c", "link/d.mpo"]
     assert all(result.error is None for result in found)
     (line,) = said
@@ -245,7 +246,7 @@ def test_exports_of_before(export: Path, photos: Path) -> None:
 def bundle(supernet: Supernet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = torch.randn(64, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     ready = recalibrate(supernet.extract(ARCH), iter([images]))
-    member = Member("small", ARCH)
+    member = BundleMember("small", ARCH)
     facts = BundleFacts("name", "data", "cpu", "method", 1.0, {"small": Switch(1, 1, 1, 1, 1, 1)}, Sizes(1, 1, 1, 1))
     folder = tmp_path_factory.mktemp("bundles") / "pair"
     write_bundle(

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from onceforall.cli.views import TrainView
+from onceforall.common.progress import Progress
 from onceforall.data import TrainBatches
 from onceforall.errors import TrainingError
 from onceforall.pipeline import evaluate, report, train
@@ -35,7 +36,7 @@ def test_back_and_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainBatches, "batch", poisoned)
     out, shown = tmp_path / "run", io.StringIO()
     with TrainView(Console(file=shown, width=200)) as view:
-        run = train("digits", out=out, **TRAINING, on_event=view)
+        run = train("digits", out=out, **TRAINING, progress=Progress(event=view))
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     (back,) = (record for record in records if record["event"] == "rollback")
     assert back["reason"] == "the loss stopped being finite"

@@ -29,7 +29,7 @@ def test_the_statistics_of_a_finalist_are_gone_on_with(run_copy: Path, monkeypat
     run = Run.open(run_copy)
     splits = run.splits()
     assert len(splits.train) >= 60, "or nothing is gone on with"
-    expected = calibrated(run, run.supernet(), made.chosen.arch, splits, images=60)
+    expected = calibrated(run, run.supernet(), made.arch, splits, images=60)
     assert expected.images == 60
     found = load(made.folder).state_dict()
     for name, value in expected.network.state_dict().items():

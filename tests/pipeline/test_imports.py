@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from onceforall.accuracy import AccuracyPredictor
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, DataError, DeviceError, FileError, TrainingError
 from onceforall.pipeline import Budget, Run, evaluate, export_original, predict, profile, report, search, specialise, train
 from onceforall.published import NAMES, load_supernet
@@ -148,7 +149,7 @@ def test_predict_measures(imported_copy: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(imported_copy, subnets=16, on_progress=stop)
+        predict(imported_copy, subnets=16, progress=Progress(count=stop))
     assert len(list((imported_copy / "accuracy").glob("*.parquet"))) == 1
 
 
@@ -174,7 +175,7 @@ def test_without_images(checkpoint: Path, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        profile(run.folder, quick=True, again=True, on_progress=stop)
+        profile(run.folder, quick=True, again=True, progress=Progress(count=stop))
     assert seen
     page = report(run.folder).read_text()
     assert "Nothing was trained in this run. The weights were imported: ofa_mbv3" in page
@@ -206,7 +207,7 @@ def test_images_that_changed(checkpoint: Path, photos: Path, tmp_path: Path) -> 
     data = Path(shutil.copytree(photos, tmp_path / "data"))
     run = bring(checkpoint, tmp_path / "run", data=str(data))
     (data / "class 0" / "00.jpg").unlink()
-    with pytest.raises(DataError, match=r"not those that .* was imported with .*: restore them, .* or import anew"):
+    with pytest.raises(DataError, match=r"not those that .* was imported with .*: restore them, .* or import again"):
         evaluate(run.folder)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from onceforall.common.files import locked
+from onceforall.common.progress import Progress
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError, OnceForAllError
 from onceforall.pipeline import (
     Run,
@@ -123,7 +124,7 @@ def test_interrupted_while_decoding(checkpoint: Path, photos: Path, tmp_path: Pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bring(checkpoint, tmp_path / "run", data=str(data), on_event=stop)
+        bring(checkpoint, tmp_path / "run", data=str(data), progress=Progress(event=stop))
     assert seen == ["note", "decode"]
     assert not (tmp_path / "run").exists()
 

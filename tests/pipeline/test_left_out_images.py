@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from onceforall.common.files import read_json, read_lines, write_json
+from onceforall.common.progress import Progress
 from onceforall.errors import DataError
 from onceforall.pipeline import Run, evaluate, status, train
 from tiny_run import on_pictures, pictures
@@ -19,7 +20,7 @@ def test_what_is_left_out_is_told_and_written_down(own_cache: None, tmp_path: Pa
     (data / "class 1" / "00.jpg").write_text("no")
     (data / "empty").mkdir()
     events: list[dict[str, Any]] = []
-    on_pictures(str(data), tmp_path / "run", on_event=events.append)
+    on_pictures(str(data), tmp_path / "run", progress=Progress(event=events.append))
     assert [event["problems"] for event in events if event["event"] == "data"] == [1]
     notes = [event["text"] for event in events if event["event"] == "note"]
     assert "left out: 1 file of a kind that is not read here (.heic): class 0/x.heic; 1 folder without images: empty" in notes

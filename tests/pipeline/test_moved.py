@@ -20,7 +20,7 @@ from onceforall.pipeline import Budget, Run, evaluate, report, search, status, t
 from onceforall.pipeline.accuracies.measure_accuracy import _opened, measure_accuracy
 from onceforall.pipeline.export_original import export_original
 from onceforall.pipeline.front import front
-from onceforall.pipeline.run_directory.images import gone, lasting
+from onceforall.pipeline.run_directory.images import gone, lasting_data
 from tiny_run import edited, on_pictures, openings, pictures
 
 
@@ -121,10 +121,10 @@ def test_no_relative_path_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path / "a")
     monkeypatch.setenv("HOME", str(tmp_path))
     for given in ("./b", "b/", "../a/b", "~/a/b"):
-        assert lasting(given) == str(tmp_path / "a" / "b")
-        assert lasting(f"torchvision:CIFAR10:{given}") == f"torchvision:CIFAR10:{tmp_path / 'a' / 'b'}"
+        assert lasting_data(given) == str(tmp_path / "a" / "b")
+        assert lasting_data(f"torchvision:CIFAR10:{given}") == f"torchvision:CIFAR10:{tmp_path / 'a' / 'b'}"
     for given in ("digits", "torchvision:CIFAR10", "torchvision:CIFAR10:", "torchvision:CIFAR10:./no", "no"):
-        assert lasting(given) == given
+        assert lasting_data(given) == given
 
 
 def test_kept_where_nothing_is_computed(moved: tuple[Path, Path]) -> None:

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from onceforall import load_bundle
-from onceforall.calibrate import evaluate
+from onceforall.calibrate import evaluate_network
 from onceforall.cli import run as ofa
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.common.readable import percent
 from onceforall.errors import ArchError, CheckpointError, FileError, VerificationError
-from onceforall.export.proof import compare, reference_of
+from onceforall.export.proof import compare_logits, reference_of
 from onceforall.pipeline import Budget, Run, bundle, specialise, status
 from onceforall.pipeline import evaluate as evaluate_run
 from onceforall.pipeline.evaluate import calibrated
@@ -22,7 +23,14 @@ from onceforall.pipeline.evaluate import calibrated
 
 def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
     steps: list[str] = []
-    done = bundle(run_copy, [Budget(params=40e3)], archs=["largest", "random:2"], device="cpu", finalists=1, on_step=steps.append)
+    done = bundle(
+        run_copy,
+        [Budget(params=40e3)],
+        archs=["largest", "random:2"],
+        device="cpu",
+        finalists=1,
+        progress=Progress(say=steps.append),
+    )
     made = load_bundle(run_copy / "bundle")
     assert done.folder == run_copy / "bundle"
     assert made.names == ("4e04params", "largest", "random-1", "random-2")
@@ -34,10 +42,10 @@ def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
     for name, member in made.members.items():
         network = calibrated(run, supernet, member.arch, splits)
         x, _ = next(iter(run.eval_batches(test, member.arch.resolution)))
-        compare(name, reference_of(network.network, x), [made(x, name)])
-        accuracy = evaluate(network, run.eval_batches(test, member.arch.resolution))
+        compare_logits(name, reference_of(network.network, x), [made(x, name)])
+        accuracy = evaluate_network(network, run.eval_batches(test, member.arch.resolution))
         assert (member.test_top1, member.test_images) == (pytest.approx(accuracy.top1), accuracy.images)
-        held_out = evaluate(network, run.eval_batches(splits.held_out, member.arch.resolution))
+        held_out = evaluate_network(network, run.eval_batches(splits.held_out, member.arch.resolution))
         assert member.held_out_top1 == pytest.approx(held_out.top1)
         assert member.latency_ms is not None
         assert 0 < member.latency_ms[1] <= member.latency_ms[0] <= member.latency_ms[2]
@@ -61,10 +69,10 @@ def test_networks_specialised_before(run_copy: Path) -> None:
     path = Path(shutil.copy(own.folder / "arch.json", run_copy / "mine.json"))
     done = bundle(run_copy, archs=[name, str(path)], out=run_copy / "two")
     assert done.bundle.names == (name, "mine")
-    assert [found.arch for found in evaluate_run(run_copy, arch=name)] == [own.chosen.arch]
-    assert done.bundle.members[name].arch == done.bundle.members["mine"].arch == own.chosen.arch
+    assert [found.arch for found in evaluate_run(run_copy, arch=name)] == [own.arch]
+    assert done.bundle.members[name].arch == done.bundle.members["mine"].arch == own.arch
     assert done.bundle.members[name].test_top1 == pytest.approx(own.test.top1)
-    x = torch.rand(2, 3, own.chosen.arch.resolution, own.chosen.arch.resolution)
+    x = torch.rand(2, 3, own.arch.resolution, own.arch.resolution)
     np.testing.assert_array_equal(done.bundle(x, name), done.bundle(x, "mine"))
 
 
@@ -126,7 +134,7 @@ def test_status_tells_of_it(run_copy: Path) -> None:
         (part,) = [part for part in status(run_copy).parts if part.name == "bundle"]
         assert part.state == "damaged"
         assert part.text.startswith(f"{index}: ")
-        assert part.text.endswith("make it anew with ofa bundle")
+        assert part.text.endswith("make it again with ofa bundle")
 
 
 def test_the_command(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +142,7 @@ def test_the_command(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert out.startswith(f"{run_copy / 'b'}: 2 networks, ")
     assert "smallest: 16 px, test top-1 " in out
-    assert "loaded anew" in out
+    assert "loaded from disk" in out
     assert ofa(["bundle", str(run_copy), "--arch", "largest", "--out", str(run_copy / "b"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [member["name"] for member in record["members"]] == ["largest"]

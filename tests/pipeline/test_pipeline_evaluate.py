@@ -9,6 +9,7 @@ import pytest
 import onceforall
 from onceforall.accuracy import read_rows
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.errors import ArchError, CheckpointError, DataError, FileError
 from onceforall.pipeline import Budget, Run, evaluate, predict, search
 from tiny_run import SUBNETS, openings
@@ -93,12 +94,12 @@ def test_predict_goes_on(run_copy: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(run_copy, subnets=SUBNETS, on_progress=interrupt)
+        predict(run_copy, subnets=SUBNETS, progress=Progress(count=interrupt))
     assert seen == sorted(seen)
     kept = read_rows(run_copy / "accuracy", run.space)
     assert len(kept) == seen[-1]
     counts = []
-    predict(run_copy, subnets=SUBNETS, on_progress=lambda done, total, what: counts.append(done))
+    predict(run_copy, subnets=SUBNETS, progress=Progress(count=lambda done, total, what: counts.append(done)))
     assert (counts[0], counts[-1]) == (len(kept), SUBNETS)
     after = read_rows(run_copy / "accuracy", run.space)
     assert after[: len(kept)] == kept

@@ -14,6 +14,7 @@ from torch import nn
 
 from onceforall.calibrate import recalibrate
 from onceforall.common.files import read_json, sha256
+from onceforall.common.progress import Progress
 from onceforall.data import Preprocessing, open_data
 from onceforall.errors import DataError, FileError, ModelError, SpaceError, TrainingError
 from onceforall.pipeline import Budget, Run, elastic, evaluate, import_own, predict, search, status, train
@@ -90,7 +91,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(own_cache: None, begun: 
     named, weights, _ = own(tmp_path, 7)
     steps = iter(range(4))
     with pytest.raises(TrainingError):
-        go(tmp_path, named, weights=weights, should_stop=lambda: next(steps, 3) == 2)
+        go(tmp_path, named, weights=weights, progress=Progress(stopped=lambda: next(steps, 3) == 2))
     with pytest.raises(TrainingError, match="was started with weights"):
         go(tmp_path, named, weights=tmp_path / "other.pth", resume=True)
     weights.unlink()
@@ -251,11 +252,11 @@ def test_older_runs_open(begun: tuple[Path, nn.Module], trained: Path, tmp_path:
 def test_positions_are_interpolated_only_where_asked_for(tmp_path: Path) -> None:
     named, notes = source(tmp_path, TRANSFORMER), []
     for preset in ((16, 32), (16, 24)):
-        assert bring_own(named, resolutions=preset, on_event=notes.append).supernet.space.resolutions == (24,)
+        assert bring_own(named, resolutions=preset, progress=Progress(event=notes.append)).supernet.space.resolutions == (24,)
         sizes = ", ".join(map(str, preset))
         text = f"own.py:Net does not take images of {sizes} pixels as it is: the space has the 24 that it was made for"
         assert notes.pop() == {"event": "note", "text": text}
-    asked = bring_own(named, choices={"resolutions": (16, 24)}, on_event=notes.append).supernet.space
+    asked = bring_own(named, choices={"resolutions": (16, 24)}, progress=Progress(event=notes.append)).supernet.space
     assert (asked.resolutions, asked.interpolated, notes) == ((16, 24), {16: ("position",)}, [])
     unsaid = TRANSFORMER.replace("self.default_cfg = ", "cfg = ")
     with pytest.raises(ModelError, match="has position embeddings of another size: tell it in default_cfg; or give --resolutions"):
@@ -267,7 +268,9 @@ def test_the_size_that_modules_tell_counts_more_than_that_of_the_weights(tmp_pat
     text = TRANSFORMER.replace('"input_size": (3, 24, 24)', '"input_size": (3, 48, 48)')
     text = text.replace("        self.default_cfg", "        self.img_size = (24, 24)\n        self.default_cfg")
     notes: list[str] = []
-    own = bring_own(source(tmp_path, text), resolutions=(32, 40), on_event=lambda event: notes.append(event.get("text", "")))
+    own = bring_own(
+        source(tmp_path, text), resolutions=(32, 40), progress=Progress(event=lambda event: notes.append(event.get("text", "")))
+    )
     assert own.supernet.space.resolutions == (24,)
     assert any(
         "does not take images of 32, 40 pixels as it is: the space has the 24 that it was made for" in note for note in notes

@@ -10,6 +10,7 @@ import pytest
 from onceforall.accuracy import measurement_noise, read_rows, suggest
 from onceforall.arch import Arch
 from onceforall.cli import run as ofa
+from onceforall.common.progress import Progress
 from onceforall.costs import macs_table, segment_table
 from onceforall.errors import CheckpointError, DataError, FileError
 from onceforall.pipeline import Run, compare_predictors, fit_predictor, measure_accuracy, next_subnets, predict, show_predictor
@@ -105,7 +106,7 @@ def test_of_many_the_last_are_chosen_by_the_predictor_so_far(trained: Path, tmp_
     run = Run.open(shutil.copytree(trained, tmp_path / "run"))
     shutil.rmtree(run.folder / "accuracy", ignore_errors=True)
     counts: list[tuple[int, int]] = []
-    found = predict(run.folder, subnets=40, on_progress=lambda done, total, what: counts.append((done, total)))
+    found = predict(run.folder, subnets=40, progress=Progress(count=lambda done, total, what: counts.append((done, total))))
     assert (len(found.fitted), len(found.checked)) == (30, 10)
     assert counts[-1] == (40, 40)
     assert counts == sorted(counts)

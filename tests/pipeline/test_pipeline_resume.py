@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.data import Augment
 from onceforall.errors import FileError, StoppedError, TrainingError
 from onceforall.options.presets import PRESETS
 from onceforall.pipeline import Run, report, status, train
-from onceforall.pipeline.training.follow import follow
+from onceforall.pipeline.training.follow import follow_schedule
 from onceforall.train import Schedule, Settings
 from onceforall.train.checkpoint import digest_of
 from tiny_run import SPACE, edited, go, on_pictures, pictures, steps_of
@@ -82,7 +83,7 @@ def test_stop_and_resume(tmp_path: Path, trained: Path) -> None:
     asked = iter([False] * 4 + [True] + [False] * 3 + [True])
     for _ in range(2):
         with pytest.raises(StoppedError):
-            go(tmp_path / "run", resume=True, should_stop=lambda: next(asked, False))
+            go(tmp_path / "run", resume=True, progress=Progress(stopped=lambda: next(asked, False)))
     go(tmp_path / "run", resume=True)
     assert digest_of(tmp_path / "run" / "supernet.safetensors") == digest_of(trained / "supernet.safetensors")
     assert sorted(set(steps_of(tmp_path / "run"))) == steps_of(tmp_path / "run")
@@ -103,7 +104,7 @@ def test_a_recipe_is_followed_from_the_first_start_on(tmp_path: Path) -> None:
     whole = go(tmp_path / "whole", **short)
     asked = iter([True])
     with pytest.raises(StoppedError):
-        go(tmp_path / "run", **short, should_stop=lambda: next(asked, False))
+        go(tmp_path / "run", **short, progress=Progress(stopped=lambda: next(asked, False)))
     run = train("digits", out=tmp_path / "run", resume=True)
     assert run.weights_hash() == whole.weights_hash() != go(tmp_path / "plain", **{**short, "recipe": None}).weights_hash()
     assert run.augment == Augment(
@@ -117,7 +118,7 @@ def test_an_early_end(tmp_path: Path) -> None:
     """Of a run: its files tell when it ended, and nothing goes on afterwards."""
     events: list[dict[str, Any]] = []
     told: dict[str, Any] = {"epochs": 20.0, "scheme": "single_path", "rate": 1e-6, "recipe": {"patience": 1}}
-    run = go(tmp_path / "run", **told, on_event=events.append)
+    run = go(tmp_path / "run", **told, progress=Progress(event=events.append))
     (note,) = [event for event in events if event["event"] == "note" and "patience" in event["text"]]
     records = read_lines(run.folder / "metrics.jsonl")
     assert records[-1]["event"] == "note"
@@ -133,7 +134,7 @@ def test_an_early_end(tmp_path: Path) -> None:
 def test_a_finished_run_is_given_back(trained: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     events: list[dict[str, Any]] = []
-    train("digits", out=trained, resume=True, on_event=events.append)
+    train("digits", out=trained, resume=True, progress=Progress(event=events.append))
     assert events == []
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
@@ -180,14 +181,14 @@ def test_resume_follows_the_first_start(tmp_path: Path, monkeypatch: pytest.Monk
 
     def spy(*args: Any, settings: Settings, **options: Any) -> None:
         seen.append(settings)
-        follow(*args, settings=settings, **options)
+        follow_schedule(*args, settings=settings, **options)
 
-    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.train"), "follow", spy)
+    monkeypatch.setattr(importlib.import_module("onceforall.pipeline.train"), "follow_schedule", spy)
     for name, given in (("a", {"sync_norm": True}), ("b", {"same_networks": False, "precision": "bfloat16"})):
         with pytest.raises(StoppedError):
-            go(tmp_path / name, should_stop=lambda: True, **given)
+            go(tmp_path / name, progress=Progress(stopped=lambda: True), **given)
         with pytest.raises(StoppedError):
-            train("digits", out=tmp_path / name, resume=True, should_stop=lambda: True)
+            train("digits", out=tmp_path / name, resume=True, progress=Progress(stopped=lambda: True))
     assert seen[0] == seen[1]
     assert seen[2] == seen[3]
     assert (seen[1].sync_norm, seen[1].same_archs, seen[1].precision) == (True, True, "float32")
@@ -196,12 +197,12 @@ def test_resume_follows_the_first_start(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_run_of_before_settings_were_kept_follows_what_is_given(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
-        go(tmp_path / "run", should_stop=lambda: True)
+        go(tmp_path / "run", progress=Progress(stopped=lambda: True))
     edited(
         tmp_path / "run" / "run.json", lambda d: [d["arguments"].pop(key) for key in ("precision", "sync_norm", "same_networks")]
     )
     with pytest.raises(StoppedError):
-        go(tmp_path / "run", resume=True, precision="bfloat16", same_networks=True, should_stop=lambda: True)
+        go(tmp_path / "run", resume=True, precision="bfloat16", same_networks=True, progress=Progress(stopped=lambda: True))
 
 
 def test_resume_with_other_threads_is_noted(trained: Path, tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_resume_with_other_threads_is_noted(trained: Path, tmp_path: Path) -> No
     info["environment"] |= {"threads": 64, "device": "NVIDIA H100", "processes": 8}
     (out / "run.json").write_text(json.dumps(info))
     events: list[dict[str, Any]] = []
-    train("digits", out=out, resume=True, on_event=events.append)
+    train("digits", out=out, resume=True, progress=Progress(event=events.append))
     notes = [event["text"] for event in events if event["event"] == "note"]
     assert [note.split(":")[0] for note in notes] == [
         f"begun with 64 threads, going on with {torch.get_num_threads()}",

@@ -13,14 +13,21 @@ import pytest
 from onceforall.accuracy import AccuracyRow
 from onceforall.arch import Arch
 from onceforall.common.files import read_json, read_lines
+from onceforall.common.progress import Progress
 from onceforall.common.readable import amount, rounded_up
+from onceforall.common.records import read_record
 from onceforall.errors import DataError, DeviceError, FileError, InfeasibleError, VerificationError
 from onceforall.latency import Timing
 from onceforall.pipeline import Budget, Run, bundle, evaluate, front, profile, report, search, specialise
+from onceforall.pipeline.run_directory.finalists import MeasuredFront
 from onceforall.pipeline.search import Searcher
+from onceforall.pipeline.specialising.taken_home import specialised_in
 from tiny_run import openings
 
 NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
+# entries of a network in specialised/, for whoever reads these files
+WRITTEN = """arch budget confusion device files finetuned folder held_out_images held_out_score held_out_top1 labels latency
+left_out mistakes predicted_ms predicted_top1 proofs readers shares test"""
 
 
 def middle_macs(run: Path) -> float:
@@ -46,6 +53,7 @@ def test_search_keeps_the_limits(run_copy: Path) -> None:
         assert candidate.accuracy.images == run.info.images["held-out"]
     written = read_lines(run_copy / "searches.jsonl")
     assert [Arch.from_json(record["arch"]) for record in written] == [candidate.arch for candidate in found]
+    assert {"budget", "device", "predicted_top1", "predicted_ms", "held_out_top1", "held_out_images"} <= written[0].keys()
     assert openings(run_copy) == []
 
 
@@ -119,13 +127,13 @@ def test_slow_networks_are_not_measured(run_copy: Path, monkeypatch: pytest.Monk
     def found(limit: float, *ms: float) -> list[float]:
         monkeypatch.setattr(searcher, "times", Clock(*ms))
         budget = Budget(latency_ms=limit, params=1e9)
-        return [c.timing.ms for c in searcher.find(budget, finalists=2, seed=0, on_step=steps.append)]
+        return [c.timing.ms for c in searcher.find(budget, finalists=2, seed=0, progress=Progress(say=steps.append))]
 
     assert found(5.0, 9.0, 1.0) == [1.0]
     assert len(searcher.accuracies) == 1
     assert "1 of them took longer than 5.00 ms when measured" in steps
     assert sorted(found(5.0, 2.0, 6.0)) == [2.0], "the same two networks: the one that was fast is slow now"
-    with pytest.raises(InfeasibleError, match="no finalist kept 5 ms when measured, the fastest took 7 ms"):
+    with pytest.raises(InfeasibleError, match="none of the finalists met 5 ms when measured \\(fastest: 7 ms\\)"):
         found(5.0, 7.0, 8.0, 7.0, 8.0, 7.0, 8.0)
 
 
@@ -156,14 +164,18 @@ def test_front_is_measured(run_copy: Path) -> None:
     points = front(run_copy, points=3, budget=Budget(macs=limit))
     assert 1 <= len(points) <= 3
     run = Run.open(run_copy)
-    assert all(run.space.lower(p.candidate.arch, 10).macs <= limit for p in points)
-    ms = [p.candidate.timing.ms for p in points]
+    assert all(run.space.lower(p.arch, 10).macs <= limit for p in points)
+    ms = [p.timing.ms for p in points]
     assert ms == sorted(ms)
     for i, point in enumerate(points):
-        faster = [p.candidate.accuracy.top1 for p in points[:i]]
-        assert point.stands == all(point.candidate.accuracy.top1 > top1 for top1 in faster)
+        faster = [p.accuracy.top1 for p in points[:i]]
+        assert point.stands == all(point.accuracy.top1 > top1 for top1 in faster)
     written = read_json(run_copy / "front.json")
-    assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.candidate.arch for p in points]
+    assert [Arch.from_json(record["arch"]) for record in written["points"]] == [p.arch for p in points]
+    assert {"stands", "predicted_std", "held_out", "measured_ms"} <= written["points"][0].keys()
+    assert [one.held_out for one in read_record(run_copy / "front.json", MeasuredFront).points] == [
+        p.accuracy.value for p in points
+    ]
     assert openings(run_copy) == []
     with pytest.raises(DataError, match="at least 2"):
         front(run_copy, points=1)
@@ -196,7 +208,10 @@ def test_specialise(run_copy: Path, tmp_path: Path) -> None:
         assert {path.name for path in result.folder.iterdir()} == NETWORK
         results.append(result)
     assert results[0].folder == results[1].folder
-    assert Arch.from_json((result.folder / "arch.json").read_text()) == result.chosen.arch
+    written = read_json(run_copy / "specialised" / f"{result.folder.name}.json")
+    assert written.keys() >= set(WRITTEN.split())
+    assert specialised_in(Run.open(run_copy))[result.folder.name].arch == result.arch
+    assert Arch.from_json((result.folder / "arch.json").read_text()) == result.arch
     assert result.test.images == Run.open(run_copy).info.images["test"]
     assert [o["purpose"] for o in openings(run_copy)] == [f"ofa specialise, card of {result.folder.name}"] * 3
     (evaluated,) = evaluate(run_copy, arch=str(result.folder), split="test")
@@ -266,7 +281,7 @@ def test_limits_of_size_need_no_profile(run_copy: Path) -> None:
     assert best.predicted_ms is None
     assert best.timing.ms > 0
     (network,) = specialise(run_copy, [budget], finalists=1, export=["pytorch"])
-    assert network.chosen.predicted_ms is None
+    assert network.predicted_ms is None
     assert report(run_copy).exists()
     with pytest.raises(FileError, match="cpu was not measured yet: ofa profile"):
         search(run_copy, Budget(latency_ms=100.0))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from onceforall.common.files import read_lines
+from onceforall.common.progress import Progress
 from onceforall.errors import DataError, FileError, OnceForAllError, StoppedError
 from onceforall.pipeline import Run, train
 from onceforall.train import Schedule
@@ -147,7 +148,7 @@ def test_a_run_is_not_overwritten(trained: Path) -> None:
 
 def test_less_than_an_epoch_is_noted(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
-    half = {"scheme": "single_path", "epochs": 0.5, "on_event": events.append}
+    half = {"scheme": "single_path", "epochs": 0.5, "progress": Progress(event=events.append)}
     go(tmp_path / "half", **half)
     (note,) = [event["text"] for event in events if event["event"] == "note"]
     assert re.match(r"\d of the \d+ steps of an epoch: networks may be little better than chance; allow more", note)
@@ -157,7 +158,7 @@ def test_more_time_more_steps(tmp_path: Path) -> None:
     steps = []
     for seconds in (300.0, 3000.0):
         with pytest.raises(StoppedError):
-            go(tmp_path / f"{seconds}", epochs=None, budget_s=seconds, should_stop=lambda: True)
+            go(tmp_path / f"{seconds}", epochs=None, budget_s=seconds, progress=Progress(stopped=lambda: True))
         steps.append(Schedule.from_json((tmp_path / f"{seconds}" / "schedule.json").read_text()).steps)
     assert steps[0] < steps[1]
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from onceforall.accuracy import read_rows
+from onceforall.common.progress import Progress
 from onceforall.data import Reading, classes_of_text
 from onceforall.errors import DataError, TrainingError
 from onceforall.pipeline import Run, evaluate, measure_accuracy, train
@@ -38,7 +39,7 @@ def test_uneven_classes_from_a_table_to_predictor_rows(table: Path, tmp_path: Pa
         out=tmp_path / "run",
         reading=reading,
         **TRAINING | {"epochs": 6.0, "batch_size": 16, "limit": None},
-        on_event=events.append,
+        progress=Progress(event=events.append),
     )
     assert run.metric == "balanced"
     assert any("networks are chosen by balanced accuracy" in event.get("text", "") for event in events)

@@ -11,13 +11,14 @@ import torch
 from onceforall.calibrate import Accuracy
 from onceforall.cli import run as ofa
 from onceforall.common.files import locked, read_json, read_lines
+from onceforall.common.progress import QUIET, Progress
 from onceforall.errors import FileError, InfeasibleError, StoppedError, TrainingError, VerificationError
 from onceforall.export import load
 from onceforall.pipeline import Budget, Run, evaluate, specialise, status
 from onceforall.pipeline.search import Searcher
-from onceforall.pipeline.specialise import Specialised
-from onceforall.pipeline.specialising.choose import name_of
+from onceforall.pipeline.specialising.choose import folder_name
 from onceforall.pipeline.specialising.finetune import Finetuned, Finetuning
+from onceforall.pipeline.specialising.taken_home import Specialised
 from onceforall.train.checkpoint import latest
 
 EPOCHS = 8  # of three steps
@@ -49,7 +50,7 @@ def gentle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
     events: list[dict[str, Any]] = []
-    result = go(run_copy, on_event=events.append)
+    result = go(run_copy, progress=Progress(event=events.append))
     tuned = result.finetuned
     assert tuned is not None
     assert tuned.taken
@@ -59,7 +60,7 @@ def test_the_fine_tuned_network_goes_home(run_copy: Path, gentle: None) -> None:
     assert tuned.held_out == tuned.after
     assert tuned.after.loss < tuned.before.loss
     run = Run.open(run_copy)
-    extracted = run.supernet().extract(result.chosen.arch)
+    extracted = run.supernet().extract(result.arch)
     assert not torch.equal(weights(result)["head.classifier.weight"], extracted.get_parameter("head.classifier.weight"))
     text = card(result)
     assert f"- Fine-tuned, {EPOCHS} epochs: held-out top-1 {100 * tuned.before.top1:.1f} % before" in text
@@ -105,17 +106,17 @@ def test_interrupted_and_given_again(run_copy: Path, tmp_path: Path, gentle: Non
     whole = go(other)
     stops = iter([False] * 4 + [True])
     with pytest.raises(StoppedError, match="stopped at step 5 of 24 of fine-tuning on request; the same command goes on"):
-        go(run_copy, should_stop=lambda: next(stops))
+        go(run_copy, progress=Progress(stopped=lambda: next(stops)))
     assert leftovers(run_copy) == [".lock", "choice.json", "step-000000003.safetensors", "step-000000005.safetensors"]
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
     assert part.name == "network"
-    assert "fine-tuning, step 5 of 24, was interrupted: the same ofa specialise goes on with it" in part.text
+    assert "fine-tuning, step 5 of 24, was interrupted: the same ofa specialise resumes it" in part.text
     searched = len(read_lines(run_copy / "searches.jsonl"))
     events: list[dict[str, Any]] = []
-    result = go(run_copy, on_event=events.append)
+    result = go(run_copy, progress=Progress(event=events.append))
     assert len(read_lines(run_copy / "searches.jsonl")) == searched, "the choice was written down"
-    assert events[0]["text"].startswith("going on with the fine-tuning of onnxruntime-best-")
-    assert (result.chosen, result.finetuned) == (whole.chosen, whole.finetuned) or result.chosen.timing != whole.chosen.timing
+    assert events[0]["text"].startswith("resuming the fine-tuning of onnxruntime-best-")
+    assert result.arch == whole.arch
     assert result.finetuned == whole.finetuned
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(result).items())
     assert not (run_copy / "finetuned").exists()
@@ -133,9 +134,9 @@ def test_an_export_that_failed(run_copy: Path, gentle: None, monkeypatch: pytest
         with pytest.raises(VerificationError, match="as if"):
             go(run_copy)
     (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
-    assert "step 24 of 24, is done, but not its export: the same ofa specialise goes on with it" in part.text
+    assert "step 24 of 24, is done, but not its export: the same ofa specialise resumes it" in part.text
     steps: list[dict[str, Any]] = []
-    go(run_copy, on_event=steps.append)
+    go(run_copy, progress=Progress(event=steps.append))
     assert not [event for event in steps if event.get("text", "").startswith("epoch ")]
 
 
@@ -144,16 +145,16 @@ def test_a_network_that_is_given(run_copy: Path, gentle: None) -> None:
     space = Run.open(run_copy).space
     for arch in (space.smallest(), space.largest()):
         with pytest.raises(StoppedError):
-            go(run_copy, arch=arch, should_stop=lambda: True)
+            go(run_copy, arch=arch, progress=Progress(stopped=lambda: True))
     assert len(list((run_copy / "finetuned").iterdir())) == 2
-    assert go(run_copy, arch=space.largest()).chosen.arch == space.largest()
+    assert go(run_copy, arch=space.largest()).arch == space.largest()
 
 
 def test_two_commands_at_once(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one neither searches nor takes the folder away."""
     searcher = Searcher(Run.open(run_copy), "cpu", [Budget()])
-    options = {"epochs": EPOCHS, "seed": 0, "on_event": lambda event: None, "should_stop": lambda: False}
-    tuning = Finetuning(searcher, name_of(searcher.device, Budget()), Budget(), **options)
+    options = {"epochs": EPOCHS, "seed": 0, "progress": QUIET}
+    tuning = Finetuning(searcher, folder_name(searcher.device, Budget()), Budget(), **options)
     monkeypatch.setattr(importlib.import_module("onceforall.pipeline.specialise"), "confirmed", pytest.fail)
     with tuning.at_work():
         with pytest.raises(FileError, match="another command is working on it"):
@@ -164,7 +165,7 @@ def test_two_commands_at_once(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_status_of_one_that_goes_on(run_copy: Path) -> None:
     with pytest.raises(StoppedError):
-        go(run_copy, should_stop=lambda: True)
+        go(run_copy, progress=Progress(stopped=lambda: True))
     (place,) = (run_copy / "finetuned").iterdir()
     with locked(place):
         (part,) = [part for part in status(run_copy).parts if part.state == "unfinished"]
@@ -179,14 +180,14 @@ def test_a_search_that_fails_leaves_nothing(run_copy: Path) -> None:
 
 def test_what_was_written_is_damaged(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(StoppedError):
-        go(run_copy, should_stop=lambda: True)
+        go(run_copy, progress=Progress(stopped=lambda: True))
     (place,) = (run_copy / "finetuned").iterdir()
     for path in place.glob("step-*"):
         path.write_bytes(b"torn")
-    with pytest.raises(FileError, match=r"every checkpoint is damaged .*; to fine-tune anew, remove .*finetuned"):
+    with pytest.raises(FileError, match=r"every checkpoint is damaged .*; to fine-tune again, remove .*finetuned"):
         go(run_copy)
     (place / "choice.json").write_text('{"candidate": {}}')
-    with pytest.raises(FileError, match=r"choice\.json: damaged or edited .*: remove .* to start anew"):
+    with pytest.raises(FileError, match=r"choice\.json: damaged or edited .*: remove .* to start over"):
         go(run_copy)
     assert ofa(["specialise", str(run_copy), "--no-limit", "--finetune", str(EPOCHS), "--finalists", "1"]) == 1
     assert "damaged or edited" in capsys.readouterr().err
@@ -201,7 +202,7 @@ def test_epochs_are_whole(run_copy: Path, value: Any) -> None:
 
 def test_it_learns_from_training_images_alone(measured: Path) -> None:
     searcher = Searcher(Run.open(measured), "cpu", [Budget()])
-    tuning = Finetuning(searcher, "name", Budget(), epochs=2, seed=0, on_event=lambda event: None, should_stop=lambda: False)
+    tuning = Finetuning(searcher, "name", Budget(), epochs=2, seed=0, progress=QUIET)
     used = {tuning.batches.images.digests[i].tobytes() for step in range(6) for i in tuning.batches.draw(step).chosen}
     splits = searcher.splits
     assert used <= {digest.tobytes() for digest in splits.train.digests}
@@ -213,7 +214,7 @@ def test_it_learns_from_training_images_alone(measured: Path) -> None:
 def test_weights_that_were_imported(imported_copy: Path) -> None:
     """The recipe is that of the paper, in proportion to the batch."""
     searcher = Searcher(Run.open(imported_copy), "cpu", [Budget()])
-    tuning = Finetuning(searcher, "name", Budget(), epochs=1, seed=0, on_event=lambda event: None, should_stop=lambda: False)
+    tuning = Finetuning(searcher, "name", Budget(), epochs=1, seed=0, progress=QUIET)
     course = tuning.course
     recipe, augment, rate, first_step = course.recipe, course.augment, course.rate, course.first_step
     assert (recipe.optimizer, recipe.batch_size, augment.crop_scale, first_step) == ("sgd", 16, (0.08, 1.0), 0)

@@ -7,6 +7,7 @@ import torch
 import torchvision
 
 from onceforall.common.files import read_text
+from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, OnceForAllError, TrainingError
 from onceforall.pipeline import train
 from onceforall.pipeline.training.teacher import load_teacher
@@ -45,7 +46,7 @@ def test_training_learns_from_it_and_resumes(weights: Path, tmp_path: Path) -> N
     with pytest.raises(TrainingError, match="stopped"):
         train(
             "digits", out=tmp_path / "b", **{**TRAINING, "space": space, "scheme": "sandwich"}, teacher=text,
-            should_stop=lambda: next(stops),
+            progress=Progress(stopped=lambda: next(stops)),
         )  # fmt: skip
     resumed = train("digits", out=tmp_path / "b", resume=True).supernet().state_dict()
     assert all(torch.equal(value.nan_to_num(7), resumed[name].nan_to_num(7)) for name, value in taught.items())
@@ -58,7 +59,7 @@ def test_another_file_of_the_same_name_is_refused(weights: Path, tmp_path: Path)
     with pytest.raises(TrainingError, match="stopped"):
         train(
             "digits", out=tmp_path / "run", **{**TRAINING, "space": space, "scheme": "sandwich"},
-            teacher=f"torchvision:squeezenet1_1:{own}", should_stop=lambda: True,
+            teacher=f"torchvision:squeezenet1_1:{own}", progress=Progress(stopped=lambda: True),
         )  # fmt: skip
     torch.save(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), own)
     with pytest.raises(TrainingError, match="the file is not the one that the run was started with: restore it") as refused:

@@ -9,6 +9,7 @@ import pytest
 from formats_here import EXTRAS, format_here, formats_of
 from onceforall.calibrate import Accuracy
 from onceforall.common.files import read_json, write_json
+from onceforall.common.progress import Progress
 from onceforall.common.readable import milliseconds
 from onceforall.errors import VerificationError
 from onceforall.export import FORMATS
@@ -66,7 +67,7 @@ def test_held_out_images_that_cannot_tell_what_int8_loses(run_copy: Path) -> Non
         r"give --max-drop 10 or more, or 0 for no image lost, or leave it out$"
     )
     with pytest.raises(VerificationError, match=message):
-        specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], on_step=started.append)
+        specialise(run_copy, [Budget()], export=["onnx", "onnx-int8"], progress=Progress(say=started.append))
     assert not started
 
 
@@ -81,7 +82,7 @@ def test_another_accuracy_by_the_cards_program_fails_the_command(run_copy: Path,
     monkeypatch.setattr(export_folder, "write_preprocess", another)
     steps: list[str] = []
     with pytest.raises(VerificationError, match=r"weights\.safetensors: .* through the file is .*, the network's is "):
-        specialise(run_copy, [Budget()], finalists=1, export=["pytorch"], on_step=steps.append)
+        specialise(run_copy, [Budget()], finalists=1, export=["pytorch"], progress=Progress(say=steps.append))
     assert any(step.startswith("measuring test accuracy by the card's programs in a process of their own, ") for step in steps)
     assert not list(run_copy.glob("specialised/*"))
 
@@ -118,8 +119,8 @@ def test_all_files_of_a_card_are_timed_by_one_measurement(run_copy: Path, monkey
     table = latency_table(Run.open(run_copy), "cpu")
     assert call["anchor"] == table.anchor
     (row,) = [row for row in result.files if row.format == "onnx"]
-    assert row.latency == (result.timing.ms, result.timing.low, result.timing.high)
-    text = f"{milliseconds(result.timing.ms)} ({result.timing.low:.3g} – {result.timing.high:.3g})"
+    assert row.latency == (result.latency.ms, result.latency.low, result.latency.high)
+    text = f"{milliseconds(result.latency.ms)} ({result.latency.low:.3g} – {result.latency.high:.3g})"
     assert (result.folder / "README.md").read_text().count(text) == 2
 
 
@@ -136,7 +137,7 @@ def test_a_file_far_over_the_budget_is_timed_again(run_copy: Path, monkeypatch: 
     (result,) = specialise(run_copy, [Budget(latency_ms=5000.0)], arch=arch, export=["onnx"])
     assert len(calls) == 2
     assert [row.latency for row in result.files] == [(t.ms, t.low, t.high) for t in calls[1]]
-    assert result.timing in calls[1]
+    assert result.latency in calls[1]
 
 
 @pytest.mark.parametrize(
@@ -147,4 +148,4 @@ def test_the_latency_of_a_device_is_that_of_its_file(run_copy: Path, runtime: st
     arch = Run.open(run_copy).space.smallest()
     (result,) = specialise(run_copy, [Budget()], arch=arch, device=runtime, export=[format], max_drop=100)
     (row,) = [row for row in result.files if row.format == format]
-    assert row.latency == (result.timing.ms, result.timing.low, result.timing.high)
+    assert row.latency == (result.latency.ms, result.latency.low, result.latency.high)

@@ -52,7 +52,7 @@ def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None
     assert len((two / "test_openings.jsonl").read_text().splitlines()) == 1, "one opening is written down once"
 
 
-def test_train_and_what_cannot_be_shared(trained: Path, tmp_path: Path) -> None:
+def test_train(trained: Path, tmp_path: Path) -> None:
     arguments = ["train", "digits", "--out", str(tmp_path / "run"), *TRAINING_TEXT, "--scheme", "sandwich", "--from", str(trained)]
     ended = torchrun(*arguments, "--sync-norm")
     assert ended.returncode == 0, ended.stderr
@@ -62,10 +62,6 @@ def test_train_and_what_cannot_be_shared(trained: Path, tmp_path: Path) -> None:
     assert Run.open(tmp_path / "run").info.origin is not None
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "one process writes"
-    odd = [text if text != "32" else "33" for text in TRAINING_TEXT]
-    ended = torchrun("train", "digits", "--out", str(tmp_path / "odd"), *odd)
-    assert ended.returncode != 0
-    assert "the batch size is 33, which 2 processes cannot share evenly" in ended.stderr
 
 
 @pytest.mark.parametrize("rank", [0, 1])

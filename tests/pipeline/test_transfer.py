@@ -13,6 +13,7 @@ from PIL import Image
 from onceforall import Space, Supernet
 from onceforall.cli import run as ofa
 from onceforall.common.files import read_json
+from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, DataError, FileError, OnceForAllError, StoppedError, TrainingError
 from onceforall.pipeline import PRESETS, Run, import_original, report, status, train
 from onceforall.pipeline.training.transfer import DEFAULT, RATE_SHARE, going_on, transferred
@@ -98,7 +99,7 @@ def test_another_class_count(trained: Path, shapes: str, tmp_path: Path) -> None
 def test_the_same_classes(trained: Path, tmp_path: Path) -> None:
     """The classifier is taken too, and what was learnt is there at once."""
     with pytest.raises(StoppedError):
-        go("digits", tmp_path / "run", trained, limit=120, should_stop=lambda: True)
+        go("digits", tmp_path / "run", trained, limit=120, progress=Progress(stopped=lambda: True))
     run = Run.open(tmp_path / "run")
     before = Run.open(trained).supernet().state_dict()
     assert all(torch.equal(value.nan_to_num(7), before[name].nan_to_num(7)) for name, value in run.start().items())
@@ -130,7 +131,7 @@ def test_held_out_images_that_were_trained_on(trained: Path, tmp_path: Path, cha
 
 def test_the_advised_division_holds_out_the_same(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
-        go("digits", tmp_path / "run", trained, seed=0, holdout=0.1, limit=120, should_stop=lambda: True)
+        go("digits", tmp_path / "run", trained, seed=0, holdout=0.1, limit=120, progress=Progress(stopped=lambda: True))
     before, after = Run.open(trained).splits(), Run.open(tmp_path / "run").splits()
     assert set(before.held_out.digests.tolist()) == set(after.held_out.digests.tolist())
     assert after.among(before.train.digests) == {"held-out": 0, "test": 0}
@@ -163,7 +164,7 @@ def test_what_was_trained_on_is_damaged(trained: Path, shapes: str, tmp_path: Pa
         go(shapes, tmp_path / "run", origin)
     (origin / "trained_on.safetensors").unlink()  # as of an earlier version: not known
     events: list[dict[str, Any]] = []
-    run = go(shapes, tmp_path / "run", origin, epochs=0.3, on_event=events.append)
+    run = go(shapes, tmp_path / "run", origin, epochs=0.3, progress=Progress(event=events.append))
     assert any(event.get("text", "").startswith(f"not known: whether {origin} was trained on") for event in events)
     assert "whether it had seen held-out or test images is not known" in run.info.notes[0]
     after = go("digits", tmp_path / "after", run.folder, limit=120, seed=1, epochs=0.3)
@@ -179,7 +180,7 @@ def test_resumed_without_the_origin(trained: Path, shapes: str, tmp_path: Path) 
     origin = Path(shutil.copytree(trained, tmp_path / "origin"))
     out = tmp_path / "run"
     with pytest.raises(StoppedError):
-        go(shapes, out, origin, should_stop=lambda: True)
+        go(shapes, out, origin, progress=Progress(stopped=lambda: True))
     shutil.rmtree(out / "checkpoints")  # as if killed right before the first one
     shutil.rmtree(origin)
     run = train(shapes, out=out, resume=True)
@@ -195,7 +196,7 @@ def test_resumed_without_the_origin(trained: Path, shapes: str, tmp_path: Path) 
 def test_killed_before_run_json(trained: Path, shapes: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(StoppedError):
-        go(shapes, out, trained, should_stop=lambda: True)
+        go(shapes, out, trained, progress=Progress(stopped=lambda: True))
     for path in out.iterdir():
         if path.name not in {"schedule.json", "problems.jsonl", "start.safetensors"}:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -209,7 +210,7 @@ def test_from_imported_weights(checkpoint: Path, photos: Path, shapes: str, tmp_
     """Without images, and for other classes than those that the weights tell apart."""
     origin = import_original(checkpoint, name=NAME, out=tmp_path / "imported")
     with pytest.raises(StoppedError):
-        go(shapes, tmp_path / "run", origin.folder, should_stop=lambda: True)
+        go(shapes, tmp_path / "run", origin.folder, progress=Progress(stopped=lambda: True))
     run = Run.open(tmp_path / "run")
     assert (run.info.preset, run.num_classes, run.space) == (DEFAULT, CLASSES, origin.space)
     before = origin.supernet().state_dict()
@@ -235,7 +236,7 @@ def test_channels_stay_in_their_order(trained: Path, name: str) -> None:
 
 def test_a_rate_that_is_given_is_taken(trained: Path, shapes: str, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
-        go(shapes, tmp_path / "run", trained, rate=0.01, scheme="sandwich", should_stop=lambda: True)
+        go(shapes, tmp_path / "run", trained, rate=0.01, scheme="sandwich", progress=Progress(stopped=lambda: True))
     (phase,) = schedule_of(Run.open(tmp_path / "run")).phases
     assert (phase.rate, phase.strategy) == (0.01, "sandwich")
 

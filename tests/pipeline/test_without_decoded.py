@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from onceforall.common.places import cache_folder
+from onceforall.common.progress import Progress
 from onceforall.data import Decoding
 from onceforall.errors import DataError, StoppedError
 from onceforall.pipeline import Run, evaluate, train
@@ -28,8 +29,8 @@ def test_weights_are_the_same_and_nothing_is_kept(data: str, tmp_path: Path, mon
     monkeypatch.setattr(Decoding, "crops", lambda self, step: (asked.append(step), crops(self, step))[1])
     told: list[str] = []
     with pytest.raises(StoppedError):
-        on_pictures(data, tmp_path / "none", cache="none", should_stop=lambda: len(asked) == 3)
-    run = train(data, out=tmp_path / "none", resume=True, on_event=lambda event: told.append(event.get("text", "")))
+        on_pictures(data, tmp_path / "none", cache="none", progress=Progress(stopped=lambda: len(asked) == 3))
+    run = train(data, out=tmp_path / "none", resume=True, progress=Progress(event=lambda event: told.append(event.get("text", ""))))
     assert (run.require_images().cache, run.require_images().cache_gb) == ("none", 0.0)
     assert any(text.startswith("training images are decoded whenever they are needed, by ") for text in told)
     assert asked == sorted(asked)
@@ -39,7 +40,7 @@ def test_weights_are_the_same_and_nothing_is_kept(data: str, tmp_path: Path, mon
 
     stops = iter([False, True])
     with pytest.raises(StoppedError):
-        on_pictures(data, tmp_path / "decoded", cache="auto", should_stop=lambda: next(stops))
+        on_pictures(data, tmp_path / "decoded", cache="auto", progress=Progress(stopped=lambda: next(stops)))
     begun = Run.open(tmp_path / "decoded").require_images()
     assert (begun.cache, begun.cache_gb) == ("decoded", 8.0)
     assert kept("pixels.bin")
@@ -64,11 +65,11 @@ def test_an_image_that_is_gone_ends_a_training_in_a_line(data: str, tmp_path: Pa
         return False
 
     with pytest.raises(DataError, match=r"class ./.*\.jpg: no such file"):
-        on_pictures(data, tmp_path / "run", cache="none", epochs=40.0, should_stop=gone)
+        on_pictures(data, tmp_path / "run", cache="none", epochs=40.0, progress=Progress(stopped=gone))
     path.with_name("away").rename(path)
     asked.append(None)
     with pytest.raises(StoppedError):
-        train(data, out=tmp_path / "run", resume=True, should_stop=lambda: len(asked) > 1)
+        train(data, out=tmp_path / "run", resume=True, progress=Progress(stopped=lambda: len(asked) > 1))
 
 
 def test_a_way_that_there_is_not(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ def test_the_wrong_network(state: State) -> None:
     with torch.device("meta"):
         layout = Supernet(onceforall.space("resnet50d"), 5)
     names = original_names("resnet50d", layout.space.lower(layout.space.largest(), 5), layout.state_dict())
-    resnet = {theirs: torch.zeros(()).expand(layout.state_dict()[ours].shape) for ours, theirs in names.items()}
+    shapes = {name: value.shape for name, value in layout.state_dict().items()}
+    resnet = {theirs: torch.zeros(()).expand(shapes[ours]) for ours, theirs in names.items()}
     with pytest.raises(
         CheckpointError, match=r"missing in the checkpoint: 'first_conv.conv.weight' and \d+ more; it is not of ofa_mbv3"
     ):

@@ -9,13 +9,15 @@ import pytest
 
 import onceforall
 from onceforall.accuracy import AccuracyRow
+from onceforall.calibrate import Accuracy
 from onceforall.export import FileRow
-from onceforall.latency import Device, LatencyTable
+from onceforall.latency import Device, LatencyTable, Timing
 from onceforall.latency.table import LatencyErrors, Measured
 from onceforall.pipeline import Budget, Run
 from onceforall.pipeline.comparison.versus import Comparison, Costs, Rival, Verdict
 from onceforall.pipeline.run_directory.info import BroughtInfo, DataInfo, RunInfo
 from onceforall.pipeline.run_directory.metrics import Metric, Metrics
+from onceforall.pipeline.specialising.taken_home import Specialised
 from onceforall.report.charts import FrontSeries
 from onceforall.report.drawing import Point
 from onceforall.report.shown import Chosen, PredictorChecks, Shown
@@ -93,19 +95,21 @@ def chosen_of(rng: np.random.Generator, hostile: str) -> list[Chosen]:
         plan = SPACE.lower(arch, 10)
         chosen.append(
             Chosen(
-                name=f"under {budget:g} ms{hostile}",
-                device=CPU.spec,
-                budget=Budget(latency_ms=budget),
-                latency=(budget * 0.97, budget * 0.95, budget * 0.99),
-                predicted_ms=budget * 0.96,
-                top1=0.858 - 0.21 / budget,
-                images=3925,
-                predicted_top1=0.86 - 0.21 / budget,
-                arch=arch,
-                plan=plan,
-                shares={segment.name: segment.macs / plan.macs for segment in plan.segments},
-                folder=f"runs/imagenette/networks/{budget:g}ms{hostile}",
-                files=[FileRow(f"onnx{hostile}", 0.8123, (1.23, 1.21, 1.26)), FileRow("pytorch", 0.8123)],
+                f"under {budget:g} ms{hostile}",
+                CPU.spec,
+                Specialised(
+                    folder=Path(f"runs/imagenette/networks/{budget:g}ms{hostile}"),
+                    arch=arch,
+                    device=CPU.spec,
+                    budget=Budget(latency_ms=budget),
+                    predicted_ms=budget * 0.96,
+                    predicted_top1=0.86 - 0.21 / budget,
+                    test=Accuracy(0.858 - 0.21 / budget, 1.0, 0.5, 3925),
+                    latency=Timing(budget * 0.97, budget * 0.95, budget * 0.99, 100),
+                    shares={segment.name: segment.macs / plan.macs for segment in plan.segments},
+                    files=(FileRow(f"onnx{hostile}", 0.8123, (1.23, 1.21, 1.26)), FileRow("pytorch", 0.8123)),
+                ),
+                plan,
             )
         )
     return chosen

@@ -8,6 +8,7 @@ import pytest
 
 from onceforall.accuracy import AccuracyRow
 from onceforall.common.files import write_text
+from onceforall.latency import Timing
 from onceforall.picture import draw
 from onceforall.pipeline.comparison.versus import Costs
 from onceforall.pipeline.run_directory.info import Imported, Origin
@@ -98,9 +99,18 @@ def test_every_text_is_escaped(facts, hostile):
 
 def test_numbers_of_a_chosen_network_are_on_the_page(facts):
     one = facts.chosen[1]
+    made = one.made
     section = body(render([facts]), "chosen")
-    picture = draw(one.plan, one.arch, shares=one.shares)
-    for expected in (one.name, str(one.budget), one.folder, "97 % of budget", "n = 3,925", f"{100 * one.top1:.1f} %", picture):
+    picture = draw(one.plan, made.arch, shares=made.shares)
+    for expected in (
+        one.name,
+        str(made.budget),
+        str(made.folder),
+        "97 % of budget",
+        "n = 3,925",
+        f"{100 * made.test.top1:.1f} %",
+        picture,
+    ):
         assert expected in section
 
 
@@ -157,7 +167,7 @@ def test_a_folder_with_spaces_is_quoted_in_commands(empty):
 def test_values_that_are_not_finite_do_not_break_the_page(facts):
     (device, front), *_ = facts.fronts.items()
     odd = [Point("a", nan, 0.5), Point("b", 0.5, 0.4, (0.1, inf), (nan, 0.6))]
-    arch = facts.chosen[0].arch
+    made = facts.chosen[0].made
     broken = replace(
         facts,
         training=Metrics(
@@ -169,8 +179,8 @@ def test_values_that_are_not_finite_do_not_break_the_page(facts):
         checks=replace(facts.checks, points=odd, errors={**facts.checks.errors, "rmse": nan}),
         tables=[(facts.tables[0][0], [])],
         fronts={device: replace(front, random=[(nan, 1.0)], front=[], elsewhere=[Point("a", nan, 0.5), Point("b", 1.0, inf)])},
-        subnets=[(AccuracyRow(arch, top1, 1.0, 100, 1.0), 5) for top1 in (nan, 0.5)],
-        chosen=[replace(facts.chosen[0], latency=(1.94, nan, nan))],
+        subnets=[(AccuracyRow(made.arch, top1, 1.0, 100, 1.0), 5) for top1 in (nan, 0.5)],
+        chosen=[replace(facts.chosen[0], made=replace(made, latency=Timing(1.94, nan, nan, 100)))],
     )
     page = render([broken])
     Checked(page)
@@ -207,9 +217,9 @@ def test_numbers_in_the_tables_are_those_of_the_facts(facts):
     for point in (*latency.elsewhere, *macs.published):
         assert point.name in front
     for one in facts.chosen:
-        for share in one.shares.values():
+        for share in one.made.shares.values():
             assert f"{100 * share:.1f} %" in body(page, "chosen")
-        assert one.files[0].format in body(page, "chosen")
+        assert one.made.files[0].format in body(page, "chosen")
     assert "55 min<small>3,320 steps</small>" in body(page, "costs")
 
 

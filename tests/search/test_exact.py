@@ -11,7 +11,7 @@ from onceforall.genes import Genes
 from onceforall.search import maximise
 from onceforall.search.exact import upper_bound
 from onceforall.search.moves import every
-from onceforall.search.problem import Floats, Problem, limits_of, measure
+from onceforall.search.problem import Floats, SearchProblem, limits_of, measure_of
 from onceforall.structure import Quadratic, Terms
 
 FAMILY = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(3, 5), expand_ratios=(3, 4), resolutions=(32, 48))
@@ -45,17 +45,17 @@ class Liar(Score):
         return self.quadratic(genes) ** 2
 
 
-def problem(where: Space, score: object, shares: dict[str, float]) -> Problem:
+def problem(where: Space, score: object, shares: dict[str, float]) -> SearchProblem:
     segments = segment_table(where, 10)
     tables = {"macs": macs_table(segments), "params": params_table(segments), "memory": memory_table(segments)}
     limits = {}
     for name, share in shares.items():
         low, high = tables[name].estimate([where.smallest(), where.largest()])
         limits[name] = (tables[name].estimate, float(low + share * (high - low)))
-    return Problem(where, measure(where, "score", score), limits_of(where, limits))
+    return SearchProblem(where, measure_of(where, "score", score), limits_of(where, limits))
 
 
-def optimum(of: Problem) -> float:
+def optimum(of: SearchProblem) -> float:
     genes = every(of.space)
     return float(of.score(genes[of.excess(of.costs(genes)) == 0]).max())
 
@@ -84,12 +84,12 @@ def test_pairs(seed: int, share: float) -> None:
 
 def test_a_limit_of_which_nothing_is_known_is_left_out() -> None:
     searched = problem(DEPTHS, Score(DEPTHS, 1).score, {"macs": 0.3})
-    hidden = Problem(
+    hidden = SearchProblem(
         DEPTHS,
         searched.score,
         limits_of(DEPTHS, {"macs": (lambda genes: searched.limits[0].measure(genes), searched.limits[0].bound)}),
     )
-    bound, free = upper_bound(hidden, reached=-1e9, seconds=30), optimum(Problem(DEPTHS, searched.score, ()))
+    bound, free = upper_bound(hidden, reached=-1e9, seconds=30), optimum(SearchProblem(DEPTHS, searched.score, ()))
     assert bound is not None
     assert bound.value == pytest.approx(free)
     assert free > optimum(hidden)
@@ -170,8 +170,8 @@ def test_limits_in_float32_and_of_archs() -> None:
     for archs in (False, True):
         table = Table(archs)
         bound_at = float(table.costs.estimate(DEPTHS.sample_genes(np.random.default_rng(0), 9)).mean())
-        searched = Problem(
-            DEPTHS, measure(DEPTHS, "score", Score(DEPTHS, 6).score), limits_of(DEPTHS, {"macs": (table.estimate, bound_at)})
+        searched = SearchProblem(
+            DEPTHS, measure_of(DEPTHS, "score", Score(DEPTHS, 6).score), limits_of(DEPTHS, {"macs": (table.estimate, bound_at)})
         )
         bound = upper_bound(searched, reached=-1e9, seconds=30)
         assert bound is not None

@@ -12,12 +12,12 @@ from onceforall.latency.table import middle
 from onceforall.models import bring
 from onceforall.search.exact import upper_bound
 from onceforall.search.moves import every
-from onceforall.search.problem import Problem, limits_of, measure
+from onceforall.search.problem import SearchProblem, limits_of, measure_of
 from onceforall.structure import Quadratic
 from onceforall.supernets.conversion import elastic
 from onceforall.train.schedule import Recipe
 from onceforall.train.schemes import SCHEMES
-from onceforall.train.strategies import coupled
+from onceforall.train.strategies import draw_coupled
 from tiny_own import TRANSFORMER, source
 
 
@@ -52,7 +52,9 @@ def test_the_bound_is_the_optimum(attention: Space) -> None:
     rows = every(attention)
     most = float(np.median(macs.estimate(rows)))
     best = score.predict(rows)[macs.estimate(rows) <= most].max()
-    problem = Problem(attention, measure(attention, "score", score.predict), limits_of(attention, {"macs": (macs.estimate, most)}))
+    problem = SearchProblem(
+        attention, measure_of(attention, "score", score.predict), limits_of(attention, {"macs": (macs.estimate, most)})
+    )
     bound = upper_bound(problem, reached=-np.inf, seconds=20)
     assert bound is not None
     assert bound.value == pytest.approx(best, abs=1e-3)
@@ -70,7 +72,7 @@ class _Score:
 
 
 def test_heads_go_with_depth(attention: Space) -> None:
-    for (arch,) in coupled(attention, 20, np.random.default_rng(0)):
+    for (arch,) in draw_coupled(attention, 20, np.random.default_rng(0)):
         attention.check(arch)
         small = arch.stages[0].depth == 1
         assert {block.heads for block in arch.stages[0].blocks} == {0.25 if small else 1}

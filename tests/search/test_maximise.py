@@ -15,7 +15,7 @@ from onceforall.search import NothingFeasibleError, maximise
 from onceforall.search.evaluator import Evaluator
 from onceforall.search.maximise import _search
 from onceforall.search.moves import every
-from onceforall.search.problem import Floats, Problem, limits_of, measure
+from onceforall.search.problem import Floats, SearchProblem, limits_of, measure_of
 
 FAMILY = space("mobilenet_v3", width=0.25, depths=(1, 2), kernels=(3, 5), expand_ratios=(3, 4), resolutions=(32, 48))
 KERNELS = FAMILY.restrict(depths=(2,), expand_ratios=(3,))  # 2 resolutions × 2^10 networks
@@ -80,7 +80,7 @@ def test_equals_brute_force_by_search_and_by_enumeration(where: Space, seed: int
     result = maximise(where, score, limits, seed=seed)
     assert result.score == best
     assert result.gap == 0.0
-    problem = Problem(where, measure(where, "score", score), limits_of(where, limits))
+    problem = SearchProblem(where, measure_of(where, "score", score), limits_of(where, limits))
     evaluator = Evaluator(problem, QUICK)
     _search(evaluator, where.genes([where.smallest()]), np.random.default_rng(seed), 0.0)
     assert evaluator.found.scores[0] == pytest.approx(best, rel=1e-12)  # sums of another batch round otherwise

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onceforall.calibrate import recalibrate
+from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, StoppedError, TrainingError
 from onceforall.train import Recipe, Schedule, Settings, finetune, finetuning
 from onceforall.train.checkpoint import latest
@@ -48,7 +49,7 @@ def tune(folder: Path, schedule: Schedule, *, stop_after: int | None = None, **o
         return done == stop_after
 
     how = Settings(options.pop("seed", 0), validate_every=EPOCH)
-    given = {"teacher": teacher(), "should_stop": should_stop, **options}
+    given = {"teacher": teacher(), "progress": Progress(stopped=should_stop), **options}
     finetune(net, schedule, lambda step: batches(step, 8, kind=KIND), folder=folder, settings=how, num_classes=CLASSES, **given)
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
@@ -114,13 +115,13 @@ def test_finished_already(tmp_path: Path) -> None:
     schedule = finetuning(STEPS, rate=0.02, recipe=FULL)
     whole = tune(tmp_path, schedule)
     events: list[dict[str, Any]] = []
-    assert same(tune(tmp_path, schedule, on_event=events.append), whole)
+    assert same(tune(tmp_path, schedule, progress=Progress(event=events.append)), whole)
     assert not only(events, "train")
 
 
 def test_what_it_reports(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
-    tune(tmp_path, finetuning(STEPS, rate=0.02, recipe=FULL), on_event=events.append)
+    tune(tmp_path, finetuning(STEPS, rate=0.02, recipe=FULL), progress=Progress(event=events.append))
     assert [e["event"] for e in events] == ["phase", *["train", "epoch"] * 3]
     epochs = only(events, "epoch")
     assert [(e["epoch"], e["epochs"], e["step"]) for e in epochs] == [(1, 3, 3), (2, 3, 6), (3, 3, 8)]

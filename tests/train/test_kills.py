@@ -13,7 +13,7 @@ import dying_training
 from onceforall.train import SCHEMES
 
 EXPLORE = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
-STRIDE = 1 if EXPLORE else 13  # of the operations before which a training is killed
+STRIDE = 1 if EXPLORE else 23  # of the operations before which a training is killed
 
 
 @pytest.fixture(scope="module")

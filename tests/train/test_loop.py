@@ -11,6 +11,7 @@ from torch import Tensor
 
 import onceforall
 from onceforall import Space, Supernet
+from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, FileError, StoppedError, TrainingError
 from onceforall.train import Phase, Recipe, Schedule, Settings, Trainer, progressive_shrinking
 from onceforall.train.checkpoint import latest, load_tensors
@@ -85,8 +86,7 @@ def go(
         folder=folder,
         settings=settings,
         validate=validate,
-        on_event=(events if events is not None else []).append,
-        should_stop=should_stop,
+        progress=Progress(event=(events if events is not None else []).append, stopped=should_stop),
     ).run(start)
     return {name: value.clone() for name, value in net.state_dict().items()}
 
@@ -236,7 +236,7 @@ def test_stop_at_the_last_step_is_the_end(tmp_path: Path, uninterrupted: dict[st
 def test_torchs_generator_is_left_alone(tmp_path: Path) -> None:
     plan = replace(schedule(), phases=schedule().phases[:1])
     torch.manual_seed(5)
-    Trainer(fresh(), plan, batches, tmp_path, validate=lambda net, space, phase: [], on_event=lambda event: None).run(None)
+    Trainer(fresh(), plan, batches, tmp_path, validate=lambda net, space, phase: []).run(None)
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(3))

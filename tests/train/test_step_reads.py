@@ -12,7 +12,7 @@ from onceforall import Supernet
 from onceforall.supernets.sorting import sort_channels
 from onceforall.train import SCHEMES, STRATEGIES, Recipe, train_step
 from onceforall.train.state import State
-from onceforall.train.step import choose
+from onceforall.train.step import choose_subnets
 from tiny_training import CLASSES, IMAGES, SPACE, batches, fresh
 
 META = torch.device("meta")  # tensors without content: reading one is an error
@@ -37,9 +37,8 @@ def test_nothing_is_read(scheme: str, optimizer: str) -> None:
         labels = torch.empty(IMAGES, dtype=torch.long, device=META)
         loss = train_step(
             net,
-            choose(net, groups, images, labels),
-            images,
-            labels,
+            choose_subnets(net, groups, (images, labels)),
+            (images, labels),
             state.optimizer,
             schedule.recipe,
             phase,
@@ -74,9 +73,9 @@ def test_candidates_are_chosen_in_one_go() -> None:
     groups = [tuple(replace(arch, resolution=12) for arch in group) for group in groups]
     assert sorted({len(group) for group in groups}) == [1, 2, 3]
     with Reads() as reads:
-        chosen = choose(net, groups, images, labels)
+        chosen = choose_subnets(net, groups, (images, labels))
     assert (reads.items, reads.choices) == (0, 1)
-    assert chosen == [choose(net, [group], images, labels)[0] for group in groups]
+    assert chosen == [choose_subnets(net, [group], (images, labels))[0] for group in groups]
     with torch.no_grad():
         for arch, group in zip(chosen, groups, strict=True):
             losses = [float(torch.nn.functional.cross_entropy(net(images, other), labels)) for other in group]

@@ -14,7 +14,7 @@ import onceforall
 import tiny_training
 from onceforall import Space
 from onceforall.train import SCHEMES, STRATEGIES, Recipe
-from onceforall.train.step import choose
+from onceforall.train.step import choose_subnets
 from onceforall.train.strategies import Groups
 from small_spaces import SPACES
 from tiny_training import batches, fresh
@@ -157,7 +157,7 @@ def test_choose_takes_the_lowest_loss() -> None:
     groups = STRATEGIES["best_up"](space, 8, rng)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     torch.manual_seed(5)
-    chosen = choose(net, groups, images, labels)
+    chosen = choose_subnets(net, groups, (images, labels))
     drawn = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(3)), "no random numbers are used"
@@ -178,4 +178,4 @@ def test_choose_is_asked_of_the_mean_over_processes() -> None:
     images, labels = batches(0, 12)
     for wanted in range(3):
         marked = torch.tensor([float(i != wanted) for i in range(3)])
-        assert choose(fresh().train(), groups, images, labels, mean=lambda losses, m=marked: m) == [groups[0][wanted]]  # type: ignore[misc]
+        assert choose_subnets(fresh().train(), groups, (images, labels), mean=lambda losses, m=marked: m) == [groups[0][wanted]]  # type: ignore[misc]

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from onceforall import Space, Supernet
-from onceforall.accuracy.measure import measure_accuracy
-from onceforall.calibrate import evaluate, recalibrate
+from onceforall.accuracy.measure import measure_subnets
+from onceforall.calibrate import evaluate_network, recalibrate
+from onceforall.common.progress import Progress
 from onceforall.errors import StatisticsError, StoppedError
-from onceforall.nn.calls import cut
+from onceforall.nn.calls import cut_weight
 from onceforall.nn.layers import synchronised_norm
 from onceforall.ops import Call
 from onceforall.pipeline.training.transfer import transferred
@@ -47,13 +48,13 @@ def loss_of(supernet: Supernet, which: str = "smallest") -> float:
     arch = supernet.space.smallest() if which == "smallest" else supernet.space.largest()
     images = [images_and_labels(1000 + i) for i in range(4)]
     calibrated = recalibrate(supernet.extract(arch), [x for x, _ in images])
-    return evaluate(calibrated, images).loss
+    return evaluate_network(calibrated, images).loss
 
 
 def validate(supernet: Supernet, space: Space, phase: Phase) -> list[dict[str, Any]]:
     images = [images_and_labels(1000)]
     network = recalibrate(supernet.extract(space.largest()), [x for x, _ in images])
-    return [{"subnet": "largest", "top1": evaluate(network, images).top1}]
+    return [{"subnet": "largest", "top1": evaluate_network(network, images).top1}]
 
 
 def go(folder: Path, supernet: Supernet, schedule: Schedule, stop_at: int | None = None) -> dict[str, Tensor]:
@@ -68,7 +69,8 @@ def go(folder: Path, supernet: Supernet, schedule: Schedule, stop_at: int | None
 
     Trainer(
         supernet, schedule, lambda step, resolution: images_and_labels(step, resolution), folder=folder,
-        settings=Settings(seed=3, validate_every=50), validate=validate, on_event=events.append, should_stop=should_stop,
+        settings=Settings(seed=3, validate_every=50), validate=validate,
+        progress=Progress(event=events.append, stopped=should_stop),
     ).run(start)  # fmt: skip
     assert not [event for event in events if event["event"] == "rollback"]
     return {name: value.clone() for name, value in supernet.state_dict().items()}
@@ -166,11 +168,11 @@ def test_statistics_are_forgotten_and_measured(kind: str) -> None:
             recalibrate(supernet.extract(supernet.space.largest()), [images[:, :, :1, :1] * torch.nan])
     measured = recalibrate(supernet.extract(arch), [images, images[:8]])
     assert measured.images == (24 if kind == "convolutional" else 0)
-    assert evaluate(measured, [images_and_labels(1)]).images == 16
+    assert evaluate_network(measured, [images_and_labels(1)]).images == 16
     if kind == "transformer":  # there is nothing to measure: no image is needed
-        assert evaluate(recalibrate(supernet.extract(arch), []), [images_and_labels(1)]).images == 16
-    (row,) = measure_accuracy(supernet, [arch], lambda r: [images, images[:8]], lambda r: [images_and_labels(1)])
-    assert row.loss == pytest.approx(evaluate(measured, [images_and_labels(1)]).loss, rel=1e-4)
+        assert evaluate_network(recalibrate(supernet.extract(arch), []), [images_and_labels(1)]).images == 16
+    (row,) = measure_subnets(supernet, [arch], lambda r: [images, images[:8]], lambda r: [images_and_labels(1)])
+    assert row.loss == pytest.approx(evaluate_network(measured, [images_and_labels(1)]).loss, rel=1e-4)
 
 
 class Odd(nn.Module):
@@ -273,7 +275,7 @@ def test_gradients_are_those_of_the_extracted_network(kind: str) -> None:
             own = network.get_parameter(name).grad
             assert whole is not None
             assert own is not None
-            torch.testing.assert_close(cut(weight, {name: whole}), own)
+            torch.testing.assert_close(cut_weight(weight, {name: whole}), own)
             torch.testing.assert_close(whole.abs().sum(), own.abs().sum())  # none elsewhere
 
 

@@ -65,7 +65,7 @@ def summed_loss(supernet: Supernet, archs: list[Arch], recipe: Recipe, guide: nn
 
 def step(supernet: Supernet, archs: list[Arch], recipe: Recipe, guide: nn.Module | None) -> float:
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
-    return float(train_step(supernet, archs, *batch(), optimizer, recipe, ALONE, guide))
+    return float(train_step(supernet, archs, batch(), optimizer, recipe, ALONE, guide))
 
 
 def some_archs() -> list[Arch]:
@@ -132,7 +132,7 @@ def test_only_active_weights_have_gradients(supernet: Supernet) -> None:
 def test_one_step_changes_nothing_but_active_weights(supernet: Supernet) -> None:
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1)
-    train_step(supernet, [SPACE.smallest()], *batch(), optimizer, RECIPE, ALONE)
+    train_step(supernet, [SPACE.smallest()], batch(), optimizer, RECIPE, ALONE)
     changed = {name for name, value in supernet.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.split(".")[2] == "1" for name in changed if name.startswith("stages."))  # second blocks are absent
@@ -201,7 +201,7 @@ def test_sandwich_step(supernet: Supernet, divergence: str, guide: str, only_lar
         strategy="sandwich", teacher="largest" if guide == "in place" else "external",
         labels="largest" if only_largest else "all", divergence=divergence, ramp=0.125,
     )  # fmt: skip
-    mean = train_step(supernet, archs, images, labels, optimizer, RECIPE, phase, outside, within=2)
+    mean = train_step(supernet, archs, (images, labels), optimizer, RECIPE, phase, outside, within=2)
     expected: dict[str, Tensor] = {}
     reports = 0.0
     sides: set[bool] = set()
@@ -247,7 +247,7 @@ def test_dropout_is_only_for_the_largest_in_place(supernet: Supernet) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             phase = replace(ALONE, distil=True, strategy="sandwich", teacher="largest", labels="largest") if in_place else ALONE
-            train_step(supernet, chosen, *batch(), torch.optim.SGD(supernet.parameters(), lr=0.0), recipe, phase, outside)
+            train_step(supernet, chosen, batch(), torch.optim.SGD(supernet.parameters(), lr=0.0), recipe, phase, outside)
         return {name: p.grad.clone() for name, p in supernet.named_parameters() if p.grad is not None}
 
     class Fixed(nn.Module):
@@ -293,7 +293,7 @@ def test_gradients_are_added_up_over_processes_before_they_are_clipped(supernet:
 
     before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
     optimizer = torch.optim.SGD(supernet.parameters(), lr=1.0)
-    train_step(supernet, some_archs(), *batch(), optimizer, replace(RECIPE, clip=1e-6), ALONE, reduce=reduce)
+    train_step(supernet, some_archs(), batch(), optimizer, replace(RECIPE, clip=1e-6), ALONE, reduce=reduce)
     assert len(seen) == 1
     assert seen[0] > 1e-3
     assert all(torch.equal(p, before[name]) for name, p in supernet.named_parameters())
@@ -317,11 +317,11 @@ def test_classes_weigh_in_the_loss(supernet: Supernet) -> None:
     )
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.0)
     found = train_step(
-        supernet, [SPACE.largest()], images, labels, optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
+        supernet, [SPACE.largest()], (images, labels), optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
     )
     assert float(found) == pytest.approx(float(total / w[labels].sum()))
     shares = torch.nn.functional.one_hot(labels, CLASSES).double()
     blended = train_step(
-        supernet, [SPACE.largest()], images, shares, optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
+        supernet, [SPACE.largest()], (images, shares), optimizer, recipe, ALONE, settings=Settings(class_weights=weights)
     )
     assert float(blended) == pytest.approx(float(found))

@@ -1,6 +1,6 @@
 """Accuracy of many sub-networks: which to measure, measuring them, keeping the rows, and predicting the rest.
 
-`measure_accuracy` is in `onceforall.accuracy.measure`.
+`measure_subnets` is in `onceforall.accuracy.measure`.
 """
 
 from typing import TYPE_CHECKING

@@ -12,7 +12,7 @@ from ..genes import Genes, cross, mutate
 from ..search.engine import evolve
 from ..search.evaluator import Evaluated, Evaluator
 from ..search.moves import keys
-from ..search.problem import Limit, Measure, Problem
+from ..search.problem import Limit, Measure, SearchProblem
 from .model import Floats
 from .predictor import AccuracyPredictor
 from .sampling import Cost
@@ -36,7 +36,6 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
     Args:
         predictor: fitted to what was measured so far.
         cost: such as MACs.
-        n: networks.
         known: networks that need not be measured.
         seed: same seed and arguments, same networks.
 
@@ -58,7 +57,7 @@ def suggest(predictor: AccuracyPredictor, cost: Cost, n: int, *, known: Sequence
         return np.asarray(np.clip(at, 0, steps - 1), np.int64)
 
     measures = Measure("hope", hope, False, space), Measure("cost", cost.estimate, False, space)
-    evaluator = Evaluator(Problem(space, measures[0], (Limit(measures[1], math.inf),)), sys.maxsize, keep=1)
+    evaluator = Evaluator(SearchProblem(space, measures[0], (Limit(measures[1], math.inf),)), sys.maxsize, keep=1)
     seen = evaluator.found
 
     def watch(rows: Evaluated) -> None:

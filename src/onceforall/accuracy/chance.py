@@ -38,9 +38,7 @@ def kendall_ceiling(predicted: Floats, measured: Floats, noise: float, seed: int
 
     Args:
         predicted: accuracies (n,).
-        measured: of the same networks.
         noise: standard deviation of a measurement.
-        seed: of the noise drawn.
     """
     rng, spread = np.random.default_rng(seed), float(np.std(predicted))
     true = np.zeros(len(predicted))

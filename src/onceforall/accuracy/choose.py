@@ -19,7 +19,7 @@ from .process_model import KINDS, ProcessModel
 
 Folds = np.ndarray[Any, np.dtype[np.int64]]
 FOLDS = 10
-NORMAL_90 = 1.6448536  # 90 % of a normal distribution lie within so many standard deviations
+NORMAL_90 = 1.6448536  # standard deviations within which 90 % of a normal distribution lie
 MOST_COMPARED = 1000  # measured networks on which kinds are compared; the chosen one then learns from all
 DEGREE = 2  # of accuracy as a curve of the loss
 PENALTIES = np.geomspace(1, 1e5, 11)
@@ -38,7 +38,7 @@ class Calibration:
 
     Args:
         scale: of the model's own standard deviations.
-        misfit: what the kind of model cannot follow, standard deviation; 0 where it cannot be told from noise.
+        misfit: what the kind of model cannot follow, standard deviation; 0 where it cannot be distinguished from noise.
         noise: of one measurement, standard deviation.
     """
 
@@ -53,14 +53,7 @@ class Calibration:
 
 
 def choose(
-    space: Space,
-    genes: Genes,
-    accuracies: Floats,
-    *,
-    losses: Floats | None,
-    noise: float | None,
-    kinds: Sequence[str],
-    seed: int,
+    space: Space, genes: Genes, accuracies: Floats, *, losses: Floats | None, noise: float | None, kinds: Sequence[str], seed: int
 ) -> tuple[Model, Calibration, dict[str, float]]:
     """Fit the best kind of model; see `AccuracyPredictor.fit` for the arguments.
 
@@ -71,7 +64,7 @@ def choose(
 
     def learn(name: str, rows: Any, uses_losses: bool) -> Learnt:
         folds = deal(groups[rows], np.random.default_rng([seed, 1]))
-        labels = plain(accuracies[rows], folds)
+        labels = as_measured(accuracies[rows], folds)
         if uses_losses and losses is not None:
             labels = denoised(features, genes[rows], accuracies[rows], losses[rows], folds)
         return LEARNERS[name](features, genes[rows], labels, folds, np.random.default_rng([seed, 2]))
@@ -90,7 +83,6 @@ def calibrate(learnt: Learnt, accuracies: Floats, noise: float | None) -> Calibr
     """Error bars that hold 90 % of what was measured around predictions made without it.
 
     Args:
-        learnt: the model.
         accuracies: (n,) measured.
         noise: standard deviation of one measurement, if known. Else all that the model did not foresee counts as noise.
     """
@@ -148,7 +140,7 @@ def deal(groups: Folds, rng: np.random.Generator) -> Folds:
     return np.asarray(fold[of], np.int64)
 
 
-def plain(accuracies: Floats, folds: Any) -> Matrix:
+def as_measured(accuracies: Floats, folds: Any) -> Matrix:
     """Labels for `LEARNERS`, (n, folds + 1): the accuracies themselves in each column."""
     return np.repeat(accuracies[:, None], folds.max() + 2, 1)
 

@@ -22,7 +22,6 @@ class Features:
     """Features of gene rows. Made by `of`, or from the arrays of another one.
 
     Args:
-        space: of the rows.
         sizes: (f, 2) that maps one-hot choices to about log(MACs) and log(parameters), standardised.
         summary_center: (3,) mean of log(MACs), log(parameters) and log(resolution) over random networks.
         summary_scale: (3,) their standard deviations.

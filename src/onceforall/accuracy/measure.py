@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
+from ..common.progress import QUIET, Progress
 from ..plan import Plan, Segment
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
-from .prefix_tree import Node, grow, units
+from .prefix_tree import PrefixNode, grow, units
 from .rows import AccuracyRow
 
 AT_ONCE = 32  # networks; more share more, but a crash loses more
@@ -27,13 +28,13 @@ Calibration = Callable[[int], Iterable[Tensor]]
 Evaluation = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 
 
-def measure_accuracy(
+def measure_subnets(
     supernet: Supernet,
     archs: Sequence[Arch],
     calibration: Calibration,
     evaluation: Evaluation,
     *,
-    on_rows: Callable[[list[AccuracyRow]], None] = lambda rows: None,
+    progress: Progress = QUIET,
     at_once: int = AT_ONCE,
     metric: str = "top1",
     task: Task = MULTICLASS,
@@ -41,11 +42,10 @@ def measure_accuracy(
     """Accuracy of each architecture with the supernet's weights, each with BatchNorm statistics of its own.
 
     Args:
-        supernet: the shared weights.
         archs: what to measure; an architecture that occurs twice is measured once.
-        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked anew for every group of networks.
-        evaluation: by resolution, held-out images and labels, never test images. Asked anew as well.
-        on_rows: called with the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
+        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked again for every group of networks.
+        evaluation: by resolution, held-out images and labels, never test images. Asked again as well.
+        progress: its `result` gets the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
         metric: of the rows' scores.
         task: whether an image has one class, or any number of labels.
@@ -62,7 +62,7 @@ def measure_accuracy(
     for group in units(grow({arch: supernet.space.lower(arch, supernet.num_classes) for arch in archs}), at_once):
         found = measure_together(supernet, group, calibration, evaluation, metric=metric, task=task)
         rows += found
-        on_rows(found)
+        progress.result(found)
     return rows
 
 
@@ -76,12 +76,11 @@ def measure_together(
     metric: str = "top1",
     task: Task = MULTICLASS,
 ) -> list[AccuracyRow]:
-    """As `measure_accuracy`, all networks at once for each resolution.
+    """As `measure_subnets`, all networks at once for each resolution.
 
     Args:
         metric: of the rows' scores.
-        task: likewise.
-        statistics: gets what was measured for each network, for `recalibrate` to go on with.
+        statistics: gets what was measured for each network, for `recalibrate` to continue from.
     """
     rows = []
     for resolution in dict.fromkeys(arch.resolution for arch in archs):
@@ -154,7 +153,7 @@ def _device(supernet: Supernet) -> torch.device:
     return next(supernet.parameters()).device
 
 
-def _step(node: Node, supernet: Supernet, layers: dict[Segment, _Layers], task: Task) -> _Step:
+def _step(node: PrefixNode, supernet: Supernet, layers: dict[Segment, _Layers], task: Task) -> _Step:
     if node.segment not in layers:
         network = supernet.cut(Plan((node.segment,))).eval()
         norms = norms_of(network)

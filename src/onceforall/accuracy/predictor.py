@@ -45,7 +45,6 @@ class PredictorErrors:
         rmse: root mean square error, as a fraction (0.01 is one point of accuracy).
         kendall_tau: rank correlation (tau-b), 1 for the right order.
         coverage90: fraction of networks within the error bars that should hold 90 %.
-        n: networks.
     """
 
     rmse: float
@@ -61,7 +60,6 @@ class AccuracyPredictor:
     Args:
         space: the networks that it knows; gene matrices must be of this space.
         weights_hash: of the supernet whose sub-networks were measured.
-        model: what predicts.
         calibration: of its error bars.
         candidates: cross-validated root mean square error of each kind of model that was tried, against measurements.
     """
@@ -88,14 +86,10 @@ class AccuracyPredictor:
         """Fit to measured networks: a list of `Arch` or a gene matrix, and their accuracies in [0, 1].
 
         Args:
-            space: of the networks.
-            archs: measured networks.
             accuracies: measured top-1.
             losses: mean loss of each on the same images; used if cross-validation says that they help.
-            noise: standard deviation of one measurement, if known; the error of the prediction itself is then told apart better.
+            noise: standard deviation of one measurement, if known; it separates the error of the prediction itself better.
             kinds: of models to try, some of "linear", "pairwise", "smooth"; by default all.
-            weights_hash: of the supernet.
-            seed: same seed, same predictor.
 
         Raises:
             DataError: fewer than 8 networks, another number of accuracies or losses, an accuracy outside [0, 1] (a percentage?), a
@@ -159,7 +153,6 @@ class AccuracyPredictor:
         """Accuracies and standard deviations, each float64 (n,).
 
         Args:
-            archs: networks.
             measured: standard deviations of what a measurement would give around the prediction; else of the prediction
                 itself, without the chance of measuring, for lower confidence bounds.
 
@@ -195,7 +188,6 @@ class AccuracyPredictor:
         """Read what `save` wrote.
 
         Args:
-            path: the file.
             space: the space that it was made for.
             weights_hash: of the supernet that it will be used with; None to take it as it is.
 
@@ -206,7 +198,7 @@ class AccuracyPredictor:
         description, arrays = _read(Path(path))
         if description.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path}: unknown predictor format {description.get('format')!r}, not {FORMAT!r}: fit or import it anew"
+                f"{path}: unknown predictor format {description.get('format')!r}, not {FORMAT!r}: fit or import it again"
             )
         if description.get("space") != _signature(space):
             raise CheckpointError(f"{path}: this predictor was made for another space: measure and fit one for this space")
@@ -214,7 +206,7 @@ class AccuracyPredictor:
         if weights_hash is not None and made_for != weights_hash:
             raise CheckpointError(
                 f"{path}: this predictor was made for the supernet with weights {made_for or 'unknown'}, not {weights_hash}: "
-                "measure sub-networks of this supernet and fit anew"
+                "measure sub-networks of this supernet and fit again"
             )
         if description.get("model") in GONE:
             raise CheckpointError(
@@ -226,7 +218,7 @@ class AccuracyPredictor:
             calibration = Calibration(**{name: _finite(value) for name, value in description["calibration"].items()})
             candidates = {str(kind): _finite(rmse) for kind, rmse in description["candidates"].items()}
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            raise CheckpointError(f"{path}: damaged: fit or import the predictor anew") from None
+            raise CheckpointError(f"{path}: damaged: fit or import the predictor again") from None
         return cls(space, made_for, model, calibration, candidates)
 
 
@@ -278,5 +270,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             if not isinstance(description, dict) or not all(np.isfinite(array).all() for array in arrays.values()):
                 raise ValueError("no description, or an array that is not finite")
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError):
-            raise CheckpointError(f"{path}: not a predictor, or damaged: fit it anew") from None
+            raise CheckpointError(f"{path}: not a predictor, or damaged: fit it again") from None
     return description, arrays

@@ -11,17 +11,16 @@ TRAFFIC = 60  # multiply-accumulates in the time that writing a number takes: 10
 
 
 @dataclass(eq=False)
-class Node:
+class PrefixNode:
     """A segment after one that others may follow as well.
 
     Args:
-        segment: what is computed here.
         children: what is computed on its output.
         archs: the networks that end here; several that compute the same thing have one end.
     """
 
     segment: Segment
-    children: list["Node"] = field(default_factory=list)
+    children: list["PrefixNode"] = field(default_factory=list)
     archs: list[Arch] = field(default_factory=list)
 
     @property
@@ -30,15 +29,15 @@ class Node:
         return work(self.segment) + sum(child.work for child in self.children)
 
 
-def grow(plans: Mapping[Arch, Plan]) -> list[Node]:
+def grow(plans: Mapping[Arch, Plan]) -> list[PrefixNode]:
     """The first segments of these networks, each with all that follows it."""
-    roots: list[Node] = []
-    known: dict[tuple[int, Segment], Node] = {}  # by the node before and the segment
+    roots: list[PrefixNode] = []
+    known: dict[tuple[int, Segment], PrefixNode] = {}  # by the node before and the segment
     for arch, plan in plans.items():
         level, before, end = roots, 0, list[Arch]()
         for segment in plan.segments:
             if (before, segment) not in known:
-                known[before, segment] = Node(segment)
+                known[before, segment] = PrefixNode(segment)
                 level.append(known[before, segment])
             node = known[before, segment]
             level, before, end = node.children, id(node), node.archs
@@ -46,16 +45,16 @@ def grow(plans: Mapping[Arch, Plan]) -> list[Node]:
     return roots
 
 
-def leaves(nodes: Sequence[Node]) -> list[Arch]:
+def networks_below(nodes: Sequence[PrefixNode]) -> list[Arch]:
     """The networks in the order of the tree, so that those that share much are neighbours."""
-    return [arch for node in nodes for arch in (*node.archs, *leaves(node.children))]
+    return [arch for node in nodes for arch in (*node.archs, *networks_below(node.children))]
 
 
-def units(nodes: Sequence[Node], most: int) -> list[list[Arch]]:
+def units(nodes: Sequence[PrefixNode], most: int) -> list[list[Arch]]:
     """The networks in groups of at most `most`, cut where little is shared."""
     groups: list[list[Arch]] = []
     for node in nodes:
-        own = leaves([node])
+        own = networks_below([node])
         parts = [own] if len(own) <= most else [*([node.archs] if node.archs else []), *units(node.children, most)]
         for part in parts:
             if groups and len(groups[-1]) + len(part) <= most:

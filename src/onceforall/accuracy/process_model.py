@@ -27,7 +27,7 @@ MOST_POINTS = 500  # on which weights are chosen
 
 
 @dataclass(frozen=True)
-class Part:
+class Kernel:
     """One part of the covariance of two networks: their features' product, its square, or a bell curve of their distance.
 
     Args:
@@ -59,12 +59,12 @@ class Part:
         return inner * inner if self.form == "square" else inner
 
 
-_LINEAR = [Part(name, "product") for name in ("resolution", "width", "depth", "kernel", "expand_ratio", "value", "sums", "size")]
-_PAIRWISE = [*_LINEAR, *(Part(name, "square") for name in ("size", "sums", "choices"))]
-KINDS: dict[Kind, list[Part]] = {
+_LINEAR = [Kernel(name, "product") for name in ("resolution", "width", "depth", "kernel", "expand_ratio", "value", "sums", "size")]
+_PAIRWISE = [*_LINEAR, *(Kernel(name, "square") for name in ("size", "sums", "choices"))]
+KINDS: dict[Kind, list[Kernel]] = {
     "linear": _LINEAR,
     "pairwise": _PAIRWISE,
-    "smooth": [*_PAIRWISE, *(Part(name, "bell") for name in ("summary", "choices"))],
+    "smooth": [*_PAIRWISE, *(Kernel(name, "bell") for name in ("summary", "choices"))],
 }
 
 
@@ -182,7 +182,7 @@ class ProcessModel:
         return {**{name: getattr(self, name) for name in NAMES}, **self.features.arrays()}
 
     @cached_property
-    def _known(self) -> list[tuple[Part, Matrix, float]]:
+    def _known(self) -> list[tuple[Kernel, Matrix, float]]:
         """Each part, its scaled features of the measured networks, and its weight."""
         return [
             (part, (_inputs(self.features, part, self.points) * scale).astype(np.float32), float(weight))
@@ -225,7 +225,7 @@ class ProcessModel:
         return Quadratic(self.features.space, float(scaled[0]), scaled[1], 2 * self.spread * square if square.any() else None)
 
 
-def _inputs(features: Features, part: Part, genes: Genes, choices: Matrix | None = None) -> Matrix:
+def _inputs(features: Features, part: Kernel, genes: Genes, choices: Matrix | None = None) -> Matrix:
     """(n, d), d = 0 where the space has no such choice; `choices` are those of the features, if known."""
     if part.features == "summary":
         return features.summary(genes)

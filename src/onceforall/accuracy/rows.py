@@ -36,7 +36,6 @@ class AccuracyRow:
     """One sub-network, measured or, if it says so, interpolated between measured ones.
 
     Args:
-        arch: which.
         top1: fraction of the images in [0, 1].
         loss: mean cross-entropy in nats.
         images: how many. Of another score than top-1, as many as would tell top-1 as precisely.
@@ -96,7 +95,6 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
 
     Args:
         folder: what `append_rows` wrote.
-        space: the space of the architectures.
         weights_hash: of the supernet; None to take any.
 
     Raises:

@@ -19,8 +19,8 @@ from .prefix_tree import work
 POOL = 1024  # networks that show what segments cost on average
 CANDIDATES = 64  # drawn per network chosen
 STIFFNESS = 4.0  # how alike the choices of one candidate are: all small, all middling, all large
-SAVING = 3.5  # one by one, the networks of a tree would take about so many times as long
-LEAST = 0.75  # of the independent networks that would cost as much: so many different beginnings at least
+SAVING = 3.5  # one by one, the networks of a tree would take about this many times as long
+LEAST = 0.75  # different beginnings at least, as a share of the independent networks that would cost as much
 NEAR = 8  # candidates of about the right size, of which the one with the rarest choices is taken
 
 Array = np.ndarray[Any, Any]
@@ -56,15 +56,11 @@ def tree(space: Space, rng: np.random.Generator, n: int, segments: SegmentTable,
     """n different architectures, spread over resolutions and sizes as by `spread`, of which many begin with the same segments.
 
     A tree grows at each resolution, from input to output: at each segment some networks are forked, which means that all behind it
-    is drawn anew (`beginnings` says how many). The forks at a segment are spread evenly over sizes, and over the networks that
+    is drawn again (`beginnings` says how many). The forks at a segment are spread evenly over sizes, and over the networks that
     they fork from; of the candidates of about the right size the one with the rarest choices is taken.
 
     Args:
-        space: the choices.
-        rng: makes the draws.
-        n: how many.
-        segments: of the space.
-        saving: at least so many times as long they would take without sharing. Small spaces and few networks save less.
+        saving: how many times as long, at least, they would take without sharing. Small spaces and few networks save less.
 
     Raises:
         SpaceError: as `spread`.
@@ -108,7 +104,6 @@ def beginnings(costs: Sequence[float], present: Sequence[float], last: float, n:
         costs: c, of each segment the mean over networks.
         present: share of the networks that have the segment. Those without it are forked at the segment before.
         last: cost of what follows, which every network has for itself.
-        n: networks.
         saving: how many times less than without sharing.
     """
     from sklearn.isotonic import isotonic_regression  # slow to load, and needed only here
@@ -175,7 +170,7 @@ def _targets(space: Space, resolution: int, steps: int, cost: Cost) -> Array:
 def _fork(
     space: Space, rng: np.random.Generator, rows: Genes, number: int, slots: Sequence[Slot], macs: CostTable, usual: Array
 ) -> Genes:
-    """With so many rows more, or as many as there are: each has the segments of one of the rows up to the last slot, not included.
+    """With `number` more rows, or as many as there are: each has the segments of one of the rows up to the last slot, not included.
 
     Up to the last slot, included, all differ. `usual` counts how often each choice was drawn, (columns, choices).
     """

@@ -18,7 +18,7 @@ from ..pipeline import Run
 from ..pipeline.accuracies.predictor import load_predictor
 from ..pipeline.profile import latency_tables
 from ..search import Objectives, maximise, pareto
-from .pool import Floats, Pool
+from .pool import Floats, NetworkPool
 from .quick import STANDING, Standing, quick_predictor
 
 Wanted = tuple[tuple[str, float], ...]  # limits by name
@@ -73,13 +73,15 @@ class Models:
         costs |= {LATENCY + spec: table for spec, table in tables.items()}
         return cls(run, predictor, standing, tables, costs, generation)
 
-    def pool(self, genes: Genes) -> Pool:
+    def pool(self, genes: Genes) -> NetworkPool:
         """The networks with all their numbers."""
         return self.priced(genes, *self.predictor.predict_with_error(genes, measured=False))
 
-    def priced(self, genes: Genes, mean: Floats, std: Floats) -> Pool:
+    def priced(self, genes: Genes, mean: Floats, std: Floats) -> NetworkPool:
         """The same, where the predictions are known."""
-        return Pool(genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()})
+        return NetworkPool(
+            genes, mean - CAUTION * std, mean, std, {name: table.estimate(genes) for name, table in self.costs.items()}
+        )
 
     def mixed(self, weights: Mapping[str, float], genes: Genes) -> Floats:
         """A sum of the costs."""
@@ -98,8 +100,8 @@ class Engine:
 
     run: Run
     models: Models | None = None
-    pool: Pool | None = None
-    cloud: Pool | None = None
+    pool: NetworkPool | None = None
+    cloud: NetworkPool | None = None
     problem: str = ""
     version: int = 0
     generation: int = 0
@@ -120,7 +122,7 @@ class Engine:
         self.stopping.set()
         self._wake.set()
 
-    def now(self) -> tuple[Models, Pool, Pool] | None:
+    def now(self) -> tuple[Models, NetworkPool, NetworkPool] | None:
         """The models, their pool and the random networks, which belong together; None while there are none."""
         with self._lock:
             return None if self.models is None or self.pool is None or self.cloud is None else (self.models, self.pool, self.cloud)

@@ -1,4 +1,4 @@
-"""`Pool`: every network that any limits could call for, with its numbers as arrays, so that a slider is answered by one look-up."""
+"""Every network that any limits could call for, with its numbers as arrays, so that a slider is answered by one look-up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SLACK = 1e-9  # relative, as in searches
 
 
 @dataclass(frozen=True)
-class Pool:
+class NetworkPool:
     """Networks by score, best first, row by row.
 
     Args:
@@ -57,15 +57,15 @@ class Pool:
         """Rows that no other beats in both score and this cost, from the cheapest to the best."""
         return nondominated(np.stack([self.scores, -self.costs[name]], 1), self.genes)
 
-    def merged(self, other: "Pool") -> "Pool":
+    def merged(self, other: "NetworkPool") -> "NetworkPool":
         """Both, thinned."""
         genes, scores, top1, std = (
             np.concatenate([getattr(pool, name) for pool in (self, other)]) for name in ("genes", "scores", "top1", "std")
         )
         costs = {name: np.concatenate([values, other.costs[name]]) for name, values in self.costs.items()}
-        return Pool(genes, scores, top1, std, costs).thinned()
+        return NetworkPool(genes, scores, top1, std, costs).thinned()
 
-    def thinned(self) -> "Pool":
+    def thinned(self) -> "NetworkPool":
         """Each network once, without those that are beaten in everything by another: no limits would call for them."""
         first = np.unique(keys(self.genes), return_index=True)[1]
         ordered = self._rows(first[np.argsort(-self.scores[first], kind="stable")])
@@ -82,6 +82,6 @@ class Pool:
             alive = alive[~beaten]
         return alive
 
-    def _rows(self, rows: Ints) -> "Pool":
+    def _rows(self, rows: Ints) -> "NetworkPool":
         costs = {name: values[rows] for name, values in self.costs.items()}
-        return Pool(self.genes[rows], self.scores[rows], self.top1[rows], self.std[rows], costs)
+        return NetworkPool(self.genes[rows], self.scores[rows], self.top1[rows], self.std[rows], costs)

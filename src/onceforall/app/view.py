@@ -22,7 +22,7 @@ from ..report.drawing import Axis, Series
 from ..scores import METRICS
 from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
-from .pool import Pool
+from .pool import NetworkPool
 from .quick import Standing
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
@@ -54,7 +54,7 @@ def network(models: Models, arch: Arch, device: str) -> dict[str, Any]:
     }
 
 
-def front(pool: Pool, cloud: Pool, name: str) -> dict[str, Any]:
+def front_json(pool: NetworkPool, cloud: NetworkPool, name: str) -> dict[str, Any]:
     """What stands behind the chosen network in the chart of accuracy over one cost."""
     rows = pool.front(name)
     if len(rows) > MOST_POINTS:

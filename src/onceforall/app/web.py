@@ -29,9 +29,9 @@ from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
 from .looks import Looks
 from .pins import Pins
-from .pool import Pool
+from .pool import NetworkPool
 from .quick import Quick
-from .view import facts, front, network, progress, training
+from .view import facts, front_json, network, progress, training
 
 STATIC = Path(__file__).parent / "static"
 TICK_S = 0.25
@@ -122,7 +122,7 @@ class App:
         name = request.query_params.get("cost", "macs")
         if name not in models.costs:
             raise ArchError(f"no cost {name!r}: choose from {', '.join(models.costs)}")
-        return front(pool, cloud, name)
+        return front_json(pool, cloud, name)
 
     def network(self, request: Request, body: dict[str, Any]) -> Any:
         """A network that the page names by its architecture."""
@@ -212,7 +212,7 @@ class App:
             "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
         }
 
-    def _ready(self) -> tuple[Models, Pool, Pool]:
+    def _ready(self) -> tuple[Models, NetworkPool, NetworkPool]:
         if (now := self.engine.now()) is None:
             raise OnceForAllError(self.engine.problem or "still loading")
         return now
@@ -234,7 +234,7 @@ class App:
         return limits
 
 
-def _why_none(pool: Pool, limits: dict[str, float]) -> str:
+def _why_none(pool: NetworkPool, limits: dict[str, float]) -> str:
     """How small each limit could be with the others kept."""
     least = {"latency_ms" if name.startswith(LATENCY) else name: pool.smallest(name, limits) for name in limits}
     known = [quantity(name, rounded_up(value)) for name, value in least.items() if value is not None]

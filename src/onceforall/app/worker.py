@@ -16,12 +16,13 @@ from typing import Any, TextIO
 from ..arch import Arch
 from ..common.files import make_folder, one_at_a_time
 from ..common.memory import keep_freed_memory
+from ..common.progress import Progress
 from ..errors import OnceForAllError
 
 STEPS = 4  # of an export
 
 
-def main() -> None:
+def run_worker() -> None:
     """Carry out the job."""
     answers = os.fdopen(os.dup(1), "w")  # for the explorer only: what libraries print goes where their errors go
     os.dup2(2, 1)
@@ -65,15 +66,15 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         export=job["formats"],
         arch=arch,
         name=job["out"],
-        on_step=lambda text: tell(_plain(text), min(0.95, 0.1 + next(steps) / STEPS)),
+        progress=Progress(say=lambda text: tell(_plain(text), min(0.95, 0.1 + next(steps) / STEPS))),
     )
     return {
         "test": asdict(made.test),
-        "latency": asdict(made.timing),
+        "latency": asdict(made.latency),
         "files": [asdict(row) for row in made.files],
         "left_out": dict(made.left_out),
-        "warnings": [reading.warning for reading in made.readings if reading.warning is not None],
-        "held_out_top1": made.chosen.accuracy.top1,
+        "warnings": [reading.warning for reading in made.readers if reading.warning is not None],
+        "held_out_top1": made.held_out_top1,
     }
 
 
@@ -114,4 +115,4 @@ def _watch() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_worker()

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from .common import Runtime
     from .format import Format
 
-__all__ = [
-    "FORMATS",
-    "RUNTIMES",
-]
+__all__ = ["FORMATS", "RUNTIMES"]
 
 T = TypeVar("T")
 

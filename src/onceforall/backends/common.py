@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from ..common.onnx_options import OPSET
-from ..common.packages import one_line, quiet, require
+from ..common.packages import one_line, quiet_packages, require
 from ..common.processors import processor_name, processors
 from ..errors import CheckpointError, DeviceError, OnceForAllError
 from ..ops import Shape
@@ -68,8 +68,7 @@ class Runtime:
 
     Args:
         name: in `RUNTIMES`.
-        title: for messages.
-        package: distribution that brings the runtime, whose version is told.
+        package: distribution that brings the runtime, whose version is reported.
         open: makes a function of a converted network. It leaves no setting of the process changed.
         convert: makes what `open` takes, of a plan, weights, threads, and the shape of the images with the batch.
         from_onnx: makes what `open` takes of an ONNX file's content, where the runtime has no `convert`.
@@ -83,7 +82,7 @@ class Runtime:
         extra: of onceforall that brings them.
         find: what it computes on here, or an error that says what is missing beside packages. Cheap.
         gpu: computes on a GPU: one thread launches the work, and what is timed in between runs there too.
-        in_threads: several are loaded at once, since for most of the time of loading other threads can go on.
+        in_threads: several are loaded at once, since other threads can run for most of the time that loading takes.
         there: functions that other machines load an ONNX file with, over ssh; the last is called as `open`, with a path, and gives
             `OnHost.run` and `timed`. They need the package only, and of what the module imports `importlib`, `Any`, `Callable` and
             `Sequence`.
@@ -137,7 +136,7 @@ class Runtime:
 
         Raises:
             MissingExtraError: the package is not installed.
-            DeviceError: the runtime cannot use so many threads, cannot run the network, or lacks something here.
+            DeviceError: the runtime cannot use this many threads, cannot run the network, or lacks something here.
             CheckpointError: the weights are not those of a network of the plan.
         """
         if self.gpu and threads != 1:
@@ -195,7 +194,7 @@ class Runtime:
             DeviceError: what could not be done.
         """
         try:
-            with quiet():
+            with quiet_packages():
                 yield
         except OnceForAllError:
             raise
@@ -208,7 +207,6 @@ class OnHost:
     """A `Function` that reads the arrays where they are.
 
     Args:
-        run: images to logits.
         timed: the same without copying the logits out of the runtime's memory, where that saves something.
     """
 

@@ -48,9 +48,6 @@ class OnGpu:
 class GpuReference:
     """The reference kernel of `latency.measure` for networks on a GPU, whose clock has nothing to do with the processor's: a matrix
     product, and a sum over 256 MB, beyond the second cache.
-
-    Args:
-        device: of torch.
     """
 
     def __init__(self, device: str = "cuda") -> None:

@@ -77,7 +77,7 @@ def _runtime() -> Any:
 
 
 def _use_threads(threads: int) -> None:
-    """Give ExecuTorch's pool so many threads."""
+    """Set the number of threads of ExecuTorch's pool."""
     library: Any = import_package("executorch.extension.pybindings.portable_lib", EXTRA)
     have = library._threadpool_get_thread_count()
     if have == threads:

@@ -27,7 +27,6 @@ class Job:
     """What is to be written, see `ExportConfig.job`.
 
     Args:
-        plan: of the network.
         network: on the CPU, in eval mode.
         onnx: how an ONNX graph is written.
         facts: texts to keep inside a file, where it can hold some: the architecture and the config, as JSON.
@@ -89,7 +88,7 @@ class Format:
             write_bytes(folder / name, content)
 
     def load(self, folder: Path, threads: int) -> Run:
-        """The files of a folder, ready to run with so many threads. What it returns raises VerificationError.
+        """The files of a folder, ready to run with `threads` threads. What it returns raises VerificationError.
 
         Raises:
             MissingExtraError: the runtime's package is absent.
@@ -112,7 +111,7 @@ class Format:
 
     def ready(self, folder: Path, threads: int, images: Images) -> Callable[[], object]:
         """The files of a folder as a function to be timed, which computes these images (batch, 3, resolution, resolution), in the
-        runtime as a profile uses it, with so many threads and this one batch size. Raises as `load`.
+        runtime as a profile uses it, with `threads` threads and this one batch size. Raises as `load`.
         """
         return self._opened(folder, threads, images.shape).bind(images)
 
@@ -128,7 +127,7 @@ class Format:
         return self.usage if self.usage_of is None or options is None else self.usage_of(options)
 
     def takes_batch(self, size: int, options: OnnxOptions) -> bool:
-        """Whether files that were written with these options take so many images a call."""
+        """Whether files written with these options take `size` images a call."""
         if self.from_onnx and options.batch is not None:
             return size == options.batch
         return size in self.batches or max(self.batches) > 1

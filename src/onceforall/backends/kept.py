@@ -31,7 +31,6 @@ class Converted:
         """The model of the plan's network with these weights, made by `convert` if it is not there.
 
         Args:
-            plan: of the network.
             weights: of its state dict.
             settings: that the model depends on, such as the batch size.
             convert: makes the model.

@@ -115,12 +115,12 @@ def require_readable(options: OnnxOptions) -> None:
         DeviceError: onnx does not know the opset.
         VerificationError: ONNX Runtime does not.
     """
-    from ..nn.onnx import require_known, smallest
+    from ..nn.onnx import require_known, smallest_model
 
     require_known(options.opset)
     library = import_package("onnxruntime", "onnx")
     try:
-        session(smallest(options.opset), threads=1, shape=None)
+        session(smallest_model(options.opset), threads=1, shape=None)
     except Exception as error:  # onnxruntime's exceptions have no common public class
         raise VerificationError(
             f"opset {options.opset}: the installed ONNX Runtime {library.__version__} does not read it ({one_line(error)[:200]}): "
@@ -141,7 +141,7 @@ def require_opset(options: OnnxOptions) -> None:
         )
 
 
-def graph_of(job: Job) -> bytes:
+def onnx_of(job: Job) -> bytes:
     """The ONNX model, with the architecture and the config of its folder inside."""
     from ..nn.onnx import to_onnx
 
@@ -151,16 +151,16 @@ def graph_of(job: Job) -> bytes:
 def _int8_of(job: Job) -> list[bytes]:
     require_opset(job.onnx)
     assert job.calibration is not None
-    return [ONNXRUNTIME_INT8.model_of(graph_of(job), job.calibration.numpy(), job.onnx.batch)]
+    return [ONNXRUNTIME_INT8.model_of(onnx_of(job), job.calibration.numpy(), job.onnx.batch)]
 
 
 def usage_of_onnx(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
     """For the card."""
     session = f'session = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])'
-    return f'import onnxruntime\n\n{session}\nlogits = session.run(None, {{"{INPUT}": {given(options)}}})[0]{remark(options)}'
+    return f'import onnxruntime\n\n{session}\nlogits = session.run(None, {{"{INPUT}": {input_text(options)}}})[0]{remark(options)}'
 
 
-def given(options: OnnxOptions) -> str:
+def input_text(options: OnnxOptions) -> str:
     """As many images as the file takes, for the card."""
     return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
 
@@ -172,7 +172,7 @@ def remark(options: OnnxOptions) -> str:
 
 ONNX = Format(
     ("model.onnx",),
-    lambda job: [graph_of(job)],
+    lambda job: [onnx_of(job)],
     ONNXRUNTIME,
     usage_of_onnx("model.onnx"),
     f"`{INPUT}`; metadata `arch`, `config`",

@@ -21,7 +21,7 @@ from ..common.packages import import_package
 from ..ops import Shape
 from .common import INT8, Images, OnHost, Runtime, calls_of, int8_saturates
 from .format import Format, Job
-from .onnxruntime import given, remark
+from .onnxruntime import input_text, remark
 
 
 def compiled(model: Any, *, threads: int, shape: Sequence[int] | None) -> tuple[Callable[[Any], Any], Callable[[Any], object]]:
@@ -93,13 +93,7 @@ OPENVINO = Runtime(
     there=(compiled,),
 )
 OPENVINO_INT8 = replace(
-    OPENVINO,
-    name="openvino-int8",
-    quantise=_quantised,
-    needs=("nncf", *OPENVINO.needs),
-    in_threads=False,
-    there=(),
-    tolerance=INT8,
+    OPENVINO, name="openvino-int8", quantise=_quantised, needs=("nncf", *OPENVINO.needs), in_threads=False, there=(), tolerance=INT8
 )
 
 
@@ -120,7 +114,7 @@ def _contents(runtime: Runtime, job: Job) -> list[bytes]:
 def _usage(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
     settings = '{"INFERENCE_PRECISION_HINT": "f32"}'
     network = f'network = openvino.Core().compile_model("{name}", "CPU", {settings})'
-    return f"import openvino\n\n{network}\nlogits = network({given(options)})[0]{remark(options)}"
+    return f"import openvino\n\n{network}\nlogits = network({input_text(options)})[0]{remark(options)}"
 
 
 XML = Format(

@@ -72,7 +72,7 @@ def from_source(folder: Path, name: str) -> Any:
         raise VerificationError(f"{path}: cannot be loaded: {one_line(error)}") from error
 
 
-def weights_of(network: nn.Module) -> bytes:
+def safetensors_of(network: nn.Module) -> bytes:
     """The content of a safetensors file with the state dict."""
     from safetensors.torch import save
 
@@ -86,7 +86,7 @@ def _contents(job: Job) -> tuple[bytes, bytes]:
     about += f"Needs {needs_of(job.plan)}.\n"
     about += f"Images: preprocess.py of this folder prepares them: {job.images}.\n"
     about += "config.json has the names of the classes, in the order of the logits.\n"
-    return weights_of(job.network), to_source(job.plan, about=about).encode("utf-8", UNICODE)
+    return safetensors_of(job.network), to_source(job.plan, about=about).encode("utf-8", UNICODE)
 
 
 def _load_for_many(folder: Path, threads: int) -> Run:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from ..common.advice import ofa
 from ..common.files import write_text
+from ..common.progress import QUIET, Progress
 from ..common.readable import kendall_text, percent
 from ..options.declare import Flag
 from ..options.measuring import (
@@ -23,25 +24,25 @@ from .views import Counter, stderr, tell
 DOUBTFUL_TAU = 0.3  # that chance in measuring allows
 
 
-def predict(o: PredictOptions, as_json: bool) -> None:
+def predict_command(o: PredictOptions, as_json: bool) -> None:
     """Measure some sub-networks, to predict accuracies of all.
 
     This is about networks, not photographs: ofa classify tells what those show.
     """
-    from ..pipeline.accuracies.predict import predict as call
+    from ..pipeline.accuracies.predict import predict
 
     with Counter(stderr(), "measuring") as counter:
-        found = call(o, on_progress=counter)
+        found = predict(o, progress=Progress(count=counter))
     _tell_prediction(found, as_json)
 
 
-def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
+def measure_accuracy_command(o: MeasureAccuracyOptions, as_json: bool) -> None:
     """Measure many sub-networks at the price of few."""
     from ..pipeline import Run
-    from ..pipeline.accuracies.measure_accuracy import measure_accuracy as call
+    from ..pipeline.accuracies.measure_accuracy import measure_accuracy
 
     with Counter(stderr(), "measuring") as counter:
-        rows = call(o, on_progress=counter)
+        rows = measure_accuracy(o, progress=Progress(count=counter))
     if as_json:
         print(json.dumps([{**asdict(row), "arch": json.loads(row.arch.to_json())} for row in rows]))
         return
@@ -53,16 +54,16 @@ def measure_accuracy(o: MeasureAccuracyOptions, as_json: bool) -> None:
     print(f"{metric} {ends}, {seconds:.0f} s of computing in all")
 
 
-def fit(o: FitPredictorOptions, as_json: bool) -> None:
+def fit_command(o: FitPredictorOptions, as_json: bool) -> None:
     """Fit to all sub-networks measured, choosing the kind."""
-    from ..pipeline.accuracies.predictor import fit_predictor as call
+    from ..pipeline.accuracies.predictor import fit_predictor
 
-    _tell_prediction(call(o), as_json)
+    _tell_prediction(fit_predictor(o), as_json)
 
 
-def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
+def compare_predictors_command(o: ComparePredictorsOptions, as_json: bool) -> None:
     """Compare kinds of models by what they were not fitted to."""
-    from ..pipeline.accuracies.predictor import compare_predictors as call
+    from ..pipeline.accuracies.predictor import compare_predictors
 
     def line(r: Any) -> None:
         e, kind = r.errors, f"{r.kind}*" if r.chosen else r.kind
@@ -71,18 +72,18 @@ def compare(o: ComparePredictorsOptions, as_json: bool) -> None:
 
     if not as_json:
         print("fitted  kind             RMSE    tau  90 % bars")
-    found = call(o, on_result=(lambda r: None) if as_json else line)
+    found = compare_predictors(o, progress=QUIET if as_json else Progress(result=line))
     if as_json:
         print(json.dumps([asdict(r) for r in found]))
         return
     print(f"on {found[0].errors.n} others; * chosen by cross-validation on what was fitted")
 
 
-def show(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
+def show_command(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
     """Tell what the predictor is and how wrong it is."""
-    from ..pipeline.accuracies.predictor import show_predictor as call
+    from ..pipeline.accuracies.predictor import show_predictor
 
-    found = call(folder)
+    found = show_predictor(folder)
     if as_json:
         print(json.dumps(found))
         return
@@ -96,16 +97,13 @@ def show(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
     print(f"standard deviation of a measurement: {percent(found['calibration']['noise'], 2)}")
 
 
-def following(
-    o: NextSubnetsOptions,
-    as_json: bool,
-    *,
-    out: Annotated[Path | None, Flag("For ofa accuracy measure --archs.", "FILE")] = None,
+def next_command(
+    o: NextSubnetsOptions, as_json: bool, *, out: Annotated[Path | None, Flag("For ofa accuracy measure --archs.", "FILE")] = None
 ) -> None:
     """List sub-networks worth measuring next."""
-    from ..pipeline.accuracies.predictor import next_subnets as call
+    from ..pipeline.accuracies.predictor import next_subnets
 
-    archs = call(o)
+    archs = next_subnets(o)
     text = "".join(f"{arch.to_json()}\n" for arch in archs)
     if as_json:
         print(json.dumps([json.loads(arch.to_json()) for arch in archs]))
@@ -128,7 +126,7 @@ def _tell_prediction(found: Any, as_json: bool) -> None:
     print(f"RMSE {percent(e.rmse, 2)}, Kendall tau {tau}, 90 % error bars hold {percent(e.coverage90, 0)}")
     if found.ceiling is not None and found.ceiling < DOUBTFUL_TAU:
         some = found.checked[0]
-        images = some.images if some.score is None else "the"  # of another score not so many as there are
+        images = some.images if some.score is None else "the"  # another score counts as fewer images than there are
         tell(
             f"{images} held-out images can hardly tell these sub-networks apart: for a better choice train with "
             "more images, or hold out more of them (ofa train --holdout 0.3)"

@@ -102,6 +102,6 @@ def _plain(hint: Any) -> Any:
     return kinds[0]
 
 
-_COMPLETIONS: dict[str, Any] = {"run": completion.run_folders, "devices": completion.devices} | {
+_COMPLETIONS: dict[str, Any] = {"run": completion.run_folders, "devices": completion.device_texts} | {
     kind: completion.one_of(kind) for kind in completion.VALUES
 }

@@ -7,40 +7,36 @@ from typing import Annotated, Any
 
 from ..common import readable
 from ..common.advice import ofa
-from ..common.readable import milliseconds, percent
+from ..common.progress import Progress
+from ..common.readable import amount, duration, milliseconds, percent, wilson
 from ..errors import DataError, ValueTextError
-from ..options.choosing import (
-    BundleOptions,
-    ClassifyOptions,
-    SearchOptions,
-    SpecialiseOptions,
-)
+from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, SearchOptions, SpecialiseOptions
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
-from ..scores import METRICS
-from .views import TrainView, run_record, stderr, stopping, tell
+from ..scores import METRICS, UNEVEN
+from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
 Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
 
 
-def train(o: TrainOptions, as_json: bool) -> None:
+def train_command(o: TrainOptions, as_json: bool) -> None:
     """Train an elastic network.
 
     For --from see docs/own-networks.md; FILE.py:FUNCTION runs its code.
     """
-    from ..pipeline.train import train as call
+    from ..pipeline.train import train
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        run = call(o, on_event=view, should_stop=should_stop)
+    with showing() as progress:
+        run = train(o, progress=progress)
     if as_json:
         print(json.dumps(run_record(run)))
         return
     print(f"trained: {run.folder}; next: {', '.join(ofa(name, run.folder) for name in ('evaluate', 'profile', 'predict'))}")
 
 
-def specialise(
+def specialise_command(
     o: SpecialiseOptions,
     as_json: bool,
     *,
@@ -62,18 +58,18 @@ def specialise(
             "without a limit this would export the most accurate network, whatever it costs: give one, such as "
             f"{suggested_limits(o.folder, o.devices[0])}, or --no-limit if that is what you want"
         )
-    from ..pipeline.specialise import specialise as call
+    from ..pipeline.specialise import specialise
 
     def told(result: Any) -> None:
         if not as_json:
             print(_line(result), flush=True)
-        for reading in result.readings:
+        for reading in result.readers:
             if reading.warning is not None:
                 tell(f"warning: {reading.warning}")
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
+    with showing() as progress:
         options = replace(o, budgets=o.budgets or [Budget()])
-        results = call(options, on_step=view.step, on_result=told, on_event=view, should_stop=should_stop)
+        results = specialise(options, progress=replace(progress, result=told))
     if as_json:
         print(json.dumps([_network_record(r) for r in results]))
     if lost := [f"{r.folder} is without {format}: {why}" for r in results for format, why in r.left_out.items()]:
@@ -93,8 +89,8 @@ def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> N
         if not as_json:
             print(_fleet_line(row), flush=True)
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        rows = specialise_fleet(o, members, on_step=view.step, on_row=told, on_event=view, should_stop=should_stop)
+    with showing() as progress:
+        rows = specialise_fleet(o, members, progress=replace(progress, result=told))
     if as_json:
         print(json.dumps([{**asdict(row), "interval": row.interval} for row in rows]))
     if missed := [row.name for row in rows if row.missed is not None]:
@@ -115,31 +111,31 @@ def _fleet_line(row: Any) -> str:
     return told if row.missed is None else f"{told}; missed: {row.missed}"
 
 
-def report(
+def report_command(
     as_json: bool,
     *,
     runs: Annotated[list[Path], replace(RUN, help="Run directory; several are compared.")],
     out: Annotated[Path | None, Flag("Instead of report.html in RUN.", "FILE")] = None,
 ) -> None:
     """Write a self-contained HTML page about runs."""
-    from ..report import report as call
+    from ..report import report
 
-    page = call(*runs, out=out)
+    page = report(*runs, out=out)
     print(json.dumps({"page": str(page)}) if as_json else page)
 
 
-def demo(
+def demo_command(
     as_json: bool,
     *,
-    out: Annotated[Path, Flag("Run directory to make or go on with.", "RUN")] = DEMO,
+    out: Annotated[Path, Flag("Run directory to make or resume.", "RUN")] = DEMO,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""
-    from ..pipeline.demo import demo as call
+    from ..pipeline.demo import demo
     from .demo_view import demo_lines
 
-    with TrainView(stderr()) as view, stopping(view) as should_stop:
-        done = call(out, seed=seed, on_event=view, on_step=view.step, on_progress=view.count, should_stop=should_stop)
+    with showing() as progress:
+        done = demo(out, seed=seed, progress=progress)
     if as_json:
         ends = [{"name": end.name, **asdict(end.accuracy)} for end in done.ends]
         networks, gains = [_network_record(r) for r in done.networks], [asdict(gain) for gain in done.gains]
@@ -153,53 +149,54 @@ def _network_record(r: Any) -> dict[str, Any]:
     return {
         "folder": str(r.folder),
         "test": asdict(r.test),
-        "latency": asdict(r.timing),
+        "latency": asdict(r.latency),
         "files": [asdict(file) for file in r.files],
         "left_out": dict(r.left_out),
-        "readers": [asdict(reading) for reading in r.readings],
+        "readers": [asdict(reading) for reading in r.readers],
         "finetuned": None if r.finetuned is None else asdict(r.finetuned),
         "pushed": r.pushed,
     }
 
 
 def _line(r: Any) -> str:
-    share = "" if r.budget.latency_ms is None else f" = {percent(r.timing.ms / r.budget.latency_ms, 0)} of the budget"
-    if r.budget.latency_ms is not None and r.timing.ms > r.budget.latency_ms:
+    share = "" if r.budget.latency_ms is None else f" = {percent(r.latency.ms / r.budget.latency_ms, 0)} of the budget"
+    if r.budget.latency_ms is not None and r.latency.ms > r.budget.latency_ms:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     metric, value = r.test.told
-    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.timing.ms)}{share}{tuned}"
+    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
-def search(
-    o: SearchOptions,
-    as_json: bool,
-    *,
-    points: Points = None,
-) -> None:
+def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) -> None:
     """Find the most accurate sub-networks within limits."""
     from ..pipeline import Run
     from ..pipeline.front import front
-    from ..pipeline.search import search as call
+    from ..pipeline.search import search
 
     metric = METRICS[Run.open(o.folder).metric]
 
     for budget in [o.budget] if isinstance(o.budget, Budget) else o.budget:
         if points is None:
-            found = call(replace(o, budget=budget), on_step=tell)
-            marks = [""] * len(found)
+            found = search(replace(o, budget=budget), progress=Progress(say=tell))
         else:
-            measured = front(
-                o.folder, points=points, budget=budget, device=o.device, caution=o.caution, seed=o.seed, data=o.data, on_step=tell
+            found = front(
+                o.folder,
+                points=points,
+                budget=budget,
+                device=o.device,
+                caution=o.caution,
+                seed=o.seed,
+                data=o.data,
+                progress=Progress(say=tell),
             )
-            found, marks = [p.candidate for p in measured], ["" if p.stands else " (a faster one is as accurate)" for p in measured]
         if as_json:
             print(json.dumps({"budget": asdict(budget), "finalists": [_candidate_record(c) for c in found]}))
             continue
         print(f"{budget}:")
-        for c, mark in zip(found, marks, strict=True):
+        for c in found:
             accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {percent(c.predicted_top1)})"
             speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
+            mark = "" if c.stands else " (a faster one is as accurate)"
             print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
 
 
@@ -214,11 +211,11 @@ def _candidate_record(c: Any) -> dict[str, Any]:
     }
 
 
-def bundle(o: BundleOptions, as_json: bool) -> None:
+def bundle_command(o: BundleOptions, as_json: bool) -> None:
     """Put several networks into one folder, to switch at run time."""
-    from ..pipeline.bundle import bundle as call
+    from ..pipeline.bundle import bundle
 
-    done = call(o, on_step=tell)
+    done = bundle(o, progress=Progress(say=tell))
     members, sizes = done.bundle.members, done.facts.sizes
     if as_json:
         entries = [member.to_json(done.bundle.plans[name]) for name, member in members.items()]
@@ -232,16 +229,16 @@ def bundle(o: BundleOptions, as_json: bool) -> None:
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {member.arch.resolution} px, {accuracy}, {latency}")
-        print(f"    after another one: first time {first}, later {again}; an export of its own, loaded anew: {anew}")
+        print(f"    after another one: first time {first}, later {again}; an export of its own, loaded from disk: {anew}")
 
 
 def _share(own: int, separate: int) -> str:
     return f"{readable.memory(own)}, {readable.percent(own / separate, 0)} of {readable.memory(separate)} one by one"
 
 
-def classify(o: ClassifyOptions, as_json: bool) -> None:
+def classify_command(o: ClassifyOptions, as_json: bool) -> None:
     """Tell what photographs show, by an exported network."""
-    from ..pipeline.classify import classify as call
+    from ..pipeline.classify import classify
 
     def show(result: Any) -> None:
         if result.error is not None:
@@ -250,7 +247,7 @@ def classify(o: ClassifyOptions, as_json: bool) -> None:
             told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
             print(f"{result.photo}: {told or 'no label'}", flush=True)
 
-    found = call(o, on_result=show, on_note=tell)
+    found = classify(o, progress=Progress(say=tell, result=show))
     if as_json:
         print(json.dumps([_photo_record(result) for result in found]))
     if wrong := sum(result.error is not None for result in found):
@@ -267,11 +264,11 @@ def _photo_record(result: Any) -> dict[str, Any]:
     return {**record, "classes": classes}
 
 
-def status(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:
+def status_command(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]) -> None:
     """Tell what a run holds, lacks, and what comes next."""
-    from ..pipeline.status import status as call
+    from ..pipeline.status import status
 
-    found = call(folder)
+    found = status(folder)
     if as_json:
         print(json.dumps({**asdict(found), "folder": str(found.folder)}))
         return
@@ -281,3 +278,60 @@ def status(as_json: bool, *, folder: Annotated[Path, replace(RUN, opened=False)]
         print("next:")
     for command in found.next:
         print(f"  {command}")
+
+
+def compare_command(o: CompareOptions, as_json: bool) -> None:
+    """Fine-tune fixed networks, and tell who wins at each budget."""
+    from ..pipeline.comparison.compare import compare
+
+    with showing() as progress:
+        found = compare(o, progress=progress)
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    for line in _lines(found):
+        print(line)
+
+
+def _lines(found: Any) -> list[str]:
+    """The comparison for people."""
+    from ..pipeline.comparison.versus import summary
+
+    images = found.fixed[0].images
+    lines = [f"measured on {images:,} test images, and on {found.hardware} ({found.device}), in turns:"]
+    for one in sorted((*found.fixed, *found.ours), key=lambda one: one.ms):
+        low, high = wilson(one.test, one.images)
+        costs = f"{milliseconds(one.ms)}, {amount(one.macs)} MACs, {amount(one.params)} parameters"
+        trained = "" if one.ours else f"; fixed, {one.epochs:.3g} epochs in {duration(one.seconds)}"
+        top1 = f"{percent(one.test)} ({100 * low:.1f} to {100 * high:.1f})"
+        if found.uneven > UNEVEN and one.balanced is not None:
+            top1 += f", mean of the classes {percent(one.balanced)}"
+        lines.append(f"  {one.name} ({one.resolution} px): test top-1 {top1}, {costs}{trained}")
+    if found.uneven > UNEVEN:
+        lines.append(f"one class has {found.uneven:.3g} times as many test images as another: see the mean of the classes")
+    lines.append("within each budget, ours against the fixed network that is best on held-out images:")
+    lines += [f"  {verdict_line(v, found)}" for v in found.verdicts]
+    lines.append(summary(found.verdicts))
+    lines.append("seconds for networks for several devices, each with a budget of its own:")
+    lines += [f"  {k}: ours {duration(ours)}, fixed {duration(fixed)}" for k, ours, fixed in found.costs.rows()]
+    least = found.costs.break_even
+    lines.append("ours never takes less" if least is None else f"ours takes no longer from {least} on")
+    lines += [f"note: {note}" for note in found.notes]
+    return lines
+
+
+def verdict_line(v: Any, found: Any) -> str:
+    """One budget in words."""
+    test = {one.name: percent(one.test) for one in (*found.fixed, *found.ours)}
+    of = f" (of {', '.join(v.of)})" if v.of else ""
+    ours = "ours: none" if v.ours is None else f"{v.ours} {test[v.ours]}"
+    fixed = "fixed: none" if v.fixed is None else f"{v.fixed} {test[v.fixed]}"
+    if v.difference is None:
+        who = {"ours": "ours, as nothing fixed keeps it", "fixed": "fixed, as nothing of ours keeps it", "none": "nobody keeps it"}[
+            v.winner
+        ]
+        return f"{v.budget}{of}: {ours}, {fixed}: {who}"
+    by = f"{100 * v.difference:+.1f} points ({100 * v.low:+.1f} to {100 * v.high:+.1f})"
+    doubt = "" if v.certain else ", within chance"
+    over = ", but ours took longer than the budget when timed again" if v.over else ""
+    return f"{v.budget}{of}: {ours}, {fixed}: {v.winner}, {by}{doubt}{over}"

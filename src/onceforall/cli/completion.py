@@ -82,7 +82,7 @@ def run_folders(incomplete: str) -> list[str]:
     return sorted(f"{folder}{slash}{text}" for text in plain if re.fullmatch(r"[\w.,@%+=/-]+", text))
 
 
-def devices(context: typer.Context) -> list[tuple[str, str]]:
+def device_texts(context: typer.Context) -> list[tuple[str, str]]:
     """Devices that the run has a latency table of, then all runtimes."""
     # where --device has no value yet, what stands before it is not parsed
     given = (*map(context.params.get, ("folder", "source")), *context.args)

@@ -2,7 +2,7 @@
 
 from ..common.readable import amount, memory, milliseconds, percent, wilson
 from ..pipeline.demo import Demo, Gain
-from ..pipeline.specialise import Specialised
+from ..pipeline.specialising.taken_home import Specialised
 
 HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
 
@@ -28,10 +28,10 @@ def demo_lines(done: Demo) -> list[str]:
 
 def _row(network: Specialised) -> tuple[str, ...]:
     low, high = wilson(network.test.top1, network.test.images)
-    arch = network.chosen.arch
+    arch = network.arch
     return (
         milliseconds(network.budget.latency_ms),
-        milliseconds(network.timing.ms),
+        milliseconds(network.latency.ms),
         f"{percent(network.test.top1)} ({100 * low:.1f} to {100 * high:.1f})",
         memory((network.folder / "model.onnx").stat().st_size),
         f"{arch.resolution} px, {sum(arch.depths)} blocks",
@@ -40,7 +40,7 @@ def _row(network: Specialised) -> tuple[str, ...]:
 
 def _bought(fast: Specialised, gain: Gain) -> str:
     if gain.ms <= 0:
-        return f"more than {milliseconds(fast.timing.ms)} was not worth it"
-    text = f"{milliseconds(gain.ms)} more than {milliseconds(fast.timing.ms)} buy {gain.points:.1f} points of accuracy"
+        return f"more than {milliseconds(fast.latency.ms)} was not worth it"
+    text = f"{milliseconds(gain.ms)} more than {milliseconds(fast.latency.ms)} buy {gain.points:.1f} points of accuracy"
     text += f" (95 % interval {gain.low:.1f} to {gain.high:.1f})"
     return text if gain.sure else f"{text}, which may be chance"

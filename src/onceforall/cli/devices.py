@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..common.advice import ofa
+from ..common.progress import Progress
 from ..common.readable import memory, milliseconds, percent
 from ..errors import ValueTextError
 from ..options.declare import Flag
@@ -16,7 +17,7 @@ from .views import Counter, stderr, tell
 DOUBTFUL = 0.1  # mean error of a latency table
 
 
-def profile(
+def profile_command(
     o: ProfileOptions,
     as_json: bool,
     *,
@@ -31,12 +32,11 @@ def profile(
 
     if isinstance(o.networks, Path):
         Run.open(o.networks)  # before torch is loaded
-    from ..pipeline.profile import imported, kit
-    from ..pipeline.profile import profile as call
+    from ..pipeline.profile import imported, kit, profile
 
     if export_kit is not None:
         with Counter(stderr(), "writing") as counter:
-            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, on_progress=counter)
+            count = kit(o.networks, export_kit, classes=o.classes, quick=o.quick, seed=o.seed, progress=Progress(count=counter))
         if as_json:
             print(json.dumps({"models": count, "folder": str(export_kit)}))
             return
@@ -47,9 +47,9 @@ def profile(
         table = imported(o.networks, import_results, o.device, out=o.out, classes=o.classes)
     else:
         with Counter(stderr(), "measuring") as counter:
-            table = call(replace(o, device=on_host(o.device, host)), on_progress=counter)
+            table = profile(replace(o, device=on_host(o.device, host)), progress=Progress(count=counter))
     if (error := table.errors.mape) > DOUBTFUL:
-        tell(f"these estimates are off by {percent(error)} on average: measure anew with --again while nothing else runs")
+        tell(f"these estimates are off by {percent(error)} on average: measure again with --again while nothing else runs")
     if as_json:
         errors = {"mape": error, "kendall_tau": table.errors.kendall_tau, "error95": table.errors.bound(), "n": table.errors.n}
         print(json.dumps({"device": table.device.spec, "processor": table.processor, **errors}))
@@ -61,11 +61,11 @@ def profile(
         tell(f"the level of these times is the mean of the last {table.measured.profiles} profiles of this device")
 
 
-def measure(o: MeasureOptions, as_json: bool) -> None:
+def measure_command(o: MeasureOptions, as_json: bool) -> None:
     """Time a model file, and see what memory it takes."""
-    from ..pipeline.measure import measure as call
+    from ..pipeline.measure import measure
 
-    found = call(o)
+    found = measure(o)
     if as_json:
         print(json.dumps(asdict(found)))
         return
@@ -77,11 +77,11 @@ def measure(o: MeasureOptions, as_json: bool) -> None:
     print(f"{memory(found.file_bytes)} on the disk{peak}{energy}")
 
 
-def devices(as_json: bool) -> None:
+def devices_command(as_json: bool) -> None:
     """List what this machine can measure."""
-    from ..pipeline import devices as call
+    from ..pipeline import devices
 
-    found = call()
+    found = devices()
     if as_json:
         print(json.dumps([asdict(device) for device in found]))
         return

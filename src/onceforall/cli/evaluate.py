@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..common import readable
+from ..common.progress import Progress
 from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
@@ -18,7 +19,7 @@ from .views import tell
 EXAMPLES = 5  # images on which two networks disagree
 
 
-def evaluate(
+def evaluate_command(
     o: EvaluateOptions,
     as_json: bool,
     *,
@@ -31,19 +32,13 @@ def evaluate(
         _evaluate_export(o, as_json, by_class)
         return
     classes = Run.open(o.folder).info.classes
-    from ..pipeline.evaluate import evaluate as call
+    from ..pipeline.evaluate import evaluate
 
-    results, split = call(o, on_result=lambda r: tell(f"{r.name} done"), on_note=tell), o.split or "held-out"
+    results, split = evaluate(o, progress=Progress(say=tell, result=lambda r: tell(f"{r.name} done"))), o.split or "held-out"
     difference = _difference(results) if o.against is not None else None
     if as_json:
         records = [
-            {
-                "name": r.name,
-                "split": split,
-                **asdict(r.accuracy),
-                "arch": json.loads(r.arch.to_json()),
-                **_scores(r, classes),
-            }
+            {"name": r.name, "split": split, **asdict(r.accuracy), "arch": json.loads(r.arch.to_json()), **_scores(r, classes)}
             for r in results
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, results)))
@@ -66,20 +61,14 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
     folders = [o.folder, *([Path(o.against)] if o.against is not None else [])]
     found = evaluate_exports(
-        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, on_note=tell
+        folders, str(o.images), part=o.split, format=o.format, network=o.network, reading=o.reading, progress=Progress(say=tell)
     )
     for name, why in found[0].unreadable:
         tell(f"{name}: {why}")
     difference = _difference(found) if o.against is not None else None
     if as_json:
         records = [
-            {
-                "export": str(r.export),
-                "format": r.format,
-                "split": r.part,
-                "images": r.images,
-                **_scores(r, r.classes),
-            }
+            {"export": str(r.export), "format": r.format, "split": r.part, "images": r.images, **_scores(r, r.classes)}
             for r in found
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, found)))
@@ -101,13 +90,13 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
 
 
 def _compared(records: list[dict[str, Any]], difference: Difference | LabelDifference, found: Sequence[Any]) -> dict[str, Any]:
-    """Of two networks, with the images that one alone tells right."""
+    """Two networks compared, with the images that only one gets right."""
     alone = [list(_alone(one, other)) for one, other in (found, found[::-1])]
     return {"networks": records, "difference": {**_record(difference), "alone": alone}}
 
 
 def _alone(one: Any, other: Any) -> Iterator[str]:
-    """Images that the one tells right and the other does not; none of several labels an image, which are seldom all right."""
+    """Images that one gets right and the other does not; none with several labels an image, which are seldom all right."""
     if one.right is not None and one.labels is None:
         yield from (name for name, own, others in zip(one.names, one.right, other.right, strict=True) if own and not others)
 
@@ -164,7 +153,7 @@ def _between(labels: LabelScores | None) -> str:
 
 
 def _chance(labels: LabelScores | None) -> str:
-    """What mAP does not tell of several labels an image."""
+    """What mAP hides about several labels an image."""
     if labels is None:
         return ""
     return f"; macro F1 {percent(labels.macro_f1, 2)}; knowing nothing: mAP {percent(labels.chance, 2)}"
@@ -187,7 +176,7 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _uneven(confusion: Confusion) -> str:
-    """What top-1 does not tell of uneven classes; "" of even ones."""
+    """What top-1 hides about uneven classes; "" for even ones."""
     if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
     scores = f"balanced accuracy {percent(confusion.balanced, 2)}, macro F1 {percent(confusion.macro_f1, 2)}"

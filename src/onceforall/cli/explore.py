@@ -17,7 +17,7 @@ from .signals import handled, interrupt
 from .views import tell
 
 
-def explore(
+def explore_command(
     as_json: bool,
     *,
     folder: Annotated[Path, RUN],

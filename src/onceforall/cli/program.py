@@ -8,46 +8,57 @@ import typer
 from typer.main import get_command
 
 from ..options import choosing, measuring, training
-from .accuracy import compare, fit, following, measure_accuracy, predict, show
+from .accuracy import compare_predictors_command, fit_command, measure_accuracy_command, next_command, predict_command, show_command
 from .command import Command, command_of
-from .commands import bundle, classify, demo, report, search, specialise, status, train
-from .compare import compare as compare_networks
-from .devices import devices, measure, profile
-from .evaluate import evaluate
-from .explore import explore
-from .published import elastic, export_original, import_original
+from .commands import (
+    bundle_command,
+    classify_command,
+    demo_command,
+    report_command,
+    search_command,
+    specialise_command,
+    status_command,
+    train_command,
+)
+from .commands import compare_command as compare_networks
+from .devices import devices_command, measure_command, profile_command
+from .evaluate import evaluate_command
+from .explore import explore_command
+from .published import elastic_command, export_original_command, import_command
 
 Row = tuple[type | None, Command, str]  # the declaration of its arguments, what carries it out, and an example
 
 ACCURACY: dict[str, Row] = {
-    "measure": (measuring.MeasureAccuracyOptions, measure_accuracy, "ofa accuracy measure run --subnets 2000"),
-    "fit": (measuring.FitPredictorOptions, fit, "ofa accuracy fit run"),
-    "compare": (measuring.ComparePredictorsOptions, compare, "ofa accuracy compare run --samples 100,300,1000"),
-    "show": (None, show, "ofa accuracy show run"),
-    "next": (measuring.NextSubnetsOptions, following, "ofa accuracy next run --out next.jsonl"),
+    "measure": (measuring.MeasureAccuracyOptions, measure_accuracy_command, "ofa accuracy measure run --subnets 2000"),
+    "fit": (measuring.FitPredictorOptions, fit_command, "ofa accuracy fit run"),
+    "compare": (measuring.ComparePredictorsOptions, compare_predictors_command, "ofa accuracy compare run --samples 100,300,1000"),
+    "show": (None, show_command, "ofa accuracy show run"),
+    "next": (measuring.NextSubnetsOptions, next_command, "ofa accuracy next run --out next.jsonl"),
 }
 COMMANDS: dict[str, Row | dict[str, Row]] = {
-    "train": (training.TrainOptions, train, "ofa train photos/ --out run --budget 60m"),
-    "import": (training.ImportOptions, import_original, "ofa import ofa_net.pth --name ofa_resnet50 --out run --data photos/"),
-    "elastic": (training.ElasticOptions, elastic, "ofa elastic timm:resnet50 --resolutions 160,192,224"),
-    "evaluate": (measuring.EvaluateOptions, evaluate, "ofa evaluate run --arch random:16"),
-    "profile": (measuring.ProfileOptions, profile, "ofa profile run --device onnxruntime:threads=2"),
-    "predict": (measuring.PredictOptions, predict, "ofa predict run --subnets 200"),
+    "train": (training.TrainOptions, train_command, "ofa train photos/ --out run --budget 60m"),
+    "import": (training.ImportOptions, import_command, "ofa import ofa_net.pth --name ofa_resnet50 --out run --data photos/"),
+    "elastic": (training.ElasticOptions, elastic_command, "ofa elastic timm:resnet50 --resolutions 160,192,224"),
+    "evaluate": (measuring.EvaluateOptions, evaluate_command, "ofa evaluate run --arch random:16"),
+    "profile": (measuring.ProfileOptions, profile_command, "ofa profile run --device onnxruntime:threads=2"),
+    "predict": (measuring.PredictOptions, predict_command, "ofa predict run --subnets 200"),
     "accuracy": ACCURACY,
-    "search": (choosing.SearchOptions, search, "ofa search run --latency 5ms --macs 100M"),
-    "specialise": (choosing.SpecialiseOptions, specialise, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx"),
-    "bundle": (choosing.BundleOptions, bundle, "ofa bundle run --macs 5M,20M"),
-    "classify": (choosing.ClassifyOptions, classify, "ofa classify run/specialised/onnxruntime-5ms photo.jpg"),
+    "search": (choosing.SearchOptions, search_command, "ofa search run --latency 5ms --macs 100M"),
+    "specialise": (
+        choosing.SpecialiseOptions, specialise_command, "ofa specialise run --device cpu --latency 2ms,5ms --export onnx",
+    ),
+    "bundle": (choosing.BundleOptions, bundle_command, "ofa bundle run --macs 5M,20M"),
+    "classify": (choosing.ClassifyOptions, classify_command, "ofa classify run/specialised/onnxruntime-5ms photo.jpg"),
     "compare": (
         choosing.CompareOptions, compare_networks, "ofa compare run --with timm:resnet18.a1_in1k@96,net.py:Net --budget 10m",
     ),
-    "report": (None, report, "ofa report run && open run/report.html"),
-    "explore": (None, explore, "ofa explore run"),
-    "status": (None, status, "ofa status run"),
-    "demo": (None, demo, "ofa demo --out demo-run"),
-    "devices": (None, devices, "ofa devices"),
-    "measure": (measuring.MeasureOptions, measure, "ofa measure model.onnx --device onnxruntime:threads=2"),
-    "export-original": (None, export_original, "ofa export-original run --out ofa_net.pth"),
+    "report": (None, report_command, "ofa report run && open run/report.html"),
+    "explore": (None, explore_command, "ofa explore run"),
+    "status": (None, status_command, "ofa status run"),
+    "demo": (None, demo_command, "ofa demo --out demo-run"),
+    "devices": (None, devices_command, "ofa devices"),
+    "measure": (measuring.MeasureOptions, measure_command, "ofa measure model.onnx --device onnxruntime:threads=2"),
+    "export-original": (None, export_original_command, "ofa export-original run --out ofa_net.pth"),
 }  # fmt: skip
 GROUPS = {"accuracy": "Measure accuracies, and fit, show and ask their predictor."}
 # other names, which work and are not listed

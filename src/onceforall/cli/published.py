@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from ..common.advice import ofa
+from ..common.progress import Progress
 from ..errors import ValueTextError
 from ..options.declare import Flag
 from ..options.shared import MOVED, RUN
@@ -13,17 +14,16 @@ from ..options.training import ElasticOptions, ImportOptions
 from .views import TrainView, run_record, stderr, tell
 
 
-def import_original(o: ImportOptions, as_json: bool) -> None:
+def import_command(o: ImportOptions, as_json: bool) -> None:
     """Take over trained weights instead of training."""
     from ..models import FORM, is_source
-    from ..pipeline.imports import import_original as call
-    from ..pipeline.imports import import_own
+    from ..pipeline.imports import import_original, import_own
 
     own = is_source(str(o.network))
     if not own and (o.name, o.weights, o.space) == (None, None, None):
         raise ValueTextError(f"Missing option '--name': which of the authors' networks is {o.network} of? For any other, {FORM}")
     with TrainView(stderr()) as view:
-        run = (import_own if own else call)(o, on_event=view)
+        run = (import_own if own else import_original)(o, progress=Progress(event=view))
     if as_json:
         print(json.dumps(run_record(run)))
         return
@@ -32,7 +32,7 @@ def import_original(o: ImportOptions, as_json: bool) -> None:
     print(f"imported{' without images' if o.data is None else ''}: {run.folder}; next: {steps}")
 
 
-def export_original(
+def export_original_command(
     as_json: bool,
     *,
     folder: Annotated[Path, RUN],
@@ -40,22 +40,26 @@ def export_original(
     data: Annotated[str | None, MOVED] = None,
 ) -> None:
     """Write the weights for the Once-for-All authors' code."""
-    from ..pipeline.export_original import export_original as call
+    from ..pipeline.export_original import export_original
 
-    done = call(folder, out=out, data=data)
+    done = export_original(folder, out=out, data=data)
     if done.images is not None:
         tell(f"BatchNorm statistics measured on {done.images:,} training images; they are right for the largest network only")
     print(json.dumps({"path": str(done.path), "images": done.images}) if as_json else done.path)
 
 
-def elastic(o: ElasticOptions, as_json: bool) -> None:
+def elastic_command(o: ElasticOptions, as_json: bool) -> None:
     """Tell what is elastic in a network of yours.
 
     No weights are downloaded; FILE.py:FUNCTION is called, so that its code runs.
     """
-    from ..pipeline.elastic import elastic as call
+    from ..pipeline.elastic import read_elastic
 
-    found = call(o, on_event=lambda event: tell(f"note: {event['text']}") if event["event"] == "note" else None)
+    def told(event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            tell(f"note: {event['text']}")
+
+    found = read_elastic(o, progress=Progress(event=told))
     if as_json:
         print(json.dumps(asdict(found)))
         return

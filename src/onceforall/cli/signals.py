@@ -31,10 +31,10 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """A handler that ends a command as Ctrl-C does; other signals are named, because nobody may have seen them coming."""
     if number != signal.SIGINT:
         with suppress(OSError):  # the terminal is gone
-            os.write(2, f"{name_of(number)} came\n".encode())
+            os.write(2, f"{signal_name(number)} came\n".encode())
     raise KeyboardInterrupt
 
 
-def name_of(number: int) -> str:
+def signal_name(number: int) -> str:
     """As people call it."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

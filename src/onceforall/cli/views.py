@@ -8,14 +8,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from ..common.progress import Progress
 from ..common.readable import duration, percent, plural
 from ..scores import METRICS
-from .signals import handled, interrupt, name_of
+from .signals import handled, interrupt, signal_name
 
 if TYPE_CHECKING:  # loaded where something is shown
     from rich.console import Console
@@ -55,7 +56,7 @@ class _Lasting(io.TextIOBase):
         return self.stream.fileno()
 
 
-def lasting(stream: TextIO) -> IO[str]:
+def lasting_stream(stream: TextIO) -> IO[str]:
     """The stream, on which writing does not fail when its terminal is gone or its disk is full."""
     return cast(IO[str], _Lasting(stream))
 
@@ -127,7 +128,7 @@ class TrainView:
                 self.validated[1].append(f"{event['subnet']} {percent(event.get('score', event['top1']))}")
 
     def _download(self, *, event: str, file: str, done: int, total: int | None) -> None:
-        """Of a server that does not tell the size, only what came."""
+        """Without a size from the server, only what has arrived."""
         size = f"{done / 1e6:,.1f}" if total is None else f"{done / 1e6:,.1f} of {total / 1e6:,.1f}"
         self.bar.update(self.task, description=event, completed=done / (total or math.inf), note=f"{file}: {size} MB")
         if done == total:
@@ -197,7 +198,7 @@ def stderr() -> Console:
     """Where progress and messages go."""
     from rich.console import Console
 
-    return Console(file=lasting(sys.stderr))
+    return Console(file=lasting_stream(sys.stderr))
 
 
 def tell(text: str) -> None:
@@ -207,15 +208,17 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def stopping(view: TrainView) -> Iterator[Callable[[], bool]]:
-    """While steps are trained, the first signal to end asks for a stop after a checkpoint; otherwise it interrupts at once."""
+def showing() -> Iterator[Progress]:
+    """Show what a command that may train says. While steps are trained, the first signal to end asks for a stop after a checkpoint;
+    otherwise it interrupts at once."""
     asked: list[int] = []
+    with TrainView(stderr()) as view:
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked or not view.training:
-            interrupt(number, frame)
-        asked.append(number)
-        say(view.console, f"{name_of(number)}: stopping with a checkpoint after this step; once more to stop at once")
+        def ask(number: int, frame: FrameType | None) -> None:
+            if asked or not view.training:
+                interrupt(number, frame)
+            asked.append(number)
+            say(view.console, f"{signal_name(number)}: stopping with a checkpoint after this step; once more to stop at once")
 
-    with handled(ask):
-        yield lambda: bool(asked)
+        with handled(ask):
+            yield Progress(say=view.step, count=view.count, event=view, stopped=lambda: bool(asked))

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import FileError
 from .files import make_folder, one_at_a_time, reading_or_writing
-from .packages import import_package, one_line, quiet
+from .packages import import_package, one_line, quiet_packages
 
 MIRROR = "ONCEFORALL_MIRROR"
 ANSWER_S = 10  # that a server may take before it counts as out of reach
@@ -34,10 +34,9 @@ class Remote:
 
     Args:
         text: what the user asked for, which needs it.
-        url: its address.
         path: where it belongs.
         digest: first digits of its sha256, or all 40 of its git object id.
-        otherwise: how to go on without it, for messages.
+        otherwise: what to do without it, for messages.
         size: in bytes, as far as it is known before.
         headers: that the server wants, and no other server may see.
     """
@@ -51,7 +50,7 @@ class Remote:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, reason: str) -> FileError:
-        """One line: what was to be fetched, why it is not there, and how to go on; the reason leads over to the last."""
+        """One line: what was to be fetched, why it is not there, and what to do; the reason leads over to the last."""
         size = "" if self.size is None else f" ({self.size / 1e6:,.1f} MB)"
         return FileError(f"{self.text!r} needs {self.url}{size}: {reason} {self.otherwise}")
 
@@ -82,7 +81,6 @@ def fetch(remote: Remote, tell: Tell) -> Path:
     """Its path, when it is there and is what it should be.
 
     Args:
-        remote: the file.
         tell: gets {"event": "download", "file": name, "done": bytes, "total": bytes or None}.
 
     Raises:
@@ -115,7 +113,7 @@ def _download(remote: Remote, part: Path, tell: Tell) -> None:
     try:
         with urllib.request.urlopen(_request(remote, done), timeout=ANSWER_S) as answer:
             if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-                done = 0  # the server begins anew
+                done = 0  # the server starts over
             length = answer.headers.get("Content-Length", "")
             total = done + int(length) if length.isdigit() else None
             _require_space(remote, part, 0 if total is None else total - done)
@@ -209,11 +207,8 @@ def from_hub(
     """The first of these files that the repository has, from the library's cache or the Hub; None if it has none of them.
 
     Args:
-        text: what the user asked for.
         repository: USER/NAME or USER/NAME@REVISION.
         names: of files, the best one first. What is in the cache is taken without asking the Hub.
-        tell: see `fetch`.
-        otherwise: see `Remote`.
         extra: that brings the library.
 
     Raises:
@@ -233,7 +228,7 @@ def from_hub(
         url = hub.hf_hub_url(filename=name, endpoint=endpoint, **known)
         remote = Remote(text, url, Path(name), "", otherwise)
         try:
-            with quiet():
+            with quiet_packages():
                 told = hub.get_hf_file_metadata(url, timeout=ANSWER_S)
         except errors.RemoteEntryNotFoundError:
             continue
@@ -245,7 +240,7 @@ def from_hub(
             headers = hub.utils.build_hf_headers() if same else {}
             fetch(replace(remote, url=told.location, path=blob, digest=told.etag, size=told.size, headers=headers), tell)
         try:
-            with quiet():  # finds the file there, and gives it its names; or fetches it
+            with quiet_packages():  # finds the file there, and gives it its names; or fetches it
                 found = hub.hf_hub_download(filename=name, cache_dir=cache, endpoint=endpoint, **known)
         except Exception as error:
             raise remote.error(_reason(error, errors, repository, f"{endpoint}/{repo}")) from None

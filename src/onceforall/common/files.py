@@ -111,7 +111,7 @@ def held(path: Path) -> bool:
 
 @contextmanager
 def one_at_a_time(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file, after whoever has it; it is gone in the end. A crash releases it.
+    """Wait for and hold a lock file; deleted on exit, released on a crash.
 
     Where the file system has no locks, a `Note` says so, and it yields False: another process may be at work too.
 

@@ -10,7 +10,7 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library of Linux keep what is freed for what comes next; elsewhere do nothing. Whether it was told.
+    """Tell glibc to keep freed memory for reuse (Linux only); whether it was told.
 
     Activations are freed layer by layer. glibc gives large ones back to the system at once, which then has to clear new pages
     for the next layer: that took 45 % of the time of evaluating networks (docs/results/export.md). The price: this

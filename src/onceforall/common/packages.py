@@ -37,11 +37,11 @@ def import_package(name: str, extra: str) -> Any:
     package = name.partition(".")[0]
     require(package, extra)
     try:
-        with quiet():
+        with quiet_packages():
             return importlib.import_module(name)
     except Exception as error:  # whatever a package does when a library of its own does not load
         raise DeviceError(
-            f"the package {package!r} is installed but cannot be imported: {one_line(error)}: install it anew"
+            f"the package {package!r} is installed but cannot be imported: {one_line(error)}: reinstall it"
         ) from error
 
 
@@ -52,7 +52,7 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_packages() -> Iterator[None]:
     """Warnings, log messages and progress bars of other packages do not reach the user; errors do.
 
     Of several threads that are inside at once, the first to come silences them, and the last to go lets them speak again.
@@ -65,7 +65,7 @@ def quiet() -> Iterator[None]:
 
 
 class _Hushed:
-    """How many are inside `quiet`, and what is to be put back after them."""
+    """How many are inside `quiet_packages`, and what is to be put back after them."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()

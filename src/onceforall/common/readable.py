@@ -22,7 +22,7 @@ def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def paired_difference(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two shares of the same n images, of which one share gained and lost so many.
+    """95 % interval of the difference of two shares of the same n images, of which the second gained and lost these numbers.
 
     Wald's interval after half an image is added to each of the four cells (Agresti and Min 2005).
 
@@ -93,7 +93,7 @@ def quantity(name: str, value: float) -> str:
 
 
 def rounded_up(value: float, digits: int = 3) -> float:
-    """To so many significant digits, so that what people read is enough: 100,040,000 -> 101,000,000."""
+    """Rounded up to `digits` significant digits, so that what people read is enough: 100,040,000 -> 101,000,000."""
     if not _known(value) or value <= 0:
         return value
     step = 10.0 ** (floor(log10(value)) - digits + 1)

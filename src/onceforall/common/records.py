@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..arch import Arch
 from ..errors import FileError
@@ -20,7 +20,7 @@ NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a 
 
 def write_record(path: Path, record: Any, format: str) -> None:
     """Write a dataclass with its format as a JSON file, atomically."""
-    write_json(path, {"format": format, **plain(record)})
+    write_json(path, {"format": format, **json_of(record)})
 
 
 def read_record(path: Path, kind: type[T], format: str | None = None, *, otherwise: str = "", strict: bool = False) -> T:
@@ -50,8 +50,6 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
     `older`, which gives the entries of any file as a present one has them.
 
     Args:
-        data: the values.
-        kind: the dataclass.
         path: of the file, for messages; `otherwise` says what to do when it is damaged.
         format: that the file says it has; None where it says none.
 
@@ -71,15 +69,17 @@ def as_record(data: Any, kind: type[T], path: Path, format: str | None = None, *
         raise FileError(f"{path}: damaged or edited ({error}){more}") from None
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses as JSON values, architectures as their own text."""
-    if isinstance(value, Arch):
+def json_of(value: Any) -> Any:
+    """Dataclasses as JSON values; those that read and write their own, such as architectures, as these."""
+    if "from_json" in vars(type(value)):
         return value.to_json()
+    if isinstance(value, Path):
+        return str(value)
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: json_of(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: json_of(inner) for key, inner in value.items()}
+    return [json_of(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _value(kind: Any, data: Any, where: str) -> Any:
@@ -89,8 +89,11 @@ def _value(kind: Any, data: Any, where: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):  # X | None
         return None if data is None and NoneType in inner else _value(inner[0], data, where)
-    if kind is Arch:
-        return Arch.from_json(_plain(str, data, where))
+    if kind is Path or origin is Literal:
+        text = _plain(str, data, where)
+        return Path(text) if kind is Path else text
+    if is_dataclass(kind) and (read := vars(kind).get("from_json")):
+        return read.__get__(None, kind)(_plain(str if kind is Arch else dict, data, where))
     if is_dataclass(kind):
         return _make(kind, _plain(dict, data, where), where)
     if origin is tuple:

@@ -33,15 +33,13 @@ Interval = tuple[float, float, float]  # ms, and the 95 % interval
 
 
 @dataclass(frozen=True)
-class Member:
+class BundleMember:
     """One network of a bundle, and what was measured of it; None is not measured.
 
     Args:
         name: in the bundle: letters, digits, dots, dashes and underscores.
-        arch: of the network.
         held_out_top1: as a fraction, through the bundle; what `Bundle.under` chooses by.
         test_top1: as a fraction, through the bundle.
-        test_images: how many they are.
         latency_ms: of a call through the bundle on the machine that made it.
         device_latency_ms: of the network in the runtime of the device that it was chosen for.
 
@@ -74,7 +72,7 @@ class Member:
         return {"name": self.name, "resolution": self.arch.resolution, **costs, **measured, "arch": json.loads(self.arch.to_json())}
 
     @classmethod
-    def from_json(cls, data: Any) -> "Member":
+    def from_json(cls, data: Any) -> "BundleMember":
         """Read what `to_json` gave.
 
         Raises:
@@ -99,7 +97,7 @@ class Bundle:
     """Networks whose weights are views of the same tensors.
 
     Which network runs is an argument, never state, so threads may run several at once. Weights belong to all networks: do not
-    write to them. To go on training one, export it (`ofa specialise`) and take `onceforall.load`.
+    write to them. To train one further, export it (`ofa specialise`) and take `onceforall.load`.
 
     Example:
         >>> bundle = onceforall.load_bundle("run/bundle")
@@ -107,7 +105,7 @@ class Bundle:
         >>> network = bundle.network(bundle.under(latency_ms=5))  # a plain torch.nn.Module in eval mode
     """
 
-    def __init__(self, config: ExportConfig, members: Sequence[Member], tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, config: ExportConfig, members: Sequence[BundleMember], tensors: Mapping[str, Tensor]) -> None:
         """Raises CheckpointError if a tensor is missing or too small, FileError if two members have one name."""
         self.config = config
         self.members = {member.name: member for member in members}
@@ -186,7 +184,7 @@ class Bundle:
                 )
         return max(kept, key=lambda m: (m.held_out_top1 or 0.0, -(m.known_ms or 0.0))).name
 
-    def _member(self, name: str) -> Member:
+    def _member(self, name: str) -> BundleMember:
         if name not in self.members:
             raise ArchError(f"no network {name!r} in this bundle: choose from {', '.join(self.members)}")
         return self.members[name]
@@ -209,7 +207,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         if not {"config", "weights_sha256", "members"} <= set(data) or not isinstance(data["members"], list):
             raise FileError("config, weights_sha256 or the list of members is missing: make the bundle again")
         config = ExportConfig.from_json(data["config"])
-        members = [Member.from_json(member) for member in data["members"]]
+        members = [BundleMember.from_json(member) for member in data["members"]]
         for member in members:
             config.space.check(member.arch)
     path = folder / "weights.safetensors"

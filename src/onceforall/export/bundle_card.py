@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..common.readable import amount, memory, milliseconds, percent
-from ..nn.bundle_source import needs_of
+from ..nn.bundle_source import bundle_needs
 from ..plan import Plan
-from .bundle import Bundle, Member
+from .bundle import Bundle, BundleMember
 from .card_text import card_of, head_of, latency_text, proof_rows, top1_text
 from .program import Program
 from .proof import Proof
@@ -30,7 +30,7 @@ def bundle_program(name: str) -> Program:
 
 @dataclass(frozen=True)
 class Switch:
-    """What it takes to go on with a network after another one ran, in ms, medians of `rounds`.
+    """What switching to a network takes after another one ran, in ms, medians of `rounds`.
 
     Args:
         first: the first call of the network since the bundle was read.
@@ -64,15 +64,12 @@ class BundleFacts:
     """What was measured on a bundle, beside its members.
 
     Args:
-        name: title of the card.
-        data: name of the data set.
         device: that the networks were chosen for.
         method: how latency was measured, and on what.
         load_ms: reading the whole bundle, median.
         switches: by name of the network.
         sizes: in bytes.
         made_with: commands.
-        notes: for the card.
     """
 
     name: str
@@ -95,7 +92,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
         "bundle_card.md",
         facts=facts, bundle=bundle, config=bundle.config, program=bundle_program(members[0].name),
         head=head_of(results, facts.data, [bundle.config.space.family]),
-        needs=needs_of(bundle.plans.values()),
+        needs=bundle_needs(bundle.plans.values()),
         networks=[_network(member, bundle.plans[member.name]) for member in members],
         switches=[
             [name, *map(milliseconds, (s.first, s.again, s.steady, s.anew, s.alone))] for name, s in facts.switches.items()
@@ -115,7 +112,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
     )  # fmt: skip
 
 
-def _network(member: Member, plan: Plan) -> list[str]:
+def _network(member: BundleMember, plan: Plan) -> list[str]:
     top1 = "" if member.test_top1 is None or member.test_images is None else top1_text(member.test_top1, member.test_images)
     latencies = [latency_text(member.latency_ms), latency_text(member.device_latency_ms)]
     return [member.name, f"{member.arch.resolution}", top1, *latencies, amount(plan.macs), amount(plan.params)]

@@ -14,10 +14,10 @@ from ..backends.pytorch import from_source
 from ..common.files import read_json, write_bytes, write_json, write_text
 from ..common.packages import one_line
 from ..errors import FileError, VerificationError
-from ..nn.bundle_source import needs_of, to_bundle_source
+from ..nn.bundle_source import bundle_needs, to_bundle_source
 from ..nn.shared import own_shapes, share
 from ..supernets.supernet import Supernet
-from .bundle import BUNDLE_FORMAT, Bundle, Member, load_bundle
+from .bundle import BUNDLE_FORMAT, Bundle, BundleMember, load_bundle
 from .bundle_card import BundleFacts, write_bundle_card
 from .config import ExportConfig, InputSteps
 from .place import in_place_when_done, require_replaceable
@@ -42,7 +42,7 @@ class Together:
         images: real images (n, 3, resolution, resolution), preprocessed, that it is proven with.
     """
 
-    member: Member
+    member: BundleMember
     network: nn.Module
     images: Tensor
 
@@ -54,7 +54,7 @@ def write_bundle(
     supernet: Supernet,
     classes: Sequence[str],
     preprocessing: InputSteps,
-    measure: Callable[[Bundle, Path], tuple[Sequence[Member], BundleFacts]],
+    measure: Callable[[Bundle, Path], tuple[Sequence[BundleMember], BundleFacts]],
 ) -> tuple[Bundle, BundleFacts, BundleProofs]:
     """Write networks of one supernet with their weights stored once: weights, model.py, bundle.json and card.
 
@@ -77,7 +77,7 @@ def write_bundle(
     with in_place_when_done(folder, room_for_bundle) as temporary:
         digest = _write_weights(temporary / "weights.safetensors", networks, supernet)
         plans = {member.name: config.space.lower(member.arch, len(config.classes)) for member in members}
-        write_text(temporary / "model.py", to_bundle_source(plans, about=f"{ABOUT}\nNeeds {needs_of(plans.values())}."))
+        write_text(temporary / "model.py", to_bundle_source(plans, about=f"{ABOUT}\nNeeds {bundle_needs(plans.values())}."))
         _write_index(temporary, config, members, digest)
         write_preprocess(temporary)
         bundle = load_bundle(temporary)
@@ -106,7 +106,7 @@ def _write_weights(path: Path, networks: Sequence[Together], supernet: Supernet)
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_index(folder: Path, config: ExportConfig, members: Sequence[Member], digest: str, **more: Any) -> None:
+def _write_index(folder: Path, config: ExportConfig, members: Sequence[BundleMember], digest: str, **more: Any) -> None:
     plans = [config.space.lower(member.arch, len(config.classes)) for member in members]
     entries = [member.to_json(plan) for member, plan in zip(members, plans, strict=True)]
     head = {"format": BUNDLE_FORMAT, "config": config.to_json(), "weights_sha256": digest}

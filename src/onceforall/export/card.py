@@ -8,17 +8,17 @@ from ..arch import Arch
 from ..backends import FORMATS
 from ..common.onnx_options import OUTPUT, PROBABILITIES, OnnxOptions
 from ..common.readable import amount, memory, percent
-from ..looks import layers, look
+from ..looks import layers, look_of
 from ..nn.source import needs_of
 from ..plan import Plan
 from ..scores import Confusion, told_of
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .bundle import Interval
-from .card_text import PROOF, card_of, head_of, latency_text, plain, proof_rows, top1_text
+from .card_text import PROOF, card_of, escaped, head_of, latency_text, proof_rows, top1_text
 from .config import ExportConfig
 from .program import program_of
 from .proof import Proof
-from .readers import READERS, Reading
+from .readers import READERS, ReaderResult
 
 MOST_CLASSES = 100  # that a card lists
 
@@ -45,7 +45,7 @@ class FileRow:
 
     @property
     def told(self) -> tuple[str, float]:
-        """The name and value that results are told in: top-1, or mAP."""
+        """Name and value of what results are reported in: top-1, or mAP."""
         return told_of(self.top1, self.map)
 
 
@@ -54,10 +54,7 @@ class CardFacts:
     """What was measured on the exported network.
 
     Args:
-        name: title of the card.
-        data: name of the data set.
         top1: fraction of the test images that are classified right, through the exported file where there is one.
-        test_images: how many they are.
         latency: for each device its name, how latency was measured, and ms with a 95 % interval.
         made_with: the commands, and versions of packages.
         top5: as top1, if the data have more than 5 classes.
@@ -84,7 +81,7 @@ class CardFacts:
 
     @property
     def told(self) -> tuple[str, float]:
-        """The name and value that results are told in: top-1, or mAP."""
+        """Name and value of what results are reported in: top-1, or mAP."""
         return told_of(self.top1, None if self.labels is None else self.labels.map)
 
 
@@ -96,7 +93,7 @@ def write_card(
     config: ExportConfig,
     proofs: Mapping[str, Proof],
     sizes: Mapping[str, int],
-    readings: Sequence[Reading] = (),
+    readings: Sequence[ReaderResult] = (),
 ) -> str:
     """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
     onnx, own = config.onnx or OnnxOptions(), config.space.family == "graph"
@@ -155,7 +152,7 @@ def _map(labels: LabelScores, images: str) -> list[str]:
 
 
 def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
-    """What mAP does not tell."""
+    """What mAP hides."""
     return [
         ["macro F1", percent(labels.macro_f1), f"mean of the labels' F1 at thresholds chosen on held-out images, {images}"],
         ["mAP of knowing nothing", percent(labels.chance), "mean of the shares of images that have each label: chance"],
@@ -163,7 +160,7 @@ def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
 
 
 def _scores(confusion: Confusion, images: str) -> list[list[str]]:
-    """What top-1 does not tell."""
+    """What top-1 hides."""
     return [
         ["balanced accuracy", percent(confusion.balanced), f"mean of the classes' recalls, {images}"],
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
@@ -184,13 +181,13 @@ def _files(facts: CardFacts, sizes: Mapping[str, int]) -> list[list[str]]:
     return rows
 
 
-def _read(found: Reading) -> list[str]:
+def _read(found: ReaderResult) -> list[str]:
     """What another program made of an ONNX file."""
     numbers = [f"{value:.2g}" if value is not None else "" for value in (found.max_abs_diff, found.tolerance)]
     same = "" if found.top1_agreement is None else percent(found.top1_agreement)
     reader = f"{READERS[found.reader].name} {found.version}".rstrip()
     state = f"agrees, in batches of {', '.join(map(str, found.batches))}" if found.state == "agrees" else f"**{found.state}**"
-    return [f"`{found.file}`", plain(reader), state, *numbers, same]
+    return [f"`{found.file}`", escaped(reader), state, *numbers, same]
 
 
 def _input(name: str, onnx: OnnxOptions) -> list[str]:
@@ -207,7 +204,7 @@ def _blocks(plan: Plan, arch: Arch, own: bool) -> list[list[str]]:
     blocks = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
     rows = []
     for segment in plan.segments:
-        found, block = look(segment), blocks.get(segment.name)
+        found, block = look_of(segment), blocks.get(segment.name)
         kernel = max((layer.kernel for layer in layers(segment)), default=0)
         ratio = f"{block.expand_ratio:g}" if block else ""
         more = [str(found.hidden), str(found.heads or "")] if own else []

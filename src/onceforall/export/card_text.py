@@ -17,7 +17,7 @@ def card_of(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # here, since few processes write a card
 
     cards = Environment(loader=PackageLoader("onceforall.export"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    cards.filters |= {"plain": plain, "code": _code}
+    cards.filters |= {"plain": escaped, "code": _code}
     shared = {"table": table, "accuracy": ACCURACY, "about_proof": ABOUT_FLOAT32, "proof_header": PROOF}
     return cards.get_template(template).render(shared | values).rstrip() + "\n"
 
@@ -35,8 +35,6 @@ def head_of(
 
     Args:
         results: on test images, of each by name.
-        data: name of the data set.
-        tags: for the Hub.
         license: its name there.
         on_hub: the data may have a page of this name there.
         metric: of the results, top-1 or mAP.
@@ -95,7 +93,7 @@ def latency_text(found: Interval | None) -> str:
     return "" if found is None else f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown and HTML leave alone, on one line."""
     for letter in "\\`*_[]<>|#":
         text = text.replace(letter, "\\" + letter)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,6 +57,11 @@ class ExportConfig:
     onnx: OnnxOptions | None = None
     task: str = MULTICLASS.name
     thresholds: tuple[float, ...] = ()
+
+    def of(self, arch: Arch, *, from_onnx: bool) -> "ExportConfig":
+        """The same of one network's folder; `from_onnx` tells whether it has files that are made from an ONNX graph."""
+        onnx = replace(self.onnx or OnnxOptions(), activation=task_of(self.task).activation) if from_onnx else None
+        return replace(self, preprocessing=replace(self.preprocessing, resolution=arch.resolution), onnx=onnx)
 
     def job(self, arch: Arch, network: nn.Module, calibration: Tensor | None = None) -> Job:
         """What formats write of one of the space's networks, see `Job`."""

@@ -1,7 +1,8 @@
 """The exported folder: written whole, proven, measured, and only then put into its place."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,78 +14,115 @@ from ..backends import FORMATS
 from ..backends.format import Job, Run, in_batches
 from ..common.advice import not_an_export
 from ..common.files import read_json, read_text, write_json, write_text
-from ..common.onnx_options import OnnxOptions
 from ..errors import FileError, VerificationError
 from ..ops import Call
 from ..picture import draw
 from ..plan import Plan
-from ..space import Space
 from ..supernets.supernet import Supernet
-from ..tasks.task import MULTICLASS, Task
 from .card import CardFacts, write_card
-from .config import ExportConfig, InputSteps
+from .config import ExportConfig
 from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
-from .proof import Proof, Reference, active_logits, compare, prove, reference_of
-from .readers import Reading, read_elsewhere_too, readers_of
+from .proof import Proof, Reference, active_logits, compare_logits, prove, reference_of
+from .readers import ReaderResult, read_elsewhere_too, readers_of
 from .weights import read_weights
 
 INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
 ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A folder that is in its place, the proof of each format, what was measured, and what other programs make of ONNX files."""
+@dataclass(eq=False)
+class Exporting:
+    """An exported folder: first its files, written and proven, elsewhere; see `exporting`.
+
+    Args:
+        files: where it is until then.
+        config: as written there.
+        job: what the files were made from.
+        images: what they were proven with.
+        reference: the network's own logits for these images.
+        readers: other programs to run the ONNX files in.
+        facts: what was measured, once it is finished.
+        readings: what other programs make of its ONNX files.
+    """
 
     folder: Path
-    proofs: Mapping[str, Proof]
-    facts: CardFacts
-    readings: Sequence[Reading] = ()
+    files: Path
+    config: ExportConfig
+    arch: Arch
+    job: Job
+    images: Tensor
+    reference: Reference
+    readers: Sequence[str]
+    proofs: dict[str, Proof]
+    facts: CardFacts | None = None
+    readings: Sequence[ReaderResult] = ()
+
+    def finish(self, facts: CardFacts, shares: Mapping[str, float] | None = None) -> None:
+        """Remove the files of formats that `facts` leaves out, run ONNX files in other programs, draw the picture, write the card.
+
+        Args:
+            facts: what was measured through the files.
+            shares: share of the latency of each segment, for the picture.
+        """
+        for name in facts.left_out:
+            del self.proofs[name]
+            for file in FORMATS[name].files:
+                (self.files / file).unlink()
+        readings = [reading for name in self.proofs if FORMATS[name].is_onnx for reading in self._read(name)]
+        sizes = {name: sum((self.files / file).stat().st_size for file in FORMATS[name].files) for name in self.proofs}
+        plan = self.job.plan
+        write_text(self.files / "network.svg", draw(plan, self.arch, shares=shares, title=facts.name) + "\n")
+        card = write_card(facts, plan=plan, arch=self.arch, config=self.config, proofs=self.proofs, sizes=sizes, readings=readings)
+        write_text(self.files / "README.md", card)
+        self.facts, self.readings = facts, readings
+
+    def _read(self, name: str) -> list[ReaderResult]:
+        """One ONNX file in other programs."""
+        format, size, images, reference = FORMATS[name], self.job.onnx.batch, self.images, self.reference
+        if size is not None:  # what is left over would be a smaller batch
+            images = images.repeat(-(-size // len(images)), 1, 1, 1)
+            images = images[: len(images) // size * size]
+            logits = reference.logits
+            reference = replace(reference, logits=logits.repeat(-(-size // len(logits)), 1)[: len(images)])
+        return read_elsewhere_too(
+            self.files / format.files[0],
+            images,
+            reference.probabilities(self.job.onnx.activation) if self.job.onnx.softmax else reference,
+            readers=self.readers,
+            batches=_batches(name, self.job),
+            int8=format.int8,
+        )
 
 
-def export_network(
+@contextmanager
+def exporting(
     folder: Path,
-    *,
-    space: Space,
+    config: ExportConfig,
     arch: Arch,
     network: nn.Module,
-    classes: Sequence[str],
-    preprocessing: InputSteps,
+    *,
     formats: Sequence[str],
     images: Tensor,
-    measure: Callable[[Path], CardFacts],
-    shares: Mapping[str, float] | None = None,
     supernet: Supernet | None = None,
     calibration: Tensor | None = None,
-    onnx: OnnxOptions | None = None,
     readers: Sequence[str] | None = None,
-    task: Task = MULTICLASS,
-    thresholds: Sequence[float] = (),
-) -> Exported:
+) -> Iterator[Exporting]:
     """Write a network to take home: weights, runtime files, architecture, config, picture and card.
 
-    The folder appears whole or not at all: it is made beside its place and renamed. If `network` is on another device, it is
-    moved to the CPU.
+    Inside the `with` block the files are written and proven: measure them, and call `finish`. The folder appears whole or not at
+    all: it is made beside its place and renamed at the end. If `network` is on another device, it is moved to the CPU.
 
     Args:
         folder: is replaced if it holds nothing but an earlier export.
-        space: of the network.
-        arch: of the network.
+        config: the network's space, classes and preprocessing (of any resolution), its task, and the options of the formats that
+            are made from an ONNX graph.
         network: extracted and recalibrated, in eval mode.
-        classes: names, in the order of the logits.
-        preprocessing: what the network expects.
         formats: keys of `FORMATS`; "pytorch" is always written.
         images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
-        measure: called with the folder that holds the proven files, for what the card tells about them; files of
-            the formats that it leaves out are removed.
-        shares: share of the latency of each segment, for the picture.
         supernet: that the network is of; each file is then compared with its sub-network too.
         calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
-        onnx: options of the formats that are made from an ONNX graph.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
-        task: whether an image has one class, or any number of labels.
-        thresholds: of the latter the probabilities from which on labels are said, one for each.
 
     Raises:
         VerificationError: an unknown format or reader, a network in train mode, or a file that does not compute what the network
@@ -98,41 +136,22 @@ def export_network(
         FORMATS[name].require()
     if any(module.training for module in network.modules()):
         raise VerificationError("the network is in train mode: recalibrate it, which puts it in eval mode, and export then")
-    plan = space.lower(arch, len(classes))
-    _require_logits(plan, len(classes))
+    _require_logits(config.space.lower(arch, len(config.classes)), len(config.classes))
     others = readers_of(readers) if any(FORMATS[name].is_onnx for name in formats) else []
-    options = replace(onnx or OnnxOptions(), activation=task.activation)
-    used = options if any(FORMATS[name].from_onnx for name in formats) else None
-    steps = replace(preprocessing, resolution=arch.resolution)
-    config = ExportConfig(space, tuple(classes), steps, used, task.name, tuple(thresholds))
+    config = config.of(arch, from_onnx=any(FORMATS[name].from_onnx for name in formats))
     network, images = network.cpu(), images.cpu()
     job = config.job(arch, network, None if calibration is None else calibration.cpu())
-    extracted = reference_of(network, images)
+    reference = reference_of(network, images)
     active = None if supernet is None else active_logits(supernet, arch, network, images)
-    with in_place_when_done(folder, room_for_export) as temporary:
+    with in_place_when_done(folder, room_for_export) as files:
         wanted = dict.fromkeys(("pytorch", *formats))
-        proofs = {name: _written_and_proven(name, temporary, job, images, extracted, active) for name in wanted}
-        write_text(temporary / "arch.json", arch.to_json() + "\n")
-        write_json(temporary / "config.json", config.to_json())
-        write_preprocess(temporary)
-        facts = measure(temporary)
-        for name in facts.left_out:
-            del proofs[name]
-            for file in FORMATS[name].files:
-                (temporary / file).unlink()
-        readings = [
-            reading
-            for name in proofs
-            if FORMATS[name].is_onnx
-            for reading in _read(name, temporary, job, images, extracted, others)
-        ]
-        sizes = {name: sum((temporary / file).stat().st_size for file in FORMATS[name].files) for name in proofs}
-        write_text(temporary / "network.svg", draw(plan, arch, shares=shares, title=facts.name) + "\n")
-        write_text(
-            temporary / "README.md",
-            write_card(facts, plan=plan, arch=arch, config=config, proofs=proofs, sizes=sizes, readings=readings),
-        )
-    return Exported(folder, proofs, facts, readings)
+        proofs = {name: _written_and_proven(name, files, job, images, reference, active) for name in wanted}
+        write_text(files / "arch.json", arch.to_json() + "\n")
+        write_json(files / "config.json", config.to_json())
+        write_preprocess(files)
+        made = Exporting(folder, files, config, arch, job, images, reference, others, proofs)
+        yield made
+        assert made.facts is not None, "no card was written: call finish"
 
 
 def load(folder: Path | str) -> fx.GraphModule:
@@ -208,28 +227,10 @@ def _written_and_proven(name: str, folder: Path, job: Job, images: Tensor, extra
         del without  # which holds its file open on some systems
     expected = replace(extracted, logits=logits).probabilities(job.onnx.activation)
     tolerance = INT8_SOFTMAX if format.int8 else None
-    compare(
+    compare_logits(
         format.files[0], expected, [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches], tolerance
     )
     return proof
-
-
-def _read(name: str, folder: Path, job: Job, images: Tensor, extracted: Reference, readers: Sequence[str]) -> list[Reading]:
-    """One ONNX file in other programs."""
-    format, size = FORMATS[name], job.onnx.batch
-    if size is not None:  # what is left over would be a smaller batch
-        images = images.repeat(-(-size // len(images)), 1, 1, 1)
-        images = images[: len(images) // size * size]
-        logits = extracted.logits
-        extracted = replace(extracted, logits=logits.repeat(-(-size // len(logits)), 1)[: len(images)])
-    return read_elsewhere_too(
-        folder / format.files[0],
-        images,
-        extracted.probabilities(job.onnx.activation) if job.onnx.softmax else extracted,
-        readers=readers,
-        batches=_batches(name, job),
-        int8=format.int8,
-    )
 
 
 def _batches(name: str, job: Job) -> tuple[int, ...]:

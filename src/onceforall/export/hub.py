@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.packages import import_package, one_line, quiet
+from ..common.packages import import_package, one_line, quiet_packages
 from ..errors import HubError
 from .folder import export_files
 
@@ -43,7 +43,7 @@ def push(folder: Path, repo: str) -> str:
     Files of an earlier export that this one has not are deleted in the same commit; any other file in the repository stays.
 
     Args:
-        folder: as `export_network` left it.
+        folder: as `exporting` left it.
         repo: USER/NAME; NAME alone is the token's user's.
 
     Raises:
@@ -52,7 +52,7 @@ def push(folder: Path, repo: str) -> str:
     """
     api = _library("hf_api").HfApi()
     try:
-        with quiet():
+        with quiet_packages():
             made = api.create_repo(repo, private=True, exist_ok=True)
             api.upload_folder(
                 repo_id=made.repo_id,

@@ -24,7 +24,6 @@ def require_replaceable(folder: Path, *, files: Set[str], what: str, main: str, 
     """Do nothing if there is nothing, an empty folder, or an earlier one of the kind and nothing else.
 
     Args:
-        folder: to be replaced.
         files: all names that such a folder can hold.
         what: it is, for messages.
         main: the file that each has.
@@ -55,7 +54,6 @@ def in_place_when_done(folder: Path, require: Callable[[Path], None]) -> Iterato
     Those who write one folder wait for each other. What one that was killed has left is removed.
 
     Args:
-        folder: to make.
         require: called before and at the end; raises an error if the folder must not be replaced.
     """
     require(folder)

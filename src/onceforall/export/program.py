@@ -140,7 +140,6 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
     several threads, for programs that do it alike only once.
 
     Args:
-        folder: of the network.
         programs: by names for messages.
         photos: their files.
 

@@ -132,7 +132,6 @@ def prove(
     Args:
         what: name of the file, for messages.
         run: the file, loaded.
-        images: real images, preprocessed.
         extracted: what the extracted network computes.
         active: logits of the sub-network inside the supernet.
         batches: sizes to try.
@@ -144,8 +143,10 @@ def prove(
     """
     found = [torch.cat([run(part) for part in torch.split(images, size)]) for size in batches]
     tolerance = INT8 * extracted.largest if int8 else None
-    own = compare(what, extracted, found, tolerance)
-    return Proof(own, None if active is None else compare(what, replace(extracted, logits=active.double()), found, tolerance))
+    own = compare_logits(what, extracted, found, tolerance)
+    return Proof(
+        own, None if active is None else compare_logits(what, replace(extracted, logits=active.double()), found, tolerance)
+    )
 
 
 def reference_of(network: nn.Module, images: Tensor) -> Reference:
@@ -233,7 +234,7 @@ def active_logits(supernet: Supernet, arch: Arch, network: nn.Module, images: Te
         supernet.train(was_training)
 
 
-def compare(what: str, expected: Reference, found: Iterable[Tensor], tolerance: float | None = None) -> Verification:
+def compare_logits(what: str, expected: Reference, found: Iterable[Tensor], tolerance: float | None = None) -> Verification:
     """Compare logits (n, classes) of a file, computed in one or more ways, with the network's own.
 
     Args:

@@ -34,7 +34,7 @@ ort.InferenceSession.create(fs.readFileSync(model)).then(async (session) => {
 """
 
 
-def main(program: str, model: Path, images: Path, into: Path, sizes: list[int]) -> None:
+def run_reader(program: str, model: Path, images: Path, into: Path, sizes: list[int]) -> None:
     """Find what the program computes, in batches of each size; what is left over of a size is one smaller batch."""
     version, compute = PROGRAMS[program]
     (into / "version.txt").write_text(version())
@@ -155,4 +155,4 @@ PROGRAMS: dict[str, tuple[Callable[[], str], Callable[[Path, Floats, int], Float
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), [int(size) for size in sys.argv[5].split(",")])
+    run_reader(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), [int(size) for size in sys.argv[5].split(",")])

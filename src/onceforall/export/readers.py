@@ -31,11 +31,10 @@ State = Literal["agrees", "differs", "refuses", "not tried"]
 
 
 @dataclass(frozen=True)
-class Reader:
+class _Program:
     """A program that reads ONNX files.
 
     Args:
-        name: for people.
         packages: that must be installed, by import name; of Node.js if `node`.
         install: the command that brings it.
         batches: sizes that it can take at all; None for any.
@@ -61,19 +60,18 @@ class Reader:
 
 
 READERS = {
-    "opencv": Reader("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
-    "openvino": Reader("OpenVINO", ("openvino",), "pip install openvino"),
-    "ncnn": Reader("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
-    "onnxruntime-web": Reader("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
+    "opencv": _Program("OpenCV dnn", ("cv2",), "pip install opencv-python-headless"),
+    "openvino": _Program("OpenVINO", ("openvino",), "pip install openvino"),
+    "ncnn": _Program("ncnn (through pnnx)", ("ncnn", "pnnx"), "pip install ncnn pnnx", batches=(1,)),
+    "onnxruntime-web": _Program("onnxruntime-web", ("onnxruntime-web",), "npm install onnxruntime-web", node=True),
 }
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderResult:
     """What a program made of a file.
 
     Args:
-        file: its name.
         reader: key of `READERS`.
         version: of the program; "" if it is not known.
         state: "agrees" if it computes what the network computes in at least one batch size, and something else in none.
@@ -128,12 +126,10 @@ def readers_of(wanted: Sequence[str] | None) -> list[str]:
 
 def read_elsewhere_too(
     path: Path, images: Tensor, expected: Reference, *, readers: Sequence[str], batches: Sequence[int], int8: bool
-) -> list[Reading]:
+) -> list[ReaderResult]:
     """Run a file in other programs and compare as `prove` does; those that are not to be tried are listed too.
 
     Args:
-        path: the ONNX file.
-        images: real images, preprocessed.
         expected: what the network says to them.
         readers: keys of `READERS` that are installed.
         batches: sizes to try, all of which the file takes.
@@ -145,7 +141,7 @@ def read_elsewhere_too(
         np.save(given, images.numpy())
         for key, reader in READERS.items():
             if key not in readers:
-                found.append(Reading(path.name, key))
+                found.append(ReaderResult(path.name, key))
                 continue
             sizes = [size for size in batches if reader.batches is None or size in reader.batches] or list(batches)
             into = Path(folder) / key
@@ -180,7 +176,7 @@ def _run(key: str, path: Path, images: Path, into: Path, sizes: Sequence[int]) -
 
 def _reading(
     file: str, key: str, into: Path, ended: str, images: Tensor, expected: Reference, sizes: Sequence[int], int8: bool
-) -> Reading:
+) -> ReaderResult:
     version = (into / "version.txt").read_text() if (into / "version.txt").exists() else ""
     refused, wrong, agrees = dict[int, str](), list[str](), list[int]()
     difference, agreement, tolerance = 0.0, 1.0, INT8 * expected.largest if int8 else expected.allowed
@@ -202,8 +198,8 @@ def _reading(
     state: State = "differs" if wrong else "agrees" if agrees else "refuses"
     why = wrong[0] if wrong else "; ".join(_by_reason(refused, bool(agrees)))
     if not agrees and not wrong:
-        return Reading(file, key, version, state, why=why)
-    return Reading(file, key, version, state, tuple(agrees), difference, tolerance, agreement, why)
+        return ReaderResult(file, key, version, state, why=why)
+    return ReaderResult(file, key, version, state, tuple(agrees), difference, tolerance, agreement, why)
 
 
 def _played(logits: Tensor) -> Run:

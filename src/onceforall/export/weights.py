@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import fx, nn
 
-from ..backends.pytorch import weights_of
+from ..backends.pytorch import safetensors_of
 from ..common.files import write_bytes
 from ..common.places import plain_path
 from ..errors import CheckpointError, FileError
@@ -21,7 +21,7 @@ def write_weights(path: Path, network: nn.Module) -> None:
     Raises:
         FileError: the file cannot be written.
     """
-    write_bytes(path, weights_of(network))
+    write_bytes(path, safetensors_of(network))
 
 
 def read_weights(path: Path, plan: Plan) -> fx.GraphModule:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .design import QUICK, Effort
     from .device import Available, Device, available, list_devices
     from .kit import export_kit, import_results
-    from .measure import Timing, measure
+    from .measure import Timing, time_calls
     from .meters import load_onnx, measure_functions, measure_networks, measure_onnx
     from .networks import stand_in
     from .profile import profile_space
@@ -30,12 +30,12 @@ __all__ = [
     "import_results",
     "list_devices",
     "load_onnx",
-    "measure",
     "measure_functions",
     "measure_networks",
     "measure_onnx",
     "profile_space",
     "stand_in",
+    "time_calls",
 ]
 
 load_on_use(__name__)

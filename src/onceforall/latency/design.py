@@ -14,7 +14,7 @@ from ..genes import Genes
 from ..ops import Op, Shape
 from ..plan import Plan, Segment
 from ..space import Space
-from .fit import compositions, fit_costs, interpolate
+from .fit import compositions, fit_costs, interpolate_times
 from .table import LatencyErrors
 
 LEAST = 5  # networks of a space, for a table
@@ -29,11 +29,10 @@ class Effort:
 
     Args:
         resolutions: at most this many at which segments are timed; the others are interpolated.
-        fit: networks to fit to.
         test: networks to compare with, not used otherwise. A space with fewer than both is shared out 3 : 2.
-        passes: groups in which each network is timed, loaded anew: it may then be a few per cent faster or slower.
-        rounds: bursts in each group, twice as many where intervals are wide and that takes seconds only; see `measure`.
-        limit: noise of the networks' times above which the machine is refused; see `measure`.
+        passes: groups in which each network is timed, loaded afresh: it may then be a few per cent faster or slower.
+        rounds: bursts in each group, twice as many where intervals are wide and that takes seconds only; see `time_calls`.
+        limit: noise of the networks' times above which the machine is refused; see `time_calls`.
         target: mean relative error, by cross-validation on half of the networks to fit, at which the other half is left out.
     """
 
@@ -54,8 +53,6 @@ class Design:
 
     Args:
         space: whose networks are to be estimated.
-        num_classes: outputs of the classifier.
-        effort: how many.
         seed: of the networks drawn to fit and to test.
 
     Attributes:
@@ -88,7 +85,7 @@ class Design:
         Args:
             pieces_ms: times of `pieces`.
         """
-        return self._costs(interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True))))
+        return self._costs(interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True))))
 
     def expected_error(self, pieces_ms: Sequence[float], first_ms: Sequence[float]) -> float:
         """Mean relative error, by cross-validation on the first half of the networks to fit; infinite with fewer than 20.
@@ -99,7 +96,7 @@ class Design:
         """
         if self._half < LEAST_TO_STOP:
             return float("inf")
-        alone = interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
+        alone = interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
         counts, times = compositions(self._table, self._fitted[: self._half]), self._sorted(first_ms)[: self._half]
         errors = []
         for fold in range(FOLDS):
@@ -118,7 +115,7 @@ class Design:
             first_ms: times of `first`.
             more_ms: times of `more`, if they were measured.
         """
-        alone = interpolate(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
+        alone = interpolate_times(self._segments, dict(zip(self._chosen, pieces_ms, strict=True)))
         first = self._sorted(first_ms)
         times = np.concatenate([first[: self._half], np.array(more_ms, float)])
         costs = self._costs(fit_costs(self._segments, alone, compositions(self._table, self._fitted[: len(times)]), times))

@@ -20,7 +20,7 @@ class Device:
     Args:
         runtime: name in `onceforall.backends.RUNTIMES`.
         threads: that compute one network.
-        batch: images per call; latencies are those of the whole call.
+        batch: images per call; a latency is that of the whole call.
         host: another machine, "ssh://user@board"; see `remote.Host`. None for this one. With the runtime "imported", the name of
             a device whose times were imported.
 
@@ -107,7 +107,7 @@ class Available:
         runtime: name in `RUNTIMES`.
         version: of its package, None where that is not installed.
         processor: that it computes on; if it cannot run here, this machine's processor.
-        threads: at most so many compute one network.
+        threads: at most this many compute one network.
         lacks: what keeps this machine from using it and what to do, in one line; None if nothing does.
     """
 

@@ -60,7 +60,7 @@ def likeness(segment: Segment) -> _Likeness:
     )
 
 
-def interpolate(segments: Sequence[Segment], known: Mapping[int, float]) -> Floats:
+def interpolate_times(segments: Sequence[Segment], known: Mapping[int, float]) -> Floats:
     """Times of all segments from the times of some (by index): linear in MACs between segments that differ in size only.
 
     Raises:

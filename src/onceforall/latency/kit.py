@@ -3,13 +3,14 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..common.files import make_folder, read_json, read_text, reading_or_writing, write_bytes, write_json, write_text
+from ..common.progress import QUIET, Progress
 from ..common.readable import amount, milliseconds
 from ..errors import DeviceError, FileError
 from ..nn.onnx import to_onnx
@@ -33,25 +34,16 @@ MOST_ERROR = 0.5  # mean, of the table: whatever was timed then, it was not thes
 
 
 def export_kit(
-    space: Space,
-    num_classes: int,
-    folder: Path,
-    effort: Effort,
-    *,
-    seed: int = 0,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    space: Space, num_classes: int, folder: Path, effort: Effort, *, seed: int = 0, progress: Progress = QUIET
 ) -> list[str]:
     """Write every model that has to be timed, as ONNX with made-up weights, a manifest, and results.csv to fill in.
 
-    An export that was interrupted goes on where it stopped.
+    An interrupted export resumes where it stopped.
 
     Args:
         space: whose networks are to be estimated.
-        num_classes: outputs of the classifier.
-        folder: to make.
         effort: how many models.
-        seed: of the networks drawn.
-        on_progress: called with files written, files in all and what is written.
+        progress: its `count` gets files written, files in all and what is written.
 
     Returns:
         The files' names, relative to the folder.
@@ -78,12 +70,12 @@ def export_kit(
     write_json(manifest, what)
     make_folder(folder / "models")
     for done, (name, plan) in enumerate(plans.items()):
-        on_progress(done, len(plans), "models")
+        progress.count(done, len(plans), "models")
         if not (folder / name).exists():
             write_bytes(folder / name, to_onnx(plan, made_up(plan), batch=1))
     if not (folder / RESULTS).exists():
         write_text(folder / RESULTS, "\n".join([",".join(HEADER), *(f"{name}," for name in plans)]) + "\n")
-    on_progress(len(plans), len(plans), "models")
+    progress.count(len(plans), len(plans), "models")
     return list(plans)
 
 
@@ -91,11 +83,8 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     """The latency table of a device from the times of a kit's models.
 
     Args:
-        space: of the kit.
-        num_classes: of the kit.
         results: the kit's results.csv, filled in: milliseconds of one call with one image; manifest.json lies beside it. Columns
             may be separated by commas, semicolons or tabs, as spreadsheets write them; with one of the latter two, 1,5 is 1.5.
-        name: of the device.
 
     Raises:
         FileError: a file that cannot be read or is not of a kit.
@@ -129,7 +118,7 @@ def import_results(space: Space, num_classes: int, results: Path, name: str) -> 
     costs, errors = design.fit(found[:n], found[n:m], found[m:])
     if errors.mape > MOST_ERROR:
         raise DeviceError(
-            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure anew"
+            f"{results}: these times are not those of these models, a table of them is off by {errors.mape:.0%}: measure again"
         )
     return LatencyTable(costs, num_classes, name, Measured(device, "", 1.0, 1.0, errors))
 

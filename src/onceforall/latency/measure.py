@@ -9,7 +9,7 @@ lowest quarter of quotients by the reference 0.7 % and 0.2 %. So:
 - A reference kernel of fixed work, half arithmetic, half memory traffic, is timed in between. Each burst counts as a quotient by
   the reference just before and after it, which cancels changes of clock frequency and part of what neighbours do.
 - The estimate is the lower quartile of the quotients over rounds. It comes with a 95 % interval from order statistics, and
-  rounds go on until that is narrow enough.
+  rounds continue until that is narrow enough.
 - What disturbs all functions alike and the reference not (a neighbour of this virtual machine in the shared cache: all networks 5 %
   slower for seconds, the reference as fast as before) is seen by comparing each function with its neighbours in the round, where
   there are at least `LEVELLED` of them; then the median serves. On a quiet machine, 36 networks of 1.4 to 4.1 ms, first against
@@ -54,7 +54,7 @@ class Timing:
         return (self.high - self.low) / 2 / self.ms
 
 
-class Reference:
+class ReferenceKernel:
     """The reference kernel: about 0.1 ms of small matrix products (in the first cache) and a sum over 4 MB (beyond the second)."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ def least_disturbed_ms(kernel: Callable[[], object]) -> float:
     return float(np.quantile([_burst(kernel, 3, perf_counter_ns) for _ in range(300)], 0.1)) / 1e6
 
 
-def measure(
+def time_calls(
     functions: Sequence[Callable[[], object]],
     *,
     rounds: int = 20,
@@ -102,7 +102,7 @@ def measure(
         patience_s: seconds after which no more than `rounds` are made; five times as many before the machine is refused.
         baseline_ms: what the reference kernel takes on the undisturbed machine. Times are scaled to it, so measurements of one
             baseline compare across hours. Default: its lower quartile during this call.
-        reference: kernel in place of `Reference`.
+        reference: kernel in place of `ReferenceKernel`.
         clock: nanoseconds.
 
     Raises:
@@ -112,7 +112,7 @@ def measure(
         return []
     if not 2 <= rounds <= max_rounds:
         raise ValueError(f"rounds is {rounds} and max_rounds {max_rounds}: needed is 2 <= rounds <= max_rounds")
-    kernel = reference or Reference()
+    kernel = reference or ReferenceKernel()
     started = clock()
     with _no_garbage_collection():
         warm = [_warm_up(function, clock) for function in functions]

@@ -1,4 +1,4 @@
-"""Where networks are timed: `meter_of` gives what times those of a device, here or elsewhere."""
+"""Where networks are timed: `meter_of` gives what times the networks of a device, here or elsewhere."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -15,9 +15,9 @@ from ..ops import Shape
 from ..plan import Plan
 from .device import Device, available
 from .host import Host
-from .measure import Reference, Timing, least_disturbed_ms, measure
+from .measure import ReferenceKernel, Timing, least_disturbed_ms, time_calls
 from .networks import all_ready, require_threads
-from .remote import Model, RemoteMeter
+from .remote import RemoteMeter, RemoteModel
 
 
 class _Meter(Protocol):
@@ -33,10 +33,10 @@ class _Meter(Protocol):
 
     @property
     def baseline_ms(self) -> float:
-        """What `measure.Reference` takes there, undisturbed."""
+        """What `ReferenceKernel` takes there, undisturbed."""
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        """Time networks in turns; the arguments are those of `latency.measure.measure`.
+        """Time networks in turns; the arguments are those of `time_calls`.
 
         Raises:
             DeviceError: the machine is too noisy, lost, or cannot run a network.
@@ -57,15 +57,15 @@ class _LocalMeter:
         self.baseline_ms = least_disturbed_ms(self._reference)
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        return measure(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
+        return time_calls(all_ready([(plan, None) for plan in plans], self._device), reference=self._reference, **arguments)
 
 
-def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> _Meter:
+def meter_of(device: Device, say: Callable[[str], None] = lambda text: None) -> _Meter:
     """What times networks of the device.
 
     Args:
         device: here, or on another machine.
-        on_wait: called with a message when a connection broke and is tried anew.
+        say: called with a message when a connection broke and is tried again.
 
     Raises:
         DeviceError: a host that cannot be reached or lacks something; a device whose times were imported.
@@ -74,7 +74,7 @@ def meter_of(device: Device, on_wait: Callable[[str], None] = lambda text: None)
         raise DeviceError(f"the times of {device} were imported, nothing can be measured on it from here")
     if device.host is None:
         return _LocalMeter(device)
-    return _remote(device, on_wait)
+    return _remote(device, say)
 
 
 def measure_networks(
@@ -90,8 +90,7 @@ def measure_networks(
 
     Args:
         networks: plans with their networks or state dicts; None stands for made-up weights, on which latency does not depend.
-        device: to measure on.
-        rounds: see `measure`, as for limit and patience_s.
+        rounds: see `time_calls`, as for limit and patience_s.
         anchor: a `LatencyTable.anchor`, for times that compare with its estimates: it is timed too.
 
     Raises:
@@ -121,9 +120,6 @@ def measure_onnx(
     Args:
         model: the file's content, with one input.
         input_shape: of one image, (channels, height, width).
-        device: to measure on.
-        rounds: see `measure`.
-        anchor: see `measure_networks`.
 
     Raises:
         DeviceError: another runtime, one that cannot run the model, more threads than processors, or a machine that is too noisy.
@@ -134,7 +130,7 @@ def measure_onnx(
         function = load_onnx(model, input_shape, device).bind(images)
         (timing,) = measure_functions([function], device, rounds=rounds, max_rounds=4 * rounds, anchor=anchor)
         return timing
-    models = [Model(model, input_shape)] + ([] if anchor is None else [Model.stand_in(anchor[0], device.runtime)])
+    models = [RemoteModel(model, input_shape)] + ([] if anchor is None else [RemoteModel.stand_in(anchor[0], device.runtime)])
     timings = _remote(device).time_models(models, rounds=rounds, max_rounds=4 * rounds)
     return (timings if anchor is None else _scaled(timings, anchor[1]))[0]
 
@@ -154,14 +150,14 @@ def measure_functions(
     Args:
         functions: ready to be called.
         device: here; says what the reference kernel runs on, and how the anchor is loaded.
-        rounds: see `measure`, as for max_rounds, limit and patience_s.
+        rounds: see `time_calls`, as for max_rounds, limit and patience_s.
         anchor: see `measure_networks`; all functions are brought to its level.
 
     Raises:
         DeviceError: the machine is too noisy.
     """
     anchors = [] if anchor is None else all_ready([(anchor[0], None)], device)
-    timings = measure(
+    timings = time_calls(
         [*functions, *anchors],
         rounds=rounds,
         max_rounds=max_rounds,
@@ -194,9 +190,9 @@ def load_onnx(model: bytes, input_shape: Shape, device: Device) -> Function:
 
 def _reference(device: Device) -> Callable[[], object]:
     """What is timed in between, on what the networks are timed on."""
-    return GpuReference() if RUNTIMES[device.runtime].gpu else Reference()
+    return GpuReference() if RUNTIMES[device.runtime].gpu else ReferenceKernel()
 
 
-def _remote(device: Device, on_wait: Callable[[str], None] = lambda text: None) -> RemoteMeter:
+def _remote(device: Device, say: Callable[[str], None] = lambda text: None) -> RemoteMeter:
     assert device.host is not None
-    return RemoteMeter(Host.parse(device.host), device.runtime, threads=device.threads, batch=device.batch, on_wait=on_wait)
+    return RemoteMeter(Host.parse(device.host), device.runtime, threads=device.threads, batch=device.batch, say=say)

@@ -11,7 +11,6 @@ def input_shape(model: bytes, name: str, given: Shape | None, batch: int) -> Sha
     """The shape of one input of a model, without the batch.
 
     Args:
-        model: the file's content.
         name: of the file, for messages.
         given: the shape to use where the model leaves it open.
         batch: wanted.

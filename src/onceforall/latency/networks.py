@@ -31,7 +31,7 @@ def made_up(plan: Plan, seed: int = 0) -> dict[str, Tensor]:
     for name, shape in (weights | statistics).items():
         if name in whole:  # positions and masks: 0 lies in every tensor, and nothing is masked
             found[name] = torch.full(shape, whole[name] == "bool").to(vars(torch)[whole[name]])
-        elif len(shape) > 1:  # drawn anew, they would take a quarter of the time of loading a network
+        elif len(shape) > 1:  # drawing them again would take a quarter of the time of loading a network
             bound = (6 / np.prod(shape[1:])) ** 0.5
             found[name] = torch.from_numpy(np.resize(pool, shape)) * bound
         elif name.endswith("running_mean") or name.endswith("bias"):

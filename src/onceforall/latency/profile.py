@@ -5,17 +5,17 @@
 3. Compare with networks that were not used.
 
 Not all networks fit into memory at once, the machine changes from one group of them to the next, and a network that is loaded
-again may be a few per cent faster or slower. So every network is timed in several groups, mixed and loaded anew each time, and
+again may be a few per cent faster or slower. So every network is timed in several groups, mixed and loaded again each time, and
 times are split into the network's and the group's part (`_levelled`). One network of middle size, the anchor,
 is in every group.
 
-What is measured is appended to files in a folder at once, so a profile that was interrupted goes on where it stopped.
+Every measurement is appended to files in a folder at once, so an interrupted profile resumes where it stopped.
 """
 
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,19 @@ from uuid import uuid4
 
 import numpy as np
 
-from ..common.files import append_line, make_folder, read_json, read_lines, write_json
+from ..common.files import append_line, make_folder, one_at_a_time, read_json, read_lines, write_json
+from ..common.progress import QUIET, Progress
 from ..common.readable import duration
 from ..errors import DeviceError, FileError
 from ..plan import Plan
 from ..space import Space
 from .design import QUICK, Design, Effort, key_of
 from .device import Device
-from .level import settled_level
 from .meters import meter_of
 from .table import LatencyTable, Measured, middle, space_hash
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-Progress = Callable[[int, int, str], None]
 NETWORK_WORK = 0.4  # what a segment of a network adds to the time of measuring it, in segments alone
 SWEEPS = 100
 PATIENCE_S = 4.0  # for narrow intervals of a group of networks: another pass tells more than more rounds of the same
@@ -55,14 +54,12 @@ def profile_space(
     effort: Effort | None = None,
     again: bool = False,
     levels: Path | None = None,
-    on_progress: Progress | None = None,
+    progress: Progress = QUIET,
 ) -> LatencyTable:
     """The latency table of a space on a device.
 
     Args:
         space: whose networks are to be estimated.
-        num_classes: outputs of the classifier.
-        device: to measure.
         folder: keeps measurements as JSON lines; those that are there are used again. None keeps nothing.
         seed: of the networks drawn to fit and to test.
         quick: less of everything, for a first impression: some 20 s for networks of 0.2 ms instead of minutes.
@@ -70,7 +67,8 @@ def profile_space(
         again: forget the measurements in the folder, once the device answers.
         levels: file that keeps how fast devices were in their profiles; a table then has the mean level of this device's last
             ones, see `level.py`. None, or without a folder: this profile stands alone.
-        on_progress: called with measurements done, measurements needed, and what is being measured with about how long it takes.
+        progress: its `count` gets measurements done, measurements needed, and what is being measured with about how long it
+            takes.
 
     Raises:
         DeviceError: the machine is too noisy; more threads than it has; a folder that holds the profile of something else.
@@ -79,7 +77,7 @@ def profile_space(
     """
     effort = effort or (QUICK if quick else Effort())
     design = Design(space, num_classes, effort, seed)
-    log = _Log(space, num_classes, device, effort.passes, folder, again, on_progress)
+    log = _Log(space, num_classes, device, effort.passes, folder, again, progress)
     log.plan(design.pieces, [*design.first, *design.more])
     log.measure(design.pieces, "segments", 1, effort.rounds, 4 * effort.limit)
     log.measure(design.first, "networks", effort.passes, effort.rounds, effort.limit)
@@ -103,16 +101,9 @@ class _Log:
     """Measurements kept in a folder, and progress over all that are needed."""
 
     def __init__(
-        self,
-        space: Space,
-        num_classes: int,
-        device: Device,
-        passes: int,
-        folder: Path | None,
-        again: bool,
-        on_progress: Progress | None,
+        self, space: Space, num_classes: int, device: Device, passes: int, folder: Path | None, again: bool, progress: Progress
     ) -> None:
-        self.passes, self.on_progress = passes, on_progress
+        self.passes, self.progress = passes, progress
         self.needed: dict[tuple[str, int], float] = {}  # key and pass -> how much work
         self.records: list[tuple[str, int, float]] = []  # key, group, ms
         self.done: Counter[str] = Counter()  # passes of each key
@@ -143,7 +134,7 @@ class _Log:
         self.needed |= {(key, number): work[key] for key in work for number in range(self.passes)}
 
     def measure(self, plans: Sequence[Plan], what: str, passes: int, rounds: int, limit: float) -> None:
-        """Time plans in groups, in turns, each plan so many times in another group."""
+        """Time plans in groups, in turns, each plan as often as it has groups."""
         self.report(what)
         arguments: dict[str, Any] = {"rounds": rounds, "max_rounds": 2 * rounds, "limit": limit, "baseline_ms": self.baseline_ms}
         if passes > 1:
@@ -185,10 +176,9 @@ class _Log:
 
     def report(self, what: str) -> None:
         """Tell how far it is."""
-        if self.on_progress:
-            left = sum(work for (key, number), work in self.needed.items() if self.done[key] <= number)
-            about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
-            self.on_progress(sum(self.done[key] > number for key, number in self.needed), len(self.needed), what + about)
+        left = sum(work for (key, number), work in self.needed.items() if self.done[key] <= number)
+        about = f", about {duration(self.seconds / self.worked * left)} left" if left and self.worked else ""
+        self.progress.count(sum(self.done[key] > number for key, number in self.needed), len(self.needed), what + about)
 
     def _add(self, key: str, group: int, ms: float) -> None:
         self.records.append((key, group, ms))
@@ -244,3 +234,33 @@ def _group(missing: dict[str, Plan]) -> dict[str, Plan]:
             break
         group[key] = plan
     return group
+
+
+PROFILES = 5  # of which the mean is taken: older ones may be of another operating system
+ALIKE = 0.1  # further off the machine is another one, or was in trouble
+
+
+def settled_level(path: Path, device: Mapping[str, str], profile: str, ms: float) -> tuple[float, int]:
+    """The mean of the anchor's time in this profile and in those of the same device before it, and of how many.
+
+    Args:
+        path: JSON lines, one for each profile; this one is added if it is not there.
+        device: what has to be the same, in texts.
+        profile: an identifier: a profile that is read again has the level that it had.
+        ms: the anchor's time in this profile.
+
+    Raises:
+        FileError: it cannot be read or written.
+    """
+    make_folder(path.parent)
+    with one_at_a_time(path.with_suffix(".lock")):
+        records = [r for r in read_lines(path) if {key: r.get(key) for key in device} == device]
+        names = [r.get("profile") for r in records]
+        if profile in names:
+            records = records[: names.index(profile)]
+        else:
+            append_line(path, {**device, "profile": profile, "ms": ms})
+    times = [r["ms"] for r in records if isinstance(r.get("ms"), float)]
+    alike = [before for before in times if abs(before / ms - 1) <= ALIKE][-PROFILES + 1 :]
+    alike.append(ms)
+    return ms * math.exp(math.fsum(math.log(one / ms) for one in alike) / len(alike)), len(alike)  # exactly ms where it is alone

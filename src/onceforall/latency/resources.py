@@ -71,7 +71,7 @@ class EnergyCounter:
     def joules(self) -> float | None:
         """So far; None where nothing is counted, or the counters are for others to read.
 
-        Counters begin anew after some 260 kJ, an hour of a busy server's package: ask more often than that.
+        Counters start over after some 260 kJ, an hour of a busy server's package: ask more often than that.
         """
         if not self._packages:
             return None
@@ -91,7 +91,6 @@ def energy_mj(function: Callable[[], object], *, seconds: float = 1.0, counters:
     """Millijoules of one call, of all processor packages together and whatever else they do; None as in `EnergyCounter`.
 
     Args:
-        function: the call.
         seconds: for how long it is repeated.
         counters: the kernel's folder of RAPL counters.
     """

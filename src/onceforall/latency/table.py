@@ -107,7 +107,6 @@ class LatencyTable:
 
     Args:
         costs: ms of each segment inside a network; NaN where a published table has no entry.
-        num_classes: outputs of the classifier.
         processor: name of the machine's processor, or of the published table.
         measured: None for a published table.
         missing: of a published table, the missing key of each segment that is NaN.
@@ -236,17 +235,17 @@ class LatencyTable:
                 measured = Measured(*made, int(data.get("profiles", 1)))
             table = cls(CostTable(segments, values), num_classes, str(data["processor"]), measured, missing)
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FileError(f"{path}: a damaged latency table ({error!r}): make it anew with ofa profile") from None
+            raise FileError(f"{path}: a damaged latency table ({error!r}): make it again with ofa profile") from None
         if [v.shape for v in values] != [(len(slot.segments),) for slot in segments.slots]:
-            raise FileError(f"{path}: a damaged latency table (slots of another size): make it anew with ofa profile")
+            raise FileError(f"{path}: a damaged latency table (slots of another size): make it again with ofa profile")
         known = [v[~np.isnan(v)] for v in values]
         if measured is not None:
             known += [np.array([measured.baseline_ms, measured.anchor_ms, *measured.errors.predicted, *measured.errors.measured])]
         if not all((np.isfinite(v) & (v >= 0)).all() for v in known):
-            raise FileError(f"{path}: a damaged latency table (a time is below 0 or not finite): make it anew with ofa profile")
+            raise FileError(f"{path}: a damaged latency table (a time is below 0 or not finite): make it again with ofa profile")
         unknown = {(s, int(code)) for s, v in enumerate(values) for code in np.flatnonzero(np.isnan(v))}
         if unknown != set(missing):
-            raise FileError(f"{path}: a damaged latency table (times are missing): make it anew")
+            raise FileError(f"{path}: a damaged latency table (times are missing): make it again")
         return table
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from ..common.places import expanded
+from ..common.progress import QUIET, Progress
 from ..errors import ModelError
 from ..preprocess import INTERPOLATIONS, LEAST_SHARE
 from .authors import of_authors
@@ -49,9 +50,7 @@ def lasting_weights(weights: Path | str | None) -> str | None:
     return None if weights is None else RANDOM if str(weights) == RANDOM else str(expanded(weights).resolve())
 
 
-def bring(
-    text: str, weights: Path | str | None = None, *, seed: int = 0, on_event: Callable[[dict[str, Any]], None] = lambda event: None
-) -> Brought:
+def bring(text: str, weights: Path | str | None = None, *, seed: int = 0, progress: Progress = QUIET) -> Brought:
     """The network that a text names.
 
     Args:
@@ -60,7 +59,7 @@ def bring(
         weights: a file of a state dict, by torch.save or as safetensors; "random" for a library's initial ones; None for those that
             a function gives, or the trained ones of the name, which are downloaded unless they are in the library's cache.
         seed: of random weights; torch's own generator is left as it was.
-        on_event: gets progress of a download.
+        progress: its `event` gets "download" records.
 
     Raises:
         ModelError: an unknown name, code that fails or makes no network, or weights of another network.
@@ -68,7 +67,7 @@ def bring(
         FileError: a file that is not there, or weights that cannot be downloaded, or were changed.
         MissingExtraError: timm or huggingface_hub is not installed.
     """
-    asked = Asked(text, RANDOM if str(weights) == RANDOM else None if weights is None else expanded(weights), on_event)
+    asked = Asked(text, RANDOM if str(weights) == RANDOM else None if weights is None else expanded(weights), progress.event)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = (SOURCES[text.partition(":")[0]] if is_library(text) else of_file)(asked)

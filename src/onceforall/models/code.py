@@ -15,7 +15,7 @@ from torch import nn
 from ..common.packages import one_line
 from ..common.places import expanded
 from ..errors import FileError, ModelError
-from .parts import FORM, RANDOM, Asked, Maker, Weights, choices
+from .parts import FORM, RANDOM, Asked, Maker, Weights, some_of
 
 CLASSES = 1000  # of a function that must be told a number
 
@@ -48,7 +48,7 @@ def of_file(asked: Asked) -> Maker:
     if not callable(function):
         own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         near = get_close_matches(name, own, 3, 0.5) or own
-        raise ModelError(f"{file} has no function or class {name!r}: {f'it has {choices(near)}' if near else FORM}")
+        raise ModelError(f"{file} has no function or class {name!r}: {f'it has {some_of(near)}' if near else FORM}")
     try:
         takes = inspect.signature(function).parameters
     except (TypeError, ValueError):  # of C

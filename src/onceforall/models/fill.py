@@ -11,7 +11,7 @@ from ..common.files import sha256
 from ..common.places import plain_path
 from ..errors import ModelError
 from ..nn.tensor_files import read_tensors
-from .parts import Maker, Weights, choices, made
+from .parts import Maker, Weights, made, some_of
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that DataParallel, Lightning and torch.compile put before names
 COUNTERS = "num_batches_tracked"  # in no file of before torch 0.4.1, and used by nothing here
@@ -38,9 +38,9 @@ def filled(found: Maker, model: nn.Module, path: Path) -> tuple[nn.Module, Mappi
         for name, value in own.items()
         if name in tensors and tensors[name].shape != value.shape
     }
-    wrong = [f"{what} {choices(names)}" for what, names in (("missing", missing), ("unexpected", left)) if names]
+    wrong = [f"{what} {some_of(names)}" for what, names in (("missing", missing), ("unexpected", left)) if names]
     if odd and _classes(tensors, own) is None:
-        wrong.append(choices(list(odd.values())))
+        wrong.append(some_of(list(odd.values())))
     if wrong:
         prefix = _prefix(left, missing)
         named = f"; all its names begin with {prefix!r}, which is to be taken off" if prefix else ""

@@ -14,10 +14,10 @@ from torch import nn
 
 from ..common.fetch import Remote, fetch, from_hub, mirrored
 from ..common.files import read_json, read_text, sha256
-from ..common.packages import import_package, quiet
+from ..common.packages import import_package, quiet_packages
 from ..errors import FileError, ModelError
 from ..nn.tensor_files import read_tensors
-from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights, choices, unknown
+from .parts import OTHERWISE, RANDOM, Asked, Maker, Weights, some_of, unknown
 
 SAFE = ("model.safetensors", "pytorch_model.bin")  # names of weights in timm's repositories, the best one first
 NAMED_DIGEST = re.compile(r"[-_]([0-9a-f]{8,})\.\w")  # the first digits of the sha256, in names of files as torch.hub has them
@@ -32,7 +32,7 @@ def of_timm(asked: Asked) -> Maker:
         raise ModelError(unknown(asked.text, "timm", base, timm.list_models()))
     tags = [other.partition(".")[2] for other in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
-        raise ModelError(f"{asked.text!r}: timm has no weights {tag!r} of {base}: {choices(tags)}, or no tag")
+        raise ModelError(f"{asked.text!r}: timm has no weights {tag!r} of {base}: {some_of(tags)}, or no tag")
     if asked.weights is not None:
         return Maker(asked.text, partial(_create, timm, asked.name), True, Weights())
     settings = timm.get_pretrained_cfg(asked.name)
@@ -83,13 +83,13 @@ def of_torchvision(asked: Asked) -> Maker:
     known = torchvision.models.get_model_weights(base)
     if tag and tag != "DEFAULT" and tag not in known.__members__:
         names = list(known.__members__)
-        raise ModelError(f"{asked.text!r}: torchvision has no weights {tag!r} of {base}: {choices(names)}, or no tag")
+        raise ModelError(f"{asked.text!r}: torchvision has no weights {tag!r} of {base}: {some_of(names)}, or no tag")
     takes = inspect.signature(torchvision.models.get_model_builder(base)).parameters
     bare: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else a backbone is downloaded
 
     def initial(classes: int | None) -> nn.Module:
         more = {} if classes is None else {"num_classes": classes}
-        with quiet():
+        with quiet_packages():
             return torchvision.models.get_model(base, weights=None, **bare, **more)  # type: ignore[no-any-return]
 
     if asked.weights is not None:
@@ -100,7 +100,7 @@ def of_torchvision(asked: Asked) -> Maker:
 
     def trained(classes: int | None) -> nn.Module:
         read_tensors(path)  # torchvision reads it again, after this has looked for anything but tensors
-        with quiet():
+        with quiet_packages():
             return torchvision.models.get_model(base, weights=entry)  # type: ignore[no-any-return]
 
     weights = Weights(path.name, sha256(path), entry.meta.get("license"), entry.url)
@@ -128,7 +128,7 @@ def _create(timm: Any, name: str, path: Path | None = None, classes: int | None 
         read_tensors(path)  # timm refuses what is more than tensors too, but tells people to switch that off
     if path is not None:  # timm renames tensors as for a download of its own
         more["pretrained_cfg_overlay"] = {"file": str(path), "source": "", "custom_load": False}
-    with quiet():
+    with quiet_packages():
         return timm.create_model(name, pretrained=path is not None, **more)  # type: ignore[no-any-return]
 
 

@@ -146,10 +146,10 @@ def made(found: Maker, classes: int | None) -> nn.Module:
 def unknown(text: str, library: str, name: str, known: Sequence[str]) -> str:
     """A message for a name that a library does not know, with the nearest ones."""
     near = get_close_matches(name, known, 3, 0.5)
-    return f"{text!r}: {library} has no model {name!r}: {f'did you mean {choices(near)}?' if near else FORM}"
+    return f"{text!r}: {library} has no model {name!r}: {f'did you mean {some_of(near)}?' if near else FORM}"
 
 
-def choices(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
     """The first of the names, and how many more there are."""
     listed = ", ".join(names[:NAMED])
     return f"{listed} (and {len(names) - NAMED} more)" if len(names) > NAMED else listed or "there are none"

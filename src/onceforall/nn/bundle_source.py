@@ -89,17 +89,13 @@ CUTTING = '''def _part(tensor: Tensor, key: str, cut: tuple, kernels: tuple, gri
 '''
 
 
-def needs_of(plans: Iterable[Plan]) -> str:
+def bundle_needs(plans: Iterable[Plan]) -> str:
     """What the text needs, in words."""
     return NEEDS_OF_CALLS if any(map(of_calls, plans)) else NEEDS
 
 
 def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
     """The text of a file with a class for each plan, tables of them by name, and `Bundle(path)`, which reads safetensors.
-
-    Args:
-        plans: of whole networks, by name.
-        about: docstring of the file.
 
     Raises:
         DeviceError: an operation of a network cannot be written as text.

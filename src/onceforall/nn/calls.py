@@ -86,7 +86,7 @@ class Mode:
 Step = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mode], Any]
 
 
-def run(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
+def run_call(op: Call, values: Mapping[str, Any], tensors: Mapping[str, Tensor], mode: Mode) -> Any:
     """The result of a call, see `prepared`."""
     return prepared(op)(values, tensors, mode)
 
@@ -238,7 +238,7 @@ def _maker(arg: Any) -> Step:
     return lambda values, tensors, mode: arg
 
 
-def cut(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
+def cut_weight(weight: Weight, tensors: Mapping[str, Tensor]) -> Tensor:
     """A call's own part of a tensor of the supernet: a view where it is in one piece and not interpolated."""
     return _cutter(weight)(tensors)
 
@@ -279,7 +279,7 @@ def _smaller_kernel(weight: Weight, tensor: Tensor, tensors: Mapping[str, Tensor
     return tensor
 
 
-def place_of(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+def module_place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that a dotted name stands in, with those on the way made, and the last part of the name."""
     *path, leaf = name.split(".")
     for part in path:
@@ -291,7 +291,7 @@ def place_of(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def put_tensor(root: nn.Module, name: str, tensor: Tensor, trained: bool) -> None:
     """Register a parameter or buffer under a dotted name, making the modules on the way."""
-    root, leaf = place_of(root, name)
+    root, leaf = module_place(root, name)
     if leaf in {*dict(root.named_parameters(recurse=False)), *dict(root.named_buffers(recurse=False))}:
         return
     if trained:
@@ -387,7 +387,6 @@ def add_call(graph: fx.Graph, root: nn.Module, op: Call, values: Mapping[str, fx
     """Add a call to a plain network's graph; return its node, or what the network returns, for "output".
 
     Args:
-        graph: that is added to.
         root: holds the layers of `modules_of`, and all other tensors, by their names.
         op: what to compute.
         values: nodes of earlier operations of the segment; "in" is the segment's input.

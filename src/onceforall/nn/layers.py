@@ -4,6 +4,8 @@ Shapes: x is (batch, channels, height, width), or (batch, features) for `Elastic
 channels. No layer keeps track of what is active, and no forward pass writes anything.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import TrainingError
 from ..ops import Conv, Grid, Linear, Norm
-from .exchange import add_up
 
 
 class ElasticConv(nn.Module):
@@ -172,3 +174,27 @@ def interpolated(tensor: Tensor, grid: Grid) -> Tensor:
     if not grid.flat:
         return found
     return torch.cat([tensor.narrow(dim, 0, grid.prefix), found.flatten(dim, dim + 1)], dim)
+
+
+@contextmanager
+def exchanging() -> Iterator[None]:
+    """Inside, what torch says when another process is gone becomes one line.
+
+    Raises:
+        TrainingError: the exchange failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError("another process ended: see its message") from error
+
+
+def add_up(values: Tensor) -> Tensor:
+    """The sum over all processes, in place.
+
+    Raises:
+        TrainingError: another process has ended.
+    """
+    with exchanging():
+        dist.all_reduce(values)
+    return values

@@ -86,11 +86,7 @@ def _written(onnx: ModuleType, plan: Plan, state: Mapping[str, Tensor], batch: i
     opsets = [onnx.helper.make_opsetid("", opset)]
     return onnx.helper.make_model(
         onnx.helper.make_graph(
-            graph.nodes,
-            "onceforall",
-            [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])],
-            outputs,
-            graph.constants,
+            graph.nodes, "onceforall", [tensor(INPUT, onnx.TensorProto.FLOAT, [first, *plan.input_shape])], outputs, graph.constants
         ),
         opset_imports=opsets,
         ir_version=onnx.helper.find_min_ir_version_for(opsets),
@@ -113,7 +109,7 @@ def require_known(opset: int) -> None:
         )
 
 
-def smallest(opset: int) -> bytes:
+def smallest_model(opset: int) -> bytes:
     """A model of one node, to try whether a program reads files of the opset."""
     onnx = _onnx()
     images, same = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in (INPUT, OUTPUT))

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from ..errors import CheckpointError
 from ..ops import Call, Shape, Weight
 from ..plan import Plan
-from .calls import STATISTICS, cut
+from .calls import STATISTICS, cut_weight
 from .layers import matrix_name, smaller_kernel
 from .static import build
 
@@ -70,7 +70,6 @@ def network_on(plan: Plan, weights: Mapping[str, Tensor], statistics: Mapping[st
     Weights need no gradients: a step on those of one network would change the others.
 
     Args:
-        plan: of the network.
         weights: from `own_weights`.
         statistics: the running means and variances of every batch norm.
     """
@@ -117,7 +116,7 @@ def _part(tensors: Mapping[str, Tensor], part: Weight) -> Tensor:
     for name in (part.name, *matrices(part)):
         _found(tensors, name)
     try:
-        own = cut(part, tensors)
+        own = cut_weight(part, tensors)
     except (RuntimeError, IndexError):  # beyond the edge
         own = None
     if own is None or tuple(own.shape) != part.shape:

@@ -55,10 +55,6 @@ LOAD = '''def load(path: str | Path) -> Network:
 def to_source(plan: Plan, *, about: str) -> str:
     """The text of a file with `Network`, a torch module with fresh weights, and `load(path)`, which reads safetensors.
 
-    Args:
-        plan: of a whole network.
-        about: docstring of the file.
-
     Raises:
         DeviceError: an operation of the network cannot be written as text.
     """

@@ -5,7 +5,7 @@ from torch import fx, nn
 
 from ..ops import Call
 from ..plan import Plan
-from .calls import add_call, channels_last_, modules_of, place_of, put_tensor
+from .calls import add_call, channels_last_, module_place, modules_of, put_tensor
 from .operations import OPERATIONS
 
 DROPOUTS = {torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout}
@@ -66,5 +66,5 @@ def without_dropout(network: fx.GraphModule) -> None:
 
 def put(root: nn.Module, name: str, layer: nn.Module) -> None:
     """Register a layer under a dotted name, making the modules on the way."""
-    holder, leaf = place_of(root, name)
+    holder, leaf = module_place(root, name)
     holder.add_module(leaf, layer)

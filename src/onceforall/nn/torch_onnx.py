@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.onnx_options import INPUT, OUTPUT, PROBABILITIES
-from ..common.packages import no_stdout, one_line, quiet
+from ..common.packages import no_stdout, one_line, quiet_packages
 from ..errors import DeviceError
 from ..plan import Plan
 from .static import build
@@ -23,7 +23,6 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
     torch's older exporter is taken: the newer one needs a package more (onnxscript), and writes opset 18 or later only.
 
     Args:
-        plan: of the network.
         state: its tensors.
         why: what could not be written here.
         batch: images per call; None leaves it free.
@@ -38,7 +37,7 @@ def by_torch(plan: Plan, state: Mapping[str, Tensor], why: str, *, batch: int | 
     network.eval().float()
     images = torch.zeros(batch or 2, *plan.input_shape)
     try:
-        with warnings.catch_warnings(), quiet(), no_stdout(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        with warnings.catch_warnings(), quiet_packages(), no_stdout(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
             wrapped = _Outputs(network, ending)
             names = wrapped.names_for(images)

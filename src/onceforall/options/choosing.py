@@ -40,7 +40,7 @@ class SearchOptions:
     budget: Budget | Sequence[Budget] = group(Budget(), lambda **given: budgets_of(**given) or [Budget()], LIMITS, positional=True)
     device: str = device(default="cpu")
     finalists: int = finalists()
-    caution: float = option("Standard errors taken off a prediction; 0: none, with proof.", "X", CAUTION, least=0)
+    caution: float = option("Search on prediction - X·std; 0 can prove the optimum.", "X", CAUTION, least=0)
     data: str | None = moved()
     seed: int = seed()
 
@@ -163,7 +163,7 @@ class ClassifyOptions:
         format: of the file that is to run, a name in `onceforall.export.FORMATS`; None for ONNX where the folder has it and ONNX
             Runtime is installed, else PyTorch, else another one that is there, but never "torch-export".
         network: of a bundle, the name of one of its networks.
-        top: so many classes for each photograph; None for 5, or all if there are fewer.
+        top: number of classes for each photograph; None for 5, or all if there are fewer.
     """
 
     export: Path = argument("Folder that ofa specialise or ofa bundle made.", "EXPORT")

@@ -91,11 +91,11 @@ class ProfileOptions:
         source: the run directory, or a space without one, also as a text: "mobilenet_v3:width=1.0".
         device: such as "cpu" (ONNX Runtime, one thread), "pytorch:threads=2", or "onnxruntime@ssh://pi@board" for another machine.
         out: folder for the measurements and table.json; None for latency/DEVICE/ in the run directory. An interrupted profile
-            goes on there.
+            resumes there.
         classes: outputs of the classifiers of a space's networks, 1000 if None; a run has its own.
         quick: measure less, for a first impression.
         target: mean relative error, such as 0.02, at which half of the networks is enough; see `onceforall.latency.Effort`.
-        again: measure everything anew instead of using what was measured before.
+        again: measure everything again instead of using earlier measurements.
         seed: of the networks that the table is fitted to and checked on.
     """
 
@@ -105,7 +105,7 @@ class ProfileOptions:
     classes: int | None = option("Of a space: outputs; 1000 if left out.", "N", least=1)
     quick: bool = option("Measure less, for a first impression.", default=False)
     target: float = option("Stop at this error, such as 0.02; 0: measure all.", "X", 0.0)
-    again: bool = option("Measure everything anew.", default=False)
+    again: bool = option("Measure everything again.", default=False)
     seed: int = seed()
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ class MeasureAccuracyOptions:
         folder: the run directory; accuracy/ gets the rows as Parquet.
         subnets: to draw, by `onceforall.accuracy.tree`.
         archs: measure these instead.
-        every: measure only at resolutions so many pixels apart, each network at two of them; rows for the resolutions between are
+        every: measure only at resolutions this many pixels apart, each network at two of them; rows for the resolutions between are
             interpolated and marked so.
         seed: of the sub-networks drawn.
         device: to run them on, see `choose_compute`.

@@ -7,7 +7,7 @@ from ..common.readable import quantity
 from ..data.reading import AS_IT_IS, reading_of
 from ..errors import InfeasibleError
 from .declare import Flag, argument, group, option
-from .values import amount, latencies_ms, memory_bytes
+from .values import amount_of_text, latencies_ms, memory_bytes
 
 DEVICE = Flag("cpu, or RUNTIME:threads=N; see ofa devices.", "DEVICE", default="cpu", complete="devices")
 
@@ -81,8 +81,8 @@ class Budget:
 
 LIMITS = {
     "latency": Flag("Longest, e.g. 5ms; several: 2ms,5ms.", "TIME", read=latencies_ms),
-    "macs": Flag("Most multiply-accumulates, e.g. 300M.", "N", read=amount),
-    "params": Flag("Most parameters, e.g. 4M.", "N", read=amount),
+    "macs": Flag("Most multiply-accumulates, e.g. 300M.", "N", read=amount_of_text),
+    "params": Flag("Most parameters, e.g. 4M.", "N", read=amount_of_text),
     "memory": Flag("Most activation memory of one image, e.g. 2MB.", "SIZE", read=memory_bytes),
     "flash": Flag("Microcontrollers: most int8 weights, e.g. 1MB.", "SIZE", read=memory_bytes),
     "ram": Flag("Microcontrollers: most int8 activations, e.g. 256kB.", "SIZE", read=memory_bytes),

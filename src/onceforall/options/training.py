@@ -11,16 +11,16 @@ from ..errors import TrainingError
 from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
-from .values import amount, duration_s, recipe_values, with_resolutions
+from .values import amount_of_text, duration_s, recipe_values, with_resolutions
 
 _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
 _holdout = partial(option, "Share of training images held out.", "X", 0.1)
-_limit = partial(option, "Use only so many images of each split.", "N", least=1)
+_limit = partial(option, "Use at most N images of each split.", "N", least=1)
 _cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "HOW", complete="cache")
 _cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
 _PIXELS = "Leave out larger images, such as 500M: docs/data.md."
-_max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount(text)))
+_max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
 
 
 def _space(help: str) -> Any:
@@ -35,7 +35,7 @@ class TrainOptions:
     Args:
         data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`. To
             resume with images that have moved, where they are now.
-        out: the run directory to make, or to go on with if `resume`.
+        out: the run directory to make, or to continue if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
             names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
             "FILE.py:FUNCTION", see `onceforall.models.bring`: the space is made of it (`onceforall.elastic`), and its code is not
@@ -56,13 +56,13 @@ class TrainOptions:
             `onceforall.data.Augment`, such as {"mixup": 0.2, "ema": 0.99}.
         seed: of the weights and of everything drawn.
         holdout: share of the training images that is held out.
-        limit: use only so many images of each part.
+        limit: most images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: what validation, the predictor and searches go by, a name in `onceforall.scores.METRICS`; None for balanced accuracy
             where a class has more than three times as many training images as another, else top-1; of several labels an image
             mean average precision.
-        resume: go on from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
+        resume: continue from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: of several processes, take batch norm's statistics over all of them.
         same_networks: of several processes, all train the same sub-networks in a step, as they do with `sync_norm`; else each draws
             its own.
@@ -152,7 +152,7 @@ class ImportOptions:
             `profile`, `report` and `export_original` work.
         predictor: the authors' accuracy predictor for these weights, so that `search` works without `predict`.
         holdout: share of the training images that is held out.
-        limit: use only so many images of each part.
+        limit: most images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: as of `ofa train`.

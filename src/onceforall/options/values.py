@@ -8,12 +8,7 @@ from typing import Any
 from ..errors import ValueTextError
 
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
-NAMES = {
-    1.0: "s sec secs second seconds",
-    60.0: "m min mins minute minutes",
-    3600.0: "h hr hrs hour hours",
-    86400.0: "d day days",
-}
+NAMES = {1.0: "s sec secs second seconds", 60.0: "m min mins minute minutes", 3600.0: "h hr hrs hour hours", 86400.0: "d day days"}
 SECONDS = {name: seconds for seconds, names in NAMES.items() for name in names.split()}
 BELOW = {60.0: "s", 3600.0: "m", 86400.0: "h"}  # the unit of what comes after, if it is left out, as in 1h30
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -39,7 +34,7 @@ def latencies_ms(text: str) -> list[float]:
     return [_number(part, MILLISECONDS, "a latency such as 5ms or 800us") for part in text.split(",")]
 
 
-def amount(text: str) -> float:
+def amount_of_text(text: str) -> float:
     """ "300M" as 300e6."""
     return _number(text, FACTORS, "a number such as 300M or 4000000")
 

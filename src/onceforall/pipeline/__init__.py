@@ -1,7 +1,9 @@
 """The main paths, one file per command; each reads top to bottom. They wire the capabilities of the layers below.
 
-Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. What goes wrong is an
-`OnceForAllError` with one line on what is wrong and what to do; docstrings name its kinds where a caller may want to tell them.
+Every command of `ofa` is the function of the same name here; `ofa import` is `import_original`. Each takes an object of its options
+class (`onceforall.options`), or the fields of that class by their names, and says how far it is to a `progress`, see
+`Progress`. What goes wrong is an `OnceForAllError` with one line on what is wrong and what to do;
+docstrings name its kinds where a caller may want to tell them.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..common.lazy import load_on_use
 
 if TYPE_CHECKING:
+    from ..common.progress import Progress
     from ..latency import list_devices as devices
     from ..options.presets import PRESETS, Preset
     from ..options.shared import Budget
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from .classify import Classified, classify
     from .comparison.compare import compare
     from .demo import demo
-    from .elastic import elastic
+    from .elastic import read_elastic as elastic
     from .evaluate import evaluate
     from .export_original import export_original
     from .front import front
@@ -38,6 +41,7 @@ __all__ = [
     "Budget",
     "Classified",
     "Preset",
+    "Progress",
     "Run",
     "bundle",
     "classify",

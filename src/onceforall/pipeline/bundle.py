@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,27 +13,18 @@ import torch
 
 from ..calibrate import Accuracy, Calibrated, Tally
 from ..common.files import writable
+from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import Images
 from ..errors import ArchError, CheckpointError
-from ..export import (
-    Bundle,
-    BundleFacts,
-    BundleProofs,
-    Member,
-    Together,
-    bundle_program,
-    load,
-    room_for_bundle,
-    write_bundle,
-)
-from ..latency import Device, Timing, available, measure
+from ..export import Bundle, BundleFacts, BundleMember, BundleProofs, Together, bundle_program, load, room_for_bundle, write_bundle
+from ..latency import Device, Timing, available, time_calls
 from ..options.choosing import BundleOptions
 from ..options.declare import takes
 from ..options.shared import Budget
 from ..supernets.supernet import Supernet
 from ..tasks.task import require_multiclass
-from .evaluate import calibrated, choose_archs, place_of
+from .evaluate import calibrated, choose_archs, network_place
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
 from .specialising.choose import confirmed, limits_name
@@ -53,17 +44,12 @@ class Bundled:
 
 
 @takes(BundleOptions)
-def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda text: None) -> Bundled:
+def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     """Put several sub-networks into one folder, for switching between them at run time.
-
-    Args:
-        options: see `BundleOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
 
     Raises:
         VerificationError: a network computes something else through the bundle; no folder is left.
         CheckpointError: a network of `archs` has weights of its own, so it cannot share the supernet's.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder, options.data)
     require_multiclass(run.task, "ofa bundle")
@@ -77,28 +63,31 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArchError(f"two networks of the bundle would be named {twice[0]!r}: leave one out, or rename its file")
     room_for_bundle(writable(target))
-    searcher = Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, on_note=on_step) if options.budgets else None
-    supernet, splits = (run.supernet(), run.splits(on_note=on_step)) if searcher is None else (searcher.supernet, searcher.splits)
+    searcher = (
+        Searcher(run, options.device, options.budgets, images=FINALIST_IMAGES, progress=progress) if options.budgets else None
+    )
+    supernet = run.supernet() if searcher is None else searcher.supernet
+    splits = run.splits(Progress(say=progress.say)) if searcher is None else searcher.splits
     for member, place in named:
         _require_shared(supernet, member, place)
     finalists, seed = options.finalists, options.seed
-    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, on_step) for budget in options.budgets]
+    found = [] if searcher is None else [_searched(searcher, budget, finalists, seed, progress) for budget in options.budgets]
     members = [*found, *(member for member, _ in named)]
-    on_step(f"measuring BatchNorm statistics of {len(members)} networks")
+    progress.say(f"measuring BatchNorm statistics of {len(members)} networks")
     ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
 
-    def measured(made: Bundle, files: Path) -> tuple[list[Member], BundleFacts]:
+    def measured(made: Bundle, files: Path) -> tuple[list[BundleMember], BundleFacts]:
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
-        on_step(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
+        progress.say(f"measuring test accuracy by the card's program in a process of its own, {len(test):,} images one by one")
         programs = {member.name: bundle_program(member.name) for member in members}
         through = {name: accuracy for name, (accuracy, _) in by_programs(files, programs, test).items()}
         known = [
             _with_accuracy(run, made, member, ready[member.name], splits.held_out, test, through[member.name]) for member in members
         ]
-        on_step("measuring latency and switching through the bundle")
+        progress.say("measuring latency and switching through the bundle")
         return _with_times(run, made, files, chosen, known)
 
-    on_step(f"writing and proving {target}")
+    progress.say(f"writing and proving {target}")
     made, facts, proofs = write_bundle(
         target,
         [Together(m, ready[m.name].network, proof_images(run, splits, m.arch.resolution)) for m in members],
@@ -110,15 +99,15 @@ def bundle(options: BundleOptions, *, on_step: Callable[[str], None] = lambda te
     return Bundled(target, made, facts, proofs)
 
 
-def _named(run: Run, text: str, seed: int) -> list[tuple[Member, Path | None]]:
+def _named(run: Run, text: str, seed: int) -> list[tuple[BundleMember, Path | None]]:
     """The networks that one part of --arch means; a folder comes with its path."""
-    place = place_of(run, text)
+    place = network_place(run, text)
     chosen = choose_archs(run.space, str(place), seed)
     folder = place if place.is_dir() else None
-    return [(Member(name.removesuffix(".json").replace(" ", "-"), arch), folder) for name, arch in chosen]
+    return [(BundleMember(name.removesuffix(".json").replace(" ", "-"), arch), folder) for name, arch in chosen]
 
 
-def _require_shared(supernet: Supernet, member: Member, place: Path | None) -> None:
+def _require_shared(supernet: Supernet, member: BundleMember, place: Path | None) -> None:
     """Do nothing if the network's folder has no weights, or the supernet's.
 
     Raises:
@@ -137,14 +126,14 @@ def _require_shared(supernet: Supernet, member: Member, place: Path | None) -> N
             )
 
 
-def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, on_step: Callable[[str], None]) -> Member:
-    candidate, timing = confirmed(searcher, budget, finalists=finalists, seed=seed, on_step=on_step)
-    return Member(limits_name(budget), candidate.arch, device_latency_ms=_interval(timing))
+def _searched(searcher: Searcher, budget: Budget, finalists: int, seed: int, progress: Progress) -> BundleMember:
+    candidate, timing = confirmed(searcher, budget, finalists=finalists, seed=seed, progress=progress)
+    return BundleMember(limits_name(budget), candidate.arch, device_latency_ms=_interval(timing))
 
 
 def _with_accuracy(
-    run: Run, made: Bundle, member: Member, ready: Calibrated, held_out: Images, test: Images, found: Accuracy
-) -> Member:
+    run: Run, made: Bundle, member: BundleMember, ready: Calibrated, held_out: Images, test: Images, found: Accuracy
+) -> BundleMember:
     """The member with its accuracies, counted through the bundle; `found` by the card's program on the test images.
 
     Raises:
@@ -161,7 +150,9 @@ def _with_accuracy(
     return replace(member, held_out_top1=before.accuracy().top1, test_top1=found.top1, test_images=found.images)
 
 
-def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Sequence[Member]) -> tuple[list[Member], BundleFacts]:
+def _with_times(
+    run: Run, made: Bundle, files: Path, device: Device, members: Sequence[BundleMember]
+) -> tuple[list[BundleMember], BundleFacts]:
     """The members with their latency, if the device is this machine, and the facts of the card."""
     rng = np.random.default_rng(0)
     here = device.on_processor
@@ -173,7 +164,7 @@ def _with_times(run: Run, made: Bundle, files: Path, device: Device, members: Se
         separate = write_separately(made, Path(folder))
         sizes = compare_sizes(files, made, separate)
         load_ms, switches = measure_switching(files, separate, images, threads=threads)
-        timings = measure([partial(made, x, name) for name, x in images.items()], limit=math.inf)
+        timings = time_calls([partial(made, x, name) for name, x in images.items()], limit=math.inf)
     pytorch = available("pytorch")
     method = f"{pytorch.processor}, PyTorch {pytorch.version}, {plural(threads, 'thread')}, batch {batch}, "
     method += f"lower quartile of {min(t.repeats for t in timings)} calls or more, drift removed"

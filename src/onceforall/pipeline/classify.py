@@ -12,6 +12,7 @@ from ..arch import Arch
 from ..backends.format import in_batches
 from ..common.advice import not_an_export
 from ..common.files import read_json, read_text, reading_or_writing
+from ..common.progress import QUIET, Progress
 from ..data.formats.scan import LeftOut, left_out_line, marks_above, printable, walk
 from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
@@ -32,10 +33,9 @@ class Classified:
     """One photograph.
 
     Args:
-        photo: its path.
         format: of the file that told, a name in `onceforall.export.FORMATS`.
         classes: names and probabilities, the most likely first; empty if the photograph cannot be read. Of labels those whose
-            probability is at least their threshold, of which there may be none; or with `--top` so many.
+            probability is at least their threshold, of which there may be none; or the `--top` most likely.
         error: why it cannot be read; None if it can.
         thresholds: of labels, of which a photograph may show several: for each of `classes` the probability that says it.
     """
@@ -48,18 +48,11 @@ class Classified:
 
 
 @takes(ClassifyOptions)
-def classify(
-    options: ClassifyOptions,
-    *,
-    on_result: Callable[[Classified], None] = lambda result: None,
-    on_note: Callable[[str], None] = lambda text: None,
-) -> list[Classified]:
+def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Classified]:
     """Tell what photographs show. They are prepared as in training and evaluation, by `onceforall.preprocess`.
 
     Args:
-        options: see `ClassifyOptions`; in its place, its fields by their names.
-        on_result: called with each result as it comes.
-        on_note: called with a line for each folder in which something is left out.
+        progress: its `result` gets each result as it comes.
 
     Returns:
         A result for each photograph in their order; those that cannot be read have an error in place of classes.
@@ -72,7 +65,7 @@ def classify(
     """
     if options.top is not None and options.top < 1:
         raise DataError(f"--top {options.top}: give a number of classes of at least 1")
-    files = [file for photo in options.photos for file in _files(Path(photo), on_note)]
+    files = [file for photo in options.photos for file in _files(Path(photo), progress)]
     if not files:
         raise DataError("no photographs: give files or folders")
     chosen, config, run = opened_export(Path(options.export), options.format, options.network)
@@ -93,12 +86,12 @@ def classify(
             thresholds = tuple(config.thresholds[i] for i, _ in likely) if config.thresholds else ()
             result = Classified(file, chosen, tuple((config.classes[i], p) for i, p in likely), thresholds=thresholds)
         results.append(result)
-        on_result(result)
+        progress.result(result)
     return results
 
 
 def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> list[tuple[int, float]]:
-    """The most likely classes, (classes,), first; of labels, unless so many are asked for, those that reach their thresholds."""
+    """The most likely classes, (classes,), first; of labels, unless a number is asked for, those that reach their thresholds."""
     ranked = probabilities.double().sort(descending=True, stable=True)
     found = list(zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True))
     if config.thresholds and top is None:
@@ -106,7 +99,7 @@ def _likely(probabilities: Tensor, config: ExportConfig, top: int | None) -> lis
     return found[: top or TOP]
 
 
-def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
+def _files(path: Path, progress: Progress) -> Iterator[Path]:
     """The file, or the images in the folder, in the order of their paths.
 
     Raises:
@@ -128,7 +121,7 @@ def _files(path: Path, on_note: Callable[[str], None]) -> Iterator[Path]:
     if not images:
         raise DataError(f"{path}: no photographs in it{without and f': {without}'}: give files, or a folder with some in it")
     if without:
-        on_note(f"{path}: {without}")
+        progress.say(f"{path}: {without}")
     yield from sorted(images)
 
 

@@ -1,6 +1,5 @@
 """`ofa demo`: the whole path on the digits that scikit-learn ships: train, evaluate, profile, predict, specialise, report."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..common.progress import QUIET, Progress
 from ..common.readable import paired_difference
 from ..data import Images
 from ..errors import TrainingError
@@ -20,7 +20,8 @@ from .accuracies.predict import predict
 from .evaluate import Evaluation, evaluate
 from .profile import profile
 from .run_directory.run import Run
-from .specialise import Specialised, specialise
+from .specialise import specialise
+from .specialising.taken_home import Specialised
 from .train import train
 
 Event = dict[str, Any]
@@ -53,7 +54,6 @@ class Demo:
     """What the demo leaves.
 
     Args:
-        run: the run directory.
         ends: test accuracy of the largest and the smallest network.
         networks: that were specialised, the fastest first.
         right: by network, which of the test images it gets right.
@@ -73,62 +73,37 @@ class Demo:
         return [_gain(*fast, *slow) for fast, slow in (*pairwise(known), (known[0], known[-1]))]
 
 
-def demo(
-    out: Path,
-    *,
-    seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Demo:
-    """Run every command on the digits; a demo that was interrupted goes on where it stopped.
+def demo(out: Path, *, seed: int = 0, progress: Progress = QUIET) -> Demo:
+    """Run every command on the digits; an interrupted demo resumes where it stopped.
 
     Args:
-        out: the run directory.
         seed: of the weights, the held-out images and everything drawn. The test images are always the same.
-        on_event: see `train`.
-        on_step: called with what is being done.
-        on_progress: called with (done, total, note) while sub-networks are measured.
-        should_stop: see `train`.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
+        progress: its `count` gets (done, total, note) while sub-networks are measured.
     """
     begun = (out / "run.json").exists()
     if begun and (preset := Run.open(out).info.preset) != PRESET:
         raise TrainingError(f"{out} holds a run of the preset {preset}, which is not the demo's: choose another --out")
-    on_step("train: one elastic network on handwritten digits")
-    run = train(
-        "digits",
-        out=out,
-        preset=PRESET,
-        seed=seed,
-        holdout=HOLDOUT,
-        resume=begun,
-        device="cpu",
-        on_event=on_event,
-        should_stop=should_stop,
-    )
-    on_step("evaluate: the largest and the smallest sub-network on test images")
+    progress.say("train: one elastic network on handwritten digits")
+    run = train("digits", out=out, preset=PRESET, seed=seed, holdout=HOLDOUT, resume=begun, device="cpu", progress=progress)
+    progress.say("evaluate: the largest and the smallest sub-network on test images")
     ends = [evaluate(out, arch=name, split="test")[0] for name in ("largest", "smallest")]
-    on_step("profile: how fast is any sub-network on this machine")
-    table = profile(out, quick=True, on_progress=on_progress)
-    on_step("predict: how accurate is any sub-network")
-    predict(out, subnets=SUBNETS, on_progress=on_progress)
+    progress.say("profile: how fast is any sub-network on this machine")
+    table = profile(out, quick=True, progress=progress)
+    progress.say("predict: how accurate is any sub-network")
+    predict(out, subnets=SUBNETS, progress=progress)
     fastest, slowest = table.estimate([run.space.smallest(), run.space.largest()]).tolist()
     budgets = [Budget(latency_ms=float(f"{fastest * (slowest / fastest) ** share:.2g}")) for share in BUDGETS]
-    networks = specialise(out, budgets, on_step=on_step)
+    networks = specialise(out, budgets, progress=progress)
     test = run.open_test(run.splits(), "ofa demo, what slower networks bring")
     right = [_right(run, test, network) for network in networks]
-    on_step("report: everything on one page")
+    progress.say("report: everything on one page")
     return Demo(run, ends, networks, right, report(out))
 
 
 def _right(run: Run, test: Images, network: Specialised) -> NDArray[np.bool_]:
     """Which of the images the exported network gets right."""
     model = load(network.folder)
-    batches = run.eval_batches(test, network.chosen.arch.resolution)
+    batches = run.eval_batches(test, network.arch.resolution)
     with torch.no_grad():
         found: NDArray[np.bool_] = torch.cat([model(x).argmax(1) == labels for x, labels in batches]).numpy()
     return found
@@ -137,4 +112,4 @@ def _right(run: Run, test: Images, network: Specialised) -> NDArray[np.bool_]:
 def _gain(fast: Specialised, fast_right: NDArray[np.bool_], slow: Specialised, slow_right: NDArray[np.bool_]) -> Gain:
     gained, lost = int((slow_right & ~fast_right).sum()), int((fast_right & ~slow_right).sum())
     low, high = paired_difference(gained, lost, len(slow_right))
-    return Gain(slow.timing.ms - fast.timing.ms, 100 * (gained - lost) / len(slow_right), 100 * low, 100 * high)
+    return Gain(slow.latency.ms - fast.latency.ms, 100 * (gained - lost) / len(slow_right), 100 * low, 100 * high)

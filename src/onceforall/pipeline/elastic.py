@@ -1,11 +1,10 @@
 """`ofa elastic`: a network of one's own, read without data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..arch import Arch
 from ..common.advice import ofa
+from ..common.progress import QUIET, Progress
 from ..errors import ModelError
 from ..models import RANDOM, is_library
 from ..options.declare import takes
@@ -16,7 +15,7 @@ from .training.own import bring_own
 
 
 @dataclass(frozen=True)
-class Size:
+class NetworkSize:
     """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image."""
 
     macs: int
@@ -44,24 +43,16 @@ class Elastic:
     resolutions: tuple[int, ...]
     classes: int | None
     networks: int
-    largest: Size
-    smallest: Size
+    largest: NetworkSize
+    smallest: NetworkSize
     fixed: tuple[str, ...]
 
 
 @takes(ElasticOptions)
-def elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], None] = lambda event: None) -> Elastic:
-    """Read a network and tell what `onceforall.elastic` makes of it.
-
-    Args:
-        options: see `ElasticOptions`; in its place, its fields by their names.
-        on_event: gets notes.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+def read_elastic(options: ElasticOptions, *, progress: Progress = QUIET) -> Elastic:
+    """Read a network and tell what `onceforall.elastic` makes of it."""
     given = RANDOM if options.weights is None and is_library(options.source) else options.weights
-    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, on_event=on_event)
+    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, progress=progress)
     if own.supernet.space.family != "graph":
         name = own.brought.source
         raise ModelError(
@@ -70,9 +61,9 @@ def elastic(options: ElasticOptions, *, on_event: Callable[[dict[str, Any]], Non
     found, classes = own.supernet.space, own.supernet.num_classes
     graph = graph_of(found)
 
-    def size(arch: Arch) -> Size:
+    def size(arch: Arch) -> NetworkSize:
         plan = found.lower(arch, classes)
-        return Size(plan.macs, plan.params, arch.resolution)
+        return NetworkSize(plan.macs, plan.params, arch.resolution)
 
     return Elastic(
         own.info(classifier=not own.brought.unfilled),

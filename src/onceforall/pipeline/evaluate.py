@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
-from ..calibrate import evaluate as evaluate_network
+from ..calibrate import evaluate_network as evaluate_network
 from ..common.advice import ofa
 from ..common.files import append_line, read_text, recording
+from ..common.progress import QUIET, Progress
 from ..data import Images, Splits
 from ..data.labels import Labels
 from ..errors import ArchError
@@ -53,31 +54,24 @@ class Evaluation:
 
 
 @takes(EvaluateOptions)
-def evaluate(
-    options: EvaluateOptions,
-    *,
-    on_result: Callable[[Evaluation], None] = lambda result: None,
-    on_note: Callable[[str], None] = lambda text: None,
-) -> list[Evaluation]:
+def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Evaluation]:
     """Measure sub-networks of a trained run; the results are also added to evaluations.jsonl.
 
     Started by torchrun, the processes share out the sub-networks.
 
     Args:
-        options: see `EvaluateOptions`; in its place, its fields by their names.
-        on_result: called with each result.
-        on_note: called with a line when images are prepared and it takes long.
+        progress: its `result` gets each result.
     """
     run = Run.open(options.folder, options.data)
     run.require_images()
-    archs = choose_archs(run.space, str(place_of(run, options.arch)), options.seed)
+    archs = choose_archs(run.space, str(network_place(run, options.arch)), options.seed)
     if options.against is not None:
-        archs += choose_archs(run.space, str(place_of(run, options.against)), options.seed)
+        archs += choose_archs(run.space, str(network_place(run, options.against)), options.seed)
         if len(archs) != 2:
             raise ArchError(f"--arch {options.arch} --against {options.against}: one network against one, not several")
     compute = choose_compute(options.device)
     supernet = run.supernet().to(compute.device)
-    splits = run.splits(on_note=on_note)
+    splits = run.splits(progress)
     with World.joined(compute.device.type) as world:
         if options.split != "test":
             images = splits.held_out
@@ -100,7 +94,7 @@ def evaluate(
             record = {"name": name, "split": options.split or "held-out", "arch": chosen.to_json(), **asdict(own[-1].accuracy)}
             with recording("this evaluation is"):
                 append_line(run.folder / "evaluations.jsonl", record)
-            on_result(own[-1])
+            progress.result(own[-1])
         parts = world.gather(own)
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
@@ -133,7 +127,7 @@ def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolutio
     return tuple(thresholds)
 
 
-def place_of(run: Run, text: str) -> Path:
+def network_place(run: Run, text: str) -> Path:
     """The folder of a network in specialised/ of the run, if the text is its name; else the text as a path."""
     own = run.folder / "specialised" / text
     return own if text and own.is_dir() else Path(text)
@@ -170,13 +164,7 @@ def choose_archs(space: Space, text: str, seed: int) -> list[tuple[str, Arch]]:
 
 
 def calibrated(
-    run: Run,
-    supernet: Supernet,
-    arch: Arch,
-    splits: Splits,
-    *,
-    images: int = CALIBRATION_IMAGES,
-    begun: Statistics | None = None,
+    run: Run, supernet: Supernet, arch: Arch, splits: Splits, *, images: int = CALIBRATION_IMAGES, begun: Statistics | None = None
 ) -> Calibrated:
     """The sub-network, extracted, with BatchNorm statistics of training images at its resolution, `begun` those of the first.
 
@@ -188,7 +176,7 @@ def calibrated(
     return recalibrate(supernet.extract(arch), batches, begun=begun)
 
 
-def measure(
+def accuracy_of(
     run: Run, supernet: Supernet, arch: Arch, splits: Splits, images: Images, *, calibration: int = CALIBRATION_IMAGES
 ) -> Accuracy:
     """Accuracy of a sub-network on `images`, recalibrated on `calibration` training images."""

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..common.processors import processors
+from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import open_source
 from ..data.cache import in_threads
@@ -35,8 +36,7 @@ class ExportScores:
 
     Args:
         export: the folder.
-        format: of the file that told.
-        classes: of the network.
+        format: of the file that was evaluated.
         part: which images of the data: "train", "test", "held-out" or "all".
         confusion: of them; None where an image may have several labels.
         right: which of them it tells right, (n,), in the order of `names`.
@@ -71,7 +71,7 @@ def evaluate_exports(
     format: str | None = None,
     network: str | None = None,
     reading: Reading = AS_IT_IS,
-    on_note: Callable[[str], None] = lambda text: None,
+    progress: Progress = QUIET,
 ) -> list[ExportScores]:
     """Measure exported networks on the same labelled images, each prepared by the network's own preprocessing.
 
@@ -82,7 +82,6 @@ def evaluate_exports(
         format: of the file that is to run; see `classify`.
         network: of a bundle.
         reading: how the data are read.
-        on_note: called with a line on how the data were read, and what was left out.
 
     Raises:
         DataError: no such part, a class that a network does not know, no image that can be read, or one that can be read for one of
@@ -93,7 +92,7 @@ def evaluate_exports(
     source = open_source(data, _as_learnt(reading, exports, [config.task for _, config, _ in opened]))
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
-        on_note(remark)
+        progress.say(remark)
     name, images = _part(source, part)
     found = []
     for export, (chosen, config, run) in zip(exports, opened, strict=True):

@@ -11,26 +11,22 @@ from .run_directory.run import Run
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedOriginal:
     """The file, and the number of training images on which BatchNorm statistics were measured, None if they were there."""
 
     path: Path
     images: int | None
 
 
-def export_original(folder: Path, *, out: Path | None = None, data: str | None = None) -> Exported:
+def export_original(folder: Path, *, out: Path | None = None, data: str | None = None) -> ExportedOriginal:
     """Write a checkpoint that the original's code loads.
 
     A supernet that was trained here has no running statistics; then those of the largest network are measured on the training
     images. They are right for that network only, as in the original, whose users recalibrate sub-networks too.
 
     Args:
-        folder: the run directory.
         out: the file, None for original.pth in the run directory; one that is there is not overwritten.
         data: where the images are now, if they have moved since; None for where the run says.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(folder, data)
     path = Path(out) if out is not None else run.folder / "original.pth"
@@ -42,7 +38,7 @@ def export_original(folder: Path, *, out: Path | None = None, data: str | None =
         run.splits()  # nothing needs them, but a new place that was given is checked and kept
     images = _measure_statistics(run, supernet) if trained_here else None
     save_original(supernet, path)
-    return Exported(path, images)
+    return ExportedOriginal(path, images)
 
 
 def _measure_statistics(run: Run, supernet: Supernet) -> int:

@@ -1,11 +1,12 @@
 """`ofa specialise --fleet FILE`: one network for each device of a list, what came of it in one table, and what changed since."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..common.files import read_text, sha256, text_sha256
+from ..common.progress import QUIET, Progress
 from ..common.readable import wilson
 from ..common.records import read_record, write_record
 from ..errors import DataError, FileError, OnceForAllError, StoppedError, ValueTextError
@@ -15,7 +16,8 @@ from ..options.choosing import SpecialiseOptions
 from ..options.shared import LIMITS, Budget, budgets_of
 from ..scores import METRICS
 from .run_directory.run import Run
-from .specialise import Specialised, specialise
+from .specialise import specialise
+from .specialising.taken_home import Specialised
 
 RESULT = "fleet.json"
 FORMAT = "onceforall.fleet/1"
@@ -26,7 +28,7 @@ OWN = "pytorch"  # the network itself, of which the card tells
 
 
 @dataclass(frozen=True)
-class Member:
+class FleetDevice:
     """A device of a fleet.
 
     Args:
@@ -58,7 +60,6 @@ class FleetRow:
     """What came of one device.
 
     Args:
-        name: of the device.
         folder: of its network; None if it has none.
         missed: why the device is not served, in one line; None if it is.
         test: top-1, mAP where an image may have several labels, or the device's metric, on `images` test images; None without a
@@ -100,7 +101,7 @@ class _Fleet:
     devices: dict[str, Served]
 
 
-def read_fleet(path: Path) -> list[Member]:
+def read_fleet(path: Path) -> list[FleetDevice]:
     """The devices of a file: `devices`, a list with `name`, `device` (cpu if left out), limits as on the command line, `precision`,
     `export`, `metric` and the least `accuracy`.
 
@@ -125,7 +126,7 @@ def read_fleet(path: Path) -> list[Member]:
     return members
 
 
-def _member(path: Path, number: int, entry: Any) -> Member:
+def _member(path: Path, number: int, entry: Any) -> FleetDevice:
     where = f"{path}: device {number}"
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
         raise FileError(f"{where}: it has no name: write '- name: phone'")
@@ -152,7 +153,7 @@ def _member(path: Path, number: int, entry: Any) -> Member:
         raise FileError(f"{where}: {error}") from None
     if metric is not None and metric not in METRICS:
         raise FileError(f"{where}: metric: {metric!r}: choose from {', '.join(METRICS)}")
-    return Member(entry["name"].strip(), device, budgets[0], formats, accuracy, metric, tested)
+    return FleetDevice(entry["name"].strip(), device, budgets[0], formats, accuracy, metric, tested)
 
 
 def _at_precision(entry: dict[str, Any], formats: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
@@ -195,14 +196,7 @@ def _share(value: Any) -> float:
     return share
 
 
-def specialise_fleet(
-    options: SpecialiseOptions,
-    members: Sequence[Member],
-    *,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_row: Callable[[FleetRow], None] = lambda row: None,
-    **more: Any,
-) -> list[FleetRow]:
+def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice], *, progress: Progress = QUIET) -> list[FleetRow]:
     """Find, export and prove a network for each device; one that cannot be served does not keep the others from being.
 
     The table is written to fleet.json of the run after each device. Devices whose network is there, of the same weights, images
@@ -211,9 +205,7 @@ def specialise_fleet(
     Args:
         options: of all networks: the run directory, and so on.
         members: the devices.
-        on_step: called with what is being done.
-        on_row: called with each row as it comes.
-        more: further keywords of `specialise`.
+        progress: see `Progress`; its `result` gets each row as it comes.
 
     Raises:
         DataError: a metric that the run's task does not have.
@@ -232,35 +224,34 @@ def specialise_fleet(
         old, key = stored.get(member.name), _key(run, member, options)
         if old is not None and old.key == key and old.row.folder is not None and (Path(old.row.folder) / "arch.json").exists():
             row = old.row
-            on_step(f"{member.name}: as before, {row.folder}")
+            progress.say(f"{member.name}: as before, {row.folder}")
         else:
             given: dict[str, Any] = {"device": member.device, "export": member.export, "name": member.name, "metric": member.metric}
             own = replace(options, budgets=[member.budget], **given)
-            row = _served(own, member, None if old is None else old.row, on_step, more)
+            row = _served(own, member, None if old is None else old.row, progress)
         rows.append(row)
         records[member.name] = Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
-        on_row(row)
+        progress.result(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
     return rows
 
 
-def _served(
-    options: SpecialiseOptions, member: Member, last: FleetRow | None, on_step: Callable[[str], None], more: dict[str, Any]
-) -> FleetRow:
+def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | None, progress: Progress) -> FleetRow:
     before = None if last is None or last.test is None or last.latency_ms is None else (last.test, last.latency_ms)
     try:
-        (found,) = specialise(options, on_step=lambda text: on_step(f"{member.name}: {text}"), **more)
+        named = replace(progress, say=lambda text: progress.say(f"{member.name}: {text}"), result=QUIET.result)
+        (found,) = specialise(options, progress=named)
     except StoppedError:
         raise
     except OnceForAllError as error:
         return FleetRow(member.name, missed=str(error), before=before)
     missed, (metric, value) = _missed(member, found), member.test(found)
     precision = PRECISIONS[FORMATS[member.tested].int8 and member.tested in found.tests]
-    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.timing.ms, before, metric, precision)
+    return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric, precision)
 
 
-def _missed(member: Member, found: Specialised) -> str | None:
+def _missed(member: FleetDevice, found: Specialised) -> str | None:
     """Why a network that was made does not serve its device."""
     if missing := [name for name in member.export if name in found.left_out]:
         return f"{missing[0]}: {found.left_out[missing[0]]}"
@@ -270,7 +261,7 @@ def _missed(member: Member, found: Specialised) -> str | None:
     return None
 
 
-def _key(run: Run, member: Member, options: SpecialiseOptions) -> str:
+def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
     """Of all that a device's network depends on."""
     own = ("folder", "data", "budgets", "device", "export", "name", "metric")  # which the member says, or that do not matter
     others = {name: value for name, value in vars(options).items() if name not in own}
@@ -280,10 +271,11 @@ def _key(run: Run, member: Member, options: SpecialiseOptions) -> str:
     ]
     known = [sha256(path) for path in files if path.exists()]
     known += [text for text in (member.metric, member.tested) if text not in (None, OWN)]
-    return text_sha256(repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())]))[:16]
+    text = repr([run.weights_hash(), run.require_images().fingerprint, member, known, sorted(others.items())])
+    return text_sha256(text.replace("FleetDevice(", "Member(", 1))[:16]  # its name when files were first written
 
 
 def _stored(path: Path) -> dict[str, Served]:
     """What the last time left."""
-    again = "move it away, and all networks are made anew"
+    again = "move it away, and all networks are made again"
     return read_record(path, _Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

@@ -1,12 +1,13 @@
 """`ofa search --front`: networks along the whole trade-off between accuracy and latency, predicted and measured."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..common.files import recording, write_json
+from ..common.progress import QUIET, Progress
 from ..common.readable import amount
 from ..errors import DataError
 from ..options.choosing import CAUTION
@@ -18,14 +19,6 @@ from .search import Candidate, Searcher
 EVALUATIONS = 300_000
 
 
-@dataclass(frozen=True)
-class FrontPoint:
-    """A network of the predicted front, measured. `stands`: no other measured one is both as accurate and as fast, or better."""
-
-    candidate: Candidate
-    stands: bool
-
-
 def front(
     folder: Path,
     *,
@@ -35,8 +28,8 @@ def front(
     caution: float = CAUTION,
     seed: int = 0,
     data: str | None = None,
-    on_step: Callable[[str], None] = lambda text: None,
-) -> list[FrontPoint]:
+    progress: Progress = QUIET,
+) -> list[Candidate]:
     """Networks from the fastest to the most accurate, on a run with a profile and a predictor.
 
     Args:
@@ -47,10 +40,9 @@ def front(
         caution: as for `search`.
         seed: of the search.
         data: where the images are now, if they have moved since; None for where the run says.
-        on_step: called with what is being done.
 
     Returns:
-        The networks by measured latency.
+        The networks by measured latency; `stands` tells of each whether another one is as accurate and as fast, or better.
 
     Raises:
         InfeasibleError: nothing in the space keeps the budget.
@@ -59,33 +51,33 @@ def front(
         raise DataError(f"--front {points}: a front needs at least 2 networks")
     run = Run.open(folder, data)
     run.require_images()
-    searcher = Searcher(run, device, [budget or Budget()], caution=caution, on_note=on_step)
+    searcher = Searcher(run, device, [budget or Budget()], caution=caution, progress=progress)
     cost = searcher.costs["macs"] if searcher.table is None else searcher.table
     objectives: Objectives = {"score": (searcher.score, "max"), "cost": (cost.estimate, "min")}
-    on_step(f"searching {amount(run.space.count())} networks for the front")
+    progress.say(f"searching {amount(run.space.count())} networks for the front")
     found = pareto(run.space, objectives, searcher.limits(budget or Budget()), seed=seed, evaluations=EVALUATIONS).points
     costs = np.array([point.values["cost"] for point in found])
     steps = np.geomspace(costs.min(), costs.max(), points)
     chosen = sorted({int(np.searchsorted(np.sort(costs), step * (1 + 1e-9), "right")) - 1 for step in steps})
     by_cost = np.argsort(costs, kind="stable")
-    on_step(f"measuring {len(chosen)} of the {len(found)} networks of the front")
+    progress.say(f"measuring {len(chosen)} of the {len(found)} networks of the front")
     measured = sorted(searcher.measure([found[by_cost[i]].arch for i in chosen]), key=lambda c: (c.timing.ms, -c.accuracy.value))
-    result, best = [], -1.0
+    result, best = list[Candidate](), -1.0
     for candidate in measured:
-        result.append(FrontPoint(candidate, candidate.accuracy.value > best))
+        result.append(replace(candidate, stands=candidate.accuracy.value > best))
         best = max(best, candidate.accuracy.value)
-    records = [{"stands": p.stands, **_record(p.candidate)} for p in result]
     with recording("this front is"):
-        write_json(run.folder / "front.json", {"device": str(searcher.device), "points": records})
+        write_json(run.folder / "front.json", {"device": str(searcher.device), "points": [_point(c) for c in result]})
     return result
 
 
-def _record(candidate: Candidate) -> dict[str, object]:
+def _point(c: Candidate) -> dict[str, Any]:
     return {
-        "arch": candidate.arch.to_json(),
-        "predicted_top1": candidate.predicted_top1,
-        "predicted_std": candidate.predicted_std,
-        "predicted_ms": candidate.predicted_ms,
-        "held_out": asdict(candidate.accuracy),
-        "measured_ms": candidate.timing.ms,
+        "stands": c.stands,
+        "arch": c.arch.to_json(),
+        "predicted_top1": c.predicted_top1,
+        "predicted_std": c.predicted_std,
+        "predicted_ms": c.predicted_ms,
+        "held_out": {"top1": c.accuracy.top1, "images": c.accuracy.images, "score": c.accuracy.score},
+        "measured_ms": c.timing.ms,
     }

@@ -4,7 +4,6 @@ They are those of the Once-for-All authors (`import_original`), or of a network 
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from ..accuracy import AccuracyPredictor
 from ..common.advice import ofa
 from ..common.files import locked, make_folder, reading_or_writing, sha256
+from ..common.progress import QUIET, Progress
 from ..data import PREPROCESSING, Preprocessing
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
@@ -33,12 +33,11 @@ CLASSES_OF_PREDICTOR = 1000  # ImageNet's, whose accuracy the original's predict
 
 
 @takes(ImportOptions)
-def import_original(options: ImportOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Run:
+def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
     """Make a run directory of the original's weights, on which the other commands work as after a training.
 
     Args:
         options: see `ImportOptions`; in its place, its fields by their names. `weights` and `space` are for `import_own`.
-        on_event: gets progress of a download and while the data are decoded, and notes.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
@@ -51,28 +50,27 @@ def import_original(options: ImportOptions, *, on_event: Callable[[Event], None]
     supernet = load_supernet(path, name)
     imported = Imported(path.name, sha256(path), name)
     published = None if options.predictor is None else AccuracyPredictor.from_published(options.predictor, space)
-    on_event({"event": "note", "text": f"weights: {name}, {supernet.num_classes:,} classes"})
+    progress.note(f"weights: {name}, {supernet.num_classes:,} classes")
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
         text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
-        on_event({"event": "note", "text": text})
-    return _made(options, supernet, imported, published=published, on_event=on_event)
+        progress.note(text)
+    return _made(options, supernet, imported, published=published, progress=progress)
 
 
 @takes(ImportOptions)
-def import_own(options: ImportOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Run:
+def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
     """Make a run directory of a trained network of one's own: the largest sub-network is that network.
 
     Args:
         options: see `ImportOptions`; in its place, its fields by their names. `name` and `predictor` are for `import_original`.
-        on_event: as for `import_original`.
 
     Raises:
         OnceForAllError: with one line on what is wrong and what to do; `out` is then no run directory.
     """
     source = str(options.network)
     _check(options, own=True)
-    own = bring_own(source, weights=options.weights, choices=options.space, seed=options.seed, on_event=on_event)
+    own = bring_own(source, weights=options.weights, choices=options.space, seed=options.seed, progress=progress)
     require_logits(own)
     found = own.brought.weights
     if found.random:
@@ -85,10 +83,10 @@ def import_own(options: ImportOptions, *, on_event: Callable[[Event], None] = la
             f"the weights of {own.brought.source} have another number of classes: {'; '.join(own.brought.unfilled.values())}"
         )
     imported = Imported(found.file or own.brought.source, found.sha256 or "", own.brought.source)
-    on_event({"event": "note", "text": f"weights: {imported.name}, {own.supernet.num_classes:,} classes"})
+    progress.note(f"weights: {imported.name}, {own.supernet.num_classes:,} classes")
     return _made(
         options, own.supernet, imported,
-        brought=own.info(classifier=True), preprocessing=own.preprocessing, on_event=on_event,
+        brought=own.info(classifier=True), preprocessing=own.preprocessing, progress=progress,
     )  # fmt: skip
 
 
@@ -122,7 +120,7 @@ def _made(
     published: AccuracyPredictor | None = None,
     brought: BroughtInfo | None = None,
     preprocessing: Preprocessing = PREPROCESSING,
-    on_event: Callable[[Event], None],
+    progress: Progress,
 ) -> Run:
     """The run directory. run.json is written last, so that what has it is whole."""
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
@@ -130,11 +128,8 @@ def _made(
         opened, splits = open_images(
             data_asked(options, data, ceil(space.resolutions[-1] / preprocessing.crop_share)),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
-            on_event=on_event,
+            progress=progress,
         )
-
-    def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
 
     info = RunInfo(
         space=json.loads(space.to_json()),
@@ -151,7 +146,7 @@ def _made(
         mean=preprocessing.mean,
         std=preprocessing.std,
         interpolation=preprocessing.interpolation,
-        metric="top1" if splits is None else metric_of(options.metric, options.reading.task, splits, note),
+        metric="top1" if splits is None else metric_of(options.metric, options.reading.task, splits, progress.note),
     )
     run = Run(out, info)
     with locked(make_folder(out)):

@@ -37,8 +37,7 @@ def measure(options: MeasureOptions, *, rounds: int = 60) -> Measurement:
     """Time one call of a model with random input, and see what else it takes.
 
     Args:
-        options: see `MeasureOptions`; in its place, its fields by their names.
-        rounds: bursts of calls, at least; see `onceforall.latency.measure`.
+        rounds: bursts of calls, at least; see `onceforall.latency.time_calls`.
 
     Raises:
         FileError: no such file.

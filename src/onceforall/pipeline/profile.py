@@ -1,6 +1,6 @@
 """`ofa profile`: measure a device, to know the latency of every network of a run's space on it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from ..backends import RUNTIMES
 from ..common.advice import ofa
 from ..common.files import locked, make_folder
 from ..common.places import cache_folder
+from ..common.progress import QUIET, Progress
 from ..errors import DeviceError, FileError
 from ..latency import QUICK, Device, Effort, LatencyTable, available, export_kit, import_results, profile_space
 from ..latency.device import IMPORTED
@@ -22,20 +23,14 @@ CLASSES = 1000  # of a space without a run: ImageNet's
 
 
 @takes(ProfileOptions)
-def profile(
-    options: ProfileOptions, *, on_progress: Callable[[int, int, str], None] = lambda done, total, what: None
-) -> LatencyTable:
+def profile(options: ProfileOptions, *, progress: Progress = QUIET) -> LatencyTable:
     """Measure a device and leave its latency table in the run directory, or in `out`. Needs no trained weights.
 
     Args:
-        options: see `ProfileOptions`; in its place, its fields by their names.
-        on_progress: called with measurements done, measurements needed, and what is measured with about how long it takes.
+        progress: its `count` gets measurements done, measurements needed, and what is measured with about how long it takes.
 
     Returns:
         The table; `table.errors` compares it with networks that were not used to make it.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     space, num_classes = _networks(options.networks, options.classes)
     chosen = Device.parse(options.device)
@@ -52,7 +47,7 @@ def profile(
             effort=effort,
             again=options.again,
             levels=cache_folder() / LEVELS,
-            on_progress=on_progress,
+            progress=progress,
         )
         table.save(place / "table.json")
     return table
@@ -65,26 +60,21 @@ def kit(
     classes: int | None = None,
     quick: bool = False,
     seed: int = 0,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Progress = QUIET,
 ) -> int:
     """Write the models that have to be timed on a device that this program cannot reach; `imported` reads the times.
 
     Args:
         source: the run directory, or a space without one.
         target: folder to make: ONNX files with made-up weights, manifest.json, and results.csv to fill in.
-        classes: see `profile`.
         quick: fewer models.
-        seed: of the networks drawn.
-        on_progress: called with files written, files in all and what is written.
+        progress: its `count` gets files written, files in all and what is written.
 
     Returns:
         The number of models.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     space, num_classes = _networks(source, classes)
-    return len(export_kit(space, num_classes, target, QUICK if quick else Effort(), seed=seed, on_progress=on_progress))
+    return len(export_kit(space, num_classes, target, QUICK if quick else Effort(), seed=seed, progress=progress))
 
 
 def imported(
@@ -96,10 +86,6 @@ def imported(
         source: the run directory, or a space without one.
         results: the kit's results.csv, filled in.
         device: "imported@NAME", as for the other commands.
-        out: see `profile`, as for classes.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     space, num_classes = _networks(source, classes)
     kind, _, name = device.partition("@")

@@ -13,7 +13,9 @@ from ..accuracy import AccuracyRow, read_rows
 from ..arch import Arch
 from ..calibrate import Statistics
 from ..common.files import append_line, recording
+from ..common.progress import QUIET, Progress
 from ..common.readable import amount, milliseconds
+from ..common.records import json_of
 from ..costs import CostTable, flash_table, macs_table, memory_table, params_table, ram_table, segment_table
 from ..errors import DataError, InfeasibleError
 from ..genes import Genes
@@ -26,6 +28,7 @@ from ..search import maximise
 from .accuracies.measure_accuracy import together
 from .accuracies.predictor import load_predictor
 from .profile import latency_table, profiled
+from .run_directory.finalists import Finalist
 from .run_directory.run import CALIBRATION_IMAGES, Run
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -49,6 +52,7 @@ class Candidate:
     timing: Timing
     noise: float = 0.0  # standard deviation of a measurement between networks, where it is known; less than the binomial one
     offset: float = 0.0  # by how much the images that were measured on are easier for all networks, where they are few
+    stands: bool = True  # in a front: no other one is as accurate and as fast, or better
 
     @property
     def expected_top1(self) -> float:
@@ -59,7 +63,7 @@ class Candidate:
 
 
 def _chance(top1: Any, images: Any) -> Any:
-    """Variance of shares that were counted on so many images."""
+    """Variance of shares counted on `images` images."""
     return np.maximum(top1 * (1 - top1), 1 / images) / images
 
 
@@ -77,25 +81,20 @@ def _keeps(limits: Mapping[str, tuple[Any, float]], archs: Sequence[Arch] | Gene
 
 
 @takes(SearchOptions)
-def search(options: SearchOptions, *, on_step: Callable[[str], None] = lambda text: None) -> list[Candidate]:
+def search(options: SearchOptions, *, progress: Progress = QUIET) -> list[Candidate]:
     """The finalists of one search on a run with a profile and a predictor, measured, the choice first.
-
-    Args:
-        options: see `SearchOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
 
     Returns:
         Finalists that keep the budget as measured, by `expected_top1`, best first; also appended to searches.jsonl.
 
     Raises:
         InfeasibleError: nothing in the space keeps the budget.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, budget = Run.open(options.folder, options.data), options.budget
     assert isinstance(budget, Budget)  # several are for the command line
     run.require_images()
-    searcher = Searcher(run, options.device, [budget], caution=options.caution, on_note=on_step)
-    return searcher.find(budget, finalists=options.finalists, seed=options.seed, on_step=on_step)
+    searcher = Searcher(run, options.device, [budget], caution=options.caution, progress=progress)
+    return searcher.find(budget, finalists=options.finalists, seed=options.seed, progress=progress)
 
 
 class Searcher:
@@ -105,10 +104,8 @@ class Searcher:
         run: with a predictor, and for latency limits a profile.
         device: that was profiled.
         budgets: that will be asked for.
-        caution: see `search`.
         images: held-out images at most for the accuracy of a finalist, evenly drawn, with BatchNorm statistics of
             `FINALIST_CALIBRATION` training images; None for all of them, with the statistics that are exported.
-        on_note: see `Run.splits`.
     """
 
     def __init__(
@@ -119,7 +116,7 @@ class Searcher:
         *,
         caution: float = CAUTION,
         images: int | None = None,
-        on_note: Callable[[str], None] = lambda text: None,
+        progress: Progress = QUIET,
     ) -> None:
         if not 0 <= caution < math.inf:
             raise DataError(f"--caution {caution:g}: give a number of standard deviations, 0 or more")
@@ -134,12 +131,12 @@ class Searcher:
             "flash_bytes": flash_table(segments),
             "ram_bytes": ram_table(segments),
         }
-        self.supernet, self.splits = run.supernet(), run.splits(on_note=on_note)
+        self.supernet, self.splits = run.supernet(), run.splits(Progress(say=progress.say))
         every = len(self.splits.held_out)
         self.images, self.calibration = (every, CALIBRATION_IMAGES) if images is None else (images, FINALIST_CALIBRATION)
         self.noise = self.predictor.calibration.noise * math.sqrt(max(1.0, every / self.images))
         self.accuracies: dict[Arch, AccuracyRow] = {}
-        self.statistics: dict[Arch, Statistics] = {}  # that they were measured with, to go on with
+        self.statistics: dict[Arch, Statistics] = {}  # that they were measured with, to continue from
 
     def on(self, device: str, budgets: Sequence[Budget]) -> "Searcher":
         """The same for another device; accuracies that were measured for one are not measured again for the other."""
@@ -169,14 +166,14 @@ class Searcher:
         mean, std = self.predictor.predict_with_error(genes, measured=False)
         return np.asarray(mean - self.caution * std)
 
-    def find(self, budget: Budget, *, finalists: int, seed: int, on_step: Callable[[str], None]) -> list[Candidate]:
+    def find(self, budget: Budget, *, finalists: int, seed: int, progress: Progress) -> list[Candidate]:
         """See `search`."""
         limits = self.limits(budget)
         aim, fastest = budget.latency_ms, 0.0
         for _ in range(ROUNDS):
             if aim is not None and self.table is not None:
                 limits["latency_ms"] = (self.table.estimate, aim)
-            on_step(f"searching {amount(self.run.space.count())} networks for {budget}")
+            progress.say(f"searching {amount(self.run.space.count())} networks for {budget}")
             try:
                 found = maximise(self.run.space, self.score, limits, seed=seed)
             except InfeasibleError:
@@ -185,12 +182,12 @@ class Searcher:
                 break  # the limit was tightened beyond what the space can do
             by = f" by {100 * found.gap:.4f} points" if found.gap and found.gap > 5e-7 else ""  # less is 0.0000
             proof = "" if found.gap is None else f"; no network is predicted to be better{by}"
-            on_step(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
+            progress.say(f"measuring the best {finalists} of {found.evaluations:,} scored{proof}")
             top = [finalist.arch for finalist in found.top(finalists)]
             timings = self.times([*top, *self._better_known(limits, top)])
             self.timings |= timings
             if over := sum(timing.ms > (budget.latency_ms or math.inf) for timing in timings.values()):
-                on_step(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
+                progress.say(f"{over} of them took longer than {milliseconds(budget.latency_ms)} when measured")
             known = [arch for arch in self.timings if arch in timings or arch in self.accuracies]
             if kept := self._within(budget, limits, known):
                 return self._ranked(budget, self._candidates({arch: self.timings[arch] for arch in kept}))
@@ -199,8 +196,8 @@ class Searcher:
             fastest = min(timing.ms for timing in timings.values())
             aim *= 0.98 * budget.latency_ms / fastest
         raise InfeasibleError(
-            f"no finalist kept {budget.latency_ms:g} ms when measured, the fastest took {fastest:.3g} ms: allow more, or when "
-            "the machine is quiet, ofa profile --again"
+            f"none of the finalists met {budget.latency_ms:g} ms when measured (fastest: {fastest:.3g} ms): raise the limit, or "
+            "profile again on an idle machine: ofa profile --again"
         )
 
     def _better_known(self, limits: dict[str, tuple[Any, float]], finalists: list[Arch]) -> list[Arch]:
@@ -296,18 +293,10 @@ class Searcher:
         """What makes times compare with the table's estimates."""
         return None if self.table is None else self.table.anchor
 
-    def _note(self, budget: Budget, candidate: Candidate) -> None:
-        record = {
-            "budget": asdict(budget),
-            "device": str(self.device),
-            "arch": candidate.arch.to_json(),
-            "predicted_top1": candidate.predicted_top1,
-            "held_out_top1": candidate.accuracy.top1,
-            "held_out_score": candidate.accuracy.value,
-            "held_out_images": candidate.accuracy.images,
-            "predicted_ms": candidate.predicted_ms,
-            "measured_ms": candidate.timing.ms,
-            "metric": self.run.metric,
-        }
+    def _note(self, budget: Budget, c: Candidate) -> None:
+        finalist = Finalist(
+            c.arch, c.timing.ms, c.accuracy.top1, c.accuracy.value, c.accuracy.images, c.predicted_top1, c.predicted_ms,
+            str(self.device), budget, self.run.metric,
+        )  # fmt: skip
         with recording("these finalists are"):
-            append_line(self.run.folder / "searches.jsonl", record)
+            append_line(self.run.folder / "searches.jsonl", json_of(finalist))

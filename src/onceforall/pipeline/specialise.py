@@ -1,31 +1,21 @@
 """`ofa specialise`: for each budget the best network, exported, proven and measured through the exported file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..accuracy.rows import AccuracyRow
 from ..backends import RUNTIMES
 from ..backends.onnxruntime import require_opset, require_readable
-from ..calibrate import Accuracy, Calibrated
+from ..calibrate import Calibrated
 from ..common.files import make_folder, recording, writable, write_json
 from ..common.onnx_options import HARD_SWISH, OPSET
+from ..common.progress import QUIET, Progress
+from ..common.records import json_of
 from ..errors import FileError, VerificationError
-from ..export import (
-    FORMATS,
-    CardFacts,
-    FileRow,
-    OnnxOptions,
-    Reading,
-    export_network,
-    push,
-    readers_of,
-    require_pushable,
-    room_for_export,
-)
+from ..export import FORMATS, CardFacts, ExportConfig, OnnxOptions, exporting, push, readers_of, require_pushable, room_for_export
 from ..latency import Device, Timing
 from ..options.choosing import SpecialiseOptions
 from ..options.declare import takes
@@ -34,56 +24,25 @@ from ..train.schedule import whole
 from .evaluate import held_out_thresholds
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .specialising.choose import confirmed, given, name_of
+from .specialising.choose import confirmed, folder_name, given
 from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images
 from .specialising.finetune import Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
+from .specialising.taken_home import Specialised
 from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
 
 Event = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Specialised:
-    """A network to take home: where it lies, how it was chosen, and what was measured through the exported file.
-
-    `left_out` are formats that are not in the folder, because int8 loses too much, and why in one line; `tests` are test accuracies
-    by format.
-    """
-
-    folder: Path
-    budget: Budget
-    chosen: Candidate
-    test: Accuracy
-    timing: Timing
-    files: tuple[FileRow, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    pushed: str | None = None  # address on the Hugging Face Hub
-    finetuned: Finetuned | None = None
-    readings: tuple[Reading, ...] = ()  # of the ONNX files in other programs
-    tests: Mapping[str, Accuracy] = field(default_factory=dict)
-
-
 @takes(SpecialiseOptions)
-def specialise(
-    options: SpecialiseOptions,
-    *,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_result: Callable[[Specialised], None] = lambda result: None,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> list[Specialised]:
+def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> list[Specialised]:
     """Find, export and prove one network for each device and budget.
 
     Devices with a latency limit that were not profiled are profiled first, and where there is no predictor, accuracies are measured
-    and one is fitted; `on_step` says so, and how long it takes.
+    and one is fitted; `progress` says so, and how long it takes.
 
     Args:
-        options: see `SpecialiseOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
-        on_result: called with each network as soon as it is in its folder.
-        on_event: gets progress of the fine-tuning, as `ofa train` shows it.
-        should_stop: asked after every step of the fine-tuning; True stops with a checkpoint.
+        progress: see `Progress`; its `result` gets each network as soon as it is in its folder.
 
     Raises:
         InfeasibleError: nothing in the space keeps a budget.
@@ -91,8 +50,33 @@ def specialise(
         VerificationError: an exported file does not compute what the network computes, or the held-out images are too few to tell
             whether int8 loses too much.
         HubError: the Hugging Face Hub does not take a network; all are in their folders.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
+    run, options = _checked(options)
+    targets = _targets(run, options)
+    hub = options.push_to_hub
+    repos = [] if hub is None else [hub] if len(targets) == 1 else [f"{hub}-{target.name}" for target in targets]
+    if repos:
+        require_pushable(repos)
+    make_ready(run, options, progress)
+    results: list[Specialised] = []
+    for job in _jobs(run, options, targets, progress):
+        tuning = job.finetuning() if options.finetune else None
+        with tuning.at_work() if tuning else nullcontext():
+            chosen, timing = tuning.choose(job.choose) if tuning else job.choose()
+            ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
+            progress.say(f"exporting and proving {job.target.name}")
+            results.append(job.take_home(chosen, timing, ready, tuned))
+            if tuning:
+                tuning.forget()
+        progress.result(results[-1])
+    for i, repo in enumerate(repos):
+        results[i] = replace(results[i], pushed=push(results[i].folder, repo))
+        progress.say(f"pushed: {results[i].pushed}")
+    return results
+
+
+def _checked(options: SpecialiseOptions) -> tuple[Run, SpecialiseOptions]:
+    """The run, and the options with those of ONNX files filled in. Whatever cannot work is refused before anything is measured."""
     if unknown := [name for name in options.export if name not in FORMATS]:
         raise VerificationError(f"unknown export format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
     if not 0 <= options.max_drop <= 100:
@@ -103,97 +87,132 @@ def specialise(
     run.require_images()
     for format in options.export:
         FORMATS[format].require()
-    devices = [Device.parse(device) for device in options.devices]
-    onnx = options.onnx or OnnxOptions(HARD_SWISH if all(map(_in_openvino, devices)) else OPSET)
+    all_in_openvino = all(_in_openvino(Device.parse(device)) for device in options.devices)
+    onnx = options.onnx or OnnxOptions(HARD_SWISH if all_in_openvino else OPSET)
     onnx = replace(onnx, activation=run.task.activation)
     if any(FORMATS[format].is_onnx for format in options.export):
         require_readable(onnx)
     if "onnx-int8" in options.export:
         require_opset(onnx)
+    return run, replace(options, onnx=onnx)
+
+
+def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
+    """A folder for each device and budget, in the order of `_jobs`.
+
+    Raises:
+        FileError: two would have the same one, or something else is there.
+    """
+    devices = [Device.parse(device) for device in options.devices]
     place = writable(Path(options.out) if options.out else run.folder / "specialised")
-    names = [options.name or name_of(device, budget) for device in devices for budget in options.budgets]
+    names = [options.name or folder_name(device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
             f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
         )
-    for own in names:
-        room_for_export(place / own)
-    hub = options.push_to_hub
-    repos = [] if hub is None else [hub] if len(names) == 1 else [f"{hub}-{name}" for name in names]
-    if repos:
-        require_pushable(repos)
-    make_ready(run, options, on_step)
+    for name in names:
+        room_for_export(place / name)
+    return [place / name for name in names]
+
+
+def _jobs(run: Run, options: SpecialiseOptions, targets: Sequence[Path], progress: Progress) -> Iterator["_Job"]:
     first, *others = options.devices
-    searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, on_note=on_step)
+    searcher = Searcher(run, first, options.budgets, images=FINALIST_IMAGES, progress=progress)
     if not run.task.several:
         require_drop_can_be_told(options.export, len(searcher.splits.held_out), options.max_drop)
     searchers = [searcher, *(searcher.on(other, options.budgets) for other in others)]
-    jobs = zip([(each, budget) for each in searchers for budget in options.budgets], names, strict=True)
-    options, results = replace(options, onnx=onnx), []
-    finalists, seed, arch = options.finalists, options.seed, options.arch
-    for (each, budget), own in jobs:
-        target, epochs = place / own, options.finetune
-        tuning = Finetuning(each, own, budget, epochs, seed, on_event, should_stop, arch) if epochs else None
-        if arch is None:
-            choose = partial(confirmed, each, budget, finalists=finalists, seed=seed, on_step=on_step)
-        else:
-            choose = partial(given, each, budget, arch, on_step=on_step)
-        with tuning.at_work() if tuning else nullcontext():
-            chosen, timing = tuning.choose(choose) if tuning else choose()
-            ready, tuned = tuning.finish(chosen, on_step) if tuning else (untuned(each, chosen.arch), None)
-            on_step(f"exporting and proving {target.name}")
-            results.append(_take_home(each, budget, chosen, timing, target, options, ready, tuned, on_step))
-            if tuning:
-                tuning.forget()
-        on_result(results[-1])
-    for i, repo in enumerate(repos):
-        results[i] = replace(results[i], pushed=push(results[i].folder, repo))
-        on_step(f"pushed: {results[i].pushed}")
-    return results
+    pairs = [(each, budget) for each in searchers for budget in options.budgets]
+    return (_Job(each, budget, target, options, progress) for (each, budget), target in zip(pairs, targets, strict=True))
 
 
-def _take_home(
-    searcher: Searcher,
-    budget: Budget,
-    chosen: Candidate,
-    confirmed: Timing,
-    target: Path,
-    options: SpecialiseOptions,
-    ready: Calibrated,
-    tuned: Finetuned | None,
-    on_step: Callable[[str], None],
-) -> Specialised:
-    run, table, device = searcher.run, searcher.table, searcher.device
-    arch, splits, onnx = chosen.arch, searcher.splits, options.onnx
-    assert onnx is not None
-    data = Path(run.require_images().source).name
-    test = run.open_test(splits, f"ofa specialise, card of {target.name}")
-    formats = list(dict.fromkeys(("pytorch", *options.export)))
-    found: list[tuple[FoundThroughFiles, Timing]] = []
-    thresholds = held_out_thresholds(run, ready, splits, arch.resolution)
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One network: for the searcher's device and a budget, into a folder."""
 
-    def measure(files: Path) -> CardFacts:
-        through = measure_files(
-            run,
-            files,
-            formats,
-            resolution=arch.resolution,
-            test=test,
-            held_out=splits.held_out,
-            device=device,
-            max_drop=options.max_drop,
-            anchor=searcher.anchor,
-            limit_ms=budget.latency_ms,
-            onnx=onnx,
-            thresholds=thresholds,
-            on_step=on_step,
+    searcher: Searcher
+    budget: Budget
+    target: Path
+    options: SpecialiseOptions
+    progress: Progress
+
+    def finetuning(self) -> Finetuning:
+        o = self.options
+        return Finetuning(self.searcher, self.target.name, self.budget, o.finetune, o.seed, self.progress, o.arch)
+
+    def choose(self) -> tuple[Candidate, Timing]:
+        o = self.options
+        if o.arch is not None:
+            return given(self.searcher, self.budget, o.arch, progress=self.progress)
+        return confirmed(self.searcher, self.budget, finalists=o.finalists, seed=o.seed, progress=self.progress)
+
+    def take_home(self, chosen: Candidate, timing: Timing, ready: Calibrated, tuned: Finetuned | None) -> Specialised:
+        """Write and prove the network's files, measure through them, and write card and record.
+
+        Args:
+            timing: its latency when it was chosen.
+            ready: itself, fine-tuned if it was.
+            tuned: what fine-tuning did.
+        """
+        searcher, options, arch = self.searcher, self.options, chosen.arch
+        run, splits = searcher.run, searcher.splits
+        test = run.open_test(splits, f"ofa specialise, card of {self.target.name}")
+        thresholds = held_out_thresholds(run, ready, splits, arch.resolution)
+        shares = {} if searcher.table is None else latency_shares(searcher.table, arch)
+        steps = input_steps(run, arch.resolution)
+        with exporting(
+            self.target,
+            ExportConfig(run.space, run.info.classes, steps, options.onnx, run.task.name, tuple(thresholds)),
+            arch,
+            ready.network,
+            formats=options.export,
+            images=proof_images(run, splits, arch.resolution),
+            supernet=None if tuned and tuned.taken else searcher.supernet,
+            calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[f].int8 for f in options.export) else None,
+            readers=options.readers,
+        ) as made:
+            through = measure_files(
+                made, searcher, test, max_drop=options.max_drop, limit_ms=self.budget.latency_ms, progress=self.progress
+            )
+            timing = through.timing or timing
+            made.finish(self._card(through, timing, tuned), shares)
+        held_out = tuned.held_out if tuned else chosen.accuracy
+        result = Specialised(
+            folder=self.target,
+            arch=arch,
+            device=str(searcher.device),
+            budget=self.budget,
+            predicted_ms=chosen.predicted_ms,
+            predicted_top1=chosen.predicted_top1,
+            test=through.test,
+            latency=timing,
+            held_out_top1=held_out.top1,
+            held_out_score=held_out.value if isinstance(held_out, AccuracyRow) else held_out.score(run.metric),
+            held_out_images=held_out.images,
+            shares=shares,
+            files=tuple(through.rows),
+            left_out=dict(through.left_out),
+            confusion=through.confusion,
+            mistakes=tuple(through.mistakes),
+            labels=through.labels,
+            proofs={name: asdict(proof) for name, proof in made.proofs.items()},
+            readers=tuple(made.readings),
+            finetuned=tuned,
+            metric=run.metric,
+            tests=dict(through.tests),
         )
-        timing = through.timing or confirmed
-        found.append((through, timing))
-        method = f"{searcher.hardware}, "
+        with recording(f"for ofa status and ofa report, that {self.target} was exported is"):
+            place = make_folder(run.folder / "specialised") / f"{self.target.name}.json"
+            write_json(place, json_of(replace(result, folder=self.target.absolute())))
+        return result
+
+    def _card(self, through: FoundThroughFiles, timing: Timing, tuned: Finetuned | None) -> CardFacts:
+        run, device, onnx = self.searcher.run, self.searcher.device, self.options.onnx
+        assert onnx is not None
+        data = Path(run.require_images().source).name
+        method = f"{self.searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"
         return CardFacts(
-            name=f"{data} within {budget} on {device.spec}",
+            name=f"{data} within {self.budget} on {device.spec}",
             data=data,
             top1=through.test.top1,
             top5=through.test.top5 if run.num_classes > 5 and not run.task.several else None,
@@ -204,68 +223,9 @@ def _take_home(
             confusion=through.confusion,
             labels=through.labels,
             left_out=through.left_out,
-            license=options.license,
+            license=self.options.license,
             notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
         )
-
-    shares = {} if table is None else latency_shares(table, arch)
-    exported = export_network(
-        target,
-        space=run.space,
-        arch=arch,
-        network=ready.network,
-        classes=run.info.classes,
-        preprocessing=input_steps(run, arch.resolution),
-        formats=options.export,
-        images=proof_images(run, splits, arch.resolution),
-        measure=measure,
-        shares=shares,
-        supernet=None if tuned and tuned.taken else searcher.supernet,
-        calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[name].int8 for name in formats) else None,
-        onnx=onnx,
-        readers=options.readers,
-        task=run.task,
-        thresholds=thresholds,
-    )
-    through, timing = found[0]
-    held_out = tuned.held_out if tuned else chosen.accuracy
-    record = {
-        "folder": str(target.absolute()),
-        "arch": arch.to_json(),
-        "device": str(device),
-        "budget": asdict(budget),
-        "shares": shares,
-        "metric": run.metric,
-        "predicted_top1": chosen.predicted_top1,
-        "held_out_top1": held_out.top1,
-        "held_out_score": held_out.value if isinstance(held_out, AccuracyRow) else held_out.score(run.metric),
-        "held_out_images": held_out.images,
-        "predicted_ms": chosen.predicted_ms,
-        "test": asdict(through.test),
-        "confusion": None if through.confusion is None else through.confusion.to_json(),
-        "labels": None if through.labels is None else through.labels.to_json(),
-        "mistakes": [asdict(mistake) for mistake in through.mistakes],
-        "latency": asdict(timing),
-        "files": [asdict(row) for row in through.rows],
-        "left_out": dict(through.left_out),
-        "proofs": {format: asdict(proof) for format, proof in exported.proofs.items()},
-        "readers": [asdict(reading) for reading in exported.readings],
-        "finetuned": None if tuned is None else asdict(tuned),
-    }
-    with recording(f"for ofa status and ofa report, that {target} was exported is"):
-        write_json(make_folder(run.folder / "specialised") / f"{target.name}.json", record)
-    return Specialised(
-        target,
-        budget,
-        chosen,
-        through.test,
-        timing,
-        tuple(through.rows),
-        through.left_out,
-        finetuned=tuned,
-        readings=tuple(exported.readings),
-        tests=through.tests,
-    )
 
 
 def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequence[str] | None) -> None:

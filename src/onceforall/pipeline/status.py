@@ -28,7 +28,7 @@ State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
 
 @dataclass(frozen=True)
-class Part:
+class RunPart:
     """One thing that a run directory holds or could hold.
 
     Args:
@@ -36,7 +36,7 @@ class Part:
             "predictor", "searches", "network", "bundle", "comparison" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
-        command: that makes it, mends it or goes on with it; None where there is nothing to do.
+        command: that makes, mends or resumes it; None where there is nothing to do.
         device: of a profile, as `--device` takes it.
         facts: what the text says in numbers, for machines: top-1 and errors as fractions, times in the unit of their name.
     """
@@ -54,15 +54,12 @@ class Status:
     """A run directory: its parts in the order of use, and the commands that can be given next, the most useful first."""
 
     folder: Path
-    parts: tuple[Part, ...]
+    parts: tuple[RunPart, ...]
     next: tuple[str, ...]
 
 
 def status(folder: Path) -> Status:
     """Tell what is in a run directory, without changing anything. What is damaged becomes a part that says so.
-
-    Args:
-        folder: the run directory.
 
     Raises:
         FileError: there is no such folder, or nothing of a run in it.
@@ -74,17 +71,17 @@ def status(folder: Path) -> Status:
         if not names & {"schedule.json", "supernet.safetensors"}:
             raise FileError(not_a_run(folder))
         text = "stopped before run.json was written: give the ofa train or ofa import that made it again"
-        return Status(folder, (Part("run", "unfinished", text),), ())
+        return Status(folder, (RunPart("run", "unfinished", text),), ())
     try:
         run = Run.open(folder)
     except OnceForAllError as error:
-        return Status(folder, (Part("run", "damaged", _line(error)),), ())
-    parts: list[Part] = []
+        return Status(folder, (RunPart("run", "damaged", _line(error)),), ())
+    parts: list[RunPart] = []
     for name, tell in PARTS.items():
         try:
             parts.extend(tell(run))
         except (OnceForAllError, OSError) as error:
-            parts.append(Part(name, "damaged", _line(error)))
+            parts.append(RunPart(name, "damaged", _line(error)))
     return Status(folder, tuple(parts), tuple(_next(run, parts)))
 
 
@@ -128,7 +125,7 @@ class _Bundled:  # bundle.json
     members: tuple[_Member, ...]
 
 
-def _next(run: Run, parts: list[Part]) -> Iterator[str]:
+def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
     """The commands that can be given now; with a profile and a predictor, a latency from the middle of what the device can do."""
     ready = any(part.name in ("training", "weights") and part.state == "done" for part in parts)
     gone = any(part.name == "images" for part in parts)
@@ -152,7 +149,7 @@ def _next(run: Run, parts: list[Part]) -> Iterator[str]:
     yield from (command for command in commands if "ofa report" in command)
 
 
-def _run(run: Run) -> Iterator[Part]:
+def _run(run: Run) -> Iterator[RunPart]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
     source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
     told = read_records(run.folder / "problems.jsonl", Problem)
@@ -166,21 +163,21 @@ def _run(run: Run) -> Iterator[Part]:
     origin = "" if run.info.start is None else f"; started from {run.info.start}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
     facts |= {"networks": float(run.space.count())}
-    yield Part("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
+    yield RunPart("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
 
 
-def _images(run: Run) -> Iterator[Part]:
+def _images(run: Run) -> Iterator[RunPart]:
     """Only where they are gone; whether they are the same is seen when they are used."""
     if run.info.data is not None and (text := gone(run.info.data.source)):
         text += f": {NEW_PLACE} is where they are now"
         command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
-        yield Part("images", "missing", text, command, facts={"source": run.info.data.source})
+        yield RunPart("images", "missing", text, command, facts={"source": run.info.data.source})
 
 
-def _training(run: Run) -> Iterator[Part]:
+def _training(run: Run) -> Iterator[RunPart]:
     if run.info.imported is not None:
         weights = run.weights_hash()
-        yield Part("weights", "done", f"imported: {run.info.source}; {weights[:12]}", facts={"weights_hash": weights})
+        yield RunPart("weights", "done", f"imported: {run.info.source}; {weights[:12]}", facts={"weights_hash": weights})
         return
     metrics = Metrics.of(run.folder)
     last, kept, spent = metrics.step, metrics.kept, metrics.seconds
@@ -196,13 +193,15 @@ def _training(run: Run) -> Iterator[Part]:
         try:
             weights = run.weights_hash()
             text = f"{last:,} steps in {duration(spent)}, weights {weights[:12]}{top1}"
-            yield Part("training", "done", text, facts=facts | {"steps": last, "weights_hash": weights})
+            yield RunPart("training", "done", text, facts=facts | {"steps": last, "weights_hash": weights})
         except CheckpointError as error:
-            yield Part("training", "damaged", f"{_line(error)}: remove that file, then {resume} goes on from the last checkpoint")
+            yield RunPart(
+                "training", "damaged", f"{_line(error)}: remove that file, then {resume} goes on from the last checkpoint"
+            )
         return
     facts["steps"] = steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
     if busy(run.folder):
-        yield Part("training", "going on", f"step {last:,} of {steps:,}{top1}", facts=facts)
+        yield RunPart("training", "going on", f"step {last:,} of {steps:,}{top1}", facts=facts)
         return
     whole, torn = [], []
     for path in sorted((run.folder / "checkpoints").glob("step-*.safetensors")):
@@ -212,33 +211,33 @@ def _training(run: Run) -> Iterator[Part]:
         except OnceForAllError as error:
             torn.append(_line(error))
     if torn and not whole:
-        yield Part("training", "damaged", f"every checkpoint is damaged ({torn[0]}): train again with another --out")
+        yield RunPart("training", "damaged", f"every checkpoint is damaged ({torn[0]}): train again with another --out")
         return
     where = f"step {whole[-1]:,} of {steps:,}" if whole else f"the first of {steps:,} steps, no checkpoint yet"
     facts["checkpoint"] = whole[-1] if whole else None
-    yield Part("training", "unfinished", f"can go on from {where}{top1}", resume, facts=facts)
-    yield from (Part("training", "damaged", text) for text in torn)
+    yield RunPart("training", "unfinished", f"can go on from {where}{top1}", resume, facts=facts)
+    yield from (RunPart("training", "damaged", text) for text in torn)
 
 
-def _evaluations(run: Run) -> Iterator[Part]:
+def _evaluations(run: Run) -> Iterator[RunPart]:
     records = read_lines(run.folder / "evaluations.jsonl")
     opened = len(read_lines(run.folder / "test_openings.jsonl"))
     test = f"; the test images were opened {plural(opened, 'time')} (test_openings.jsonl)" if opened else ""
     if not records:
         text, command = f"no sub-network evaluated yet{test}", ofa("evaluate", run.folder, "--arch", "random:16")
-        yield Part("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
+        yield RunPart("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
     metric, value = told_of(last.top1, last.map)
     named = f"the last, {last.name}: {metric} {percent(value)} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
-    yield Part("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
+    yield RunPart("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
 
-def _profiles(run: Run) -> Iterator[Part]:
+def _profiles(run: Run) -> Iterator[RunPart]:
     folders = sorted(path for path in (run.folder / "latency").glob("*") if path.is_dir())
     if not folders:
-        yield Part("profile", "missing", "no device measured yet", ofa("profile", run.folder, "--device", "cpu"))
+        yield RunPart("profile", "missing", "no device measured yet", ofa("profile", run.folder, "--device", "cpu"))
     for folder in folders:
         try:
             yield _profile(run, folder)
@@ -247,15 +246,15 @@ def _profiles(run: Run) -> Iterator[Part]:
             with suppress(OnceForAllError):
                 spec = read_record(folder / "profile.json", _OfDevice).device
             command = None if spec is None else ofa("profile", run.folder, "--device", spec)
-            yield Part("profile", "damaged", _line(error), command, spec)
+            yield RunPart("profile", "damaged", _line(error), command, spec)
 
 
-def _profile(run: Run, folder: Path) -> Part:
+def _profile(run: Run, folder: Path) -> RunPart:
     if not (folder / "table.json").exists():
         head = folder / "profile.json"
         spec = read_record(head, _OfDevice).device if head.exists() else folder.name
         state: State = "going on" if busy(folder) else "unfinished"
-        return Part("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
+        return RunPart("profile", state, f"{spec}: begun", ofa("profile", run.folder, "--device", spec) if head.exists() else None)
     table = LatencyTable.load(folder / "table.json", run.space, run.num_classes)
     device, errors = table.device, table.errors
     text = f"{device.spec} on {table.processor}: mean error {percent(errors.mape)}, Kendall tau {errors.kendall_tau:.3f}"
@@ -266,40 +265,40 @@ def _profile(run: Run, folder: Path) -> Part:
         if (table.processor, table.version) != (here.processor, here.version or ""):
             now = f"this machine has {here.processor} and {device.runtime} {here.version or 'not'}"
             again = ofa("profile", run.folder, "--device", device.spec, "--again")
-            return Part("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec, facts)
-    return Part("profile", "done", text, device=device.spec, facts=facts)
+            return RunPart("profile", "stale", f"{text}; measured with version {table.version}, {now}", again, device.spec, facts)
+    return RunPart("profile", "done", text, device=device.spec, facts=facts)
 
 
-def _accuracy_data(run: Run) -> Iterator[Part]:
+def _accuracy_data(run: Run) -> Iterator[RunPart]:
     place = run.folder / "accuracy"
     if not any(place.glob("part-*.parquet")):
         return
     try:
         rows = read_rows(place, run.space, weights_hash=run.weights_hash())
     except DataError as error:  # other weights
-        yield Part("accuracy data", "stale", _line(error))
+        yield RunPart("accuracy data", "stale", _line(error))
         return
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
-    on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # else so many would be as precise
+    on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead
     between = f"{METRICS[run.metric]} {percent(min(scores))} to {percent(max(scores))}{on}"
     facts = {"sub_networks": len(rows), "held_out_top1_range": [min(top1), max(top1)], "images": rows[0].images}
     facts["held_out_score_range"] = [min(scores), max(scores)]
-    yield Part("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
+    yield RunPart("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
 
 
-def _predictor(run: Run) -> Iterator[Part]:
+def _predictor(run: Run) -> Iterator[RunPart]:
     path, command = run.folder / "accuracy" / "predictor.safetensors", ofa("predict", run.folder)
     if not path.exists():
-        yield Part("predictor", "missing", "no accuracy predictor yet", command if run.info.data is not None else None)
+        yield RunPart("predictor", "missing", "no accuracy predictor yet", command if run.info.data is not None else None)
         return
     predictor = AccuracyPredictor.load(path, run.space)
     if predictor.weights_hash != run.weights_hash():
         text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent}, then {command}"
-        yield Part("predictor", "stale", text)
+        yield RunPart("predictor", "stale", text)
         return
     errors, rows = checks(run)
     if not rows:
-        yield Part("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
+        yield RunPart("predictor", "done", f"{predictor.kind}, not checked on networks of this run")
         return
     fitted, checked = int(errors["fitted_on"]), int(errors["n"])
     text = f"{predictor.kind}, fitted on {fitted} sub-networks; on {checked} others: RMSE {percent(errors['rmse'], 2)}"
@@ -307,24 +306,24 @@ def _predictor(run: Run) -> Iterator[Part]:
     new = len(read_rows(path.parent, run.space)) - fitted - len(rows)
     facts = {"kind": predictor.kind, **errors, "measured_since": new}
     if new > 0:
-        yield Part("predictor", "stale", f"{text}; {new:,} sub-networks measured since", _fit_command(run), facts=facts)
+        yield RunPart("predictor", "stale", f"{text}; {new:,} sub-networks measured since", _fit_command(run), facts=facts)
     else:
-        yield Part("predictor", "done", text, facts=facts)
+        yield RunPart("predictor", "done", text, facts=facts)
 
 
-def _searches(run: Run) -> Iterator[Part]:
+def _searches(run: Run) -> Iterator[RunPart]:
     if records := read_records(run.folder / "searches.jsonl", _OfDevice):
         devices = ", ".join(sorted({record.device for record in records}))
         text = f"{len(records)} finalists measured, for {devices} (searches.jsonl)"
-        yield Part("searches", "done", text, facts={"finalists": len(records)})
+        yield RunPart("searches", "done", text, facts={"finalists": len(records)})
 
 
-def _networks(run: Run) -> Iterator[Part]:
+def _networks(run: Run) -> Iterator[RunPart]:
     for path in sorted((run.folder / "specialised").glob("*.json")):
         try:
             own = read_record(path, _TakenHome)
         except OnceForAllError as error:
-            yield Part("network", "damaged", _line(error))
+            yield RunPart("network", "damaged", _line(error))
             continue
         ms = own.latency.ms
         metric, value = told_of(own.test.top1, own.test.map)
@@ -333,52 +332,52 @@ def _networks(run: Run) -> Iterator[Part]:
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         facts |= {} if own.test.map is None else {"test_map": own.test.map}
         state: State = "done" if there else "missing"
-        yield Part("network", state, text if there else f"{text}; its folder is not there", facts=facts)
+        yield RunPart("network", state, text if there else f"{text}; its folder is not there", facts=facts)
     if any(run.folder.glob("finetuned/*")):
         from .specialising.finetune import unfinished
 
-        yield from (Part("network", "unfinished", text) for text in unfinished(run))
+        yield from (RunPart("network", "unfinished", text) for text in unfinished(run))
 
 
-def _bundles(run: Run) -> Iterator[Part]:
+def _bundles(run: Run) -> Iterator[RunPart]:
     for path in sorted(run.folder.glob("*/bundle.json")):
         try:
-            bundle = read_record(path, _Bundled, otherwise="make it anew with ofa bundle")
+            bundle = read_record(path, _Bundled, otherwise="make it again with ofa bundle")
         except OnceForAllError as error:
-            yield Part("bundle", "damaged", _line(error))
+            yield RunPart("bundle", "damaged", _line(error))
         else:
             found = {one.name: one.test_top1 for one in bundle.members}
             members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
             text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
-            yield Part("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
+            yield RunPart("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
 
 
-def _comparison(run: Run) -> Iterator[Part]:
+def _comparison(run: Run) -> Iterator[RunPart]:
     found = stored_comparison(run)
     if found is not None:
         names = ", ".join(one.name for one in found.fixed)
         facts = {one.name: one.test for one in (*found.fixed, *found.ours)}
-        yield Part("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
+        yield RunPart("comparison", "done", f"with {names}: {summary(found.verdicts)}", facts={"test_top1": facts})
     for text in untrained(run):
-        yield Part("comparison", "unfinished", text)
+        yield RunPart("comparison", "unfinished", text)
 
 
-def _report(run: Run) -> Iterator[Part]:
+def _report(run: Run) -> Iterator[RunPart]:
     page, command = run.folder / "report.html", ofa("report", run.folder)
     if not page.exists():
-        yield Part("report", "missing", "no page yet", command)
+        yield RunPart("report", "missing", "no page yet", command)
         return
     patterns = "metrics.jsonl supernet.safetensors latency/*/table.json accuracy/predictor.safetensors specialised/*.json"
     patterns += " compare/result.json"
     sources = [path for pattern in patterns.split() for path in run.folder.glob(pattern)]
     newer = [path for path in sources if path.stat().st_mtime > page.stat().st_mtime]
     if newer:
-        yield Part("report", "stale", f"{page}: older than {newer[0].relative_to(run.folder)}", command)
+        yield RunPart("report", "stale", f"{page}: older than {newer[0].relative_to(run.folder)}", command)
     else:
-        yield Part("report", "done", str(page))
+        yield RunPart("report", "done", str(page))
 
 
-PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
+PARTS: dict[str, Callable[[Run], Iterator[RunPart]]] = {
     "run": _run,
     "images": _images,
     "training": _training,
@@ -395,7 +394,7 @@ PARTS: dict[str, Callable[[Run], Iterator[Part]]] = {
 
 
 def _fit_command(run: Run) -> str:
-    """What fits the predictor anew."""
+    """The command that fits the predictor again."""
     return ofa("accuracy", "fit", run.folder)
 
 

@@ -1,13 +1,13 @@
 """`ofa train`: from images to a trained supernet in a run directory."""
 
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import ceil
 from typing import Any
 
 from ..common.files import locked
+from ..common.progress import QUIET, Progress
 from ..data import Splits
 from ..errors import TrainingError
 from ..options.declare import takes
@@ -18,14 +18,13 @@ from .run_directory.environment import environment
 from .run_directory.images import data_asked, metric_of, open_images
 from .run_directory.info import RunInfo
 from .run_directory.run import Run
-from .training.arguments import compute_of, lasting, note_differences, resumed, settings_of
+from .training.arguments import compute_of, lasting_options, note_differences, resumed, settings_of
 from .training.batches import batch_maker
-from .training.beginning import SCRATCH, Beginning, beginning, default_start
+from .training.beginning import SCRATCH, Beginning, beginning, check_size, default_start
 from .training.budget import epochs_within
 from .training.compute import Compute, choose_compute
 from .training.first import first_networks, nothing_trained
-from .training.follow import follow, validation
-from .training.space_size import check_size
+from .training.follow import follow_schedule, validation
 from .training.teacher import check_teacher, load_teacher, taught_by_another
 from .training.transfer import going_on, origin_of
 
@@ -34,28 +33,15 @@ MANY_STEPS = 100_000
 
 
 @takes(TrainOptions)
-def train(
-    options: TrainOptions,
-    *,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Run:
+def train(options: TrainOptions, *, progress: Progress = QUIET) -> Run:
     """Train a supernet and leave it in a run directory.
 
     Started by torchrun, the processes share the work: each takes its part of every batch, and only the first writes.
 
-    Args:
-        options: see `TrainOptions`; in its place, its fields by their names.
-        on_event: gets every record of metrics.jsonl as it is written, and progress while the data are decoded.
-        should_stop: asked after every step; True stops with a checkpoint.
-
     Returns:
         The finished run; `run.supernet()` loads the weights.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
-    options = lasting(options)
+    options = lasting_options(options)
     out, resume = options.out, options.resume
     if resume and (out / "supernet.safetensors").exists():
         run = resumed(options)
@@ -67,53 +53,46 @@ def train(
         return run
     compute = choose_compute(options.device, options.precision)
     with World.joined(compute.device.type) as world:
-        tell = on_event if world.leads else lambda event: None
+        progress = progress if world.leads else Progress(stopped=progress.stopped)
         if world.leads:
             start = _open if resume and (out / "run.json").exists() else _begin
-            run, splits = start(options, world, compute, tell)
+            run, splits = start(options, world, compute, progress)
         world.wait()
         if not world.leads:
             run = Run.open(out)
             splits = run.splits()
         compute = compute_of(run, options, compute)
-        _follow(run, splits, world, settings_of(run, options, compute.precision), compute, tell, should_stop)
+        _follow(run, splits, world, settings_of(run, options, compute.precision), compute, progress)
     return run
 
 
-def _open(options: TrainOptions, world: World, compute: Compute, on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
+def _open(options: TrainOptions, world: World, compute: Compute, progress: Progress) -> tuple[Run, Splits]:
     """A run that was begun before, and its images."""
     run = resumed(options)
-    splits = run.splits(
-        lambda done, total: on_event({"event": "decode", "done": done, "total": total}),
-        lambda text: on_event({"event": "note", "text": text}),
-    )
+    splits = run.splits(replace(progress, say=progress.note))
     if options.caches:
         run = run.kept_as(splits.cache)
         run.save_info(splits.problems)  # the other commands keep to it too
-    note_differences(run, compute, world.size, on_event)
+    note_differences(run, compute, world.size, progress)
     return run, splits
 
 
-def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Callable[[Event], None]) -> tuple[Run, Splits]:
+def _begin(options: TrainOptions, world: World, compute: Compute, progress: Progress) -> tuple[Run, Splits]:
     """A new run, whose arguments are checked before its images are read, and these."""
-
-    def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
-
-    options = replace(options, from_run=options.from_run or default_start(options, on_event=on_event))
+    options = replace(options, from_run=options.from_run or default_start(options, progress=progress))
     if options.epochs == 0 and options.from_run in (None, SCRATCH):
         raise TrainingError("0 epochs of random weights are worth nothing: give more, or --from trained weights")
-    begun = beginning(options, on_event=on_event)
+    begun = beginning(options, progress=progress)
     Run.require_free(options.out)
     chosen, made, origin = begun.preset, begun.space, begun.origin
     unusual = check_size(made, chosen.recipe, chosen.space({}), begun.name, compute.device)
     chosen.schedule(made, MANY_STEPS)  # whether there can be one, before the images are read
     digest = None if options.teacher is None else check_teacher(options.teacher)
     if unusual is not None:
-        note(unusual)
+        progress.note(unusual)
     size = ceil(made.resolutions[-1] / chosen.crop_share)
     asked = data_asked(options, options.data, size)
-    opened, splits = open_images(asked, on_event=on_event)
+    opened, splits = open_images(asked, progress=progress)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
         space=json.loads(made.to_json()),
@@ -130,11 +109,11 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         mean=begun.mean,
         std=begun.std,
         interpolation=begun.interpolation,
-        metric=metric_of(options.metric, options.reading.task, splits, note),
+        metric=metric_of(options.metric, options.reading.task, splits, progress.note),
     )
     if info.origin is not None and not info.origin.unseen:
-        note(f"not known: whether {options.from_run} was trained on held-out or test images of this run")
-    schedule = _schedule(Run(options.out, info), begun, options, splits, world, compute, note)
+        progress.note(f"not known: whether {options.from_run} was trained on held-out or test images of this run")
+    schedule = _schedule(Run(options.out, info), begun, options, splits, world, compute, progress)
     start, brought = begun.weights(Run(options.out, info).fresh_supernet(), info.origin)
     info = replace(info, brought=brought)
     if start is not None and not begun.random:
@@ -142,18 +121,18 @@ def _begin(options: TrainOptions, world: World, compute: Compute, on_event: Call
         run = Run(options.out, info)
         start = first_networks(
             run, splits, run.fresh_supernet(), start,
-            ranked=origin is not None, fit=schedule.steps == 0 and not known, compute=compute, on_event=on_event,
+            ranked=origin is not None, fit=schedule.steps == 0 and not known, compute=compute, progress=progress,
         )  # fmt: skip
     run = Run.create(options.out, info, schedule=schedule, splits=splits, start=start, origin=origin, unseen=begun.unseen)
     if begun.own is not None:
-        note(f"starts from {brought}")
+        progress.note(f"starts from {brought}")
     if info.no_test is not None:
-        note(info.no_test)
+        progress.note(info.no_test)
     return run, splits
 
 
 def _schedule(
-    run: Run, begun: Beginning, options: TrainOptions, splits: Splits, world: World, compute: Compute, note: Callable[[str], None]
+    run: Run, begun: Beginning, options: TrainOptions, splits: Splits, world: World, compute: Compute, progress: Progress
 ) -> Schedule:
     """What is followed, in the epochs or the time that are asked for. Nothing of the run is on the disk yet."""
     chosen, teacher = begun.preset, None
@@ -188,19 +167,11 @@ def _schedule(
         )
     if 0 < epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"
-        note(f"{text}; allow more, or use fewer images or a smaller space")
+        progress.note(f"{text}; allow more, or use fewer images or a smaller space")
     return schedule(steps) if steps else nothing_trained(schedule(MANY_STEPS))
 
 
-def _follow(
-    run: Run,
-    splits: Splits,
-    world: World,
-    settings: Settings,
-    compute: Compute,
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> None:
+def _follow(run: Run, splits: Splits, world: World, settings: Settings, compute: Compute, progress: Progress) -> None:
     """Train from the last checkpoint, or from the beginning, to the end."""
     out = run.folder
     named = run.info.arguments.get("teacher")
@@ -213,9 +184,9 @@ def _follow(
         if start.exists() and not any((out / "checkpoints").glob("step-*")):
             load_weights(supernet, run.start())
         supernet = supernet.to(compute.device)
-        follow(
+        follow_schedule(
             run, splits, supernet, out,
-            settings=settings, compute=compute, on_event=on_event, should_stop=should_stop, teacher=teacher, world=world,
+            settings=settings, compute=compute, progress=progress, teacher=teacher, world=world,
         )  # fmt: skip
         if world.leads:
             run.save_supernet(supernet)

@@ -13,20 +13,20 @@ IGNORED = {"name", "dropout_rate"}  # dropout is a matter of training
 
 
 @dataclass(frozen=True)
-class Node:
+class ConfigNode:
     """A part of the configuration and where it is, for messages."""
 
     fields: Mapping[str, Any]
     where: str
 
-    def child(self, *names: str) -> "Node":
+    def child(self, *names: str) -> "ConfigNode":
         """The object under the first of these names that there is."""
         for name in names:
             if name in self.fields:
                 return node(self.fields[name], f"{self.where}.{name}")
         raise ArchError(f"{self.where} has no {names[0]!r}")
 
-    def items(self, name: str) -> "list[Node]":
+    def items(self, name: str) -> "list[ConfigNode]":
         value = self.fields.get(name)
         if not isinstance(value, list) or not 0 < len(value) <= MOST_BLOCKS:
             raise ArchError(f"{self.where}.{name} must be a list of 1 to {MOST_BLOCKS} layers")
@@ -76,7 +76,7 @@ class Node:
                 raise ArchError(f"{self.where} has an unknown entry {name!r}: this version reads {', '.join(names)}")
 
 
-def node(value: Any, where: str) -> Node:
+def node(value: Any, where: str) -> ConfigNode:
     """The value as an object.
 
     Raises:
@@ -84,4 +84,4 @@ def node(value: Any, where: str) -> Node:
     """
     if not isinstance(value, dict):
         raise ArchError(f"{where} must be an object, found {type(value).__name__}")
-    return Node(value, where)
+    return ConfigNode(value, where)

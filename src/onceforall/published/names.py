@@ -54,7 +54,6 @@ def original_names(family: str, plan: Plan, tensors: Mapping[str, object], *, el
     """For each of our tensors its name in the original's elastic network, or in its plain one.
 
     Args:
-        family: name of the space.
         plan: of the network; the largest one for a supernet's tensors.
         tensors: of the network, by name.
         elastic: names of the elastic network, whose layers wrap those of plain ones.

@@ -18,9 +18,6 @@ class PublishedNetwork:
 
     Args:
         name: device and latency that it was made for, or its MACs.
-        family: of its space.
-        width: of its space.
-        resolution: pixels.
         macs: of one image.
         top1: on ImageNet, as published.
         blocks: stages, apart by spaces; two digits for each block, its kernel and its expand ratio.

@@ -11,8 +11,8 @@ from typing import Any, cast
 from ..errors import ArchError
 from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Pool, Shape
 from ..plan import Plan, Segment
-from ..spaces.blocks import bottleneck_block, conv_norm_act, make_divisible, mobile_block
-from .config_node import Node
+from ..spaces.blocks import bottleneck_block, conv_norm_act, make_divisible, mobile_block, without_shortcut
+from .config_node import ConfigNode
 from .config_node import node as as_node
 from .names import CLASSES
 
@@ -49,10 +49,6 @@ def plan_from_config(config: Any, resolution: int) -> Plan:
 
     Segments have the names that our spaces give them: "stages.S.I", where a stage begins with each block that has no shortcut.
 
-    Args:
-        config: the JSON value.
-        resolution: input size in pixels.
-
     Raises:
         ArchError: a part is missing, malformed, does not fit the one before, or is nothing that a plan can express; names it.
     """
@@ -71,7 +67,7 @@ def plan_from_config(config: Any, resolution: int) -> Plan:
     return plan
 
 
-def _mobile(root: Node, chain: _Chain) -> None:
+def _mobile(root: ConfigNode, chain: _Chain) -> None:
     root.known("name", "bn", "first_conv", "blocks", "final_expand_layer", "feature_mix_layer", "classifier")
     chain.add_ops("stem", _conv(root.child("first_conv"), "first", "in", chain.shape, chain.eps))
     for i, node in enumerate(root.items("blocks")):
@@ -92,7 +88,7 @@ def _mobile(root: Node, chain: _Chain) -> None:
     chain.add_ops("head", [*ops, *_classifier(root.child("classifier"), last, shape[0])])
 
 
-def _mobile_block(block: Node, chain: _Chain, *, fixed: bool) -> None:
+def _mobile_block(block: ConfigNode, chain: _Chain, *, fixed: bool) -> None:
     block.kind("MobileInvertedResidualBlock", "ResidualBlock")
     block.known("conv", "mobile_inverted_conv", "shortcut")
     node = block.child("mobile_inverted_conv", "conv")
@@ -110,23 +106,21 @@ def _mobile_block(block: Node, chain: _Chain, *, fixed: bool) -> None:
         raise ArchError(
             f"{node.where}: expand_ratio {ratio}, {middle} middle channels and act_func {activation} do not go together"
         )
-    chain.add(
-        mobile_block(
-            "fixed" if fixed else chain.next_name(not shortcut),
-            chain.shape,
-            channels,
-            middle=middle,
-            kernel=_odd(node),
-            stride=stride,
-            activation=activation,
-            squeeze_excite=node.flag("use_se", False),
-            shortcut=shortcut,
-            eps=chain.eps,
-        )
+    made = mobile_block(
+        "fixed" if fixed else chain.next_name(not shortcut),
+        chain.shape,
+        channels,
+        middle=middle,
+        kernel=_odd(node),
+        stride=stride,
+        activation=activation,
+        squeeze_excite=node.flag("use_se", False),
+        eps=chain.eps,
     )
+    chain.add(made if shortcut else without_shortcut(made))
 
 
-def _resnet(root: Node, chain: _Chain) -> None:
+def _resnet(root: ConfigNode, chain: _Chain) -> None:
     root.known("name", "bn", "input_stem", "blocks", "classifier")
     stem = root.items("input_stem")
     for i, node in enumerate(stem):
@@ -150,7 +144,7 @@ def _resnet(root: Node, chain: _Chain) -> None:
     chain.add_ops("head", [pool, *_classifier(root.child("classifier"), "pool", features)])
 
 
-def _bottleneck(node: Node, chain: _Chain) -> None:
+def _bottleneck(node: ConfigNode, chain: _Chain) -> None:
     node.kind("ResNetBottleneckBlock")
     node.known(
         "in_channels",
@@ -177,7 +171,7 @@ def _bottleneck(node: Node, chain: _Chain) -> None:
     chain.add(bottleneck_block(name, chain.shape, channels, middle=middle, stride=stride, project=project, eps=chain.eps))
 
 
-def _conv(node: Node, prefix: str, source: str, in_shape: Shape, eps: float) -> list[Op]:
+def _conv(node: ConfigNode, prefix: str, source: str, in_shape: Shape, eps: float) -> list[Op]:
     node.kind("ConvLayer")
     node.known(
         "kernel_size", "stride", "dilation", "groups", "bias", "has_shuffle", "use_se", "in_channels", "out_channels", "use_bn",
@@ -196,7 +190,7 @@ def _conv(node: Node, prefix: str, source: str, in_shape: Shape, eps: float) -> 
     return [conv] if activation is None else [conv, Activation(f"{prefix}.act", (conv.name,), conv.shape, activation)]
 
 
-def _classifier(node: Node, source: str, features: int) -> list[Op]:
+def _classifier(node: ConfigNode, source: str, features: int) -> list[Op]:
     node.kind("LinearLayer")
     node.known("in_features", "out_features", "bias", "use_bn", "act_func", "ops_order")
     node.require(bias=[True], use_bn=[False], act_func=[None], ops_order=["weight_bn_act"])
@@ -209,7 +203,7 @@ def _classifier(node: Node, source: str, features: int) -> list[Op]:
     ]
 
 
-def _has_shortcut(block: Node, in_shape: Shape, channels: int, stride: int) -> bool:
+def _has_shortcut(block: ConfigNode, in_shape: Shape, channels: int, stride: int) -> bool:
     if block.fields.get("shortcut") is None:
         return False
     node = block.child("shortcut")
@@ -220,12 +214,12 @@ def _has_shortcut(block: Node, in_shape: Shape, channels: int, stride: int) -> b
     return True
 
 
-def _require_input(node: Node, in_shape: Shape) -> None:
+def _require_input(node: ConfigNode, in_shape: Shape) -> None:
     if node.whole("in_channels") != in_shape[0]:
         raise ArchError(f"{node.where}.in_channels is {node.whole('in_channels')}, but the layer before has {in_shape[0]} channels")
 
 
-def _odd(node: Node) -> int:
+def _odd(node: ConfigNode) -> int:
     kernel = node.whole("kernel_size")
     if kernel % 2 == 0:
         raise ArchError(f"{node.where}.kernel_size is {kernel}: only odd sizes can be read")

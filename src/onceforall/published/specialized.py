@@ -29,7 +29,6 @@ class Specialized:
 
     Args:
         plan: every operation with its shape.
-        resolution: input size in pixels.
         model: the plain torch network, in eval mode. Input (batch, 3, resolution, resolution), output (batch, classes).
         has_weights: whether the folder has the weights; without them the model has fresh random ones.
         space: the first of the spaces asked that contains the network; None if none does.
@@ -93,9 +92,7 @@ def save_specialized(folder: Path | str, space: Space, arch: Arch, network: nn.M
     """Write a network as the original's specialised ones are: net.config, run.config and the weights `init`.
 
     Args:
-        folder: to make.
         space: that the architecture is of.
-        arch: the network's architecture.
         network: the plain network, such as `Supernet.extract` gives, with statistics to keep.
 
     Returns:

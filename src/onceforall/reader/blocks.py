@@ -19,7 +19,7 @@ TOGETHER = 4  # more sums than this in one module are blocks of their own
 
 
 @dataclass
-class Found:
+class Stretch:
     """A part of the network between two cuts.
 
     Args:
@@ -85,7 +85,7 @@ class Chain:
         return blocks
 
 
-def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, dict[int, tuple[int, int]]]:
+def find_blocks(trace: Trace, units: Units) -> tuple[list[Stretch], Chain, dict[int, tuple[int, int]]]:
     """The parts of the network in order, its steps, and where each group begins and ends among them.
 
     Parts with groups or that are skippable are blocks.
@@ -98,7 +98,7 @@ def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, dict[in
         if part.skippable:
             stream |= units.groups_of(part.source) | units.groups_of(part.result)
     elastic = set(spans) - stream - {units.classes}
-    found: list[Found] = []
+    found: list[Stretch] = []
     for part in parts:
         first, last = chain.position[part.steps[0]], chain.position[part.steps[-1]]
         own = {g for g in elastic if first <= spans[g][0] and spans[g][1] <= last}
@@ -111,7 +111,7 @@ def find_blocks(trace: Trace, units: Units) -> tuple[list[Found], Chain, dict[in
 
 
 def stage_streams(
-    found: list[Found],
+    found: list[Stretch],
     places: Sequence[tuple[int, int] | None],
     chain: Chain,
     spans: Mapping[int, tuple[int, int]],
@@ -143,14 +143,14 @@ def stage_streams(
     return streams
 
 
-def _parts(chain: Chain) -> list[Found]:
+def _parts(chain: Chain) -> list[Stretch]:
     """Blocks that can be skipped, and what lies between them."""
     end = len(chain.names) - 1
-    parts: list[Found] = []
+    parts: list[Stretch] = []
     at = -1
     for start, stop in [*chain.skippable(), (end, end)]:
         if start > at:
-            between = Found(_name(chain, at), chain.names[start], chain.names[at + 1 : start + 1])
+            between = Stretch(_name(chain, at), chain.names[start], chain.names[at + 1 : start + 1])
             kinds = {chain.steps[name].kind for name in between.steps}
             same = bool(parts) and chain.steps[parts[-1].result].sizes == chain.steps[between.result].sizes
             if parts and parts[-1].skippable and same and not kinds & HEAVY and start != end:
@@ -160,7 +160,7 @@ def _parts(chain: Chain) -> list[Found]:
                 parts.append(between)
         if stop > start:
             steps = chain.names[start + 1 : stop + 1]
-            parts.append(Found(chain.names[start], chain.names[stop], steps, True, module=chain.steps[chain.names[stop]].module))
+            parts.append(Stretch(chain.names[start], chain.names[stop], steps, True, module=chain.steps[chain.names[stop]].module))
         at = stop
     return _halves(parts, chain)
 
@@ -169,13 +169,13 @@ def _name(chain: Chain, position: int) -> str:
     return chain.names[position] if position >= 0 else "x"
 
 
-def _halves(parts: list[Found], chain: Chain) -> list[Found]:
+def _halves(parts: list[Stretch], chain: Chain) -> list[Stretch]:
     """Neighbouring blocks that are one layer are one block: attention and MLP of a transformer.
 
     Their layers stand in one entry of a list, such as a `ModuleDict`, and compute different things; or one module makes their sums.
     """
 
-    def entry(run: list[Found], other: Found) -> str:
+    def entry(run: list[Stretch], other: Stretch) -> str:
         if other.module != run[0].module or any(_kinds(part, chain) == _kinds(other, chain) for part in run):
             return ""
         shared = _shared([_layers(part, chain) for part in (*run, other)])
@@ -183,17 +183,17 @@ def _halves(parts: list[Found], chain: Chain) -> list[Found]:
         same = len(run) == 1 or shared == _shared([_layers(part, chain) for part in run])
         return ".".join(shared) if same and len(shared) > len(made) and shared[-1].isdigit() else ""
 
-    def module(run: list[Found], other: Found) -> str:
+    def module(run: list[Stretch], other: Stretch) -> str:
         return run[0].module if other.module == run[0].module else ""
 
     return _together(_together(parts, chain, entry), chain, module)
 
 
-def _kinds(part: Found, chain: Chain) -> list[str]:
+def _kinds(part: Stretch, chain: Chain) -> list[str]:
     return [chain.steps[name].op for name in part.steps]
 
 
-def _layers(part: Found, chain: Chain) -> list[str]:
+def _layers(part: Stretch, chain: Chain) -> list[str]:
     """Path of the innermost module that all layers of a block stand in."""
     modules = {chain.steps[name].module for name in part.steps} - {"", part.module}
     return _shared([module.split(".") for module in modules])
@@ -207,7 +207,7 @@ def _shared(paths: list[list[str]]) -> list[str]:
     return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))]
 
 
-def _together(parts: list[Found], chain: Chain, one: Callable[[list[Found], Found], str]) -> list[Found]:
+def _together(parts: list[Stretch], chain: Chain, one: Callable[[list[Stretch], Stretch], str]) -> list[Stretch]:
     """Neighbouring blocks made one.
 
     Between them the tensor may be viewed in another shape, if it is viewed back in the end.
@@ -224,7 +224,7 @@ def _together(parts: list[Found], chain: Chain, one: Callable[[list[Found], Foun
     def sizes(name: str) -> list[tuple[Size, ...]]:
         return chain.steps[name].sizes if name in chain.steps else []
 
-    result: list[Found] = []
+    result: list[Stretch] = []
     i = 0
     while i < len(parts):
         first, end, module = parts[i], i + 1, ""
@@ -241,7 +241,7 @@ def _together(parts: list[Found], chain: Chain, one: Callable[[list[Found], Foun
         run = parts[i:end]
         if 1 < len(blocks) <= TOGETHER and sizes(run[-1].result) == sizes(first.source):
             steps = [name for part in run for name in part.steps]
-            result.append(Found(first.source, run[-1].result, steps, True, module=module))
+            result.append(Stretch(first.source, run[-1].result, steps, True, module=module))
         else:
             result += run
         i = end
@@ -271,14 +271,14 @@ def _spans(chain: Chain, units: Units) -> dict[int, tuple[int, int]]:
     return spans
 
 
-def _pieces(chain: Chain, part: Found, groups: set[int], spans: dict[int, tuple[int, int]]) -> list[Found]:
+def _pieces(chain: Chain, part: Stretch, groups: set[int], spans: dict[int, tuple[int, int]]) -> list[Stretch]:
     """A part that cannot be skipped, cut wherever no elastic group is cut through."""
     first, last = chain.position[part.steps[0]], chain.position[part.steps[-1]]
     if not groups:
         return [part]
     crossed = [any(spans[g][0] <= i < spans[g][1] for g in groups) for i in range(first, last + 1)]
     edges = [i for i in range(first, last) if i in chain.is_cut and not crossed[i - first]] + [last]
-    pieces: list[Found] = []
+    pieces: list[Stretch] = []
     start = first
     for edge in edges:
         own = {g for g in groups if start <= spans[g][0] and spans[g][1] <= edge}
@@ -287,14 +287,14 @@ def _pieces(chain: Chain, part: Found, groups: set[int], spans: dict[int, tuple[
             pieces[-1].steps += steps
             pieces[-1].result = steps[-1]
         else:
-            pieces.append(Found(_name(chain, start - 1), steps[-1], steps, groups=own, module=chain.steps[steps[-1]].module))
+            pieces.append(Stretch(_name(chain, start - 1), steps[-1], steps, groups=own, module=chain.steps[steps[-1]].module))
         start = edge + 1
     return pieces
 
 
-def _joined(found: list[Found]) -> list[Found]:
+def _joined(found: list[Stretch]) -> list[Stretch]:
     """What lies between a block that changes the shape and the blocks of its stage belongs to that block."""
-    result: list[Found] = []
+    result: list[Stretch] = []
     for i, part in enumerate(found):
         plain = not part.skippable and not part.groups
         before = result[-1] if result else None

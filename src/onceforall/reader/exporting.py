@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..common.packages import quiet
+from ..common.packages import quiet_packages
 from ..errors import ModelError
 from ..graph import each
 from ..ops import leaves
@@ -45,7 +45,7 @@ class Fit:
 
 
 @dataclass
-class Exported:
+class ExportedModel:
     """What torch.export gave, of which copy of the model, and what was lost on the way."""
 
     program: torch.export.ExportedProgram
@@ -89,13 +89,13 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with quiet(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             yield
     finally:
         logging.disable(before)
 
 
-def export(model: nn.Module, pixels: int, batch: int) -> Exported:
+def export(model: nn.Module, pixels: int, batch: int) -> ExportedModel:
     """With so many images.
 
     Raises:
@@ -109,8 +109,10 @@ def export(model: nn.Module, pixels: int, batch: int) -> Exported:
             warnings.simplefilter("ignore")
             exported = torch.export.export(model, (images,), strict=False)
             if not _aliased_writes(exported):
-                return Exported(exported, model)
-            return Exported(exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",))
+                return ExportedModel(exported, model)
+            return ExportedModel(
+                exported.run_decompositions({}), model, ("the model: dropout, since it writes to parts of tensors",)
+            )
     except Exception as error:  # torch.export's own classes are many, and the model may raise anything
         where = _module_of(error)
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .labels import Factors, Labels
-from .rules import because, contract, factors_of, long_dims, merge, opaque, rule, shape_of, spread
+from .rules import because, contract, factors_of, long_dims, merge, opaque, rule, shape_of, with_ones
 from .trace import Step
 
 
@@ -30,7 +30,7 @@ def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b:
     sides = []
     for factors, summed in ((a, ndim - 1), (b, ndim - 2)):
         heads, kept, read = [], [], None
-        for factor in (spread(f, ndim) for f in factors):
+        for factor in (with_ones(f, ndim) for f in factors):
             long = long_dims(factor)
             inner = long & {ndim - 2, ndim - 1}
             if long - inner:

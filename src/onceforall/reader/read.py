@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, WeightSpec, each
+from ..graph import DimPart, Graph, Group, Node, Own, Piece, Size, Value, WeightSpec, each
 from ..ops import leaves
-from .blocks import Chain, Found, find_blocks, stage_streams
+from .blocks import Chain, Stretch, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
 from .positions import fitted
@@ -74,7 +74,7 @@ def _renamed(traced: Trace, taken: Collection[str]) -> Trace:
 def _graph(
     traced: Trace,
     units: Units,
-    found: list[Found],
+    found: list[Stretch],
     places: list[tuple[int, int] | None],
     chain: Chain,
     elastic: set[int],
@@ -119,11 +119,11 @@ def _numbered(value: Any, numbers: dict[int, int]) -> Any:
     return value
 
 
-def _parts(units: Units, name: str, dim: int, size: int, elastic: set[int], numbers: dict[int, int]) -> tuple[Part, ...]:
+def _parts(units: Units, name: str, dim: int, size: int, elastic: set[int], numbers: dict[int, int]) -> tuple[DimPart, ...]:
     line = units.along(units.labels.weights[name], dim, elastic)
     if line is None:
-        return (Part(-1, size, 1),)
-    return tuple(Part(numbers.get(part.group, -1), part.units, part.each) for part in units.parts(line, elastic))
+        return (DimPart(-1, size, 1),)
+    return tuple(DimPart(numbers.get(part.group, -1), part.units, part.each) for part in units.parts(line, elastic))
 
 
 def _group(units: Units, group: int) -> Group:
@@ -169,7 +169,7 @@ def _kernels(traced: Trace) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _places(traced: Trace, found: list[Found]) -> list[tuple[int, int] | None]:
+def _places(traced: Trace, found: list[Stretch]) -> list[tuple[int, int] | None]:
     """For each part its stage, of blocks of one shape in a row, and its number in it; None of what is fixed between stages."""
     sizes = {step.name: step.sizes for step in traced.steps}
     places: list[tuple[int, int] | None] = []
@@ -187,7 +187,7 @@ def _places(traced: Trace, found: list[Found]) -> list[tuple[int, int] | None]:
 
 def _named(
     traced: Trace,
-    found: list[Found],
+    found: list[Stretch],
     places: list[tuple[int, int] | None],
     chain: Chain,
     kernels: dict[str, tuple[int, ...]],
@@ -253,7 +253,7 @@ def _computed(step: Step, traced: Trace) -> str:
     return f"its weight is computed {by}; take weight_norm, spectral_norm and the like off first (remove_parametrizations)"
 
 
-def _reasons(units: Units, found: list[Found], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
+def _reasons(units: Units, found: list[Stretch], elastic: set[int], traced: Trace, streams: bool) -> list[str]:
     """What is not elastic, and which operation of which module is the reason."""
     labels = units.labels
     why: dict[int, Reason] = {}

@@ -68,7 +68,7 @@ def opaque(labels: Labels, step: Step) -> list[Factors]:
     return [[] for _ in step.shapes]
 
 
-def spread(array: Array, ndim: int) -> Array:
+def with_ones(array: Array, ndim: int) -> Array:
     """With leading dimensions of 1, as broadcasting adds them."""
     return array.reshape((1,) * (ndim - array.ndim) + array.shape)
 
@@ -76,7 +76,7 @@ def spread(array: Array, ndim: int) -> Array:
 def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int, ...]]]) -> Factors:
     """Tie tensors that are broadcast against each other, each given with its shape; return the factors of the result."""
     ndim = max(len(shape) for _, shape in several)
-    tensors = [([spread(f, ndim) for f in factors], (1,) * (ndim - len(shape)) + shape) for factors, shape in several]
+    tensors = [([with_ones(f, ndim) for f in factors], (1,) * (ndim - len(shape)) + shape) for factors, shape in several]
     for i, (own, shape) in enumerate(tensors):
         for other, other_shape in tensors[i + 1 :]:
             _tie_pair(labels, step, own, other, shape, other_shape)
@@ -129,7 +129,7 @@ def pointwise(labels: Labels, step: Step) -> list[Factors]:
     if not tensors:
         return [[]]
     found = merge(labels, step, [(factors_of(labels, t), shape_of(labels, t)) for t in tensors])
-    return [[spread(f, len(step.shapes[0])) for f in found]]
+    return [[with_ones(f, len(step.shapes[0])) for f in found]]
 
 
 ELEMENTWISE = [

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
-from .exporting import Exported, Fit, copied, dtype_of, export
+from .exporting import ExportedModel, Fit, copied, dtype_of, export
 
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
 SAME = {"lift_fresh_copy", "alias", "contiguous"}  # what they return has the same numbers
@@ -215,7 +215,7 @@ class _NoNumbersError(Exception):
 class _Reading:
     """The steps of one exported program, numbers as they are at its resolution."""
 
-    def __init__(self, model: nn.Module, found: Exported) -> None:
+    def __init__(self, model: nn.Module, found: ExportedModel) -> None:
         exported = found.program
         self.model, self.notes = found.model, found.notes
         self.steps: list[Step] = []

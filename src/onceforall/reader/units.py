@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Own, Part, Size, Value
+from ..graph import DimPart, Own, Size, Value
 from ..ops import leaves
 from .labels import Array, Labels, Reason, collapsed
 from .trace import BATCH, Trace
@@ -68,7 +68,7 @@ class Units:
             self.known[id(factor)] = groups, carrier, line.ravel()
         return self.known[id(factor)]
 
-    def parts(self, line: Array, elastic: set[int]) -> tuple[Part, ...]:
+    def parts(self, line: Array, elastic: set[int]) -> tuple[DimPart, ...]:
         """The runs of units in a line of labels.
 
         Raises:
@@ -79,18 +79,18 @@ class Units:
         edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(rank) != 0)) + 1
         starts = np.concatenate([[0], edges]).tolist()
         counts = np.diff([*starts, len(line)]).tolist()
-        found: list[Part] = []
+        found: list[DimPart] = []
         expected = 0
         for start, count in zip(starts, counts, strict=True):
             g, r = int(group[start]), int(rank[start])
             if g == FIXED:
-                found.append(Part(FIXED, count, 1))
+                found.append(DimPart(FIXED, count, 1))
                 expected = 0
                 continue
             if r == 0:
-                found.append(Part(g, 1, count))
+                found.append(DimPart(g, 1, count))
             elif found and found[-1].group == g and r == expected and found[-1].each == count:
-                found[-1] = Part(g, r + 1, count)
+                found[-1] = DimPart(g, r + 1, count)
             else:
                 raise OrderError(g)
             expected = r + 1

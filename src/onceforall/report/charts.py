@@ -87,13 +87,8 @@ def line_chart(
     """Lines over a common axis, e.g. curves of training.
 
     Args:
-        series: the lines.
-        x: axis.
-        y: axis.
-        name: of the chart.
         marks: such as where phases begin.
         legend: texts and signs, in place of one for each line.
-        description: for screen readers.
     """
     lines = [
         replace(_thin(one), color=index if one.color is None else one.color, dash=index if one.dash is None else one.dash)
@@ -110,25 +105,14 @@ def line_chart(
 
 
 def scatter_chart(
-    groups: Groups,
-    x: Axis,
-    y: Axis,
-    *,
-    name: str,
-    equal: str = "",
-    band: float | None = None,
-    description: str = "",
+    groups: Groups, x: Axis, y: Axis, *, name: str, equal: str = "", band: float | None = None, description: str = ""
 ) -> Markup:
     """Points of several groups.
 
     Args:
         groups: names and points, in the order of their colors and markers.
-        x: axis.
-        y: axis.
-        name: of the chart.
         equal: draw the diagonal of equality and call it so; both axes then have one scale.
         band: draw lines of y = x · (1 ± band) too.
-        description: for screen readers.
     """
     shown = [(kind, [point for point in own if point.finite]) for kind, own in groups]
     points = [point for _, own in shown for point in own]

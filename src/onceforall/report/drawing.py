@@ -240,5 +240,5 @@ def _digits(step: float) -> int:
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many letters."""
+    """Shortened to at most `most` letters."""
     return text if len(text) <= most else text[: most - 1] + "…"

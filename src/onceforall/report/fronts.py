@@ -10,18 +10,18 @@ from markupsafe import Markup
 
 from ..accuracy import AccuracyPredictor
 from ..arch import Arch
-from ..common.files import read_json, read_lines
 from ..common.readable import amount, milliseconds, percent, wilson
+from ..common.records import read_record, read_records
 from ..costs import CostTable, macs_table, segment_table
 from ..latency import LatencyTable
-from ..options.shared import Budget
+from ..pipeline.run_directory.finalists import Finalist, MeasuredFront
 from ..pipeline.run_directory.run import Run
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
 from ..search import Objectives, pareto
 from .charts import FrontSeries, Mark, front_chart
 from .drawing import MACS, MS, Point
 from .html import html
-from .shown import Chosen, Fronts, Shown, as_file_error, lacking, no_device, score_axis
+from .shown import Chosen, Fronts, Shown, lacking, no_device, score_axis
 
 FRONT_EVALUATIONS = 150_000
 CLOUD = 400  # random networks behind the front
@@ -95,19 +95,14 @@ def _found(run: Run) -> Found:
     """What searches measured. Of the most images, if a network was measured again on a device."""
     found, images = dict[tuple[Arch, str], tuple[str, float, float]](), dict[tuple[Arch, str], int]()
     every = run.info.images.get("held-out", 0)
-    with as_file_error(run.folder / "searches.jsonl"):
-        for r in read_lines(run.folder / "searches.jsonl"):
-            key, of = (Arch.from_json(r["arch"]), str(r["device"])), int(r.get("held_out_images", every))
-            if of >= images.get(key, 0) and r.get("metric", run.metric) == run.metric:
-                name = f"finalist for {Budget(**r['budget'])}"
-                found[key], images[key] = (name, float(r["measured_ms"]), float(r.get("held_out_score", r["held_out_top1"]))), of
-    path = run.folder / "front.json"
-    with as_file_error(path):
-        front = read_json(path) if path.exists() else {"points": []}
-        for r in front["points"]:
-            arch, held_out = Arch.from_json(r["arch"]), r["held_out"]
-            value = float(held_out["top1"] if held_out.get("score") is None else held_out["score"])
-            found[arch, str(front["device"])] = ("of the measured front", float(r["measured_ms"]), value)
+    for one in read_records(run.folder / "searches.jsonl", Finalist):
+        key, of = (one.arch, one.device), every if one.held_out_images is None else one.held_out_images
+        if of >= images.get(key, 0) and one.metric in (None, run.metric):
+            found[key], images[key] = (f"finalist for {one.budget}", one.measured_ms, one.held_out), of
+    if (path := run.folder / "front.json").exists():
+        front = read_record(path, MeasuredFront)
+        for point in front.points:
+            found[point.arch, front.device] = ("of the measured front", point.measured_ms, point.held_out)
     return {key: values for key, values in found.items() if key[0] in run.space}
 
 
@@ -160,7 +155,8 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
             series.append(FrontSeries(name))
             continue
         here = [one for one in run.chosen if device is None or one.device == device]
-        budgets |= {one.budget.latency_ms for one in here if one.budget.latency_ms is not None and device is not None}
+        limits = {one.made.budget.latency_ms for one in here} if device is not None else set()
+        budgets |= {limit for limit in limits if limit is not None}
         own = replace(own, name=name, chosen=[_point(one, run.run.metric, device is None) for one in here])
         series.append(own)
         rows += [[run.label(point.name), "chosen", unit(point.x), percent(point.y)] for point in own.chosen]
@@ -179,12 +175,13 @@ def _chart(runs: Sequence[Shown], device: str | None, hardware: str) -> Markup:
 
 
 def _point(one: Chosen, metric: str, by_macs: bool) -> Point:
-    value, interval = one.top1, wilson(one.top1, one.images)
-    if one.labels is not None:
-        value, interval = one.labels.map, one.labels.interval or (one.labels.map, one.labels.map)
-    elif metric != "top1" and one.confusion is not None:
-        value, half = one.confusion.score(metric), 1.96 * one.confusion.standard_error(metric)
+    made, value = one.made, one.made.test.top1
+    interval = wilson(value, made.test.images)
+    if made.labels is not None:
+        value, interval = made.labels.map, made.labels.interval or (made.labels.map, made.labels.map)
+    elif metric != "top1" and made.confusion is not None:
+        value, half = made.confusion.score(metric), 1.96 * made.confusion.standard_error(metric)
         interval = max(0.0, value - half), min(1.0, value + half)
     if by_macs:
         return Point(one.name, one.plan.macs, value, None, interval)
-    return Point(one.name, one.latency[0], value, one.latency[1:], interval)
+    return Point(one.name, made.latency.ms, value, (made.latency.low, made.latency.high), interval)

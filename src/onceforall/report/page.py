@@ -26,7 +26,7 @@ from .html import PAGES
 from .predictions import accuracy, latency, latency_points, read_checks
 from .shown import Shown
 from .subnets import read_subnets, subnets
-from .training import last_top1, read_schedule, training
+from .training import last_top1, read_schedule, training_section
 
 MOST_RUNS = 6  # that colors and markers keep apart
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
@@ -34,7 +34,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Sequence[Shown]], Markup]]] = {
     "front": ("Accuracy against cost", fronts),
     "compared": ("Against fixed networks", compared),
     "subnets": ("Sub-networks across the space", subnets),
-    "training": ("Training", training),
+    "training": ("Training", training_section),
     "accuracy": ("Predicted and measured accuracy", accuracy),
     "latency": ("Predicted and measured latency", latency),
     "costs": ("What it took", costs),
@@ -48,7 +48,6 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
     Args:
         folders: the run directories, up to six.
         out: the HTML file; None for report.html in the run directory, or comparison.html in the first of several.
-        seed: of the random networks shown.
 
     Returns:
         The path of the page.
@@ -74,11 +73,6 @@ def report(*folders: Path, out: Path | None = None, seed: int = 0) -> Path:
 
 def shown_of(run: Run, name: str, seed: int) -> Shown:
     """What the run's directory holds.
-
-    Args:
-        run: to show.
-        name: see `Shown`.
-        seed: of the random networks.
 
     Raises:
         OnceForAllError: a file is damaged.

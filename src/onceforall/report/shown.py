@@ -13,20 +13,16 @@ from typing import Any
 from markupsafe import Markup
 
 from ..accuracy import AccuracyRow
-from ..arch import Arch
 from ..common.advice import ofa
 from ..common.readable import milliseconds, percent, wilson
 from ..errors import FileError, OnceForAllError
-from ..export import FileRow
 from ..latency import LatencyTable
-from ..options.shared import Budget
 from ..pipeline.comparison.versus import Comparison
 from ..pipeline.run_directory.metrics import Metrics
 from ..pipeline.run_directory.run import Run
-from ..pipeline.specialising.mistakes import Mistake
+from ..pipeline.specialising.taken_home import Specialised
 from ..plan import Plan
-from ..scores import METRICS, Confusion, told_of
-from ..tasks.label_scores import LabelScores
+from ..scores import METRICS, told_of
 from ..train import Schedule
 from .charts import FrontSeries
 from .drawing import Axis, Point, key_line
@@ -47,52 +43,26 @@ class PredictorChecks:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A network in specialised/, measured through the exported file.
+    """A network in specialised/.
 
     Args:
         name: of its file there.
         device: that it was measured on.
-        budget: that was asked for.
-        latency: in ms, with its 95 % interval.
-        predicted_ms: None if it was not.
-        top1: on `images` test images.
-        images: how many.
-        predicted_top1: None if it was not.
-        arch: of the network.
-        plan: likewise.
-        shares: of the latency, by segment.
-        folder: where it was written.
-        files: exported.
-        confusion: which classes of the test images it takes for which; None where an older version exported it.
+        made: what the file holds.
         classes: their names.
-        mistakes: test images that it takes for something else.
-        labels: what it tells of the test images, where an image may have several labels.
-        metric: of the run.
     """
 
     name: str
     device: str
-    budget: Budget
-    latency: tuple[float, float, float]
-    predicted_ms: float | None
-    top1: float
-    images: int
-    predicted_top1: float | None
-    arch: Arch
+    made: Specialised
     plan: Plan
-    shares: Mapping[str, float]
-    folder: str
-    files: Sequence[FileRow] = ()
-    confusion: Confusion | None = None
     classes: Sequence[str] = ()
-    mistakes: Sequence[Mistake] = ()
-    labels: LabelScores | None = None
     metric: str = "top1"
 
     @property
     def told(self) -> tuple[str, float]:
-        """The name and value that results are told in: top-1, or mAP."""
-        return told_of(self.top1, None if self.labels is None else self.labels.map)
+        """Name and value of what results are reported in: top-1, or mAP."""
+        return told_of(self.made.test.top1, None if self.made.labels is None else self.made.labels.map)
 
 
 @dataclass(frozen=True)
@@ -104,7 +74,7 @@ class Shown:
         name: short, different from those of the other runs on the page.
         schedule: of the training, if there is one.
         training: what was done of it: joules are the processor's, whatever else ran on it.
-        resume: the command that goes on with a training that has not finished.
+        resume: the command that resumes an unfinished training.
         predictor: what predicts accuracy, if it was not fitted in this run.
         subnets: the accuracy data, with MACs.
         checks: of the accuracy predictor.
@@ -209,10 +179,11 @@ def counted(top1: float, images: int) -> tuple[str, str]:
 
 def tested(one: Chosen) -> tuple[str, str]:
     """A cell: what a network scores on the test images, and its interval."""
-    if one.labels is None:
-        return counted(one.top1, one.images)
-    between = "" if one.labels.interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in one.labels.interval))
-    return percent(one.labels.map), f"{between}n = {one.images:,}"
+    test, labels = one.made.test, one.made.labels
+    if labels is None:
+        return counted(test.top1, test.images)
+    between = "" if labels.interval is None else "{:.1f} – {:.1f}, ".format(*(100 * end for end in labels.interval))
+    return percent(labels.map), f"{between}n = {test.images:,}"
 
 
 def timed(ms: float, low: float, high: float, more: str = "") -> tuple[str, str]:

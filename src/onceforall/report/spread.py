@@ -19,10 +19,6 @@ def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name
 
     Args:
         series: names, and the values of each class.
-        x: axis of the classes.
-        y: axis of the values.
-        name: of the chart.
-        description: for screen readers.
     """
     finite = [(label, {key: [v for v in values if isfinite(v)] for key, values in own.items()}) for label, own in series]
     classes = sorted({key for _, own in finite for key, values in own.items() if values})

@@ -57,7 +57,7 @@ def _series(name: str, pairs: Sequence[tuple[int, float | None]]) -> Series:
     return Series(name, [step for step, _ in known], [value for _, value in known])
 
 
-def training(runs: Sequence[Shown]) -> Markup:
+def training_section(runs: Sequence[Shown]) -> Markup:
     """Curves over the whole schedule, and the schedule."""
     notes = Markup().join(map(_note, runs))
     scheduled = [(run, run.schedule) for run in runs if run.schedule is not None]

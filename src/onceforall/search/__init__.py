@@ -10,8 +10,8 @@ from ..common.lazy import load_on_use
 if TYPE_CHECKING:
     from .maximise import SearchResult, maximise
     from .pareto import Objectives, ParetoResult, pareto
-    from .problem import Found, NothingFeasibleError
+    from .problem import FoundNetwork, NothingFeasibleError
 
-__all__ = ["Found", "NothingFeasibleError", "Objectives", "ParetoResult", "SearchResult", "maximise", "pareto"]
+__all__ = ["FoundNetwork", "NothingFeasibleError", "Objectives", "ParetoResult", "SearchResult", "maximise", "pareto"]
 
 load_on_use(__name__)

@@ -39,12 +39,10 @@ def anneal(
     """Walk from each row of `start`, all chains at once; `evaluator` keeps what was found on the way.
 
     Args:
-        evaluator: of the problem.
         start: where chains begin (chains,).
         bounds: of each chain's limits (chains, limits).
         evaluations: that may be used, about.
-        rng: of noise and choices.
-        restart: at `RESTARTS` of the way, from where the chains are and their prices (chains, limits), where they go on.
+        restart: at `RESTARTS` of the way, from where the chains are and their prices (chains, limits), where they continue.
 
     Returns:
         Where the chains ended; they need not keep the limits.

@@ -16,7 +16,7 @@ from .anneal import anneal
 from .evaluator import Evaluated, Evaluator
 from .feasible import feasible_row
 from .moves import every
-from .problem import Costs, Problem
+from .problem import Costs, SearchProblem
 
 SMALL = 20_000  # networks of a space that is tried out entirely
 RANDOM = 1024  # networks drawn to begin with
@@ -46,12 +46,12 @@ class _Goal(Protocol):
         ...
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Where the chains go on at some points of their way; see `anneal`."""
+        """Where the chains continue from at some points; see `anneal`."""
         ...
 
 
 def begin(
-    problem: Problem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
+    problem: SearchProblem, goal: _Goal, evaluations: int, time_s: float | None, start: Sequence[Arch], *, keep: int
 ) -> tuple[Evaluator, Genes | None]:
     """An evaluator, and rows to search from; None in place of these where all networks of a small space have been evaluated.
 
@@ -108,7 +108,6 @@ def evolve(
         evaluator: knows, and hands on, what is evaluated.
         offspring: makes the next generation of what the evaluator, or who watches it, knows.
         rows: the first generation (n, columns).
-        rng: of all draws.
         evaluations: after which it ends.
         generations: after the first, at most.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..genes import Genes
 from .moves import keys
-from .problem import Bools, Costs, Floats, Limit, Problem
+from .problem import Bools, Costs, Floats, Limit, SearchProblem
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,13 @@ class Evaluator:
     """Evaluates networks of a problem. A network's score and costs are computed once.
 
     Args:
-        problem: what is searched.
         budget: evaluations of the score after which `spent` is true.
         deadline: `time.monotonic()` after which `spent` is true, or None.
         keep: number of best feasible networks to keep.
         watch: called with everything that was evaluated and keeps the limits.
     """
 
-    problem: Problem
+    problem: SearchProblem
     budget: int
     deadline: float | None = None
     keep: int = 256

@@ -17,7 +17,7 @@ import numpy as np
 from ..genes import Genes, canonical, sample
 from ..space import Space
 from ..structure import Factor, Quadratic, Structured, Terms
-from .problem import Floats, Limit, Measure, Problem
+from .problem import Floats, Limit, Measure, SearchProblem
 
 CHECKED = 500  # random networks on which declared terms must give what the function gives
 TOLERANCE = 2e-6  # of HiGHS, absolute
@@ -32,11 +32,10 @@ class _Bound:
     genes: Genes
 
 
-def upper_bound(problem: Problem, *, reached: float, seconds: float) -> _Bound | None:
+def upper_bound(problem: SearchProblem, *, reached: float, seconds: float) -> _Bound | None:
     """An upper bound of the score among networks that keep the limits; None where the score is not known to be made of terms.
 
     Args:
-        problem: what is searched.
         reached: a score that is attained; what cannot be better is not looked at.
         seconds: to spend at most, about; the bound is looser if they do not suffice.
     """
@@ -100,9 +99,6 @@ class _Program:
     """The integer program of one resolution: maximise the score's terms subject to the limits' terms.
 
     Args:
-        space: the choices.
-        resolution: index of the resolution.
-        score: what is maximised.
         limits: limits, what they are made of, and how far that may be off.
     """
 

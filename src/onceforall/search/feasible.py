@@ -9,23 +9,23 @@ from ..common.readable import quantity, rounded_up
 from ..genes import Genes
 from .climb import two_step_optimum
 from .evaluator import Evaluated, Evaluator
-from .problem import Limit, Measure, NothingFeasibleError, Problem
+from .problem import Limit, Measure, NothingFeasibleError, SearchProblem
 
 BUDGET = 1_000_000  # ends a descent on a landscape without end; the descents below take a few thousand
 
 
-def feasible_row(problem: Problem) -> Genes:
+def feasible_row(problem: SearchProblem) -> Genes:
     """One row (1, columns) that keeps every limit: the smallest architecture if it does.
 
     Raises:
         NothingFeasibleError: none was found; names for each limit the smallest reachable value.
     """
-    problem = Problem(problem.space, problem.score, tuple(limit for limit in problem.limits if limit.bound < math.inf))
+    problem = SearchProblem(problem.space, problem.score, tuple(limit for limit in problem.limits if limit.bound < math.inf))
     start = problem.space.genes([problem.space.smallest()])
     if not problem.excess(problem.costs(start))[0]:
         return start
     for limit in problem.limits:
-        value, _ = smallest(problem, limit.measure)
+        value, _ = smallest_value(problem, limit.measure)
         if limit.excess(np.array([value]))[0]:
             raise _nothing(problem, "")
     excess = Measure("limits", lambda genes: problem.excess(problem.costs(genes)), False, problem.space)
@@ -35,7 +35,7 @@ def feasible_row(problem: Problem) -> Genes:
     return found.genes
 
 
-def smallest(problem: Problem, measured: Measure) -> tuple[float, Arch]:
+def smallest_value(problem: SearchProblem, measured: Measure) -> tuple[float, Arch]:
     """The smallest value of a measure and who attains it.
 
     Exact for sums over segments of one width per stage; otherwise the best of a descent from every resolution.
@@ -44,10 +44,10 @@ def smallest(problem: Problem, measured: Measure) -> tuple[float, Arch]:
     return float(-found.scores[0]), problem.space.archs(found.genes)[0]
 
 
-def _descend(problem: Problem, measured: Measure) -> Evaluated:
+def _descend(problem: SearchProblem, measured: Measure) -> Evaluated:
     """The network of the smallest value: steps of one and two choices from the smallest one of every resolution."""
     negative = Measure(measured.name, lambda genes: -measured(genes), False, problem.space)
-    evaluator = Evaluator(Problem(problem.space, negative, ()), BUDGET)
+    evaluator = Evaluator(SearchProblem(problem.space, negative, ()), BUDGET)
     starts = evaluator(problem.space.genes([problem.space.smallest(r) for r in problem.space.resolutions]))
     best = starts.best(1)
     for i in np.argsort(-starts.scores, kind="stable")[:4]:
@@ -56,8 +56,8 @@ def _descend(problem: Problem, measured: Measure) -> Evaluated:
     return best
 
 
-def _nothing(problem: Problem, why: str) -> NothingFeasibleError:
-    reached = {limit.measure.name: smallest(problem, limit.measure) for limit in problem.limits}
+def _nothing(problem: SearchProblem, why: str) -> NothingFeasibleError:
+    reached = {limit.measure.name: smallest_value(problem, limit.measure) for limit in problem.limits}
     parts = [f"{quantity(limit.measure.name, limit.bound)} (smallest {_limit_text(limit, reached)})" for limit in problem.limits]
     return NothingFeasibleError(
         f"no network of this {problem.space.family} space keeps the limits: {why}{'; '.join(parts)}", reached

@@ -14,7 +14,7 @@ from .climb import climb, two_step_optimum
 from .engine import begin, explore
 from .evaluator import Evaluated, Evaluator
 from .exact import upper_bound
-from .problem import Costs, Found, Function, Limits, Problem, limits_of, measure
+from .problem import Costs, FoundNetwork, Function, Limits, SearchProblem, limits_of, measure_of
 
 FAST_EVALUATIONS = 120_000  # about a second with a predictor of 3 × 400 hidden units
 SLOW_EVALUATIONS = 8_000  # of functions that take one Arch after the other
@@ -30,12 +30,10 @@ class SearchResult:
         finalists: the best different networks that keep the limits, best first.
         gap: what a better network could score more at most: 0 where every network was tried, some 1e-7 where an exact solver found
             nothing better (rounding of the score), more where it ran out of time; None where no bound is known.
-        optimal_within: no network that keeps the limits and differs from the best in so many choices scores higher.
-        evaluations: networks scored.
-        seconds: wall-clock time.
+        optimal_within: no network within the limits that differs from the best in at most this many choices scores higher.
     """
 
-    finalists: tuple[Found, ...]
+    finalists: tuple[FoundNetwork, ...]
     gap: float | None
     optimal_within: int
     evaluations: int
@@ -58,7 +56,7 @@ class SearchResult:
         costs = "".join(f", {name} {value:.6g}" for name, value in self.estimates.items())
         return f"score {self.score:.6g}{costs} ({self.evaluations:,} networks scored in {self.seconds:.1f} s)"
 
-    def top(self, k: int) -> tuple[Found, ...]:
+    def top(self, k: int) -> tuple[FoundNetwork, ...]:
         """The k best different networks, best first; fewer if fewer were found. Measure them before you choose."""
         return self.finalists[:k]
 
@@ -79,14 +77,13 @@ def maximise(
     """The network with the highest score among those that keep every limit.
 
     Args:
-        space: the choices.
         score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers. Which one it takes is tried out once.
         limits: by name, an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
         seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).
         evaluations: networks scored at most, about; the default takes about a second with a fast score. A space of fewer
             networks is tried out entirely.
-        time_s: end after so many seconds; what was found until then is the result.
+        time_s: end after this many seconds, with what was found by then.
         start: networks to start from, such as the result for another limit.
         finalists: number of networks that `SearchResult.top` can give.
         proof_s: seconds at most for `SearchResult.gap`, where score and limits are methods of objects that know what they are
@@ -100,7 +97,7 @@ def maximise(
     began = time.monotonic()
     if finalists < 1:
         raise ValueError(f"finalists={finalists}: it must be at least 1")
-    problem = Problem(space, measure(space, "score", score), limits_of(space, limits))
+    problem = SearchProblem(space, measure_of(space, "score", score), limits_of(space, limits))
     if evaluations is None:
         evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
     evaluator, seeds = begin(problem, _Best(), evaluations, time_s, start, keep=max(finalists, POPULATION))
@@ -110,7 +107,7 @@ def maximise(
         gap, optimal_within = _search(evaluator, seeds, np.random.default_rng(seed), proof_s)
     found, names = evaluator.found.best(finalists), [limit.measure.name for limit in problem.limits]
     numbers = zip(space.archs(found.genes), found.scores.tolist(), found.costs.tolist(), strict=True)
-    best = tuple(Found(arch, value, dict(zip(names, costs, strict=True))) for arch, value, costs in numbers)
+    best = tuple(FoundNetwork(arch, value, dict(zip(names, costs, strict=True))) for arch, value, costs in numbers)
     return SearchResult(best, gap, optimal_within, evaluator.evaluations, time.monotonic() - began)
 
 
@@ -137,7 +134,7 @@ def _search(evaluator: Evaluator, seeds: Genes, rng: np.random.Generator, proof_
 
 
 class _Best:
-    """The goal of one network: parents are the best, and the worse half of the chains goes on from where the better half is."""
+    """The goal of one network: parents are the best, and the worse half of the chains continues from where the better half is."""
 
     mixes, evolution, generations = 4, 1 / 16, 24
     chains, per_chain = 16, 3000

@@ -31,7 +31,6 @@ class Changes:
     """A list of changes: of the resolution, of a width, of a block's choices at once, of a depth by one step.
 
     Args:
-        space: what is changed.
         groups: for each change a number; of one group only one change can be made at a time.
         columns: that are set (changes, 3), the first one again where they are fewer; of a depth, its column.
         values: what these columns are set to (changes, 3); for a depth, the choices of the blocks that appear.
@@ -100,7 +99,7 @@ def changes_of(space: Space) -> Changes:
 
 
 def near(space: Space, row: Row) -> tuple[Genes, Ints]:
-    """All rows that differ from one row in one choice, as `Space.neighbours`, and which column was chosen anew."""
+    """All rows that differ from one row in one choice, as `Space.neighbours`, and which column was changed."""
     changes = changes_of(space)
     which = np.flatnonzero(changes.possible(row[None])[0])
     rows = changes.apply(np.repeat(row[None], len(which), 0), which)

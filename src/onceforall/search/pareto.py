@@ -16,7 +16,7 @@ from .climb import climb
 from .engine import begin, chains_of, explore
 from .evaluator import Evaluated, Evaluator
 from .front import Front, crowding
-from .problem import Costs, Found, Function, Limit, Limits, Measure, Problem, limits_of, measure
+from .problem import Costs, FoundNetwork, Function, Limit, Limits, Measure, SearchProblem, limits_of, measure_of
 
 Objectives = Mapping[str, tuple[Function, Literal["max", "min"]]]
 
@@ -34,11 +34,9 @@ class ParetoResult:
     Args:
         points: sorted by the first objective, ascending; no two with equal objectives.
         exact: whether every network of the space was tried.
-        evaluations: networks evaluated.
-        seconds: wall-clock time.
     """
 
-    points: tuple[Found, ...]
+    points: tuple[FoundNetwork, ...]
     exact: bool
     evaluations: int
     seconds: float
@@ -59,14 +57,13 @@ def pareto(
     """The front of two or more objectives.
 
     Args:
-        space: the choices.
         objectives: by name, a function as in `maximise` and "max" or "min", e.g.
             `{"accuracy": (predictor.predict, "max"), "latency_ms": (table.estimate, "min")}`.
         limits: as in `maximise`.
         seed: same seed and arguments, same result (unless `time_s` ends the search).
         size: points of the result at most, spread over the front; by default all that were found.
         evaluations: networks evaluated at most, about. A space of fewer networks is tried out entirely.
-        time_s: end after so many seconds; what was found until then is the result.
+        time_s: end after this many seconds, with what was found by then.
         start: networks to start from.
 
     Raises:
@@ -80,7 +77,7 @@ def pareto(
     if size is not None and size < 2:
         raise ValueError(f"size={size}: it must be at least 2")
     names, bounded = list(objectives), limits_of(space, limits or {})
-    problem = Problem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
+    problem = SearchProblem(space, score, (*(Limit(cost, math.inf) for cost in costs_of), *bounded))
     goal = _Along(len(costs_of), Front(space.genes([]), np.zeros((0, len(names)))))
     if evaluations is None:
         evaluations = SLOW_EVALUATIONS if problem.takes_archs else FAST_EVALUATIONS
@@ -92,7 +89,7 @@ def pareto(
     numbers = np.concatenate([front.values * signs, problem.costs(front.genes)[:, len(costs_of) :]], 1).tolist()
     columns = names + [limit.measure.name for limit in bounded]
     points = [
-        Found(arch, values[0], dict(zip(columns, values, strict=True)))
+        FoundNetwork(arch, values[0], dict(zip(columns, values, strict=True)))
         for arch, values in zip(space.archs(front.genes), numbers, strict=True)
     ]
     points.sort(key=lambda point: point.score)
@@ -107,7 +104,7 @@ def _measures(space: Space, objectives: Objectives) -> tuple[Measure, list[Measu
     for name, pair in objectives.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[1] not in ("max", "min"):
             raise ValueError(f"objective {name!r} is {pair!r}: give a pair of a function and 'max' or 'min'")
-        found = measure(space, name, pair[0])
+        found = measure_of(space, name, pair[0])
         result.append(found if pair[1] == ("min" if result else "max") else _negative(found))
     return result[0], result[1:]
 
@@ -135,7 +132,7 @@ def _search(evaluator: Evaluator, goal: "_Along", seeds: Genes, rng: np.random.G
 
 @dataclass
 class _Along:
-    """The goal of a front: each chain has a target, bounds of the costs, and every other one goes on from the best within it.
+    """The goal of a front: each chain has a target, bounds of the costs, and every other one continues from the best within it.
 
     It watches all that is evaluated. Objectives are the score, then minus the first `costs` costs.
     """
@@ -168,7 +165,7 @@ class _Along:
         return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """Every other chain goes on from the best that any has found within its target; the rest keep to ways of their own."""
+        """Every other chain continues from the best that any has found within its target; the rest keep to their own paths."""
         best = self.best_within(evaluator, bounds[:, : self.costs])
         return evaluator(np.where(np.arange(len(at))[:, None] % 2 == 0, best.genes, at.genes))
 

@@ -35,7 +35,7 @@ class NothingFeasibleError(InfeasibleError):
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundNetwork:
     """A network that a search found: the score that was maximised (the first objective), and all other numbers by name."""
 
     arch: Arch
@@ -48,7 +48,6 @@ class Measure:
     """A number for every network. Called with a gene matrix, whatever the function behind it takes.
 
     Args:
-        name: for messages.
         function: the user's.
         takes_archs: whether the function wants a list of `Arch`; else it wants a gene matrix.
         space: gives the architectures of a gene matrix.
@@ -95,7 +94,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Problem:
+class SearchProblem:
     """Maximise the score among the networks of the space that keep every limit."""
 
     space: Space
@@ -126,7 +125,7 @@ class Problem:
         return self.score.takes_archs or any(limit.measure.takes_archs for limit in self.limits)
 
 
-def measure(space: Space, name: str, function: Function) -> Measure:
+def measure_of(space: Space, name: str, function: Function) -> Measure:
     """Find out by trying whether the function takes a gene matrix or a list of architectures.
 
     Raises:
@@ -182,5 +181,5 @@ def limits_of(space: Space, limits: Limits) -> tuple[Limit, ...]:
         function, bound = pair
         if isinstance(bound, bool) or not isinstance(bound, int | float | np.number) or not 0 < bound < math.inf:
             raise ValueError(f"limit {name!r} is {bound!r}: it must be a number above 0")
-        result.append(Limit(measure(space, name, function), float(bound)))
+        result.append(Limit(measure_of(space, name, function), float(bound)))
     return tuple(result)

@@ -15,11 +15,7 @@ from .resnet50d import resnet50d
 
 __all__ = ["FAMILIES", "from_json", "graph_space", "space"]
 
-FAMILIES: dict[str, Callable[..., Space]] = {
-    "mobilenet_v3": mobilenet_v3,
-    "proxyless": proxyless,
-    "resnet50d": resnet50d,
-}
+FAMILIES: dict[str, Callable[..., Space]] = {"mobilenet_v3": mobilenet_v3, "proxyless": proxyless, "resnet50d": resnet50d}
 
 
 def space(family: str, **arguments: Any) -> Space:

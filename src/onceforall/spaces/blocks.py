@@ -4,6 +4,7 @@ Widths are channel counts; `shape` is (channels, height, width) without the batc
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..arch import Arch
 from ..ops import Activation, ActivationName, Add, Conv, GlobalPool, Norm, Op, Pool, Scale, Shape
@@ -52,7 +53,6 @@ def mobile_block(
     stride: int,
     activation: ActivationName,
     squeeze_excite: bool = False,
-    shortcut: bool = True,
     eps: float = 1e-5,
 ) -> Segment:
     """Inverted residual block (MobileNetV2/V3): 1×1 expand, depthwise, squeeze-and-excitation, 1×1 project, shortcut.
@@ -82,9 +82,14 @@ def mobile_block(
         ]
         last = "se.scale"
     ops += conv_norm_act("project", last, shape, channels, activation=None, eps=eps)
-    if shortcut and stride == 1 and in_shape[0] == channels:
+    if stride == 1 and in_shape[0] == channels:
         ops.append(Add("add", ("in", "project.norm"), ops[-1].shape))
     return Segment(name, in_shape, tuple(ops))
+
+
+def without_shortcut(block: Segment) -> Segment:
+    """The block without its shortcut, if it has one."""
+    return replace(block, ops=tuple(op for op in block.ops if not isinstance(op, Add)))
 
 
 def mobile_stages(

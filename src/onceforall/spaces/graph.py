@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arch import Arch, Block
 from ..errors import ArchError, SpaceError
-from ..graph import Graph, Group, Node, Own, Part, Piece, Size, Value, each
+from ..graph import DimPart, Graph, Group, Node, Own, Piece, Size, Value, each
 from ..looks import channels
 from ..ops import Batch, Call, Fields, Input, Shape, Weight, leaves
 from ..plan import Plan, Segment
@@ -374,7 +374,7 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, tuple) else value
 
 
-def _ranges(parts: tuple[Part, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+def _ranges(parts: tuple[DimPart, ...], kept: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
     """Entries that stay, neighbouring ranges joined; None: all."""
     found: list[tuple[int, int]] = []
     at, whole = 0, True

@@ -10,7 +10,7 @@ from ..arch import Arch
 from ..ops import ActivationName, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
 from ..space import Choices, Space
-from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
+from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages, without_shortcut
 from .checks import mobile_arguments
 
 STEM_WIDTHS = (32, 16)
@@ -66,12 +66,10 @@ def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], arch: A
     shape: Shape = (3, arch.resolution, arch.resolution)
     stem = conv_norm_act("first", "in", shape, first, kernel=3, stride=strides[0], activation=ACTIVATION, eps=EPS)
     segments = [Segment("stem", shape, tuple(stem))]
-    segments.append(
-        mobile_block(
-            "fixed", segments[-1].out_shape, fixed,
-            middle=first, kernel=3, stride=strides[1], activation=ACTIVATION, shortcut=False, eps=EPS,
-        )
-    )  # fmt: skip
+    block = mobile_block(
+        "fixed", segments[-1].out_shape, fixed, middle=first, kernel=3, stride=strides[1], activation=ACTIVATION, eps=EPS
+    )
+    segments.append(without_shortcut(block))
     segments += mobile_stages(
         arch,
         segments[-1].out_shape,

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ModelError
-from ..graph import Graph, Own, Part
-from ..nn.calls import Mode, run
+from ..graph import DimPart, Graph, Own
+from ..nn.calls import Mode, run_call
 from ..ops import Call, Input, Weight, leaves
 from ..spaces.graph import graph_of
 from .supernet import Supernet
@@ -122,7 +122,7 @@ def reorder_units(
                     tensor.copy_(tensor.index_select(dim, places.to(tensor.device)))
 
 
-def _places(parts: Sequence[Part], orders: Mapping[int, Tensor]) -> Tensor:
+def _places(parts: Sequence[DimPart], orders: Mapping[int, Tensor]) -> Tensor:
     """Along a dimension: where each entry comes from."""
     found, at = [], 0
     for part in parts:
@@ -135,7 +135,7 @@ def _places(parts: Sequence[Part], orders: Mapping[int, Tensor]) -> Tensor:
     return torch.cat(found)
 
 
-def _by_unit(values: Tensor, parts: Sequence[Part], groups: set[int]) -> Iterator[tuple[int, Tensor]]:
+def _by_unit(values: Tensor, parts: Sequence[DimPart], groups: set[int]) -> Iterator[tuple[int, Tensor]]:
     """Sums over the entries of each unit, for values along a dimension."""
     at = 0
     for part in parts:
@@ -226,7 +226,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
                 dim = source.ndim - 1 if kind == "linear" else 1
                 if source.ndim > 1 and source.shape[dim] == weight.shape[1]:  # else in groups
                     yield weight, source, dim
-            x = values[op.name] = run(op, values, tensors, mode)
+            x = values[op.name] = run_call(op, values, tensors, mode)
 
 
 def _taylor(

@@ -44,7 +44,7 @@ def sort_channels(
 
     Args:
         supernet: changed in place.
-        trained: so many of the largest expand ratios (and shares of heads) are trained already. Channels do not cross the
+        trained: how many of the largest expand ratios (and shares of heads) are trained already. Channels do not cross the
             widths that belong to these ratios, so that sub-networks trained before keep their channels.
         along: tensors by the names of the parameters that they belong to, such as a running mean of the weights, whose channels
             move along.

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from ..arch import Arch
 from ..errors import StatisticsError
-from ..nn.calls import Mode, Step, channels_last_, cut, is_norm, prepared, put_weight, with_drop_path, with_dropout
+from ..nn.calls import Mode, Step, channels_last_, cut_weight, is_norm, prepared, put_weight, with_drop_path, with_dropout
 from ..nn.layers import ElasticNorm, some_images
 from ..nn.operations import OPERATIONS
 from ..nn.static import build, put
@@ -27,7 +27,6 @@ class Supernet(nn.Module):
     """One elastic network.
 
     Args:
-        space: the choices.
         num_classes: outputs of the classifier; by default those that the space says (`Space.classes`).
 
     Example:
@@ -69,8 +68,6 @@ class Supernet(nn.Module):
         `arch.resolution`, which only says at which size the network is meant to run.
 
         Args:
-            x: the images.
-            arch: which sub-network.
             dropout: rate before the classifier, in train mode. Of a network that was read from a model it takes the place of the
                 model's own there, if that is 0.
             drop_path: rate at which an image loses the last residual branch, in train mode; from the first one on it rises to that.
@@ -103,7 +100,7 @@ class Supernet(nn.Module):
         """The sub-network as a plain torch module with its own copy of the weights and running statistics.
 
         The module is in channels-last format and has the supernet's mode (train or eval), device and type. Its running statistics
-        are those of the supernet: measure them anew with `onceforall.calibrate.recalibrate` before evaluating a trained network.
+        are those of the supernet: measure them again with `onceforall.calibrate.recalibrate` before evaluating a trained network.
 
         Raises:
             ArchError: the architecture lies outside the space.
@@ -132,7 +129,7 @@ class Supernet(nn.Module):
                 for op in segment.ops:
                     name = f"{segment.name}.{op.name}"
                     if isinstance(op, Call):
-                        own |= {weight.name: cut(weight, self._own) for weight in op.tensors}
+                        own |= {weight.name: cut_weight(weight, self._own) for weight in op.tensors}
                     elif name in self._layers:
                         own |= {f"{name}.{key}": value for key, value in self._layers[name].cut(op).items()}
             _allocate(network, like)

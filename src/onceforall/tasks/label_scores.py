@@ -95,8 +95,6 @@ def bootstrap(
         labels: of the images.
         scores: of a network.
         less: of another network on the same images: then of the difference between both.
-        draws: how many.
-        seed: of the draws.
 
     Returns:
         None where it would take minutes, or nothing occurs.
@@ -114,7 +112,7 @@ def bootstrap(
 
 
 def _weighted(ranked: _Ranked, weights: Floats) -> float:
-    """Mean average precision where each image occurs so often."""
+    """Mean average precision with each image weighted by how often it occurs."""
     own = weights[ranked.order]
     hits = own * ranked.labels
     right, said = (np.take_along_axis(each.cumsum(0), ranked.ends, 0) for each in (hits, own))
@@ -124,11 +122,10 @@ def _weighted(ranked: _Ranked, weights: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class OneLabel:
+class _OneLabel:
     """One label.
 
     Args:
-        name: of the label.
         images: that have it.
         average_precision: None without images.
         prevalence: the share of the images that have it: the average precision of a network that knows nothing.
@@ -153,7 +150,6 @@ class LabelScores:
     """What a network tells of images that have any number of labels.
 
     Args:
-        images: how many.
         counts: (3, classes): images with each label, images of which it is said, and of these those that have it.
         precisions: (classes,) average precisions; NaN of labels that no image has.
         thresholds: (classes,) probabilities from which on labels are said.
@@ -185,7 +181,7 @@ class LabelScores:
         total = images + said
         return float((2 * right[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
 
-    def by_label(self, names: Sequence[str]) -> list[OneLabel]:
+    def by_label(self, names: Sequence[str]) -> list[_OneLabel]:
         """One for each label, in their order."""
         found = []
         for i, name in enumerate(names):
@@ -193,7 +189,7 @@ class LabelScores:
             f1 = 2 * right / (images + said) if images + said else 0.0
             own = float(self.precisions[i]) if images else None
             shares = right / images if images else None, right / said if said else None
-            found.append(OneLabel(name, images, own, images / self.images, float(self.thresholds[i]), *shares, f1))
+            found.append(_OneLabel(name, images, own, images / self.images, float(self.thresholds[i]), *shares, f1))
         return found
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:

@@ -32,16 +32,16 @@ class Task:
 
     Args:
         name: as `--task` takes it.
-        metrics: that it can be judged by, names in `scores.METRICS`; the first is what results are told in.
+        metrics: that it can be judged by, names in `scores.METRICS`; the first is what results are reported in.
         activation: of the logits, "softmax" or "sigmoid": what makes probabilities of them.
         loss: of logits and labels, with label smoothing and weights of classes: a mean over the images, in nats.
         rows: logits as those of distributions (rows, outcomes), and how many rows an image has, for divergences between networks.
         probabilities: of logits.
         logits: of probabilities, up to a constant for each image.
-        loss_at_first: of a network that has learnt nothing, for so many classes.
-        chance: the score of a network that has learnt nothing, by the labels of training images, for so many classes.
+        loss_at_first: of a network that has learnt nothing, given the number of classes.
+        chance: the score of a network that has learnt nothing, by the labels of training images, given the number of classes.
         default_metric: for training images with these labels.
-        weights: of classes, for the labels of training images, so many classes and `Recipe.balance`; see each.
+        weights: of classes, given the labels of training images, the number of classes and `Recipe.balance`; see each.
         tally: what counts what networks get right.
         answers: labels and probabilities of some images, to be added up.
     """

@@ -8,12 +8,11 @@ if TYPE_CHECKING:
     from .finetune import finetune, finetuning
     from .loop import Trainer
     from .losses import DIVERGENCES
-    from .remaining import Remaining
     from .schedule import Phase, Recipe, Schedule
     from .schemes import SCHEMES, progressive_shrinking
     from .step import Settings, train_step
     from .strategies import STRATEGIES
-    from .work import work_per_step
+    from .work import Remaining, work_per_step
     from .world import World
 
 __all__ = [

@@ -1,18 +1,20 @@
 """Fine-tuning: one network on its own weights, for some epochs, with a learning rate that falls along a cosine to zero."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..common.progress import QUIET, Progress
 from ..errors import StoppedError
 from ..plan import Plan
 from . import checkpoint
 from .loop import Trainer
-from .remaining import Remaining
 from .schedule import Phase, Recipe, Schedule
 from .step import Settings
+from .work import Remaining
 
 Event = dict[str, Any]
 
@@ -32,8 +34,7 @@ def finetune(
     settings: Settings,
     teacher: nn.Module | None = None,
     plan: Plan | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = QUIET,
 ) -> None:
     """Train a network in place, from the newest checkpoint in `folder` or from its present weights, to the end of the schedule.
 
@@ -45,13 +46,11 @@ def finetune(
         schedule: of one phase, such as `finetuning` makes.
         batches: training images (n, 3, r, r) and labels (n,) of a step, a pure function.
         folder: gets checkpoints, one after every epoch and every two minutes.
-        num_classes: of the network.
         settings: `validate_every` is the steps of an epoch.
         teacher: gives logits (n, num_classes) for the step's images, in eval mode; needed if the phase distils.
         plan: of the network, for a recipe whose rates differ from segment to segment.
-        on_event: gets "phase" at the start, "train" records with the loss, the share that is done and the seconds that remain, and
-            "epoch" records.
-        should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
+        progress: its `event` gets "phase" at the start, "train" records with the loss, the share that is done and the seconds that
+            remain, and "epoch" records after each epoch.
 
     Raises:
         StoppedError: on request.
@@ -65,17 +64,17 @@ def finetune(
 
     def report(event: Event) -> None:
         if event["event"] != "train":
-            on_event(event)
+            progress.event(event)
             return
         step, remaining = event["step"], left(event["step"], event["seconds"])
-        on_event({**event, "progress": step / phase.steps, "remaining_s": remaining})
+        progress.event({**event, "progress": step / phase.steps, "remaining_s": remaining})
         if step % per_epoch == 0 or step == phase.steps:
             epochs = {"epoch": -(-step // per_epoch), "epochs": -(-phase.steps // per_epoch)}
-            on_event({**event, "event": "epoch", **epochs, "remaining_s": remaining})
+            progress.event({**event, "event": "epoch", **epochs, "remaining_s": remaining})
 
     trainer = Trainer(
         network, schedule, lambda step, resolution: batches(step),
-        folder=folder, on_event=report, settings=settings, should_stop=should_stop,
+        folder=folder, progress=replace(progress, event=report), settings=settings,
         teacher=teacher, num_classes=num_classes, plan=plan,
     )  # fmt: skip
     try:

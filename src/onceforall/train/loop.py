@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..common.progress import QUIET, Progress
 from ..errors import StatisticsError, StoppedError, TrainingError
 from ..ops import Add, Norm
 from ..plan import Plan
@@ -27,12 +28,12 @@ from ..supernets.supernet import Supernet
 from . import checkpoint
 from .schedule import Phase, Schedule, learning_rate
 from .state import State, frozen_teacher
-from .step import Settings, choose, onto, torch_seed, train_step
+from .step import Batch, Settings, choose_subnets, onto, torch_seed, train_step
 from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
 Event = dict[str, Any]
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]  # (step, resolution) -> images (n, 3, r, r), labels (n,) or (n, classes)
+Batches = Callable[[int, int], Batch]  # of a step at a resolution
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then
@@ -56,11 +57,10 @@ class Trainer:
         folder: gets checkpoints/, and teacher.safetensors once there is a frozen teacher; of a network alone, the checkpoints.
         validate: measures a few sub-networks; called with the phase's space in every process, each of which may measure some: what
             they return is put together in turns. The first record whose "subnet" is "largest" and its "top1", or what else the
-            task's results are told in, tell whether training has collapsed.
-        on_event: gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation ("train"),
-            of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end ("note").
-        settings: see `Settings`.
-        should_stop: asked after every step; True ends with a checkpoint and `StoppedError`.
+            task's results are reported in, shows whether training has collapsed.
+        progress: its `event` gets a record of every phase start ("phase"), of the loss every 20 steps and before a validation
+            ("train"), of every sub-network validated ("validation"), of every return to a checkpoint ("rollback"), of an early end
+            ("note").
         teacher: for phases with an external one: gives logits for the step's images at the step's resolution.
         world: the processes that train together; only the first writes files.
         num_classes: of a network alone.
@@ -72,9 +72,8 @@ class Trainer:
     batches: Batches
     folder: Path
     validate: Callable[[Supernet, Space, Phase], list[Event]] = lambda network, space, phase: []
-    on_event: Callable[[Event], None] = lambda event: None
+    progress: Progress = QUIET
     settings: Settings = Settings()  # noqa: RUF009  # frozen
-    should_stop: Callable[[], bool] = lambda: False
     teacher: nn.Module | None = None
     world: World = World()  # noqa: RUF009  # frozen
     num_classes: int = 0
@@ -108,7 +107,7 @@ class Trainer:
             rate = self.step(phase, within, self.draw(phase))
             ending = within + 1 == phase.steps
             due = time.monotonic() - self._saved > self.settings.checkpoint_every_s
-            stop, due = self.world.agree([self.should_stop(), due])
+            stop, due = self.world.agree([self.progress.stopped(), due])
             validating = ending or state.step % self.settings.validate_every == 0
             if state.step % LOG_EVERY and not (validating or stop or due):
                 continue
@@ -180,17 +179,17 @@ class Trainer:
         state, settings, world, supernet = self.state, self.settings, self.world, self.supernet
         guide = self._guide(phase)
         device = next(self.network.parameters()).device
-        made = self.batches(state.step, groups[0][0].resolution if groups else 0)
-        images, labels = (onto(tensor, device) for tensor in made)
+        images, labels = self.batches(state.step, groups[0][0].resolution if groups else 0)
+        batch = onto(images, device), onto(labels, device)
         rate = state.rate_factor * learning_rate(phase, within)
         state.set_rate(rate)
         with torch_seed(settings.seed, state.step, world.rank, device):
             archs, together = None, world.mean if settings.same_archs else World().mean
             if supernet is not None and groups is not None:
-                archs = choose(supernet, groups, images, labels, settings, together)
+                archs = choose_subnets(supernet, groups, batch, settings, together)
             reduce = partial(world.mean_gradients, self.network.parameters(), same=settings.same_archs)
             loss = train_step(
-                self.network, archs, images, labels, state.optimizer, self.schedule.recipe, phase, guide,
+                self.network, archs, batch, state.optimizer, self.schedule.recipe, phase, guide,
                 settings=settings, within=within, reduce=reduce,
             )  # fmt: skip
         self._recent.append(loss)
@@ -306,7 +305,7 @@ class Trainer:
 
     def _report(self, event: str, phase: Phase, **record: Any) -> None:
         seconds = time.monotonic() - self._began
-        self.on_event({"event": event, "phase": phase.name, "step": self.state.step, "seconds": seconds, **record})
+        self.progress.event({"event": event, "phase": phase.name, "step": self.state.step, "seconds": seconds, **record})
 
     def _save(self, *, good: bool, best: bool = False) -> None:
         self.state.seconds = time.monotonic() - self._began

@@ -25,7 +25,6 @@ class Phase:
     """A stretch of training with one set of choices.
 
     Args:
-        name: unique in its schedule.
         keep: how many of the largest choices are trained, as arguments of `Space.keep_largest`; {} trains the whole space.
         steps: optimiser steps; 0 where only the first networks are made.
         warmup_steps: of these, with linearly rising learning rate; the others follow a cosine to zero.
@@ -97,7 +96,6 @@ class Recipe:
     """How each step is made, the same for all phases.
 
     Args:
-        batch_size: images per step.
         optimizer: "sgd" (Nesterov) or "adamw".
         momentum: of SGD.
         weight_decay: of convolution and linear weights and kernel matrices; batch norm and biases have none.
@@ -113,7 +111,7 @@ class Recipe:
             the schedule's, of the stem the smallest; 1 for the same rate everywhere.
         drop_path: rate at which the last residual branch is left out for an image (stochastic depth); from the first branch on it
             rises to that. Where a network that was brought has rates of its own, these stay.
-        patience: end when the mean accuracy at a validation of the last phase has not risen in so many, and keep the weights of the
+        patience: end when the mean accuracy has not risen in this many validations of the last phase, and keep the weights of the
             best; 0: train to the end of the schedule and keep the last weights. Not where one network alone is fine-tuned.
         balance: how far the loss on labels makes up for uneven classes: an image counts in proportion to its class's number of
             images to the power of minus this. 0: all images alike; 1: all classes alike.
@@ -189,7 +187,7 @@ class Schedule:
         raise IndexError("step lies beyond the schedule")
 
     def steps_done(self, steps: int) -> list[int]:
-        """Of each phase, after so many steps in all."""
+        """Steps completed in each phase after `steps` steps in all."""
         done = []
         for phase in self.phases:
             done.append(min(steps, phase.steps))

@@ -149,7 +149,6 @@ def frozen_teacher(supernet: Supernet, path: Path, *, make: bool, write: bool = 
 
     Args:
         supernet: of which it is the largest network.
-        path: its file.
         make: now, from the present weights.
         write: the file, if it is made now.
         sync_norm: batch statistics are those of all processes.

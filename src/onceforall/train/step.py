@@ -18,6 +18,7 @@ from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
 PRECISIONS = ("float32", "bfloat16")
+Batch = tuple[Tensor, Tensor]  # images (n, 3, r, r); labels as the task has them, or shares of classes (n, classes)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,6 @@ class Settings:
     """How a schedule is followed.
 
     Args:
-        seed: of everything random.
         validate_every: steps between validations; the end of a phase is always validated.
         checkpoint_every_s: seconds between checkpoints; every validation and the end of a phase has one too.
         sync_norm: batch norm over the images of all processes, which must train the same sub-networks.
@@ -58,8 +58,7 @@ class Settings:
 def train_step(
     network: nn.Module,
     archs: Sequence[Arch] | None,
-    images: Tensor,
-    labels: Tensor,
+    batch: Batch,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
     phase: Phase,
@@ -78,8 +77,6 @@ def train_step(
         network: a supernet, or one network alone; in train mode.
         archs: the sub-networks, the largest one first where the phase treats it differently; None for a network alone, whose
             dropout layers are its own.
-        images: (n, 3, r, r).
-        labels: as the task has them, or shares of classes (n, classes).
         optimizer: of the network's parameters.
         recipe: see `Recipe`; where the first sub-network teaches the others, dropout and drop path are for it alone.
         phase: what teaches, who sees the labels, and how much the others count.
@@ -91,6 +88,7 @@ def train_step(
     Returns:
         The mean of the reported losses, detached.
     """
+    images, labels = batch
     in_place, others = phase.distil and phase.teacher == "largest", phase.ramp + (1 - phase.ramp) * within / max(1, phase.steps)
     target = None
     if teacher is not None:
@@ -124,11 +122,10 @@ def train_step(
     return total / len(archs or [None])
 
 
-def choose(
+def choose_subnets(
     supernet: Supernet,
     groups: Groups,
-    images: Tensor,
-    labels: Tensor,
+    batch: Batch,
     settings: Settings = Settings(),  # frozen
     mean: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> list[Arch]:
@@ -139,12 +136,10 @@ def choose(
     Args:
         supernet: in train mode; nothing is written to it.
         groups: from a strategy.
-        images: (n, 3, r, r).
-        labels: as the task has them, or shares of classes (n, classes).
         settings: task, precision and `sync_norm`.
         mean: of the losses over processes that must choose alike.
     """
-    tried = [group for group in groups if len(group) > 1]
+    (images, labels), tried = batch, [group for group in groups if len(group) > 1]
     if not tried:
         return [group[0] for group in groups]
     with torch.no_grad(), in_precision(settings.precision, images.device):

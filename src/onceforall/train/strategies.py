@@ -26,7 +26,7 @@ def uniform(space: Space, number: int, rng: np.random.Generator) -> Groups:
     return _alone(_uniform(space, number, rng))
 
 
-def sandwich(space: Space, number: int, rng: np.random.Generator) -> Groups:
+def draw_sandwich(space: Space, number: int, rng: np.random.Generator) -> Groups:
     """The largest and the smallest sub-network and random ones between (BigNAS, 2020)."""
     drawn = _uniform(space, max(1, number - 2), rng)
     resolution = drawn[0].resolution
@@ -43,7 +43,7 @@ def ends(space: Space, number: int, rng: np.random.Generator) -> Groups:
     return _alone([end(drawn[0].resolution), *drawn][:number])
 
 
-def all_sizes(space: Space, number: int, rng: np.random.Generator) -> Groups:
+def draw_all_sizes(space: Space, number: int, rng: np.random.Generator) -> Groups:
     """Sub-networks of all sizes alike: each draws how large it is, and every choice goes by that, with chance.
 
     Of uniform draws nearly all are of middling size, since they are made of many choices: the largest and the smallest networks,
@@ -83,7 +83,7 @@ def best_up(space: Space, number: int, rng: np.random.Generator) -> Groups:
     return [*ends, *groups]
 
 
-def coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
+def draw_coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
     """Depth, expand ratio and heads of a stage go together, small with small and large with large (CompOFA, 2021).
 
     With three depths and three ratios in five stages these are 243 networks, times the kernels, which are drawn for each block.
@@ -106,10 +106,10 @@ def coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
 STRATEGIES: dict[str, Strategy] = {
     "uniform": uniform,
     "ends": ends,
-    "sandwich": sandwich,
-    "all_sizes": all_sizes,
+    "sandwich": draw_sandwich,
+    "all_sizes": draw_all_sizes,
     "best_up": best_up,
-    "coupled": coupled,
+    "coupled": draw_coupled,
 }
 LARGEST_FIRST = ("sandwich", "best_up")  # the first sub-network is the largest, so that it can teach the others
 

@@ -1,5 +1,8 @@
 """How much there is to compute in a schedule, for time estimates and budgets."""
 
+from collections import deque
+from statistics import median
+
 import numpy as np
 
 from ..costs import CostTable, macs_table, segment_table
@@ -35,3 +38,57 @@ def work_of_draws(phase: Phase, table: CostTable, draws: list[Groups]) -> float:
         space = table.segments.space
         macs += table.estimate([space.largest(draw[0][0].resolution) for draw in draws]).sum()
     return float(macs)
+
+
+RECENT = 51  # stretches between reports, and pauses, whose middle counts: what disturbs fewer than half of them has no effect
+FOLLOW = 0.1  # share of the way from the last answer to the present estimate, at each report
+
+
+class Remaining:
+    """Tell it about every report; it answers with the seconds that are left.
+
+    Args:
+        total: work of the whole training, in any unit.
+    """
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+        self.last: tuple[float, float] | None = None
+        self.start, self.paused_until = 0.0, 0.0
+        self.rates: deque[float] = deque(maxlen=RECENT)  # seconds per unit of work
+        self.pauses: deque[float] = deque(maxlen=RECENT)  # seconds that no work was done, such as for a validation
+        self.reports, self.paused, self.rate, self.new_pause = 0, 0, 0.0, True
+
+    def __call__(self, done: float, seconds: float) -> float | None:
+        """Seconds left, None while nothing is known.
+
+        Args:
+            done: work so far.
+            seconds: that it took.
+        """
+        if self.last is None:
+            self.start = done
+        elif done > self.last[0]:
+            self.rates.append((seconds - self.last[1]) / (done - self.last[0]))
+            self.reports += 1
+            self.rate += max(FOLLOW, 1 / self.reports) * (median(self.rates) - self.rate)
+        elif done == self.last[0] and seconds > self.last[1]:
+            self._pause(done, seconds - self.last[1])
+        else:  # back to an earlier state
+            self.start = min(self.start, done)
+        self.new_pause = self.last is None or done != self.last[0]
+        self.last = done, seconds
+        if not self.rates:
+            return None
+        left, often = self.total - done, self.paused_until - self.start
+        between = median(self.pauses) * self.paused * left / often if self.pauses and often > 0 else 0.0
+        return max(0.0, left * self.rate + between)
+
+    def _pause(self, done: float, seconds: float) -> None:
+        """Reports without work in between are of one pause."""
+        self.paused_until = done
+        if self.new_pause:
+            self.pauses.append(seconds)
+            self.paused += 1
+        else:
+            self.pauses[-1] += seconds

@@ -16,7 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import TrainingError
-from ..nn.exchange import add_up, exchanging
+from ..nn.layers import add_up, exchanging
 
 PATIENCE_S = 600.0  # for the other processes to come
 LONGEST = timedelta(days=1)  # that an exchange waits, as while the first process decodes; one that dies closes its connections
@@ -28,7 +28,6 @@ class World:
 
     Args:
         rank: of this process, from 0.
-        size: number of processes.
     """
 
     rank: int = 0
@@ -127,8 +126,8 @@ class World:
 def _meeting(store: Store, rank: int, size: int) -> str:
     """A name that only the processes that are here now know.
 
-    When torchrun starts all anew after one was killed, its store still holds the addresses of those before (torch 2.15), and who
-    reads one too early calls the dead. Under this name there is nothing yet.
+    When torchrun restarts all processes after one was killed, its store still holds the addresses of the earlier ones (torch
+    2.15), and a process that reads one too early calls the dead. Nothing is stored under this name yet.
 
     Raises:
         RuntimeError: some have not come.

@@ -21,7 +21,7 @@ from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
 from .label_lists import label_text
-from .parquet_names import choose_splits, place_of
+from .parquet_names import choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
 from .tables import order_of
 
@@ -196,7 +196,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
         DataError: no training shards, more than one reading, or no samples with labels.
     """
     left_out: LeftOut = {}
-    places = [place_of(path, root if root.is_dir() else root.parent) for path in files]
+    places = [parquet_place(path, root if root.is_dir() else root.parent) for path in files]
     splits = choose_splits(root, places, left_out) if root.is_dir() else [places]
     samples = [[sample for place in split for sample in _samples(_Archive(place.path), left_out)] for split in splits]
     names = sorted({label for split in samples for _, label, _ in split}, key=order_of)

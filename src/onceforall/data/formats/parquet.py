@@ -21,7 +21,7 @@ from ...errors import DataError, FileError
 from ..originals import Indices, Load, Part, Source, Taken, digest
 from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, require_one_label
-from .parquet_names import Place, choose_splits, place_of
+from .parquet_names import Place, choose_splits, parquet_place
 from .scan import LeftOut, look, mark_of, printable, same_name
 from .tables import order_of
 
@@ -79,10 +79,10 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     if root in usable:  # the file itself, whatever it is called
         splits = [[Place(root, printable(root.name), "", "", "train")]]
     else:
-        splits = choose_splits(root, [place_of(path, root) for path in usable], left_out)
+        splits = choose_splits(root, [parquet_place(path, root) for path in usable], left_out)
     chosen = {place.part for split in splits for place in split}
     for path in set(files.without) - set(usable):
-        place = place_of(path, root)
+        place = parquet_place(path, root)
         if place.part in chosen:  # the neighbors have images: not a file about something else
             raise _no_column(path, "image", _columns(path).all)
         left_out.setdefault(NO_COLUMN, []).append(place.name)

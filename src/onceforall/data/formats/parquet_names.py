@@ -37,7 +37,7 @@ class Place:
         return self.configuration, self.word
 
 
-def place_of(path: Path, root: Path) -> Place:
+def parquet_place(path: Path, root: Path) -> Place:
     """Read it from train-00000-of-00002.parquet, SPLIT/0000.parquet, CONFIGURATION/SPLIT/0000.parquet and the like.
 
     Raises:

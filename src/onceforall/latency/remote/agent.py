@@ -27,18 +27,17 @@ from typing import Any
 import numpy as np
 
 from ...common.processors import processors
-from ..measure import Reference, measure
+from ..measure import ReferenceKernel, time_calls
 
 WEIGHTS = "weights.bin"  # name in the models
 CHUNK = 1 << 20  # random numbers made at once
 OpenModel = Callable[..., tuple[Callable[[Any], object], Callable[[Any], object]]]
 
 
-def main(arguments: Sequence[str], package: str, open_model: OpenModel) -> int:
+def run_agent(arguments: Sequence[str], package: str, open_model: OpenModel) -> int:
     """Do what the arguments say; exit code 0 if the answer is on stdout, 1 if the reason why not is.
 
     Args:
-        arguments: of the command line.
         package: of the runtime.
         open_model: loads a model, see `Runtime.there`.
     """
@@ -61,7 +60,7 @@ def _about(package: str) -> dict[str, Any]:
         raise RuntimeError(f"{error}: pip install {package} there") from None
     return {
         "version": str(found.__version__), "processor": _processor(), "cpus": processors(), "python": platform.python_version(),
-        "baseline_ms": Reference().baseline_ms(),
+        "baseline_ms": ReferenceKernel().baseline_ms(),
     }  # fmt: skip
 
 
@@ -113,7 +112,7 @@ def _work(open_model: OpenModel, folder: str) -> dict[str, Any]:
             path = place / f"{i}.onnx"
             path.write_bytes(model)
             functions.append(_load(open_model, path, job["threads"], shape))
-        timings = measure(functions, **job["measure"])
+        timings = time_calls(functions, **job["measure"])
         result: dict[str, Any] = {"timings": [asdict(timing) for timing in timings]}
     except Exception as error:
         result = {"error": " ".join(str(error).split()) or type(error).__name__}
@@ -138,7 +137,7 @@ def _random_weights(path: Path, size: int) -> None:
 
 
 def _alive(place: Path) -> bool:
-    """Whether the job's process runs. Another one may have its number after the machine was started anew; and a process that has
+    """Whether the job's process runs. Another one may have its number after the machine was restarted; and a process that has
     ended but was not waited for keeps its number and loses its command line."""
     try:
         pid = int((place / "pid").read_text())

@@ -19,12 +19,7 @@ from ..networks import made_up
 from .agent import WEIGHTS
 
 PACKAGE = Path(__file__).parents[2]
-SOURCES = (
-    "errors.py",
-    "common/processors.py",
-    "latency/measure.py",
-    "latency/remote/agent.py",
-)
+SOURCES = ("errors.py", "common/processors.py", "latency/measure.py", "latency/remote/agent.py")
 EMPTY = ("__init__.py", "common/__init__.py", "latency/__init__.py", "latency/remote/__init__.py")
 ALIGNMENT = 64
 SMALL = 1024  # bytes of a tensor that stays in the model
@@ -35,11 +30,11 @@ if sys.version_info < {LEAST_PYTHON}:
     sys.exit(1)
 try:
     from onceforall import there
-    from onceforall.latency.remote.agent import main
+    from onceforall.latency.remote.agent import run_agent
 except ImportError as error:
     print('{{"error": "%s: pip install numpy there"}}' % str(error).replace('"', "'"))
     sys.exit(1)
-sys.exit(main(sys.argv[1:], there.PACKAGE, there.open_model))
+sys.exit(run_agent(sys.argv[1:], there.PACKAGE, there.open_model))
 """
 IMPORTS = "import importlib\nfrom collections.abc import Callable, Sequence\nfrom typing import Any\n"  # of `Runtime.there`
 
@@ -55,7 +50,7 @@ def agent_zip(runtime: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class RemoteModel:
     """An ONNX model, the shape of one input, and how much it reads of a file of weights that is made there."""
 
     content: bytes
@@ -63,7 +58,7 @@ class Model:
     weights_bytes: int = 0
 
     @classmethod
-    def stand_in(cls, plan: Plan, runtime: str) -> "Model":
+    def stand_in(cls, plan: Plan, runtime: str) -> "RemoteModel":
         """A model of the plan with made-up weights, as the runtime of that name here would make it.
 
         Raises:
@@ -77,14 +72,12 @@ class Model:
         return cls(light, plan.input_shape, size)
 
 
-def job_zip(models: Sequence[Model], *, threads: int, batch: int, measure: Mapping[str, Any]) -> bytes:
+def job_zip(models: Sequence[RemoteModel], *, threads: int, batch: int, measure: Mapping[str, Any]) -> bytes:
     """A job for the agent: models, and how to measure them.
 
     Args:
-        models: to be timed in turns.
         threads: that compute one network.
-        batch: images per call.
-        measure: arguments of `latency.measure.measure`.
+        measure: arguments of `time_calls`.
     """
     names = [f"models/{i}.onnx" for i in range(len(models))]
     job = {
@@ -115,7 +108,7 @@ def without_weights(model: bytes) -> tuple[bytes, int]:
     return bytes(proto.SerializeToString()), offset
 
 
-def digest(data: bytes) -> str:
+def digest_of_bytes(data: bytes) -> str:
     """A name for these bytes."""
     return sha256(data).hexdigest()[:16]
 

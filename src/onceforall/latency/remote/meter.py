@@ -12,8 +12,8 @@ from ...errors import DeviceError
 from ...plan import Plan
 from ..host import Host
 from ..measure import Timing
-from .bundle import Model, agent_zip, digest, job_zip
-from .ssh import Ssh, printable
+from .bundle import RemoteModel, agent_zip, digest_of_bytes, job_zip
+from .ssh import Ssh, printable_text
 
 FOLDER = PurePosixPath(".cache/onceforall")  # in the home there
 WAIT_S = 20.0  # of one question for the result
@@ -24,20 +24,17 @@ class RemoteMeter:
     """Copies the agent to a host and has networks timed there; a connection that breaks meanwhile does no harm.
 
     Args:
-        host: where.
         runtime: name in `RUNTIMES`, of one that other machines can load.
         threads: that compute one network.
-        batch: images per call.
         ssh: in place of the usual connection.
-        on_wait: called with a message when the connection broke and is tried anew.
+        say: called with a message when the connection broke and is tried again.
 
     Attributes:
         version: of the runtime there.
-        processor: its name.
         baseline_ms: what the reference kernel takes there.
 
     Raises:
-        DeviceError: the host cannot be reached, or lacks Python, numpy, the runtime or so many processors.
+        DeviceError: the host cannot be reached, or lacks Python, numpy, the runtime or enough processors.
     """
 
     def __init__(
@@ -48,15 +45,15 @@ class RemoteMeter:
         threads: int = 1,
         batch: int = 1,
         ssh: Ssh | None = None,
-        on_wait: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not RUNTIMES[runtime].there:
             able = [name for name, found in RUNTIMES.items() if found.there]
             raise DeviceError(f"{runtime} cannot be measured over ssh: choose one of {', '.join(able)}")
         self.host, self.runtime, self.threads, self.batch = host, runtime, threads, batch
-        self._ssh = ssh or Ssh(host, on_wait=on_wait)
+        self._ssh = ssh or Ssh(host, say=say)
         agent = agent_zip(runtime)
-        self._agent = str(FOLDER / f"agent-{digest(agent)}.zip")
+        self._agent = str(FOLDER / f"agent-{digest_of_bytes(agent)}.zip")
         self._put(self._agent, agent)
         about = self._ask("about")
         self.version, self.processor = _text(about, "version"), _text(about, "processor")
@@ -66,15 +63,15 @@ class RemoteMeter:
             raise DeviceError(f"threads is {threads}, {host} has {cpus} processors for this: ask for at most {cpus} threads")
 
     def time(self, plans: Sequence[Plan], **arguments: Any) -> list[Timing]:
-        """Time networks with made-up weights in turns; the arguments are those of `latency.measure.measure`.
+        """Time networks with made-up weights in turns; the arguments are those of `time_calls`.
 
         Raises:
             DeviceError: the host is too noisy, lost, or cannot run a network.
             MissingExtraError: the package onnx is not installed here.
         """
-        return self.time_models([Model.stand_in(plan, self.runtime) for plan in plans], **arguments)
+        return self.time_models([RemoteModel.stand_in(plan, self.runtime) for plan in plans], **arguments)
 
-    def time_models(self, models: Sequence[Model], **arguments: Any) -> list[Timing]:
+    def time_models(self, models: Sequence[RemoteModel], **arguments: Any) -> list[Timing]:
         """Time ONNX models.
 
         Asked again for the same after this process was killed, it takes up the measurement that runs there.
@@ -83,7 +80,7 @@ class RemoteMeter:
             DeviceError: the host is too noisy, lost, or cannot run a network.
         """
         job = job_zip(models, threads=self.threads, batch=self.batch, measure=arguments)
-        folder = str(FOLDER / f"job-{digest(job)}")
+        folder = str(FOLDER / f"job-{digest_of_bytes(job)}")
         self._put(f"{folder}/job.zip", job)
         self._ask("start", folder)
         try:
@@ -122,7 +119,7 @@ class RemoteMeter:
         if not isinstance(answer, dict):
             raise DeviceError(f"{self.host}: the agent gave no JSON but {said[:200]!r}: is {python} a Python there?")
         if "error" in answer:
-            raise DeviceError(f"{self.host}: {printable(str(answer['error'])[:300])}")
+            raise DeviceError(f"{self.host}: {printable_text(str(answer['error'])[:300])}")
         return answer
 
     def _timing(self, values: object) -> Timing:
@@ -143,7 +140,7 @@ def _number(values: Mapping[str, Any], key: str) -> float:
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:
-    return printable(str(values.get(key))[:100])
+    return printable_text(str(values.get(key))[:100])
 
 
 def has_size(path: str, data: bytes) -> str:

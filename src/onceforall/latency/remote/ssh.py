@@ -25,23 +25,17 @@ class Ssh:
     """Commands on a host. What it answers is only ever read as text.
 
     Args:
-        host: where.
-        patience_s: for how long a connection that broke is tried anew.
+        patience_s: for how long a connection that broke is tried again.
         options: of ssh, before the host.
-        on_wait: called with a message when the connection broke and is tried anew.
+        say: called with a message when the connection broke and is tried again.
     """
 
     def __init__(
-        self,
-        host: Host,
-        *,
-        patience_s: float = 600.0,
-        options: Sequence[str] = (),
-        on_wait: Callable[[str], None] = lambda text: None,
+        self, host: Host, *, patience_s: float = 600.0, options: Sequence[str] = (), say: Callable[[str], None] = lambda text: None
     ) -> None:
         if shutil.which("ssh") is None:
             raise DeviceError("there is no ssh on this machine: install an OpenSSH client")
-        self.host, self.patience_s, self.on_wait = host, patience_s, on_wait
+        self.host, self.patience_s, self.say = host, patience_s, say
         port = () if host.port is None else ("-p", str(host.port))
         address = host.name.strip("[]") if host.user is None else f"{host.user}@{host.name.strip('[]')}"
         settings = [word for setting in SETTINGS for word in ("-o", setting)]
@@ -49,10 +43,9 @@ class Ssh:
         self._connected = False
 
     def __call__(self, *words: str, limit_s: float | None = None, patience_s: float | None = None) -> str:
-        """Run a command there; its output. Words are quoted. A broken connection is tried anew, so it must be safe to do twice.
+        """Run a command there; its output. Words are quoted. A broken connection is tried again, so it must be safe to do twice.
 
         Args:
-            words: of the command.
             limit_s: without an answer for so long, the connection counts as broken. None: as long as it takes.
             patience_s: instead of this object's.
 
@@ -71,7 +64,7 @@ class Ssh:
         end, pause = time.monotonic() + patience_s, 0.5
         while True:
             code, out, err = _run([*self._command, line], stdin, limit_s)
-            said = printable(" ".join((err or out).decode(errors="replace").split())[-300:])
+            said = printable_text(" ".join((err or out).decode(errors="replace").split())[-300:])
             if len(out) >= MOST_BYTES:
                 raise DeviceError(f"{self.host}: it sent {MOST_BYTES // 10**6} MB and more, which is no answer: is it this host?")
             if code != BROKEN:
@@ -85,12 +78,12 @@ class Ssh:
                 )
             if time.monotonic() + pause > end:
                 raise DeviceError(f"{self.host}: the connection broke and did not come back in {patience_s:.0f} s: {said}")
-            self.on_wait(f"{self.host}: connection lost, trying again")
+            self.say(f"{self.host}: connection lost, trying again")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
 
-def printable(text: str) -> str:
+def printable_text(text: str) -> str:
     """Without what would change the terminal that it is printed on."""
     return "".join(c if c.isprintable() else " " for c in text)
 

@@ -1,6 +1,6 @@
 """Calls, one after the other, as nodes of an ONNX graph.
 
-Shapes are found by computing every call for two numbers of images on torch's meta device: a dimension that differs is so many for
+Shapes are found by computing every call for two numbers of images on torch's meta device: a dimension that differs is that many for
 every image. What does not depend on the images is computed by torch, in float64, and stored.
 
 Numbers of any floating type become float32, integers int64.

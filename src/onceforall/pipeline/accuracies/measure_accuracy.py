@@ -4,7 +4,7 @@ Sub-networks are measured in groups, and the rows of a group are written as one 
 written is lost or measured again after a crash.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +19,7 @@ from ...arch import Arch
 from ...calibrate import Statistics
 from ...common.files import locked, make_folder
 from ...common.memory import keep_freed_memory
+from ...common.progress import QUIET, Progress
 from ...costs import macs_table, segment_table
 from ...data import Images, Splits
 from ...errors import DataError, TrainingError
@@ -31,28 +32,20 @@ from ..run_directory.run import CALIBRATION_IMAGES, Run
 from ..training.compute import Compute, choose_compute
 from .cluster import joined_cluster
 
-LEAST_AT_ONCE, GROUPS = 4, 4  # smaller groups where there would be fewer than so many for each of several processes
-
-Progress = Callable[[int, int, str], None]
+LEAST_AT_ONCE, GROUPS = 4, 4  # groups get smaller so that each of several processes has this many
 
 
 @takes(MeasureAccuracyOptions)
-def measure_accuracy(
-    options: MeasureAccuracyOptions, *, on_progress: Progress = lambda done, total, what: None
-) -> list[AccuracyRow]:
+def measure_accuracy(options: MeasureAccuracyOptions, *, progress: Progress = QUIET) -> list[AccuracyRow]:
     """Measure sub-networks of a trained run on held-out images; test images are not touched. Those measured before are not again.
 
     Started by torchrun, the processes share out the work; each returns all rows.
 
     Args:
-        options: see `MeasureAccuracyOptions`; in its place, its fields by their names.
-        on_progress: called with sub-networks measured, sub-networks needed and a note.
+        progress: its `count` gets sub-networks measured, sub-networks needed and a note.
 
     Returns:
         The rows of the sub-networks asked for, in their order; then those interpolated.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, every, ray = Run.open(options.folder, options.data).judged_by(options.metric), options.every, options.ray
     run.require_images()
@@ -67,31 +60,29 @@ def measure_accuracy(
         known = {row.arch for row in read_rows(place, run.space, weights_hash=weights)}
         world.wait()  # all have read the same, none has written
         missing = [arch for arch in wanted if arch not in known]
-        done, tell = len(wanted) - len(missing), on_progress if world.leads else _silent
-        tell(done, len(wanted), "")
+        done, progress = len(wanted) - len(missing), progress if world.leads else QUIET
+        progress.count(done, len(wanted), "")
 
         def note(text: str) -> None:
-            tell(done, len(wanted), text)
+            progress.count(done, len(wanted), text)
 
         if run.moved and not missing and world.leads:
-            run.splits(on_note=note)  # nothing needs them, but a new place that was given is checked and kept
+            run.splits(Progress(say=note))  # nothing needs them, but a new place that was given is checked and kept
         if missing:
-            found = _measured(run, missing, compute, world, note) if ray is None else _on_ray(run, missing, compute, ray)
+            found = (
+                _measured(run, missing, compute, world, Progress(say=note)) if ray is None else _on_ray(run, missing, compute, ray)
+            )
             for rows in found:
                 append_rows(place, run.space, rows, weights_hash=weights, writer=world.rank)
                 done += len(rows)
                 low, high = min(row.value for row in rows), max(row.value for row in rows)
-                tell(done, len(wanted), f"{METRICS[run.metric]} {low:.3f} to {high:.3f}")
+                progress.count(done, len(wanted), f"{METRICS[run.metric]} {low:.3f} to {high:.3f}")
         world.wait()
         by_arch = {row.arch: row for row in read_rows(place, run.space, weights_hash=weights)}
     result = [by_arch[arch] for arch in wanted]
     if every is not None:
         result += interpolate(run.space, result, macs_table(segment_table(run.space, run.num_classes)))
     return result
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    """For the processes that do not lead."""
 
 
 def _drawn(run: Run, subnets: int, every: int | None, seed: int) -> list[Arch]:
@@ -114,12 +105,10 @@ def _groups(run: Run, archs: Sequence[Arch], workers: int) -> tuple[list[list[Ar
     return groups, [sum(node.work for node in grow({arch: plans[arch] for arch in group})) for group in groups]
 
 
-def _measured(
-    run: Run, archs: Sequence[Arch], compute: Compute, world: World, on_note: Callable[[str], None]
-) -> Iterator[list[AccuracyRow]]:
+def _measured(run: Run, archs: Sequence[Arch], compute: Compute, world: World, progress: Progress) -> Iterator[list[AccuracyRow]]:
     """This process's share, group by group."""
     groups, work = _groups(run, archs, world.size)
-    supernet, splits = run.supernet().to(compute.device), run.splits(on_note=on_note)
+    supernet, splits = run.supernet().to(compute.device), run.splits(progress)
     for i in share_out(work, world.size)[world.rank]:
         yield together(run, supernet, splits, groups[i])
 

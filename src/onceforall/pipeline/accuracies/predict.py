@@ -5,12 +5,13 @@ it is these that a search will ask about.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...accuracy import AccuracyRow, measurement_noise, read_rows, spread, suggest, tree
 from ...arch import Arch
+from ...common.progress import QUIET, Progress
 from ...costs import macs_table, segment_table
 from ...options.declare import takes
 from ...options.measuring import PredictOptions
@@ -24,19 +25,13 @@ LEAST_CHOSEN = 10
 
 
 @takes(PredictOptions)
-def predict(
-    options: PredictOptions, *, on_progress: Callable[[int, int, str], None] = lambda done, total, what: None
-) -> Prediction:
+def predict(options: PredictOptions, *, progress: Progress = QUIET) -> Prediction:
     """Measure sub-networks of a trained run on held-out images and fit an accuracy predictor; test images are not touched.
 
     Started by torchrun, the processes share out the sub-networks, all of which are then drawn beforehand.
 
     Args:
-        options: see `PredictOptions`; in its place, its fields by their names.
-        on_progress: called with sub-networks measured, sub-networks needed and a note.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
+        progress: its `count` gets sub-networks measured, sub-networks needed and a note.
     """
     run, subnets, seed = Run.open(options.folder, options.data).judged_by(options.metric), options.subnets, options.seed
     run.require_images()
@@ -49,7 +44,7 @@ def predict(
     def measured(archs: Sequence[Arch], before: int) -> list[AccuracyRow]:
         return measure_accuracy(
             options.folder, archs=archs, device=options.device, ray=options.ray, data=options.data, metric=options.metric,
-            on_progress=lambda done, total, what: on_progress(before + done, subnets, what),
+            progress=Progress(count=lambda done, total, what: progress.count(before + done, subnets, what)),
         )  # fmt: skip
 
     rows = measured([*fit, *check], 0)

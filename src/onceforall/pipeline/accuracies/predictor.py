@@ -1,7 +1,7 @@
-"""`ofa accuracy`: fit the accuracy predictor anew, compare kinds of models, show it, ask it what to measure next."""
+"""`ofa accuracy`: fit the accuracy predictor again, compare kinds of models, show it, ask it what to measure next."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ...accuracy.choose import LEARNERS, families
 from ...arch import Arch
 from ...common.advice import ofa
 from ...common.files import locked, read_json, write_json
+from ...common.progress import QUIET, Progress
 from ...common.records import as_record
 from ...costs import macs_table, segment_table
 from ...errors import DataError, FileError
@@ -66,7 +67,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class KindComparison:
     """One kind of model fitted to some sub-networks, or what cross-validation chose among all kinds.
 
     Args:
@@ -87,12 +88,6 @@ def fit_predictor(options: FitPredictorOptions) -> Prediction:
     """Fit a predictor to the sub-networks that were measured before, and check it on those that `predict` set aside.
 
     Where there are none, a random quarter is set aside, relatives together.
-
-    Args:
-        options: see `FitPredictorOptions`; in its place, its fields by their names.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder)
     rows = _rows(run)
@@ -104,11 +99,7 @@ def fit_predictor(options: FitPredictorOptions) -> Prediction:
 def fit_and_check(
     run: Run, fitted: list[AccuracyRow], checked: list[AccuracyRow], *, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> Prediction:
-    """Fit a predictor to measured sub-networks, check it on others, and write both down. Of torchrun's processes the first writes.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """Fit a predictor to measured sub-networks, check it on others, and save both; of torchrun's processes the first one writes."""
     noise = measurement_noise([*fitted, *checked])
     predictor = fitted_to(run, fitted, noise=noise, kinds=kinds, seed=seed)
     archs, top1 = [row.arch for row in checked], np.array([row.value for row in checked])
@@ -143,20 +134,16 @@ def fitted_to(
 
 
 @takes(ComparePredictorsOptions)
-def compare_predictors(
-    options: ComparePredictorsOptions, *, on_result: Callable[[Comparison], None] = lambda result: None
-) -> list[Comparison]:
-    """Errors of each kind of model, and which one cross-validation chooses, fitted to so many of the measured sub-networks.
+def compare_predictors(options: ComparePredictorsOptions, *, progress: Progress = QUIET) -> list[KindComparison]:
+    """Errors of each kind of model, and which one cross-validation chooses, fitted to some of the measured sub-networks.
 
     All are checked on the same sub-networks, those of `fit_predictor`. Nothing is written.
 
     Args:
-        options: see `ComparePredictorsOptions`; in its place, its fields by their names.
-        on_result: called with each comparison as soon as it is made.
+        progress: its `result` gets each comparison as soon as it is made.
 
     Raises:
         DataError: too few measured sub-networks for the smallest number.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run, samples, seed = Run.open(options.folder), options.samples, options.seed
     rows = _rows(run)
@@ -176,21 +163,14 @@ def compare_predictors(
         chosen = fitted_to(run, part, noise=noise, kinds=list(LEARNERS), seed=seed)
         for kind in LEARNERS:
             predictor = chosen if kind == chosen.kind else fitted_to(run, part, noise=noise, kinds=[kind], seed=seed)
-            results.append(Comparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
-            on_result(results[-1])
+            results.append(KindComparison(n, kind, kind == chosen.kind, assess(predictor, archs, top1)))
+            progress.result(results[-1])
     return results
 
 
 @takes(NextSubnetsOptions)
 def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
-    """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain.
-
-    Args:
-        options: see `NextSubnetsOptions`; in its place, its fields by their names.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """Sub-networks that are worth measuring next: by the predictor near the front of accuracy against MACs, and uncertain."""
     run = Run.open(options.folder)
     predictor = load_predictor(run)
     known = [row.arch for row in read_rows(run.folder / "accuracy", run.space, weights_hash=run.weights_hash())]
@@ -200,11 +180,7 @@ def next_subnets(options: NextSubnetsOptions) -> list[Arch]:
 
 
 def show_predictor(folder: Path) -> dict[str, Any]:
-    """What the predictor of a run is: kind, errors and error bars, as JSON values. "errors" is None if it was imported.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
-    """
+    """What the predictor of a run is: kind, errors and error bars, as JSON values. "errors" is None if it was imported."""
     run = Run.open(folder)
     predictor = load_predictor(run)
     errors, rows = checks(run)

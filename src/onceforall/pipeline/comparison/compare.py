@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...arch import Arch
 from ...calibrate import Calibrated, evaluate_each
 from ...common.files import locked, make_folder, read_lines, sha256, text_sha256, write_json
+from ...common.progress import QUIET, Progress
 from ...common.readable import plural
 from ...data import Images
 from ...errors import DeviceError, InfeasibleError, TrainingError
@@ -28,7 +29,7 @@ from ..run_directory.run import Run
 from ..search import FINALIST_IMAGES, Candidate, Searcher
 from ..specialising.choose import confirmed
 from ..training.compute import choose_compute
-from .fixed import Asked, FixedNetwork, Told, asked_for, fine_tuned
+from .fixed import AskedRival, FixedNetwork, Told, asked_for, fine_tuned
 from .versus import FOLDER, RESULT, Comparison, Costs, Rival, stored_comparison, verdict
 
 Event = dict[str, Any]
@@ -37,28 +38,15 @@ PATIENCE_S = 20.0  # for narrow intervals of latencies that are shown side by si
 
 
 @takes(CompareOptions)
-def compare(
-    options: CompareOptions,
-    *,
-    on_step: Callable[[str], None] = lambda text: None,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Comparison:
+def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Comparison:
     """Fine-tune fixed networks by the recipe of a run, and tell for each budget whether they or the run's networks win.
 
     The budgets are the latency, the multiply-accumulates and the parameters of each fixed network, and those that are given. For
     each, the network of the run is searched as by `ofa specialise`, the fixed one chosen by held-out images; then all are timed in
     turns and measured on the test images, once. With the same arguments and weights the stored result is returned.
 
-    Args:
-        options: see `CompareOptions`; in its place, its fields by their names.
-        on_step: called with what is being done.
-        on_event: gets progress of the trainings, as `ofa train` shows it.
-        should_stop: asked after every training step; True stops with a checkpoint.
-
     Raises:
         StoppedError: on request, after a checkpoint.
-        OnceForAllError: with one line on what is wrong and what to do.
     """
     run = Run.open(options.folder, options.data)
     run.require_images()
@@ -73,15 +61,17 @@ def compare(
         raise DeviceError(
             f"{options.device}: its times were imported, so that other networks cannot be timed on it: give another --device"
         )
-    searcher = Searcher(run, options.device, [Budget(latency_ms=1.0), *options.budgets], images=FINALIST_IMAGES, on_note=on_step)
+    searcher = Searcher(run, options.device, [Budget(latency_ms=1.0), *options.budgets], images=FINALIST_IMAGES, progress=progress)
     with locked(make_folder(run.folder / FOLDER)):
-        fixed = _trained(run, searcher, asked, told, on_step, on_event, should_stop)
+        fixed = _trained(run, searcher, asked, told, progress)
         key = _key(run, searcher, fixed, options.budgets, options.finalists, options.seed)
         before = stored_comparison(run)
         if before is not None and before.key == key:
-            on_step(f"as compared before: to search, time and open the test images anew, remove {run.folder / FOLDER / RESULT}")
+            progress.say(
+                f"as compared before: to search, time and open the test images again, remove {run.folder / FOLDER / RESULT}"
+            )
             return before
-        found = _compared(searcher, fixed, options, key, on_step)
+        found = _compared(searcher, fixed, options, key, progress)
         write_json(run.folder / FOLDER / RESULT, found.to_json())
     return found
 
@@ -95,40 +85,32 @@ def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: S
     return text_sha256(json.dumps([told, settings]))[:16]
 
 
-def _trained(
-    run: Run,
-    searcher: Searcher,
-    asked: Sequence[Asked],
-    told: Told,
-    on_step: Callable[[str], None],
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> list[FixedNetwork]:
+def _trained(run: Run, searcher: Searcher, asked: Sequence[AskedRival], told: Told, progress: Progress) -> list[FixedNetwork]:
     """All fixed networks, one after the other."""
     compute, found = choose_compute(), []
     for number, one in enumerate(asked, 1):
-        on_step(f"fine-tuning {one.name}, {number} of {plural(len(asked), 'network')}")
-        found.append(fine_tuned(run, searcher.splits, one, told, compute=compute, on_event=on_event, should_stop=should_stop))
+        progress.say(f"fine-tuning {one.name}, {number} of {plural(len(asked), 'network')}")
+        found.append(fine_tuned(run, searcher.splits, one, told, compute=compute, progress=progress))
     return found
 
 
 def _compared(
-    searcher: Searcher, fixed: Sequence[FixedNetwork], options: CompareOptions, key: str, on_step: Callable[[str], None]
+    searcher: Searcher, fixed: Sequence[FixedNetwork], options: CompareOptions, key: str, progress: Progress
 ) -> Comparison:
     """The comparison of networks that are trained."""
     run = searcher.run
-    on_step(f"timing {plural(len(fixed), 'fixed network')} on {searcher.device}")
+    progress.say(f"timing {plural(len(fixed), 'fixed network')} on {searcher.device}")
     timings = _times(searcher, [one.plan for one in fixed])
     budgets = _budgets(fixed, timings, options.budgets)
-    found, notes = _searched(searcher, list(budgets), finalists=options.finalists, seed=options.seed, on_step=on_step)
+    found, notes = _searched(searcher, list(budgets), finalists=options.finalists, seed=options.seed, progress=progress)
     archs = list(dict.fromkeys(candidate.arch for candidate, _ in found.values()))
     plans = {arch: run.space.lower(arch, run.num_classes) for arch in archs}
     archs.sort(key=lambda arch: plans[arch].macs)
-    on_step(f"timing {plural(len(fixed) + len(archs), 'network')} in turns")
+    progress.say(f"timing {plural(len(fixed) + len(archs), 'network')} in turns")
     final = _times(searcher, [*(one.plan for one in fixed), *(plans[arch] for arch in archs)])
     names = ", ".join(one.trained.name for one in fixed)
     test = run.open_test(searcher.splits, f"comparison with {names}")
-    on_step(f"measuring all of them on {len(test):,} test images")
+    progress.say(f"measuring all of them on {len(test):,} test images")
     right: dict[str, NDArray[np.bool_]] = {}
     rivals = []
     for one, timing in zip(fixed, final, strict=False):
@@ -182,7 +164,7 @@ def _budgets(fixed: Sequence[FixedNetwork], timings: Sequence[Timing], more: Seq
 
 
 def _searched(
-    searcher: Searcher, budgets: Sequence[Budget], *, finalists: int, seed: int, on_step: Callable[[str], None]
+    searcher: Searcher, budgets: Sequence[Budget], *, finalists: int, seed: int, progress: Progress
 ) -> tuple[Found, list[str]]:
     """The network of the run for each budget, and why some have none."""
     found: Found = {}
@@ -190,7 +172,7 @@ def _searched(
     for budget in budgets:
         began = time.monotonic()
         try:
-            candidate, _ = confirmed(searcher, budget, finalists=finalists, seed=seed, on_step=on_step)
+            candidate, _ = confirmed(searcher, budget, finalists=finalists, seed=seed, progress=progress)
         except InfeasibleError as error:
             notes.append(f"none of ours for {budget}: {error}")
             continue

@@ -13,8 +13,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from ...calibrate import Accuracy, Calibrated, evaluate
+from ...calibrate import Accuracy, Calibrated, evaluate_network
 from ...common.files import make_folder, read_text, reading_or_writing, sha256, text_sha256, write_text
+from ...common.progress import QUIET, Progress
 from ...common.readable import amount, duration
 from ...common.records import read_record, write_record
 from ...data import PREPROCESSING, Splits
@@ -34,7 +35,7 @@ from ..run_directory.run import Run
 from ..training.batches import batch_maker
 from ..training.budget import epochs_within
 from ..training.compute import Compute
-from ..training.follow import follow, validation
+from ..training.follow import follow_schedule, validation
 from ..training.own import OwnNetwork, require_classifier_only, require_logits, started
 from .versus import FOLDER
 
@@ -45,7 +46,7 @@ RATE_SHARE = 0.5  # docs/results/pretrained.md
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedRival:
     """A network to compare with: the text that names it, right from any working folder, pixels of its images, and a short name."""
 
     source: str
@@ -130,7 +131,7 @@ class FixedNetwork:
         return calibrated(run, self.supernet, self.supernet.space.largest(), splits)
 
 
-def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
+def asked_for(texts: Sequence[str], largest: int) -> list[AskedRival]:
     """The networks that --with names.
 
     Args:
@@ -151,7 +152,7 @@ def asked_for(texts: Sequence[str], largest: int) -> list[Asked]:
             raise ModelError(f"--with {text!r}: give timm:NAME, torchvision:NAME or FILE.py:FUNCTION, with @PIXELS after it or not")
         lasting, size = lasting_source(source), int(pixels or largest)
         short = lasting if ".py:" not in lasting else f"{Path(lasting.rpartition(':')[0]).name}:{lasting.rpartition(':')[2]}"
-        found.append(Asked(lasting, size, f"{short}@{size}"))
+        found.append(AskedRival(lasting, size, f"{short}@{size}"))
     if not found:
         raise ModelError("--with names no network: give one, such as torchvision:mobilenet_v3_small.DEFAULT")
     names = [one.name for one in found]
@@ -177,14 +178,7 @@ def _alone(space: Space, phase: Phase) -> bool:
 
 
 def fine_tuned(
-    run: Run,
-    splits: Splits,
-    asked: Asked,
-    told: Told,
-    *,
-    compute: Compute,
-    on_event: Callable[[Event], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    run: Run, splits: Splits, asked: AskedRival, told: Told, *, compute: Compute, progress: Progress = QUIET
 ) -> FixedNetwork:
     """Train a fixed network to the end, from its last checkpoint if there is one, or read what was trained before.
 
@@ -192,12 +186,7 @@ def fine_tuned(
 
     Args:
         run: whose recipe it is; its training has finished.
-        splits: its images.
-        asked: which network.
         told: how long, and at which rate.
-        compute: where.
-        on_event: gets what `ofa train` also shows.
-        should_stop: asked after every step; True stops with a checkpoint.
 
     Raises:
         StoppedError: on request.
@@ -205,7 +194,7 @@ def fine_tuned(
     """
 
     def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
+        progress.note(text)
 
     brought = bring(asked.source, seed=run.info.seed)
     plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
@@ -225,15 +214,15 @@ def fine_tuned(
     load_weights(supernet, started(own, supernet)[0])
     supernet, settings = supernet.to(compute.device), Settings(one.info.seed, precision=compute.precision)
     try:
-        follow(one, splits, supernet, folder, settings=settings, compute=compute, on_event=on_event, should_stop=should_stop)
+        follow_schedule(one, splits, supernet, folder, settings=settings, compute=compute, progress=progress)
     except StoppedError as error:
         raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; to train {asked.name} anew, remove {folder}") from None
+        raise CheckpointError(f"{error}; to train {asked.name} again, remove {folder}") from None
     return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
 
 
-def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
+def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
     """Of all that the trained network depends on."""
     data = run.require_images()
     recipe = [
@@ -250,7 +239,7 @@ def _key(run: Run, asked: Asked, told: Told, brought: Brought) -> str:
     return text_sha256(text)[:8]
 
 
-def _fixed(asked: Asked, brought: Brought) -> OwnNetwork:
+def _fixed(asked: AskedRival, brought: Brought) -> OwnNetwork:
     """The network as a space of one architecture.
 
     Raises:
@@ -266,7 +255,7 @@ def _fixed(asked: Asked, brought: Brought) -> OwnNetwork:
     return own
 
 
-def _remarks(run: Run, asked: Asked, brought: Brought) -> tuple[str, ...]:
+def _remarks(run: Run, asked: AskedRival, brought: Brought) -> tuple[str, ...]:
     """What is not as favourable for the fixed network as it could be."""
     found = []
     if brought.weights.random:
@@ -290,7 +279,7 @@ def _weights(brought: Brought) -> str:
 
 
 def _schedule(
-    one: Run, run: Run, splits: Splits, asked: Asked, told: Told, compute: Compute, note: Callable[[str], None]
+    one: Run, run: Run, splits: Splits, asked: AskedRival, told: Told, compute: Compute, note: Callable[[str], None]
 ) -> Schedule:
     """What is followed."""
     theirs = _schedule_of(run.folder)
@@ -330,7 +319,7 @@ def _written(
     """The trained network on the disk, with statistics; its checkpoints are removed."""
     arch = supernet.space.largest()
     ready = calibrated(one, supernet, arch, splits)
-    accuracy = evaluate(ready, run.eval_batches(splits.held_out, arch.resolution))
+    accuracy = evaluate_network(ready, run.eval_batches(splits.held_out, arch.resolution))
     tensors = {key: value.detach().cpu() for key, value in supernet.state_dict().items()}
     tensors |= {key: value.detach().cpu() for key, value in ready.network.state_dict().items() if key in tensors}
     save_tensors(folder / WEIGHTS, tensors, {"space": one.info.space})
@@ -351,10 +340,10 @@ def _read(run: Run, folder: Path, name: str) -> FixedNetwork:
     Raises:
         FileError: it is damaged.
     """
-    path, again = folder / "network.json", f"remove {folder} to train {name} anew"
+    path, again = folder / "network.json", f"remove {folder} to train {name} again"
     trained = read_record(path, Trained, FORMAT, otherwise=again)
     if trained.sha256 != sha256(folder / WEIGHTS):
-        raise FileError(f"{folder}: damaged: remove it to train {name} anew")
+        raise FileError(f"{folder}: damaged: remove it to train {name} again")
     try:
         supernet = Supernet(from_json(json.dumps(trained.space)), run.num_classes)
     except ValueError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...common.advice import ofa
 from ...common.files import busy, read_text
 from ...common.readable import plural
-from ...common.records import plain, read_record
+from ...common.records import json_of, read_record
 from ...options.shared import Budget
 from ...scores import Difference
 from ...train import Schedule
@@ -106,7 +106,6 @@ def verdict(budget: Budget, of: Sequence[str], ours: Rival | None, fixed: Sequen
 
     Args:
         budget: limits; latency as in `Rival.ms`.
-        of: see `Verdict`.
         ours: what the search found for the budget; None if nothing keeps it.
         fixed: all fixed networks. The one with the best held-out top-1 of those that keep the budget counts, of equals the fastest.
         right: of all of them.
@@ -189,8 +188,8 @@ class Comparison:
     uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; winners, the devices' costs and the break-even are told too, for machines."""
-        found: dict[str, Any] = {"format": FORMAT, **plain(self)}
+        """As JSON values, with winners, the devices' costs and the break-even, for machines."""
+        found: dict[str, Any] = {"format": FORMAT, **json_of(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}
         found["costs"] |= {
@@ -209,7 +208,7 @@ def stored_comparison(run: Run) -> Comparison | None:
     path = run.folder / FOLDER / RESULT
     if not path.exists():
         return None
-    again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it anew"
+    again = f"remove it, then {ofa('compare', run.folder, '--with', 'NETWORKS')} makes it again"
     return read_record(path, Comparison, FORMAT, otherwise=again)
 
 
@@ -220,5 +219,5 @@ def untrained(run: Run) -> Iterator[str]:
         if not (path.parent / "network.json").exists():
             steps = Schedule.from_json(read_text(path)).steps
             done = Metrics.of(path.parent).step
-            more = "going on now" if going else "was interrupted: the same ofa compare goes on with it"
+            more = "going on now" if going else "was interrupted: the same ofa compare resumes it"
             yield f"{path.parent.name}: step {done:,} of {steps:,}, {more}"

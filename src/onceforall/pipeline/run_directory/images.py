@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...common.places import expanded
+from ...common.progress import QUIET, Progress
 from ...data import CACHE_GB, Splits, open_data
 from ...options.training import ImportOptions, TrainOptions
 from ...scores import METRICS, imbalance
@@ -37,31 +38,23 @@ def default_gb(cache: str | None) -> float:
 
 
 def open_images(
-    asked: DataInfo,
-    *,
-    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
-    on_event: Callable[[Event], None] = lambda event: None,
+    asked: DataInfo, *, on_classes: Callable[[tuple[str, ...]], None] = lambda names: None, progress: Progress = QUIET
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 
     Args:
         asked: for what is known before.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
-        on_event: gets "decode" events, then one "data" event, then a "note" for each thing that was left out or is doubtful.
+        progress: its `event` gets "decode" records, then one "data" record, then a note on all that was left out or is doubtful.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
         FileError: the cache cannot be written.
     """
-
-    def decoding(done: int, total: int) -> None:
-        on_event({"event": "decode", "done": done, "total": total})
-
-    def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
-
-    source = lasting(asked.source)
-    splits = open_data(source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding, on_note=note)
+    source = lasting_data(asked.source)
+    splits = open_data(
+        source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding(progress), on_note=progress.note
+    )
     counts = {
         "train": len(splits.train),
         "held_out": len(splits.held_out),
@@ -70,10 +63,15 @@ def open_images(
         "problems": splits.unreadable,
         "duplicates": splits.duplicates,
     }
-    on_event({"event": "data", **counts})
+    progress.event({"event": "data", **counts})
     for remark in splits.remarks:
-        note(remark)
+        progress.note(remark)
     return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
+
+
+def decoding(progress: Progress) -> Callable[[int, int], None]:
+    """Reports "decode" records."""
+    return lambda done, total: progress.event({"event": "decode", "done": done, "total": total})
 
 
 def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callable[[str], None]) -> str:
@@ -89,7 +87,7 @@ def metric_of(asked: str | None, task: str | None, splits: Splits, note: Callabl
     return chosen
 
 
-def lasting(data: str) -> str:
+def lasting_data(data: str) -> str:
     """What names the data from any working folder: a path becomes absolute, also that of "torchvision:NAME:FOLDER"."""
     _, folder = _divided(data)
     return absolute(data) if folder and expanded(folder).exists() else data

@@ -71,7 +71,6 @@ class Origin:
     """What a training started from.
 
     Args:
-        folder: of the run.
         source: of its weights.
         weights: their hash.
         classifier: whether it was taken too.
@@ -129,15 +128,12 @@ class RunInfo:
     """What run.json holds.
 
     Args:
-        space: its JSON.
         classes: names in the order of the logits.
         data: None if weights were imported without images.
         images: split -> number of images.
         augment: of the training images; None if nothing is trained.
         crop_share: what the centre crop keeps of an image's short side in evaluation.
-        seed: of everything drawn.
         preset: that was trained with, if any.
-        environment: see `environment`.
         arguments: of the first start, to compare with those of a resume.
         imported: None if the weights are trained here.
         origin: the run whose weights the training started from; None if from random ones.

@@ -14,7 +14,6 @@ def suggested_limits(folder: Path, device: str = "cpu") -> str:
     """For people who gave no limit: some that can be kept, as options, and what networks of the run cost.
 
     Args:
-        folder: the run directory.
         device: whose latencies are told, if the run has a profile of it.
 
     Raises:

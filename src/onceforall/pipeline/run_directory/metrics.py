@@ -23,7 +23,6 @@ class Metric:
     """A record of metrics.jsonl: what happened ("phase", "train", "validation", "rollback" or "note"), at which step and second.
 
     Args:
-        phase: of the schedule.
         loss: of a step of training, with its learning rate.
         subnet: of a validation, with its held-out top-1, and the score of the run's metric where that is another.
         joules: of the training so far, where the processor counts them.
@@ -85,7 +84,7 @@ class Metrics:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the records of what a training that goes on after `step` steps does again."""
+    """Drop the records of what a training resumed after `step` steps repeats."""
     before = read_lines(path)
     kept = [r for r in before if r["step"] < step or (r["step"] == step > 0 and r["event"] != "phase")]
     if len(kept) < len(before):
@@ -93,7 +92,7 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def metrics_writer(
-    folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, on_event: Callable[[Event], None]
+    folder: Path, schedule: Schedule, space: Space, num_classes: int, step: int, tell: Callable[[Event], None]
 ) -> Callable[[Event], None]:
     """A function that writes each event of a training to metrics.jsonl and TensorBoard and hands it on.
 
@@ -101,12 +100,8 @@ def metrics_writer(
     also has "progress", the share of the schedule's work that is done, and "remaining_s", None at first.
 
     Args:
-        folder: the run directory.
-        schedule: that is followed.
-        space: of the run.
-        num_classes: of the run.
-        step: from which this process goes on.
-        on_event: gets the events.
+        step: from which this process continues.
+        tell: gets the events.
     """
     work = work_per_step(schedule, space, num_classes)
     total = sum(w * phase.steps for w, phase in zip(work, schedule.phases, strict=True))
@@ -115,7 +110,7 @@ def metrics_writer(
     counter, joules_before = EnergyCounter(), Metrics.of(folder).joules or 0.0
 
     def write(event: Event) -> None:
-        if event["event"] == "rollback":  # what came after is done anew; the record says how far it had got
+        if event["event"] == "rollback":  # what came after is repeated; the record says how far it had got
             forget_after(folder / "metrics.jsonl", event["step"])
         if (joules := counter.joules()) is not None:
             event = {**event, "joules": round(joules_before + joules, 1)}
@@ -125,7 +120,7 @@ def metrics_writer(
                 if key in event:
                     board.add_scalar(f"{key}/{event['subnet']}" if "subnet" in event else key, event[key], event["step"])
         done = sum(w * steps for w, steps in zip(work, schedule.steps_done(event["step"]), strict=True))
-        on_event({**event, "progress": done / total if total else 1.0, "remaining_s": remaining(done, event["seconds"])})
+        tell({**event, "progress": done / total if total else 1.0, "remaining_s": remaining(done, event["seconds"])})
 
     return write
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from ...common.advice import not_a_run, ofa
 from ...common.files import append_line, busy, make_folder, reading_or_writing, recording, write_text
+from ...common.progress import QUIET, Progress
 from ...common.records import as_record, read_record, write_record
 from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
@@ -46,7 +47,7 @@ from ...spaces import from_json
 from ...tasks.task import Task, require_metric, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, default_gb, gone, lasting
+from .images import NEW_PLACE, absolute, decoding, default_gb, gone, lasting_data
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -71,7 +72,6 @@ class Run:
     """A run directory that exists.
 
     Args:
-        folder: its path.
         info: what run.json says.
         moved: the images are said to be in another place than run.json says, which `splits` checks and writes down.
         by: another metric than the run's own that networks are measured and chosen by, see `judged_by`.
@@ -137,7 +137,7 @@ class Run:
             save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
             run.save_info(splits.problems)
         except BaseException:
-            if (folder / "run.json").exists():  # it is whole, so that --resume can go on
+            if (folder / "run.json").exists():  # it is complete, so --resume can continue from it
                 raise
             for path in (folder / name for name in BEGINNINGS):
                 with suppress(OSError):
@@ -162,7 +162,6 @@ class Run:
         """Open a run directory.
 
         Args:
-            folder: its path.
             data: see `moved_to`; None for where run.json says.
 
         Raises:
@@ -185,7 +184,7 @@ class Run:
         Raises:
             DataError: weights were imported without images.
         """
-        known, source = self.require_images(), lasting(data)
+        known, source = self.require_images(), lasting_data(data)
         if known.source in (source, absolute(data)):  # the latter if they are gone
             return self
         before = tuple(dict.fromkeys((*known.before, known.source)))
@@ -298,14 +297,11 @@ class Run:
             raise DataError(f"{self.folder} was imported without images, and this needs some: {again}")
         return self.info.data
 
-    def splits(
-        self, on_progress: Callable[[int, int], None] | None = None, on_note: Callable[[str], None] = lambda text: None
-    ) -> Splits:
+    def splits(self, progress: Progress = QUIET) -> Splits:
         """The data, checked to be those of the training or import.
 
         Args:
-            on_progress: called with images done and images in all while decoding.
-            on_note: called with a line when images are prepared for evaluation and it takes long.
+            progress: its `say` gets a line when images are prepared for evaluation and it takes long, its `event` "decode" records.
 
         Raises:
             DataError: there are none, they are gone, or they differ.
@@ -319,7 +315,9 @@ class Run:
                 odd = sorted(set(classes) ^ set(self.info.classes)) or ["in another order"]
                 raise self._others(f"{len(classes)} classes instead of {self.num_classes}, other: {', '.join(odd[:5])}")
 
-        splits = open_data(data.source, **data.options, on_classes=require_same, on_progress=on_progress, on_note=on_note)
+        splits = open_data(
+            data.source, **data.options, on_classes=require_same, on_progress=decoding(progress), on_note=progress.say
+        )
         if splits.fingerprint != data.fingerprint:
             found, wanted = (", ".join(f"{n:,} {name}" for name, n in sizes.items()) for sizes in (splits.sizes, self.info.images))
             raise self._others(f"{found} images, where it had {wanted}" if found != wanted else "as many, but others")
@@ -336,13 +334,13 @@ class Run:
         data = self.require_images()
         older = (
             f"; or this version of onceforall reads images that the one that made the run left out, such as .jfif, without suffix, "
-            f"linked, or in Testing/: {anew} anew, or move them away"
+            f"linked, or in Testing/: {anew} again, or move them away"
             if data.by_suffix
             else ""
         )
         return DataError(
             f"{data.source}: the images are not those that {self.folder} was {made} ({how}): restore them, "
-            f"{self._how_moved()}, or {anew} anew{older}"
+            f"{self._how_moved()}, or {anew} again{older}"
         )
 
     def _how_moved(self) -> str:
@@ -352,7 +350,7 @@ class Run:
         return "give their new place with --data"
 
     def resume_command(self) -> str:
-        """What goes on with the training, with a word to replace where the images are gone."""
+        """The command that resumes the training, with a word to replace where the images are gone."""
         source = self.require_images().source
         return ofa("train", NEW_PLACE if gone(source) else source, "--out", self.folder, "--resume")
 

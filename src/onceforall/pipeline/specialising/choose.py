@@ -1,10 +1,10 @@
 """The network that a budget gets: found or given, and timed once more, alone; and what it is called."""
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from ...arch import Arch
+from ...common.progress import Progress
 from ...errors import DeviceError, InfeasibleError
 from ...latency import Device, Timing
 from ...options.shared import Budget
@@ -15,9 +15,7 @@ SEARCHES = 3
 TOLERANCE = 0.1  # of the latency budget
 
 
-def confirmed(
-    searcher: Searcher, budget: Budget, *, finalists: int, seed: int, on_step: Callable[[str], None]
-) -> tuple[Candidate, Timing]:
+def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, progress: Progress) -> tuple[Candidate, Timing]:
     """The best candidate that keeps the latency budget when it is timed once more, alone; searches below it if none does.
 
     Raises:
@@ -27,7 +25,7 @@ def confirmed(
     aim = budget
     for _ in range(SEARCHES):
         try:
-            candidates = searcher.find(aim, finalists=finalists, seed=seed, on_step=on_step)[:finalists]
+            candidates = searcher.find(aim, finalists=finalists, seed=seed, progress=progress)[:finalists]
         except InfeasibleError:
             if closest is None:
                 raise
@@ -52,13 +50,13 @@ def confirmed(
     return candidate, timing
 
 
-def given(searcher: Searcher, budget: Budget, arch: Arch, *, on_step: Callable[[str], None]) -> tuple[Candidate, Timing]:
+def given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress) -> tuple[Candidate, Timing]:
     """One network, measured.
 
     Raises:
         DeviceError: it takes longer than its budget by more than the tolerance.
     """
-    on_step("measuring the network")
+    progress.say("measuring the network")
     searcher.run.space.check(arch)
     (candidate,), timing = searcher.measure([arch]), _shortest(searcher, arch, budget.latency_ms)
     if budget.latency_ms is not None and timing.ms > budget.latency_ms * (1 + TOLERANCE):
@@ -79,7 +77,7 @@ def _shortest(searcher: Searcher, arch: Arch, limit_ms: float | None) -> Timing:
     return timing
 
 
-def name_of(device: Device, budget: Budget) -> str:
+def folder_name(device: Device, budget: Budget) -> str:
     """A folder name that tells the device and the limits, such as "onnxruntime-5ms" or "onnxruntime-threads2-5ms"."""
     settings = [f"{key}{value}" for key, value in (("threads", device.threads), ("batch", device.batch)) if value != 1]
     where = [] if device.host is None else [re.sub(r"[^\w.-]+", "-", device.host.removeprefix("ssh://"), flags=re.ASCII)]

@@ -1,7 +1,7 @@
 """`ofa specialise --finetune`: what happens between the choice of a network and its export.
 
 finetuned/NAME-KEY/ in the run directory holds the choice and the checkpoints until the network is in its place, so that the same
-command goes on with the same network after any interruption.
+command resumes with the same network after any interruption.
 """
 
 import json
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ...arch import Arch
-from ...calibrate import Accuracy, Calibrated, evaluate, recalibrate
+from ...calibrate import Accuracy, Calibrated, evaluate_network, recalibrate
 from ...common.files import busy, locked, make_folder, read_text, reading_or_writing, text_sha256, write_json
+from ...common.progress import Progress
 from ...common.readable import duration, percent, plural
-from ...common.records import plain, read_record
+from ...common.records import json_of, read_record
 from ...data import Augment, Splits, TrainBatches
 from ...errors import CheckpointError, StatisticsError, StoppedError, TrainingError
 from ...latency import Timing
@@ -51,7 +52,7 @@ class Finetuned:
         before: accuracy on held-out images.
         after: the same, with the fine-tuned weights; None if the training diverged.
         taken: the fine-tuned network is the one to take home, because it is not worse on the held-out images.
-        metric: by which that was told.
+        metric: by which that was decided.
     """
 
     epochs: int
@@ -101,7 +102,7 @@ class _Course:
 
     @classmethod
     def of(cls, run: Run, images: int) -> "_Course":
-        """As the supernet was trained, on so many images."""
+        """As the supernet was trained, with `images` training images."""
         path = run.folder / "schedule.json"
         if run.augment is None or not path.exists():
             batch = min(BATCH, images)
@@ -121,8 +122,6 @@ class Finetuning:
         budget: that the network keeps.
         epochs: over the training images.
         seed: of the search, the batches and dropout.
-        on_event: gets what `ofa train` also shows: "phase", "train" and "note" records.
-        should_stop: asked after every step; True stops with a checkpoint.
         arch: the network; None if it is searched.
     """
 
@@ -131,8 +130,7 @@ class Finetuning:
     budget: Budget
     epochs: int
     seed: int
-    on_event: Callable[[Event], None]
-    should_stop: Callable[[], bool]
+    progress: Progress
     arch: Arch | None = None
 
     @property
@@ -189,42 +187,38 @@ class Finetuning:
         path = self.folder / "choice.json"
         if not path.exists():
             choice = _Choice(*search())
-            write_json(path, plain(choice))
+            write_json(path, json_of(choice))
         else:
-            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start anew")
+            choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start over")
             self.run.space.check(choice.candidate.arch)
-            self.on_event({"event": "note", "text": f"going on with the fine-tuning of {self.folder.name}"})
+            self.progress.note(f"resuming the fine-tuning of {self.folder.name}")
         return choice.candidate, choice.timing
 
-    def finish(self, chosen: Candidate, on_step: Callable[[str], None]) -> tuple[Calibrated, Finetuned]:
+    def finish(self, chosen: Candidate) -> tuple[Calibrated, Finetuned]:
         """Train to the end, and measure: the better network on the held-out images, recalibrated, and what was gained.
-
-        Args:
-            chosen: the network.
-            on_step: called with what is being done.
 
         Raises:
             StoppedError: on request, after a checkpoint.
         """
         arch, supernet, splits = chosen.arch, self.searcher.supernet, self.searcher.splits
-        on_step(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
+        self.progress.say(f"fine-tuning {self.name} for {plural(self.epochs, 'epoch')}")
         after: Calibrated | None = None
         try:
-            after = self._trained(supernet, arch, splits, on_step)
+            after = self._trained(supernet, arch, splits)
         except StoppedError:
             raise
         except (TrainingError, StatisticsError) as error:
-            self.on_event({"event": "note", "text": str(error)})
+            self.progress.note(str(error))
 
         def held_out(network: Calibrated) -> Accuracy:
-            return evaluate(network, self.run.eval_batches(splits.held_out, arch.resolution), self.run.task.tally())
+            return evaluate_network(network, self.run.eval_batches(splits.held_out, arch.resolution), self.run.task.tally())
 
         own = untuned(self.searcher, arch)
         before, found = held_out(own), None if after is None else held_out(after)
         metric = self.run.metric
         taken = found is not None and found.score(metric) >= before.score(metric)
         tuned = Finetuned(self.epochs, before, found, taken, metric)
-        self.on_event({"event": "note", "text": str(tuned)})
+        self.progress.note(str(tuned))
         if after is not None and taken:
             return after, tuned
         return own, tuned
@@ -238,7 +232,7 @@ class Finetuning:
         with suppress(OSError):  # others are there
             self.folder.parent.rmdir()
 
-    def _trained(self, supernet: Supernet, arch: Arch, splits: Splits, on_step: Callable[[str], None]) -> Calibrated:
+    def _trained(self, supernet: Supernet, arch: Arch, splits: Splits) -> Calibrated:
         compute = choose_compute()
         teacher = calibrated(self.run, supernet, self.run.space.largest(arch.resolution), splits).network
         network = supernet.extract(arch, dropout=self.course.recipe.dropout).to(compute.device)
@@ -249,7 +243,7 @@ class Finetuning:
             **for_labels(self.run.task, splits, self.run.num_classes, self.course.recipe.balance),
         )
         try:
-            with batch_maker(self.batches, compute, self.on_event) as make:
+            with batch_maker(self.batches, compute, self.progress) as make:
                 finetune(
                     network,
                     self.schedule,
@@ -259,12 +253,11 @@ class Finetuning:
                     settings=settings,
                     teacher=teacher.to(compute.device).requires_grad_(False),
                     plan=self.run.space.lower(arch, self.run.num_classes),
-                    on_event=self._report,
-                    should_stop=self.should_stop,
+                    progress=replace(self.progress, event=self._report),
                 )
         except CheckpointError as error:
-            raise CheckpointError(f"{error}; to fine-tune anew, remove {self.folder}") from None
-        on_step(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
+            raise CheckpointError(f"{error}; to fine-tune again, remove {self.folder}") from None
+        self.progress.say(f"measuring the fine-tuned network on {len(splits.held_out):,} held-out images")
         plain = supernet.extract(arch)  # without dropout layers that do something in train mode
         plain.load_state_dict(network.cpu().state_dict())
         return recalibrate(plain, self.run.calibration_batches(splits, arch.resolution))
@@ -273,7 +266,7 @@ class Finetuning:
         if event["event"] == "epoch":
             left = "" if event["epoch"] == event["epochs"] else f", {duration(event['remaining_s'])} left"
             event = {"event": "note", "text": f"epoch {event['epoch']} of {event['epochs']}: loss {event['loss']:.3f}{left}"}
-        self.on_event(event)
+        self.progress.event(event)
 
 
 def untuned(searcher: Searcher, arch: Arch) -> Calibrated:
@@ -289,5 +282,5 @@ def unfinished(run: Run) -> Iterator[str]:
         step, of = (0, "") if saved is None else (saved.step, f" of {Schedule.from_json(saved.facts['schedule']).steps:,}")
         done = of == f" of {step:,}"
         state = "is done, but not its export" if done else "was interrupted"
-        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise goes on with it"
+        more = "going on now" if busy(folder) else f"{state}: the same ofa specialise resumes it"
         yield f"{folder.name}: fine-tuning, step {step:,}{of}, {more}"

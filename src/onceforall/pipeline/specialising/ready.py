@@ -1,9 +1,9 @@
 """What `ofa specialise` does first where it was not done: a profile of the device, a predictor of accuracy."""
 
 import time
-from collections.abc import Callable
 
 from ...common.advice import ofa
+from ...common.progress import Progress
 from ...common.readable import duration
 from ...latency import Device
 from ...options.choosing import SpecialiseOptions
@@ -14,12 +14,12 @@ from ..profile import profile, profiled
 from ..run_directory.run import Run
 
 SUBNETS = PredictOptions.subnets
-SOON_S = 3.0  # after which what is left can be told
+SOON_S = 3.0  # before the time left can be estimated
 EVERY = 4  # lines, of a long measurement
 
 
-def make_ready(run: Run, options: SpecialiseOptions, on_step: Callable[[str], None]) -> None:
-    """Measure what the search needs and the run lacks. All is kept, and an interrupted measurement goes on where it was.
+def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None:
+    """Measure what the search needs and the run lacks. Everything is kept, and an interrupted measurement resumes where it stopped.
 
     Raises:
         OnceForAllError: as `profile` and `predict`.
@@ -27,26 +27,28 @@ def make_ready(run: Run, options: SpecialiseOptions, on_step: Callable[[str], No
     limited = any(budget.latency_ms is not None for budget in options.budgets)
     for text in options.devices if limited else ():
         if not Device.parse(text).imported and not profiled(run, text):
-            on_step(f"{text} was not measured yet, which comes first and is kept ({ofa('profile', run.folder, '--device', text)})")
-            profile(run.folder, device=text, on_progress=_left(on_step, "measuring the device"))
+            progress.say(
+                f"{text} was not measured yet, which comes first and is kept ({ofa('profile', run.folder, '--device', text)})"
+            )
+            profile(run.folder, device=text, progress=_left(progress, "measuring the device"))
     if not (run.accuracy / "predictor.safetensors").exists():
         of, where = ("accuracy", ofa("predict", run.folder)) if run.by is None else (METRICS[run.by], f"in {run.accuracy}")
-        on_step(f"no predictor of {of} yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({where})")
-        progress = _left(on_step, "measuring accuracies")
-        predict(run.folder, subnets=SUBNETS, data=options.data, metric=run.by, on_progress=progress)
+        progress.say(f"no predictor of {of} yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({where})")
+        measuring = _left(progress, "measuring accuracies")
+        predict(run.folder, subnets=SUBNETS, data=options.data, metric=run.by, progress=measuring)
 
 
-def _left(on_step: Callable[[str], None], what: str) -> Callable[[int, int, str], None]:
+def _left(progress: Progress, what: str) -> Progress:
     """Progress as a few lines with the time that is left."""
     began, told, first = time.monotonic(), 0, -1
 
-    def progress(done: int, total: int, text: str) -> None:
+    def count(done: int, total: int, text: str) -> None:
         nonlocal told, first
         first = done if first < 0 else first  # what was measured before takes no time
         passed = time.monotonic() - began
         if done > first and passed > SOON_S and done * EVERY >= told * total and done < total:
             told = done * EVERY // total + 1
             left = duration(passed / (done - first) * (total - done))
-            on_step(f"{what}: {done:,} of {total:,}, about {left} left")
+            progress.say(f"{what}: {done:,} of {total:,}, about {left} left")
 
-    return progress
+    return Progress(count=count)

@@ -1,4 +1,4 @@
-"""What switching between the networks of a bundle takes, against loading exported networks anew."""
+"""What switching between the networks of a bundle takes, against loading exported networks from disk."""
 
 import statistics
 from collections.abc import Mapping
@@ -26,10 +26,9 @@ def write_separately(bundle: Bundle, folder: Path) -> dict[str, Path]:
 def measure_switching(
     folder: Path, separate: Mapping[str, Path], images: Mapping[str, Tensor], *, threads: int, rounds: int = ROUNDS
 ) -> tuple[float, dict[str, Switch]]:
-    """Milliseconds of reading the bundle, and of going on with each network after another one ran.
+    """Milliseconds of reading the bundle, and of switching to each network after another one ran.
 
     Args:
-        folder: of the bundle.
         separate: the folder of each network's own export, by name.
         images: an input for each network, by name.
         threads: that torch computes with now.

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from ...backends.format import in_batches
 from ...calibrate import Accuracy, tally
+from ...common.progress import QUIET, Progress
 from ...data import Images
 from ...errors import VerificationError
-from ...export import FORMATS, FileRow, OnnxOptions, Program, program_of, run_programs
-from ...latency import Device, Timing, load_onnx, measure_functions, measure_onnx
-from ...plan import Plan
+from ...export import FORMATS, Exporting, FileRow, OnnxOptions, Program, program_of, run_programs
+from ...latency import Timing, load_onnx, measure_functions, measure_onnx
 from ...scores import Confusion
 from ...tasks.label_scores import LabelAnswers, LabelScores
 from ...tasks.task import MULTICLASS, Task
 from ..run_directory.run import Run
+from ..search import Searcher
 from .choose import CONFIRMATIONS, TOLERANCE
 from .mistakes import Mistake, worst_mistakes
 
@@ -39,7 +40,6 @@ class FoundThroughFiles:
     """What was measured through the files of one network.
 
     Args:
-        test: of the network.
         rows: one for each format that can be taken home.
         left_out: formats whose int8 loses too much, and why in one line.
         timing: of the file that the device runs, the same as in its row; None if there is none.
@@ -60,64 +60,45 @@ class FoundThroughFiles:
 
 
 def measure_files(
-    run: Run,
-    folder: Path,
-    formats: Sequence[str],
-    *,
-    resolution: int,
-    test: Images,
-    held_out: Images,
-    device: Device,
-    max_drop: float,
-    anchor: tuple[Plan, float] | None,
-    limit_ms: float | None,
-    onnx: OnnxOptions,
-    thresholds: Sequence[float] = (),
-    on_step: Callable[[str], None] = lambda text: None,
+    made: Exporting, searcher: Searcher, test: Images, *, max_drop: float, limit_ms: float | None, progress: Progress = QUIET
 ) -> FoundThroughFiles:
     """The test accuracy of the network, and through each file the accuracy and, if it can run where the device is, the latency.
 
     Test accuracies are what the card's programs say of the original files, in a Python process of their own: see `run_programs`.
 
-    int8 files are left out by the held-out images, so that nothing is chosen by the test images.
+    int8 files are left out by the held-out images, so that nothing is chosen by the test images. Files that do not take the
+    device's batch are not timed; all latencies are at the level of the device's profile, see `measure_networks`.
 
     Args:
-        run: that the network is of.
-        folder: with the proven files.
-        formats: keys of `FORMATS`, "pytorch" among them, which says what the others are compared with.
-        resolution: of the network.
+        made: the proven files, "pytorch" among them, which says what the others are compared with.
+        searcher: that found the network: its device's threads and batch size are used for the latency of every file.
         test: images for the accuracies.
-        held_out: images that say what int8 loses.
-        device: its threads and batch size are used for the latency of every file.
         max_drop: most points of top-1, or mAP, that int8 may lose.
-        anchor: see `measure_networks`: all latencies are at the level of the device's profile.
         limit_ms: latency that the network kept when it was chosen. Where its file takes longer by more than the tolerance, all
             files are timed again, as networks are before they are chosen: what disturbs a measurement makes it longer.
-        onnx: options that files made from an ONNX graph have. Files that do not take the device's batch are not timed.
-        thresholds: of labels, where an image may have several.
-        on_step: called with what is being done.
 
     Raises:
         VerificationError: a file has another accuracy than the network, or its program fails.
     """
-    int8 = [name for name in formats if FORMATS[name].int8]
-    before_and_after = _accuracies(run, folder, [OWN, *int8], held_out, resolution, onnx) if int8 else {}
+    run, onnx = searcher.run, made.job.onnx
+    int8 = [name for name in made.proofs if FORMATS[name].int8]
+    before_and_after = _accuracies(made, run, [OWN, *int8], searcher.splits.held_out) if int8 else {}
     drops = {name: too_large_drop(before_and_after[OWN], before_and_after[name], max_drop) for name in int8}
     left_out = {name: why for name, why in drops.items() if why is not None}
-    formats = [name for name in formats if name not in left_out]
-    own = _accuracies(run, folder, [OWN], test, resolution, onnx)[OWN]
-    on_step(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
-    judged = by_programs(folder, {name: _program(name, onnx) for name in formats}, test, run.task, onnx)
+    formats = [name for name in made.proofs if name not in left_out]
+    own = _accuracies(made, run, [OWN], test)[OWN]
+    progress.say(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
+    judged = by_programs(made.files, {name: _program(name, onnx) for name in formats}, test, run.task, onnx)
     accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
     for name, found in accuracies.items():
         if not FORMATS[name].int8:
             require_same(FORMATS[name].files[0], own, found)
-    timed = [name for name in formats if FORMATS[name].takes_batch(device.batch, onnx)]
-    timings, timing = _timings(folder, timed, resolution, device, anchor)
+    timed = [name for name in formats if FORMATS[name].takes_batch(searcher.device.batch, onnx)]
+    timings, timing = _timings(made, searcher, timed)
     for _ in range(CONFIRMATIONS - 1):
         if timing is None or limit_ms is None or timing.ms <= limit_ms * (1 + TOLERANCE):
             break
-        again, timing_again = _timings(folder, timed, resolution, device, anchor)
+        again, timing_again = _timings(made, searcher, timed)
         if timing_again is not None and timing_again.ms < timing.ms:
             timings, timing = again, timing_again
     rows = []
@@ -129,21 +110,18 @@ def measure_files(
     probabilities = judged[OWN][1]
     said = run.task.answers(test.labels, probabilities)
     if isinstance(said, LabelAnswers):
-        return FoundThroughFiles(
-            accuracies[OWN], rows, left_out, timing, labels=said.scores(np.array(thresholds)), tests=accuracies
-        )
+        labels = said.scores(np.array(made.config.thresholds))
+        return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, labels=labels, tests=accuracies)
     return FoundThroughFiles(accuracies[OWN], rows, left_out, timing, said, worst_mistakes(test, probabilities), tests=accuracies)
 
 
-def _accuracies(
-    run: Run, folder: Path, formats: Sequence[str], images: Images, resolution: int, onnx: OnnxOptions
-) -> dict[str, Accuracy]:
+def _accuracies(made: Exporting, run: Run, formats: Sequence[str], images: Images) -> dict[str, Accuracy]:
     """Through each file; every batch is made once."""
-    threads = torch.get_num_threads()
-    loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(folder, threads) for name in formats}
+    threads, onnx = torch.get_num_threads(), made.job.onnx
+    loaded = {name: (FORMATS[name].load_for_many or FORMATS[name].load)(made.files, threads) for name in formats}
     loaded = {name: in_batches(call, onnx.batch) if FORMATS[name].from_onnx else call for name, call in loaded.items()}
     tallies = {name: run.task.tally() for name in formats}
-    batches = run.eval_batches(images, resolution)
+    batches = run.eval_batches(images, made.arch.resolution)
     while some := list(islice(batches, IN_A_ROW)):
         for name, through in loaded.items():
             for x, labels in some:
@@ -188,13 +166,12 @@ def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -
     return task.logits(outputs) if onnx.softmax and FORMATS[format].from_onnx else outputs
 
 
-def _timings(
-    folder: Path, formats: Sequence[str], resolution: int, device: Device, anchor: tuple[Plan, float] | None
-) -> tuple[dict[str, Timing], Timing | None]:
+def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tuple[dict[str, Timing], Timing | None]:
     """Of each file, in turns, with the device's threads and batch size; and of what the device runs, if that is one of the files.
 
     On another machine only that one is timed.
     """
+    folder, device, resolution, anchor = made.files, searcher.device, made.arch.resolution, searcher.anchor
     own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
     model, shape = folder / FORMATS["onnx"].files[0], (3, resolution, resolution)
     in_openvino = own is None and device.runtime == "openvino" and "onnx" in formats
@@ -226,7 +203,7 @@ def _timings(
 
 
 def require_drop_can_be_told(formats: Sequence[str], held_out: int, max_drop: float) -> None:
-    """Do nothing if so many held-out images can tell whether int8 keeps `max_drop` points of top-1, or if it may lose none.
+    """Do nothing if the held-out images can show whether int8 keeps `max_drop` points of top-1, or if it may lose none.
 
     Mean average precision moves by less than an image.
 

@@ -1,14 +1,13 @@
 """Whether the arguments of `ofa train` fit the run that they resume, and what of them counts then."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ...common.advice import ofa
+from ...common.progress import Progress
 from ...data.reading import AS_IT_IS
 from ...errors import TrainingError
 from ...models import lasting_weights
@@ -22,7 +21,7 @@ from .teacher import lasting_teacher
 LATER = ("from_run", "weights", "max_pixels", "recipe", "metric")  # arguments that the first runs did not have
 
 
-def lasting(options: TrainOptions) -> TrainOptions:
+def lasting_options(options: TrainOptions) -> TrainOptions:
     """The same, with paths and names that are right from any working folder, for run.json."""
     return replace(
         options,
@@ -34,7 +33,7 @@ def lasting(options: TrainOptions) -> TrainOptions:
 
 
 def resumed(options: TrainOptions) -> Run:
-    """The run that a training goes on with. It follows the arguments of its first start; those given again must not differ.
+    """The run that a training resumes. It follows the arguments of its first start; those given again must not differ.
 
     The images may have moved: `Run.splits` checks that they are the same.
 
@@ -84,7 +83,7 @@ def settings_of(run: Run, options: TrainOptions, precision: str) -> Settings:
     )
 
 
-def note_differences(run: Run, compute: Compute, processes: int, on_event: Callable[[dict[str, Any]], None]) -> None:
+def note_differences(run: Run, compute: Compute, processes: int, progress: Progress) -> None:
     """Say what differs from the first start and has an influence on the weights.
 
     Sums of floating-point numbers depend on how they are split over threads; what batch norm sees, on the number of processes.
@@ -102,4 +101,4 @@ def note_differences(run: Run, compute: Compute, processes: int, on_event: Calla
     ):
         if before not in (None, now):
             begun = f"on {before}, going on on {now}" if what == "device" else f"with {before} {what}, going on with {now}"
-            on_event({"event": "note", "text": f"begun {begun}: {effect}"})
+            progress.note(f"begun {begun}: {effect}")

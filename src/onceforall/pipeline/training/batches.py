@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Any
 
 from torch import Tensor
 
 from ...common.processors import processors
+from ...common.progress import QUIET, Progress
 from ...data import Decoding, DeviceBatches, TrainBatches
 from .compute import Compute
 
@@ -18,29 +18,23 @@ Make = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
 @contextmanager
-def batch_maker(
-    batches: TrainBatches, compute: Compute, on_event: Callable[[dict[str, Any]], None] = lambda event: None
-) -> Iterator[Make]:
+def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QUIET) -> Iterator[Make]:
     """Batches by step and resolution, made on the GPU if there is one.
 
     Where no pixels are kept, other processes decode them, until this context ends.
     """
     images = batches.images
-
-    def note(text: str) -> None:
-        on_event({"event": "note", "text": text})
-
     maker: TrainBatches | DeviceBatches = batches
     if compute.device.type == "cuda" and batches.augment.policy != "none":
-        note(f"{batches.augment.policy} changes images one by one: batches are made on the CPU")
+        progress.note(f"{batches.augment.policy} changes images one by one: batches are made on the CPU")
     elif compute.device.type == "cuda":
         size = f"the training images ({images.store.bytes / 1e9:.2g} GB)"
         if images.decoded and DeviceBatches.fits(batches, compute.device):
-            note(f"{size} are copied to the GPU: batches are made there")
+            progress.note(f"{size} are copied to the GPU: batches are made there")
             yield DeviceBatches(batches, compute.device).batch
             return
         if images.decoded:
-            note(f"{size} do not fit into the memory of the GPU: those of each batch are copied there")
+            progress.note(f"{size} do not fit into the memory of the GPU: those of each batch are copied there")
         maker = DeviceBatches(batches, compute.device, whole=False)
     if images.decoded:
 
@@ -52,6 +46,6 @@ def batch_maker(
         return
     count = max(1, min(MOST_PROCESSES, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     by = "a process of its own" if count == 1 else f"{count} processes"
-    note(f"training images are decoded whenever they are needed, by {by}")
+    progress.note(f"training images are decoded whenever they are needed, by {by}")
     with Decoding(batches, processes=count, ahead=ceil(IN_HAND * count * batches.world / batches.batch_size)) as decoding:
         yield lambda step, resolution: maker.resized(*decoding.crops(step), resolution)

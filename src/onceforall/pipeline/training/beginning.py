@@ -1,20 +1,25 @@
 """What a training starts from, as far as it is known before the images are read: its space, recipe and weights."""
 
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...common.places import expanded
+from ...common.progress import QUIET, Progress
+from ...common.readable import amount, plural
 from ...data import PREPROCESSING
-from ...errors import OnceForAllError, TrainingError
+from ...errors import OnceForAllError, SpaceError, TrainingError
 from ...models import FORM, is_source, lasting_source
 from ...options.presets import RANDOM, Preset
 from ...options.training import TrainOptions
 from ...space import Space
 from ...supernets.supernet import Supernet
+from ...train import Recipe
 from ..run_directory.info import BroughtInfo, Origin
 from ..run_directory.run import Run
 from .own import CHOICES, OwnNetwork, bring_own, require_logits, started
@@ -30,9 +35,7 @@ class Beginning:
     """What a training starts from.
 
     Args:
-        name: of the preset.
         preset: the recipe, fitted to what is started from.
-        space: that is trained.
         origin: the run whose weights it starts from, if any.
         own: the network that someone brought, if any.
     """
@@ -93,15 +96,11 @@ def lasting_start(text: str | Path | None) -> str | None:
     return lasting_source(given) if is_source(given) else str(expanded(given).resolve())
 
 
-def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lambda event: None) -> Beginning:
+def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning:
     """What a training with these arguments starts from.
 
     Args:
-        options: of `train`, as `lasting` makes them.
-        on_event: gets notes, and progress of a download.
-
-    Raises:
-        OnceForAllError: with one line on what is wrong and what to do.
+        options: of `train`, as `lasting_options` makes them.
     """
     start = options.from_run if options.from_run != SCRATCH else None
     brought = start is not None and is_source(str(start))
@@ -123,7 +122,7 @@ def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lamb
             choices=options.space,
             resolutions=preset.space({}).resolutions,
             seed=options.seed,
-            on_event=on_event,
+            progress=progress,
         )
     except OnceForAllError as error:
         if start == NETWORK:  # perhaps nobody asked for it
@@ -141,7 +140,7 @@ def beginning(options: TrainOptions, *, on_event: Callable[[Event], None] = lamb
     return Beginning(name, preset, own.supernet.space, own=own)
 
 
-def default_start(options: TrainOptions, *, on_event: Callable[[Event], None]) -> str | None:
+def default_start(options: TrainOptions, *, progress: Progress) -> str | None:
     """What photographs are started from where nothing else is said; None: from random weights.
 
     A space that is no brought network's ("width=0.5") is one of ours, for which there are no weights; a note says so.
@@ -150,6 +149,71 @@ def default_start(options: TrainOptions, *, on_event: Callable[[Event], None]) -
         return None
     if ours := sorted(set(options.space or {}) - set(CHOICES)):
         text = f"--space {ours[0]} is of a family of ours: random weights; without it, photographs start from {NETWORK}"
-        on_event({"event": "note", "text": text})
+        progress.note(text)
         return None
     return NETWORK
+
+
+MOST_BLOCKS = 1000  # of one network; the largest known here have 30
+TOO_FAR = 2.0  # times this machine's memory: the estimate may be wrong by a part of that
+CLOSE = 0.8  # of the memory, from which on a line is worth it
+UNUSUAL = 10.0  # times the multiply-accumulates of what the preset's times and rates were chosen for
+CLASSES = 10  # not known before the images are read; they hardly matter
+
+
+def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: torch.device) -> str | None:
+    """One line about a space that is far larger than its preset's or fills the memory; None for others.
+
+    Args:
+        recipe: that it is trained with.
+        usual: the preset's own space.
+        device: that it is trained on.
+
+    Raises:
+        SpaceError: no network of it, or its largest one, can be trained here.
+    """
+    blocks = sum(stage.depths[-1] for stage in space.stages)
+    if blocks > MOST_BLOCKS:
+        raise SpaceError(f"a space of networks with up to {blocks:,} blocks: {MOST_BLOCKS:,} are the most: give smaller depths")
+    plan = space.lower(space.largest(), CLASSES)
+    needed, there = training_bytes(space, recipe), memory_here(device)
+    what = f"its largest network has {amount(plan.params)} parameters and {amount(plan.macs)} MACs"
+    takes = f"training takes about {_gigabytes(needed)} of memory with {plural(recipe.batch_size, 'image')} a step"
+    less = "give a smaller --space (width, resolutions, depths, kernels) or --batch-size"
+    if needed > TOO_FAR * there:
+        raise SpaceError(f"this space is too large for this machine: {what}, and {takes}; {_gigabytes(there)} are here: {less}")
+    times = plan.macs / usual.lower(usual.largest(), CLASSES).macs
+    if needed > CLOSE * there:
+        return f"this space may be too large for this machine: {what}, and {takes}; {_gigabytes(there)} are here: {less}"
+    if times > UNUSUAL:
+        return f"this space is {times:,.0f} times as large as that of preset {preset}, and a step as much slower: {what}; {takes}"
+    return None
+
+
+def training_bytes(space: Space, recipe: Recipe) -> float:
+    """Roughly: weights, gradients, the optimiser's state, and what the largest network keeps of a batch for its gradients."""
+    plan = space.lower(space.largest(), CLASSES)
+    copies = 2 + (2 if recipe.optimizer == "adamw" else 1) + bool(recipe.ema) + 1  # and the largest network as a teacher
+    kept = prod(plan.input_shape) + sum(prod(op.shape) for op in plan.ops)
+    return 4.0 * (copies * plan.params + recipe.batch_size * kept)
+
+
+def memory_here(device: torch.device) -> float:
+    """Bytes of the device's memory; of a processor's, what this machine has or the container may use."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        whole = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # Windows
+        return float("inf")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:
+                whole = min(whole, float(file.read()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return whole
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB"

@@ -42,7 +42,6 @@ def epochs_within(
     """Epochs of the schedule, with its validations, that take `budget_s` seconds on this machine as it is now.
 
     Args:
-        budget_s: seconds.
         supernet: where it is trained; its weights are not changed.
         schedule: by number of steps.
         batches: of this process's training images, by step and resolution.
@@ -80,7 +79,7 @@ def seconds_per_step(
 ) -> list[float]:
     """Seconds of a step of each phase in this process: batch, teacher, sub-networks, optimiser; exchanges are left out.
 
-    The median of a few steps like those of the training, at a rate of zero. Where the networks that were drawn have more or fewer
+    The median of a few steps as in the training, at a rate of zero. Where the networks that were drawn have more or fewer
     multiply-accumulates than the phase has on average, the time is scaled by that.
     """
     space = supernet.space

@@ -1,12 +1,12 @@
 """The first networks of a training that starts from trained weights: units in order, and a classifier on the features."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from ...common.progress import QUIET, Progress
 from ...data import Splits
 from ...supernets.head import fit_classifier
 from ...supernets.importance import rank_units
@@ -31,7 +31,7 @@ def first_networks(
     ranked: bool,
     fit: bool,
     compute: Compute,
-    on_event: Callable[[Event], None] = lambda event: None,
+    progress: Progress = QUIET,
 ) -> dict[str, Tensor]:
     """The weights to start from, so that sub-networks are of use before anything is trained.
 
@@ -42,13 +42,10 @@ def first_networks(
 
     Args:
         run: for preprocessing and seed.
-        splits: its images.
         supernet: of the run's space; it is written to.
         weights: trained ones, the classifier's initial if there is none for these classes.
         ranked: sub-networks were trained with the units in the order in which they are.
         fit: a classifier.
-        compute: where.
-        on_event: gets notes.
     """
     supernet = supernet.to(compute.device)
     load_weights(supernet, weights)
@@ -59,13 +56,13 @@ def first_networks(
     if not ranked and run.space.family == "graph":
         batches = run.eval_batches(images.subset(np.arange(min(RANKED, len(images)))), resolution)
         rank_units(supernet, None, [batch.to(compute.device) for batch, _ in batches])
-        on_event({"event": "note", "text": f"channels ranked by what they add on {min(RANKED, len(images)):,} training images"})
+        progress.note(f"channels ranked by what they add on {min(RANKED, len(images)):,} training images")
     if fit:
-        on_event({"event": "note", "text": f"fitting a classifier on the features of {len(images):,} training images"})
+        progress.note(f"fitting a classifier on the features of {len(images):,} training images")
         given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
         if not fit_classifier(supernet, given, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ())):
-            on_event({"event": "note", "text": "the network does not end in one linear layer: its classifier starts at random"})
+            progress.note("the network does not end in one linear layer: its classifier starts at random")
     return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
 
 

@@ -1,6 +1,5 @@
 """A schedule followed in a folder: from its last checkpoint to the end, with metrics.jsonl and validations on held-out images."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,14 @@ import numpy as np
 from torch import nn
 
 from ...common.files import read_text
+from ...common.progress import Progress
 from ...data import Splits
 from ...space import Space
 from ...supernets.supernet import Supernet
 from ...tasks.task import Task
 from ...train import Schedule, Settings, Trainer, World
 from ...train.checkpoint import latest
-from ..evaluate import measure
+from ..evaluate import accuracy_of
 from ..run_directory.metrics import forget_after, metrics_writer
 from ..run_directory.run import Run
 from .batches import batch_maker
@@ -27,7 +27,7 @@ VALIDATION_IMAGES = 1000
 CALIBRATION_IMAGES = 512
 
 
-def follow(
+def follow_schedule(
     run: Run,
     splits: Splits,
     supernet: Supernet,
@@ -35,8 +35,7 @@ def follow(
     *,
     settings: Settings,
     compute: Compute,
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool],
+    progress: Progress,
     teacher: nn.Module | None = None,
     world: World = World(),  # noqa: B008  # frozen
 ) -> None:
@@ -44,13 +43,10 @@ def follow(
 
     Args:
         run: with the space of the supernet, and the preprocessing and augmentation of its images.
-        splits: its images.
         supernet: on the device where it is trained.
         folder: gets checkpoints/, metrics.jsonl and teacher.safetensors.
         settings: all but `validate_every`.
-        compute: the device.
-        on_event: gets every record of metrics.jsonl as it is written, and notes.
-        should_stop: asked after every step; True stops with a checkpoint.
+        progress: its `event` gets every record of metrics.jsonl as it is written, and notes.
         teacher: for phases with an external one.
         world: the processes that train together.
 
@@ -60,22 +56,23 @@ def follow(
     schedule, saved = Schedule.from_json(read_text(folder / "schedule.json")), latest(folder / "checkpoints")
     begun = 0 if saved is None else saved.step
     batches = run.train_batches(splits, schedule.recipe.batch_size, world.rank, world.size)
-    told = on_event
+    written = progress.event
     if world.leads:
         forget_after(folder / "metrics.jsonl", begun)
-        on_event = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, on_event)
+        written = metrics_writer(folder, schedule, supernet.space, supernet.num_classes, begun, progress.event)
     world.wait()
     settings = replace(settings, **for_labels(run.task, splits, run.num_classes, schedule.recipe.balance))
     every = validate_every(schedule.steps, batches.batches_per_epoch)
-    with batch_maker(batches, compute, told) as make:
+    with batch_maker(batches, compute, progress) as make:
         Trainer(
             supernet, schedule, make,
-            folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world), on_event=on_event,
-            settings=replace(settings, validate_every=every), should_stop=should_stop, teacher=teacher, world=world,
+            folder=folder, validate=lambda net, kept, phase: validation(run, net, kept, splits, world),
+            progress=replace(progress, event=written), settings=replace(settings, validate_every=every),
+            teacher=teacher, world=world,
         ).run(saved)  # fmt: skip
     if schedule.steps == 0:
         for record in validation(run, supernet, run.space, splits, world):
-            on_event({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
+            written({"event": "validation", "phase": schedule.phases[0].name, "step": 0, "seconds": 0.0, **record})
 
 
 def for_labels(task: Task, splits: Splits, classes: int, balance: float) -> dict[str, Any]:
@@ -95,7 +92,7 @@ def validation(run: Run, supernet: Supernet, space: Space, splits: Splits, world
     images = splits.held_out.sample(VALIDATION_IMAGES)
     records = []
     for name, arch in list(archs.items())[world.rank :: world.size]:
-        accuracy = measure(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
+        accuracy = accuracy_of(run, supernet, arch, splits, images, calibration=CALIBRATION_IMAGES)
         score = {} if run.metric == "top1" else {"score": accuracy.score(run.metric), "metric": run.metric}
         records.append({"subnet": name, "resolution": arch.resolution, **asdict(accuracy), **score})
     return records

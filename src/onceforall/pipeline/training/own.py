@@ -1,6 +1,6 @@
 """Networks that someone brings, for the command line: read, made elastic, and what to write down about them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...common.progress import QUIET, Progress
 from ...data import PREPROCESSING, Preprocessing
 from ...errors import ModelError, SpaceError
 from ...graph import Value
@@ -31,7 +32,6 @@ class OwnNetwork:
     """A network that someone brought, and the supernet of which it is the largest sub-network.
 
     Args:
-        brought: the network.
         supernet: elastic, with its weights.
     """
 
@@ -57,18 +57,15 @@ def bring_own(
     choices: Mapping[str, Any] | None = None,
     resolutions: Sequence[int] | None = None,
     seed: int = 0,
-    on_event: Callable[[Event], None] = lambda event: None,
+    progress: Progress = QUIET,
 ) -> OwnNetwork:
     """Read a network and make it elastic.
 
     Args:
-        source: see `onceforall.models.bring`.
         weights: a file of its state dict, "random", or None for those that belong to it.
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
             for the latter.
-        seed: of random weights.
-        on_event: gets notes, and progress of a download.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
@@ -76,9 +73,9 @@ def bring_own(
     asked = given.pop("resolutions", None)
     if asked is not None:
         asked = whole_choices("resolutions", asked, whole=True, at_least=1)
-    brought = bring(source, weights, seed=seed, on_event=on_event)
+    brought = bring(source, weights, seed=seed, progress=progress)
     for text in brought.notes:
-        on_event({"event": "note", "text": text})
+        progress.note(text)
     if isinstance(brought.model, Supernet):
         return OwnNetwork(brought, _at(brought.source, brought.model, asked or resolutions, given))
     own_pixels = _told_size(brought.model) or brought.pixels
@@ -95,10 +92,10 @@ def bring_own(
         sizes = ", ".join(map(str, resolutions))
         what = f"does not take images of {sizes} pixels as it is"
         text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
-        on_event({"event": "note", "text": text})
+        progress.note(text)
     if supernet.space.count() == 1:
         text = f"nothing of {brought.source} is elastic, as ofa elastic explains: give several --resolutions"
-        on_event({"event": "note", "text": text})
+        progress.note(text)
     own = OwnNetwork(brought, supernet.eval())
     require_classifier_only(own)
     return own
@@ -144,7 +141,6 @@ def started(own: OwnNetwork, fresh: Supernet) -> tuple[dict[str, Tensor], bool]:
     """The weights to start from, and whether the network's classifier is among them, or one for other classes had to be made.
 
     Args:
-        own: the network.
         fresh: a supernet of the same space with initial weights, for the number of classes of the data.
     """
     classifier = not own.brought.unfilled and fresh.num_classes == own.supernet.num_classes

@@ -21,7 +21,6 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...], dige
 
     Args:
         text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
-        num_classes: of the data.
         resolutions: at which it is going to be asked; tried once at the smallest and the largest.
         digest: sha256 of the file when the run was started, as far as it is known.
 
@@ -69,7 +68,7 @@ def lasting_teacher(text: str) -> str:
 
 
 def check_teacher(text: str) -> str:
-    """What can be told before the images are read: the library, the model's name, and that the file has weights; its sha256.
+    """What can be checked before the images are read: the library, the model's name, and that the file has weights; its sha256.
 
     Raises:
         TrainingError: the text is not of that form, or names an unknown model.

@@ -47,7 +47,7 @@ def preset_for(origin: Run, preset: Preset, options: TrainOptions) -> Preset:
     """
     brought = origin.space.family == "graph"  # no preset has such a space, and there is none that arguments alone describe
     if options.space and brought:
-        raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself anew")
+        raise TrainingError(f"--from {origin.folder} brings its own space: leave --space out, or bring the network itself again")
     described = (options.preset or options.space) and not brought
     if described and preset.space(options.space or {}).to_json() != origin.space.to_json():
         raise TrainingError(
@@ -71,8 +71,6 @@ def unseen(origin: Run, splits: Splits, size: int) -> bool:
     """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
 
     Args:
-        origin: the run.
-        splits: of the new run.
         size: that its images are decoded to.
 
     Returns:
