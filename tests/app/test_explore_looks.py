@@ -92,8 +92,8 @@ def test_photographs_are_those_of_the_held_out_images_and_no_others(looked: Serv
         picture = np.asarray(Image.open(io.BytesIO(answer.content)), float)
         assert abs(picture - images.pixels(i)).mean() < 6
     assert "no held-out image" in looked.client.get(f"/api/photos/{len(images)}").json()["error"]
-    for path in ("-1", "..%2f..%2frun.json", "%2fetc%2fpasswd", "0.jpg"):
-        assert looked.client.get(f"/api/photos/{path}").status_code == 404
+    for path in ("-1", "..%2f..%2frun.json", "%2fetc%2fpasswd", "0.jpg", "9" * 5000):
+        assert looked.client.get(f"/api/photos/{path}").status_code in (400, 404)
     for path in ("..%2frun", "0" * 12, "..", "%2e%2e"):
         for end in ("", "/cell/0/0", f"/against/{ids(looked)[0]}"):
             assert looked.client.get(f"/api/looks/{path}{end}").status_code in (307, 400, 404)

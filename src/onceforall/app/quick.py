@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ..accuracy.prefix_tree import grow, units
 from ..common.files import busy, make_folder
 from ..common.records import read_record, write_record
 from ..costs import segment_table
-from ..errors import DataError, OnceForAllError
+from ..errors import OnceForAllError
 from ..pipeline import Run
 from ..pipeline.accuracies.measure_accuracy import together
 from ..pipeline.run_directory.newest import newest_weights, open_newest
@@ -26,7 +25,7 @@ from .jobs import ENDED, Jobs
 
 FORMAT = "onceforall.quick/1"
 STANDING = "explorer/quick/standing.json"
-SUBNETS, LEAST = 24, 8  # measured at most, and what a predictor needs
+SUBNETS = 24  # measured, where the space has so many
 HELD_OUT, CALIBRATION = 250, 250  # images
 AT_ONCE = 4  # networks that are measured together
 NICE = 5  # the training comes first
@@ -60,18 +59,13 @@ class Standing:
         return "" if self.final else f"step {self.step:,}"
 
 
-def place_of_quick(run: Run) -> Path:
-    """The file that says what there is."""
-    return run.folder / STANDING
-
-
 def quick_predictor(run: Run) -> tuple[AccuracyPredictor, Standing] | None:
     """The predictor of the last quick look; None where there is none, or `ofa predict` has made one of the run's own weights.
 
     Raises:
         OnceForAllError: a file is damaged.
     """
-    place = place_of_quick(run)
+    place = run.folder / STANDING
     if has_predictor(run) or not place.exists():
         return None
     standing = read_record(place, Standing, FORMAT, otherwise="remove it: it is made anew")
@@ -98,8 +92,6 @@ def measure_quickly(run: Run, on_step: Callable[[str, float], None]) -> Standing
     weights, supernet = open_newest(run)
     held_out, segments = splits.held_out.sample(HELD_OUT), segment_table(run.space, run.num_classes)
     archs = tree(run.space, np.random.default_rng([run.info.seed, 11]), min(SUBNETS, run.space.count()), segments)
-    if len(archs) < LEAST:
-        raise DataError(f"{run.folder}: a space of {len(archs)} networks: a predictor needs at least {LEAST}")
     rows: list[AccuracyRow] = []
     for group in units(grow({arch: run.space.lower(arch, run.num_classes) for arch in archs}), AT_ONCE):
         on_step(f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured", 0.05 + 0.9 * len(rows) / len(archs))
@@ -114,7 +106,7 @@ def measure_quickly(run: Run, on_step: Callable[[str, float], None]) -> Standing
         weights_hash=weights.digest,
         seed=run.info.seed,
     )
-    place = place_of_quick(run)
+    place = run.folder / STANDING
     path = make_folder(place.parent) / f"{weights.digest[:16]}.safetensors"
     predictor.save(path)
     standing = Standing(weights.digest, weights.step, weights.final, len(rows), len(held_out), time.monotonic() - began)

@@ -21,7 +21,7 @@ from ..arch import Arch
 from ..common.advice import ofa
 from ..common.files import reading_or_writing
 from ..common.readable import quantity, rounded_up
-from ..errors import ArchError, InfeasibleError, OnceForAllError
+from ..errors import ArchError, DataError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
 from ..pipeline.run_directory.newest import newest_weights
@@ -79,9 +79,9 @@ class App:
                 Route("/api/looks/add", _answered(self.look), methods=post),
                 Route("/api/looks/{id}", _answered(lambda r, body: self.looks.get(_id(r)).shown(self.run.metric))),
                 Route("/api/looks/{id}/remove", _answered(lambda r, body: self.looks.remove(_id(r))), methods=post),
-                Route("/api/looks/{id}/cell/{first:int}/{second:int}", _answered(self.cell)),
+                Route("/api/looks/{id}/cell/{first}/{second}", _answered(self.cell)),
                 Route("/api/looks/{id}/against/{other}", _answered(self.against)),
-                Route("/api/photos/{number:int}", _answered(self.photo)),
+                Route("/api/photos/{number}", _answered(self.photo)),
                 Route("/api/events", self._events),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ],
@@ -173,7 +173,7 @@ class App:
 
     def cell(self, request: Request, body: dict[str, Any]) -> Any:
         """The photographs of one cell."""
-        return self.looks.get(_id(request)).cell(request.path_params["first"], request.path_params["second"])
+        return self.looks.get(_id(request)).cell(_number(request, "first"), _number(request, "second"))
 
     def against(self, request: Request, body: dict[str, Any]) -> Any:
         """Where two networks disagree."""
@@ -181,7 +181,7 @@ class App:
 
     def photo(self, request: Request, body: dict[str, Any]) -> Any:
         """A held-out image, small, by its number."""
-        return Response(self.looks.photo(request.path_params["number"]), media_type="image/jpeg")
+        return Response(self.looks.photo(_number(request, "number")), media_type="image/jpeg")
 
     async def _events(self, request: Request) -> Response:
         """What has changed, as numbers that grow: the page then asks anew for what it shows."""
@@ -275,6 +275,13 @@ def _id(request: Request) -> str:
 
 def _text(body: dict[str, Any]) -> str:
     return str(body.get("name", ""))
+
+
+def _number(request: Request, name: str) -> int:
+    text = str(request.path_params[name])
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise DataError(f"{text[:20]!r} is no number of a class or photograph")
+    return int(text)
 
 
 def _name(body: dict[str, Any]) -> str:

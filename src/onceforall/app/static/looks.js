@@ -106,4 +106,4 @@ const heading = (title, photos, total) => `${title}: ${total > photos.length ? `
 
 const photo = (one) => make("figure", {},
   make("img", { src: `/api/photos/${one.image}`, alt: one.words, title: one.name, loading: "lazy", width: 96, height: 96 }),
-  make("figcaption", {}, one.words));
+  make("figcaption", {}, one.words.replaceAll(" %", "\u00a0%")));
