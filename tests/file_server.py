@@ -1,6 +1,7 @@
-"""A server of files on loopback: of a mirror of any addresses, and of the Hugging Face Hub as far as its library asks for files."""
+"""A server of files on loopback: of a mirror of any addresses, and of the Hub as far as its libraries ask for files."""
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "c" * 40
 TORCHVISION = "download.pytorch.org/models"
@@ -47,11 +48,48 @@ class FileServer:
     ranges: bool = True
     gated: tuple[str, ...] = ()
     asked: list[tuple[str, str, int]] = field(default_factory=list)
+    data: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def publish(self, repository: str, **files: bytes) -> None:
         """Files of a repository of the Hub; `__` in a name stands for a dot."""
         for name, content in files.items():
             self.files[f"/{repository}/resolve/main/{name.replace('__', '.')}"] = content
+
+    def publish_data(self, repository: str, files: dict[str, bytes], revision: str = "main", commit: str = COMMIT) -> None:
+        """A data set of the Hub: its files, by what a branch and a commit are called."""
+        for place in (revision, commit):
+            self.data.setdefault(repository, {})[place] = commit
+            for path, content in files.items():
+                self.files[f"/datasets/{repository}/resolve/{place}/{path}"] = content
+
+    def api(self, address: str, body: bytes) -> bytes | None:
+        """What the Hub says about a data set: facts, a folder of files, or those that are named."""
+        path, asked = unquote(urlsplit(address).path), parse_qs(urlsplit(address).query)
+        for repository, places in self.data.items():
+            head = f"/api/datasets/{repository}"
+            if path == head or path.startswith(f"{head}/"):
+                what, _, rest = path.removeprefix(head).strip("/").partition("/")
+                place = next((place for place in places if rest == place or rest.startswith(f"{place}/")), "" if rest else "main")
+                if place not in places:
+                    return None
+                inside = rest.removeprefix(place).strip("/")
+                head = f"/datasets/{repository}/resolve/{place}/"
+                names = [name.removeprefix(head) for name in self.files if name.startswith(head)]
+                if what in ("", "revision"):
+                    return json.dumps(
+                        {"id": repository, "sha": places[place], "siblings": [{"rfilename": n} for n in names]}
+                    ).encode()
+                folders = {"/".join(name.split("/")[:i]) for name in names for i in range(1, name.count("/") + 1)}
+                known = [{"type": "file", "path": name, "size": len(self.files[head + name]), "oid": "f" * 40} for name in names]
+                known += [{"type": "directory", "path": name, "oid": "d" * 40} for name in sorted(folders)]
+                if what == "paths-info":
+                    return json.dumps([one for one in known if one["path"] in parse_qs(body.decode()).get("paths", [])]).encode()
+                start = f"{inside}/" if inside else ""
+                below = [one for one in known if str(one["path"]).startswith(start)]
+                if asked.get("recursive", ["false"])[0].lower() != "true":
+                    below = [one for one in below if "/" not in str(one["path"]).removeprefix(start)]
+                return json.dumps(below).encode() if below or not inside else None
+        return None
 
     def etag(self, path: str) -> str:
         content = self.files[path]
@@ -60,8 +98,12 @@ class FileServer:
     def of_hub(self, path: str) -> dict[str, str]:
         """The headers that the Hub's library needs, with the file or its absence."""
         if "/resolve/" not in path:
-            return {}
-        headers = {"X-Repo-Commit": COMMIT}
+            known = any(path.startswith(f"/api/datasets/{repository}/") for repository in self.data)
+            missing = "RepoNotFound" if not known else "RevisionNotFound" if "/revision/" in path else "EntryNotFound"
+            return {"X-Error-Code": missing} if path.startswith("/api/datasets/") else {}
+        repository, _, rest = path.strip("/").partition("/resolve/")
+        places = self.data.get(repository.removeprefix("datasets/"), {})
+        headers = {"X-Repo-Commit": next((places[place] for place in places if rest.startswith(f"{place}/")), COMMIT)}
         if path in self.files:
             return {**headers, "ETag": f'"{self.etag(path)}"'}
         if path.split("/resolve/")[0].strip("/") in self.gated:
@@ -83,7 +125,10 @@ def serving_files() -> Iterator[FileServer]:
             path, wanted = unquote(urlsplit(self.path).path), self.headers.get("range", "")
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted.endswith("-") and server.ranges else 0
             server.asked.append((self.command, path, start))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
             content, headers = server.files.get(path), server.of_hub(path)
+            if content is None:
+                content = server.api(self.path, body)
             if content is None:
                 status, content = (403 if "GatedRepo" in headers.values() else 404), b""
             elif start >= len(content) > 0:
@@ -95,10 +140,10 @@ def serving_files() -> Iterator[FileServer]:
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(content[: server.cut])
 
-        do_GET = do_HEAD = reply
+        do_GET = do_HEAD = do_POST = reply
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         listening.daemon_threads = True

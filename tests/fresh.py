@@ -6,6 +6,7 @@ everything else is the same: the program's text, its folder, its environment, no
 
 import atexit
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -23,6 +24,14 @@ Image.init()
 
 
 def be(job, out):
+    try:  # an end by an error that nobody catches would wait for threads that this process does not have
+        run(job, out)
+    except BaseException:
+        os.write(out.fileno(), traceback.format_exc().encode())
+        os._exit(1)
+
+
+def run(job, out):
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["env"])
@@ -73,7 +82,9 @@ def _run(command: list[str], *, input: bytes, cwd: Any, env: dict[str, str], **_
     parent = _parent()
     assert parent.stdin is not None
     assert parent.stdout is not None
-    print(json.dumps({"code": code, "cwd": str(cwd), "env": env, "input": input.decode()}), file=parent.stdin, flush=True)
+    print(
+        json.dumps({"code": code, "cwd": os.path.abspath(cwd), "env": env, "input": input.decode()}), file=parent.stdin, flush=True
+    )
     returncode, said = json.loads(parent.stdout.readline())
     return subprocess.CompletedProcess(command, returncode, b"", said.encode())
 

@@ -27,6 +27,7 @@ LAYERS = {
             "picture",
             "plan",
             "preprocess",
+            "resolutions",
             "scores",
             "space",
             "spaces",

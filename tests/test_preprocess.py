@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from kinds_of_images import KINDS, encoded, smooth
+from kinds_of_images import KINDS, encoded, sixteen_bit, smooth
 from onceforall import preprocess
 from onceforall.preprocess import INTERPOLATIONS, LARGE, LARGEST_JPEG, fit, load, normalise, prepare
 
@@ -51,6 +51,34 @@ def test_fit_gives_the_pixels_of_torchvision(width: int, height: int, resolution
         np.testing.assert_array_equal(np.asarray(fit(image, resolution, crop_share)), expected)
 
 
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    height=st.integers(1, 80),
+    width=st.integers(1, 80),
+    crop_share=st.sampled_from([0.5, 0.875, 1.0]),
+    how=st.sampled_from(INTERPOLATIONS),
+)
+@example(size=(300, 2), height=16, width=64, crop_share=0.875, how="bilinear")
+@example(size=(20, 20), height=20, width=20, crop_share=0.875, how="bicubic")
+def test_a_rectangle_is_covered_and_cropped(size: tuple[int, int], height: int, width: int, crop_share: float, how: str) -> None:
+    """By torchvision, of the least size that covers it; and of equal sides as of a square."""
+    image = Image.fromarray(np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    down, across = ceil(height / crop_share), ceil(width / crop_share)
+    scale = max(down / size[1], across / size[0])
+    if down * size[0] >= across * size[1]:
+        across = int(down * size[0] / size[1] + 1e-9)
+    else:
+        down = int(across * size[1] / size[0] + 1e-9)
+    assert down == pytest.approx(scale * size[1], abs=1)
+    resized = v2.functional.resize(image, [down, across], v2.InterpolationMode(how), antialias=True)
+    expected = np.asarray(v2.functional.center_crop(resized, [height, width]))
+    found = np.asarray(fit(image, f"{height}x{width}", crop_share, how))
+    assert found.shape == (height, width, 3)
+    np.testing.assert_array_equal(found, expected)
+    if height == width:
+        np.testing.assert_array_equal(found, np.asarray(fit(image, height, crop_share, how)))
+
+
 @pytest.mark.parametrize("size", [(2, 900), (900, 2), (700, 9)])
 def test_very_elongated_images_are_the_same_but_for_one_level(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
@@ -66,6 +94,13 @@ def test_an_unknown_interpolation_is_one_line(wrong: object) -> None:
     Image.new("RGB", (9, 9)).save(image, "PNG")
     with pytest.raises(ValueError, match=r"interpolation .*: one of bilinear, bicubic, lanczos is needed"):
         prepare(image.getvalue(), {**STEPS, "interpolation": wrong}, 8)
+
+
+def test_a_rectangle_of_an_endless_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 700, 3), dtype=np.uint8))
+    expected = np.asarray(fit(image, "16x24", 0.875), int)
+    monkeypatch.setattr(preprocess, "WHOLE", 1)
+    assert np.abs(np.asarray(fit(image, "16x24", 0.875), int) - expected).max() <= 1
 
 
 def test_an_endless_strip_takes_little_memory() -> None:
@@ -115,6 +150,73 @@ def pattern(alpha: bool) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
 def test_transparent_is_white_and_16_bits_are_scaled(make: Callable[[], bytes], mean: float) -> None:
     assert np.asarray(load(make())).mean() == pytest.approx(mean, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_channel_is_the_luminance_of_three(kind: str) -> None:
+    content = KINDS[kind]()
+    gray, colours = load(content, channels=1), load(content)
+    assert gray.mode == "L"
+    np.testing.assert_array_equal(np.asarray(gray), np.asarray(colours.convert("L")))
+    steps = {**STEPS, "mean": [0.25], "std": [0.5], "resolution": 24}
+    x = prepare(content, steps)
+    assert x.shape == (1, 1, 24, 24)
+    expected = np.asarray(fit(gray, 24, 0.875), np.float64)
+    np.testing.assert_allclose(x[0, 0], (expected / 255 - 0.25) / 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["rgba", "la", "palette", "palette, one colour transparent", "jpeg", "1 bit", "16 bit"])
+def test_four_channels_are_colours_and_alpha_each_by_itself(kind: str) -> None:
+    content = KINDS[kind]()
+    image = load(content, channels=4)
+    if kind == "16 bit":
+        gray = np.asarray(load(content, channels=1))
+        expected = np.stack([gray] * 3 + [np.full_like(gray, 255)], -1)
+    else:
+        expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))
+    np.testing.assert_array_equal(np.asarray(image), expected)
+    fitted = np.asarray(fit(image, 24, 0.875))
+    for i in range(4):  # Pillow multiplies the colours of RGBA by alpha where it resizes
+        np.testing.assert_array_equal(fitted[..., i], np.asarray(fit(Image.fromarray(expected[..., i].copy()), 24, 0.875)))
+    x = prepare(content, {"mean": [0.1, 0.2, 0.3, 0.4], "std": [0.5] * 4, "crop_share": 0.875}, 24)
+    np.testing.assert_allclose(x[0, 3], (fitted[..., 3] / 255 - 0.4) / 0.5, atol=1e-6)
+
+
+@given(low=st.integers(-1000, 3000), width=st.integers(1, 70_000), seed=st.integers(0, 9))
+@example(low=0, width=4095, seed=0)
+@example(low=0, width=65535, seed=1)
+def test_a_range_becomes_black_to_white(low: int, width: int, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 65536, (5, 7)).astype(np.uint16)
+    expected = np.rint(np.clip((values.astype(np.float64) - low) / width, 0, 1) * 255)
+    found = np.asarray(load(encoded(Image.fromarray(values), "PNG"), channels=1, range=(low, low + width)), np.float64)
+    assert np.abs(found - expected).max() <= (0 if width % 2 else 1)  # exact halves are rounded up, rint's to even
+    if (low, width) == (0, 65535):
+        np.testing.assert_array_equal(found, np.asarray(load(encoded(Image.fromarray(values), "PNG"), channels=1)))
+
+
+def test_a_range_is_for_gray_images_of_more_than_8_bits() -> None:
+    floats = encoded(Image.fromarray(np.array([[-2.0, 0.5, np.nan], [3.0, 1.0, 0.0]], np.float32)), "TIFF")
+    assert np.asarray(load(floats, channels=1, range=(0, 1))).tolist() == [[0, 128, 0], [255, 255, 0]]
+    integers = encoded(Image.fromarray(np.array([[-1000, 400, 100_000]], np.int32)), "TIFF")
+    assert np.asarray(load(integers, channels=1, range=(-1000, 400))).tolist() == [[0, 255, 255]]
+    for kind in ("rgba", "jpeg", "jpeg, gray", "palette"):  # these have 8 bits
+        np.testing.assert_array_equal(np.asarray(load(KINDS[kind](), range=(0, 4095))), np.asarray(load(KINDS[kind]())))
+    header = (7).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0])  # 7×7 pixels of three times 16 bits
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+    rows = zlib.compress((b"\0" + bytes(42)) * 7)
+    colours = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert load(colours).size == (7, 7)
+    with pytest.raises(ValueError, match=r"^16 bits for each of several channels, of which 8 are read"):
+        load(colours, range=(0, 4095))
+
+
+def test_one_value_that_is_transparent_is_white_in_a_range_too() -> None:
+    content = encoded(sixteen_bit(), "PNG", transparency=22)
+    assert np.asarray(load(content, channels=1, range=(0, 100)))[0, :3].tolist() == [0, 255, 112]
+    assert np.asarray(load(content, channels=4, range=(0, 100)))[0, :3, 3].tolist() == [255, 0, 255]
 
 
 def test_colour_profiles_are_not_applied() -> None:

@@ -3,14 +3,16 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 import onceforall
 from onceforall import Arch
 from onceforall.common.records import as_record, json_of, read_record, read_records, write_record
 from onceforall.errors import FileError
+from onceforall.scores import Confusion
 
 SPACE = onceforall.space("mobilenet_v3")
 
@@ -46,10 +48,36 @@ class Renamed:
         return {"new": data.get("old"), **data}
 
 
+@dataclass(frozen=True)
+class Placed:
+    place: Path
+    state: Literal["done", "going on"]
+    confusion: Confusion | None = None
+
+
 WHOLE = Outer(
     3, (1, 0.5), Inner(0.25, ("a", "b\udce9")), (Inner(1.0),), SPACE.smallest(), {"train": 9}, {"x": [None, {"y": 1}]}, yes=True
 )
 GIVEN = {"count": 1, "box": [1, 2]}
+
+
+def test_paths_choices_and_what_writes_its_own_json(tmp_path: Path) -> None:
+    confusion = Confusion.of(np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([0.9, 0.8, 0.6]), 2)
+    path = tmp_path / "a.json"
+    write_record(path, Placed(tmp_path / "net", "done", confusion), "test/1")
+    found = read_record(path, Placed, "test/1")
+    assert (found.place, found.state) == (tmp_path / "net", "done")
+    assert found.confusion is not None
+    assert found.confusion.to_json() == confusion.to_json()
+    path.write_text(json.dumps({"place": "net", "state": "done", "confusion": {"counts": [[1]]}}))
+    with pytest.raises(FileError, match=r"a\.json: damaged or edited \(not a confusion matrix"):
+        read_record(path, Placed)
+    path.write_text(json.dumps({"place": 3, "state": "done"}))
+    with pytest.raises(FileError, match="place is 3, and a text is expected"):
+        read_record(path, Placed)
+    path.write_text(json.dumps({"place": "net", "state": "soon"}))
+    with pytest.raises(FileError, match="state is 'soon', and one of done, going on is expected"):
+        read_record(path, Placed)
 
 
 def test_round_trip(tmp_path: Path) -> None:

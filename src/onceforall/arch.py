@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ArchError
+from .errors import ArchError, SpaceError
+from .resolutions import Resolution, read_resolution
 
 FORMAT = "onceforall.arch/1"
 
@@ -36,9 +37,9 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """A sub-network: square input resolution in pixels and its elastic stages, from input to output."""
+    """A sub-network: input resolution in pixels ("HEIGHTxWIDTH" of no square) and its elastic stages, from input to output."""
 
-    resolution: int
+    resolution: Resolution
     stages: tuple[Stage, ...]
 
     @property
@@ -54,7 +55,13 @@ class Arch:
             }
             for stage in self.stages
         ]
-        return json.dumps({"format": FORMAT, "resolution": _number(self.resolution), "stages": stages})
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "resolution": self.resolution if isinstance(self.resolution, str) else _number(self.resolution),
+                "stages": stages,
+            }
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Arch":
@@ -71,7 +78,7 @@ class Arch:
         if fields["format"] != FORMAT:
             raise ArchError(f"unknown architecture format {fields['format']!r}: this version reads {FORMAT!r}")
         return cls(
-            resolution=_integer(fields["resolution"], "resolution"),
+            resolution=_resolution(fields["resolution"]),
             stages=tuple(_stage(s, f"stages[{i}]") for i, s in enumerate(_list(fields["stages"], "stages"))),
         )
 
@@ -110,6 +117,17 @@ def _integer(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ArchError(f"{where}: expected a whole number of at least 1, found {value!r}")
     return value
+
+
+def _resolution(value: Any) -> Resolution:
+    try:
+        if isinstance(value, str) and read_resolution(value) == value:
+            return value
+    except SpaceError:
+        pass
+    if isinstance(value, str):
+        raise ArchError(f"resolution: expected pixels, or a text such as 160x224 of what is no square, found {value!r}")
+    return _integer(value, "resolution")
 
 
 def _ratio(value: Any, where: str) -> float:

@@ -16,7 +16,7 @@ from .scores import balanced_of, macro_f1_of, told_of
 from .tasks.label_scores import mean_average_precision
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)  # the latter alone in families of ours
-Batch = tuple[Tensor, Tensor]  # images (n, 3, height, width) or logits (n, classes), float32; labels as a `task.Task` has them
+Batch = tuple[Tensor, Tensor]  # images (n, c, height, width) or logits (n, classes), float32; labels as a `task.Task` has them
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Accuracy:
         return told_of(self.top1, self.map)
 
     def score(self, metric: str) -> float:
-        """By the metric's name."""
+        """The score by the metric's name."""
         found = {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1, "map": self.map}[metric]
         assert found is not None, "only files of before lack it, and they have top-1 as their metric"
         return found
@@ -79,7 +79,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
 
     Args:
         network: a plain network, such as `Supernet.extract` gives, on any device.
-        batches: training images (n, 3, height, width) as the network will see them, preprocessed. A batch counts as
+        batches: training images (n, c, height, width) as the network will see them, preprocessed. A batch counts as
             much as it has images; at least 2.
         begun: continue from these, measured with the same weights on other images, which then count too.
 
@@ -123,7 +123,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, begun: Statist
 
 
 def norms_of(network: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d]:
-    """By name all batch norms whose running statistics can be measured.
+    """All batch norms whose running statistics can be measured, by name.
 
     Raises:
         StatisticsError: there is one among the operations of the network, which belongs to no layer of torch.
@@ -187,7 +187,7 @@ def evaluate_each(
     on_logits: Callable[[Tensor, Tensor], None] = lambda logits, labels: None,
     counted: "Tally | LabelTally | None" = None,
 ) -> tuple[Accuracy, Tensor]:
-    """As `evaluate_network`, and which images are right, bool (n,), in their order, to compare networks image by image.
+    """`evaluate_network`, and which images are right, bool (n,), in their order, to compare networks image by image.
 
     `on_logits` gets each batch's logits (n, classes) and labels.
     """
@@ -252,7 +252,7 @@ class Tally:
         return max(1, round(len(images) ** 2 / float((1 / images).sum())))
 
     def accuracy(self) -> Accuracy:
-        """Of all batches.
+        """The accuracy over all batches.
 
         Raises:
             DataError: no images.
@@ -283,7 +283,7 @@ class LabelTally:
 
     @staticmethod
     def right(said: Tensor, labels: Tensor) -> Tensor:
-        """Of which images the likeliest label is theirs, (n,)."""
+        """Which images have their likeliest label, (n,)."""
         return labels.gather(1, said.argmax(1, keepdim=True))[:, 0] > 0
 
     def count(self, said: Tensor, labels: Tensor, classes: int) -> None:
@@ -302,7 +302,7 @@ class LabelTally:
         return min(len(labels), max(1, round(len(having) ** 2 / float((1 / having).sum())))) if len(having) else 1
 
     def accuracy(self) -> Accuracy:
-        """Of all batches.
+        """The accuracy over all batches.
 
         Raises:
             DataError: no images.

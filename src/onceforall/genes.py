@@ -25,7 +25,7 @@ class Column:
     """One choice: what it is, its values, and where it stands (stage and block, -1 where that does not apply)."""
 
     kind: Kind
-    choices: tuple[float, ...]
+    choices: tuple[Any, ...]
     stage: int = -1
     block: int = -1
 

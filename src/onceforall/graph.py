@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from .errors import SpaceError
 from .ops import Grid, leaves
+from .resolutions import Resolution
 
 FORMAT = "onceforall.graph/1"
 Kind = Literal["width", "heads", "classes"]
@@ -140,7 +141,7 @@ class Graph:
     """A network as data.
 
     Args:
-        resolutions: that it was read at, in pixels, ascending.
+        resolutions: that it was read at, in pixels, ascending; "HEIGHTxWIDTH" of what is no square.
         classes: number of the group of the classifier's outputs, or -1.
         weights: by the names that they have in the model.
         groups: what numbers in `Size` and `Part` mean.
@@ -148,9 +149,10 @@ class Graph:
         fixed: what is not elastic and why, one line each.
         about: where the network comes from, for its cards.
         streams: for each stage the groups of what its blocks hand on, its residual stream, if that was to be elastic.
+        channels: of the images.
     """
 
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Resolution, ...]
     classes: int
     nodes: Mapping[str, Node]
     weights: Mapping[str, WeightSpec]
@@ -160,6 +162,7 @@ class Graph:
     fixed: tuple[str, ...] = ()
     about: Mapping[str, str] = field(default_factory=dict)
     streams: tuple[tuple[int, ...], ...] = ()
+    channels: int = 3
 
     def to_json(self) -> dict[str, Any]:
         """As data for `json.dumps`."""
@@ -175,6 +178,7 @@ class Graph:
             "fixed": list(self.fixed),
             "about": dict(self.about),
             **({"streams": [list(groups) for groups in self.streams]} if self.streams else {}),
+            **({} if self.channels == 3 else {"channels": self.channels}),
         }
 
     @classmethod
@@ -201,6 +205,7 @@ class Graph:
                 fixed=tuple(data["fixed"]),
                 about=dict(data["about"]),
                 streams=tuple(tuple(groups) for groups in data.get("streams", ())),
+                channels=int(data.get("channels", 3)),
             )
             graph._check()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:

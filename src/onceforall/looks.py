@@ -21,7 +21,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Of a segment.
+    """What one sees of a segment.
 
     Args:
         kernel: the largest of its spatial convolutions; None if there is none.

@@ -216,7 +216,7 @@ class Grid:
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """Those of the map."""
+        """The dimensions of the map."""
         return (self.dim,) if self.flat else (self.dim, self.dim + 1)
 
     @property

@@ -19,6 +19,7 @@ from .arch import Arch, Block
 from .errors import ArchError
 from .looks import channels, look_of, pixels
 from .plan import Plan, Segment
+from .resolutions import by_sides, height_width
 
 KERNEL_COLOURS = {3: "#56b4e9", 5: "#e69f00", 7: "#2fb58a"}  # Okabe-Ito, the green lightened so that dark text reads on it
 OTHER_COLOUR = "#cc79a7"
@@ -88,7 +89,7 @@ def draw(plan: Plan, arch: Arch, *, shares: Mapping[str, float] | None = None, t
     floor = top + TALLEST + 34 + BARS
     width = max(LEGEND_WIDTH, boxes[-1].x + boxes[-1].width + MARGIN + 26)
     height = floor + 52
-    total = f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters, {arch.resolution}×{arch.resolution} pixels"
+    total = f"{plan.macs / 1e6:,.1f} M MACs, {plan.params / 1e6:,.2f} M parameters, {by_sides(arch.resolution)} pixels"
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     label = escape(f"{title or 'network'}: {total}")
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" class="ofa-net" role="img" {size} aria-label="{label}">']
@@ -108,7 +109,7 @@ def draw(plan: Plan, arch: Arch, *, shares: Mapping[str, float] | None = None, t
 def _layout(plan: Plan, arch: Arch) -> list[_Box]:
     expected = {f"stages.{s}.{i}": block for s, stage in enumerate(arch.stages) for i, block in enumerate(stage.blocks)}
     found = {segment.name for segment in plan.segments if segment.name.startswith("stages.")}
-    if found != set(expected) or plan.input_shape[-1] != arch.resolution:
+    if found != set(expected) or plan.input_shape[1:] != height_width(arch.resolution):
         raise ArchError("the plan was not lowered from this architecture: draw the plan that space.lower(arch) gives")
     widest = max(look_of(segment).hidden for segment in plan.segments)
     boxes: list[_Box] = []
@@ -179,7 +180,7 @@ def _captions(boxes: list[_Box], top: float, floor: float) -> list[str]:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    """Of a map its pixels, of tokens their number, else how many numbers come out."""
+    """The pixels of a map, the number of tokens, else how many numbers come out."""
     if (found := pixels(shape)) is not None:
         return f"{found[0]}×{found[1]}"
     return f"{shape[0]} tokens" if len(shape) == 2 else f"{shape[0]} out" if len(shape) == 1 else _shape(shape)

@@ -4,11 +4,14 @@ onceforall decodes and evaluates with this very file, and puts a copy of it besi
 is what runs elsewhere. Python 3.8, numpy 1.20 and Pillow 9.4 are enough.
 
     config = json.loads(Path("config.json").read_text(encoding="utf-8"))
-    x = prepare("photo.jpg", config["preprocessing"])  # (1, 3, resolution, resolution) float32
+    x = prepare("photo.jpg", config["preprocessing"])  # (1, channels, height, width) float32
 
 Every photograph becomes 8-bit RGB, upright (EXIF), over white where it is transparent; of an animation the first frame. Colours are
-taken as they are stored: ICC profiles are not applied, as in torchvision. Then one resize of the whole image to a short side of
-ceil(resolution / crop_share), bilinear or as the weights want it, with antialias, the centre crop, and (pixel / 255 - mean) / std.
+taken as they are stored: ICC profiles are not applied, as in torchvision. Gray images of more than 8 bits are scaled to 8: from 16,
+or from the range of values that is said. Where `mean` and `std` have one number, the image becomes the luminance of that (ITU-R
+601-2, of gray images themselves); where they have four, red, green, blue and alpha, which is 255 where the file has none. Then one
+resize of the whole image to a short side of ceil(resolution / crop_share), bilinear or as the weights want it, with antialias, the
+centre crop, and (pixel / 255 - mean) / std. A resolution is the side of a square, or a text, HEIGHTxWIDTH.
 """
 
 import io
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGE = 89_478_485  # pixels of an image in memory, which takes 4 bytes for each: Pillow's own limit
@@ -27,6 +30,8 @@ LARGEST_JPEG = 300_000_000  # larger ones are decoded at a half, quarter or eigh
 WHOLE = 2**25  # pixels of a resized image before it is cropped; only very elongated images have more
 LEAST_SHARE = 0.5  # of the short side that a centre crop may keep
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")  # Pillow's, with antialias
+CHANNELS = (1, 3, 4)
+FOUND = "onceforall"  # key in an image's `info` of what `to_channels` found, to be told to the user
 
 
 class _RefusedError(ValueError):
@@ -34,29 +39,36 @@ class _RefusedError(ValueError):
 
 
 def prepare(
-    file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any], resolution: Optional[int] = None
+    file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any], resolution: Union[int, str, None] = None
 ) -> "np.ndarray[Any, Any]":
-    """A photograph as a network's input (1, 3, resolution, resolution) float32.
+    """A photograph as a network's input (1, channels, height, width) float32.
 
     Args:
         file: its path, its content, or an open binary file.
-        preprocessing: `preprocessing` of config.json (of a bundle: of `config` in bundle.json).
-        resolution: of the network, where `preprocessing` does not say it.
+        preprocessing: `preprocessing` of config.json (of a bundle: of `config` in bundle.json), with a mean for each channel.
+        resolution: of the network, where `preprocessing` does not say it, see `fit`.
 
     Raises:
         ValueError: it cannot be read; the message says why.
     """
     if resolution is None:
         resolution = preprocessing["resolution"]
-    whole, steps = load(file, max_pixels=preprocessing.get("max_pixels")), preprocessing
-    image = fit(whole, int(resolution), steps["crop_share"], steps.get("interpolation", "bilinear"))
-    return np.ascontiguousarray(normalise(np.asarray(image)[None], preprocessing["mean"], preprocessing["std"]))
+    steps = preprocessing
+    channels, limits = len(steps["mean"]), steps.get("range")
+    whole = load(file, max_pixels=steps.get("max_pixels"), channels=channels, range=limits)
+    image = fit(whole, resolution, steps["crop_share"], steps.get("interpolation", "bilinear"))
+    return np.ascontiguousarray(normalise(pixels_of(image)[None], steps["mean"], steps["std"]))
 
 
 def load(
-    file: Union[str, Path, bytes, BinaryIO], *, max_pixels: Optional[int] = None, at_least: Optional[int] = None
+    file: Union[str, Path, bytes, BinaryIO],
+    *,
+    max_pixels: Optional[int] = None,
+    at_least: Optional[int] = None,
+    channels: int = 3,
+    range: Optional[Sequence[float]] = None,
 ) -> Image.Image:
-    """The image as 8-bit RGB, upright, over white where it is transparent; of an animation the first frame.
+    """The image with 8 bits a channel, upright, see `to_channels`; of an animation the first frame.
 
     A JPEG of more than `LARGE` pixels is decoded at the half, quarter or eighth of its size that has fewer, any other in full: at a
     fraction, the pixels of real photographs were others by 0.4 to 2.2 of 255 levels on average, by up to 114 (docs/export.md).
@@ -65,15 +77,18 @@ def load(
         file: path, content, or an open binary file.
         max_pixels: more are refused, since a small file can claim any number; None for `LARGEST_JPEG` in a JPEG, else `LARGE`.
         at_least: a short side that is enough, so that a JPEG may be decoded smaller; None to evaluate.
+        channels: one of `CHANNELS`.
+        range: see `to_channels`.
 
     Raises:
-        ValueError: missing, not an image, truncated, corrupt, too large, or of a pixel type without a known range.
+        ValueError: missing, not an image, truncated, corrupt, too large, of a pixel type without a known range, or with a range in
+            16 bits a colour, of which only 8 are read.
     """
     try:
         if isinstance(file, (str, Path)):
             with open(file, "rb") as opened:
-                return _load(opened, max_pixels, at_least)
-        return _load(io.BytesIO(file) if isinstance(file, bytes) else file, max_pixels, at_least)
+                return _load(opened, max_pixels, at_least, channels, range)
+        return _load(io.BytesIO(file) if isinstance(file, bytes) else file, max_pixels, at_least, channels, range)
     except _RefusedError as error:
         raise ValueError(str(error)) from None
     except FileNotFoundError:
@@ -84,11 +99,12 @@ def load(
         raise ValueError(f"cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def fit(image: Image.Image, resolution: int, crop_share: float, interpolation: str = "bilinear") -> Image.Image:
+def fit(image: Image.Image, resolution: Union[int, str], crop_share: float, interpolation: str = "bilinear") -> Image.Image:
     """One resize to a short side of ceil(resolution / crop_share), and the centre crop of resolution × resolution pixels.
 
-    Sizes and crop are rounded as torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of
-    `INTERPOLATIONS`.
+    Of what is no square, a resolution is a text, HEIGHTxWIDTH: the image is resized such that it just covers ceil(HEIGHT /
+    crop_share) × ceil(WIDTH / crop_share) pixels, and cropped to HEIGHT × WIDTH, by the same rule. Sizes and crop are rounded as
+    torchvision's `Resize` and `CenterCrop` do, and the pixels are theirs. `interpolation` is one of `INTERPOLATIONS`.
 
     Raises:
         ValueError: it is none of these.
@@ -96,58 +112,111 @@ def fit(image: Image.Image, resolution: int, crop_share: float, interpolation: s
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r}: one of {', '.join(INTERPOLATIONS)} is needed")
     filter = Image.Resampling[interpolation.upper()]
-    width, height = image.size
-    shorter, short = min(width, height), ceil(resolution / crop_share)
-    across, down = short * width // shorter, short * height // shorter
-    left, top = round((across - resolution) / 2), round((down - resolution) / 2)
+    sides = resolution.split("x") if isinstance(resolution, str) else [resolution]
+    tall, wide = int(sides[0]), int(sides[-1])
+    (width, height), least_down, least_across = image.size, ceil(tall / crop_share), ceil(wide / crop_share)
+    if least_down * width >= least_across * height:  # its height decides, as that of a square does where it is the short side
+        across, down = least_down * width // height, least_down
+    else:
+        across, down = least_across, least_across * height // width
+    left, top = round((across - wide) / 2), round((down - tall) / 2)
     if across * down <= WHOLE:
         whole = image.resize((across, down), filter)
-        return whole.crop((left, top, left + resolution, top + resolution))
+        return whole.crop((left, top, left + wide, top + tall))
     x, y = width / across, height / down  # a box of the crop's place alone: the same but for one of 255 levels
-    box = (left * x, top * y, (left + resolution) * x, (top + resolution) * y)
-    return image.resize((resolution, resolution), filter, box=box)
+    box = (left * x, top * y, (left + wide) * x, (top + tall) * y)
+    return image.resize((wide, tall), filter, box=box)
+
+
+def pixels_of(image: Image.Image) -> "np.ndarray[Any, Any]":
+    """(height, width, channels) uint8."""
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def normalise(pixels: "np.ndarray[Any, Any]", mean: Sequence[float], std: Sequence[float]) -> "np.ndarray[Any, Any]":
-    """(n, height, width, 3) in [0, 255] → (n, 3, height, width) float32, (pixel / 255 - mean) / std. Float32 pixels are used up."""
-    n, height, width, _ = pixels.shape
+    """(n, height, width, c) in [0, 255] → (n, c, height, width) float32, (pixel / 255 - mean) / std. Float32 pixels are used up."""
+    n, height, width, channels = pixels.shape
     means, stds = np.array(mean, np.float32), np.array(std, np.float32)
     # a row of all channels at a time: 7× faster than broadcasting over 3 numbers
-    rows = np.ascontiguousarray(pixels, np.float32).reshape(n, height, 3 * width)
+    rows = np.ascontiguousarray(pixels, np.float32).reshape(n, height, channels * width)
     rows *= np.tile(1 / (255 * stds), width)
     rows += np.tile(-means / stds, width)
-    return rows.reshape(n, height, width, 3).transpose(0, 3, 1, 2)
+    return rows.reshape(n, height, width, channels).transpose(0, 3, 1, 2)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB, over white where it is transparent.
+def to_channels(image: Image.Image, channels: int = 3, range: Optional[Sequence[float]] = None) -> Image.Image:
+    """Any Pillow image with 8 bits for each of one, three or four channels, of mode L, RGB or RGBX.
+
+    Three are RGB, over white where it is transparent; one is their luminance; four are red, green, blue and alpha, each a channel
+    like the others: of mode RGBX, since Pillow would multiply colours by alpha wherever it resizes RGBA.
+
+    Args:
+        image: as it was opened and loaded.
+        channels: how many.
+        range: the values (low, high) of a gray image of more than 8 bits that become 0 and 255; what is beyond is clipped. None for
+            (0, 65535).
 
     Raises:
         ValueError: a pixel type whose range is not known (floating point, or integers of more than 16 bits).
     """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+    found = {}
     if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise _RefusedError(f"pixels of type {image.mode} have no known range: save it with 8 or 16 bits per channel")
-        gray = (values.astype(np.float32) / 257 + 0.5).astype(np.uint8)
-        if isinstance(image.info.get("transparency"), int):
-            gray[values == image.info["transparency"]] = 255
-        return Image.fromarray(gray).convert("RGB")
-    if _transparent(image):
+        image, found["most"] = _with_8_bits(image, range)
+    if channels == 4:
+        found["opaque"] = not _transparent(image)
+        result = Image.merge("RGBX", image.convert("RGBA").split())
+    elif _transparent(image):
         layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+        result = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    elif channels == 1 and image.mode == "L":
+        result = image
+    else:
+        result = image if image.mode == "RGB" else image.convert("RGB")
+    if channels == 1 and result.mode == "RGB":
+        red, green, blue = result.split()
+        found["colour"] = any(ImageChops.difference(red, other).getbbox() for other in (green, blue))
+        result = result.convert("L")
+    result.info[FOUND] = found
+    return result
 
 
-def _load(file: BinaryIO, max_pixels: Optional[int], at_least: Optional[int]) -> Image.Image:
+def channels_in_words(channels: int, range: Optional[Sequence[float]] = None) -> str:
+    """What becomes of an image, for people."""
+    kind = {1: "gray, one channel", 3: "RGB"}.get(channels, "RGB and alpha, four channels")
+    return kind if range is None else f"{kind}, values of more than 8 bits from {range[0]:g} to {range[1]:g}"
+
+
+def _with_8_bits(image: Image.Image, range: Optional[Sequence[float]]) -> Tuple[Image.Image, float]:
+    """A gray image, with alpha where one value stands for transparent pixels, and its highest value."""
+    values = np.asarray(image)
+    if range is not None:
+        low, high = range
+        scaled = np.nan_to_num((values - np.float64(low)) * (255 / (high - low)))
+        gray = (np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
+    elif image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise _RefusedError(
+            f"pixels of type {image.mode} have no known range: save it with 8 or 16 bits per channel, or say which values are "
+            "black and white (--range LOW,HIGH)"
+        )
+    else:
+        gray = (values.astype(np.float32) / 257 + 0.5).astype(np.uint8)
+    made, clear = Image.fromarray(gray), image.info.get("transparency")
+    if isinstance(clear, int):
+        made = Image.merge("LA", (made, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
+    return made, float(np.nan_to_num(values.max()))
+
+
+def _load(
+    file: BinaryIO, max_pixels: Optional[int], at_least: Optional[int], channels: int, range: Optional[Sequence[float]]
+) -> Image.Image:
     with _open(file) as image:
         width, height = image.size
         jpeg = image.format in ("JPEG", "MPO")
         most = max_pixels or (LARGEST_JPEG if jpeg else LARGE)
         if width * height > most:
             raise _RefusedError(f"{width}×{height} pixels, and at most {most:,} are read (a decompression bomb?): see max_pixels")
+        if range is not None and not image.mode.startswith("I") and ";16" in str(vars(image).get("tile")):
+            raise _RefusedError("16 bits for each of several channels, of which 8 are read: a range is for gray images")
         if jpeg:
             share = next((share for share in (1, 2, 4) if width * height <= share * share * LARGE), 8)
             enough = max(width, height) if at_least is None else 2 * at_least
@@ -159,7 +228,7 @@ def _load(file: BinaryIO, max_pixels: Optional[int], at_least: Optional[int]) ->
             raise
         except Exception:  # broken EXIF in a readable image: it stays as it is
             pass
-        return to_rgb(image)
+        return to_channels(image, channels, range)
 
 
 def _open(file: BinaryIO) -> Image.Image:

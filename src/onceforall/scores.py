@@ -38,7 +38,7 @@ def macro_f1_of(images: Counts, right: Counts, said: Counts) -> float:
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class _ClassScores:
     """One class.
 
     Args:
@@ -119,11 +119,11 @@ class Confusion:
         return float(np.abs(right - confidence).sum()) / self.images
 
     def score(self, metric: str) -> float:
-        """By the metric's name."""
+        """The score by the metric's name."""
         return {"top1": self.top1, "balanced": self.balanced, "macro_f1": self.macro_f1}[metric]
 
     def standard_error(self, metric: str) -> float:
-        """Of a score by chance of which images were drawn: of top-1 binomial, of the others by the classes' recalls.
+        """Standard error of a score from which images were drawn: binomial for top-1, from the classes' recalls for others.
 
         Of macro F1 it is taken to be that of balanced accuracy: a rough guide, since it leaves out how precision scatters.
         """
@@ -134,13 +134,13 @@ class Confusion:
         smoothed = (np.diag(self.counts)[n > 0] + 1) / (n[n > 0] + 2)  # a recall of 0 or 1 of few images is not certain
         return float(np.sqrt((smoothed * (1 - smoothed) / n[n > 0]).sum())) / len(recall)
 
-    def by_class(self, names: Sequence[str]) -> list[ClassScores]:
+    def by_class(self, names: Sequence[str]) -> list[_ClassScores]:
         """One for each class, in the order of the labels."""
         found = []
         for i, name in enumerate(names):
             right, images, said = (int(x) for x in (self.counts[i, i], self.counts[i].sum(), self.counts[:, i].sum()))
             f1 = 2 * right / (images + said) if images + said else 0.0
-            found.append(ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
+            found.append(_ClassScores(name, images, right / images if images else None, right / said if said else None, f1))
         return found
 
     def rows(self, names: Sequence[str]) -> list[list[str]]:
@@ -166,7 +166,7 @@ class Confusion:
         return [(int(r), int(c), int(wrong[r, c])) for r, c in zip(rows, columns, strict=True) if wrong[r, c]]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The counts as JSON values."""
         return {"counts": self.counts.tolist(), "confidence": self.confidence.tolist()}
 
     @classmethod
@@ -232,12 +232,12 @@ class Difference:
 
     @classmethod
     def of(cls, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Difference":
-        """From which images each gets right, (n,) each, in the same order."""
+        """Compare by which images each gets right, (n,) each, in the same order."""
         return cls(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
 
     @property
     def top1(self) -> float:
-        """Of the first less that of the second."""
+        """Top-1 of the first less that of the second."""
         return (self.gained - self.lost) / self.images
 
     @property

@@ -17,8 +17,9 @@ from .arch import Arch, Block, Stage
 from .errors import ArchError, SpaceError
 from .genes import Column, Genes, Kind
 from .plan import Plan
+from .resolutions import Resolution, in_pixels
 
-Value = TypeVar("Value", int, float)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Space:
     Args:
         family: name in `onceforall.spaces.FAMILIES`.
         arguments: what `onceforall.space` was given, all defaults filled in; JSON-able.
-        resolutions: input sizes in pixels, ascending.
+        resolutions: input sizes in pixels, ascending; those that are no squares as "HEIGHTxWIDTH".
         stages: choices of each elastic stage, from input to output.
         lowering: (arch, num_classes) -> Plan. Segment "stages.S.I" is block I of stage S; it depends on the resolution,
             its own choices, its stage's width and, for I = 0, the width of the stage before. Other segments depend on the
@@ -72,13 +73,19 @@ class Space:
 
     family: str
     arguments: dict[str, Any] = field(hash=False)
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Resolution, ...]
     stages: tuple[Choices, ...]
     lowering: Callable[[Arch, int], Plan] = field(compare=False, repr=False)
     classes: int = 1000
     modules: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     fixed: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    interpolated: Mapping[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    interpolated: Mapping[Resolution, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        channels: int = (self.arguments.get("graph") or self.arguments).get("channels", 3)
+        return channels
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.arguments.items() if name != "graph"}  # which fills pages
@@ -87,11 +94,11 @@ class Space:
 
     # -- one architecture ------------------------------------------------------------------------------------------
 
-    def largest(self, resolution: int | None = None) -> Arch:
+    def largest(self, resolution: Resolution | None = None) -> Arch:
         """The architecture with the largest choice everywhere, at the largest or the given resolution."""
         return self._extreme(-1, resolution)
 
-    def smallest(self, resolution: int | None = None) -> Arch:
+    def smallest(self, resolution: Resolution | None = None) -> Arch:
         """The architecture with the smallest choice everywhere, at the smallest or the given resolution."""
         return self._extreme(0, resolution)
 
@@ -171,11 +178,12 @@ class Space:
             if self.count() > 1
             else f"1 network of {large}: nothing is elastic"
         )
-        lines = [many, f"resolutions: {_all(self.resolutions)} pixels"]
-        together: dict[tuple[str, ...], list[int]] = {}
+        lines = [many, f"resolutions: {_listed(self.resolutions)} pixels"]
+        lines += [] if self.channels == 3 else [f"images of {self.channels} channel{'s' * (self.channels > 1)}"]
+        together: dict[tuple[str, ...], list[Resolution]] = {}
         for pixels in self.resolutions:
             together.setdefault(self.interpolated.get(pixels, ()), []).append(pixels)
-        lines += [f"interpolated at {_all(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names]
+        lines += [f"interpolated at {_listed(pixels)} pixels: {', '.join(names)}" for names, pixels in together.items() if names]
         if self.stages:
             table = self._stage_table()
             widths = [max(map(len, (title, *cells))) for title, cells in table.items()]
@@ -276,7 +284,7 @@ class Space:
 
     # -- the space itself ------------------------------------------------------------------------------------------
 
-    def restrict(self, **choices: Sequence[float]) -> "Space":
+    def restrict(self, **choices: Sequence[Any]) -> "Space":
         """The sub-space that keeps only the given values of the named choices, wherever a stage offers one of them.
 
         A stage that offers none of them keeps its own. Names: resolutions, widths, depths, kernels, expand_ratios, heads.
@@ -286,16 +294,17 @@ class Space:
         """
         stages, resolutions = list(self.stages), self.resolutions
         for name, values in choices.items():
+            offered: list[Any] = []
             if name == "resolutions":
-                offered = set(resolutions)
+                offered = list(resolutions)
                 resolutions = _keep(resolutions, values)
             elif name in Choices.__dataclass_fields__:
-                offered = {value for stage in stages for value in getattr(stage, name)}
+                offered = sorted({value for stage in stages for value in getattr(stage, name)})
                 stages = [replace(stage, **{name: _keep(getattr(stage, name), values)}) for stage in stages]
             else:
                 raise SpaceError(f"unknown choice {name!r}: use resolutions, widths, depths, kernels, expand_ratios or heads")
-            if len(values) == 0 or set(values) - offered:
-                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_list(sorted(offered))}")
+            if len(values) == 0 or set(values) - set(offered):
+                raise SpaceError(f"{name}={tuple(values)}: this {self.family} space offers {_list(offered)}")
         return replace(self, resolutions=resolutions, stages=tuple(stages))
 
     def keep_largest(self, **numbers: int) -> "Space":
@@ -326,7 +335,7 @@ class Space:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _extreme(self, index: Literal[0, -1], resolution: int | None) -> Arch:
+    def _extreme(self, index: Literal[0, -1], resolution: Resolution | None) -> Arch:
         if resolution is not None:
             self._allowed("resolution", resolution, self.resolutions)
             resolution = self.resolutions[self.resolutions.index(resolution)]
@@ -346,12 +355,12 @@ class Space:
             at += 2 + each * choices.depths[-1]
         return Arch(resolution, tuple(stages))
 
-    def _allowed(self, what: str, value: float, allowed: Sequence[float]) -> None:
+    def _allowed(self, what: str, value: object, allowed: Sequence[object]) -> None:
         if value not in allowed:
             raise ArchError(f"{what} is {value}, this {self.family} space allows {_list(allowed)}")
 
 
-def _keep(own: tuple[Value, ...], values: Sequence[float]) -> tuple[Value, ...]:
+def _keep(own: tuple[Value, ...], values: Sequence[Any]) -> tuple[Value, ...]:
     return tuple(v for v in own if v in set(values)) or own
 
 
@@ -359,5 +368,9 @@ def _all(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _list(values: Sequence[float]) -> str:
+def _listed(resolutions: Sequence[Resolution]) -> str:
+    return ", ".join(in_pixels(one, "") for one in resolutions)
+
+
+def _list(values: Sequence[object]) -> str:
     return ", ".join(map(str, values)) if len(values) <= 8 else f"{values[0]}, {values[1]}, … {values[-1]}"

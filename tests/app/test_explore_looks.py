@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from explorers import Served, serve
-from onceforall.app.looks import SHOWN, Looks, OneLook, _write
+from onceforall.app.looks import SHOWN, Looks, NetworkLook, _write
 from onceforall.common.files import make_folder, one_at_a_time
 from onceforall.pipeline import Run, evaluate
 from onceforall.scores import Confusion, Difference
@@ -136,7 +136,7 @@ def test_several_labels_have_no_confusion_matrix() -> None:
     labels = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 0]], np.float32)
     said = np.array([[0.9, 0.1, 0.8], [0.2, 0.7, 0.1], [0.3, 0.6, 0.2], [0.45, 0.9, 0.1]], np.float32)
     facts = {"name": "net", "classes": ["cat", "dog", "eel"], "names": [f"{i}.jpg" for i in range(4)]}
-    look = OneLook("x", facts, labels, said, np.full(3, 0.5, np.float32))
+    look = NetworkLook("x", facts, labels, said, np.full(3, 0.5, np.float32))
     one = look.shown("map")
     assert one["picture"] == ""
     assert "no confusion matrix: an image may have several labels" in one["note"]
@@ -150,7 +150,7 @@ def test_several_labels_have_no_confusion_matrix() -> None:
     assert look.cell(2, 1)["photos"] == [{"image": 1, "name": "1.jpg", "words": "eel: 10.0 %; has dog, eel"}]
     assert [photo["image"] for photo in one["worst"]] == [1, 0, 2, 3]
     assert one["worst"][1]["words"] == "said: cat 90.0 %, eel 80.0 %; has cat"
-    other = OneLook("y", facts, labels, np.where(labels > 0, 0.9, 0.1).astype(np.float32), look.sure)
+    other = NetworkLook("y", facts, labels, np.where(labels > 0, 0.9, 0.1).astype(np.float32), look.sure)
     found = look.against(other)
     assert "points of mAP" in found["told"]
     (group,) = found["groups"]
@@ -163,7 +163,7 @@ def test_very_many_classes_have_no_picture() -> None:
     labels = rng.integers(0, n, 500)
     said = np.where(rng.random(500) < 0.5, labels, rng.integers(0, n, 500))
     facts = {"name": "net", "classes": [f"c{i}" for i in range(n)], "names": [str(i) for i in range(500)]}
-    one = OneLook("x", facts, labels, said, rng.random(500).astype(np.float32)).shown("macro_f1")
+    one = NetworkLook("x", facts, labels, said, rng.random(500).astype(np.float32)).shown("macro_f1")
     assert one["picture"] == ""
     assert "60 classes are too many for a picture" in one["note"]
     assert one["numbers"][0][0] == "macro F1"

@@ -14,7 +14,7 @@ from onceforall.app.quick import HELD_OUT, SUBNETS, Standing
 from onceforall.arch import Arch
 from onceforall.common.files import busy
 from onceforall.pipeline import Run, predict
-from onceforall.pipeline.evaluate import calibrated, judge_each
+from onceforall.pipeline.evaluate import calibrated, judge_network
 from onceforall.pipeline.run_directory.newest import open_newest
 from onceforall.train.checkpoint import latest
 from tiny_run import SPACE_TEXT
@@ -123,7 +123,9 @@ def test_a_run_that_was_only_trained(trained: Path, tmp_path: Path) -> None:
         arch = Arch.from_json(network["arch"])
         splits = run.splits()
         held_out = splits.held_out.sample(HELD_OUT)
-        measured, _ = judge_each(run, calibrated(run, run.supernet(), arch, splits), held_out, arch.resolution, lambda *said: None)
+        measured, _ = judge_network(
+            run, calibrated(run, run.supernet(), arch, splits), held_out, arch.resolution, lambda *said: None
+        )
         assert measured.top1 == pytest.approx(network["top1"], abs=max(0.2, 4 * network["std"]))
         served.app.quick.stop()
         predict(out, subnets=16)

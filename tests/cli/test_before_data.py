@@ -86,7 +86,7 @@ def without_images(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--out", "FILE"], "a part of the path is a file"),
         (["--out", "TAKEN"], "best: holds 'mine', which is not of an exported network"),
         (["--device", "gpu"], "unknown runtime 'gpu'"),
-        (["--device", "cpu", "--device", "onnxruntime"], "would have one folder, onnxruntime-1e+06params"),
+        (["--device", "cpu", "--device", "onnxruntime"], "would have one folder, onnxruntime-1M-params"),
         (["--push-to-hub", "a b"], "no name of a repository"),
     ],
 )

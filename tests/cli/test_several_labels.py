@@ -82,11 +82,16 @@ def test_evaluating_tells_map_and_each_label(several: Path, capfd: pytest.Captur
     out, _ = said(capfd, "evaluate", str(several), "--by-class")
     assert "top-1" not in out
     assert "knowing nothing: mAP" in out
+    note = "(at thresholds chosen on these images: too good for others)"
+    assert note in out
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["label", *NAMES]
     out, _ = said(capfd, "evaluate", str(several), "--json")
     (record,) = json.loads(out)
     assert record["map"] == pytest.approx(np.mean([one["average_precision"] for one in record["labels"]]))
     assert record["interval"][0] <= record["map"] <= record["interval"][1]
+    out, _ = said(capfd, "evaluate", str(several), "--split", "test")
+    assert "macro F1" in out
+    assert note not in out, "there they are those of the held-out images"
     out, _ = said(capfd, "evaluate", str(several), "--arch", "largest", "--against", "smallest")
     assert "points of mAP" in out
     assert "(bootstrap)" in out
@@ -122,7 +127,12 @@ def test_a_network_at_home(taken: Path, table: Path, several: Path, capfd: pytes
         labels, probabilities = answers(taken, table, [f"photos/{i:03}.png" for i in range(150)], format)
         expected = [average_precision_score(labels[:, i], probabilities[:, i]) for i in range(3)]
         assert found["map"] == pytest.approx(np.mean(expected), abs=1e-3)
-    out, _ = said(capfd, "evaluate", str(taken), str(table), "--by-class", "--against", str(taken))
+        assert found["trained_on"] == Run.open(several).info.images["train"]
+    out, err = said(capfd, "evaluate", str(taken), str(table), "--by-class", "--against", str(taken))
+    known = (
+        f"{taken}: {found['trained_on']} of these images are among those that the network was trained on: accuracy on new ones may"
+    )
+    assert err.count(known) == 2
     assert "mAP" in out
     assert "+0.00 points of mAP" in out
     assert "top-1" not in out
@@ -205,6 +215,7 @@ def test_status_and_report(taken: Path, several: Path, capfd: pytest.CaptureFixt
         (["train", "TABLE", "--label", "tags", *TRAINING, "--out", "NEW"], "holds lists of labels, such as "),
         (["train", "digits", "--task", "multilabel", "--out", "NEW"], "its images have one class each"),
         (["import", "timm:resnet18", "--data", "TABLE", "--task", "multilabel", "--out", "NEW"], "ofa train "),
+        (["evaluate", "NET", "digits"], "is of --task multilabel, and digits: its images have one class each"),
         (["evaluate", "NET", "TABLE", "--task", "multiclass"], "is of --task multilabel, not multiclass: leave --task out"),
         (["train", "TABLE", "--task", "multilabel", "--label", "tags,size", *TRAINING, "--out", "NEW"], "no column 'size'"),
     ],

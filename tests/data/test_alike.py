@@ -77,7 +77,9 @@ def test_they_are_told_with_an_example(tmp_path: Path) -> None:
     assert remark.startswith(
         "1 of 3 test images are nearly the same as a training image (test/a/object00-0.png and train/a/object03-3.png)"
     )
-    assert [(problem.name, problem.doubtful) for problem in splits.problems] == [("test/a/object00-0.png", True)]
+    assert [(problem.name, problem.doubtful, problem.alike) for problem in splits.problems] == [
+        ("test/a/object00-0.png", True, True)
+    ]
     assert (
         open_data(str(root), size=64, cache=tmp_path / "cache", compare=True).remarks == splits.remarks
     )  # from what the cache keeps

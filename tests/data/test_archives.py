@@ -52,6 +52,7 @@ WAYS: dict[str, Callable[[Path], Path]] = {
     "zip": zipped,
     "zip without compression": lambda root: zipped(root, zipfile.ZIP_STORED),
     "zip with a folder above": lambda root: zipped(root, above="photos/photos/"),
+    "zip with a folder of any name above": lambda root: zipped(root, above="flowers/"),
     "tar": tarred,
     "shards": sharded,
 }
@@ -68,6 +69,21 @@ def test_an_archive_is_the_folder_that_was_packed(make_folder: MakeFolder, way: 
     assert [load().tobytes() for load in source.train.read(some)] == [
         load().tobytes() for i, load in enumerate(source.train.read(np.arange(len(source.train)))) if i in some
     ]
+
+
+def test_a_folder_of_any_name_around_the_classes_in_an_archive(make_folder: MakeFolder) -> None:
+    root = make_folder({"rose": 3, "tulip": 2})
+    for path in (zipped(root, above="flowers/"), tarred(root)):
+        source = open_source(str(path))
+        assert source.classes == ("rose", "tulip")
+    assert open_source(str(zipped(root, above="flowers/"))).remarks == ("read from flowers: nothing else is beside it",)
+    assert open_source(str(zipped(root, above="flowers/")), known=("flowers",)).classes == ("flowers",)
+
+
+def test_one_class_with_folders_in_it_in_an_archive(make_folder: MakeFolder, tmp_path: Path) -> None:
+    path = zipped(make_folder({"cat/2019": {"a": 2, "b": 2}, "cat/2020": {"a": 2, "b": 2}}))
+    with pytest.raises(DataError, match=r"one class \(cat\).* \(2019, 2020\), give an archive without cat above them"):
+        open_data(str(path), size=16, cache=tmp_path / "cache")
 
 
 def test_what_is_not_an_image_is_told(make_folder: MakeFolder) -> None:
@@ -157,7 +173,7 @@ def test_a_tar_made_in_its_own_folder_links_and_large_others(tmp_path: Path) -> 
     source = open_source(str(path))
     assert source.classes == ("cat", "dog")
     assert next(source.train.read(np.array([0])))().tobytes() == picture(5).tobytes()
-    assert source.left_out["link in an archive, which is not followed"] == ["./dog/2.png"]
+    assert source.left_out["link in an archive, which is not followed"] == ["dog/2.png"]
     assert any("clip.mp4" in names[0] for names in source.left_out.values())
 
 

@@ -1,6 +1,7 @@
 """Which classes are used, and classes with few images."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from pictures import MakeFolder
 from test_tables import classes_of
 
 from onceforall.data import open_data, open_source
-from onceforall.data.reading import Reading, classes_of_text
+from onceforall.data.reading import Reading, classes_of_text, reading_of
 from onceforall.errors import DataError
 
 LAYOUT = {"train": {"cat": 5, "dog": 6, "eel": 4, "cow": 5}, "test": {"cat": 3, "dog": 2, "eel": 1, "cow": 2}}
@@ -86,3 +87,18 @@ def test_an_empty_class_in_val(make_folder: MakeFolder, tmp_path: Path) -> None:
     splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))
     assert splits.classes == ("cat", "dog", "eel")
     assert "classes without images in a split: eel (test)" in splits.remarks
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"label": "tags", "task": "multilabel"},
+        {"classes": "cat,dog,other=eel+cow", "few": True, "group": r"(p\d+)"},
+    ],
+)
+def test_options_that_mean_a_reading(asked: dict[str, Any]) -> None:
+    reading = reading_of(**asked)
+    words = iter(reading.words)
+    again = {word.removeprefix("--"): True if word == "--few" else next(words) for word in words}
+    assert reading_of(**again) == reading

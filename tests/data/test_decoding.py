@@ -20,7 +20,7 @@ import torch
 from pictures import MakeFolder, picture, png, write_parquet
 from test_archives import sharded, tarred, zipped
 
-from onceforall.data import Augment, Decoding, DeviceBatches, Splits, TrainBatches, open_data
+from onceforall.data import Augment, Decoding, DeviceBatches, Read, Splits, TrainBatches, open_data
 from onceforall.data.decoding import Wanted
 from onceforall.data.formats import parquet
 from onceforall.errors import DataError, FileError
@@ -84,7 +84,7 @@ def test_batches_are_the_same_from_every_source(images: Path, tmp_path: Path, wa
         assert same(batches(none).batch(step, 10), batches(decoded).batch(step, 10))
     known = none.train.positions
     job = Wanted(
-        none.train.part.singles(np.sort(known)), [[0, 0, 4, 5]] * len(known), np.sort(known)[:, None] * 0 + [8, 10], 8, None
+        none.train.part.singles(np.sort(known)), [[0, 0, 4, 5]] * len(known), np.sort(known)[:, None] * 0 + [8, 10], 8, Read()
     )
     elsewhere = pickle.loads(pickle.dumps(job))
     assert all((a == b).all() for a, b in zip(elsewhere.crops(), job.crops(), strict=True))

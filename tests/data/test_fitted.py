@@ -14,7 +14,7 @@ from PIL import Image
 from onceforall import preprocess
 from onceforall.common import files
 from onceforall.common.files import one_at_a_time
-from onceforall.data import Images, fitted, open_data, splits
+from onceforall.data import Images, Read, fitted, open_data, splits
 from onceforall.data.fitted import Keep, fitted_batches
 from onceforall.data.preparation import PREPROCESSING, Preprocessing
 from onceforall.errors import DataError, FileError, Note
@@ -143,17 +143,17 @@ def test_larger_photographs_are_left_out_by_the_limit(tmp_path: Path) -> None:
         for i in range(20):
             picture(100 * ord(name) + i, 12, 10).save(tmp_path / "images" / name / f"{i:02}.png")
     picture(1, 13, 10).save(tmp_path / "images" / "a" / "99.png")
-    limited = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", max_pixels=120)
+    limited = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(120))
     assert [(p.name, p.reason) for p in limited.problems] == [
         ("a/99.png", "13×10 pixels, and at most 120 are read (a decompression bomb?): see max_pixels")
     ]
     default = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache")
     assert default.problems == ()
     assert default.fingerprint != limited.fingerprint
-    before = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", max_pixels=preprocess.LARGE)
+    before = open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(preprocess.LARGE))
     assert before.fingerprint == default.fingerprint
     with pytest.raises(DataError, match="the most pixels of an image are 0: use 1 or more"):
-        open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", max_pixels=0)
+        open_data(str(tmp_path / "images"), size=16, cache=tmp_path / "cache", how=Read(0))
 
 
 def test_nothing_is_written_where_there_are_no_locks(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pictures import MakeFolder, picture
 from PIL import Image
 
-from onceforall.data import Source, open_source
+from onceforall.data import Source, open_data, open_source
 from onceforall.data.formats.scan import left_out_line
 from onceforall.errors import DataError, FileError
 
@@ -110,6 +110,28 @@ def test_splits_with_longer_names_are_known_by_their_equal_class_folders(make_fo
 def test_a_single_folder_that_may_be_a_class_is_no_wrapper(make_folder: MakeFolder) -> None:
     source = open_source(str(make_folder({"cat/2019": AB, "cat/2020": AB})))
     assert source.classes == ("cat",)
+
+
+def test_a_wrapper_of_any_name_is_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"flowers": {"rose": 3, "tulip": 2}})
+    source = open_source(str(root))
+    assert source.classes == ("rose", "tulip")
+    assert source.remarks == ("read from flowers: nothing else is beside it",)
+    assert open_source(str(root), known=("flowers", "trees")).classes == ("flowers",), "it is a class of the network"
+    splits = open_source(str(make_folder({"train/flowers": AB, "test/flowers": AB}, name="splits")))
+    assert (splits.classes, sizes(splits)) == (("a", "b"), (6, 6, None))
+    picture(90).save(root / "loose.png")
+    assert open_source(str(root)).classes == ("flowers",)
+
+
+def test_a_class_that_is_alone_says_how_else_it_may_be_meant(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"cat/2019": AB, "cat/2020": AB})
+    with pytest.raises(
+        DataError, match=r"has one class \(cat\), .*: if the folders in it are the classes \(2019, 2020\), give .*/cat$"
+    ):
+        open_data(str(root), size=16, cache=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"has one class \(cat\), at least 2 are needed: give a folder with one folder per class"):
+        open_data(str(make_folder({"cat": 5}, name="one")), size=16, cache=tmp_path / "cache")
 
 
 def test_folders_of_splits_without_class_folders_are_told(make_folder: MakeFolder) -> None:

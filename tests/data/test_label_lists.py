@@ -13,7 +13,7 @@ import torch
 from pictures import picture, png
 
 from onceforall.data import Augment, Reading, Source, TrainBatches, open_data, open_source
-from onceforall.data.divide import grouped, stratified
+from onceforall.data.divide import first_of, grouped, stratified
 from onceforall.data.labels import codes, having, images_of, in_words
 from onceforall.data.sources import open_source as opened
 from onceforall.errors import DataError
@@ -205,6 +205,23 @@ def test_division_of_labels() -> None:
     members = grouped(labels, patients, 0.25, np.random.default_rng(0))
     assert {patients[i] for i in members}.isdisjoint(patients[i] for i in np.setdiff1d(np.arange(300), members))
     assert len(members) == pytest.approx(75, abs=15)
+
+
+@pytest.mark.parametrize("number", [16, 17, 40, 43, 120, 299, 300, 400])
+def test_a_limit_is_exact(number: int) -> None:
+    rng = np.random.default_rng(2)
+    labels = (rng.random((300, 4)) < [0.02, 0.2, 0.5, 0.1]).astype(np.float32)
+    chosen = first_of(labels, number, 4)
+    assert len(np.unique(chosen)) == len(chosen) == min(number, 300)
+    assert (labels[chosen].sum(0) >= np.minimum(4, labels.sum(0))).all()
+    one = rng.choice(7, 300, p=[0.4, 0.3, 0.1, 0.1, 0.05, 0.03, 0.02])
+    few = first_of(one, max(number, 28), 4)
+    assert len(np.unique(few)) == min(max(number, 28), 300)
+    assert (np.bincount(one[few], minlength=7) >= np.minimum(4, np.bincount(one))).all()
+    assert (few == np.sort(few)).all()
+    for label in range(7):  # the first ones
+        members = np.flatnonzero(one == label)
+        assert (few[one[few] == label] == members[: (one[few] == label).sum()]).all()
 
 
 def test_equal_pixels_with_other_labels_are_told(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Exported folders on labelled images of any kind, against what `ofa classify` says of each image."""
 
 import csv
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from PIL import Image
 from test_classify import CLASSES, export, supernet
 
+from onceforall.data import open_data
 from onceforall.data.reading import Reading, classes_of_text
-from onceforall.errors import DataError
+from onceforall.errors import DataError, FileError
+from onceforall.export.trained_on import TRAINED_ON, TrainedOn, write_trained_on
 from onceforall.pipeline import classify
 from onceforall.pipeline.evaluate_export import ExportScores, evaluate_exports
 from onceforall.scores import Difference
@@ -69,6 +72,45 @@ def test_two_networks_on_the_same_images(export: Path, data: Path) -> None:
     better = Difference.of(np.ones(12, bool), np.zeros(12, bool))
     assert (better.gained, better.lost) == (12, 0)
     assert better.chance == pytest.approx(2 * 0.5**12)
+
+
+def test_images_that_the_network_was_trained_on_are_counted(export: Path, data: Path, tmp_path: Path) -> None:
+    assert evaluate_export(export, str(data)).trained_on is None, "not known"
+    splits = open_data(str(data), size=24, cache=tmp_path / "cache", reading=Reading(few=True))
+    own = Path(shutil.copytree(export, tmp_path / "own"))
+    write_trained_on(own, TrainedOn.of(splits.train.digests, 24, None))
+    assert evaluate_export(own, str(data), part="all").trained_on == len(splits.train)
+    assert evaluate_export(own, str(data)).trained_on == 0
+    assert evaluate_export(own, str(data)).confusion.counts.tolist() == evaluate_export(export, str(data)).confusion.counts.tolist()
+    (own / TRAINED_ON).write_text(
+        '{"format": "onceforall.trained-on/1", "size": 24, "max_pixels": null, "images": 3, "hashes": "a"}'
+    )
+    with pytest.raises(FileError, match=r"trained_on\.json: damaged \(.*\): remove it, or export the network again"):
+        evaluate_export(own, str(data))
+
+
+def test_of_very_many_images_some_hashes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = np.frombuffer(np.random.default_rng(0).bytes(16 * 500), "V16")
+    whole = TrainedOn.of(np.concatenate([digests, digests]), 24, None)
+    assert (whole.images, len(whole.known())) == (500, 500)
+    assert whole.known() == {digest.tobytes()[:6] for digest in digests}
+    assert TrainedOn.of(digests[:0], 24, None).known() == frozenset()
+    monkeypatch.setattr("onceforall.export.trained_on.MOST", 100)
+    some = TrainedOn.of(digests, 24, None)
+    assert (some.images, sorted(some.known())) == (500, sorted(whole.known())[:100])
+
+
+def test_lists_for_a_network_of_one_class_an_image(export: Path, data: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{path},cat;dog\n" for path in sorted((data / "test").rglob("*.png")))
+    (tmp_path / "lists.csv").write_text(f"path,label\n{rows}")
+    with pytest.raises(DataError, match=r"is of --task multiclass, and .*lists\.csv: the column label holds lists of labels"):
+        evaluate_export(export, str(tmp_path / "lists.csv"))
+
+
+def test_a_folder_of_one_class_is_that_class(export: Path, data: Path, tmp_path: Path) -> None:
+    for name in ("indoor", "outdoor"):
+        shutil.copytree(data / "test" / "cat", tmp_path / "cats" / "cat" / name)
+    assert evaluate_export(export, str(tmp_path / "cats")).confusion.counts.sum(1).tolist() == [8, 0, 0, 0, 0, 0, 0]
 
 
 def test_classes_are_matched_by_name(export: Path, data: Path) -> None:

@@ -49,7 +49,7 @@ def quietly(call: Callable[[], Any]) -> Any:
 
 def test_the_run_directory(imported: Path, checkpoint: Path, photos: Path) -> None:
     names = {path.name for path in imported.iterdir()} - {"latency"}
-    assert names == {".lock", "accuracy", "problems.jsonl", "run.json", "supernet.safetensors"}
+    assert names == {".lock", "accuracy", "images.parquet", "problems.jsonl", "run.json", "supernet.safetensors"}
     info = Run.open(imported).info
     assert info.imported is not None
     assert info.imported.file == checkpoint.name

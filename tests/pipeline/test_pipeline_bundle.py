@@ -33,8 +33,8 @@ def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
     )
     made = load_bundle(run_copy / "bundle")
     assert done.folder == run_copy / "bundle"
-    assert made.names == ("4e04params", "largest", "random-1", "random-2")
-    assert made.plans["4e04params"].params <= 40e3
+    assert made.names == ("40k-params", "largest", "random-1", "random-2")
+    assert made.plans["40k-params"].params <= 40e3
     assert all(steps)
     run = Run.open(run_copy)
     supernet, splits = run.supernet(), run.splits()
@@ -49,7 +49,7 @@ def test_a_bundle_of_searched_and_named_networks(run_copy: Path) -> None:
         assert member.held_out_top1 == pytest.approx(held_out.top1)
         assert member.latency_ms is not None
         assert 0 < member.latency_ms[1] <= member.latency_ms[0] <= member.latency_ms[2]
-        assert (member.device_latency_ms is None) == (name != "4e04params")
+        assert (member.device_latency_ms is None) == (name != "40k-params")
     sizes = done.facts.sizes
     assert sizes.disk < sizes.disk_separate
     assert (

@@ -112,6 +112,18 @@ def test_digest_tells_contents_apart(tmp_path: Path) -> None:
     assert digest_of(a) == digest_of(b)
 
 
+def test_equal_files_are_equal(tmp_path: Path) -> None:
+    facts = {"note": "ü", "where": 'a "b"', "n": 3}
+    for i in range(6):  # the library has a new order each time
+        save_tensors(tmp_path / f"{i}", dict(sorted(tensors(1).items(), reverse=bool(i % 2))), facts)
+    assert len({(tmp_path / f"{i}").read_bytes() for i in range(6)}) == 1
+    found, told = load_tensors(tmp_path / "0")
+    assert told == facts
+    assert all(torch.equal(found[name], value) for name, value in tensors(1).items())
+    length = int.from_bytes((tmp_path / "0").read_bytes()[:8], "little")
+    assert length % 8 == 0
+
+
 @pytest.mark.parametrize("read", [load_tensors, digest_of])
 def test_other_files(tmp_path: Path, read: object) -> None:
     assert callable(read)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..costs import CostTable, macs_table, params_table, segment_table
-from ..genes import Genes, one_hot
+from ..genes import Column, Genes, one_hot
+from ..resolutions import side_of
 from ..space import Space
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -77,7 +78,7 @@ class Features:
 
     def summary(self, genes: Genes) -> Matrix:
         """(n, 3) log(MACs), log(parameters) and log(resolution), standardised."""
-        resolution = np.array(self.space.resolutions, np.float64)[genes[:, 0]]
+        resolution = np.array([side_of(one) for one in self.space.resolutions])[genes[:, 0]]
         logs = np.log(np.stack([*(table.estimate(genes) for table in self._costs), resolution], 1))
         return np.asarray((logs - self.summary_center) / self.summary_scale)
 
@@ -90,14 +91,19 @@ class Features:
         found: dict[str, Matrix] = {
             kind: eye[:, [c.kind == kind for c, _ in columns]] for kind in dict.fromkeys(c.kind for c, _ in columns)
         }
-        found["value"] = _grouped([((c.kind, c.stage, c.block), 2 * v / (c.choices[0] + c.choices[-1]) - 1) for c, v in columns])
-        found["sums"] = _grouped([((c.kind, c.stage), v / c.choices[-1]) for c, v in columns])
+        numbers = [(c, _number(c, v), _number(c, c.choices[0]), _number(c, c.choices[-1])) for c, v in columns]
+        found["value"] = _grouped([((c.kind, c.stage, c.block), 2 * v / (low + high) - 1) for c, v, low, high in numbers])
+        found["sums"] = _grouped([((c.kind, c.stage), v / high) for c, v, _, high in numbers])
         return {**found, "size": self.sizes, "choices": eye}
 
     @cached_property
     def _costs(self) -> tuple[CostTable, CostTable]:
         table = segment_table(self.space, num_classes=10)
         return macs_table(table), params_table(table)
+
+
+def _number(column: Column, value: Any) -> float:
+    return side_of(value) if column.kind == "resolution" else float(value)
 
 
 def _grouped(entries: list[tuple[tuple[Any, ...], float]]) -> Matrix:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from ..arch import Stage
 from ..errors import SpaceError
+from ..resolutions import Resolution
 from ..space import Space
 from .rows import AccuracyRow
 from .sampling import Cost
@@ -18,21 +19,22 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
     Between neighbouring measured resolutions l and h, top1 and loss at r are those at l plus their differences times
     (F(r) - F(l)) / (F(h) - F(l)), with F the MACs at a resolution. Nothing is interpolated where a measurement is.
     """
-    measured: dict[tuple[Stage, ...], dict[int, AccuracyRow]] = defaultdict(dict)
+    measured: dict[tuple[Stage, ...], dict[Resolution, AccuracyRow]] = defaultdict(dict)
     for row in rows:
         if not row.interpolated:
             measured[row.arch.stages][row.arch.resolution] = row
     found = []
     for known in measured.values():
-        for low, high in pairwise(sorted(known)):
-            between = [r for r in space.resolutions if low < r < high]
+        order = {resolution: place for place, resolution in enumerate(space.resolutions)}
+        for low, high in pairwise(sorted(known, key=order.__getitem__)):
+            between = space.resolutions[order[low] + 1 : order[high]]
             if not between:
                 continue
             a, b = known[low], known[high]
             archs = [replace(a.arch, resolution=r) for r in between]
             first, last, *costs = macs.estimate(space.genes([a.arch, b.arch, *archs])).tolist()
             for arch, cost in zip(archs, costs, strict=True):
-                t = (cost - first) / (last - first)
+                t = (cost - first) / (last - first) if last != first else 0.5  # of equally large images of other shapes
                 top1, loss = a.top1 + t * (b.top1 - a.top1), a.loss + t * (b.loss - a.loss)
                 score = None if a.score is None or b.score is None else a.score + t * (b.score - a.score)
                 images = min(a.images, b.images)
@@ -40,14 +42,16 @@ def interpolate(space: Space, rows: Sequence[AccuracyRow], macs: Cost) -> list[A
     return found
 
 
-def measured_resolutions(space: Space, every: int) -> tuple[int, ...]:
+def measured_resolutions(space: Space, every: int) -> tuple[Resolution, ...]:
     """The space's resolutions `every` pixels apart, from the smallest, and the largest.
 
     Raises:
-        SpaceError: `every` leaves nothing out, or the space has fewer than 3 resolutions.
+        SpaceError: `every` leaves nothing out, or the space has fewer than 3 resolutions, or others than squares.
     """
-    low, high = space.resolutions[0], space.resolutions[-1]
-    kept = tuple(r for r in space.resolutions if (r - low) % every == 0 or r == high) if every > 0 else ()
+    squares = [one for one in space.resolutions if isinstance(one, int)]
+    if len(squares) < len(space.resolutions):
+        raise SpaceError("measuring every so many pixels is for spaces of squares: leave it out, all resolutions are measured then")
+    kept = tuple(r for r in squares if (r - squares[0]) % every == 0 or r == squares[-1]) if every > 0 else ()
     if not 2 <= len(kept) < len(space.resolutions):
         listed = ", ".join(map(str, space.resolutions))
         raise SpaceError(f"measuring every {every} pixels leaves no resolution out of {listed}: give a step that does")

@@ -17,6 +17,7 @@ from ..arch import Arch
 from ..calibrate import LabelTally, Statistics, Tally, norms_of, require_finite, same_shape, with_momentum
 from ..common.progress import QUIET, Progress
 from ..plan import Plan, Segment
+from ..resolutions import Resolution
 from ..supernets.supernet import Supernet
 from ..tasks.task import MULTICLASS, Task
 from .prefix_tree import PrefixNode, grow, units
@@ -24,8 +25,8 @@ from .rows import AccuracyRow
 
 AT_ONCE = 32  # networks; more share more, but a crash loses more
 
-Calibration = Callable[[int], Iterable[Tensor]]
-Evaluation = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+Calibration = Callable[[Resolution], Iterable[Tensor]]
+Evaluation = Callable[[Resolution], Iterable[tuple[Tensor, Tensor]]]
 
 
 def measure_subnets(
@@ -43,7 +44,7 @@ def measure_subnets(
 
     Args:
         archs: what to measure; an architecture that occurs twice is measured once.
-        calibration: by resolution, training images (n, 3, height, width), preprocessed. Asked again for every group of networks.
+        calibration: by resolution, training images (n, c, height, width), preprocessed. Asked again for every group of networks.
         evaluation: by resolution, held-out images and labels, never test images. Asked again as well.
         progress: its `result` gets the rows of each group as soon as they are measured, so that nothing is lost on an interruption.
         at_once: networks of a group at most.
@@ -188,7 +189,7 @@ def _statistics(
 
 
 def _run(steps: Sequence[_Step], x: Tensor, at_end: Callable[[_Step, Tensor], None]) -> None:
-    """Images (n, 3, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
+    """Images (n, c, height, width), or what the step before computed, through all that follow; logits (n, classes) at ends."""
     for step in steps:
         y = step.enter()(x)
         if step.archs:

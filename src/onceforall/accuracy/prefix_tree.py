@@ -25,7 +25,7 @@ class PrefixNode:
 
     @property
     def work(self) -> float:
-        """Of this segment and all that follow."""
+        """The work of this segment and all that follow."""
         return work(self.segment) + sum(child.work for child in self.children)
 
 

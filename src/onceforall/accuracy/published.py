@@ -51,7 +51,7 @@ class _Layout:
     biases: tuple[str, ...]
 
     def resolution_input(self, resolution: int) -> int:
-        """That of the largest resolution that is not above this one; -1 if there is none or the largest is a step below."""
+        """The input of the largest resolution that is not above this one; -1 if there is none or the largest is a step below."""
         if not self.resolutions[0] <= resolution < self.resolutions[-1] + STEP:
             return -1
         return self.first_resolution + int(np.searchsorted(self.resolutions, resolution, "right")) - 1
@@ -63,6 +63,11 @@ class _Layout:
             ArchError: another family, other arguments, or choices that the predictor does not know.
         """
         full = self.space
+        if space.channels != 3 or any(isinstance(one, str) for one in space.resolutions):
+            raise ArchError(
+                "this predictor is for square images of 3 channels, and the space has others: fit one (ofa accuracy fit), or "
+                "restrict the space to squares"
+            )
         if space.family != full.family:
             raise ArchError(f"this predictor is for {_call(full)}, not for {space.family}: load it for that space")
         for name in ("width", "strides"):

@@ -23,12 +23,14 @@ LATER = ("top1_half", "score")  # columns that older files lack
 
 
 @cache
-def _schema() -> Any:
-    """The columns. pyarrow takes a tenth of a second to load: only where there are rows."""
+def _schema(texts: bool = False) -> Any:
+    """The columns; resolutions are `texts` where not all are squares. pyarrow takes a tenth of a second to load: only if needed."""
     import pyarrow as pa
 
     numbers = {name: pa.int64() if name == "images" else pa.float64() for name in NUMBERS}
-    return pa.schema({"arch": pa.string(), "genes": pa.list_(pa.int16()), "resolution": pa.int32(), **numbers})
+    return pa.schema(
+        {"arch": pa.string(), "genes": pa.list_(pa.int16()), "resolution": pa.string() if texts else pa.int32(), **numbers}
+    )
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,14 @@ def append_rows(folder: Path, space: Space, rows: Sequence[AccuracyRow], *, weig
 
     make_folder(folder)
     archs = [row.arch for row in rows]
+    texts = any(isinstance(one, str) for one in space.resolutions)
     columns = {
         "arch": [arch.to_json() for arch in archs],
         "genes": space.genes(archs).tolist(),
-        "resolution": [arch.resolution for arch in archs],
+        "resolution": [str(arch.resolution) if texts else arch.resolution for arch in archs],
         **{name: [getattr(row, name) for row in rows] for name in NUMBERS},
     }
-    table = pa.table(columns, schema=_schema().with_metadata({"weights_hash": weights_hash}))
+    table = pa.table(columns, schema=_schema(texts).with_metadata({"weights_hash": weights_hash}))
     numbers = [int(path.stem.split("-")[1]) for path in _parts(folder)]
     whose = f"-{writer}" if writer else ""
     path = folder / f"part-{max(numbers, default=-1) + 1:05d}{whose}.parquet"
@@ -108,7 +111,8 @@ def read_rows(folder: Path | str, space: Space, *, weights_hash: str | None = No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    needed = pa.schema([field for field in _schema() if field.name not in LATER])
+    texts = any(isinstance(one, str) for one in space.resolutions)
+    needed = pa.schema([field for field in _schema(texts) if field.name not in LATER])
     for path in parts:
         with reading_or_writing(path):
             try:

@@ -151,7 +151,7 @@ def new_rows(genes: Genes, known: Genes) -> Genes:
 
 
 def _ladder(space: Space, genes: Genes, resolution: int, steps: int, cost: Cost) -> Genes:
-    """For each step from the smallest to the largest cost at a resolution, the row that is nearest; each row once."""
+    """The row nearest to each step from the smallest to the largest cost at a resolution; each row once."""
     logs, taken = np.log(cost.estimate(genes)), list[int]()
     for target in _targets(space, resolution, min(steps, len(genes)), cost):
         taken.append(int(np.abs(logs - target).argmin()))

@@ -19,7 +19,7 @@ from ..common.readable import percent
 from ..data import Splits
 from ..errors import DataError, FileError, OnceForAllError
 from ..pipeline import Run
-from ..pipeline.evaluate import calibrated, judge_each
+from ..pipeline.evaluate import calibrated, judge_network
 from ..pipeline.run_directory.newest import newest_weights, open_newest
 from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
 from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
@@ -33,7 +33,7 @@ Photo = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class OneLook:
+class NetworkLook:
     """What a network says of the held-out images.
 
     Args:
@@ -131,7 +131,7 @@ class OneLook:
         photos = [self._photo(i, words(i)) for i in chosen]
         return {"title": title, "total": int(found.sum()), "photos": photos}
 
-    def against(self, other: "OneLook") -> dict[str, Any]:
+    def against(self, other: "NetworkLook") -> dict[str, Any]:
         """Where the two disagree, and whether one is better by more than chance."""
         names = (self.facts["name"], other.facts["name"])
         if names[0] == names[1]:
@@ -189,12 +189,12 @@ class Looks:
 
     def __init__(self, run: Run) -> None:
         self.run, self.folder, self.lock = run, run.folder / "explorer" / "looks", threading.Lock()
-        self.known: dict[str, OneLook] = {}
+        self.known: dict[str, NetworkLook] = {}
         self.splits: Splits | None = None
 
-    def of_now(self) -> tuple[list[OneLook], int]:
+    def of_now(self) -> tuple[list[NetworkLook], int]:
         """Those of the present images, and weights or a checkpoint, the newest first; and how many others are there."""
-        found, others = list[OneLook](), 0
+        found, others = list[NetworkLook](), 0
         now, images = newest_weights(self.run), self.run.require_images().fingerprint
         if now is None:
             self.run.weights_hash()  # tells why there are none
@@ -210,7 +210,7 @@ class Looks:
             found, others = ([*found, look], others) if of_now else (found, others + 1)
         return found, others
 
-    def get(self, id: str) -> OneLook:
+    def get(self, id: str) -> NetworkLook:
         """One of them.
 
         Raises:
@@ -243,7 +243,7 @@ class Looks:
         return thumbnails_of(images, [i])[0]
 
 
-def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> OneLook:
+def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> NetworkLook:
     """Measure a network on the held-out images, image by image, and keep what it says."""
     on_step("opening the run and its images", 0.05)
     (weights, supernet), splits = open_newest(run), run.splits()
@@ -259,19 +259,19 @@ def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[st
         sure.append(probabilities.max(1).astype(np.float32))
         on_step(f"held-out images: {done:,} of {len(images):,}", 0.3 + 0.65 * done / len(images))
 
-    judge_each(run, network, images, arch.resolution, keep)
+    judge_network(run, network, images, arch.resolution, keep)
     name = name if weights.final else f"{name}, step {weights.step:,}"
     facts: dict[str, Any] = {"name": name, "arch": arch.to_json(), "weights": weights.digest, "final": weights.final}
     facts |= {"fingerprint": run.require_images().fingerprint}
     facts |= {"classes": list(run.info.classes), "names": images.names}
     both = np.concatenate(labels), np.concatenate(said)
     thresholds = LabelAnswers((both[0],), (both[1],)).thresholds().astype(np.float32) if run.task.several else np.concatenate(sure)
-    look = OneLook(id, facts, *both, thresholds)
+    look = NetworkLook(id, facts, *both, thresholds)
     _write(run.folder / "explorer" / "looks" / f"{id}.safetensors", look)
     return look
 
 
-def _write(path: Path, look: OneLook) -> None:
+def _write(path: Path, look: NetworkLook) -> None:
     import torch
 
     from ..common.files import make_folder
@@ -281,11 +281,11 @@ def _write(path: Path, look: OneLook) -> None:
     save_tensors(path, tensors, look.facts)
 
 
-def _read(path: Path) -> OneLook:
+def _read(path: Path) -> NetworkLook:
     tensors, facts = load_tensors(path)
     if not {"name", "arch", "weights", "final", "fingerprint", "classes", "names"} <= set(facts):
         raise KeyError(path.name)
-    return OneLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
+    return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
 
 
 def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:

@@ -19,7 +19,7 @@ from .common import Function, Images, Runtime
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Run = Callable[["Tensor"], "Tensor"]  # images (n, 3, resolution, resolution) float32 → logits (n, classes)
+Run = Callable[["Tensor"], "Tensor"]  # images (n, c, height, width) float32 → logits (n, classes)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Job:
         onnx: how an ONNX graph is written.
         facts: texts to keep inside a file, where it can hold some: the architecture and the config, as JSON.
         images: in words, how images are prepared.
-        calibration: preprocessed training images (n, 3, resolution, resolution), which int8 takes the ranges of activations from.
+        calibration: preprocessed training images (n, c, height, width), which int8 takes the ranges of activations from.
     """
 
     plan: Plan
@@ -50,7 +50,7 @@ class Format:
         files: names of what it writes; the first is the one that is run.
         convert: makes their contents.
         runtime: opens the first file by its path.
-        usage: Python for the card, which makes `logits` (1, classes) of `x` (1, 3, resolution, resolution), a float32 numpy array,
+        usage: Python for the card, which makes `logits` (1, classes) of `x` (1, c, height, width), a float32 numpy array,
             in its last statement; the card's accuracies are measured by it, and what is before that statement runs once.
         takes: where the images go in and what the file itself says about them, for the card.
         batches: batch sizes that the proof tries.
@@ -110,7 +110,7 @@ class Format:
         return run
 
     def ready(self, folder: Path, threads: int, images: Images) -> Callable[[], object]:
-        """The files of a folder as a function to be timed, which computes these images (batch, 3, resolution, resolution), in the
+        """The files of a folder as a function to be timed, which computes these images (batch, c, height, width), in the
         runtime as a profile uses it, with `threads` threads and this one batch size. Raises as `load`.
         """
         return self._opened(folder, threads, images.shape).bind(images)

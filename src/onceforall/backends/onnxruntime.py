@@ -155,13 +155,13 @@ def _int8_of(job: Job) -> list[bytes]:
 
 
 def usage_of_onnx(name: str, options: OnnxOptions = OnnxOptions()) -> str:  # noqa: B008, frozen
-    """For the card."""
+    """The program for the card."""
     session = f'session = onnxruntime.InferenceSession("{name}", providers=["CPUExecutionProvider"])'
     return f'import onnxruntime\n\n{session}\nlogits = session.run(None, {{"{INPUT}": {input_text(options)}}})[0]{remark(options)}'
 
 
 def input_text(options: OnnxOptions) -> str:
-    """As many images as the file takes, for the card."""
+    """The input of the card's program: as many images as the file takes."""
     return "x" if options.batch in (None, 1) else f"x.repeat({options.batch}, 0)"
 
 

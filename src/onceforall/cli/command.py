@@ -74,7 +74,7 @@ def _made(kind: type, values: dict[str, Any]) -> Any:
 
 
 def _parameter(name: str, flag: Flag, hint: Any) -> inspect.Parameter:
-    """As typer takes it."""
+    """The argument as typer takes it."""
     kind = flag.kind or (str if flag.read is not None else _plain(hint))
     default = flag.default
     if isinstance(default, tuple):

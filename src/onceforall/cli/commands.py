@@ -14,6 +14,7 @@ from ..options.choosing import BundleOptions, ClassifyOptions, CompareOptions, S
 from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
+from ..resolutions import in_pixels
 from ..scores import METRICS, UNEVEN
 from .views import run_record, showing, tell
 
@@ -197,7 +198,7 @@ def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) ->
             accuracy = f"held-out {metric} {percent(c.accuracy.value)} (predicted {percent(c.predicted_top1)})"
             speed = f"{milliseconds(c.timing.ms)} (predicted {milliseconds(c.predicted_ms)})"
             mark = "" if c.stands else " (a faster one is as accurate)"
-            print(f"  {c.arch.resolution} px, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
+            print(f"  {in_pixels(c.arch.resolution)}, depths {c.arch.depths}: {accuracy}, {speed}{mark}")
 
 
 def _candidate_record(c: Any) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
         accuracy = f"test top-1 {readable.percent(member.test_top1)} ({member.test_images} images)"
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
-        print(f"  {name}: {member.arch.resolution} px, {accuracy}, {latency}")
+        print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")
         print(f"    after another one: first time {first}, later {again}; an export of its own, loaded from disk: {anew}")
 
 
@@ -306,7 +307,7 @@ def _lines(found: Any) -> list[str]:
         top1 = f"{percent(one.test)} ({100 * low:.1f} to {100 * high:.1f})"
         if found.uneven > UNEVEN and one.balanced is not None:
             top1 += f", mean of the classes {percent(one.balanced)}"
-        lines.append(f"  {one.name} ({one.resolution} px): test top-1 {top1}, {costs}{trained}")
+        lines.append(f"  {one.name} ({in_pixels(one.resolution)}): test top-1 {top1}, {costs}{trained}")
     if found.uneven > UNEVEN:
         lines.append(f"one class has {found.uneven:.3g} times as many test images as another: see the mean of the classes")
     lines.append("within each budget, ours against the fixed network that is best on held-out images:")

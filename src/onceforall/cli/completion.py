@@ -97,7 +97,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _device(table: Path) -> str | None:
-    """As `--device` takes it, without settings that are 1; None if the file is damaged."""
+    """The device as `--device` takes it, without settings that are 1; None if the file is damaged."""
     try:
         found = read_json(table)["device"]
         settings = ",".join(f"{key}={found[key]}" for key in ("threads", "batch") if found[key] != 1)

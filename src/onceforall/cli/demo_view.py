@@ -3,6 +3,7 @@
 from ..common.readable import amount, memory, milliseconds, percent, wilson
 from ..pipeline.demo import Demo, Gain
 from ..pipeline.specialising.taken_home import Specialised
+from ..resolutions import in_pixels
 
 HEADER = ("allowed", "latency", "test top-1 (95 % interval)", "file", "network")
 
@@ -34,7 +35,7 @@ def _row(network: Specialised) -> tuple[str, ...]:
         milliseconds(network.latency.ms),
         f"{percent(network.test.top1)} ({100 * low:.1f} to {100 * high:.1f})",
         memory((network.folder / "model.onnx").stat().st_size),
-        f"{arch.resolution} px, {sum(arch.depths)} blocks",
+        f"{in_pixels(arch.resolution)}, {sum(arch.depths)} blocks",
     )
 
 

@@ -12,10 +12,12 @@ from ..common.progress import Progress
 from ..common.readable import percent
 from ..options.declare import Flag
 from ..options.measuring import EvaluateOptions
+from ..resolutions import in_pixels
 from ..scores import CLASS_HEADER, UNEVEN, Confusion, Difference, imbalance_of
 from ..tasks.label_scores import LABEL_HEADER, LabelDifference, LabelScores
 from .views import tell
 
+OPTIMISTIC = "too good for others"
 EXAMPLES = 5  # images on which two networks disagree
 
 
@@ -43,12 +45,13 @@ def evaluate_command(
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, results)))
         return
+    own = split == "held-out"  # which thresholds are chosen on
     for r in results:
         metric, value = r.accuracy.told
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
         top = f"{metric} {percent(value, 2)}{_between(r.labels)}{top5}, loss {r.accuracy.loss:.3f}"
-        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else _chance(r.labels)}"
-        print(f"{r.name}: {r.arch.resolution} px, depths {r.arch.depths}: {told}")
+        told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else _chance(r.labels, own)}"
+        print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {told}")
         if by_class:
             _tell_classes(r, classes)
     if difference is not None:
@@ -68,7 +71,14 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
     difference = _difference(found) if o.against is not None else None
     if as_json:
         records = [
-            {"export": str(r.export), "format": r.format, "split": r.part, "images": r.images, **_scores(r, r.classes)}
+            {
+                "export": str(r.export),
+                "format": r.format,
+                "split": r.part,
+                "images": r.images,
+                "trained_on": r.trained_on,
+                **_scores(r, r.classes),
+            }
             for r in found
         ]
         print(json.dumps(records if difference is None else _compared(records, difference, found)))
@@ -82,6 +92,9 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         more = _uneven(r.confusion) if r.confusion else _chance(r.labels)
         image = "image" if r.part == "all" else f"{r.part} image"
         print(f"{r.export}: {top} on {readable.plural(r.images, image)}{more}")
+        if r.trained_on:
+            what = f"{r.trained_on:,} of these images are among those that the network was trained on"
+            tell(f"{r.export}: {what}: accuracy on new ones may be lower")
         if by_class:
             _tell_classes(r, r.classes)
     if difference is not None:
@@ -109,7 +122,7 @@ def _tell_examples(found: Sequence[tuple[str, Any]]) -> None:
 
 
 def _difference(pair: Sequence[Any]) -> Difference | LabelDifference:
-    """Of two evaluations, by the images that each gets right; of several labels an image by mAP."""
+    """The difference of two evaluations, by the images that each gets right; by mAP with several labels an image."""
     first, second = pair
     if first.answers is not None and second.answers is not None:
         return LabelDifference.of(first.answers, second.answers)
@@ -152,11 +165,12 @@ def _between(labels: LabelScores | None) -> str:
     return "" if labels is None or labels.interval is None else " ({} to {})".format(*map(percent, labels.interval))
 
 
-def _chance(labels: LabelScores | None) -> str:
-    """What mAP hides about several labels an image."""
+def _chance(labels: LabelScores | None, own: bool = False) -> str:
+    """What mAP hides about several labels an image; thresholds may have been chosen on its `own` images."""
     if labels is None:
         return ""
-    return f"; macro F1 {percent(labels.macro_f1, 2)}; knowing nothing: mAP {percent(labels.chance, 2)}"
+    how = f" (at thresholds chosen on these images: {OPTIMISTIC})" if own else ""
+    return f"; macro F1 {percent(labels.macro_f1, 2)}{how}; knowing nothing: mAP {percent(labels.chance, 2)}"
 
 
 def _tell_classes(found: Any, classes: Sequence[str]) -> None:

@@ -36,5 +36,5 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def signal_name(number: int) -> str:
-    """As people call it."""
+    """The signal's name."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

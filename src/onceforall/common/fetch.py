@@ -202,7 +202,7 @@ class _HubFile:
 
 
 def from_hub(
-    text: str, repository: str, names: Sequence[str], tell: Tell, *, otherwise: str, extra: str = "hub"
+    text: str, repository: str, names: Sequence[str], tell: Tell, *, otherwise: str, extra: str = "hub", data: bool = False
 ) -> _HubFile | None:
     """The first of these files that the repository has, from the library's cache or the Hub; None if it has none of them.
 
@@ -210,6 +210,7 @@ def from_hub(
         repository: USER/NAME or USER/NAME@REVISION.
         names: of files, the best one first. What is in the cache is taken without asking the Hub.
         extra: that brings the library.
+        data: it is a data set, whose large files are checked when they come, but not each time they are used.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
@@ -219,11 +220,12 @@ def from_hub(
     constants = import_package("huggingface_hub.constants", extra)
     endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
     repo, _, revision = repository.partition("@")
-    known = {"repo_id": repo, "revision": revision or "main"}
+    kind, address = ("dataset", f"{endpoint}/datasets/{repo}") if data else ("model", f"{endpoint}/{repo}")
+    known = {"repo_id": repo, "revision": revision or "main", "repo_type": kind}
     for name in names:
         found = hub.try_to_load_from_cache(filename=name, cache_dir=cache, **known)
         if isinstance(found, str):
-            return _of_cache(Path(found), f"{endpoint}/{repo}", name)
+            return _of_cache(Path(found), address, name, check=not data)
     for name in names:
         url = hub.hf_hub_url(filename=name, endpoint=endpoint, **known)
         remote = Remote(text, url, Path(name), "", otherwise)
@@ -233,9 +235,9 @@ def from_hub(
         except errors.RemoteEntryNotFoundError:
             continue
         except Exception as error:  # httpx has its own classes, which are not ours to import
-            raise remote.error(_reason(error, errors, repository, f"{endpoint}/{repo}")) from None
+            raise remote.error(_reason(error, errors, repository, address)) from None
         if told.etag and len(told.etag) in (SHA1, SHA256):  # then it is the digest, and the file's name in the cache
-            blob = Path(cache, hub.file_download.repo_folder_name(repo_id=repo, repo_type="model"), "blobs", told.etag)
+            blob = Path(cache, hub.file_download.repo_folder_name(repo_id=repo, repo_type=kind), "blobs", told.etag)
             same = urlsplit(told.location).netloc == urlsplit(url).netloc
             headers = hub.utils.build_hf_headers() if same else {}
             fetch(replace(remote, url=told.location, path=blob, digest=told.etag, size=told.size, headers=headers), tell)
@@ -243,16 +245,16 @@ def from_hub(
             with quiet_packages():  # finds the file there, and gives it its names; or fetches it
                 found = hub.hf_hub_download(filename=name, cache_dir=cache, endpoint=endpoint, **known)
         except Exception as error:
-            raise remote.error(_reason(error, errors, repository, f"{endpoint}/{repo}")) from None
-        return _of_cache(Path(found), f"{endpoint}/{repo}", name)
+            raise remote.error(_reason(error, errors, repository, address)) from None
+        return _of_cache(Path(found), address, name, check=not data)
     return None
 
 
-def _of_cache(path: Path, address: str, name: str) -> _HubFile:
+def _of_cache(path: Path, address: str, name: str, *, check: bool) -> _HubFile:
     """A file of the library's cache: REPOSITORY/snapshots/COMMIT/NAME, as a rule a link to REPOSITORY/blobs/DIGEST."""
     url = f"{address}/resolve/{path.parts[-1 - len(Path(name).parts)]}/{name}"
     digest = path.resolve().name
-    if re.fullmatch(rf"[0-9a-f]{{{SHA1}}}|[0-9a-f]{{{SHA256}}}", digest):
+    if check and re.fullmatch(rf"[0-9a-f]{{{SHA1}}}|[0-9a-f]{{{SHA256}}}", digest):
         require_digest(path.resolve(), digest, url)
     return _HubFile(path, url)
 

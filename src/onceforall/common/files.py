@@ -219,7 +219,7 @@ def text_sha256(text: str) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Of the file's content, in hexadecimal digits."""
+    """SHA-256 of the file's content, in hexadecimal digits."""
     with reading_or_writing(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -102,7 +102,7 @@ def no_stderr() -> Iterator[None]:
 
 @contextmanager
 def no_stdout() -> Iterator[None]:
-    """As `no_stderr`, of standard output."""
+    """Like `no_stderr`, for standard output."""
     with _dropped(1, sys.stdout), redirect_stdout(io.StringIO()):
         yield
 

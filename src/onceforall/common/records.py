@@ -87,11 +87,16 @@ def _value(kind: Any, data: Any, where: str) -> Any:
     if type(data) is kind or kind is Any:  # first, since a file may have a million lines
         return data
     origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):  # X | None
-        return None if data is None and NoneType in inner else _value(inner[0], data, where)
-    if kind is Path or origin is Literal:
-        text = _plain(str, data, where)
-        return Path(text) if kind is Path else text
+    if origin in (Union, UnionType):  # X | None, or X | Y
+        if data is None and NoneType in inner:
+            return None
+        return data if type(data) in inner else _value(inner[0], data, where)
+    if kind is Path:
+        return Path(_plain(str, data, where))
+    if origin is Literal:
+        if data not in inner:
+            raise ValueError(f"{where} is {data!r}, and one of {', '.join(map(str, inner))} is expected")
+        return data
     if is_dataclass(kind) and (read := vars(kind).get("from_json")):
         return read.__get__(None, kind)(_plain(str if kind is Arch else dict, data, where))
     if is_dataclass(kind):
@@ -128,6 +133,6 @@ def _make(kind: Any, data: dict[str, Any], where: str) -> Any:
 
 @lru_cache
 def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Of each field its type, and whether it has no default."""
+    """The type of each field, and whether it has no default."""
     hints = get_type_hints(kind)
     return {f.name: (hints[f.name], f.default is MISSING and f.default_factory is MISSING) for f in fields(kind) if f.init}

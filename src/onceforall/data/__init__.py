@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .cache import Problem
     from .decoding import Decoding
     from .on_device import DeviceBatches
-    from .originals import Source
+    from .originals import Read, Source
     from .preparation import PREPROCESSING, Augment, Preprocessing
     from .reading import Reading, classes_of_text
     from .sources import open_source
@@ -25,6 +25,7 @@ __all__ = [
     "Images",
     "Preprocessing",
     "Problem",
+    "Read",
     "Reading",
     "Source",
     "Splits",

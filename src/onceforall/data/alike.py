@@ -23,12 +23,13 @@ Thumbnails = NDArray[np.float32]
 
 
 def thumbnails(images: Iterable[NDArray[np.uint8]]) -> Thumbnails:
-    """(n, 256) of images (height, width, 3); zeros for those that are too small or too flat to tell."""
+    """(n, 256) of images (height, width, channels), without alpha; zeros for those that are too small or too flat to tell."""
     found = []
     for pixels in images:
         gray = np.zeros(SIDE * SIDE, np.float32)
         if min(pixels.shape[:2]) >= LEAST_PIXELS:
-            small = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+            shown = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., :3]))
+            small = shown.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
             gray = np.asarray(small, np.float32).ravel()
             gray = gray - gray.mean()
         length = np.linalg.norm(gray)

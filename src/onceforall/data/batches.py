@@ -5,7 +5,7 @@ seen. From cached images it takes a few percent of a training step on the same C
 prefetched; where none are cached, see `decoding`. Whole batches are normalised by NumPy in the calling thread: torch, split over
 busy cores, took up to 10× as long.
 
-Shapes: x (n, 3, resolution, resolution) float32, channels-last; labels (n,) int64.
+Shapes: x (n, channels, height, width) float32, channels-last; labels (n,) int64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from ..errors import DataError
 from ..preprocess import normalise
+from ..resolutions import Resolution, height_width
 from .changes import by_policy, erased, mixed
 from .preparation import PREPROCESSING, Augment, Preprocessing
 from .splits import Images
@@ -67,6 +68,7 @@ class TrainBatches:
         rank: of this process.
         world: number of processes.
         classes: number of them, where images are mixed; each process mixes its own part.
+        aspect: width over height of the networks' images: random crops are as much wider.
 
     Raises:
         DataError: fewer images than one batch.
@@ -80,8 +82,14 @@ class TrainBatches:
     rank: int = 0
     world: int = 1
     classes: int = 0
+    aspect: float = 1.0
 
     def __post_init__(self) -> None:
+        channels = self.images.part.how.channels
+        if self.preprocessing.channels != channels:
+            raise DataError(f"images of {channels} channels, and mean and std of {self.preprocessing.channels}: as many are needed")
+        if self.augment.policy != "none" and channels == 4:
+            raise DataError(f"the policy {self.augment.policy} changes images of 1 or 3 channels, not of 4: leave it out")
         if (self.augment.mixup or self.augment.cutmix) and self.classes < 1:
             raise DataError("mixup and cutmix need the number of classes")
         if self.batch_size % self.world:
@@ -102,7 +110,7 @@ class TrainBatches:
         epoch, place = divmod(step, self.batches_per_epoch)
         chosen = _order(len(self.images), self.seed, epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, 1, step])
-        boxes = random_boxes(self.images.shapes[chosen], self.augment, rng)
+        boxes = random_boxes(self.images.shapes[chosen], self.augment, rng, self.aspect)
         flips = rng.random(len(chosen)) < (0.5 if self.augment.flip else 0.0)
         spread = rng.uniform(-1, 1, (2, len(chosen), 1, 1, 1)).astype(np.float32)
         seeds = rng.integers(2**62, size=len(chosen) + 1)
@@ -111,7 +119,7 @@ class TrainBatches:
         changes = flips[mine], self.augment.colour * spread[:, mine], seeds[1:][mine], int(seeds[0])
         return Draw(chosen[mine], boxes[mine], *changes)
 
-    def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int, resolution: Resolution) -> tuple[Tensor, Tensor]:
         """Batch `step`: images and labels, or shares of classes (n, classes) float32 where images are mixed.
 
         At another resolution it has the same images and crops.
@@ -120,15 +128,16 @@ class TrainBatches:
         return self.resized(draw, self.crops(draw), resolution)
 
     def crops(self, draw: Draw) -> list[NDArray[np.uint8]]:
-        """What is kept of each image of a batch, (height, width, 3); decoded now where no pixels are kept."""
+        """What is kept of each image of a batch, (height, width, channels); decoded now where no pixels are kept."""
         boxes = zip(draw.chosen.tolist(), draw.boxes.tolist(), strict=True)
         return [self.images.pixels(i)[top : top + height, left : left + width] for i, (top, left, height, width) in boxes]
 
-    def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: int) -> tuple[Tensor, Tensor]:
+    def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: Resolution) -> tuple[Tensor, Tensor]:
         """The batch that is made of these crops."""
-        out = np.empty((len(crops), resolution, resolution, 3), np.uint8)
+        height, width = height_width(resolution)
+        out = np.empty((len(crops), height, width, self.images.part.how.channels), np.uint8)
         for i, (crop, flip) in enumerate(zip(crops, draw.flips, strict=True)):
-            out[i] = _resize(crop[:, ::-1] if flip else crop, resolution, resolution)
+            out[i] = _resize(crop[:, ::-1] if flip else crop, height, width)
         if self.augment.policy != "none":
             by_policy(self.augment.policy, out, draw.seeds.tolist())
         x = out.astype(np.float32)
@@ -147,7 +156,7 @@ class TrainBatches:
 
 
 def eval_batches(
-    images: Images, resolution: int, batch_size: int, preprocessing: Preprocessing = PREPROCESSING
+    images: Images, resolution: Resolution, batch_size: int, preprocessing: Preprocessing = PREPROCESSING
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, from their originals by `onceforall.preprocess`; the last batch may be smaller."""
     groups = [np.arange(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
@@ -157,7 +166,7 @@ def eval_batches(
 
 def calibration_batches(
     images: Images,
-    resolution: int,
+    resolution: Resolution,
     n_images: int,
     batch_size: int,
     seed: int,
@@ -176,20 +185,23 @@ def calibration_batches(
 
 
 def _normalised(pixels: NDArray[Any], preprocessing: Preprocessing) -> Tensor:
-    """(n, r, r, 3) in [0, 255], used up → (n, 3, r, r), channels-last memory format."""
+    """(n, h, w, c) in [0, 255], used up → (n, c, h, w), channels-last memory format."""
     return torch.from_numpy(normalise(pixels, preprocessing.mean, preprocessing.std))
 
 
-def random_boxes(shapes: NDArray[np.int64], augment: Augment, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random crop (top, left, height, width) for each (height, width): the usual ten tries, then the centre."""
-    n = len(shapes)
+def random_boxes(shapes: NDArray[np.int64], augment: Augment, rng: np.random.Generator, aspect: float = 1.0) -> NDArray[np.int64]:
+    """A random crop (top, left, height, width) for each (height, width): the usual ten tries, then the centre.
+
+    With an aspect, width over height, its own lies about that as those of `augment` lie about 1.
+    """
+    n, (least, most) = len(shapes), (ratio * aspect for ratio in augment.crop_ratio)
     heights, widths = shapes[:, 0], shapes[:, 1]
     areas = heights * widths * rng.uniform(*augment.crop_scale, size=(CROP_TRIES, n))
-    ratios = np.exp(rng.uniform(log(augment.crop_ratio[0]), log(augment.crop_ratio[1]), size=(CROP_TRIES, n)))
+    ratios = np.exp(rng.uniform(log(least), log(most), size=(CROP_TRIES, n)))
     tried_w, tried_h = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
     fits = (tried_w >= 1) & (tried_w <= widths) & (tried_h >= 1) & (tried_h <= heights)
     first, ever = fits.argmax(0), fits.any(0)
-    ratio = np.clip(widths / heights, *augment.crop_ratio)
+    ratio = np.clip(widths / heights, least, most)
     fallback_w = np.maximum(1, np.minimum(widths, np.rint(heights * ratio)))
     fallback_h = np.maximum(1, np.minimum(heights, np.rint(widths / ratio)))
     across = np.where(ever, tried_w[first, np.arange(n)], fallback_w).astype(np.int64)
@@ -206,7 +218,7 @@ def _order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w, 3) → (height, width, 3) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case."""
+    """(h, w, c) → (height, width, c) uint8, bilinear with antialias. One channels-last uint8 image is torch's fastest case."""
     if pixels.shape[:2] == (height, width):  # as decoded for the largest resolution
         return pixels
     image = torch.from_numpy(pixels.copy(order="C")).permute(2, 0, 1)[None]
@@ -215,9 +227,16 @@ def _resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def _jitter(pixels: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
-    """Change brightness and saturation image by image and in place; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1)."""
+    """Change brightness and saturation image by image and in place; (n, h, w, c) in [0, 255], spread (2, n, 1, 1, 1).
+
+    Gray images have no saturation, and an alpha channel stays.
+    """
+    pixels = pixels[..., :3]  # a view
     light, colour = np.maximum(0, 1 + BRIGHTNESS * spread[0]), np.maximum(0, 1 + SATURATION * spread[1])
-    grey = (pixels @ np.array(GREY, np.float32))[..., None]
-    pixels *= light * colour
-    pixels += grey * (light * (1 - colour))
+    if pixels.shape[3] == 1:
+        pixels *= light
+    else:
+        grey = (pixels @ np.array(GREY, np.float32))[..., None]
+        pixels *= light * colour
+        pixels += grey * (light * (1 - colour))
     np.clip(pixels, 0, 255, out=pixels)

@@ -1,6 +1,6 @@
-"""Every image decoded once, kept as one flat memory-mapped file of small RGB images; or only the facts about it.
+"""Every image decoded once, kept as one flat memory-mapped file of small images; or only the facts about it.
 
-A cache is a folder: pixels.bin (uint8, each image height × width × 3), index.npy (int64, one row per image: position in
+A cache is a folder: pixels.bin (uint8, each image height × width × channels), index.npy (int64, one row per image: position in
 its part, byte offset, height, width), digests.npy (16 bytes per image) and meta.json. It is written beside its place and
 renamed when complete, so a folder of that name is whole. One of facts alone has all but pixels.bin, and thumbnails.npy where
 images are compared by it.
@@ -11,10 +11,10 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,13 +27,15 @@ from numpy.typing import NDArray
 from ..common.files import make_folder, one_at_a_time, read_json, reading_or_writing, replace_file, write_json
 from ..common.processors import processors
 from ..errors import DataError, FileError
+from ..preprocess import FOUND, pixels_of
 from .alike import MOST_KNOWN, SIDE, thumbnails
-from .originals import Indices, Load, Part, digest, quiet, small
+from .originals import Indices, Load, Part, Read, Seen, digest, quiet, shrink, small
 
 VERSION = 2
 WORST_SHARE = 0.1
 SAMPLE = 64
 ABANDONED_SECONDS = 3600
+NEARLY = "nearly the same as"  # in the reason of an image that may be a copy
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class Problem:
     """An image or file that was left out, or an image that is doubtful, and why.
 
     Args:
-        doubtful: its label is; it is not left out for that.
+        doubtful: it is not left out, but its label, or what its accuracy is worth, is doubtful.
         count: how many it stands for, where not all are named.
     """
 
@@ -52,6 +54,11 @@ class Problem:
     reason: str
     doubtful: bool = False
     count: int = 1
+
+    @property
+    def alike(self) -> bool:
+        """It is not its label that is doubtful, but whether it tells more than a training image that is nearly the same."""
+        return self.doubtful and NEARLY in self.reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,8 @@ class Store:
         size: what they are shrunk to, see `originals.small`.
         index: (n, 4) int64: position in the part, byte offset, height, width.
         digests: (n,) one 16-byte hash of shape and pixels per image.
+        channels: of the images.
+        seen: what their originals are like; None of caches of before.
     """
 
     pixels: NDArray[np.uint8] | None
@@ -72,11 +81,13 @@ class Store:
     digests: NDArray[np.void]
     problems: tuple[Problem, ...]
     place: Path = field(repr=False)
+    channels: int = 3
+    seen: Seen | None = None
 
     @property
     def bytes(self) -> int:
         """Of all pixels, kept or not."""
-        return int(3 * (self.index[:, 2] * self.index[:, 3]).sum())
+        return int(self.channels * (self.index[:, 2] * self.index[:, 3]).sum())
 
     def thumbnails(self) -> NDArray[np.float32]:
         """(n, 256) one for each image, see `alike.thumbnails`; made at first use and kept beside the pixels.
@@ -93,7 +104,8 @@ class Store:
         whole = _open(self.place)
         if whole is None or (pixels := whole.pixels) is None:
             return np.zeros((len(self.index), SIDE * SIDE), np.float32)
-        found = thumbnails(pixels[o : o + 3 * h * w].reshape(h, w, 3) for _, o, h, w in self.index.tolist())
+        c = self.channels
+        found = thumbnails(pixels[o : o + c * h * w].reshape(h, w, c) for _, o, h, w in self.index.tolist())
         with suppress(FileError):  # of a cache that can only be read: made again next time
             save_array(path, found.astype(np.float16))
         return found.astype(np.float16).astype(np.float32)
@@ -111,7 +123,7 @@ def expected_bytes(part: Part, *, size: int, folder: Path) -> tuple[int, bool]:
     with quiet():
         for load in part.read(positions):
             with suppress(DataError):
-                sizes.append(small(load, size, part.max_pixels).size)
+                sizes.append(small(load, size, part.how).size)
     return int(np.mean(sizes) * len(part)) if sizes else 0, False
 
 
@@ -195,9 +207,10 @@ def _open(place: Path, decoded: bool = True) -> Store | None:
             return None
         pixels = np.asarray(np.memmap(place / "pixels.bin", np.uint8, "r")) if decoded else None
         problems, size = tuple(Problem(**problem) for problem in meta["problems"]), int(meta["size"])
+        channels, seen = int(meta.get("channels", 3)), Seen(**meta["seen"]) if "seen" in meta else None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    return Store(pixels, size, index, digests, problems, place)
+    return Store(pixels, size, index, digests, problems, place, channels, seen)
 
 
 def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads: int, on_progress: Progress | None) -> None:
@@ -206,7 +219,7 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
     problems: list[Problem] = []
     looks: list[NDArray[np.float32]] | None = [] if limit_bytes is None and len(part) <= MOST_KNOWN else None
     offset = 0
-    decode = partial(_small, size=size, max_pixels=part.max_pixels)
+    decode, seen = partial(_small, size=size, how=part.how), Seen()
     with (
         open(os.devnull if limit_bytes is None else folder / "pixels.bin", "wb") as file,
         closing(in_threads(part, np.arange(len(part)), decode, threads)) as decoded,
@@ -217,13 +230,15 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                 if len(problems) > WORST_SHARE * len(part):
                     raise DataError(_too_many(problems, position + 1, len(part)))
             else:
-                height, width, _ = result.shape
+                pixels, found = result
+                seen = seen.and_of(pixels, found)
+                height, width, _ = pixels.shape
                 rows.append((position, offset, height, width))
-                digests.append(_hash(result))
-                file.write(result.data)
-                offset += result.size
+                digests.append(pixel_digest(pixels))
+                file.write(pixels.data)
+                offset += pixels.size
                 if looks is not None:
-                    looks.append(thumbnails([result]))
+                    looks.append(thumbnails([pixels]))
                 if limit_bytes is not None and offset > limit_bytes:
                     raise DataError(
                         f"the images take more than {limit_bytes / 1e9:.1f} GB: raise it with --cache-gb, keep none with --cache "
@@ -238,8 +253,9 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
         save_array(folder / "thumbnails.npy", np.concatenate([*looks, thumbnails([])]).astype(np.float16))
     save_array(folder / "index.npy", np.array(rows, np.int64).reshape(-1, 4))
     save_array(folder / "digests.npy", np.frombuffer(b"".join(digests), "V16"))
-    found = [{"name": problem.name, "reason": problem.reason} for problem in problems]
-    write_json(folder / "meta.json", {"version": VERSION, "size": size, "images": len(rows), "bytes": offset, "problems": found})
+    left_out = [{"name": problem.name, "reason": problem.reason} for problem in problems]
+    facts = {"version": VERSION, "size": size, "images": len(rows), "bytes": offset, "problems": left_out}
+    write_json(folder / "meta.json", {**facts, "channels": part.how.channels, "seen": asdict(seen)})
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -268,14 +284,17 @@ def in_threads(part: Part, positions: Indices, use: Callable[[Load], T], threads
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _small(load: Load, size: int, max_pixels: int | None) -> NDArray[np.uint8] | Problem:
+def _small(load: Load, size: int, how: Read) -> tuple[NDArray[np.uint8], Mapping[str, Any]] | Problem:
+    """The pixels, and what was found in the original."""
     try:
-        return small(load, size, max_pixels)
+        image = load(size, how)
+        return pixels_of(shrink(image, size, how.long)), image.info[FOUND]
     except DataError as error:
         return Problem(load.name, str(error).removeprefix(f"{load.name}: "))
 
 
-def _hash(pixels: NDArray[np.uint8]) -> bytes:
+def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
+    """16 bytes that differ for other shapes or pixels, see `Store.digests`."""
     return hashlib.blake2b(pixels.data, digest_size=16, salt=str(pixels.shape).encode()[:16]).digest()
 
 

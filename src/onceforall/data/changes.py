@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> None:
-    """Change each of the images (n, r, r, 3) in place, by a policy: TrivialAugment (2021) or RandAugment (2019) at its defaults."""
+    """Change each of the images (n, r, r, c) in place, by a policy: TrivialAugment (2021) or RandAugment (2019) at its defaults."""
     change = _policy(policy)
     with torch.random.fork_rng(devices=[]):
         for image, seed in zip(images, seeds, strict=True):
@@ -23,7 +23,7 @@ def by_policy(policy: str, images: NDArray[np.uint8], seeds: Sequence[int]) -> N
 
 
 def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
-    """Put zeros, the mean colour, into a random box of this share of the images (n, 3, r, r), in place (Zhong et al., 2017)."""
+    """Put zeros, the mean colour, into a random box of this share of the images (n, c, r, r), in place (Zhong et al., 2017)."""
     erase = _transforms().RandomErasing(share, inplace=True)
     with torch.random.fork_rng(devices=[]):
         for image, seed in zip(x, seeds, strict=True):
@@ -32,7 +32,7 @@ def erased(x: Tensor, share: float, seeds: Sequence[int]) -> None:
 
 
 def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, r, r) mixed with each other, and shares of classes (n, classes) in place of labels (n,) or (n, classes).
+    """Images (n, c, r, r) mixed with each other, and shares of classes (n, classes) in place of labels (n,) or (n, classes).
 
     Args:
         x: the images.

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError
-from .originals import Load, quiet, small
+from .originals import Load, Read, quiet, small
 
 if TYPE_CHECKING:
     from .batches import Draw, TrainBatches
@@ -38,14 +38,14 @@ class Wanted(NamedTuple):
         loads: of them.
         boxes: (n, 4) what is kept of each: top, left, height, width.
         shapes: (n, 2) height and width that each has.
-        size: see `originals.small`; `max_pixels` likewise.
+        size: see `originals.small`; `how` likewise.
     """
 
     loads: Sequence[Load]
     boxes: Sequence[Sequence[int]]
     shapes: Sequence[Sequence[int]]
     size: int
-    max_pixels: int | None
+    how: Read
 
     def crops(self) -> list[Crop]:
         """What is kept of each.
@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
         """
         made = []
         for load, (top, left, height, width), shape in zip(self.loads, self.boxes, self.shapes, strict=True):
-            pixels = small(load, self.size, self.max_pixels)
+            pixels = small(load, self.size, self.how)
             if list(pixels.shape[:2]) != list(shape):
                 raise DataError(f"{load.name}: another image than when the images were opened")
             made.append(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
@@ -128,7 +128,7 @@ class Decoding:
             chosen = draw.chosen[places]
             loads = images.part.singles(positions[places])
             sizes = images.shapes[chosen].tolist()
-            job = Wanted(loads, draw.boxes[places].tolist(), sizes, images.store.size, images.part.max_pixels)
+            job = Wanted(loads, draw.boxes[places].tolist(), sizes, images.store.size, images.part.how)
             parts.append((places, self._threads.submit(self._decoded, job)))
         return draw, parts
 

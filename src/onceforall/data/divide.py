@@ -1,12 +1,14 @@
 """A share of the images, by class or by groups of images that belong together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..errors import DataError
 from .labels import Labels
-from .originals import Indices
+from .originals import Indices, Part
+
+LEAST_PER_CLASS = 4
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator | None = None, *, least: int = 1, leave: int = 0) -> Indices:
@@ -23,6 +25,54 @@ def stratified(labels: Labels, share: float, rng: np.random.Generator | None = N
             members = rng.permutation(members)
         chosen.append(members[: min(max(least, round(share * len(members))), len(members) - leave)])
     return np.sort(np.concatenate(chosen))
+
+
+def limited(parts: Mapping[str, Part], limit: int, classes: int, *, exact: bool) -> dict[str, Part]:
+    """The first images of each part, of every class its share.
+
+    Raises:
+        DataError: the limit is too low for so many classes.
+    """
+    if limit < LEAST_PER_CLASS * classes:
+        raise DataError(
+            f"the limit of {limit} images leaves fewer than {LEAST_PER_CLASS} for each of {classes} classes: "
+            f"use {LEAST_PER_CLASS * classes} or more"
+        )
+
+    def first(labels: Labels) -> Indices:
+        if exact:
+            return first_of(labels, limit, LEAST_PER_CLASS)
+        return stratified(labels, min(1.0, limit / len(labels)), least=LEAST_PER_CLASS)
+
+    return {name: part.subset(first(part.labels)) for name, part in parts.items()}
+
+
+def first_of(labels: Labels, number: int, least: int) -> Indices:
+    """Ascending positions of so many images, the first ones, of every class about its share and at least `least`.
+
+    Of images with several labels the least of each may take a few more than that.
+    """
+    number = min(number, len(labels))
+    if labels.ndim == 2:
+        chosen = _spread(labels, number / len(labels), None, least, 0)
+        taken, needed = np.isin(np.arange(len(labels)), chosen), np.minimum(least, labels.sum(0))
+        total, more = labels[chosen].sum(0), len(chosen) - number
+        for i in chosen[::-1]:  # the last ones that no label needs
+            if more > 0 and (total - labels[i] >= needed)[labels[i] > 0].all():
+                taken[i], total, more = False, total - labels[i], more - 1
+        taken[np.flatnonzero(~taken)[: max(0, number - int(taken.sum()))]] = True
+        return np.flatnonzero(taken)
+    counts = np.bincount(labels)
+    exact = counts * (number / len(labels))
+    quota = np.minimum(np.maximum(np.floor(exact).astype(np.int64), least), counts)
+    while quota.sum() != number:
+        up = quota.sum() < number
+        room = np.flatnonzero(quota < counts if up else quota > np.minimum(least, counts))
+        if not len(room):
+            break
+        off = (exact - quota)[room]
+        quota[room[int(off.argmax() if up else off.argmin())]] += 1 if up else -1
+    return np.sort(np.concatenate([np.flatnonzero(labels == label)[:n] for label, n in enumerate(quota.tolist())]))
 
 
 def _spread(labels: Labels, share: float, rng: np.random.Generator | None, least: int, leave: int) -> Indices:

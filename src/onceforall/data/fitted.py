@@ -1,6 +1,6 @@
 """Pixels for evaluation: each original fitted to a resolution by `onceforall.preprocess`, and kept in the user's cache.
 
-One folder for one part of the data, resolution and crop: pixels.bin (uint8, resolution × resolution × 3 for each image) and
+One folder for one part of the data, resolution and crop: pixels.bin (uint8, height × width × channels for each image) and
 positions.npy (int64, which image of the part each of them is), both in the order in which they were asked for. Images are appended
 and flushed before positions.npy is replaced, so that what it names is whole. The folders that were not used
 for longest make room for new ones.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ..common.files import make_folder, one_at_a_time, reading_or_writing
 from ..common.processors import processors
 from ..common.readable import duration
 from ..errors import FileError
+from ..resolutions import Resolution, by_sides, height_width
 from .cache import in_threads, save_array
 from .originals import Indices, Load, Part, digest
 from .preparation import Preprocessing
@@ -51,9 +53,9 @@ class Keep:
 
 
 def fitted_batches(
-    part: Part, groups: Sequence[Indices], resolution: int, steps: Preprocessing, keep: Keep
+    part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing, keep: Keep
 ) -> Iterator[NDArray[np.uint8]]:
-    """For each group of positions in the part, its images as (n, resolution, resolution, 3).
+    """For each group of positions in the part, its images as (n, height, width, channels).
 
     What is not in the cache is decoded, with a thread for each CPU, and kept if the limit allows it and the file system has locks.
 
@@ -62,25 +64,26 @@ def fitted_batches(
         FileError: the cache cannot be written, or the disk is full.
     """
     wanted = np.unique(np.concatenate(groups)) if groups else np.zeros(0, np.int64)
-    if len(wanted) * 3 * resolution * resolution > keep.limit_bytes:
+    shape = (*height_width(resolution), part.how.channels)
+    if len(wanted) * prod(shape) > keep.limit_bytes:
         yield from _passing(part, groups, resolution, steps)
         return
     place = _place(part, resolution, steps, keep.folder)
-    known, pixels = _open(place, resolution)
+    known, pixels = _open(place, shape)
     if keep.elsewhere is not None and not np.isin(wanted, known).all():
         place = _place(part, resolution, steps, keep.elsewhere())
-        known, pixels = _open(place, resolution)
+        known, pixels = _open(place, shape)
     if not np.isin(wanted, known).all():
         make_folder(place.parent)
         with one_at_a_time(_lock(place)) as alone:  # of several processes that need them at once, one decodes
             if not alone:  # two that append to one file would make pixels of other images of it
                 yield from _passing(part, groups, resolution, steps)
                 return
-            known, _ = _open(place, resolution)
+            known, _ = _open(place, shape)
             missing = np.setdiff1d(wanted, known)
-            _make_room(place, len(missing) * 3 * resolution * resolution, keep.limit_bytes)
+            _make_room(place, len(missing) * prod(shape), keep.limit_bytes)
             _append(part, place, known, missing, resolution, steps, keep.tell)
-            known, pixels = _open(place, resolution)
+            known, pixels = _open(place, shape)
     if not np.isin(wanted, known).all():
         raise FileError(f"{place}: the cache cannot be read back just after it was written: check the disk")
     with suppress(OSError):
@@ -90,7 +93,7 @@ def fitted_batches(
         yield pixels[order[np.searchsorted(known, group, sorter=order)]]
 
 
-def _passing(part: Part, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+def _passing(part: Part, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """As `fitted_batches`, without the cache."""
     if (np.diff(np.concatenate(groups)) > 0).all():
         with closing(_fitted(part, np.concatenate(groups), resolution, steps)) as images:
@@ -102,7 +105,7 @@ def _passing(part: Part, groups: Sequence[Indices], resolution: int, steps: Prep
                 yield np.stack(list(images))[back]
 
 
-def _place(part: Part, resolution: int, steps: Preprocessing, folder: Path) -> Path:
+def _place(part: Part, resolution: Resolution, steps: Preprocessing, folder: Path) -> Path:
     """Another place for other pixels: of another part, of another version of the preprocessing or of Pillow."""
     how = Path(preprocess.__file__).read_text(encoding="utf-8")
     return (
@@ -116,24 +119,26 @@ def _lock(place: Path) -> Path:
     return place.with_name(f".{place.name}.lock")
 
 
-def _open(place: Path, resolution: int) -> tuple[Indices, NDArray[np.uint8]]:
+def _open(place: Path, image: tuple[int, ...]) -> tuple[Indices, NDArray[np.uint8]]:
     """The positions of the images that are there and their pixels, mapped; nothing if it is not whole."""
     try:
         positions = np.load(place / POSITIONS, allow_pickle=False)
-        shape = (len(positions), resolution, resolution, 3)
-        whole = (place / PIXELS).stat().st_size >= int(np.prod(shape))
+        shape = (len(positions), *image)
+        whole = (place / PIXELS).stat().st_size >= prod(shape)
         if positions.dtype == np.int64 and positions.ndim == 1 and len(positions) and whole:
             return positions, np.asarray(np.memmap(place / PIXELS, np.uint8, "r", shape=shape))
     except (OSError, EOFError, ValueError, TypeError):
         pass
-    return np.zeros(0, np.int64), np.zeros((0, resolution, resolution, 3), np.uint8)
+    return np.zeros(0, np.int64), np.zeros((0, *image), np.uint8)
 
 
-def _fitted(part: Part, positions: Indices, resolution: int, steps: Preprocessing) -> Generator[NDArray[np.uint8], None, None]:
+def _fitted(
+    part: Part, positions: Indices, resolution: Resolution, steps: Preprocessing
+) -> Generator[NDArray[np.uint8], None, None]:
     """The images at ascending positions."""
 
     def fit(load: Load) -> NDArray[np.uint8]:
-        return np.asarray(preprocess.fit(load(max_pixels=part.max_pixels), resolution, steps.crop_share, steps.interpolation))
+        return preprocess.pixels_of(preprocess.fit(load(how=part.how), resolution, steps.crop_share, steps.interpolation))
 
     return in_threads(part, positions, fit, processors())
 
@@ -143,13 +148,13 @@ def _append(
     place: Path,
     known: Indices,
     missing: Indices,
-    resolution: int,
+    resolution: Resolution,
     steps: Preprocessing,
     tell: Callable[[str], None],
 ) -> None:
     """Add the images that are missing to those that are known."""
-    block, kept = 3 * resolution * resolution, 0
-    what = f"preparing {len(missing):,} images at {resolution}×{resolution} for evaluation, once"
+    block, kept = part.how.channels * prod(height_width(resolution)), 0
+    what = f"preparing {len(missing):,} images at {by_sides(resolution)} for evaluation, once"
     start = time.monotonic()
     tell_at = start + PATIENCE_S
     with reading_or_writing(place):

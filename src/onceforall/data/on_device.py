@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..resolutions import Resolution, height_width
 from .batches import BRIGHTNESS, GREY, SATURATION, Draw, TrainBatches
 from .originals import Indices
 
@@ -34,7 +35,8 @@ class DeviceBatches:
         for start in range(0, len(pixels), CHUNK):
             part = pixels[start : start + CHUNK].copy()  # a mapped file cannot be written to, which torch warns of
             on_device[start : start + len(part)].copy_(torch.from_numpy(part))
-        self._pixels = on_device.view(-1, 3)  # of all images
+        self._channels = batches.images.part.how.channels
+        self._pixels = on_device.view(-1, self._channels)  # of all images
         self._labels = torch.from_numpy(batches.images.labels).to(device)
         mean, std = (torch.tensor(values, device=device) for values in (batches.preprocessing.mean, batches.preprocessing.std))
         self._scale, self._shift = 1 / (255 * std), mean / std  # from [0, 255] to the network's input
@@ -47,36 +49,37 @@ class DeviceBatches:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps what was freed
         return batches.images.store.bytes <= SHARE * (free + unused)
 
-    def batch(self, step: int, resolution: int) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, resolution, resolution) float32, channels-last, and labels as `TrainBatches.batch` gives, on the device."""
+    def batch(self, step: int, resolution: Resolution) -> tuple[Tensor, Tensor]:
+        """Images (n, c, height, width) float32, channels-last, and labels as `TrainBatches.batch` gives, on the device."""
         draw, images = self.batches.draw(step), self.batches.images
-        starts, widths = images.store.index[images.rows[draw.chosen], 1] // 3, images.shapes[draw.chosen, 1]
+        starts, widths = images.store.index[images.rows[draw.chosen], 1] // self._channels, images.shapes[draw.chosen, 1]
         return self._made(draw, self._pixels, starts, widths, draw.boxes, resolution)
 
-    def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: int) -> tuple[Tensor, Tensor]:
+    def resized(self, draw: Draw, crops: Sequence[NDArray[np.uint8]], resolution: Resolution) -> tuple[Tensor, Tensor]:
         """The batch that is made of these crops, the same as `batch` gives."""
         boxes = draw.boxes * (0, 0, 1, 1)  # from each crop's own corner
-        pixels = torch.from_numpy(np.concatenate([crop.reshape(-1, 3) for crop in crops]))
+        pixels = torch.from_numpy(np.concatenate([crop.reshape(-1, self._channels) for crop in crops]))
         starts = np.cumsum([0, *(boxes[:-1, 2] * boxes[:-1, 3])])
         return self._made(draw, self._sent(pixels), starts, boxes[:, 3], boxes, resolution)
 
     def _made(
-        self, draw: Draw, pixels: Tensor, starts: Indices, widths: Indices, boxes: Indices, resolution: int
+        self, draw: Draw, pixels: Tensor, starts: Indices, widths: Indices, boxes: Indices, resolution: Resolution
     ) -> tuple[Tensor, Tensor]:
         """Of images that lie at `starts` in `pixels`, in rows of these widths, what is in the boxes."""
-        n, (tall, wide) = len(draw.chosen), boxes[:, 2:].max(0).tolist()
+        n, (tall, wide), channels = len(draw.chosen), boxes[:, 2:].max(0).tolist(), self._channels
+        new_height, new_width = height_width(resolution)
         drawn = self._put(draw, starts, widths, boxes)
         chosen, first, stride, flips, top, left, height, width = drawn[:8].long()
         rows = (top[:, None] + torch.arange(tall, device=self.device)).minimum((top + height - 1)[:, None])
         columns = (left[:, None] + torch.arange(wide, device=self.device)).minimum((left + width - 1)[:, None])
         where = (first[:, None] + rows * stride[:, None])[:, :, None] + columns[:, None]
-        crops = pixels[where.reshape(-1)].view(n, tall, 3 * wide).float()
-        across = resize_weights(width, wide, resolution)
+        crops = pixels[where.reshape(-1)].view(n, tall, channels * wide).float()
+        across = resize_weights(width, wide, new_width)
         across = torch.where(flips.bool()[:, None, None], across.flip(1), across)
-        x = torch.bmm(resize_weights(height, tall, resolution), crops).view(n, resolution, wide, 3)
+        x = torch.bmm(resize_weights(height, tall, new_height), crops).view(n, new_height, wide, channels)
         # the columns of all rows and colours at once: multiplied row by row, torch would copy the weights for each row
-        x = torch.bmm(across, x.permute(0, 2, 1, 3).reshape(n, wide, resolution * 3))
-        x = x.view(n, resolution, resolution, 3).permute(0, 2, 1, 3).contiguous().round_()
+        x = torch.bmm(across, x.permute(0, 2, 1, 3).reshape(n, wide, new_height * channels))
+        x = x.view(n, new_width, new_height, channels).permute(0, 2, 1, 3).contiguous().round_()
         if self.batches.augment.colour:
             x = jitter(x, drawn[8:].float()[:, :, None, None, None], self._grey)
         x = x.mul_(self._scale).sub_(self._shift)
@@ -112,7 +115,12 @@ def resize_weights(sizes: Tensor, span: int, resolution: int) -> Tensor:
 
 
 def jitter(pixels: Tensor, spread: Tensor, grey_of: Tensor) -> Tensor:
-    """Change brightness and saturation image by image; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1), grey_of (3,)."""
+    """Change brightness and saturation image by image; (n, r, r, 3) in [0, 255], spread (2, n, 1, 1, 1), grey_of (3,).
+
+    Gray images have no saturation, and an alpha channel stays.
+    """
+    if pixels.shape[3] == 4:
+        return torch.cat([jitter(pixels[..., :3], spread, grey_of), pixels[..., 3:]], 3)
     light, colour = (1 + BRIGHTNESS * spread[0]).clamp(min=0), (1 + SATURATION * spread[1]).clamp(min=0)
-    grey = (pixels @ grey_of)[..., None]
+    grey = pixels if pixels.shape[3] == 1 else (pixels @ grey_of)[..., None]
     return (pixels * (light * colour) + grey * (light * (1 - colour))).clamp_(0, 255)

@@ -1,19 +1,21 @@
 """How images are prepared, for evaluation and for training, as settings; `batches` does it with torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..common.readable import plural
 from ..errors import DataError
-from ..preprocess import INTERPOLATIONS, LEAST_SHARE
+from ..preprocess import CHANNELS, INTERPOLATIONS, LEAST_SHARE
 
 POLICIES = ("none", "trivial_augment", "rand_augment")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns an RGB image with values in [0, 1] into a network's input, for model cards."""
+    """What turns an image with values in [0, 1] into a network's input; mean and std have a number for each channel."""
 
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop_share: float = 0.875
     interpolation: str = "bilinear"
 
@@ -22,17 +24,51 @@ class Preprocessing:
             raise DataError(f"the interpolation is {self.interpolation!r}: choose from {', '.join(INTERPOLATIONS)}")
         if not LEAST_SHARE <= self.crop_share <= 1:
             raise DataError(f"the crop share is {self.crop_share}: it must be from {LEAST_SHARE} to 1")
+        if len(self.mean) != len(self.std) or len(self.mean) not in CHANNELS or not all(x > 0 for x in self.std):
+            raise DataError(
+                f"mean {list(self.mean)} and std {list(self.std)}: as many numbers as an image has channels (1, 3 or 4) are "
+                "needed, those of std above 0"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        return len(self.mean)
 
     @property
     def description(self) -> str:
         """In words."""
         return (
             f"resize the short side to ceil(resolution / {self.crop_share:g}), {self.interpolation} with antialias; centre crop to "
-            f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per RGB channel"
+            f"resolution × resolution; (x / 255 - {list(self.mean)}) / {list(self.std)} per channel"
         )
 
 
 PREPROCESSING: Preprocessing = Preprocessing()
+
+
+def for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Means, or deviations, for another number of channels: of gray, and of alpha, the mean of those of the colours."""
+    mean = sum(values) / len(values)
+    return (*values, *[mean] * (channels - len(values))) if channels >= len(values) else (mean,) * channels
+
+
+def channel_values(name: str, values: Sequence[float] | None, channels: int | None) -> tuple[float, ...] | None:
+    """What the option `name`, "mean" or "std", was given, for so many channels if that is known; None where nothing was.
+
+    Raises:
+        DataError: neither one number nor one for each channel, or numbers that pixels from 0 to 1 cannot have.
+    """
+    if values is None:
+        return None
+    if not values or not all(isinstance(x, float | int) and 0 <= x <= 1 and (x or name == "mean") for x in values):
+        least = "from" if name == "mean" else "above"
+        raise DataError(f"--{name} {list(values)}: numbers {least} 0 to 1 are needed, since pixels count from 0 to 1 (pixel / 255)")
+    if channels is not None and len(values) not in (1, channels):
+        raise DataError(
+            f"--{name} has {len(values)} numbers for images of {plural(channels, 'channel')}: give one for each, or one"
+        )
+    return tuple(map(float, values)) if channels is None or len(values) > 1 else (float(values[0]),) * channels
 
 
 @dataclass(frozen=True)

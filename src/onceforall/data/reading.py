@@ -9,6 +9,7 @@ from ..tasks.task import task_of
 from .formats.scan import same_name
 
 CACHES = ("auto", "decoded", "none")  # how training images are kept, see `stores`
+HUB = "hf:"  # before the name of a data set of the Hugging Face Hub
 Classes = tuple[tuple[str, tuple[str, ...]], ...]  # for each class its name and the names that the data have for it
 
 
@@ -32,6 +33,13 @@ class Reading:
     group: str | None = None
     few: bool = False
     task: str | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The options of a command line that mean it."""
+        named = [f"{name}={'+'.join(parts)}" if parts != (name,) else name for name, parts in self.classes or ()]
+        given = {"--label": self.label, "--classes": ",".join(named), "--group": self.group, "--task": self.task}
+        return [word for option, value in given.items() if value for word in (option, value)] + ["--few"] * self.few
 
     @property
     def several(self) -> bool:

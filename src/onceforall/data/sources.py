@@ -1,6 +1,7 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,19 @@ from ..common.places import expanded
 from ..errors import DataError
 from .classes import chosen_classes
 from .formats.archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
-from .formats.embedded import open_digits, open_torchvision
+from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
 from .originals import Part, Source
-from .reading import AS_IT_IS, Reading
+from .reading import AS_IT_IS, HUB, Reading
 
 
-def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
+def open_source(
+    source: str,
+    reading: Reading = AS_IT_IS,
+    on_note: Callable[[str], None] = lambda text: None,
+    known: Collection[str] = (),
+) -> Source:
     """Find the images that `source` names, and read them as `reading` says. Nothing is decoded yet.
 
     Args:
@@ -28,17 +34,21 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
             a table of images and labels (CSV, TSV, JSON lines, COCO's JSON), or a folder with such tables by split, or with
                 metadata.csv or metadata.jsonl beside its images;
             a zip or tar archive of class folders, or shards in WebDataset's format, or a folder with them;
+            `hf:NAME`, `hf:NAME@REVISION` or `hf:NAME:CONFIGURATION`, a data set of the Hugging Face hub, see `formats.hub_data`;
             `torchvision:NAME:ROOT`, a data set of torchvision that is in ROOT already;
             `digits`, the 1,797 handwritten digits that come with scikit-learn.
+        reading: which labels and classes.
+        on_note: called with a line when files are fetched.
+        known: names of classes; a single folder of such a name is that class, whatever is in it.
 
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    found = _found(source, reading)
+    found = _found(source, reading, on_note, known)
     if reading.several and found.train.labels.ndim == 1:
         raise DataError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
-            "for each label), annotations in COCO's format and Parquet files with lists"
+            "for each label), annotations in COCO's format, Parquet files with lists, and class folders with an image in several"
         )
     if reading.classes is not None:
         found = chosen_classes(found, reading.classes)
@@ -47,7 +57,20 @@ def open_source(source: str, reading: Reading = AS_IT_IS) -> Source:
     return found
 
 
-def _found(source: str, reading: Reading) -> Source:
+def files_of(source: str, reading: Reading) -> Sequence[str]:
+    """The files that data are read from now, as `Source.files` has them; nothing is opened that takes long.
+
+    Raises:
+        DataError: as `open_source`.
+    """
+    if source == "digits" or source.startswith(HUB):
+        return ()
+    if source.startswith("torchvision:"):
+        return files_of_torchvision([*source.split(":", 2), "", ""][2])
+    return open_source(source, reading).files
+
+
+def _found(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> Source:
     """What `open_source` finds, with all of its classes."""
     from .formats.parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
 
@@ -55,19 +78,23 @@ def _found(source: str, reading: Reading) -> Source:
         return open_digits()
     if source.startswith("torchvision:"):
         return open_torchvision(source)
+    if source.startswith(HUB):
+        from .formats.hub_data import open_hub_data
+
+        return open_hub_data(source, reading, on_note=on_note)
     path = expanded(source)
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
     if not source.strip() or not there:
         raise DataError(
-            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', or 'torchvision:NAME:ROOT')"
+            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
         )
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
             return open_tables(path, [read_table(path, several=reading.several)], reading)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
-            return open_archive(path, reading)
+            return open_archive(path, reading, known)
         if name.endswith(".parquet"):
             return open_parquet(path, Files([path], [], []), reading)
         raise DataError(
@@ -76,7 +103,7 @@ def _found(source: str, reading: Reading) -> Source:
         )
     files = parquet_files(path)
     if not (files.with_images or files.without or files.broken):
-        return _open_folder(path, reading)
+        return _open_folder(path, reading, known)
     if not holds_image_folders(path):
         return open_parquet(path, files, reading)
     if files.with_images:
@@ -84,17 +111,17 @@ def _found(source: str, reading: Reading) -> Source:
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
             "folder that holds only the one or the other, or move one of them away"
         )
-    return _open_folder(path, reading)
+    return _open_folder(path, reading, known)
 
 
-def _open_folder(path: Path, reading: Reading) -> Source:
+def _open_folder(path: Path, reading: Reading, known: Collection[str]) -> Source:
     """Class folders; or where there are none, tables or shards."""
     if holds_class_folders(path):
         if reading.label:
             raise DataError(
                 f"{path}: its folders are the classes, and --label names a column: give the table itself, or leave out --label"
             )
-        found = open_folder(path, few=reading.few)
+        found = open_folder(path, few=reading.few, known=known, several=reading.several)
         beside = [name for name in METADATA if (path / name).exists()]
         remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
         return replace(found, remarks=(*found.remarks, *remark))
@@ -104,7 +131,7 @@ def _open_folder(path: Path, reading: Reading) -> Source:
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
-    return open_shards(path, shards) if shards else open_folder(path, few=reading.few)
+    return open_shards(path, shards) if shards else open_folder(path, few=reading.few, known=known, several=reading.several)
 
 
 def _grouped(source: Source, pattern: str) -> Source:

@@ -13,13 +13,14 @@ from ..common.files import reading_or_writing
 from ..common.places import cache_folder
 from ..common.readable import plural
 from ..errors import DataError
+from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
-from .cache import Problem, Progress, Store, facts_of, place_of
-from .divide import some, stratified
+from .cache import NEARLY, Problem, Progress, Store, facts_of, place_of
+from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
-from .originals import Indices, Part, Source, digest, small
+from .originals import Indices, Part, Read, Source, digest, seen_in, small
 from .preparation import Preprocessing
 from .reading import AS_IT_IS, Reading
 from .sources import open_source
@@ -27,8 +28,8 @@ from .stores import CACHE_GB, open_stores
 
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
-LEAST_PER_CLASS = 4
 SPLITS = ("train", "held-out", "test")
+IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # kinds of pixels that a PNG keeps
 MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
 
 
@@ -56,7 +57,7 @@ class Images:
         return self.store.pixels is not None
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
-        """Image i as training takes it, (height, width, 3) uint8: a read-only view into the mapped file, or decoded now.
+        """Image i as training takes it, (height, width, channels) uint8: a read-only view into the mapped file, or decoded now.
 
         Raises:
             DataError: it is decoded now, and its original cannot be read any more.
@@ -64,11 +65,12 @@ class Images:
         position, offset, height, width = self.store.index[self.rows[i]].tolist()
         if self.store.pixels is None:
             (load,) = self.part.singles(np.array([position]))
-            return small(load, self.store.size, self.part.max_pixels)
-        return self.store.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
+            return small(load, self.store.size, self.part.how)
+        size = self.part.how.channels
+        return self.store.pixels[offset : offset + size * height * width].reshape(height, width, size)
 
-    def fitted(self, groups: Sequence[Indices], resolution: int, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
-        """For each group of indices its images for evaluation, (n, resolution, resolution, 3), made from the originals.
+    def fitted(self, groups: Sequence[Indices], resolution: Resolution, steps: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+        """For each group of indices its images for evaluation, (n, height, width, channels), made from the originals.
 
         Raises:
             DataError: an original cannot be read any more.
@@ -95,7 +97,7 @@ class Images:
                 elif isinstance(original, bytes):
                     path.write_bytes(original)
                 else:
-                    load(max_pixels=self.part.max_pixels).save(path, compress_level=1)
+                    (original if original.mode in IN_PNG else load()).save(path, compress_level=1)
             files[position] = path
         return [files[position] for position in positions.tolist()]
 
@@ -152,8 +154,10 @@ class Splits:
         unreadable: how many of them are images that cannot be read.
         remarks: what the user should know about how the data were read, a line each: what was left out, and so on.
         duplicates: images dropped because the same pixels are in a split that matters more (test, then held-out).
+        gray: no training image shows a colour.
         fingerprint: changes when any image, label or the division changes.
         test_openings: the purposes the test images were opened for, so far.
+        files: all that they were read from, see `Source.files`.
     """
 
     train: Images
@@ -163,9 +167,11 @@ class Splits:
     unreadable: int
     remarks: tuple[str, ...]
     duplicates: int
+    gray: bool
     fingerprint: str
     _test: Images = field(repr=False)
     test_openings: list[str] = field(default_factory=list)
+    files: Sequence[str] = field(default=(), repr=False)
 
     @property
     def test_size(self) -> int:
@@ -212,7 +218,8 @@ def open_data(
     caching: str = "decoded",
     limit_gb: float = CACHE_GB,
     limit: int | None = None,
-    max_pixels: int | None = None,
+    how: Read = Read(),  # noqa: B008, frozen
+    exact: bool = True,
     reading: Reading = AS_IT_IS,
     compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
@@ -222,34 +229,36 @@ def open_data(
     """Open what `source` names (see `open_source`), decode it once, into the cache or for the facts about it, and divide it.
 
     Args:
-        size: images are kept with a short side of at most this; use the largest resolution / 0.875.
+        size: images are kept with a short side of at most this; use the longest side of all resolutions / 0.875.
         holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
         seed: of the choice of held-out images. The test part never depends on it.
         cache: folder for decoded images; None for the user's cache folder.
         caching: "decoded" keeps the decoded images in that folder, "none" only facts about them; "auto" decides, see `open_stores`.
         limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
         limit: use only the first n images of each part, stratified; for quick tries.
-        max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        how: images are read: how large they may be, with how many channels, and which values of more than 8 bits are shown.
+        exact: so many, and not only about so many, as earlier versions took.
         reading: which labels, classes and groups; see `Reading`.
         compare: look for images that are nearly the same in two splits; takes a while for very many.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
-        on_note: called with a line when images are prepared for evaluation and it takes long; also later, when they are asked for.
+        on_note: called with a line when images are fetched, or prepared for evaluation and it takes long; also later, when they
+            are asked for.
 
     Raises:
         DataError: see the message.
         FileError: the cache cannot be written.
     """
-    _check_arguments(size, holdout, seed, limit, max_pixels)
-    found = open_source(source, reading)
+    _check_arguments(size, holdout, seed, limit)
+    found = open_source(source, reading, on_note)
     _check_classes(found)
     on_classes(found.classes)
-    parts = {name: part.up_to(max_pixels) for name, part in _divide_parts(found, reading.few).items()}
+    parts = {name: part.read_as(how) for name, part in _divide_parts(found, reading.few).items()}
     for name, part in parts.items():
         if not len(part):
             raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
     if limit is not None:
-        parts = _limited(parts, limit, len(found.classes))
+        parts = limited(parts, limit, len(found.classes), exact=exact)
     least = {name: 1 if name == "train" else 0 for name in SPLITS} if reading.few else {"train": LEAST_PER_CLASS}
     for name, part in parts.items():
         _check_counts(found, part.labels, least.get(name, 1), name)
@@ -282,6 +291,7 @@ def open_data(
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
     remarks = [f"left out: {left_out}"] if left_out else []
+    remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
         train=train,
@@ -291,12 +301,14 @@ def open_data(
         unreadable=len(unreadable),
         remarks=(*found.remarks, *remarks),
         duplicates=sum(map(len, all_of.values())) - sum(map(len, kept.values())),
+        gray=stores["train"].seen is not None and stores["train"].seen.gray,
         fingerprint=_fingerprint(found.classes, train, held_out, test),
         _test=test,
+        files=found.files,
     )
 
 
-def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, max_pixels: int | None) -> None:
+def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) -> None:
     if size < 8:
         raise DataError(f"images of size {size} are too small to keep: use 8 or more")
     if not 0 < holdout <= 0.5:
@@ -305,14 +317,13 @@ def _check_arguments(size: int, holdout: float, seed: int, limit: int | None, ma
         raise DataError(f"the seed is {seed}: use 0 or more")
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit} images: use 1 or more, or none")
-    if max_pixels is not None and max_pixels < 1:
-        raise DataError(f"the most pixels of an image are {max_pixels}: use 1 or more, or none")
 
 
 def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
         found = f"one class ({source.classes[0]})" if source.classes else "no classes"
-        raise DataError(f"{source.name} has {found}, at least 2 are needed: give a folder with one folder per class{_also(source)}")
+        how = source.hint or "give a folder with one folder per class"
+        raise DataError(f"{source.name} has {found}, at least 2 are needed: {how}{_also(source)}")
     for part in (source.train, source.test, source.held_out):
         if part is None or part.labels.ndim == 2:
             continue
@@ -322,18 +333,6 @@ def _check_classes(source: Source) -> None:
                 f"{source.name}: the label of {part.names[wrong[0]]} is {part.labels[wrong[0]]}, out of range: with "
                 f"{len(source.classes)} classes labels go from 0 to {len(source.classes) - 1}"
             )
-
-
-def _limited(parts: dict[str, Part], limit: int, classes: int) -> dict[str, Part]:
-    if limit < LEAST_PER_CLASS * classes:
-        raise DataError(
-            f"the limit of {limit} images leaves fewer than {LEAST_PER_CLASS} for each of {classes} classes: "
-            f"use {LEAST_PER_CLASS * classes} or more"
-        )
-    return {
-        name: part.subset(stratified(part.labels, min(1.0, limit / len(part)), least=LEAST_PER_CLASS))
-        for name, part in parts.items()
-    }
 
 
 def _check_counts(source: Source, labels: Labels, least: int, name: str, lost: Callable[[Indices], str] = lambda few: "") -> None:
@@ -424,8 +423,11 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
         pairs = alike(images.thumbnails, known)
         for i, j in pairs[:MOST_LISTED]:
             example = example or f"{images.name(i)} and {train.name(j)}"
-            about = f"kept: a {name} image nearly the same as the training image {train.name(j)}"
+            about = f"kept: a {name} image {NEARLY} the training image {train.name(j)}"
             problems.append(Problem(images.name(i), about, doubtful=True))
+        if len(pairs) > MOST_LISTED:
+            more, about = len(pairs) - MOST_LISTED, f"kept: {name} images {NEARLY} a training image"
+            problems.append(Problem(f"{more:,} more", about, doubtful=True, count=more))
         if pairs:
             counts.append(f"{len(pairs):,} of {len(images):,} {name} images")
     if not counts:

@@ -1,6 +1,6 @@
 """`Bundle`: several sub-networks of one supernet on weights that are stored once, for switching at run time.
 
-x is (n, 3, resolution, resolution) float32, logits (n, classes).
+x is (n, channels, height, width) float32, logits (n, classes).
 """
 
 import hashlib
@@ -119,7 +119,7 @@ class Bundle:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the networks, in the order in which they were asked for."""
+        """Names of the networks, in the order in which they were asked for."""
         return tuple(self.members)
 
     def network(self, name: str) -> fx.GraphModule:
@@ -138,9 +138,9 @@ class Bundle:
             ArchError: there is none of that name.
             DataError: the images have another resolution than the network's.
         """
-        r = self._member(name).arch.resolution
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, r, r):
-            raise DataError(f"images of shape {tuple(images.shape)}: {name} takes (n, 3, {r}, {r})")
+        self._member(name)
+        if tuple(images.shape[1:]) != (shape := self.plans[name].input_shape):
+            raise DataError(f"images of shape {tuple(images.shape)}: {name} takes (n, {', '.join(map(str, shape))})")
         network = self.network(name)
         with torch.no_grad():
             logits: Tensor = network(images)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ..common.readable import amount, memory, milliseconds, percent
 from ..nn.bundle_source import bundle_needs
 from ..plan import Plan
+from ..resolutions import in_pixels
 from .bundle import Bundle, BundleMember
 from .card_text import card_of, head_of, latency_text, proof_rows, top1_text
 from .program import Program
@@ -115,7 +116,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
 def _network(member: BundleMember, plan: Plan) -> list[str]:
     top1 = "" if member.test_top1 is None or member.test_images is None else top1_text(member.test_top1, member.test_images)
     latencies = [latency_text(member.latency_ms), latency_text(member.device_latency_ms)]
-    return [member.name, f"{member.arch.resolution}", top1, *latencies, amount(plan.macs), amount(plan.params)]
+    return [member.name, in_pixels(member.arch.resolution, ""), top1, *latencies, amount(plan.macs), amount(plan.params)]
 
 
 def _share(own: int, separate: int) -> list[str]:

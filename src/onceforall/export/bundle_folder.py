@@ -23,8 +23,9 @@ from .config import ExportConfig, InputSteps
 from .place import in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, active_logits, prove, reference_of
+from .trained_on import TRAINED_ON, TrainedOn, write_trained_on
 
-FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__"})
+FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__", TRAINED_ON})
 BATCHES = (1, 7, 64)
 BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it
 ABOUT = """Networks written by onceforall, on weights that are stored once. `Bundle(path)` reads weights.safetensors.
@@ -39,7 +40,7 @@ class Together:
     Args:
         member: its name and architecture.
         network: extracted from the supernet and recalibrated, in eval mode.
-        images: real images (n, 3, resolution, resolution), preprocessed, that it is proven with.
+        images: real images (n, channels, height, width), preprocessed, that it is proven with.
     """
 
     member: BundleMember
@@ -55,6 +56,7 @@ def write_bundle(
     classes: Sequence[str],
     preprocessing: InputSteps,
     measure: Callable[[Bundle, Path], tuple[Sequence[BundleMember], BundleFacts]],
+    trained_on: TrainedOn | None = None,
 ) -> tuple[Bundle, BundleFacts, BundleProofs]:
     """Write networks of one supernet with their weights stored once: weights, model.py, bundle.json and card.
 
@@ -67,6 +69,7 @@ def write_bundle(
         classes: names, in the order of the logits.
         preprocessing: what the networks expect.
         measure: called with the proven bundle and its folder, for the members with what was measured, and the other facts.
+        trained_on: which images, as far as it is known.
 
     Raises:
         VerificationError: a network in train mode, or one that computes something else through the bundle.
@@ -80,6 +83,7 @@ def write_bundle(
         write_text(temporary / "model.py", to_bundle_source(plans, about=f"{ABOUT}\nNeeds {bundle_needs(plans.values())}."))
         _write_index(temporary, config, members, digest)
         write_preprocess(temporary)
+        write_trained_on(temporary, trained_on)
         bundle = load_bundle(temporary)
         proofs = _prove(bundle, temporary, networks, supernet)
         measured, facts = measure(bundle, temporary)

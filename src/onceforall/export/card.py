@@ -11,6 +11,7 @@ from ..common.readable import amount, memory, percent
 from ..looks import layers, look_of
 from ..nn.source import needs_of
 from ..plan import Plan
+from ..resolutions import by_sides
 from ..scores import Confusion, told_of
 from ..tasks.label_scores import LABEL_HEADER, LabelScores
 from .bundle import Interval
@@ -121,6 +122,8 @@ def write_card(
         preparing=program_of("").preparing,
         inputs=[_input(name, onnx) for name in proofs],
         blocks=_blocks(plan, arch, own),
+        plan=plan,
+        pixels=by_sides(arch.resolution),
     )  # fmt: skip
 
 

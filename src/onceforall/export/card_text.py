@@ -83,13 +83,13 @@ def proof_rows(proof: Proof) -> list[list[str]]:
 
 
 def top1_text(top1: float, images: int) -> str:
-    """With its 95 % interval."""
+    """Top-1 with its 95 % interval."""
     low, high = wilson(top1, images)
     return f"{percent(top1)} ({100 * low:.1f} – {100 * high:.1f})"
 
 
 def latency_text(found: Interval | None) -> str:
-    """With its 95 % interval; "" if there is none."""
+    """The latency with its 95 % interval; "" if there is none."""
     return "" if found is None else f"{milliseconds(found[0])} ({found[1]:.3g} – {found[2]:.3g})"
 
 

@@ -1,7 +1,6 @@
 """`ExportConfig`: what config.json of an exported folder says, beside the architecture and the weights."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 from ..arch import Arch
 from ..backends.format import Job
 from ..common.onnx_options import OnnxOptions
-from ..errors import FileError, VerificationError
-from ..preprocess import INTERPOLATIONS
+from ..errors import FileError, SpaceError, VerificationError
+from ..preprocess import INTERPOLATIONS, channels_in_words
+from ..resolutions import Resolution, read_resolution
 from ..space import Space
 from ..spaces import from_json
 from ..tasks.task import MULTICLASS, TASKS, task_of
@@ -25,22 +25,33 @@ class InputSteps:
     """How a photograph becomes the network's input, as `onceforall.preprocess.prepare` reads it: resize, centre crop, normalise.
 
     Args:
-        mean: of each channel, on values in [0, 1].
+        mean: of each channel, on values in [0, 1]; one number for gray images, three for colours, four with alpha.
         std: of each channel.
         crop_share: what the centre crop keeps of the resized image's short side.
         resize: all steps in words.
         interpolation: of the resize.
-        resolution: of the network; None where a folder holds networks of several.
+        range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
+        resolution: of the network, "HEIGHTxWIDTH" of what is no square; None where a folder holds networks of several.
         max_pixels: larger photographs are refused; None for the limits of `onceforall.preprocess.load`.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     crop_share: float
     resize: str
-    resolution: int | None = None
+    resolution: Resolution | None = None
     max_pixels: int | None = None
     interpolation: str = "bilinear"
+    range: tuple[float, float] | None = None
+
+    @property
+    def images(self) -> str:
+        """What kind of images the network takes, in words."""
+        return channels_in_words(len(self.mean), self.range)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `onceforall.preprocess.prepare` takes it. A range is left out where there is none, as before there was one."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("range", None)}
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,9 @@ class ExportConfig:
     def job(self, arch: Arch, network: nn.Module, calibration: Tensor | None = None) -> Job:
         """What formats write of one of the space's networks, see `Job`."""
         steps = self.preprocessing
-        images = f"RGB, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}"
+        images = (
+            f"{steps.images}, {steps.resize},\nthen (pixel / 255 - mean) / std with mean {list(steps.mean)}, std {list(steps.std)}"
+        )
         facts = {"arch": arch.to_json(), "config": json.dumps(self.to_json(), ensure_ascii=False)}
         plan = self.space.lower(arch, len(self.classes))
         return Job(plan, network, self.onnx or OnnxOptions(), facts, images, calibration)
@@ -78,7 +91,7 @@ class ExportConfig:
             "space": json.loads(self.space.to_json()),
             "num_classes": len(self.classes),
             "classes": list(self.classes),
-            "preprocessing": asdict(self.preprocessing),
+            "preprocessing": self.preprocessing.to_json(),
             **({} if self.onnx is None else {"onnx": _written(self.onnx)}),
             **({"task": self.task, "thresholds": list(self.thresholds)} if task_of(self.task).several else {}),
         }
@@ -101,15 +114,23 @@ class ExportConfig:
             raise FileError(f"the config says num_classes {data['num_classes']!r}: it must be the number of names in classes")
         wanted = [field.name for field in fields(InputSteps) if data["format"] == FORMAT or field.default is MISSING]
         if isinstance(steps, dict) and data["format"] == FORMAT:
-            steps = {"interpolation": InputSteps.interpolation, **steps}  # older folders have none
+            steps = {"interpolation": InputSteps.interpolation, "range": None, **steps}  # older folders have none
         if not isinstance(steps, dict) or set(steps) != set(wanted):
             raise FileError(f"the config's preprocessing must have exactly {', '.join(wanted)}")
         if steps.get("interpolation", InputSteps.interpolation) not in INTERPOLATIONS:
             raise FileError(f"the config's interpolation is {steps['interpolation']!r}: choose from {', '.join(INTERPOLATIONS)}")
-        preprocessing = InputSteps(**{**steps, "mean": _three(steps["mean"]), "std": _three(steps["std"])})
+        space = from_json(json.dumps(data["space"]))
+        if (size := steps.get("resolution")) is not None:
+            try:
+                read_resolution(size)
+            except SpaceError as error:
+                raise FileError(f"the config's preprocessing: {error}") from None
+        channels = {name: _numbers(steps[name], space.channels, "one a channel") for name in ("mean", "std")}
+        limits = None if steps.get("range") is None else _numbers(steps["range"], 2, "of a range")
+        preprocessing = InputSteps(**{**steps, **channels, "range": limits})
         options = _onnx(data["onnx"]) if "onnx" in data else None
         told = _labels(data.get("task", MULTICLASS.name), data.get("thresholds", []), len(classes))
-        return cls(from_json(json.dumps(data["space"])), tuple(classes), preprocessing, options, *told)
+        return cls(space, tuple(classes), preprocessing, options, *told)
 
 
 def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float, ...]]:
@@ -123,7 +144,7 @@ def _labels(task: Any, thresholds: Any, classes: int) -> tuple[str, tuple[float,
 
 
 def _written(options: OnnxOptions) -> dict[str, Any]:
-    """As versions write it that know of no other activation."""
+    """The options as older versions write them, which know of no other activation."""
     return {name: value for name, value in asdict(options).items() if (name, value) != ("activation", "softmax")}
 
 
@@ -142,8 +163,8 @@ def _onnx(values: Any) -> OnnxOptions:
         raise FileError(f"the config's onnx: {error}") from None
 
 
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    if not isinstance(values, list) or len(values) != 3:
-        raise FileError(f"the config's preprocessing holds {values!r}: three numbers are needed, one a channel")
-    red, green, blue = values
-    return red, green, blue
+def _numbers(values: Any, number: int, what: str) -> Any:
+    if not isinstance(values, list) or len(values) != number or not all(type(value) in (int, float) for value in values):
+        words = {1: "one number is", 2: "two numbers are", 3: "three numbers are", 4: "four numbers are"}
+        raise FileError(f"the config's preprocessing holds {values!r}: {words.get(number, f'{number} numbers are')} needed, {what}")
+    return tuple(values)

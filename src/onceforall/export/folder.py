@@ -25,10 +25,11 @@ from .place import errors_name, in_place_when_done, require_replaceable
 from .program import PREPROCESS, write_preprocess
 from .proof import Proof, Reference, active_logits, compare_logits, prove, reference_of
 from .readers import ReaderResult, read_elsewhere_too, readers_of
+from .trained_on import TRAINED_ON, TrainedOn, write_trained_on
 from .weights import read_weights
 
 INT8_SOFTMAX = 0.05  # of a probability, from the softmax of the same int8 graph's logits: a value may be rounded the other way
-ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS})
+ALWAYS = frozenset({"README.md", "arch.json", "config.json", "network.svg", PREPROCESS, TRAINED_ON})
 
 
 @dataclass(eq=False)
@@ -107,6 +108,7 @@ def exporting(
     supernet: Supernet | None = None,
     calibration: Tensor | None = None,
     readers: Sequence[str] | None = None,
+    trained_on: TrainedOn | None = None,
 ) -> Iterator[Exporting]:
     """Write a network to take home: weights, runtime files, architecture, config, picture and card.
 
@@ -119,10 +121,11 @@ def exporting(
             are made from an ONNX graph.
         network: extracted and recalibrated, in eval mode.
         formats: keys of `FORMATS`; "pytorch" is always written.
-        images: real preprocessed images (n, 3, resolution, resolution) that each file is proven with.
+        images: real preprocessed images (n, c, height, width) that each file is proven with.
         supernet: that the network is of; each file is then compared with its sub-network too.
-        calibration: preprocessed training images (n, 3, resolution, resolution), which int8 formats need.
+        calibration: preprocessed training images (n, c, height, width), which int8 formats need.
         readers: other programs to run the ONNX files in, keys of `READERS`; None for all that are installed.
+        trained_on: which images, as far as it is known.
 
     Raises:
         VerificationError: an unknown format or reader, a network in train mode, or a file that does not compute what the network
@@ -149,6 +152,7 @@ def exporting(
         write_text(files / "arch.json", arch.to_json() + "\n")
         write_json(files / "config.json", config.to_json())
         write_preprocess(files)
+        write_trained_on(files, trained_on)
         made = Exporting(folder, files, config, arch, job, images, reference, others, proofs)
         yield made
         assert made.facts is not None, "no card was written: call finish"

@@ -4,7 +4,7 @@ What float32 can be expected to get right depends on the network, not on a const
 in float64, and may be off by a multiple of what rounding alone can do to this network on these images. That is found in float64
 too, so every processor allows the same.
 
-x is (n, 3, resolution, resolution) float32, logits (n, classes).
+x is (n, channels, height, width) float32, logits (n, classes).
 """
 
 import copy

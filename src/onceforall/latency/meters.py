@@ -29,7 +29,7 @@ class _Meter(Protocol):
 
     @property
     def version(self) -> str:
-        """Of the runtime."""
+        """Version of the runtime."""
 
     @property
     def baseline_ms(self) -> float:

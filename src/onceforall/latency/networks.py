@@ -77,7 +77,7 @@ def ready(plan: Plan, network: nn.Module | Weights, device: Device) -> Callable[
 
 
 def all_ready(networks: Sequence[tuple[Plan, nn.Module | Weights | None]], device: Device) -> list[Callable[[], object]]:
-    """As `ready`, for several; None stands for made-up weights."""
+    """Like `ready`, for several networks; None stands for made-up weights."""
 
     def one(network: tuple[Plan, nn.Module | Weights | None]) -> Callable[[], object]:
         plan, weights = network

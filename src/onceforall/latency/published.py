@@ -19,6 +19,7 @@ from ..errors import DeviceError
 from ..genes import Genes
 from ..ops import Activation, Add, Conv, Dropout, Flatten, GlobalPool, Linear, Norm, Scale, Shape
 from ..plan import Segment
+from ..resolutions import Resolution
 from .lookup_file import LookupFile
 
 Place = tuple[int, int]  # index of a slot, and code in it
@@ -64,7 +65,7 @@ def published_costs(files: Sequence[LookupFile], segments: SegmentTable) -> tupl
     Raises:
         DeviceError: no network of the space can be estimated.
     """
-    by_resolution = {file.resolution: file for file in files}
+    by_resolution: dict[Resolution, LookupFile] = {file.resolution: file for file in files}
     older = not any("-se:" in key for file in files for key in file.ms)
     values = tuple(np.zeros(len(slot.segments)) for slot in segments.slots)
     missing: dict[Place, str] = {}
@@ -89,7 +90,7 @@ def published_costs(files: Sequence[LookupFile], segments: SegmentTable) -> tupl
 
 
 def missing_entry(segments: SegmentTable, missing: Mapping[Place, str], genes: Genes) -> str:
-    """For an error: the first missing key that a row needs, and what to do."""
+    """The first missing key that a row needs, and what to do, for an error."""
     codes = [slot.codes(genes).tolist() for slot in segments.slots]
     needed = ((s, codes[s][row]) for row in range(len(genes)) for s in range(len(codes)))
     key = next(missing[place] for place in needed if place in missing)
@@ -114,7 +115,7 @@ def _measured(segments: SegmentTable, missing: Mapping[Place, str]) -> dict[str,
     return {name: sorted(values) for name, values in measured.items() if values < offered[name]}
 
 
-def _lacking(segments: SegmentTable, missing: Mapping[Place, str], measured: Set[int]) -> Place | None:
+def _lacking(segments: SegmentTable, missing: Mapping[Place, str], measured: Set[Resolution]) -> Place | None:
     """None if a network has all its entries. Else the place without that says most: at a measured resolution, late in the network.
 
     Widths are looked at one by one, not in combination.

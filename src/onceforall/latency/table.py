@@ -68,7 +68,7 @@ class LatencyErrors:
         return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
     def __str__(self) -> str:
-        """For people: one line."""
+        """One line for people."""
         mape, tau = self.interval(lambda errors: errors.mape), self.interval(lambda errors: errors.kendall_tau)
         return (
             f"mean error {self.mape:.1%} ({mape[0]:.1%} to {mape[1]:.1%}), Kendall tau {self.kendall_tau:.3f} ({tau[0]:.3f} to "

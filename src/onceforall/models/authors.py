@@ -50,7 +50,7 @@ def of_authors(asked: Asked) -> Maker:
 
 
 def _specialized(asked: Asked, name: str, source: str) -> Maker:
-    """Of a file of weights that is given, the configuration lies beside it, else in the cache."""
+    """The configuration lies beside a file of weights that is given, else in the cache."""
     init, *configurations = published_files(name)
     folder = torch_cache() / FOLDER / Path(init.path).parent
     if asked.file is not None and (asked.file.parent / "net.config").exists():

@@ -16,8 +16,9 @@ from torch import nn
 from ..common.places import expanded
 from ..common.progress import QUIET, Progress
 from ..errors import ModelError
-from ..preprocess import INTERPOLATIONS, LEAST_SHARE
+from ..preprocess import CHANNELS, INTERPOLATIONS, LEAST_SHARE
 from .authors import of_authors
+from .channels import for_images
 from .code import divided, of_file
 from .fill import filled, weights_of
 from .libraries import of_hub, of_timm, of_torchvision
@@ -50,7 +51,14 @@ def lasting_weights(weights: Path | str | None) -> str | None:
     return None if weights is None else RANDOM if str(weights) == RANDOM else str(expanded(weights).resolve())
 
 
-def bring(text: str, weights: Path | str | None = None, *, seed: int = 0, progress: Progress = QUIET) -> Brought:
+def bring(
+    text: str,
+    weights: Path | str | None = None,
+    *,
+    channels: int | None = None,
+    seed: int = 0,
+    progress: Progress = QUIET,
+) -> Brought:
     """The network that a text names.
 
     Args:
@@ -58,6 +66,7 @@ def bring(text: str, weights: Path | str | None = None, *, seed: int = 0, progre
             "FILE.py:FUNCTION", which is called without arguments, and its own code runs.
         weights: a file of a state dict, by torch.save or as safetensors; "random" for a library's initial ones; None for those that
             a function gives, or the trained ones of the name, which are downloaded unless they are in the library's cache.
+        channels: of the images; the first convolution is made for as many, see `for_images`. None leaves it as it is.
         seed: of random weights; torch's own generator is left as it was.
         progress: its `event` gets "download" records.
 
@@ -74,12 +83,21 @@ def bring(text: str, weights: Path | str | None = None, *, seed: int = 0, progre
         model = made(found, None)
         unfilled: Mapping[str, str] = {}
         if asked.file is not None and not found.has_file:
-            model, unfilled = filled(found, model, asked.file)
+            try:
+                model, unfilled = filled(found, model, asked.file)
+            except ModelError:  # perhaps the file's are for other images
+                if channels is None:
+                    raise
+                other = replace(found, make=lambda classes: for_images(made(found, classes), channels, found.source)[0])
+                model, unfilled = filled(other, made(other, None), asked.file)
             found = replace(found, weights=weights_of(asked.file))
         elif found.weights.sha256 == "":
             found = replace(found, weights=replace(found.weights, sha256=_digest(model)))
     model, notes = _plain(model)
-    notes = (*notes, *found.weights.notes)
+    more: tuple[str, ...] = ()
+    if channels is not None:
+        model, more = for_images(model, channels, found.source)
+    notes = (*notes, *more, *found.weights.notes)
     told = vars(model).get("pretrained_cfg") or vars(model).get("default_cfg") or found.images
     return _described(Brought(found.source, model.eval(), found.weights, unfilled, pixels=found.pixels, notes=notes), told)
 
@@ -108,15 +126,18 @@ def _described(brought: Brought, told: Any) -> Brought:
         return brought
     mean, std, size = told.get("mean", brought.mean), told.get("std", brought.std), told.get("input_size", (brought.pixels,))
     try:
-        (a, b, c), (d, e, f) = map(float, mean), map(float, std)
+        mean, std = tuple(map(float, mean)), tuple(map(float, std))
+        if len(mean) != len(std) or len(mean) not in CHANNELS:
+            raise ValueError
         pixels = None if size[-1] is None else int(size[-1])
         share = None if told.get("crop_pct") is None else float(told["crop_pct"])
     except (TypeError, ValueError, IndexError):
         raise ModelError(
-            f"{brought.source}: mean and std of its default_cfg must be three numbers each, input_size (3, r, r), crop_pct a number"
+            f"{brought.source}: mean and std of its default_cfg must be three numbers each (or one, or four), input_size "
+            "(3, r, r), crop_pct a number"
         ) from None
-    if min(d, e, f) <= 0:
-        raise ModelError(f"{brought.source}: std of its default_cfg is {std}: three numbers above 0 are needed")
+    if min(std) <= 0:
+        raise ModelError(f"{brought.source}: std of its default_cfg is {std}: numbers above 0 are needed")
     if share is not None and not share >= LEAST_SHARE:
         raise ModelError(f"{brought.source}: crop_pct of its default_cfg is {share:g}: a number from {LEAST_SHARE} to 1 is needed")
     how, notes = told.get("interpolation") or brought.interpolation, brought.notes
@@ -128,4 +149,4 @@ def _described(brought: Brought, told: Any) -> Brought:
     if how not in INTERPOLATIONS:
         notes = (*notes, f"the weights want images resized by {how!r}: {brought.interpolation} is taken")
         how = brought.interpolation
-    return replace(brought, mean=(a, b, c), std=(d, e, f), pixels=pixels, crop_share=share, interpolation=str(how), notes=notes)
+    return replace(brought, mean=mean, std=std, pixels=pixels, crop_share=share, interpolation=str(how), notes=notes)

@@ -34,7 +34,7 @@ def of_timm(asked: Asked) -> Maker:
     if tag and tag not in tags:
         raise ModelError(f"{asked.text!r}: timm has no weights {tag!r} of {base}: {some_of(tags)}, or no tag")
     if asked.weights is not None:
-        return Maker(asked.text, partial(_create, timm, asked.name), True, Weights())
+        return Maker(asked.text, partial(_create, timm, asked.name, None), True, Weights())
     settings = timm.get_pretrained_cfg(asked.name)
     if settings is None or not settings.has_weights:
         raise ModelError(f"{asked.text!r}: timm has no weights of {base}: give a file of them, or --weights {RANDOM}")
@@ -67,7 +67,7 @@ def of_hub(asked: Asked) -> Maker:
         raise ModelError(unknown(asked.text, "timm", base, timm.list_models()))
     local = f"local-dir:{config.path.parent}"
     if asked.weights is not None:
-        return Maker(asked.text, partial(_create, timm, local), True, Weights())
+        return Maker(asked.text, partial(_create, timm, local, None), True, Weights())
     path, address = _of_repository(asked, asked.name, SAFE)
     weights = Weights(path.name, sha256(path), _license(asked, asked.name, said), address)
     return Maker(asked.text, partial(_create, timm, local, path), True, weights)

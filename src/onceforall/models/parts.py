@@ -73,8 +73,8 @@ class Brought:
     model: nn.Module
     weights: Weights
     unfilled: Mapping[str, str]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     pixels: int | None = None
     crop_share: float | None = None
     interpolation: str = "bilinear"

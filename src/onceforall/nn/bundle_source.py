@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 
 from ..plan import Plan
+from ..resolutions import of_sides
 from .call_source import NEEDS as NEEDS_OF_CALLS
 from .call_source import PART, functions_of, network_of_calls
 from .calls import STATISTICS
@@ -28,7 +29,7 @@ BUNDLE = '''class Bundle:
         self.networks: dict[str, nn.Module] = {}
 
     def network(self, name: str) -> nn.Module:
-        """A network for images (n, 3, r, r), r being RESOLUTIONS[name]."""
+        """A network for images of RESOLUTIONS[name] pixels."""
         if name not in self.networks:
             with torch.device("meta"):
                 network = NETWORKS[name]()
@@ -111,7 +112,8 @@ def to_bundle_source(plans: Mapping[str, Plan], *, about: str) -> str:
         classes, calls = classes_of(list(plans.values()))
         networks = [network_class(names[name], plan, calls) for name, plan in plans.items()]
     tables = f"NETWORKS = {{{', '.join(f'{name!r}: {made}' for name, made in names.items())}}}\n"
-    tables += f"RESOLUTIONS = {{{', '.join(f'{name!r}: {plan.input_shape[1]}' for name, plan in plans.items())}}}  # pixels\n"
+    sizes = ", ".join(f"{name!r}: {of_sides(*plan.input_shape[1:])!r}" for name, plan in plans.items())
+    tables += f"RESOLUTIONS = {{{sizes}}}  # pixels\n"
     bundle = BUNDLE.replace("@CUT@", CUT if parts else "").replace("@CUTTING@", CUTTING if parts else "")
     return "\n\n".join([opening(about), *classes, *networks, tables + parts, READ, bundle])
 

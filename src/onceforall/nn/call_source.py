@@ -196,7 +196,7 @@ class _Writing:
         self.variables: dict[str, str] = {}
 
     def path(self, weight: Weight) -> list[str]:
-        """Of the layer that a tensor belongs to, else its own."""
+        """The name of the layer that a tensor belongs to, else its own."""
         layer = weight.name.rpartition(".")[0]
         return (layer if layer in self.layers else weight.name).split(".")
 

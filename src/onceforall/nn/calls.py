@@ -192,7 +192,7 @@ def with_drop_path(segment: Segment) -> Segment:
 
 
 def _norm(op: Call) -> Step:
-    """Of a batch norm."""
+    """The step that computes a batch norm."""
     makers = [_maker(arg) for arg in op.args[:5]]
     momentum, eps = op.args[6:8]
 

@@ -81,7 +81,7 @@ class ElasticNorm(nn.Module):
         return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, eps=op.eps)
 
     def synchronised(self, x: Tensor, op: Norm) -> Tensor:
-        """As in train mode, with the statistics of the batches of all processes, which must be of one size."""
+        """Normalizes as in train mode, with statistics over the batches of all processes, which must be of one size."""
         c = op.shape[0]
         return synchronised_norm(x, self.weight[:c], self.bias[:c], op.eps)
 

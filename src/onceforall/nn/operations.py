@@ -89,7 +89,7 @@ def _pool_onnx(w: Writing, op: Pool, x: Sequence[Array], own: Mapping[str, Float
 
 
 def _attributes(op: Conv | Pool, pad: int) -> dict[str, list[int]]:
-    """Of a window in ONNX, those that are not their defaults."""
+    """Attributes of a window in ONNX that differ from their defaults."""
     strides = {"strides": [op.stride] * 2} if op.stride > 1 else {}
     return {"kernel_shape": [op.kernel] * 2, **strides, **({"pads": [pad] * 4} if pad else {})}
 

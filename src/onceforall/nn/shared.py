@@ -97,7 +97,7 @@ def own_shapes(plan: Plan) -> tuple[dict[str, Shape], dict[str, Shape]]:
 
 
 def parts_of(plan: Plan) -> dict[str, Weight]:
-    """Of networks that someone brought: what they use of the supernet's tensors, by name."""
+    """What networks that someone brought use of the supernet's tensors, by name."""
     return {weight.name: weight for op in plan.ops if isinstance(op, Call) for weight in op.tensors}
 
 

@@ -112,7 +112,7 @@ def _text(op: Op, n: Mapping[str, str]) -> str:
 
 
 def _class_name(segments: Sequence[Segment], taken: set[str]) -> str:
-    """Of a segment that stands alone its own name, else what the structure does."""
+    """The segment's own name where it stands alone, else what the structure does."""
     first = segments[0]
     words = first.name.split(".")
     if len({segment.name for segment in segments}) > 1 or any(word.isdecimal() for word in words):

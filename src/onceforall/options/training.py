@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.reading import Reading, require_cache
 from ..errors import TrainingError
 from ..tasks.task import require_metric
 from .declare import Flag, argument, group, option
 from .shared import reading, seed, torch_device
-from .values import amount_of_text, duration_s, recipe_values, with_resolutions
+from .values import amount_of_text, duration_s, numbers, recipe_values, value_range, with_resolutions
+
+if TYPE_CHECKING:
+    from ..data.originals import Read
 
 _out = partial(option, "Run directory to make.", "RUN", MISSING)
 _weights = partial(option, "A state dict for it; random for none.", "FILE")
@@ -21,11 +24,29 @@ _cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "
 _cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
 _PIXELS = "Leave out larger images, such as 500M: docs/data.md."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
+_channels = partial(option, "Of images: 1 (gray), 3, or 4 (and alpha).", "N")
+_mean = partial(option, "Of the channels, of values from 0 to 1: 0.5,0.4,0.3.", "NUMBERS", read=numbers)
+_std = partial(option, "Likewise; by default those of the weights.", "NUMBERS", read=numbers)
+_range = partial(option, "Values of 16 bits that are black and white: 0,4095.", "LOW,HIGH", read=value_range)
 
 
 def _space(help: str) -> Any:
-    flags = {"resolutions": Flag("Of the images, such as 160,192,224.", "PIXELS"), "space": Flag(help, "ARGS")}
+    flags = {"resolutions": Flag("Of images: 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
     return group(None, with_resolutions, flags)
+
+
+def _how(max_pixels: int | None, channels: int | None, range: tuple[float, float] | None) -> "Read":
+    from ..data.originals import Read  # help does without Pillow
+
+    return Read(max_pixels, 3 if channels is None else channels, range)
+
+
+def _checked(channels: int | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Raises a `DataError` for numbers that channels cannot have."""
+    from ..data.preparation import channel_values
+
+    for name, values in (("mean", mean), ("std", std)):
+        channel_values(name, values, channels)
 
 
 @dataclass(frozen=True)
@@ -33,8 +54,8 @@ class TrainOptions:
     """Arguments of `ofa train`.
 
     Args:
-        data: "digits", a folder of images, a Parquet folder, or "torchvision:NAME:FOLDER"; see `onceforall.data.open_data`. To
-            resume with images that have moved, where they are now.
+        data: a folder of images, a table, an archive, shards, Parquet files, "hf:NAME", "torchvision:NAME:FOLDER" or "digits"; see
+            `onceforall.data.open_source`. To resume with images that have moved, where they are now.
         out: the run directory to make, or to continue if `resume`.
         from_run: a finished or imported run to start from: its weights, space and preprocessing. The classifier is new, unless the
             names of the classes are the same. Or a network, "timm:NAME", "torchvision:NAME", "hf:USER/REPO", "ofa:NAME" or
@@ -58,6 +79,11 @@ class TrainOptions:
         holdout: share of the training images that is held out.
         limit: most images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        channels: of the images: 3; 1, their luminance; 4, with alpha. None for those of the network that is started from, else 3.
+            The first convolution of a network for 3 is made for others: summed over its channels, or repeated and rescaled.
+        mean: of each channel, or of all, that pixels from 0 to 1 are normalised with; None for those of the weights.
+        std: likewise.
+        range: the values of gray images of more than 8 bits that become black and white; None for 0 and 65,535.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: what validation, the predictor and searches go by, a name in `onceforall.scores.METRICS`; None for balanced accuracy
             where a class has more than three times as many training images as another, else top-1; of several labels an image
@@ -77,7 +103,7 @@ class TrainOptions:
         TrainingError: an unknown preset, scheme or field of a recipe, or a number that a training cannot have.
     """
 
-    data: str = argument("A folder, torchvision:NAME:FOLDER, or digits.", "DATA")
+    data: str = argument("Folder, table, zip/tar, hf:NAME: docs/data.md.", "DATA")
     out: Path = _out()
     from_run: str | Path | None = option(
         "Start from a RUN, timm:NAME, FILE.py:FUNCTION.", "NET", kind=str, name="--from", complete="run"
@@ -95,6 +121,10 @@ class TrainOptions:
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
+    channels: int | None = _channels()
+    mean: tuple[float, ...] | None = _mean()
+    std: tuple[float, ...] | None = _std()
+    range: tuple[float, float] | None = _range()
     reading: Reading = reading()
     metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
     seed: int = seed()
@@ -116,7 +146,14 @@ class TrainOptions:
             raise TrainingError("epochs and a time budget both say how long to train: give one of them")
         require_metric(self.metric, self.reading.task)
         require_cache(self.cache)
+        _ = self.how
+        _checked(self.channels, self.mean, self.std)
         self.chosen("imagenette-60m")  # any will do
+
+    @property
+    def how(self) -> "Read":
+        """Images are read, with 3 channels where nothing is said."""
+        return _how(self.max_pixels, self.channels, self.range)
 
     @property
     def caches(self) -> bool:
@@ -154,6 +191,10 @@ class ImportOptions:
         holdout: share of the training images that is held out.
         limit: most images of each part.
         max_pixels: larger images are left out; None for 300 megapixels of a JPEG and 89 of any other.
+        channels: as of `ofa train`; `mean`, `std` and `range` too.
+        mean: of the channels.
+        std: of the channels.
+        range: of images of more than 8 bits.
         reading: which labels, classes and groups; see `onceforall.data.Reading`.
         metric: as of `ofa train`.
         cache: as of `ofa train`; here "none" spares the disk all training images, which are decoded if a network is fine-tuned.
@@ -171,6 +212,10 @@ class ImportOptions:
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
+    channels: int | None = _channels()
+    mean: tuple[float, ...] | None = _mean()
+    std: tuple[float, ...] | None = _std()
+    range: tuple[float, float] | None = _range()
     reading: Reading = reading()
     metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
     cache: str | None = _cache()
@@ -180,6 +225,13 @@ class ImportOptions:
     def __post_init__(self) -> None:
         require_metric(self.metric)
         require_cache(self.cache)
+        _ = self.how
+        _checked(self.channels, self.mean, self.std)
+
+    @property
+    def how(self) -> "Read":
+        """Images are read, with 3 channels where nothing is said."""
+        return _how(self.max_pixels, self.channels, self.range)
 
 
 @dataclass(frozen=True)
@@ -190,6 +242,7 @@ class ElasticOptions:
         source: see `onceforall.models.bring`.
         weights: a file of its state dict; else a library's network has random ones, since none are needed to read it.
         space: its choices: resolutions, widths, heads, depths, kernels and stage_widths; by default at the size it was made for.
+        channels: of the images, as of `ofa train`.
         seed: of random weights.
     """
 
@@ -198,4 +251,8 @@ class ElasticOptions:
     space: Mapping[str, Any] | None = _space(
         "Its choices: resolutions, widths, heads, depths, kernels, stage_widths, as widths=0.5/0.75/1,depths=1/2/3."
     )
+    channels: int | None = _channels()
     seed: int = seed()
+
+    def __post_init__(self) -> None:
+        _how(None, self.channels, None)

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ValueTextError
+from ..errors import SpaceError, ValueTextError
+from ..resolutions import Resolution, read_resolution
 
 NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {1.0: "s sec secs second seconds", 60.0: "m min mins minute minutes", 3600.0: "h hr hrs hour hours", 86400.0: "d day days"}
@@ -52,10 +53,11 @@ def space_arguments(text: str) -> dict[str, Any]:
     family, colon, rest = text.partition(":")
     arguments: dict[str, Any] = {"family": family} if colon else {}
     for pair, name, value in _pairs(rest if colon else text, "space", "width=0.5 or resolutions=96/112/128"):
-        numbers = [_plain(part, pair) for part in value.split("/")]
+        values: list[Any] = value.split("/")
+        values = [_resolution(part) if name == "resolutions" and "x" in part else _plain(part, pair) for part in values]
         if name in arguments:
             raise ValueTextError(f"space: {name} is given twice: give it once, several values separated by slashes")
-        arguments[name] = numbers[0] if name == "width" and len(numbers) == 1 else tuple(numbers)
+        arguments[name] = values[0] if name in ("width", "channels") and len(values) == 1 else tuple(values)
     return arguments
 
 
@@ -66,8 +68,8 @@ def recipe_values(text: str) -> dict[str, Any]:
         if name in values:
             raise ValueTextError(f"recipe: {name} is given twice: give it once")
         if re.fullmatch(rf"-?{NUMBER}(?:/-?{NUMBER})*", value):
-            numbers = tuple(_plain(part, pair) for part in value.split("/"))
-            values[name] = numbers if len(numbers) > 1 else numbers[0]
+            several = tuple(_plain(part, pair) for part in value.split("/"))
+            values[name] = several if len(several) > 1 else several[0]
         else:
             values[name] = {"yes": True, "true": True, "no": False, "false": False}.get(value.lower(), value)
     return values
@@ -81,9 +83,27 @@ def with_resolutions(space: str | None, resolutions: str | None) -> dict[str, An
     if arguments and "resolutions" in arguments:
         raise ValueTextError("--resolutions and --space both give resolutions: leave one out")
     parts = [part.strip() for part in resolutions.replace("/", ",").split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueTextError(f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed")
-    return {**(arguments or {}), "resolutions": tuple(map(int, parts))}
+    if not all("x" in part or (part.isascii() and part.isdigit()) for part in parts):
+        raise ValueTextError(
+            f"--resolutions {resolutions!r}: numbers of pixels such as 160,192,224 are needed, or HEIGHTxWIDTH such as 160x224"
+        )
+    return {**(arguments or {}), "resolutions": tuple(_resolution(part) if "x" in part else int(part) for part in parts)}
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """ "0.5" or "0.485,0.456,0.406" as numbers."""
+    try:
+        return tuple(float(part) for part in text.replace("/", ",").split(","))
+    except ValueError:
+        raise ValueTextError(f"{text!r}: one number, or several with commas between, such as 0.5,0.4,0.3, are needed") from None
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """ "0,4095" as the values that become black and white."""
+    found = numbers(text)
+    if len(found) != 2:
+        raise ValueTextError(f"--range {text!r}: the values that become black and white are needed, such as 0,4095")
+    return found[0], found[1]
 
 
 def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]:
@@ -95,6 +115,13 @@ def _pairs(text: str, what: str, example: str) -> Iterator[tuple[str, str, str]]
         if not equals or not name or not value:
             raise ValueTextError(f"{what}: {pair!r} is not of the form name=value, such as {example}")
         yield pair, name, value
+
+
+def _resolution(text: str) -> Resolution:
+    try:
+        return read_resolution(text)
+    except SpaceError as error:
+        raise ValueTextError(str(error)) from None
 
 
 def _plain(text: str, pair: str) -> float:

@@ -28,7 +28,7 @@ from .evaluate import calibrated, choose_archs, network_place
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
 from .specialising.choose import confirmed, limits_name
-from .specialising.export_inputs import input_steps, proof_images
+from .specialising.export_inputs import input_steps, proof_images, trained_on
 from .specialising.switching import compare_sizes, measure_switching, write_separately
 from .specialising.through_files import by_programs, require_same, torch_threads
 
@@ -95,6 +95,7 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
         classes=run.info.classes,
         preprocessing=input_steps(run),
         measure=measured,
+        trained_on=trained_on(run),
     )
     return Bundled(target, made, facts, proofs)
 
@@ -157,9 +158,7 @@ def _with_times(
     rng = np.random.default_rng(0)
     here = device.on_processor
     threads, batch = (device.threads, device.batch) if here else (1, 1)
-    images = {
-        m.name: torch.from_numpy(rng.standard_normal((batch, 3, m.arch.resolution, m.arch.resolution), np.float32)) for m in members
-    }
+    images = {m.name: torch.from_numpy(rng.standard_normal((batch, *made.plans[m.name].input_shape), np.float32)) for m in members}
     with torch_threads(threads), tempfile.TemporaryDirectory() as folder:
         separate = write_separately(made, Path(folder))
         sizes = compare_sizes(files, made, separate)

@@ -1,7 +1,7 @@
 """`ofa classify`: what photographs show, told by an exported network through any of its files."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..export.place import errors_name
 from ..options.choosing import ClassifyOptions
 from ..options.declare import takes
 from ..preprocess import prepare
+from ..resolutions import Resolution
 from ..tasks.task import task_of
 
 TOP = 5
@@ -72,7 +73,7 @@ def classify(options: ClassifyOptions, *, progress: Progress = QUIET) -> list[Cl
     results = []
     for file in files:
         try:
-            images = torch.from_numpy(prepare(file, asdict(config.preprocessing)))
+            images = torch.from_numpy(prepare(file, config.preprocessing.to_json()))
         except ValueError as error:
             result = Classified(file, chosen, error=str(error))
         else:
@@ -126,7 +127,7 @@ def _files(path: Path, progress: Progress) -> Iterator[Path]:
 
 
 def opened_export(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
-    """The format's name, the config with the network's resolution, and images (1, 3, r, r) → probabilities (1, classes)."""
+    """The format's name, the config with the network's resolution, and images (1, c, h, w) → probabilities (1, classes)."""
     if (folder / "bundle.json").is_file():
         return _of_bundle(folder, format, network)
     if why := not_an_export(folder):
@@ -183,7 +184,7 @@ def _chosen(folder: Path, format: str | None) -> str:
     raise lacks or FileError(f"{folder}: none of the files that an export has, such as weights.safetensors: export it again")
 
 
-def _at(config: ExportConfig, resolution: int) -> ExportConfig:
+def _at(config: ExportConfig, resolution: Resolution) -> ExportConfig:
     """The config with the resolution in it, which exports of before do not say there."""
     steps: InputSteps = replace(config.preprocessing, resolution=resolution)
     return replace(config, preprocessing=steps)

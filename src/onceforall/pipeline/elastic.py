@@ -9,6 +9,7 @@ from ..errors import ModelError
 from ..models import RANDOM, is_library
 from ..options.declare import takes
 from ..options.training import ElasticOptions
+from ..resolutions import Resolution
 from ..spaces.graph import graph_of
 from .run_directory.info import BroughtInfo
 from .training.own import bring_own
@@ -16,11 +17,11 @@ from .training.own import bring_own
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image."""
+    """How large a network is: multiply-accumulates for one image, learnable numbers, and side of the image, or its sides."""
 
     macs: int
     params: int
-    resolution: int
+    resolution: Resolution
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Elastic:
 
     network: BroughtInfo
     summary: str
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Resolution, ...]
     classes: int | None
     networks: int
     largest: NetworkSize
@@ -52,7 +53,9 @@ class Elastic:
 def read_elastic(options: ElasticOptions, *, progress: Progress = QUIET) -> Elastic:
     """Read a network and tell what `onceforall.elastic` makes of it."""
     given = RANDOM if options.weights is None and is_library(options.source) else options.weights
-    own = bring_own(options.source, weights=given, choices=options.space, seed=options.seed, progress=progress)
+    own = bring_own(
+        options.source, weights=given, choices=options.space, channels=options.channels, seed=options.seed, progress=progress
+    )
     if own.supernet.space.family != "graph":
         name = own.brought.source
         raise ModelError(

@@ -22,6 +22,7 @@ from ..data.labels import Labels
 from ..errors import ArchError
 from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
+from ..resolutions import Resolution
 from ..scores import Confusion
 from ..space import Space
 from ..supernets.supernet import Supernet
@@ -99,15 +100,15 @@ def evaluate(options: EvaluateOptions, *, progress: Progress = QUIET) -> list[Ev
     return [parts[i % world.size][i // world.size] for i in range(len(archs))]
 
 
-def _judged(run: Run, network: Calibrated, images: Images, resolution: int) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
+def _judged(run: Run, network: Calibrated, images: Images, resolution: Resolution) -> tuple[Accuracy, Any, NDArray[np.bool_]]:
     """All that an evaluation tells: accuracy, the task's answers, and which images are right."""
     found: list[Any] = []
-    accuracy, right = judge_each(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
+    accuracy, right = judge_network(run, network, images, resolution, lambda *said: found.append(run.task.answers(*said)))
     return accuracy, reduce(add, found), right
 
 
-def judge_each(
-    run: Run, network: Calibrated, images: Images, resolution: int, on_answers: Callable[[Labels, Labels], object]
+def judge_network(
+    run: Run, network: Calibrated, images: Images, resolution: Resolution, on_answers: Callable[[Labels, Labels], object]
 ) -> tuple[Accuracy, NDArray[np.bool_]]:
     """Accuracy, and which images are right. `on_answers` is called with labels and probabilities, (n, classes), of each batch."""
 
@@ -119,8 +120,8 @@ def judge_each(
     return accuracy, right.numpy()
 
 
-def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: int) -> tuple[float, ...]:
-    """Of labels the probabilities from which on they are said, the best on the held-out images; () where an image has one class."""
+def held_out_thresholds(run: Run, network: Calibrated, splits: Splits, resolution: Resolution) -> tuple[float, ...]:
+    """The best thresholds of the labels' probabilities on the held-out images; () where an image has one class."""
     if not run.task.several:
         return ()
     thresholds: list[float] = _judged(run, network, splits.held_out, resolution)[1].thresholds().tolist()

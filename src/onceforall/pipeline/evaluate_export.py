@@ -2,9 +2,8 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,14 @@ from ..common.processors import processors
 from ..common.progress import QUIET, Progress
 from ..common.readable import plural
 from ..data import open_source
-from ..data.cache import in_threads
+from ..data.cache import in_threads, pixel_digest
 from ..data.formats.scan import left_out_line, listed
 from ..data.labels import Labels
-from ..data.originals import Load, Part, Source
+from ..data.originals import Load, Part, Read, Source, small
 from ..data.reading import AS_IT_IS, Reading
 from ..errors import DataError
+from ..export.config import InputSteps
+from ..export.trained_on import BYTES, TrainedOn, read_trained_on
 from ..options.measuring import PARTS
 from ..preprocess import prepare
 from ..scores import Confusion
@@ -44,6 +45,8 @@ class ExportScores:
         unreadable: images that cannot be read, and why.
         labels: what it tells of each label, where an image may have several, at the thresholds of the folder.
         answers: all that it says then, to compare networks.
+        trained_on: how many of the images are known to be among those that the network was trained on; None where it is not known
+            which these are.
     """
 
     export: Path
@@ -56,6 +59,7 @@ class ExportScores:
     unreadable: tuple[tuple[str, str], ...]
     labels: LabelScores | None = None
     answers: LabelAnswers | None = None
+    trained_on: int | None = None
 
     @property
     def images(self) -> int:
@@ -89,7 +93,14 @@ def evaluate_exports(
         OnceForAllError: as `classify`.
     """
     opened = [opened_export(Path(export), format, network) for export in exports]
-    source = open_source(data, _as_learnt(reading, exports, [config.task for _, config, _ in opened]))
+    classes = {name for _, config, _ in opened for name in config.classes}
+    asked = _as_learnt(reading, exports, [config.task for _, config, _ in opened])
+    try:
+        source = open_source(data, asked, progress.say, classes)
+    except DataError as error:
+        if "--task" not in str(error) or reading.task is not None:
+            raise
+        raise DataError(f"{exports[0]} is of --task {opened[0][1].task}, and {error}") from None
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         progress.say(remark)
@@ -97,7 +108,8 @@ def evaluate_exports(
     found = []
     for export, (chosen, config, run) in zip(exports, opened, strict=True):
         labels = _labels(source, images, config.classes, export)
-        kept, probabilities, unreadable = _answers(images, asdict(config.preprocessing), run)
+        seen = read_trained_on(Path(export))
+        kept, probabilities, unreadable, known = _answers(images, config.preprocessing, run, seen)
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
         names = tuple(images.names[i] for i in kept)
@@ -106,10 +118,10 @@ def evaluate_exports(
             answers = LabelAnswers((labels[kept],), (probabilities.astype(np.float32),))
             right = np.take_along_axis(labels[kept], probabilities.argmax(1)[:, None], 1)[:, 0] > 0
             scores = answers.scores(np.array(config.thresholds))
-            found.append(ExportScores(*about, None, right, names, unreadable, scores, answers))
+            found.append(ExportScores(*about, None, right, names, unreadable, scores, answers, known))
         else:
             confusion, right = Confusion.of_probabilities(labels[kept], probabilities)
-            found.append(ExportScores(*about, confusion, right, names, unreadable))
+            found.append(ExportScores(*about, confusion, right, names, unreadable, trained_on=known))
     if len({one.names for one in found}) > 1:
         raise DataError(
             f"{data}: {exports[0]} and {exports[1]} can read different images of it: leave out those that one cannot read"
@@ -132,24 +144,30 @@ def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) 
 
 
 def _answers(
-    images: Part, steps: dict[str, Any], run: Callable[[Tensor], Tensor]
-) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...]]:
-    """Places of the images that can be read, their probabilities (n, classes), and the others with the reason."""
+    images: Part, preprocessing: InputSteps, run: Callable[[Tensor], Tensor], seen: TrainedOn | None
+) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], int | None]:
+    """Places of the images that can be read, their probabilities (n, classes), the others with the reason; how many were seen."""
+    hashes, steps = frozenset[bytes]() if seen is None else seen.known(), preprocessing.to_json()
 
-    def prepared(load: Load) -> NDArray[np.float32] | str:
+    def prepared(load: Load) -> tuple[NDArray[np.float32], bool] | str:
         try:
-            return prepare(_file(load), steps)
+            x = prepare(_file(load), steps)
+            if seen is None:
+                return x, False
+            how = Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long)
+            return x, pixel_digest(small(load, seen.size, how))[:BYTES] in hashes
         except ValueError as error:
             return str(error)
 
-    kept, rows, unreadable = list[int](), list[NDArray[np.float64]](), list[tuple[str, str]]()
-    for i, x in enumerate(in_threads(images, np.arange(len(images)), prepared, processors())):
-        if isinstance(x, str):
-            unreadable.append((images.names[i], x))
+    kept, rows, unreadable, known = list[int](), list[NDArray[np.float64]](), list[tuple[str, str]](), 0
+    for i, found in enumerate(in_threads(images, np.arange(len(images)), prepared, processors())):
+        if isinstance(found, str):
+            unreadable.append((images.names[i], found))
         else:
-            rows.append(run(torch.from_numpy(x))[0].double().numpy())
+            rows.append(run(torch.from_numpy(found[0]))[0].double().numpy())
             kept.append(i)
-    return kept, np.array(rows), tuple(unreadable)
+            known += found[1]
+    return kept, np.array(rows), tuple(unreadable), None if seen is None else known
 
 
 def _part(source: Source, name: str | None) -> tuple[str, Part]:
@@ -180,7 +198,7 @@ def _joined(parts: list[Part]) -> Part:
 
 
 def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) -> Labels:
-    """As the network counts classes.
+    """Labels as the network numbers its classes.
 
     Raises:
         DataError: it does not know one that has images.

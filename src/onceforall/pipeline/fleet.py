@@ -87,7 +87,7 @@ class FleetRow:
 
 
 @dataclass(frozen=True)
-class Served:
+class _Served:
     """A row, and the key of all that it depends on."""
 
     key: str
@@ -98,7 +98,7 @@ class Served:
 class _Fleet:
     """What fleet.json holds, by the devices' names."""
 
-    devices: dict[str, Served]
+    devices: dict[str, _Served]
 
 
 def read_fleet(path: Path) -> list[FleetDevice]:
@@ -230,7 +230,7 @@ def specialise_fleet(options: SpecialiseOptions, members: Sequence[FleetDevice],
             own = replace(options, budgets=[member.budget], **given)
             row = _served(own, member, None if old is None else old.row, progress)
         rows.append(row)
-        records[member.name] = Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
+        records[member.name] = _Served(_key(run, member, options), row)  # the search may have made a profile and a predictor
         write_record(place, _Fleet(records), FORMAT)
         progress.result(row)
     write_record(place, _Fleet({member.name: records[member.name] for member in members}), FORMAT)
@@ -262,7 +262,7 @@ def _missed(member: FleetDevice, found: Specialised) -> str | None:
 
 
 def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
-    """Of all that a device's network depends on."""
+    """A key of all that a device's network depends on."""
     own = ("folder", "data", "budgets", "device", "export", "name", "metric")  # which the member says, or that do not matter
     others = {name: value for name, value in vars(options).items() if name not in own}
     files = [
@@ -275,7 +275,7 @@ def _key(run: Run, member: FleetDevice, options: SpecialiseOptions) -> str:
     return text_sha256(text.replace("FleetDevice(", "Member(", 1))[:16]  # its name when files were first written
 
 
-def _stored(path: Path) -> dict[str, Served]:
+def _stored(path: Path) -> dict[str, _Served]:
     """What the last time left."""
     again = "move it away, and all networks are made again"
     return read_record(path, _Fleet, FORMAT, otherwise=again).devices if path.exists() else {}

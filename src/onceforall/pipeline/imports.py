@@ -5,7 +5,6 @@ They are those of the Once-for-All authors (`import_original`), or of a network 
 
 import json
 from dataclasses import replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..common.advice import ofa
 from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..common.progress import QUIET, Progress
 from ..data import PREPROCESSING, Preprocessing
+from ..data.preparation import channel_values
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
 from ..options.declare import takes
@@ -28,7 +28,7 @@ from .training.own import bring_own, require_logits
 
 Event = dict[str, Any]
 PREDICTOR = "predictor.safetensors"
-LEFTOVERS = frozenset({".lock", "problems.jsonl", "supernet.safetensors"})  # of an import that was interrupted
+LEFTOVERS = frozenset({".lock", "problems.jsonl", "images.parquet", "supernet.safetensors"})  # of an import that was interrupted
 CLASSES_OF_PREDICTOR = 1000  # ImageNet's, whose accuracy the original's predictors tell
 
 
@@ -70,7 +70,9 @@ def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
     """
     source = str(options.network)
     _check(options, own=True)
-    own = bring_own(source, weights=options.weights, choices=options.space, seed=options.seed, progress=progress)
+    own = bring_own(
+        source, weights=options.weights, choices=options.space, channels=options.channels, seed=options.seed, progress=progress
+    )
     require_logits(own)
     found = own.brought.weights
     if found.random:
@@ -95,6 +97,9 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     for option, given, wanted in (
         ("weights", options.weights, True),
         ("space", options.space, True),
+        ("channels", options.channels, True),
+        ("mean", options.mean, True),
+        ("std", options.std, True),
         ("name", options.name, False),
         ("predictor", options.predictor, False),
     ):
@@ -105,7 +110,7 @@ def _check(options: ImportOptions, *, own: bool) -> None:
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
         raise DataError(f"--task multilabel: imported weights are taken to tell one class an image: {again}")
-    for name in ("limit", "max_pixels", "cache", "cache_gb", "holdout") if options.data is None else ():
+    for name in ("limit", "max_pixels", "range", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
             raise DataError(f"--{name.replace('_', '-')} {value} is about images, but there are none: give --data too")
@@ -123,10 +128,12 @@ def _made(
     progress: Progress,
 ) -> Run:
     """The run directory. run.json is written last, so that what has it is whole."""
+    mean, std = (channel_values(name, getattr(options, name), supernet.space.channels) for name in ("mean", "std"))
+    preprocessing = replace(preprocessing, mean=mean or preprocessing.mean, std=std or preprocessing.std)
     space, data, opened, splits, out = supernet.space, options.data, None, None, Path(options.out)
     if data is not None:
         opened, splits = open_images(
-            data_asked(options, data, ceil(space.resolutions[-1] / preprocessing.crop_share)),
+            data_asked(options, data, space, preprocessing.crop_share),
             on_classes=lambda names: _require_classes(names, supernet, data, imported.file),
             progress=progress,
         )
@@ -158,6 +165,7 @@ def _made(
         if published is not None:
             make_folder(place.parent)
             replace(published, weights_hash=run.weights_hash()).save(place)
+        run.save_listing(splits.files if splits else ())
         run.save_info(splits.problems if splits else ())
         with reading_or_writing(out):
             for torn in out.rglob(".*.tmp"):  # of an import that was killed

@@ -68,7 +68,7 @@ def _chance(top1: Any, images: Any) -> Any:
 
 
 def _weight(predicted_std: Any, chance: Any) -> Any:
-    """Of measurements with this variance against predictions with this error."""
+    """The weight of measurements with this variance against predictions with this error."""
     return predicted_std**2 / (predicted_std**2 + chance)
 
 
@@ -225,13 +225,13 @@ class Searcher:
         return read_rows(self.run.accuracy, self.run.space, weights_hash=self.run.weights_hash())
 
     def _within(self, budget: Budget, limits: dict[str, tuple[Any, float]], archs: list[Arch]) -> list[Arch]:
-        """Those that keep the budget, latency as measured last."""
+        """The architectures that keep the budget, latency as measured last."""
         others = {name: limit for name, limit in limits.items() if name != "latency_ms"}
         keeps = _keeps(others, archs) & [self.timings[arch].ms <= (budget.latency_ms or math.inf) for arch in archs]
         return [arch for arch, keep in zip(archs, keeps, strict=True) if keep]
 
     def _ranked(self, budget: Budget, candidates: list[Candidate]) -> list[Candidate]:
-        """By accuracy, best first; written to searches.jsonl."""
+        """The candidates by accuracy, best first; written to searches.jsonl."""
         ranked = sorted(candidates, key=lambda c: (-c.expected_top1, c.timing.ms))
         for candidate in ranked:
             self._note(budget, candidate)

@@ -24,9 +24,9 @@ from ..train.schedule import whole
 from .evaluate import held_out_thresholds
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
-from .specialising.choose import confirmed, folder_name, given
-from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images
-from .specialising.finetune import Finetuned, Finetuning, untuned
+from .specialising.choose import confirmed, given, name_in
+from .specialising.export_inputs import input_steps, int8_images, latency_shares, proof_images, trained_on
+from .specialising.finetune import FOLDER, Finetuned, Finetuning, untuned
 from .specialising.ready import make_ready
 from .specialising.taken_home import Specialised
 from .specialising.through_files import FoundThroughFiles, measure_files, require_drop_can_be_told
@@ -105,7 +105,8 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     """
     devices = [Device.parse(device) for device in options.devices]
     place = writable(Path(options.out) if options.out else run.folder / "specialised")
-    names = [options.name or folder_name(device, budget) for device in devices for budget in options.budgets]
+    unfinished = run.folder / FOLDER
+    names = [options.name or name_in(place, unfinished, device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
             f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
@@ -169,6 +170,7 @@ class _Job:
             supernet=None if tuned and tuned.taken else searcher.supernet,
             calibration=int8_images(run, splits, arch.resolution) if any(FORMATS[f].int8 for f in options.export) else None,
             readers=options.readers,
+            trained_on=trained_on(run, splits.train if tuned and tuned.taken else None),
         ) as made:
             through = measure_files(
                 made, searcher, test, max_drop=options.max_drop, limit_ms=self.budget.latency_ms, progress=self.progress

@@ -32,8 +32,8 @@ class RunPart:
     """One thing that a run directory holds or could hold.
 
     Args:
-        name: what it is: "run", "images" (only if they are gone), "training", "weights", "evaluations", "profile", "accuracy data",
-            "predictor", "searches", "network", "bundle", "comparison" or "report".
+        name: what it is: "run", "images" (if they are gone or others), "training", "weights", "evaluations", "profile",
+            "accuracy data", "predictor", "searches", "network", "bundle", "comparison" or "report".
         state: "stale" is made from what has changed since; "damaged" cannot be read.
         text: for people, one line.
         command: that makes, mends or resumes it; None where there is nothing to do.
@@ -151,27 +151,53 @@ def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
 
 def _run(run: Run) -> Iterator[RunPart]:
     images = ", ".join(f"{count:,} {split.replace('_', '-')}" for split, count in run.info.images.items())
-    source = "no images" if run.info.data is None else f"{run.info.data.source} ({images} images)"
+    data = run.info.data
+    kind = "" if data is None or not data.how.words else f": {data.how.words}"
+    source = "no images" if data is None else f"{data.source} ({images} images{kind})"
     told = read_records(run.folder / "problems.jsonl", Problem)
-    left_out, doubtful = (sum(problem.count for problem in told if problem.doubtful == which) for which in (False, True))
+    left_out = sum(problem.count for problem in told if not problem.doubtful)
+    alike, doubtful = (
+        sum(problem.count for problem in told if problem.doubtful and problem.alike == which) for which in (True, False)
+    )
     counts = [
         *([f"{left_out:,} images and files left out"] if left_out else []),
         *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
+        *([f"{plural(alike, 'image')} nearly the same as a training image"] if alike else []),
     ]
     problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
     space = f"{run.family}, {amount(run.space.count())} networks"
     origin = "" if run.info.start is None else f"; started from {run.info.start}"
     facts = {"images": dict(run.info.images), "left_out": left_out, "doubtful": doubtful, "classes": run.num_classes}
-    facts |= {"networks": float(run.space.count())}
+    facts |= {"nearly_same": alike, "networks": float(run.space.count())}
     yield RunPart("run", "done", f"{source}, {run.num_classes:,} classes; {space}{origin}{problems}", facts=facts)
 
 
 def _images(run: Run) -> Iterator[RunPart]:
-    """Only where they are gone; whether they are the same is seen when they are used."""
-    if run.info.data is not None and (text := gone(run.info.data.source)):
-        text += f": {NEW_PLACE} is where they are now"
+    """Only where they are gone or others; without decoding any."""
+    data = run.info.data
+    if data is None:
+        return
+    facts: dict[str, Any] = {"source": data.source}
+    if text := gone(data.source):
         command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
-        yield RunPart("images", "missing", text, command, facts={"source": run.info.data.source})
+        yield RunPart("images", "missing", f"{text}: {NEW_PLACE} is where they are now", command, facts=facts)
+        return
+    try:
+        found = run.changes()
+    except DataError as error:
+        yield RunPart("images", "damaged", f"not as they were when the run was made: {_line(error)}", facts=facts)
+        return
+    if found:
+        text = f"{data.source}: files changed since the run was made: {found}; commands refuse other images than its own: bring"
+        text += " those back, or train anew from these weights"
+        facts |= {name: len(names) for name, names in vars(found).items()}
+        yield RunPart(
+            "images",
+            "stale",
+            text,
+            ofa("train", data.source, *data.reading.words, "--from", run.folder, "--out", "NEW"),
+            facts=facts,
+        )
 
 
 def _training(run: Run) -> Iterator[RunPart]:

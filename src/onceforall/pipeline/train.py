@@ -3,7 +3,6 @@
 import json
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from math import ceil
 from typing import Any
 
 from ..common.files import locked
@@ -90,9 +89,11 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
     digest = None if options.teacher is None else check_teacher(options.teacher)
     if unusual is not None:
         progress.note(unusual)
-    size = ceil(made.resolutions[-1] / chosen.crop_share)
-    asked = data_asked(options, options.data, size)
-    opened, splits = open_images(asked, progress=progress)
+    asked, mean, std = data_asked(options, options.data, made, chosen.crop_share), begun.mean(options.mean), begun.std(options.std)
+    if made.channels == 4 and chosen.augment.policy != "none":
+        raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
+    told = options.channels is not None or origin is not None
+    opened, splits = open_images(asked, progress=progress, told=told)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(
         space=json.loads(made.to_json()),
@@ -105,9 +106,9 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         preset=begun.name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments=arguments if digest is None else {**arguments, "teacher_sha256": digest},
-        origin=None if origin is None else origin_of(origin, splits, size),
-        mean=begun.mean,
-        std=begun.std,
+        origin=None if origin is None else origin_of(origin, splits, asked.size),
+        mean=mean,
+        std=std,
         interpolation=begun.interpolation,
         metric=metric_of(options.metric, options.reading.task, splits, progress.note),
     )
@@ -137,7 +138,8 @@ def _schedule(
     """What is followed, in the epochs or the time that are asked for. Nothing of the run is on the disk yet."""
     chosen, teacher = begun.preset, None
     if options.teacher is not None:
-        teacher = load_teacher(options.teacher, run.num_classes, run.space.resolutions).to(compute.device)
+        sizes, channels = run.space.resolutions, run.space.channels
+        teacher = load_teacher(options.teacher, run.num_classes, sizes, channels=channels).to(compute.device)
 
     def schedule(steps: int) -> Schedule:
         own = chosen.schedule(run.space, steps)
@@ -178,7 +180,9 @@ def _follow(run: Run, splits: Splits, world: World, settings: Settings, compute:
     teacher = None
     if named is not None:
         digest = run.info.arguments.get("teacher_sha256")
-        teacher = load_teacher(named, run.num_classes, run.space.resolutions, digest).to(compute.device)
+        teacher = load_teacher(named, run.num_classes, run.space.resolutions, digest, channels=run.space.channels).to(
+            compute.device
+        )
     with locked(out) if world.leads else nullcontext():
         supernet, start = run.fresh_supernet(), out / "start.safetensors"
         if start.exists() and not any((out / "checkpoints").glob("step-*")):

@@ -54,7 +54,7 @@ def published_name(name: str) -> str:
 
 
 def published_files(name: str) -> tuple[PublishedFile, ...]:
-    """Of a supernet its weights; of a specialised network `init`, `net.config` and `run.config`; none of what is `ON_HUB`.
+    """The weights of a supernet; `init`, `net.config` and `run.config` of a specialised network; none of what is `ON_HUB`.
 
     Args:
         name: as `published_name` gives it.

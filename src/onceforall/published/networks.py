@@ -7,6 +7,7 @@ on ImageNet as they publish it, after 25 or 75 epochs of fine-tuning. `KNOWN_NET
 from dataclasses import dataclass
 
 from ..arch import Arch, Block, Stage
+from ..resolutions import Resolution, side_of
 from ..space import Space
 
 RESOLUTIONS = (128, 224)  # the ends of the original's spaces
@@ -44,13 +45,13 @@ class PublishedNetwork:
         made = Arch(self._resolution(space), tuple(Stage(w, tuple(blocks)) for w, blocks in zip(widths, stages, strict=True)))
         return made if made in space else None
 
-    def _resolution(self, space: Space) -> int:
+    def _resolution(self, space: Space) -> Resolution:
         if self.resolution in space.resolutions:
             return self.resolution
-        (low, high), ends = RESOLUTIONS, (space.resolutions[0], space.resolutions[-1])
+        (low, high), ends = RESOLUTIONS, (side_of(space.resolutions[0]), side_of(space.resolutions[-1]))
         share = min(1.0, max(0.0, (self.resolution - low) / (high - low)))
         wanted = ends[0] + share * (ends[1] - ends[0])
-        return min(space.resolutions, key=lambda r: abs(r - wanted))
+        return min(space.resolutions, key=lambda r: abs(side_of(r) - wanted))
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ def original_state_dict(supernet: Supernet) -> dict[str, Tensor]:
         StatisticsError: the supernet was trained and its running statistics were dropped.
         CheckpointError: the space's family is none of the original's.
     """
+    if supernet.space.channels != 3:
+        raise CheckpointError(f"the original's networks take images of 3 channels, these take {supernet.space.channels}")
     result: dict[str, Tensor] = {}
     names, own = _names(supernet), supernet.state_dict()
     for ours, theirs in names.items():

@@ -7,6 +7,7 @@ from ..arch import Arch
 from ..errors import ArchError
 from ..ops import Activation, Add, Conv, Linear, Norm, Op, Scale, Shape
 from ..plan import Plan, Segment
+from ..resolutions import in_pixels
 from ..space import Space
 from .names import CLASSES
 from .read_config import plan_from_config
@@ -23,6 +24,8 @@ def net_config(space: Space, arch: Arch, num_classes: int = 1000) -> dict[str, A
     """
     if space.family not in CLASSES:
         raise ArchError(f"{space.family} is no family of the original: it has configurations for {', '.join(CLASSES)}")
+    if isinstance(arch.resolution, str):
+        raise ArchError(f"the original has no configuration for images of {in_pixels(arch.resolution)}: choose a square resolution")
     segments = {segment.name: segment for segment in space.lower(arch, num_classes).segments}
     eps = next(op.eps for segment in segments.values() for op in segment.ops if isinstance(op, Norm))
     head = segments["head"]

@@ -15,8 +15,7 @@ from torch import Tensor, fx, nn
 
 from ..common.packages import quiet_packages
 from ..errors import ModelError
-from ..graph import each
-from ..ops import leaves
+from ..resolutions import Resolution, height_width, of_sides
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
 ADVICE = "; give a module that takes one batch"
@@ -28,20 +27,24 @@ class Fit:
     """How the copy of a model is changed that takes images of one size only, so that it takes others.
 
     Args:
-        pixels: the size; what modules have as `img_size` or `image_size` is made larger or smaller as the images are.
+        pixels: the size; what modules have as `img_size` or `image_size` is made larger or smaller as the images are. One number
+            for both sides stays where they change differently.
         single: names of tensors that are one number, which can be added to tokens of any number.
     """
 
-    pixels: int
+    pixels: Resolution
     single: frozenset[str]
 
-    def tell(self, model: nn.Module, pixels: int) -> None:
+    def tell(self, model: nn.Module, pixels: Resolution) -> None:
         """Write another size into the modules."""
+        (height, width), (tall, wide) = height_width(self.pixels), height_width(pixels)
         for module in model.modules():
             for name in TOLD:
-                value = vars(module).get(name)
-                if all(isinstance(size, int) and size * pixels % self.pixels == 0 for size in leaves(value)):
-                    setattr(module, name, each(value, lambda size: size * pixels // self.pixels))
+                match vars(module).get(name):
+                    case (int(), int()) as both if both[0] * tall % height == both[1] * wide % width == 0:
+                        setattr(module, name, type(both)((both[0] * tall // height, both[1] * wide // width)))
+                    case int() as size if tall * width == wide * height and size * tall % height == 0:
+                        setattr(module, name, size * tall // height)
 
 
 @dataclass
@@ -53,10 +56,17 @@ class ExportedModel:
     notes: tuple[str, ...] = ()
 
 
-def told_sizes(model: nn.Module) -> list[int]:
+def told_sizes(model: nn.Module) -> list[Resolution]:
     """The sizes of images that modules tell, each once, in the order of the modules."""
-    told = (size for module in model.modules() for name in TOLD for size in leaves(vars(module).get(name)))
-    return list(dict.fromkeys(size for size in told if isinstance(size, int)))
+    found: list[Resolution] = []
+    for module in model.modules():
+        for name in TOLD:
+            match vars(module).get(name):
+                case (int(), int()) as both:
+                    found.append(of_sides(*both))
+                case int() as size:
+                    found.append(size)
+    return list(dict.fromkeys(found))
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -95,7 +105,12 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(model: nn.Module, pixels: int, batch: int) -> ExportedModel:
+def first_convolution(model: nn.Module) -> str | None:
+    """The name of the first one in the order of the modules, which mostly is the one that reads the images."""
+    return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+
+
+def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:
     """With so many images.
 
     Raises:
@@ -103,7 +118,8 @@ def export(model: nn.Module, pixels: int, batch: int) -> ExportedModel:
     """
     like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
     dtype = dtype_of(model)
-    images = torch.empty((batch, 3, pixels, pixels), device=like.device, dtype=dtype)
+    height, width = height_width(pixels)
+    images = torch.empty((batch, channels, height, width), device=like.device, dtype=dtype)
     try:
         with _silence(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -118,7 +134,7 @@ def export(model: nn.Module, pixels: int, batch: int) -> ExportedModel:
         counted = f" ({batch} is the number of images that it was tried with)" if str(batch) in _first_line(error) else ""
         raise ModelError(
             f"torch.export cannot read {type(model).__name__} with images of {pixels} pixels{where}: {type(error).__name__}: "
-            f"{_first_line(error)}{counted}{ADVICE} of images (n, 3, {pixels}, {pixels}), whatever they show"
+            f"{_first_line(error)}{counted}{ADVICE} of images (n, {channels}, {height}, {width}), whatever they show"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """`follow`: labels of all tensors, followed through the steps of a trace."""
 
+from ..resolutions import height_width
 from . import moves, products  # noqa: F401  which register their rules
 from .labels import Labels
 from .rules import RULES, element_by_element, opaque, pointwise
@@ -17,7 +18,7 @@ def follow(trace: Trace) -> Labels:
             labelled = tuple(1 if dim in grid.dims else size for dim, size in enumerate(shape))  # no part of a map is left out
         labels.weights[name] = labels.fresh(labelled)
         labels.shapes[f"own {name}"] = [shape]
-    labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, 3, trace.resolutions[-1], trace.resolutions[-1])]
+    labels.values["x"], labels.shapes["x"] = [[]], [(BATCH, trace.channels, *height_width(trace.resolutions[-1]))]
     labels.indexed = {step.args[0].name for step in trace.steps if step.op == "getitem" and step.args[1] == 1}
     for step in trace.steps:
         labels.shapes[step.name] = step.shapes

@@ -13,24 +13,42 @@ from torch import nn
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
-from .exporting import ADVICE, Fit, told_sizes
+from ..resolutions import Resolution, ascending
+from .exporting import ADVICE, Fit, first_convolution, told_sizes
 from .trace import Step, Trace, trace
 
 CORNERS = {"torchvision": (False, True)}  # by package: antialias, align_corners, as its own function for that has them
 TIMM = (True, False)  # of all others
 
 
-def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
+def fitted(model: nn.Module, resolutions: Sequence[Resolution], channels: int | None) -> Trace:
     """A trace at least at these resolutions, if need be with position embeddings that are to be interpolated.
+
+    Of images with so many channels; with None 3, or if it cannot be read with those, as many as the first convolution reads.
 
     Raises:
         ModelError: as `trace`.
     """
+    if channels is None:
+        name = first_convolution(model)
+        conv = None if name is None else model.get_submodule(name)
+        first = conv.in_channels if isinstance(conv, nn.Conv2d) else 3
+        try:
+            return fitted(model, resolutions, 3)
+        except ModelError as error:
+            if first == 3:
+                raise
+            try:
+                return fitted(model, resolutions, first)
+            except ModelError:
+                if f"to have {first} channels, but got 3" in str(error):  # as torch says it
+                    raise
+            raise
     try:
-        return trace(model, resolutions)
+        return trace(model, resolutions, channels=channels)
     except ModelError as error:
         text, advice, _ = str(error).partition(ADVICE)
-        own = _at_its_size(model, resolutions) if advice else None
+        own = _at_its_size(model, resolutions, channels) if advice else None
         if own is None:
             raise
         try:
@@ -44,18 +62,18 @@ def fitted(model: nn.Module, resolutions: Sequence[int]) -> Trace:
         return found
 
 
-def _at_its_size(model: nn.Module, resolutions: Sequence[int]) -> Trace | None:
+def _at_its_size(model: nn.Module, resolutions: Sequence[Resolution], channels: int) -> Trace | None:
     """At a size that its modules tell, or else at the largest at which it can be read."""
-    given = sorted(resolutions, reverse=True) if len(resolutions) > 1 else []  # a single one was tried
+    given = ascending(resolutions)[::-1] if len(resolutions) > 1 else ()  # a single one was tried
     for pixels in dict.fromkeys([*told_sizes(model), *given]):
         try:
-            return trace(model, (pixels,))
+            return trace(model, (pixels,), channels=channels)
         except ModelError:
             pass
     return None
 
 
-def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[int]) -> Trace | None:
+def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[Resolution]) -> Trace | None:
     """None where something else than position embeddings stands in the way.
 
     Raises:
@@ -63,8 +81,8 @@ def _interpolated(model: nn.Module, own: Trace, resolutions: Sequence[int]) -> T
     """
     added = _added(own)
     (pixels,) = own.resolutions
-    sizes = sorted({*resolutions, pixels})
-    found = trace(model, sizes, Fit(pixels, frozenset(added))) if added else None
+    sizes = ascending({*resolutions, pixels})
+    found = trace(model, sizes, Fit(pixels, frozenset(added)), own.channels) if added else None
     if found is None or [(step.name, step.op) for step in found.steps] != [(step.name, step.op) for step in own.steps]:
         return None
     steps = {step.name: step for step in found.steps}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..graph import DimPart, Graph, Group, Node, Own, Piece, Size, Value, WeightSpec, each
 from ..ops import leaves
+from ..resolutions import Resolution
 from .blocks import Chain, Stretch, find_blocks, stage_streams
 from .follow import follow
 from .labels import Reason
@@ -23,20 +24,26 @@ LARGEST_KERNEL = 9  # of larger ones the matrices that shrink them would have mo
 
 
 def read(
-    model: nn.Module, resolutions: Sequence[int], taken: Collection[str] = (), *, streams: bool = False
+    model: nn.Module,
+    resolutions: Sequence[Resolution],
+    taken: Collection[str] = (),
+    *,
+    streams: bool = False,
+    channels: int | None = None,
 ) -> tuple[Graph, dict[str, Tensor]]:
-    """The graph of a model that takes images (n, 3, resolution, resolution), and its tensors by name.
+    """The graph of a model that takes images (n, channels, height, width), and its tensors by name.
 
     Args:
         model: is left as it is.
         resolutions: in pixels, ascending.
         taken: names that its parts cannot keep; they get a "_".
         streams: the residual stream of each stage is elastic too.
+        channels: of the images; None for 3, or as many as its first convolution reads.
 
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution.
     """
-    traced = _renamed(fitted(model, resolutions), taken)
+    traced = _renamed(fitted(model, resolutions, channels), taken)
     labels = follow(traced)
     for _ in range(50):
         units = resolve(traced, labels)
@@ -105,7 +112,10 @@ def _graph(
     pieces = tuple(_named(traced, found, places, chain, kernels, numbers))
     fixed = (*_reasons(units, found, elastic, traced, bool(streams)), *traced.notes)
     by_stage = tuple(tuple(numbers[group] for group in sorted(stage)) for stage in streams)
-    return Graph(tuple(traced.resolutions), classes, nodes, weights, groups, pieces, traced.output, fixed, streams=by_stage)
+    return Graph(
+        tuple(traced.resolutions), classes, nodes, weights, groups, pieces, traced.output, fixed,
+        streams=by_stage, channels=traced.channels,
+    )  # fmt: skip
 
 
 def _numbered(value: Any, numbers: dict[int, int]) -> Any:

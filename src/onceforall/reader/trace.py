@@ -6,8 +6,9 @@ since model and images are on the meta device.
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils import _pytree as pytree
 from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
+from ..resolutions import Resolution
 from .exporting import ExportedModel, Fit, copied, dtype_of, export
 
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
@@ -69,32 +71,34 @@ class Trace:
     steps: list[Step]
     tensors: dict[str, Tensor]
     output: Any
-    resolutions: tuple[int, ...] = field(default=())
+    resolutions: tuple[Resolution, ...] = field(default=())
     notes: tuple[str, ...] = ()
     grids: dict[str, tuple[Grid, ...]] = field(default_factory=dict)
+    channels: int = 3
 
 
-def trace(model: nn.Module, resolutions: Sequence[int], fit: Fit | None = None) -> Trace:
-    """What a model in eval mode does with images (batch, 3, resolution, resolution), or its copy that was changed by `fit`.
+def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None = None, channels: int = 3) -> Trace:
+    """What a model in eval mode does with images (batch, channels, resolution, resolution), or its copy that was changed by `fit`.
 
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution or for another number of images.
     """
     try:
-        return _trace(model, resolutions, torch.device("meta"), fit)
+        return _trace(model, resolutions, torch.device("meta"), fit, channels)
     except _NoNumbersError:  # of tensors that the model makes while it runs; nothing is computed there either
-        return _trace(model, resolutions, torch.device("cpu"), fit)
+        return _trace(model, resolutions, torch.device("cpu"), fit, channels)
     except ModelError:
         try:  # for tensors that the model makes on the processor while it runs
-            return _trace(model, resolutions, torch.device("cpu"), fit)
+            return _trace(model, resolutions, torch.device("cpu"), fit, channels)
         except ModelError:
             pass
         raise
 
 
-def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device, fit: Fit | None) -> Trace:
+def _trace(model: nn.Module, resolutions: Sequence[Resolution], device: torch.device, fit: Fit | None, channels: int) -> Trace:
     """On a device."""
-    raw = [_read(model, device, pixels, fit) for pixels in resolutions]
+    read = partial(_read, model, device, fit, channels)
+    raw = [read(pixels) for pixels in resolutions]
     last = raw[-1]
     for reading, pixels in zip(raw, resolutions, strict=True):
         if reading.outline() != last.outline():
@@ -102,7 +106,7 @@ def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device, f
                 f"the model does other operations at {pixels} pixels than at {resolutions[-1]}: give only resolutions at which it "
                 "does the same, or one"
             )
-    other = _checked(model, device, resolutions[-1], fit, last)
+    other = _checked(partial(read, resolutions[-1]), last)
     dtypes = tuple(dtype_of(reading.model) for reading in (last, other))
     steps = []
     for *several, check in zip(*(reading.steps for reading in (*raw, other)), strict=True):
@@ -123,28 +127,34 @@ def _trace(model: nn.Module, resolutions: Sequence[int], device: torch.device, f
     for name, tensor in tensors.items():
         if tensor.is_complex():
             raise ModelError(f"{name} holds complex numbers, which cannot be made elastic")
-    return Trace(alive, tensors, last.output, tuple(resolutions), last.notes)
+    return Trace(alive, tensors, last.output, tuple(resolutions), last.notes, channels=channels)
 
 
 def _read(
-    model: nn.Module, device: torch.device, pixels: int, fit: Fit | None, batch: int = BATCH, double: bool = False
+    model: nn.Module,
+    device: torch.device,
+    fit: Fit | None,
+    channels: int,
+    pixels: Resolution,
+    batch: int = BATCH,
+    double: bool = False,
 ) -> "_Reading":
     """A copy of the model, at one resolution."""
     copy = copied(model, device, fit)
     if fit:
         fit.tell(copy, pixels)
-    return _Reading(model, export(copy.double() if double else copy, pixels, batch))
+    return _Reading(model, export(copy.double() if double else copy, pixels, batch, channels))
 
 
-def _checked(model: nn.Module, device: torch.device, pixels: int, fit: Fit | None, first: "_Reading") -> "_Reading":
+def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
     """The same for another number of images and, where the model can, in double precision: what differs then is no constant."""
     try:
-        reading = _read(model, device, pixels, fit, OTHER_BATCH, double=True)
+        reading = read(OTHER_BATCH, double=True)
         if reading.outline() == first.outline():
             return reading
     except ModelError:
         pass
-    reading = _read(model, device, pixels, fit, OTHER_BATCH)
+    reading = read(OTHER_BATCH)
     if reading.outline() != first.outline():
         raise ModelError("the model does other operations for another number of images: it cannot be read")
     return reading

@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from ..common.readable import amount, duration, percent, wilson
 from ..pipeline.comparison.versus import Comparison, Rival, Verdict, summary
+from ..resolutions import in_pixels
 from .charts import FrontSeries, front_chart
 from .drawing import MS, TOP1, Point
 from .html import html
@@ -75,10 +76,10 @@ def _point(one: Rival) -> Point:
 
 
 def _row(one: Rival) -> list[Cell]:
-    what: Cell = f"ours, {one.resolution} px"
+    what: Cell = f"ours, {in_pixels(one.resolution)}"
     if not one.ours:
         trained = "" if one.seconds is None else f"{one.epochs:.3g} epochs in {duration(one.seconds)}, from {one.weights}"
-        what = f"fixed, {one.resolution} px", trained
+        what = f"fixed, {in_pixels(one.resolution)}", trained
     latency = timed(one.ms, one.ms_low, one.ms_high)
     return [one.name, what, latency, counted(one.test, one.images), amount(one.macs), amount(one.params)]
 

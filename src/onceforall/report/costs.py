@@ -83,6 +83,7 @@ def _described(shown: Shown) -> dict[str, str]:
         "folder": html.code(run.folder),
         "command": html.code(info.environment["command"]),
         "data": "no images" if info.data is None else f"{info.data.source}: {images}",
+        **({"images": info.data.how.words} if info.data is not None and info.data.how.words else {}),
         "classes": ", ".join(info.classes[:SHOWN_CLASSES]) + more,
         "space": f"{shown.space}, {run.space.count():,} networks",
         "seed": f"{info.seed}",
@@ -100,5 +101,5 @@ def _described(shown: Shown) -> dict[str, str]:
 
 
 def _value(value: Any) -> str:
-    """As `--recipe` takes it."""
+    """The value as `--recipe` takes it."""
     return ("no", "yes")[value] if isinstance(value, bool) else value if isinstance(value, str) else short(value)

@@ -17,6 +17,7 @@ from ..latency import LatencyTable
 from ..pipeline.run_directory.finalists import Finalist, MeasuredFront
 from ..pipeline.run_directory.run import Run
 from ..published import KNOWN_NETWORKS, OFA_NETWORKS
+from ..resolutions import in_pixels
 from ..search import Objectives, pareto
 from .charts import FrontSeries, Mark, front_chart
 from .drawing import MACS, MS, Point
@@ -57,11 +58,11 @@ def _front(run: Run, predictor: AccuracyPredictor, cost: LatencyTable | CostTabl
     for network in OFA_NETWORKS:
         arch = network.arch(run.space)
         if arch is not None and arch not in elsewhere:
-            name = f"{network.name} (published at {network.resolution} px, here at {arch.resolution} px)"
+            name = f"{network.name} (published at {in_pixels(network.resolution)}, here at {in_pixels(arch.resolution)})"
             elsewhere[arch] = Point(name, float(cost.estimate([arch])[0]), float(predictor.predict([arch])[0]))
     published = list[Point]()
     if table is None and _is_imagenet(run):
-        published = [Point(f"OFA {n.name} ({n.resolution} px, fine-tuned)", n.macs, n.top1) for n in OFA_NETWORKS]
+        published = [Point(f"OFA {n.name} ({in_pixels(n.resolution)}, fine-tuned)", n.macs, n.top1) for n in OFA_NETWORKS]
         published += [Point(f"{n.name} ({n.source})", n.macs, n.top1) for n in KNOWN_NETWORKS]
     return FrontSeries(
         "",

@@ -10,6 +10,7 @@ from ..common.readable import kendall_text, milliseconds, percent, wilson
 from ..latency import LatencyTable, checked_networks
 from ..pipeline.accuracies.predictor import checks, load_predictor
 from ..pipeline.run_directory.run import Run
+from ..resolutions import in_pixels
 from .charts import scatter_chart
 from .drawing import Axis, Point
 from .html import html
@@ -29,7 +30,7 @@ def read_checks(run: Run) -> PredictorChecks | None:
         means, stds = predictor.predict_with_error([row.arch for row in rows])
         points = [
             Point(
-                f"network {i}, {row.arch.resolution} px",
+                f"network {i}, {in_pixels(row.arch.resolution)}",
                 mean,
                 row.value,
                 (max(0.0, mean - NORMAL_90 * std), min(1.0, mean + NORMAL_90 * std)),
@@ -47,7 +48,7 @@ def latency_points(table: LatencyTable, folder: Path) -> list[Point]:
     errors, known = table.errors, checked_networks(table, folder)
     named: list[tuple[str, tuple[float, float] | None]] = [(f"network {i + 1}", None) for i in range(errors.n)]
     if known is not None:
-        named = [(f"network {i}, {arch.resolution} px", interval) for i, (arch, interval) in enumerate(known, 1)]
+        named = [(f"network {i}, {in_pixels(arch.resolution)}", interval) for i, (arch, interval) in enumerate(known, 1)]
     return [
         Point(name, predicted, measured, None, interval)
         for (name, interval), predicted, measured in zip(named, errors.predicted, errors.measured, strict=True)

@@ -156,7 +156,7 @@ class Shown:
 
 
 def score_axis(runs: Sequence[Shown]) -> Axis:
-    """Of what the runs go by: top-1, or another metric; "score" where they differ."""
+    """The axis of the runs' metric; "score" where they differ."""
     names = list(dict.fromkeys(METRICS[run.run.metric] for run in runs))
     return Axis(names[0] if len(names) == 1 else "score", "%", 100)
 
@@ -195,7 +195,7 @@ def short(value: Any) -> str:
     """A value as text; long sequences by their ends."""
     if not isinstance(value, list | tuple):
         return json.dumps(value)
-    items = [f"{v:g}" for v in value]
+    items = [v.replace("x", "×") if isinstance(v, str) else f"{v:g}" for v in value]
     return "/".join(items) if len(items) <= 8 else f"{items[0]}…{items[-1]}"
 
 

@@ -1,6 +1,6 @@
 """A chart of how values are spread within classes: every value as a dot, a box from the lower to the upper quartile, the median."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 
@@ -14,7 +14,15 @@ DOT = 2.2
 ROOM = 0.8  # of a class, for its boxes
 
 
-def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name: str, description: str = "") -> Markup:
+def spread_chart(
+    series: Sequence[tuple[str, Values]],
+    x: Axis,
+    y: Axis,
+    *,
+    name: str,
+    description: str = "",
+    text: Callable[[float], str] = "{:g}".format,
+) -> Markup:
     """Values by class, those of several series side by side.
 
     Args:
@@ -28,14 +36,15 @@ def spread_chart(series: Sequence[tuple[str, Values]], x: Axis, y: Axis, *, name
     frame = replace(frame_of([0.0, 1.0], everything, x, y), x_ticks=[], x_range=(-0.5, len(classes) - 0.5))
     parts = frame.axes()
     parts += [
-        f'<text class="m" x="{frame.x(place):.1f}" y="{HEIGHT - BOTTOM + 18}">{key:g}</text>' for place, key in enumerate(classes)
+        f'<text class="m" x="{frame.x(place):.1f}" y="{HEIGHT - BOTTOM + 18}">{text(key)}</text>'
+        for place, key in enumerate(classes)
     ]
     wide = ROOM / len(finite)
     for index, (label, own) in enumerate(finite):
         for place, key in enumerate(classes):
             if values := own.get(key):
                 middle = place - ROOM / 2 + wide * (index + 0.5)
-                parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {key:g} {x.unit}".strip()))
+                parts.append(_box(frame, values, middle, 0.38 * wide, index, f"{label} {x.label} {text(key)} {x.unit}".strip()))
     legend = [(label, key_marker(index)) for index, (label, own) in enumerate(finite) if label and any(own.values())]
     legend.append(("box: middle half, line: median", '<path class="axis" d="M2 -10h16v11h-16ZM2 -5h16"/>'))
     return svg(parts, name, legend, description=description)

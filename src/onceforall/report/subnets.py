@@ -10,6 +10,7 @@ from ..common.readable import amount, percent
 from ..costs import macs_table, segment_table
 from ..pipeline.accuracies.predictor import measured_rows
 from ..pipeline.run_directory.run import Run
+from ..resolutions import Resolution, ascending, in_pixels, side_of
 from .charts import scatter_chart
 from .drawing import MACS, Axis, Point
 from .html import html
@@ -40,7 +41,7 @@ def subnets(runs: Sequence[Shown]) -> Markup:
     words = " ".join(run.label(text) for (run, _), text in zip(measured, counts, strict=True))
     figures = [
         _by_macs(runs),
-        _by(runs, f"Measured {label} by resolution", Axis("resolution", "pixels"), lambda row: row.arch.resolution),
+        _by(runs, f"Measured {label} by resolution", Axis("resolution", "pixels"), _side, _pixels),
         _by(runs, f"Measured {label} by depth", Axis("depth", "blocks"), _depth),
     ]
     soft = html.soft(f"Measured on held-out images after BatchNorm was recalibrated for each. {words}")
@@ -51,20 +52,29 @@ def _depth(row: AccuracyRow) -> int:
     return sum(row.arch.depths)
 
 
-def _by_macs(runs: Sequence[Shown]) -> Markup:
-    """Of one run with a marker for each resolution, of several with one for each run."""
+def _side(row: AccuracyRow) -> float:
+    return side_of(row.arch.resolution)
 
-    def points(run: Shown, among: Sequence[int] | None = None) -> list[Point]:
+
+def _pixels(row: AccuracyRow) -> str:
+    return in_pixels(row.arch.resolution, "")
+
+
+def _by_macs(runs: Sequence[Shown]) -> Markup:
+    """A marker for each resolution of one run, or for each of several runs."""
+
+    def points(run: Shown, among: Sequence[Resolution] | None = None) -> list[Point]:
         return [
-            Point(f"{row.arch.resolution} px, {_depth(row)} blocks", macs, row.value)
+            Point(f"{in_pixels(row.arch.resolution)}, {_depth(row)} blocks", macs, row.value)
             for row, macs in run.subnets
             if among is None or row.arch.resolution in among
         ]
 
     groups = [(run.name, points(run)) for run in runs]
     if len(runs) == 1:
-        some = _thinned(sorted({row.arch.resolution for row, _ in runs[0].subnets}))
-        groups = [("–".join(map(str, dict.fromkeys((own[0], own[-1])))) + " px", points(runs[0], own)) for own in some]
+        some = _thinned(ascending({row.arch.resolution for row, _ in runs[0].subnets}))
+        ends = ["–".join(in_pixels(one, "") for one in dict.fromkeys((own[0], own[-1]))) for own in some]
+        groups = [(f"{text} px", points(runs[0], own)) for text, own in zip(ends, some, strict=True)]
     score = score_axis(runs)
     name = f"Measured {score.label} by MACs"
     told = "Each point is a measured sub-network; the table below sums them up by fifths of MACs."
@@ -79,17 +89,29 @@ def _by_macs(runs: Sequence[Shown]) -> Markup:
     return Markup(html.figure(name, chart, html.table(name, ["MACs", *HEADER], rows)))
 
 
-def _by(runs: Sequence[Shown], name: str, axis: Axis, key: Callable[[AccuracyRow], int]) -> Markup:
-    series, rows = [], []
+def _by(
+    runs: Sequence[Shown],
+    name: str,
+    axis: Axis,
+    key: Callable[[AccuracyRow], float],
+    text: Callable[[AccuracyRow], str] = lambda row: str(_depth(row)),
+) -> Markup:
+    """By a number on the axis, with its text in the table."""
+    series, rows, texts = [], [], defaultdict[float, set[str]](set)
+
+    def shown(value: float) -> str:
+        return ", ".join(sorted(texts[value]))
+
     for run in runs:
         classes = defaultdict[float, list[float]](list)
         for row, _ in run.subnets:
             classes[key(row)].append(row.value)
+            texts[key(row)].add(text(row))
         series.append(("" if run.alone else run.name, classes))
-        rows += [[run.label(f"{value:g}"), *_summary(top1)] for value, top1 in sorted(classes.items())]
+        rows += [[run.label(shown(value)), *_summary(top1)] for value, top1 in sorted(classes.items())]
     score = score_axis(runs)
     told = f"Measured {score.label} by {axis.title}; the table below has the quartiles."
-    chart = spread_chart(series, axis, score, name=name, description=told)
+    chart = spread_chart(series, axis, score, name=name, description=told, text=shown)
     return Markup(html.figure(name, chart, html.table(name, [axis.title, *HEADER], rows)))
 
 
@@ -97,7 +119,7 @@ def _summary(top1: Sequence[float]) -> list[str]:
     return [f"{len(top1):,}", *map(percent, quartiles(top1))]
 
 
-def _thinned(resolutions: Sequence[int]) -> list[Sequence[int]]:
+def _thinned(resolutions: Sequence[Resolution]) -> list[Sequence[Resolution]]:
     """Up to five groups of neighbors."""
     n = min(5, len(resolutions))
     return [resolutions[i * len(resolutions) // n : (i + 1) * len(resolutions) // n] for i in range(n)]

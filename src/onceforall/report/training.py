@@ -132,7 +132,7 @@ def _chart(
 
 
 def _legend(runs: Sequence[Shown], curves: Sequence[Sequence[Series]]) -> list[tuple[str, str]] | None:
-    """Of several runs: a sign for each run and, if they have several curves, one for each of those."""
+    """A sign for each of several runs and, if they have several curves, one for each curve."""
     if len(runs) == 1:
         return None
     kinds = list(dict.fromkeys(one.name for own in curves for one in own))

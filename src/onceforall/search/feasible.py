@@ -7,6 +7,7 @@ import numpy as np
 from ..arch import Arch
 from ..common.readable import quantity, rounded_up
 from ..genes import Genes
+from ..resolutions import in_pixels
 from .climb import two_step_optimum
 from .evaluator import Evaluated, Evaluator
 from .problem import Limit, Measure, NothingFeasibleError, SearchProblem
@@ -74,7 +75,7 @@ def _short(arch: Arch) -> str:
     kernels = sorted({block.kernel for stage in arch.stages for block in stage.blocks})
     ratios = sorted({block.expand_ratio for stage in arch.stages for block in stage.blocks})
     heads = sorted({block.heads for stage in arch.stages for block in stage.blocks})
-    parts = [f"{arch.resolution} px", f"depths {'-'.join(map(str, arch.depths))}"]
+    parts = [in_pixels(arch.resolution), f"depths {'-'.join(map(str, arch.depths))}"]
     for name, values in (("kernels", kernels), ("expand ratios", ratios), *((("heads", heads),) if heads != [1] else ())):
         parts.append(f"{name} {'/'.join(map(str, values))}")
     return ", ".join(parts)

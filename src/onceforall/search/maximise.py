@@ -162,7 +162,7 @@ class _Best:
         return start, np.tile([limit.bound for limit in evaluator.problem.limits], (len(start), 1))
 
     def restart(self, evaluator: Evaluator, bounds: Costs, at: Evaluated, prices: Costs) -> Evaluated:
-        """From where the better half is, by score less the price of broken limits."""
+        """Move the worse half to where the better half is, by score less the price of broken limits."""
         merit = at.scores - (prices * np.maximum(at.costs - bounds, 0)).sum(1)
         order, half = np.argsort(-merit, kind="stable"), len(at) // 2
         kept = np.arange(len(at))

@@ -159,7 +159,7 @@ class _Along:
         return mutate(columns, np.where(rng.random((POPULATION, 1)) < 0.5, crossed, front.genes[first]), rng, 0.05)
 
     def starts(self, evaluator: Evaluator, first: Evaluated, chains: int, rng: np.random.Generator) -> tuple[Evaluated, Costs]:
-        """From the best within each target."""
+        """Move chains to the best within each target."""
         targets = self.targets(chains, rng)
         others = [limit.bound for limit in evaluator.problem.limits[self.costs :]]
         return self.best_within(evaluator, targets), np.concatenate([targets, np.tile(others, (len(targets), 1))], 1)
@@ -179,6 +179,6 @@ class _Along:
         return targets
 
     def best_within(self, evaluator: Evaluator, targets: Costs) -> Evaluated:
-        """For each target the front's member of the highest score whose costs are within it."""
+        """The front's member of the highest score whose costs are within each target."""
         inside = (-self.front.values[:, 1:][None] <= targets[:, None] + 1e-12).all(2)
         return evaluator(self.front.genes[np.where(inside, self.front.values[:, 0], -np.inf).argmax(1)])

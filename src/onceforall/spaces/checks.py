@@ -4,6 +4,7 @@ from collections.abc import Sequence, Sized
 from typing import Any
 
 from ..errors import SpaceError
+from ..resolutions import Resolution, ascending, height_width, read_resolution
 
 
 def none_of(values: Sequence[float]) -> bool:
@@ -17,15 +18,27 @@ def positive(name: str, value: float) -> None:
         raise SpaceError(f"{name} is {value!r}: it must be a number above 0 and at most 100")
 
 
+def input_channels(channels: int) -> dict[str, int]:
+    """The argument of that name, which spaces for images of 3 channels are written without, as before there were others.
+
+    Raises:
+        SpaceError: no whole number from 1 to 1,024.
+    """
+    if type(channels) is not int or not 1 <= channels <= 1024:
+        raise SpaceError(f"channels is {channels!r}: it must be a whole number from 1 to 1024, such as 3 for colours or 1 for gray")
+    return {} if channels == 3 else {"channels": channels}
+
+
 def mobile_arguments(
     *,
     width: float,
-    resolutions: Sequence[int],
+    resolutions: Sequence[Resolution],
     depths: Sequence[int],
     kernels: Sequence[int],
     expand_ratios: Sequence[float],
     strides: Sequence[int],
     strided: int,
+    channels: int = 3,
 ) -> dict[str, Any]:
     """The arguments of a family of inverted residual blocks, checked; `strided` parts have a stride.
 
@@ -35,12 +48,32 @@ def mobile_arguments(
     positive("width", width)
     return {
         "width": float(width),
-        "resolutions": choices("resolutions", resolutions, whole=True, at_least=8),
+        "resolutions": sizes(resolutions, at_least=8),
         "depths": choices("depths", depths, whole=True, at_least=1),
         "kernels": choices("kernels", kernels, whole=True, odd=True, at_least=1),
         "expand_ratios": choices("expand_ratios", expand_ratios, at_least=1.01),
         "strides": choices("strides", strides, whole=True, at_least=1, length=strided, ordered=False),
+        **input_channels(channels),
     }
+
+
+def sizes(values: Sequence[Resolution], *, at_least: int) -> tuple[Resolution, ...]:
+    """Resolutions as a tuple, ascending; what is no square is "HEIGHTxWIDTH".
+
+    Raises:
+        SpaceError: see `choices`.
+    """
+    if isinstance(values, str | bytes | dict) or not isinstance(values, Sequence) or not any(isinstance(v, str) for v in values):
+        squares: Any = values
+        return tuple(choices("resolutions", squares, whole=True, at_least=at_least))
+    whole = {v: choices("resolutions", [v], whole=True, at_least=1)[0] for v in values if not isinstance(v, str)}
+    read = tuple(read_resolution(v) if isinstance(v, str) else whole[v] for v in values)
+    if len(set(read)) < len(read):
+        raise SpaceError(f"resolutions is {read}: a value is repeated")
+    for value in read:
+        if min(height_width(value)) < at_least:
+            raise SpaceError(f"resolutions holds {value}: each must have sides from {at_least} to 999999 pixels")
+    return ascending(read)
 
 
 def choices(

@@ -16,8 +16,9 @@ from ..graph import DimPart, Graph, Group, Node, Own, Piece, Size, Value, each
 from ..looks import channels
 from ..ops import Batch, Call, Fields, Input, Shape, Weight, leaves
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, ascending, height_width
 from ..space import Choices, Space
-from .checks import choices, none_of
+from .checks import choices, none_of, sizes
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)  # shares of a block's own hidden channels, hidden units and heads
 KERNELS = (3, 5, 7)
@@ -28,7 +29,7 @@ ROUNDED = 8  # channels of convolutions, which processors take together
 def graph_space(
     *,
     graph: Mapping[str, Any],
-    resolutions: Sequence[int] | None = None,
+    resolutions: Sequence[Resolution] | None = None,
     widths: Sequence[float] = WIDTHS,
     heads: Sequence[float] | None = None,
     depths: Sequence[int] | None = None,
@@ -53,9 +54,9 @@ def graph_space(
     """
     read = Graph.from_json(graph)
     known = read.resolutions
-    chosen = known if resolutions is None else choices("resolutions", resolutions, whole=True, at_least=1)
+    chosen = known if resolutions is None else sizes(resolutions, at_least=1)
     if unknown := set(chosen) - set(known):
-        raise SpaceError(f"resolutions holds {min(unknown)}: the network was read at {', '.join(map(str, known))}")
+        raise SpaceError(f"resolutions holds {ascending(unknown)[0]}: the network was read at {', '.join(map(str, known))}")
     shares = _shares("widths", widths)
     head_shares = shares if heads is None else _shares("heads", heads)
     allowed = None if depths is None else _values("depths", depths)
@@ -222,7 +223,7 @@ class _Lowering:
         return Plan(tuple(segments))
 
     def _segment(
-        self, piece: Piece, pixels: int, block: Block | None, streams: tuple[tuple[int, float], ...], num_classes: int
+        self, piece: Piece, pixels: Resolution, block: Block | None, streams: tuple[tuple[int, float], ...], num_classes: int
     ) -> Segment:
         graph = self.graph
         kept = [group.units for group in graph.groups]
@@ -298,7 +299,7 @@ class _Making:
             return leaf
 
         if piece.source == "x":
-            in_shape: Shape = (3, self.graph.resolutions[self.resolution], self.graph.resolutions[self.resolution])
+            in_shape: Shape = (self.graph.channels, *height_width(self.graph.resolutions[self.resolution]))
         else:
             in_shape = self.shape(self.graph.nodes[piece.source])
         shapes = {"in": in_shape}

@@ -9,6 +9,7 @@ from functools import partial
 from ..arch import Arch
 from ..ops import Activation, ActivationName, Conv, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, height_width
 from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages
 from .checks import mobile_arguments
@@ -23,22 +24,24 @@ SQUEEZE_EXCITE = (False, True, False, True, True)
 def mobilenet_v3(
     *,
     width: float = 1.0,
-    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     depths: Sequence[int] = (2, 3, 4),
     kernels: Sequence[int] = (3, 5, 7),
     expand_ratios: Sequence[float] = (3, 4, 6),
     strides: Sequence[int] = (2, 1, 2, 2, 2, 1, 2),
+    channels: int = 3,
 ) -> Space:
     """MobileNetV3 with elastic resolution, depth, kernel size and expand ratio.
 
     Args:
         width: multiplies every width; results are rounded to multiples of 8.
-        resolutions: input sizes in pixels.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         depths: blocks per stage.
         kernels: odd sizes of the depthwise convolutions.
         expand_ratios: middle width of a block over its input width, more than 1.
         strides: of the first convolution, the fixed block and the five stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 2, 2, 1, 1, 2).
+        channels: of the images: 3 for colours, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -50,19 +53,20 @@ def mobilenet_v3(
         kernels=kernels,
         expand_ratios=expand_ratios,
         strides=strides,
+        channels=channels,
         strided=7,
     )
     stages = tuple(
         Choices((make_divisible(w * width),), arguments["depths"], arguments["kernels"], arguments["expand_ratios"])
         for w in STAGE_WIDTHS
     )
-    lowering = partial(_lower, width, arguments["strides"], arguments["kernels"])
+    lowering = partial(_lower, width, arguments["strides"], arguments["kernels"], channels)
     return Space("mobilenet_v3", arguments, arguments["resolutions"], stages, lowering)
 
 
-def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], arch: Arch, num_classes: int) -> Plan:
+def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     stem_width = make_divisible(STEM_WIDTH * width)
-    segments = [_stem((3, arch.resolution, arch.resolution), stem_width, strides[0])]
+    segments = [_stem((channels, *height_width(arch.resolution)), stem_width, strides[0])]
     segments.append(
         mobile_block("fixed", segments[-1].out_shape, stem_width, middle=stem_width, kernel=3, stride=strides[1], activation="relu")
     )

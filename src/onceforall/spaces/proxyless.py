@@ -9,6 +9,7 @@ from functools import partial
 from ..arch import Arch
 from ..ops import ActivationName, Dropout, Flatten, GlobalPool, Linear, Op, Shape
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, height_width
 from ..space import Choices, Space
 from .blocks import conv_norm_act, make_divisible, mobile_block, mobile_stages, without_shortcut
 from .checks import mobile_arguments
@@ -23,22 +24,24 @@ EPS = 1e-3
 def proxyless(
     *,
     width: float = 1.3,
-    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     depths: Sequence[int] = (2, 3, 4),
     kernels: Sequence[int] = (3, 5, 7),
     expand_ratios: Sequence[float] = (3, 4, 6),
     strides: Sequence[int] = (2, 1, 2, 2, 2, 1, 2, 1),
+    channels: int = 3,
 ) -> Space:
     """ProxylessNAS with elastic resolution, depth, kernel size and expand ratio.
 
     Args:
         width: multiplies every width; results are rounded to multiples of 8. The published weights have 1.3.
-        resolutions: input sizes in pixels.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         depths: blocks per stage; the sixth stage has one block always.
         kernels: odd sizes of the depthwise convolutions.
         expand_ratios: middle width of a block over its input width, more than 1.
         strides: of the first convolution, the fixed block and the six stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 2, 2, 1, 1, 2, 1).
+        channels: of the images: 3 for colours, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -50,6 +53,7 @@ def proxyless(
         kernels=kernels,
         expand_ratios=expand_ratios,
         strides=strides,
+        channels=channels,
         strided=8,
     )
     depth_choices = [arguments["depths"]] * 5 + [(1,)]
@@ -57,13 +61,13 @@ def proxyless(
         Choices((make_divisible(w * width),), depth, arguments["kernels"], arguments["expand_ratios"])
         for w, depth in zip(STAGE_WIDTHS, depth_choices, strict=True)
     )
-    lowering = partial(_lower, width, arguments["strides"], arguments["kernels"])
+    lowering = partial(_lower, width, arguments["strides"], arguments["kernels"], channels)
     return Space("proxyless", arguments, arguments["resolutions"], stages, lowering)
 
 
-def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], arch: Arch, num_classes: int) -> Plan:
+def _lower(width: float, strides: Sequence[int], kernels: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     first, fixed = (make_divisible(w * width) for w in STEM_WIDTHS)
-    shape: Shape = (3, arch.resolution, arch.resolution)
+    shape: Shape = (channels, *height_width(arch.resolution))
     stem = conv_norm_act("first", "in", shape, first, kernel=3, stride=strides[0], activation=ACTIVATION, eps=EPS)
     segments = [Segment("stem", shape, tuple(stem))]
     block = mobile_block(

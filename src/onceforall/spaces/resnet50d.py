@@ -11,9 +11,10 @@ from typing import Any
 from ..arch import Arch
 from ..ops import Add, Dropout, Flatten, GlobalPool, Linear, Pool, Shape
 from ..plan import Plan, Segment
+from ..resolutions import Resolution, height_width
 from ..space import Choices, Space
 from .blocks import bottleneck_block, conv_norm_act, make_divisible
-from .checks import choices, positive
+from .checks import choices, input_channels, positive, sizes
 
 STEM_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024, 2048)
@@ -23,23 +24,25 @@ BASE_DEPTHS = (2, 2, 4, 2)
 def resnet50d(
     *,
     width: float = 1.0,
-    resolutions: Sequence[int] = tuple(range(128, 225, 4)),
+    resolutions: Sequence[Resolution] = tuple(range(128, 225, 4)),
     width_multipliers: Sequence[float] = (0.65, 0.8, 1),
     depths: Sequence[int] = (0, 1, 2),
     expand_ratios: Sequence[float] = (0.2, 0.25, 0.35),
     strides: Sequence[int] = (2, 2, 1, 2, 2, 2),
+    channels: int = 3,
 ) -> Space:
     """ResNet-50-D with elastic resolution, width, depth and bottleneck ratio.
 
     Args:
         width: multiplies every width, for networks smaller or larger than the original; results are rounded to multiples of 8.
-        resolutions: input sizes in pixels.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         width_multipliers: choices for the width of every stage, as multiples of its full width. Two that round to one width
             count once.
         depths: bottlenecks of a stage beyond its least number, which is 2, 2, 4 and 2.
         expand_ratios: middle width of a bottleneck over its output width.
         strides: of the first convolution, the max pool (1 leaves it out) and the four stages. The default divides the resolution by
             32; for images of 28 to 96 pixels use smaller ones, e.g. (1, 1, 1, 2, 2, 2).
+        channels: of the images: 3 for colours, 1 for gray.
 
     Raises:
         SpaceError: an argument that does not describe a space.
@@ -47,11 +50,12 @@ def resnet50d(
     positive("width", width)
     arguments = {
         "width": float(width),
-        "resolutions": choices("resolutions", resolutions, whole=True, at_least=8),
+        "resolutions": sizes(resolutions, at_least=8),
         "width_multipliers": choices("width_multipliers", width_multipliers, at_least=0.01),
         "depths": choices("depths", depths, whole=True, at_least=0),
         "expand_ratios": choices("expand_ratios", expand_ratios, at_least=0.01),
         "strides": choices("strides", strides, whole=True, at_least=1, length=6, ordered=False),
+        **input_channels(channels),
     }
     depths_of = [(1, 2), (1,), *(tuple(base + d for d in arguments["depths"]) for base in BASE_DEPTHS)]
     ratios_of = [(1,)] * 2 + [arguments["expand_ratios"]] * 4
@@ -59,7 +63,7 @@ def resnet50d(
         Choices(tuple(sorted(set(widths))), stage_depths, (3,), ratios)
         for widths, stage_depths, ratios in zip(stage_widths(arguments), depths_of, ratios_of, strict=True)
     )
-    return Space("resnet50d", arguments, arguments["resolutions"], stages, partial(_lower, arguments["strides"]))
+    return Space("resnet50d", arguments, arguments["resolutions"], stages, partial(_lower, arguments["strides"], channels))
 
 
 def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
@@ -70,9 +74,9 @@ def stage_widths(arguments: Mapping[str, Any]) -> list[tuple[int, ...]]:
     return [middles, outs, *(tuple(make_divisible(full * m) for m in multipliers) for full in STAGE_WIDTHS)]
 
 
-def _lower(strides: Sequence[int], arch: Arch, num_classes: int) -> Plan:
+def _lower(strides: Sequence[int], channels: int, arch: Arch, num_classes: int) -> Plan:
     stem, out, *stages = arch.stages
-    shape: Shape = (3, arch.resolution, arch.resolution)
+    shape: Shape = (channels, *height_width(arch.resolution))
     first = conv_norm_act("first", "in", shape, stem.width, kernel=3, stride=strides[0], activation="relu")
     segments = [Segment("stages.0.0", shape, tuple(first))]
     if stem.depth == 2:

@@ -8,8 +8,9 @@ from torch import Tensor, fx, nn
 from ..errors import ModelError
 from ..reader import read
 from ..reader.dropped import with_dropped
+from ..resolutions import Resolution
 from ..spaces import graph_space
-from ..spaces.checks import choices, none_of
+from ..spaces.checks import input_channels, none_of, sizes
 from ..spaces.graph import KERNELS, WIDTHS
 from .importance import chosen_importance, rank_units
 from .supernet import Supernet
@@ -21,13 +22,14 @@ TAKEN |= {"_statistics", "_steps", "supernet", "arch"}
 
 def elastic(
     model: nn.Module,
-    resolutions: Sequence[int] = (224,),
+    resolutions: Sequence[Resolution] = (224,),
     *,
     widths: Sequence[float] = WIDTHS,
     heads: Sequence[float] | None = None,
     depths: Sequence[int] | None = None,
     kernels: Sequence[int] = KERNELS,
     stage_widths: Sequence[float] = (),
+    channels: int | None = None,
     importance: str | None = None,
     images: Tensor | Iterable[Tensor] | None = None,
 ) -> Supernet:
@@ -37,18 +39,19 @@ def elastic(
     model itself is left as it is. The supernet is on the model's device and in its mode; half precision becomes float32.
 
     Args:
-        model: takes one batch of images (n, 3, r, r) and returns a tensor, or tuples, lists and mappings of tensors.
-        resolutions: input sizes r in pixels.
+        model: takes one batch of images (n, c, height, width) and returns a tensor, or tuples, lists and mappings of tensors.
+        resolutions: input sizes in pixels; of what is no square "HEIGHTxWIDTH".
         widths: shares of each block's own hidden widths; () leaves them as they are.
         heads: shares of each block's attention heads; by default as `widths`.
         depths: blocks that a stage may have; () leaves them; by default from a third to all.
         kernels: odd sizes that larger depthwise kernels may be cut down to; () leaves them.
         stage_widths: shares of the width of each stage's residual stream, which all its blocks read and hand on; by default it
             stays as it is.
+        channels: of the images; by default 3, or if the model cannot be read with those, as many as its first convolution reads.
         importance: how channels, hidden units and heads are ranked, of which narrower networks keep the first: "l1", "norm",
             "activation", "taylor" or "none", see `onceforall.supernets.importance.rank_units`; by default the best one:
             "activation" with images, "l1" without.
-        images: a batch (n, 3, r, r) or several, preprocessed as the model wants them, for "activation" and "taylor".
+        images: a batch (n, c, height, width) or several, preprocessed as the model wants them, for "activation" and "taylor".
 
     Raises:
         ModelError: the model cannot be read, or an importance that is unknown or lacks images.
@@ -60,10 +63,12 @@ def elastic(
         images = [images]
     batches = None if images is None else list(images)
     if batches == []:
-        raise ModelError("images holds no batch: give batches (n, 3, r, r), or leave images out")
+        raise ModelError("images holds no batch: give batches (n, channels, r, r), or leave images out")
     importance = chosen_importance(importance, batches)
-    pixels = choices("resolutions", resolutions, whole=True, at_least=1)
-    graph, tensors = read(model, pixels, TAKEN, streams=not none_of(stage_widths))
+    pixels = sizes(resolutions, at_least=1)
+    if channels is not None:
+        input_channels(channels)
+    graph, tensors = read(model, pixels, TAKEN, streams=not none_of(stage_widths), channels=channels)
     graph = with_dropped(graph, model)
     space = graph_space(
         graph=graph.to_json(), resolutions=pixels, widths=widths, heads=heads, depths=depths, kernels=kernels,

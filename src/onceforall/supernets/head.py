@@ -30,7 +30,7 @@ def fit_classifier(
 
     Args:
         supernet: with running statistics; its classifier is overwritten.
-        batches: images (n, 3, r, r), preprocessed for evaluation, in random order, and labels (n,) int64.
+        batches: images (n, c, r, r), preprocessed for evaluation, in random order, and labels (n,) int64.
         calibration: images that the statistics of batch norms are measured on first, as they are of every network that is taken
             home. Features with the statistics of other images are others: a classifier for one kind is of no use for the other.
         loss: of logits (n, classes) and labels, a mean over the images.

@@ -17,6 +17,7 @@ from ..errors import ModelError
 from ..graph import DimPart, Graph, Own
 from ..nn.calls import Mode, run_call
 from ..ops import Call, Input, Weight, leaves
+from ..resolutions import of_sides
 from ..spaces.graph import graph_of
 from .supernet import Supernet
 
@@ -55,7 +56,7 @@ def rank_units(supernet: Supernet, importance: str | None = None, images: Sequen
             none; "activation": the square of what it adds to the outputs of the layers that read it; "taylor": absolute products
             of the weights that read it with their gradients, of the loss of predicting what the network itself predicts; "none"
             leaves the order as it is. By default the best one: "activation" with images, else "l1".
-        images: batches (n, 3, r, r) for "activation" and "taylor".
+        images: batches (n, c, r, r) for "activation" and "taylor".
 
     Raises:
         ModelError: an unknown importance, one that needs images and was given none, or images of another size.
@@ -183,9 +184,17 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
         ModelError: they are none.
     """
     sizes = supernet.space.resolutions
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0 or images.shape[-1] not in sizes:
+    if (
+        not isinstance(images, Tensor)
+        or images.ndim != 4
+        or len(images) == 0
+        or images.shape[1] != supernet.space.channels
+        or of_sides(*images.shape[2:]) not in sizes
+    ):
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ModelError(f"images holds {found}: give batches (n, 3, r, r), with r among {', '.join(map(str, sizes))}")
+        raise ModelError(
+            f"images holds {found}: give batches (n, {supernet.space.channels}, r, r), with r among {', '.join(map(str, sizes))}"
+        )
     if not images.isfinite().all():
         raise ModelError("images holds numbers that are not finite: give images as the model takes them")
     like = next(supernet.parameters())
@@ -195,7 +204,7 @@ def _checked(supernet: Supernet, images: Tensor) -> Tensor:
 def _activations(
     supernet: Supernet, graph: Graph, batches: Sequence[Tensor], groups: set[int], reading: Mapping[str, tuple[int, ...]]
 ) -> Scores:
-    """For each unit the mean square of what it adds to the outputs of the convolutions and linear layers that read it."""
+    """The mean square of what each unit adds to the outputs of the convolutions and linear layers that read it."""
     scores: Scores = {}
     with torch.no_grad():
         for batch in batches:
@@ -216,7 +225,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
     tensors = supernet._own
     mode = Mode(training=False, batch_statistics=supernet.forgotten)
     x: Any = images
-    for segment in supernet.space.lower(supernet.space.largest(images.shape[-1]), supernet.num_classes).segments:
+    for segment in supernet.space.lower(supernet.space.largest(of_sides(*images.shape[2:])), supernet.num_classes).segments:
         values = {"in": x}
         for op in segment.ops:
             assert isinstance(op, Call)
@@ -232,7 +241,7 @@ def _read(supernet: Supernet, images: Tensor) -> Iterator[tuple[Weight, Tensor, 
 def _taylor(
     supernet: Supernet, graph: Graph, batches: Sequence[Tensor], groups: set[int], reading: Mapping[str, tuple[int, ...]]
 ) -> Scores:
-    """For each unit |weight · gradient| of the weights that read it, summed over the batches."""
+    """|weight · gradient| of the weights that read each unit, summed over the batches."""
     parameters = {name: supernet.get_parameter(name) for name in reading}
     found = {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()}
     mode = supernet.training

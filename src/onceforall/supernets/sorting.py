@@ -48,7 +48,7 @@ def sort_channels(
             widths that belong to these ratios, so that sub-networks trained before keep their channels.
         along: tensors by the names of the parameters that they belong to, such as a running mean of the weights, whose channels
             move along.
-        images: gives a batch (n, 3, r, r), for networks that were read as graphs.
+        images: gives a batch (n, c, r, r), for networks that were read as graphs.
         mean: of the scores over processes that must sort alike.
     """
     space = supernet.space

@@ -62,7 +62,7 @@ class Supernet(nn.Module):
         self._steps: dict[tuple[int, float, bool], tuple[Segment, list[tuple[str, Step]]]] = {}
 
     def forward(self, x: Tensor, arch: Arch, *, dropout: float = 0.0, drop_path: float = 0.0, sync_norm: bool = False) -> Tensor:
-        """Logits (batch, num_classes) of the sub-network for images (batch, 3, height, width).
+        """Logits (batch, num_classes) of the sub-network for images (batch, channels, height, width).
 
         In train mode batch norm uses the batch's statistics, in eval mode the running ones. Height and width need not be
         `arch.resolution`, which only says at which size the network is meant to run.
@@ -211,7 +211,7 @@ def _allocate(network: nn.Module, like: Tensor) -> None:
 
 
 def _names_of_statistics(plan: Plan) -> list[str]:
-    """Of the running statistics of all batch norms."""
+    """Names of the running statistics of all batch norms."""
     found: dict[str, None] = {}
     for segment in plan.segments:
         for op in segment.ops:

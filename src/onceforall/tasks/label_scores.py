@@ -207,7 +207,7 @@ class LabelScores:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The scores as JSON values."""
         return {
             "images": self.images,
             "counts": self.counts.tolist(),
@@ -245,7 +245,7 @@ class LabelDifference:
 
     @classmethod
     def of(cls, first: "LabelAnswers", second: "LabelAnswers") -> "LabelDifference":
-        """From what both say of the same images, in the same order."""
+        """Compare what both say of the same images, in the same order."""
         labels, own, other = first.wanted, first.said, second.said
         difference = mean_average_precision(labels, own) - mean_average_precision(labels, other)
         return cls(difference, bootstrap(labels, own, other), len(labels))

@@ -67,7 +67,7 @@ class Task:
 
 
 def task_of(name: str | None) -> Task:
-    """By its name; None is one class an image.
+    """The task of a name; None is one class an image.
 
     Raises:
         DataError: there is none of that name.

@@ -117,7 +117,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(facts))
     content = to_bytes(plain, {"facts": text, "facts_sha256": text_sha256(text), "sha256": _digest(plain)})
-    write_bytes(path, content)
+    write_bytes(path, _in_order(content))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -134,6 +134,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if metadata["sha256"] != _digest(tensors) or metadata.get("facts_sha256") not in (None, text_sha256(facts)):
             raise CheckpointError(f"{path}: the checksum does not match, the file is damaged")
         return tensors, json.loads(facts)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with sorted metadata: the library has another order each time, and equal files are to be equal."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[8 + length :]))
 
 
 def digest_of(path: Path) -> str:

@@ -44,7 +44,7 @@ def finetune(
     Args:
         network: such as `Supernet.extract` gives, on any device; its dropout layers are those it was made with.
         schedule: of one phase, such as `finetuning` makes.
-        batches: training images (n, 3, r, r) and labels (n,) of a step, a pure function.
+        batches: training images (n, c, r, r) and labels (n,) of a step, a pure function.
         folder: gets checkpoints, one after every epoch and every two minutes.
         settings: `validate_every` is the steps of an epoch.
         teacher: gives logits (n, num_classes) for the step's images, in eval mode; needed if the phase distils.

@@ -21,6 +21,7 @@ from ..common.progress import QUIET, Progress
 from ..errors import StatisticsError, StoppedError, TrainingError
 from ..ops import Add, Norm
 from ..plan import Plan
+from ..resolutions import Resolution
 from ..scores import METRICS
 from ..space import Space
 from ..supernets.sorting import sort_channels
@@ -33,7 +34,7 @@ from .strategies import STRATEGIES, Groups, at_resolution
 from .world import World
 
 Event = dict[str, Any]
-Batches = Callable[[int, int], Batch]  # of a step at a resolution
+Batches = Callable[[int, Resolution], Batch]  # of a step at a resolution
 LOG_EVERY = 20
 ROLLBACKS = 3  # of one training, before it gives up
 ROLLBACK_RATE = 0.5  # what the learning rate is multiplied by then

@@ -198,7 +198,7 @@ def new_optimizer(network: nn.Module, recipe: Recipe, shares: Mapping[str, float
 
 
 def rate_shares(plan: Plan, decay: float) -> dict[str, float]:
-    """Of the learning rate, by the names of layers and tensors: 1 in the last segment, `decay` times less in each before it.
+    """Shares of the learning rate, by the names of layers and tensors: 1 in the last segment, `decay` times less in each before it.
 
     What several segments share has the rate of the first.
     """
@@ -220,5 +220,5 @@ def copy_into(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin so, without it."""
+    """The tensors whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -18,7 +18,7 @@ from .schedule import Phase, Recipe, whole
 from .strategies import Groups
 
 PRECISIONS = ("float32", "bfloat16")
-Batch = tuple[Tensor, Tensor]  # images (n, 3, r, r); labels as the task has them, or shares of classes (n, classes)
+Batch = tuple[Tensor, Tensor]  # images (n, c, height, width); labels as the task has them, or shares of classes (n, classes)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ..arch import Arch, Block, Stage
 from ..costs import CostTable, macs_table, segment_table
 from ..genes import canonical
+from ..resolutions import Resolution
 from ..space import Space
 
 Groups = list[tuple[Arch, ...]]
@@ -88,7 +89,7 @@ def draw_coupled(space: Space, number: int, rng: np.random.Generator) -> Groups:
 
     With three depths and three ratios in five stages these are 243 networks, times the kernels, which are drawn for each block.
     """
-    resolution = int(rng.choice(space.resolutions))
+    resolution = space.resolutions[int(rng.integers(len(space.resolutions)))]  # as rng.choice draws numbers
     archs = []
     for _ in range(number):
         stages = []
@@ -114,7 +115,7 @@ STRATEGIES: dict[str, Strategy] = {
 LARGEST_FIRST = ("sandwich", "best_up")  # the first sub-network is the largest, so that it can teach the others
 
 
-def at_resolution(groups: Groups, resolution: int) -> Groups:
+def at_resolution(groups: Groups, resolution: Resolution) -> Groups:
     """The same networks at another resolution."""
     return [tuple(Arch(resolution, arch.stages) for arch in group) for group in groups]
 

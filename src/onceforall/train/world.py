@@ -103,7 +103,7 @@ class World:
         return values if self.size == 1 else add_up(values.clone()) / self.size
 
     def agree(self, flags: Sequence[bool]) -> list[bool]:
-        """For each flag, whether any process has set it."""
+        """Whether any process has set each flag."""
         if self.size == 1:
             return list(flags)
         return [count > 0 for count in add_up(torch.tensor(flags, dtype=torch.int32)).tolist()]

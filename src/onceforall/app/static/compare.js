@@ -1,6 +1,6 @@
 // Two networks side by side.
 import { post, tell } from "./api.js";
-import { amount, at, make, memory, milliseconds, percent, picture } from "./format.js";
+import { amount, at, make, memory, milliseconds, percent, picture, pixels } from "./format.js";
 
 export class Compare {
   constructor(explore) {
@@ -47,7 +47,7 @@ export class Compare {
     }
     rows.push(["MACs", (n) => amount(n.costs.macs), (n) => n.costs.macs], ["parameters", (n) => amount(n.costs.params), (n) => n.costs.params]);
     rows.push(["activations", (n) => memory(n.costs.memory_bytes), (n) => n.costs.memory_bytes]);
-    rows.push(["resolution", (n) => `${n.resolution} px`], ["blocks", (n) => n.blocks], ["depths", (n) => n.depths.join(", ")]);
+    rows.push(["resolution", (n) => pixels(n.resolution)], ["blocks", (n) => n.blocks], ["depths", (n) => n.depths.join(", ")]);
     const cell = (n, other, [, show, order]) =>
       make("td", { class: order && n && other && order(n) < order(other) ? "better" : null }, n ? show(n) : "–");
     place.replaceChildren(

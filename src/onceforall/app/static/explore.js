@@ -1,7 +1,7 @@
 // Sliders → the best network: its numbers, its picture, its place on the front.
 import { get, post, tell } from "./api.js";
 import { Chart } from "./chart.js";
-import { amount, at, cost, ends, make, memory, milliseconds, percent, picture } from "./format.js";
+import { amount, at, cost, ends, make, memory, milliseconds, percent, picture, pixels } from "./format.js";
 
 const STEPS = 1000;
 const KEYS = { macs: "macs", params: "params", memory_bytes: "memory_bytes" };
@@ -225,7 +225,7 @@ export class Explore {
       result.push(tile(milliseconds(ms), `latency ± ${percent(device.off90)} (90 %)`));
     }
     result.push(tile(amount(n.costs.macs), "MACs"), tile(amount(n.costs.params), "parameters"));
-    result.push(tile(memory(n.costs.memory_bytes), "activations, one image"), tile(`${n.resolution} px`, `${n.blocks} blocks: ${n.depths.join(", ")}`));
+    result.push(tile(memory(n.costs.memory_bytes), "activations, one image"), tile(pixels(n.resolution), `${n.blocks} blocks: ${n.depths.join(", ")}`));
     return result;
   }
 

@@ -14,6 +14,8 @@ export function amount(value) {
 
 export const memory = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(2)} MB` : `${(bytes / 1e3).toFixed(1)} kB`);
 
+export const pixels = (resolution) => `${String(resolution).replace("x", "×")} px`;
+
 export function milliseconds(value) {
   const digits = value < 1 ? 3 : Math.max(0, 2 - Math.floor(Math.log10(value)));
   return `${value.toFixed(digits)} ms`;

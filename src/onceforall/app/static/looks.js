@@ -1,6 +1,6 @@
 // What a network says of each held-out image: which classes it takes for which, the photographs, and where two disagree.
 import { attempt, get, post } from "./api.js";
-import { amount, at, make, picture } from "./format.js";
+import { amount, at, make, picture, pixels } from "./format.js";
 import { isGoing, progress } from "./jobs.js";
 
 export class Looks {
@@ -18,7 +18,7 @@ export class Looks {
   }
 
   name(n) {
-    return n && `${n.resolution} px, ${amount(n.costs.macs)} MACs`;
+    return n && `${pixels(n.resolution)}, ${amount(n.costs.macs)} MACs`;
   }
 
   add(arch, name) {

@@ -1,6 +1,6 @@
 // Pinned networks: kept in the run directory, the same for everybody who looks at it.
 import { attempt, get, post, tell } from "./api.js";
-import { amount, at, ends, make, milliseconds, percent } from "./format.js";
+import { amount, at, ends, make, milliseconds, percent, pixels } from "./format.js";
 
 export class Pins {
   constructor(explore, compare) {
@@ -54,7 +54,7 @@ export class Pins {
       onchange: () => attempt(() => post(`/api/pins/${pin.id}/rename`, { name: input.value })),
       onkeydown: (event) => event.key === "Enter" && input.blur() });
     const ms = n && Object.entries(n.costs).filter(([c]) => c.startsWith("latency")).map(([, v]) => milliseconds(v));
-    const facts = n ? `${percent(n.top1)} (${ends(n.low, n.high)}) · ${[...ms, `${amount(n.costs.macs)} MACs`].join(" · ")} · ${n.resolution} px` : "";
+    const facts = n ? `${percent(n.top1)} (${ends(n.low, n.high)}) · ${[...ms, `${amount(n.costs.macs)} MACs`].join(" · ")} · ${pixels(n.resolution)}` : "";
     const button = (text, label, action) => make("button", { type: "button", "aria-label": `${label}: ${pin.name}`, title: label, onclick: action }, text);
     return make("li", { "data-id": pin.id },
       make("div", { class: "row" }, input,

@@ -7,7 +7,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,8 @@ from .tables import order_of
 ARCHIVES = (".zip", ".tar")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".rar", ".7z", ".gz")
 LABEL = ".cls"  # WebDataset's suffix for a class
+MOST_LINKS = 40  # after each other, as systems follow them
+MOST_NAME = 4096  # letters of what a link leads to
 MOST_BYTES = 1 << 28  # of one image's file
 LINK = "link in an archive, which is not followed"
 NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
@@ -92,19 +94,35 @@ class _Packed:
 class _Archive:
     """The members of a zip or tar archive: a `folders.Tree` whose root is the archive's path.
 
+    With `follow`, links to other members are these; else they are left out, as versions did that had no use for them.
+
     Raises:
         DataError: no such archive, or a damaged one, or one whose members cannot be read in place.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
         self.path = path
         self.members: dict[str, Member] = {}
         self.inside: dict[str, list[Member]] = {str(path): []}
-        self.links: list[str] = []
+        links: dict[str, str] = {}
         with _opening(path):
-            for member in _zipped(path) if _is_zip(path) else _tarred(path, self.links):
+            for member in _zipped(path, links) if _is_zip(path) else _tarred(path, links):
                 if member.path != str(path):
                     self._enter(member)
+        found = {place: self._target(links[place], links) if follow else None for place in links}
+        for place, target in found.items():
+            if target is not None:
+                self._enter(replace(target, path=place))
+        self.links = [printable(place.removeprefix(f"{path}/")) for place, target in found.items() if target is None]
+
+    def _target(self, place: str, links: Mapping[str, str]) -> Member | None:
+        """The file that a link leads to, over other links."""
+        for _ in range(MOST_LINKS):
+            if place not in links:
+                break
+            place = links[place]
+        found = self.members.get(place)
+        return None if found is None or found.folder else found
 
     def _enter(self, member: Member) -> None:
         """With the folders that hold it, which archives need not name."""
@@ -163,7 +181,7 @@ class _Archive:
             return b""
 
 
-def open_archive(path: Path, reading: Reading) -> Source:
+def open_archive(path: Path, reading: Reading, known: Collection[str] = ()) -> Source:
     """Class folders in an archive, with or without splits above them, or samples in WebDataset's format.
 
     Raises:
@@ -171,10 +189,10 @@ def open_archive(path: Path, reading: Reading) -> Source:
     """
     if path.name.lower().endswith(COMPRESSED):
         raise DataError(f"{path}: cannot be read in place: unpack it (tar -xf), or pack it as zip or plain tar")
-    archive = _Archive(path)
+    archive = _Archive(path, follow=reading.several)
     if any(member.name.endswith(LABEL) for member in archive.members.values()):
         return open_shards(path, [path])
-    found = open_folder(path, archive, few=reading.few)
+    found = replace(open_folder(path, archive, few=reading.few, known=known, several=reading.several), files=(str(path),))
     return replace(found, left_out={**found.left_out, LINK: archive.links}) if archive.links else found
 
 
@@ -185,7 +203,7 @@ def shard_files(root: Path) -> list[Path]:
     if not found:
         return []
     with _opening(found[0]):
-        first = [member.name for member in itertools.islice(_tarred(found[0], []), 16)]
+        first = [member.name for member in itertools.islice(_tarred(found[0], {}), 16)]
     return found if any(name.endswith(LABEL) for name in first) else []
 
 
@@ -204,7 +222,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
         raise DataError(f"{root}: no samples with an image and a class: a sample is KEY.jpg and KEY{LABEL} in the same shard")
     numbers = {name: number for number, name in enumerate(names)}
     parts = [_shards_part(root, split, numbers) for split in samples]
-    return Source.of(str(root), map(printable, names), parts, left_out)
+    return Source.of(str(root), map(printable, names), parts, left_out, files=(place.path for split in splits for place in split))
 
 
 def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:
@@ -254,7 +272,13 @@ def _place(path: Path, name: str) -> str:
     return "/".join([str(path), *(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))])
 
 
-def _zipped(path: Path) -> Iterator[Member]:
+def _linked(place: str, target: str) -> str:
+    """Where a symbolic link at a place in an archive leads; "" if out of it."""
+    return os.path.normpath(f"{place.rpartition('/')[0]}/{same_name(target)}") if not target.startswith("/") else ""
+
+
+def _zipped(path: Path, links: dict[str, str]) -> Iterator[Member]:
+    """Files and folders; `links` gets where those lead that are none."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.flag_bits & 1:
@@ -262,16 +286,22 @@ def _zipped(path: Path) -> Iterator[Member]:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{path}: {printable(info.filename)} is packed by a method other than deflate: pack it anew")
             name = _place(path, same_name(info.filename))
+            if stat.S_ISLNK(info.external_attr >> 16):
+                links[name] = _linked(name, archive.read(info).decode("utf-8", "replace") if info.file_size < MOST_NAME else "")
+                continue
             yield Member(name, info.is_dir(), info.file_size, info.CRC, info.header_offset, info.compress_size)
 
 
-def _tarred(path: Path, links: list[str]) -> Iterator[Member]:
+def _tarred(path: Path, links: dict[str, str]) -> Iterator[Member]:
+    """As `_zipped`."""
     with tarfile.open(path, "r:") as archive:
         for info in archive:
             if info.isfile() or info.isdir():
                 yield Member(_place(path, same_name(info.name)), info.isdir(), info.size, int(info.mtime), info.offset_data)
             else:
-                links.append(printable(info.name))
+                place = _place(path, same_name(info.name))
+                hard = _place(path, same_name(info.linkname))  # counts from the archive's root
+                links[place] = hard if info.islnk() else _linked(place, info.linkname)
 
 
 def _content(file: BinaryIO, member: Member, *, whole: bool = True) -> bytes:

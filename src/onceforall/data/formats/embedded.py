@@ -79,7 +79,14 @@ def open_torchvision(source: str) -> Source:
         train, test = _make(maker, name, root, "", None), None
     part = _part(train, f"{name} train", root)
     classes = _class_names(train[0], part)
-    return Source(source, classes, part, test=None if test is None else _part(test, f"{name} test", root), remarks=remarks)
+    other = None if test is None else _part(test, f"{name} test", root)
+    return Source(source, classes, part, test=other, remarks=remarks, files=files_of_torchvision(root))
+
+
+def files_of_torchvision(root: str) -> list[str]:
+    """All files of a data set's folder."""
+    with reading_or_writing(Path(root)):
+        return sorted(str(path) for path in expanded(root).rglob("*") if path.is_file())
 
 
 def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
@@ -141,7 +148,7 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> t
 def _part(made: tuple[Any, _Dataset], name: str, root: str) -> Part:
     dataset, how = made
     with reading_or_writing(Path(root)):
-        files = sorted(path for path in expanded(root).rglob("*") if path.is_file())
+        files = map(Path, files_of_torchvision(root))
         marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
 
     def read(positions: Indices) -> Iterator[Load]:

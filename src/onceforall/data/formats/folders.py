@@ -1,7 +1,7 @@
 """Folders of images, one folder per class."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,9 @@ import numpy as np
 
 from ...common.files import reading_or_writing
 from ...errors import DataError
+from ..labels import Labels
 from ..originals import Indices, Load, Original, Part, Source, digest
+from .linked import same_files
 from .scan import (
     DANGLING,
     LOOP,
@@ -132,31 +134,37 @@ class _Folder:
         return self.tree.walk(self.path)
 
 
-def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> Source:
+def open_folder(
+    root: Path, tree: Tree | None = None, *, few: bool = False, known: Collection[str] = (), several: bool = False
+) -> Source:
     """A folder of class folders, or one of train/ and test/ or val/ with class folders (see `split_names`).
 
     With train, val and test all there, val becomes the held-out part. Without a `tree` the folders are those of the disk.
-    With `few`, splits other than train may lack classes.
+    With `few`, splits other than train may lack classes. A single folder that holds nothing but folders of images is no class but
+    wraps them, unless its name is `known` as one. With `several`, an image that is linked or copied into several class folders has
+    all of their labels.
 
     Raises:
         DataError: no class folders, different classes in train and the others, or more than one reading.
     """
-    chain = _chain(_Folder(str(root), tree or _Disk(root)))
+    alone = frozenset(map(key, known))
+    chain = _chain(_Folder(str(root), tree or _Disk(root)), alone, unwrap=True)
     top = chain[-1]
     if not top.folders:
         raise DataError(_nothing(root, top))
     divided = _divide(root, top)
     flat = divided == [top]
     classes: dict[str, str] = {}  # by `key`: two folders whose names differ in Unicode's form are one class
-    chains = [[top] if flat else _chain(divided[0])]
+    chains = [[top] if flat else _chain(divided[0], alone, unwrap=True)]
     for folder in chains[0][-1].folders:
         classes.setdefault(key(folder.name), folder.name)
-    chains += [_chain(folder, frozenset(classes)) for folder in divided[1:]]
+    chains += [_chain(folder, frozenset(classes), unwrap=True) for folder in divided[1:]]
     ends = [part[-1] for part in chains]
     for end in ends[1:]:
         _require_same(classes, ends[0], end, few)
     left_out: LeftOut = {}
-    parts = [_part(root, end, list(classes), left_out) for end in ends]
+    files: list[str] = []
+    parts = [_part(root, end, list(classes), left_out, files, several) for end in ends]
     opened = {folder.path: folder for part in (chain, *chains) for folder in part}
     used = {*opened, *(folder.path for end in ends for folder in end.folders)}
     for folder in opened.values():
@@ -166,8 +174,22 @@ def open_folder(root: Path, tree: Tree | None = None, *, few: bool = False) -> S
         map(printable, classes.values()),
         parts,
         left_out,
-        _remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
+        (
+            *_remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
+            *(_on_several(parts, files) if several else ()),
+        ),
+        files,
+        _hint(top) if flat and len(top.folders) == 1 else "",
     )
+
+
+def _hint(top: _Folder) -> str:
+    """What else a single class may be."""
+    inner = top.folders[0].folders
+    if len(inner) < 2:
+        return ""
+    where = top.folders[0].path if isinstance(top.tree, _Disk) else f"an archive without {top.folders[0].name} above them"
+    return f"if the folders in it are the classes ({listed(folder.name for folder in inner)}), give {where}"
 
 
 def holds_image_folders(root: Path) -> bool:
@@ -183,16 +205,21 @@ def holds_class_folders(root: Path) -> bool:
     return named or any(folder.folders for folder in folders)  # the latter looks at all that is in them
 
 
-def _chain(folder: _Folder, classes: Set[str] = frozenset()) -> list[_Folder]:
-    """The folder, and those inside it that only wrap what matters: photos/photos/train/…, train/images/CLASS/…"""
+def _chain(folder: _Folder, classes: Set[str] = frozenset(), *, unwrap: bool = False) -> list[_Folder]:
+    """The folder, and those inside it that only wrap what matters: photos/photos/train/…, train/images/CLASS/…
+
+    `unwrap`: also flowers/rose, flowers/tulip, of any name, where flowers is alone and would be the only class.
+    """
     chain = [folder]
     while len(chain[-1].folders) == 1:
         outer, inner = chain[-1], chain[-1].folders[0]
         again = inner.name.lower() == outer.name.lower()
         says_nothing = is_plain(inner.name) and role_of(inner.name) in (None, role_of(outer.name))
         with_splits = any(role_of(folder.name) == "train" for folder in inner.folders)
+        wraps = unwrap and len(inner.folders) > 1 and mentions_role(inner.name) is None
+        wraps = wraps and not any(folder.is_divided for folder in inner.folders)
         loose = any(found.kind == "image" for found in (*outer.entries, *inner.entries))
-        if loose or not inner.folders or key(inner.name) in classes or not (again or says_nothing or with_splits):
+        if loose or not inner.folders or key(inner.name) in classes or not (again or says_nothing or with_splits or wraps):
             break
         chain.append(inner)
     return chain
@@ -293,11 +320,21 @@ def _require_same(classes: Mapping[str, str], train: _Folder, other: _Folder, fe
         )
 
 
-def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut) -> Part:
-    """The images of a folder's class folders; `classes` are keys."""
+def _on_several(parts: Iterable[Part], files: Sized) -> Iterator[str]:
+    """What class folders say where an image may be in several."""
+    images = sum(map(len, parts))
+    if images == len(files):
+        yield "no image is in several class folders: each has one label (--task multiclass learns one class an image)"
+    else:
+        yield f"{len(files):,} files in class folders are {images:,} images: one that is in several folders has all of their labels"
+
+
+def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut, files: list[str], several: bool) -> Part:
+    """The images of a folder's class folders, which are added to `files`; `classes` are keys."""
     paths: list[str] = []
     labels: list[int] = []
     marks: list[str] = []
+    sizes: list[int] = []
     label_of = {name: label for label, name in enumerate(classes)}
     for inner in sorted(folder.folders, key=lambda inner: label_of[key(inner.name)]):
         images = []
@@ -310,13 +347,23 @@ def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut) ->
         paths += [path for path, _, _ in images]
         labels += [label_of[key(inner.name)]] * len(images)
         marks += [f"{path}|{size}|{changed}" for path, size, changed in images]
+        sizes += [size for _, size, _ in images] if several else []
+    files += paths
+    matrix: Labels = np.array(labels, np.int64)
+    if several:
+        same = same_files(paths, sizes, folder.tree.read)
+        matrix = np.zeros((len(same), len(classes)), np.float32)
+        for row, group in zip(matrix, same, strict=True):
+            row[[labels[i] for i in group]] = 1
+        paths = [paths[group[0]] for group in same]
+        marks.append("several labels")
     names = [_name(path, root) for path in paths]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i, original in zip(positions, folder.tree.read(paths[i] for i in positions), strict=True):
             yield Load(original, names[i])
 
-    return Part(names, np.array(labels, np.int64), digest(marks), read)
+    return Part(names, matrix, digest(marks), read)
 
 
 def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut, *, of_classes: bool) -> None:

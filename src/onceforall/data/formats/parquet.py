@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -86,9 +86,25 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
         if place.part in chosen:  # the neighbors have images: not a file about something else
             raise _no_column(path, "image", _columns(path).all)
         left_out.setdefault(NO_COLUMN, []).append(place.name)
-    columns = {place.path: _columns(place.path) for split in splits for place in split}
+    return open_splits(str(root), splits, reading, left_out)
+
+
+def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}") -> Source:
+    """Parquet files by split, training files first.
+
+    Args:
+        name: of the data.
+        splits: the files of each.
+        reading: which labels.
+        left_out: gets what is not used.
+        known: what the Hugging Face hub's metadata say, for files without.
+
+    Raises:
+        DataError: as `open_parquet`.
+    """
+    columns = {place.path: _columns(place.path, known) for split in splits for place in split}
     if reading.several:
-        return _of_lists(root, splits, columns, reading.label, left_out)
+        return _of_lists(name, splits, columns, reading.label, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
     used = {place.path: columns[place.path] for split in splits for place in split}
     image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
@@ -102,22 +118,15 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     if any(label[path] in used[path].texts for split in paths for path in split):
         names |= _all_names(paths, label, labels, names)
     labels |= {path: _matched(path, labels[path], names, paths[0][0]) for split in paths for path in split}
-    base = os.path.commonpath([path.parent for split in paths for path in split])
-    parts = [_Table(base, split, [image[p] for p in split], [labels[p] for p in split]).part() for split in paths]
+    parts = _parts(paths, image, labels, used)
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
     others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
     remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
-    return Source.of(
-        str(root),
-        classes,
-        parts,
-        left_out,
-        (remark,) if others else (),
-    )
+    return Source.of(name, classes, parts, left_out, (remark,) if others else (), _files(paths, image, used))
 
 
 def _of_lists(
-    root: Path, splits: Sequence[Sequence[Place]], columns: Mapping[Path, "_Columns"], asked: str | None, left_out: LeftOut
+    name: str, splits: Sequence[Sequence[Place]], columns: Mapping[Path, "_Columns"], asked: str | None, left_out: LeftOut
 ) -> Source:
     """The same where an image may have several labels."""
     from .parquet_lists import label_matrices
@@ -128,14 +137,42 @@ def _of_lists(
 
     def schema(path: Path) -> Any:
         with _opening(path) as file:
-            return file.schema_arrow
+            return file.schema_arrow.with_metadata(columns[path].metadata)
 
     image = _choose(columns, "image", None)
     labels, classes, remarks = label_matrices({path: schema(path) for path in columns}, read, asked)
     paths = [[place.path for place in split] for split in splits]
-    base = os.path.commonpath([path.parent for split in paths for path in split])
-    parts = [_Table(base, split, [image[p] for p in split], [labels[p] for p in split]).part() for split in paths]
-    return Source.of(str(root), map(printable, classes), parts, left_out, remarks)
+    parts = _parts(paths, image, labels, columns)
+    return Source.of(name, map(printable, classes), parts, left_out, remarks, _files(paths, image, columns))
+
+
+def _parts(
+    splits: Sequence[Sequence[Path]],
+    image: Mapping[Path, str],
+    labels: Mapping[Path, NDArray[Any]],
+    columns: Mapping[Path, "_Columns"],
+) -> list[Part]:
+    base = os.path.commonpath([path.parent for split in splits for path in split])
+    return [
+        _Table(base, list(split), [image[p] for p in split], [labels[p] for p in split], _named(split, image, columns)).part()
+        for split in splits
+    ]
+
+
+def _files(splits: Sequence[Sequence[Path]], image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> list[Path]:
+    """All that is read: the Parquet files, and the images that they name."""
+    return [path for split in splits for path in (*split, *_named(split, image, columns))]
+
+
+def _named(paths: Sequence[Path], image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> list[Path]:
+    """The files of images that a split's Parquet files name, where they do not hold them."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if image[path] in columns[path].texts:
+            with _opening(path) as file:
+                values = file.read([image[path]]).column(0).unique().to_pylist()
+            found |= dict.fromkeys(path.parent / value for value in values if value)
+    return list(found)
 
 
 @dataclass(frozen=True)
@@ -145,12 +182,14 @@ class _Table:
     Attributes:
         base: the folder that names of images begin in.
         images, labels: the column of images, and the labels, of each file.
+        named: files of images that they name.
     """
 
     base: str
     paths: list[Path]
     images: list[str]
     labels: Sequence[NDArray[Any]]
+    named: Sequence[Path]
 
     def name(self, path: Path) -> str:
         return printable(os.path.relpath(path, self.base))
@@ -160,6 +199,10 @@ class _Table:
         for path, image in zip(self.paths, self.images, strict=True):
             stat = path.stat()
             marks.append(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{image}")
+        for path in self.named:
+            with suppress(OSError):  # one that is gone is told of when it is read
+                stat = path.stat()
+                marks.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
         files = zip(self.paths, self.labels, strict=True)
         names = [f"{name}[{row}]" for path, labels in files for name in [self.name(path)] for row in range(len(labels))]
         return Part(
@@ -255,7 +298,7 @@ def _opening(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
 
 
-def _columns(path: Path) -> _Columns:
+def _columns(path: Path, known: bytes = b"{}") -> _Columns:
     with _opening(path) as file:
         schema = file.schema_arrow
     images, labels, texts = list[str](), list[str](), set[str]()
@@ -280,7 +323,7 @@ def _columns(path: Path) -> _Columns:
         named,
         labels,
         texts,
-        schema.metadata or {},
+        {b"huggingface": known, **(schema.metadata or {})},
     )
 
 

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +60,7 @@ MOST_BYTES = 1 << 31
 MOST_COLUMNS = 6  # that messages name
 
 NO_LABEL = "row without a label"
-NO_FILE = "image that a row names and that is not there"
+NO_FILE = "image named by a row, but not there"
 TWICE = "row that names an image again"
 UNNAMED = "image that no row names"
 
@@ -144,7 +144,7 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     names = sorted({name for split in splits for entry in split for name in entry.labels}, key=order_of)
     if rows[0].by_column:  # labels in the order of the columns that were asked for
         names = list(dict.fromkeys(name for one in rows for name in one.labels))
-    _note_unnamed(root, splits, left_out)
+    _note_unnamed(root, splits, set().union(*(one.without for one in rows)), left_out)
     numbers = {name: number for number, name in enumerate(names)}
     grouped = any(one.group is not None for one in rows)
     lacking = [str(one.table.path) for one in rows if grouped and one.group is None]
@@ -155,7 +155,8 @@ def open_tables(root: Path, tables: Sequence[Table], reading: Reading) -> Source
     remarks = [remark for one in rows for remark in one.remarks]
     if without:
         remarks.append(f"{plural(without, 'image')} without any label")
-    return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks))
+    files = [*(str(one.table.path) for one in rows), *(entry.path for split in splits for entry in split)]
+    return Source.of(str(root), map(printable, names), parts, left_out, dict.fromkeys(remarks), files)
 
 
 def read_table(path: Path, *, several: bool = False) -> Table:
@@ -272,6 +273,7 @@ class _Rows:
         self.group = reading.group if reading.group in table.columns else None
         self.remarks = [told] if told else []
         self.by_name = False
+        self.without = set[str]()  # images of rows without a label
         self.entries = self._read(left_out)
         others = [name for name in table.columns if _plain(name) in LABELS and name not in self.labels]
         if others and reading.label is None:
@@ -319,10 +321,11 @@ class _Rows:
                 left_out.setdefault("row without an image", []).append(where)
                 continue
             labels = self._labels_of(row, number)
+            path = self._find(name)
             if not labels and not self.several:
                 left_out.setdefault(NO_LABEL, []).append(f"{where} {printable(name)}")
+                self.without.add(path or "")
                 continue
-            path = self._find(name)
             if path is None:
                 missing, first = missing + 1, first or name
                 left_out.setdefault(NO_FILE, []).append(printable(name))
@@ -434,10 +437,11 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
     return image, labels
 
 
-def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], left_out: LeftOut) -> None:
-    """Images in the folders of those that rows name, and that no row names."""
-    named = {entry.path for split in splits for entry in split}
-    for folder in sorted({os.path.dirname(path) for path in named}):
+def _note_unnamed(root: Path, splits: Sequence[Sequence[_Entry]], without: Set[str], left_out: LeftOut) -> None:
+    """Images in the folders of those that rows name, and that no row names, be it one `without` a label."""
+    used = {entry.path for split in splits for entry in split}
+    named = used | without
+    for folder in sorted({os.path.dirname(path) for path in used}):
         with reading_or_writing(Path(folder)), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith(SUFFIXES) and os.path.normpath(entry.path) not in named:

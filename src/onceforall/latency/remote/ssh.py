@@ -55,7 +55,7 @@ class Ssh:
         return self.shell(shlex.join(words), limit_s=limit_s, patience_s=patience_s)
 
     def shell(self, line: str, stdin: bytes = b"", *, limit_s: float | None = None, patience_s: float | None = None) -> str:
-        """As `__call__`, for a line of the shell there, which reads `stdin`.
+        """Like `__call__`, for a line of the shell there, which reads `stdin`.
 
         Raises:
             DeviceError: the host cannot be reached, or the command fails.

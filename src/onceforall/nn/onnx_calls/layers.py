@@ -307,7 +307,7 @@ def _attention(
 
 
 def _softmaxed(w: Writing, kind: str, x: Array | str, axis: int, rank: int, part: str = "") -> str:
-    """Of one dimension; before opset 13 that must be the last, or those after it would count as well."""
+    """The softmax over one dimension; before opset 13 that must be the last, or those after it would count as well."""
     if w.opset >= 13:
         return w.node(kind, [x], part, **({} if axis == rank - 1 else {"axis": axis}))
     if axis == rank - 1:

@@ -59,7 +59,7 @@ class Array:
         return self.metas[0].is_floating_point()
 
     def size(self, dim: int) -> int:
-        """Of a dimension that does not depend on the images."""
+        """The size of a dimension that does not depend on the images."""
         found = self.dims[dim]
         if isinstance(found, Batch):
             raise NotWrittenError("it goes across images")
@@ -242,7 +242,7 @@ class Writer:
         return value
 
     def _value(self, at: str, op: Call, values: Mapping[str, Value]) -> Value:
-        """Of one call: computed where it does not depend on the images, else written."""
+        """The result of one call: computed where it does not depend on the images, else written."""
         args = each(op.args, lambda leaf: self._resolved(leaf, values))
         kwargs = {name: each(value, lambda leaf: self._resolved(leaf, values)) for name, value in op.kwargs}
         found = list(leaves((args, kwargs)))

@@ -130,7 +130,7 @@ def _by_worker(task: tuple[tuple[Path, str | None, str | None, str, str], list[A
 
 @lru_cache(maxsize=1)
 def _opened(folder: Path, data: str | None, metric: str | None, weights: str, device: str) -> tuple[Run, Supernet, Splits]:
-    """Of a worker, once for all of its tasks."""
+    """What a worker needs, opened once for all of its tasks."""
     keep_freed_memory()
     run = Run.open(folder, data).judged_by(metric)
     if run.weights_hash() != weights:

@@ -77,7 +77,7 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
 
 
 def _key(run: Run, searcher: Searcher, fixed: Sequence[FixedNetwork], budgets: Sequence[Budget], finalists: int, seed: int) -> str:
-    """Of all that the comparison depends on."""
+    """A key of all that the comparison depends on."""
     files = [run.folder / "latency" / str(searcher.device) / "table.json", run.folder / "accuracy" / "predictor.safetensors"]
     told = [run.weights_hash(), *(sha256(path) for path in files), [one.folder.name for one in fixed]]
     limits = [{name: None if most is None else float(most) for name, most in asdict(budget).items()} for budget in budgets]

@@ -19,9 +19,11 @@ from ...common.progress import QUIET, Progress
 from ...common.readable import amount, duration
 from ...common.records import read_record, write_record
 from ...data import PREPROCESSING, Splits
+from ...data.preparation import for_channels
 from ...errors import CheckpointError, FileError, ModelError, SpaceError, StoppedError, TrainingError
 from ...models import Brought, bring, is_source, lasting_source
 from ...plan import Plan
+from ...resolutions import Resolution, height_width, longest_side, read_resolution
 from ...space import Space
 from ...spaces import from_json
 from ...supernets.conversion import elastic
@@ -50,7 +52,7 @@ class AskedRival:
     """A network to compare with: the text that names it, right from any working folder, pixels of its images, and a short name."""
 
     source: str
-    resolution: int
+    resolution: Resolution
     name: str
 
 
@@ -116,13 +118,13 @@ class FixedNetwork:
 
     @property
     def plan(self) -> Plan:
-        """For costs and latency."""
+        """The network's plan, for costs and latency."""
         space = self.supernet.space
         return space.lower(space.largest(), self.supernet.num_classes)
 
     @property
-    def resolution(self) -> int:
-        """Side of the images in pixels."""
+    def resolution(self) -> Resolution:
+        """Side of the images in pixels, or their sides."""
         (pixels,) = self.supernet.space.resolutions
         return pixels
 
@@ -131,7 +133,7 @@ class FixedNetwork:
         return calibrated(run, self.supernet, self.supernet.space.largest(), splits)
 
 
-def asked_for(texts: Sequence[str], largest: int) -> list[AskedRival]:
+def asked_for(texts: Sequence[str], largest: Resolution) -> list[AskedRival]:
     """The networks that --with names.
 
     Args:
@@ -146,11 +148,15 @@ def asked_for(texts: Sequence[str], largest: int) -> list[AskedRival]:
         source, at, pixels = text.strip().rpartition("@")
         if not at or not is_source(source) or "/" in pixels:  # a name or path with an @ in it
             source, pixels = text.strip(), ""
-        if pixels and not (pixels.isascii() and pixels.isdigit() and 0 < int(pixels) < 10_000):
+        try:
+            size = read_resolution(pixels) if pixels else largest
+        except SpaceError:
+            size = 0
+        if not 0 < max(height_width(size)) < 10_000:
             raise ModelError(f"--with {text}: after @ the side of the images in pixels is needed, such as @{largest}")
         if not is_source(source):
             raise ModelError(f"--with {text!r}: give timm:NAME, torchvision:NAME or FILE.py:FUNCTION, with @PIXELS after it or not")
-        lasting, size = lasting_source(source), int(pixels or largest)
+        lasting = lasting_source(source)
         short = lasting if ".py:" not in lasting else f"{Path(lasting.rpartition(':')[0]).name}:{lasting.rpartition(':')[2]}"
         found.append(AskedRival(lasting, size, f"{short}@{size}"))
     if not found:
@@ -196,13 +202,13 @@ def fine_tuned(
     def note(text: str) -> None:
         progress.note(text)
 
-    brought = bring(asked.source, seed=run.info.seed)
+    brought = bring(asked.source, channels=run.space.channels, seed=run.info.seed)
     plain = re.sub(r"[^\w.@-]+", "-", asked.name, flags=re.ASCII)
     folder = run.folder / FOLDER / f"{plain}-{_key(run, asked, told, brought)}"
     if (folder / "network.json").exists():
         note(f"{asked.name}: trained before, {folder}")
         return _read(run, folder, asked.name)
-    own = _fixed(asked, brought)
+    own = _fixed(asked, brought, run.space.channels)
     remarks = _remarks(run, asked, brought)
     for text in (*brought.notes, *remarks):
         note(text)
@@ -223,7 +229,7 @@ def fine_tuned(
 
 
 def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
-    """Of all that the trained network depends on."""
+    """A key of all that the trained network depends on."""
     data = run.require_images()
     recipe = [
         read_text(run.folder / "schedule.json"),
@@ -239,14 +245,14 @@ def _key(run: Run, asked: AskedRival, told: Told, brought: Brought) -> str:
     return text_sha256(text)[:8]
 
 
-def _fixed(asked: AskedRival, brought: Brought) -> OwnNetwork:
+def _fixed(asked: AskedRival, brought: Brought, channels: int) -> OwnNetwork:
     """The network as a space of one architecture.
 
     Raises:
         ModelError: it does not take images of this size, or returns no logits.
     """
     try:
-        supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=())
+        supernet = elastic(brought.model, (asked.resolution,), widths=(), heads=(), depths=(), kernels=(), channels=channels)
     except (ModelError, SpaceError) as error:
         raise ModelError(f"--with {asked.name}: {error}; if it is the size of the images, give another @PIXELS") from error
     own = OwnNetwork(brought, supernet.eval())
@@ -264,9 +270,10 @@ def _remarks(run: Run, asked: AskedRival, brought: Brought) -> tuple[str, ...]:
         )
     steps = run.preprocessing
     share = brought.crop_share or steps.crop_share
-    if (brought.mean, brought.std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
+    mean, std = (for_channels(values, steps.channels) for values in (brought.mean, brought.std))
+    if (mean, std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
         found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
-    if (size := run.require_images().size) < ceil(asked.resolution / run.info.crop_share):
+    if (size := run.require_images().size) < ceil(longest_side([asked.resolution]) / run.info.crop_share):
         found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
     return tuple(found)
 

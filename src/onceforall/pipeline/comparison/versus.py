@@ -13,6 +13,7 @@ from ...common.files import busy, read_text
 from ...common.readable import plural
 from ...common.records import json_of, read_record
 from ...options.shared import Budget
+from ...resolutions import Resolution
 from ...scores import Difference
 from ...train import Schedule
 from ..run_directory.metrics import Metrics
@@ -32,7 +33,7 @@ class Rival:
     Args:
         name: different from all others'.
         ours: a sub-network of the run, with the supernet's weights.
-        resolution: side of the images in pixels.
+        resolution: side of the images in pixels, "HEIGHTxWIDTH" if they are no squares.
         macs: multiply-accumulates of one image.
         params: parameters.
         ms: latency, timed in turns with all the others; `ms_low` and `ms_high` are its 95 % interval.
@@ -47,7 +48,7 @@ class Rival:
 
     name: str
     ours: bool
-    resolution: int
+    resolution: Resolution
     macs: int
     params: int
     ms: float
@@ -188,7 +189,7 @@ class Comparison:
     uneven: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, with winners, the devices' costs and the break-even, for machines."""
+        """The comparison as JSON values, with winners, the devices' costs and the break-even."""
         found: dict[str, Any] = {"format": FORMAT, **json_of(self)}
         for record, one in zip(found["verdicts"], self.verdicts, strict=True):
             record |= {"winner": one.winner, "certain": one.certain}

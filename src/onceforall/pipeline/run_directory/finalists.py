@@ -38,7 +38,7 @@ class Finalist:
 
     @property
     def held_out(self) -> float:
-        """By the metric that it was chosen by."""
+        """The score by the metric that it was chosen by."""
         return self.held_out_top1 if self.held_out_score is None else self.held_out_score
 
 

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 from ...common.places import expanded
 from ...common.progress import QUIET, Progress
-from ...data import CACHE_GB, Splits, open_data
+from ...data import CACHE_GB, Read, Splits, open_data
+from ...data.reading import HUB
 from ...options.training import ImportOptions, TrainOptions
+from ...resolutions import height_width, longest_side
 from ...scores import METRICS, imbalance
+from ...space import Space
 from ...tasks.task import task_of
 from .info import DataInfo
 
@@ -16,17 +21,28 @@ NEW_PLACE = "NEW_PLACE"  # in commands, to be replaced
 Event = dict[str, Any]
 
 
-def data_asked(options: TrainOptions | ImportOptions, source: str, size: int) -> DataInfo:
-    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet."""
+def data_asked(options: TrainOptions | ImportOptions, source: str, space: Space, crop_share: float) -> DataInfo:
+    """How images are opened by the arguments of a command that makes a run; their fingerprint is not known yet.
+
+    They are kept as large as the longest side of all images that the networks of the space take, and as long.
+
+    Raises:
+        DataError: networks for images of so many channels cannot be trained here.
+    """
+    long = max(max(sides) / min(sides) for sides in map(height_width, space.resolutions))
+    how = Read(options.max_pixels, space.channels, options.range, 2.0 * long)
     return DataInfo(
         source,
-        size,
+        ceil(longest_side(space.resolutions) / crop_share),
         options.holdout,
         options.seed,
         options.limit,
         "",
         default_gb(options.cache) if options.cache_gb is None else options.cache_gb,
-        options.max_pixels,
+        how.max_pixels,
+        channels=how.channels,
+        range=how.range,
+        long=how.long,
         reading=options.reading,
         cache=options.cache or "auto",
     )
@@ -38,7 +54,11 @@ def default_gb(cache: str | None) -> float:
 
 
 def open_images(
-    asked: DataInfo, *, on_classes: Callable[[tuple[str, ...]], None] = lambda names: None, progress: Progress = QUIET
+    asked: DataInfo,
+    *,
+    on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
+    progress: Progress = QUIET,
+    told: bool = True,
 ) -> tuple[DataInfo, Splits]:
     """Decode and divide the images, and say how to open them again.
 
@@ -46,12 +66,17 @@ def open_images(
         asked: for what is known before.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         progress: its `event` gets "decode" records, then one "data" record, then a note on all that was left out or is doubtful.
+        told: how many channels images have was said, or is what weights need; else a note says where one would do.
 
     Raises:
         DataError: see `onceforall.data.open_data`.
         FileError: the cache cannot be written.
     """
     source = lasting_data(asked.source)
+    if source.startswith(HUB):
+        from ...data.formats.hub_data import fetched
+
+        source = fetched(source, on_note=progress.note, tell=progress.event)
     splits = open_data(
         source, **asked.options, compare=True, on_classes=on_classes, on_progress=decoding(progress), on_note=progress.note
     )
@@ -66,6 +91,10 @@ def open_images(
     progress.event({"event": "data", **counts})
     for remark in splits.remarks:
         progress.note(remark)
+    if splits.gray and not told and asked.channels == 3:
+        progress.note(
+            "no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large"
+        )
     return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 
@@ -93,6 +122,24 @@ def lasting_data(data: str) -> str:
     return absolute(data) if folder and expanded(folder).exists() else data
 
 
+def same_place(known: str, data: str) -> bool:
+    """Whether the data are said to be where they are known to be, or are those of the Hub in any commit."""
+    if known.startswith(HUB) and data.startswith(HUB):
+        from ...data.formats.hub_data import is_pinned_by
+
+        return is_pinned_by(data, known)
+    return known in (lasting_data(data), absolute(data))  # the latter if they are gone
+
+
+def place_now(data: str) -> str:
+    """What names the data from now on: `lasting_data`, and of those of the Hub the commit that they have now."""
+    if not data.startswith(HUB):
+        return lasting_data(data)
+    from ...data.formats.hub_data import pinned
+
+    return pinned(data)
+
+
 def absolute(data: str) -> str:
     """The same, whether anything is there or not."""
     head, folder = _divided(data)
@@ -101,9 +148,9 @@ def absolute(data: str) -> str:
 
 def gone(source: str) -> str:
     """Why the images cannot be there, in words, as far as a look at their folder tells; "" if they can."""
-    if source == "digits":
+    if source == "digits" or source.startswith(HUB):  # the latter are fetched again
         return ""
-    folder = expanded(_divided(source)[1])
+    folder = root_of(source)
     try:
         there = folder.is_file() or any(folder.iterdir())  # a table or an archive, or a folder
         return "" if there else f"{folder}: the images are gone, the folder is empty"
@@ -113,7 +160,14 @@ def gone(source: str) -> str:
         return f"{folder}: the images cannot be read ({error.strerror if isinstance(error, OSError) else error})"
 
 
+def root_of(source: str) -> Path:
+    """The folder or file that the data are in."""
+    return expanded(_divided(source)[1])
+
+
 def _divided(source: str) -> tuple[str, str]:
     """What comes before the folder, such as "torchvision:CIFAR10:", and the folder."""
+    if source.startswith(HUB):
+        return source, ""
     kind, name, folder = [*source.split(":", 2), "", ""][:3]
     return (f"{kind}:{name}:", folder) if kind == "torchvision" else ("", source)

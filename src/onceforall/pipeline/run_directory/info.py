@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.advice import ofa
-from ...data import CACHE_GB, PREPROCESSING
+from ...data import CACHE_GB, PREPROCESSING, Read
 from ...data.reading import AS_IT_IS, Reading, require_cache
 from ...preprocess import LARGE
 from ...scores import METRICS
@@ -22,6 +22,8 @@ class DataInfo:
         cache: how training images are kept, see `onceforall.data.stores`; what "auto" came to.
         cache_gb: most for pixels on the disk, those for evaluation apart.
         before: places that they were in, the first one first.
+        channels: of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
+        exact: `limit` is exact; earlier versions took about so many images.
         by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
     """
 
@@ -35,8 +37,12 @@ class DataInfo:
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
     by_suffix: bool = False
+    channels: int = 3
+    range: tuple[float, float] | None = None
+    long: float = 2.0
     reading: Reading = AS_IT_IS
     cache: str = "decoded"
+    exact: bool = True
 
     def __post_init__(self) -> None:
         require_cache(self.cache)
@@ -44,13 +50,18 @@ class DataInfo:
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `onceforall.data.open_data`."""
-        names = ("size", "holdout", "seed", "limit", "max_pixels", "reading")
+        names = ("size", "holdout", "seed", "limit", "exact", "how", "reading")
         return {"limit_gb": self.cache_gb, "caching": self.cache, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def how(self) -> Read:
+        """Images are read."""
+        return Read(self.max_pixels, self.channels, self.range, self.long)
 
     @staticmethod
     def older(data: dict[str, Any]) -> dict[str, Any]:
-        """Older files have no "max_pixels", and their images at most `LARGE` pixels."""
-        return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, **data}
+        """Older files have no "max_pixels", and their images at most `LARGE` pixels; or no "exact"."""
+        return {"max_pixels": LARGE, "by_suffix": "max_pixels" not in data, "exact": False, **data}
 
 
 @dataclass(frozen=True)
@@ -157,8 +168,8 @@ class RunInfo:
     imported: Imported | None = None
     origin: Origin | None = None
     brought: BroughtInfo | None = None
-    mean: tuple[float, float, float] = PREPROCESSING.mean
-    std: tuple[float, float, float] = PREPROCESSING.std
+    mean: tuple[float, ...] = PREPROCESSING.mean
+    std: tuple[float, ...] = PREPROCESSING.std
     interpolation: str = PREPROCESSING.interpolation
     metric: str = "top1"
 

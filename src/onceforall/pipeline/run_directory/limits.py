@@ -11,7 +11,7 @@ from .run import Run
 
 
 def suggested_limits(folder: Path, device: str = "cpu") -> str:
-    """For people who gave no limit: some that can be kept, as options, and what networks of the run cost.
+    """Limits that can be kept, as options, and what networks of the run cost, for people who gave none.
 
     Args:
         device: whose latencies are told, if the run has a profile of it.

@@ -43,7 +43,7 @@ class Metric:
 
     @property
     def value(self) -> float | None:
-        """Of a validation the score of the run's metric."""
+        """The score of a validation by the run's metric."""
         return self.top1 if self.score is None else self.score
 
 
@@ -55,7 +55,7 @@ class Metrics:
 
     @classmethod
     def of(cls, folder: Path) -> "Metrics":
-        """Of the training in a folder; none where there is none.
+        """The metrics of the training in a folder; none where there is none.
 
         Raises:
             FileError: a record is not what it should be.
@@ -74,7 +74,7 @@ class Metrics:
 
     @property
     def joules(self) -> float | None:
-        """That the processor counted; None if it did not."""
+        """Joules that the processor counted; None if it did not."""
         return max((record.joules for record in self.records), default=0.0) or None
 
     @property

@@ -3,6 +3,7 @@
 run.json              the data, space, seed, versions and command            train, import
 schedule.json         phases and recipe                                      train
 problems.jsonl        images that were left out                              train, import
+images.parquet        the files of the images: sizes, times, hashes of ends  train, import
 metrics.jsonl         losses and validations, a JSON record a line           train
 checkpoints/          the last two states                                    train
 teacher.safetensors   the largest network after the first phase              train
@@ -42,23 +43,25 @@ from ...common.progress import QUIET, Progress
 from ...common.records import as_record, read_record, write_record
 from ...data import Augment, Images, Preprocessing, Problem, Splits, open_data
 from ...errors import DataError, FileError, Note, TrainingError
+from ...resolutions import Resolution, aspect_of
 from ...space import Space
 from ...spaces import from_json
 from ...tasks.task import Task, require_metric, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, absolute, decoding, default_gb, gone, lasting_data
+from .images import NEW_PLACE, decoding, default_gb, gone, place_now, root_of, same_place
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from torch import Tensor
 
     from ...data import TrainBatches
+    from ...data.formats.listing import FileChanges
     from ...supernets.supernet import Supernet
 
 FORMAT = "onceforall.run/1"
 BEGINNINGS = frozenset(
-    {"schedule.json", "problems.jsonl", "start.safetensors", "trained_on.safetensors"}
+    {"schedule.json", "problems.jsonl", "images.parquet", "start.safetensors", "trained_on.safetensors"}
 )  # written before run.json
 NO_DIGESTS = np.zeros(0, "V16")  # digests of no images
 CALIBRATION_IMAGES = 2000  # as in the paper
@@ -135,6 +138,7 @@ class Run:
             if start is not None:
                 save_tensors(folder / "start.safetensors", start, {})
             save_tensors(folder / "trained_on.safetensors", {"digests": rows}, {"complete": complete})
+            run.save_listing(splits.files)
             run.save_info(splits.problems)
         except BaseException:
             if (folder / "run.json").exists():  # it is complete, so --resume can continue from it
@@ -147,6 +151,28 @@ class Run:
                     path.rmdir()
             raise
         return run
+
+    def save_listing(self, files: Sequence[str]) -> None:
+        """Write images.parquet, from which `ofa status` sees that files changed; of very many it would take minutes."""
+        from ...data.formats.listing import MOST, Listing
+
+        if self.info.data is not None and 0 < len(files) <= MOST:
+            Listing.of(files, root_of(self.info.data.source)).save(self.folder / "images.parquet")
+
+    def changes(self) -> FileChanges | None:
+        """How the files of the images differ from those that the run was made of; None where that is not known.
+
+        Raises:
+            FileError: the list of them is damaged.
+            DataError: they cannot be read as data any more.
+        """
+        from ...data.formats.listing import Listing, changes
+        from ...data.sources import files_of
+
+        path, data = self.folder / "images.parquet", self.info.data
+        if data is None or not path.exists():
+            return None
+        return changes(Listing.load(path), files_of(data.source, data.reading), root_of(data.source))
 
     def save_info(self, problems: Sequence[Problem]) -> None:
         """Write problems.jsonl and, last of all, run.json."""
@@ -184,9 +210,10 @@ class Run:
         Raises:
             DataError: weights were imported without images.
         """
-        known, source = self.require_images(), lasting_data(data)
-        if known.source in (source, absolute(data)):  # the latter if they are gone
+        known = self.require_images()
+        if same_place(known.source, data):
             return self
+        source = place_now(data)
         before = tuple(dict.fromkeys((*known.before, known.source)))
         return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True, by=self.by)
 
@@ -266,9 +293,10 @@ class Run:
         if self.augment is None:
             raise TrainingError(f"{self.folder} has imported weights and no recipe: there is nothing to train")
         seed, classes = self.info.seed, self.num_classes
-        return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes)
+        aspect = aspect_of(self.space.resolutions)
+        return TrainBatches(splits.train, batch_size, seed, self.augment, self.preprocessing, rank, world, classes, aspect)
 
-    def eval_batches(self, images: Images, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def eval_batches(self, images: Images, resolution: Resolution) -> Iterator[tuple[Tensor, Tensor]]:
         """All of the images in order, preprocessed for evaluation."""
         import torch
 
@@ -278,7 +306,7 @@ class Run:
         return eval_batches(images, resolution, size, self.preprocessing)
 
     def calibration_batches(
-        self, splits: Splits, resolution: int, images: int = CALIBRATION_IMAGES, *, after: int = 0
+        self, splits: Splits, resolution: Resolution, images: int = CALIBRATION_IMAGES, *, after: int = 0
     ) -> Iterator[Tensor]:
         """Training images for measuring BatchNorm statistics, always the same ones; without the first `after` of them."""
         from ...data import calibration_batches

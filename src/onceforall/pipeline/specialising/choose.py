@@ -2,6 +2,9 @@
 
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
 
 from ...arch import Arch
 from ...common.progress import Progress
@@ -84,15 +87,43 @@ def folder_name(device: Device, budget: Budget) -> str:
     return "-".join([device.runtime, *where, *settings, limits_name(budget)])
 
 
+def name_in(place: Path, unfinished: Path, device: Device, budget: Budget) -> str:
+    """`folder_name`, or what that was in earlier versions, such as "onnxruntime-3e08macs", where a network of that name is there.
+
+    Args:
+        place: folder of the networks.
+        unfinished: of those that are being fine-tuned.
+        device: see `folder_name`.
+        budget: likewise.
+    """
+    now, parts = folder_name(device, budget), []
+    for name, value in asdict(budget).items():
+        if value is not None:
+            parts.append(f"{value:.4g}" + {"latency_ms": "ms", "memory_bytes": "bytes"}.get(name, name.removesuffix("_bytes")))
+    before = f"{folder_name(device, Budget()).removesuffix('best')}{'-'.join(parts or ['best'])}".replace("+", "")
+    known = (place / before).exists() or any(unfinished.glob(f"{before}-*"))
+    return before if known and not (place / now).exists() else now
+
+
 def limits_name(budget: Budget) -> str:
-    """The limits as a name, such as "5ms"; "best" without any."""
-    units = {
-        "latency_ms": "ms",
-        "macs": "macs",
-        "params": "params",
-        "memory_bytes": "bytes",
-        "flash_bytes": "flash",
-        "ram_bytes": "ram",
-    }
-    parts = [f"{value:.4g}{units[name]}" for name, value in asdict(budget).items() if value is not None]
-    return "-".join(parts or ["best"]).replace("+", "")
+    """The limits as a name, such as "5ms" or "300k-params"; "best" without any."""
+    units = {"macs": "-macs", "params": "-params", "memory_bytes": "B", "flash_bytes": "B-flash", "ram_bytes": "B-ram"}
+    parts = [
+        f"{_plain(value)}ms" if name == "latency_ms" else f"{_short(value)}{units[name]}"
+        for name, value in asdict(budget).items()
+        if value is not None
+    ]
+    return "-".join(parts or ["best"])
+
+
+def _short(value: float) -> str:
+    """1500 as 1.5k, 3e8 as 300M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if float(f"{value:.4g}") >= size:
+            return f"{_plain(value / size)}{unit}"
+    return _plain(value)
+
+
+def _plain(value: float) -> str:
+    """Four significant digits, without a power of ten."""
+    return np.format_float_positional(float(f"{value:.4g}"), trim="-")

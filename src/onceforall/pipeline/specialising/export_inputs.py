@@ -5,32 +5,48 @@ import torch
 from torch import Tensor
 
 from ...arch import Arch
-from ...data import Splits
+from ...data import Images, Splits
 from ...export import InputSteps
+from ...export.trained_on import TrainedOn
 from ...latency import LatencyTable
+from ...resolutions import Resolution
 from ..run_directory.run import Run
 
 PROOF_IMAGES = 64
 INT8_IMAGES = 128  # that ranges of activations are taken from
 
 
-def input_steps(run: Run, resolution: int | None = None) -> InputSteps:
+def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
     """How photographs become the network's input; the resolution is that of the one network, if it is one."""
     steps = run.preprocessing
-    resize = f"short side to ceil(resolution / {steps.crop_share:g}), {steps.interpolation} with antialias, then centre crop"
-    most = run.require_images().max_pixels
-    return InputSteps(steps.mean, steps.std, steps.crop_share, resize, resolution, most, steps.interpolation)
+    square = all(isinstance(one, int) for one in run.space.resolutions)
+    share = f"{steps.crop_share:g}"
+    what = f"short side to ceil(resolution / {share})"
+    if not square:
+        what = f"to just cover ceil(height / {share}) × ceil(width / {share})"
+    resize = f"{what}, {steps.interpolation} with antialias, then centre crop"
+    how = run.require_images().how
+    return InputSteps(
+        steps.mean, steps.std, steps.crop_share, resize, resolution, how.max_pixels, steps.interpolation, range=how.range
+    )
 
 
-def proof_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Held-out images, preprocessed (n, 3, resolution, resolution)."""
+def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
+    """Which images the run's networks were trained on, as far as it is known; `more` are those of a fine-tuning."""
+    data, known = run.require_images(), run.trained_on()[0]
+    known = known if more is None else np.concatenate([known, more.digests])
+    return TrainedOn.of(known, data.size, data.max_pixels, data.long)
+
+
+def proof_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:
+    """Held-out images, preprocessed (n, channels, height, width)."""
     images = splits.held_out
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:PROOF_IMAGES])
     return torch.cat([x for x, _ in run.eval_batches(images.subset(chosen), resolution)])
 
 
-def int8_images(run: Run, splits: Splits, resolution: int) -> Tensor:
-    """Training images, preprocessed (n, 3, resolution, resolution)."""
+def int8_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:
+    """Training images, preprocessed (n, channels, height, width)."""
     return torch.cat(list(run.calibration_batches(splits, resolution, INT8_IMAGES)))
 
 

@@ -70,12 +70,12 @@ class Finetuned:
 
     @property
     def held_out(self) -> Accuracy:
-        """Of the network that is taken."""
+        """Accuracy of the network that is taken."""
         return self.after if self.taken and self.after is not None else self.before
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """For the card."""
+        """What the card says."""
         text = f"{str(self)[0].upper()}{str(self)[1:]}."
         if not self.taken:
             return (text,)
@@ -102,7 +102,7 @@ class _Course:
 
     @classmethod
     def of(cls, run: Run, images: int) -> "_Course":
-        """As the supernet was trained, with `images` training images."""
+        """The course of the supernet's training, with `images` training images."""
         path = run.folder / "schedule.json"
         if run.augment is None or not path.exists():
             batch = min(BATCH, images)
@@ -135,7 +135,7 @@ class Finetuning:
 
     @property
     def run(self) -> Run:
-        """Of the network."""
+        """The run of the network."""
         return self.searcher.run
 
     @cached_property
@@ -145,7 +145,7 @@ class Finetuning:
 
     @cached_property
     def batches(self) -> TrainBatches:
-        """Those of the training, after its last one."""
+        """The training's batches, continued after its last one."""
         seed, images, classes = self.run.info.seed + self.seed, self.searcher.splits.train, self.run.num_classes
         return TrainBatches(
             images, self.course.recipe.batch_size, seed, self.course.augment, self.run.preprocessing, classes=classes
@@ -158,7 +158,7 @@ class Finetuning:
 
     @cached_property
     def folder(self) -> Path:
-        """Of the choice and the checkpoints, for these weights, limits and settings."""
+        """The folder of the choice and the checkpoints, for these weights, limits and settings."""
         told = [self.run.weights_hash(), str(self.searcher.device), asdict(self.budget), self.seed, self.schedule.to_json()]
         told += [] if self.arch is None else [self.arch.to_json()]
         told += [] if self.run.by is None else [self.run.by]
@@ -166,7 +166,7 @@ class Finetuning:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """To be held from the choice until the network is in its place.
+        """Hold the folder from the choice until the network is in its place.
 
         Raises:
             FileError: another command is choosing, fine-tuning or exporting the same.

@@ -75,13 +75,14 @@ def thumbnails_of(images: Images, chosen: Sequence[int]) -> list[bytes]:
     positions = images.positions[list(chosen)]
     ascending = np.unique(positions)
     made = {
-        position: _encoded(load(at_least=SIDE, max_pixels=images.part.max_pixels))
+        position: _encoded(load(SIDE, images.part.how))
         for position, load in zip(ascending.tolist(), images.part.read(ascending), strict=True)
     }
     return [made[position] for position in positions.tolist()]
 
 
 def _encoded(image: Image.Image) -> bytes:
+    image = image if image.mode == "L" else image.convert("RGB")
     image.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)

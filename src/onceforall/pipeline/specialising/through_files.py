@@ -162,18 +162,18 @@ def by_programs(
 
 
 def _logits(format: str, outputs: torch.Tensor, task: Task, onnx: OnnxOptions) -> torch.Tensor:
-    """Of what a file gives, which may be probabilities."""
+    """Logits of what a file gives, which may be probabilities."""
     return task.logits(outputs) if onnx.softmax and FORMATS[format].from_onnx else outputs
 
 
 def _timings(made: Exporting, searcher: Searcher, formats: Sequence[str]) -> tuple[dict[str, Timing], Timing | None]:
-    """Of each file, in turns, with the device's threads and batch size; and of what the device runs, if that is one of the files.
+    """Latency of each file, in turns, with the device's threads and batch size; and of what the device runs, if it is one of them.
 
     On another machine only that one is timed.
     """
-    folder, device, resolution, anchor = made.files, searcher.device, made.arch.resolution, searcher.anchor
+    folder, device, shape, anchor = made.files, searcher.device, made.job.plan.input_shape, searcher.anchor
     own = next((name for name in formats if FORMATS[name].runtime.name == device.runtime), None)
-    model, shape = folder / FORMATS["onnx"].files[0], (3, resolution, resolution)
+    model = folder / FORMATS["onnx"].files[0]
     in_openvino = own is None and device.runtime == "openvino" and "onnx" in formats
     if device.host is not None:
         file = model if in_openvino else folder / FORMATS[own].files[0] if own else folder

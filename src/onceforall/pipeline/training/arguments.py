@@ -18,7 +18,17 @@ from .beginning import lasting_start
 from .compute import Compute
 from .teacher import lasting_teacher
 
-LATER = ("from_run", "weights", "max_pixels", "recipe", "metric")  # arguments that the first runs did not have
+LATER = (
+    "from_run",
+    "weights",
+    "max_pixels",
+    "recipe",
+    "metric",
+    "channels",
+    "mean",
+    "std",
+    "range",
+)  # arguments that the first runs did not have
 
 
 def lasting_options(options: TrainOptions) -> TrainOptions:

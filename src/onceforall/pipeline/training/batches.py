@@ -10,11 +10,12 @@ from torch import Tensor
 from ...common.processors import processors
 from ...common.progress import QUIET, Progress
 from ...data import Decoding, DeviceBatches, TrainBatches
+from ...resolutions import Resolution
 from .compute import Compute
 
 MOST_PROCESSES = 32
 IN_HAND = 48  # images for each process, decoded or being decoded: a job of 16, and two that wait
-Make = Callable[[int, int], tuple[Tensor, Tensor]]
+Make = Callable[[int, Resolution], tuple[Tensor, Tensor]]
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QU
         maker = DeviceBatches(batches, compute.device, whole=False)
     if images.decoded:
 
-        def from_cache(step: int, resolution: int) -> tuple[Tensor, Tensor]:
+        def from_cache(step: int, resolution: Resolution) -> tuple[Tensor, Tensor]:
             draw = batches.draw(step)
             return maker.resized(draw, batches.crops(draw), resolution)
 

@@ -1,6 +1,7 @@
 """What a training starts from, as far as it is known before the images are read: its space, recipe and weights."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -13,6 +14,7 @@ from ...common.places import expanded
 from ...common.progress import QUIET, Progress
 from ...common.readable import amount, plural
 from ...data import PREPROCESSING
+from ...data.preparation import channel_values, for_channels
 from ...errors import OnceForAllError, SpaceError, TrainingError
 from ...models import FORM, is_source, lasting_source
 from ...options.presets import RANDOM, Preset
@@ -70,18 +72,20 @@ class Beginning:
             return transferred(self.origin.supernet(), fresh, classifier=origin.classifier), self.origin.info.brought
         return None, None
 
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Of the channels, as the weights expect it; `std` likewise."""
-        return self.own.brought.mean if self.own else self.origin.info.mean if self.origin else PREPROCESSING.mean
+    def mean(self, given: Sequence[float] | None) -> tuple[float, ...]:
+        """Mean of the channels: what is given, else as the weights expect it; `std` likewise."""
+        own, origin = self.own, self.origin
+        known = own.brought.mean if own else origin.info.mean if origin else PREPROCESSING.mean
+        return channel_values("mean", given, self.space.channels) or for_channels(known, self.space.channels)
 
-    @property
-    def std(self) -> tuple[float, float, float]:
-        return self.own.brought.std if self.own else self.origin.info.std if self.origin else PREPROCESSING.std
+    def std(self, given: Sequence[float] | None) -> tuple[float, ...]:
+        own, origin = self.own, self.origin
+        known = own.brought.std if own else origin.info.std if origin else PREPROCESSING.std
+        return channel_values("std", given, self.space.channels) or for_channels(known, self.space.channels)
 
     @property
     def interpolation(self) -> str:
-        """Of images that are resized for evaluation, likewise."""
+        """How images are resized for evaluation, likewise."""
         own, origin = self.own, self.origin
         return own.brought.interpolation if own else origin.info.interpolation if origin else PREPROCESSING.interpolation
 
@@ -111,9 +115,15 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
     name, preset = options.preset or known, options.chosen(known)
     if origin is not None:
+        if options.channels not in (None, origin.space.channels):
+            raise TrainingError(
+                f"--from {origin.folder} brings networks for images of {plural(origin.space.channels, 'channel')}, and --channels "
+                f"{options.channels} asks for others: leave it out, or start from another network"
+            )
         return Beginning(name, preset_for(origin, preset, options), origin.space, origin)
     if start is None or not brought:
-        return Beginning(name, preset, preset.space(options.space or {}))
+        channels = {} if options.channels is None else {"channels": options.channels}
+        return Beginning(name, preset, preset.space({**(options.space or {}), **channels}))
     Run.require_free(options.out)  # reading a network takes a while
     try:
         own = bring_own(
@@ -121,6 +131,7 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
             weights=options.weights,
             choices=options.space,
             resolutions=preset.space({}).resolutions,
+            channels=options.channels,
             seed=options.seed,
             progress=progress,
         )

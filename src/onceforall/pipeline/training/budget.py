@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from ...costs import macs_table, segment_table
 from ...errors import TrainingError
+from ...resolutions import Resolution
 from ...supernets.supernet import Supernet
 from ...train import Schedule, Settings, Trainer, work_per_step
 from ...train.work import work_of_draws
 from .compute import Compute
 
-Batches = Callable[[int, int], tuple[Tensor, Tensor]]
+Batches = Callable[[int, Resolution], tuple[Tensor, Tensor]]
 VALIDATIONS = 12  # besides those at the ends of phases, in short schedules
 VALIDATION_EPOCHS = 8  # between them in long ones
 TRIALS = 5  # steps of each phase, after one that warms up

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from ...common.progress import QUIET, Progress
 from ...data import PREPROCESSING, Preprocessing
+from ...data.preparation import for_channels
 from ...errors import ModelError, SpaceError
 from ...graph import Value
 from ...models import Brought, bring
 from ...reader.exporting import told_sizes
+from ...resolutions import Resolution
 from ...spaces import space as make_space
-from ...spaces.checks import choices as whole_choices
+from ...spaces.checks import sizes
 from ...spaces.graph import classifier_weights, graph_of
 from ...supernets.conversion import elastic
 from ...supernets.supernet import Supernet
@@ -45,9 +47,10 @@ class OwnNetwork:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Of images for evaluation, as the weights want them."""
-        own = self.brought
-        return Preprocessing(own.mean, own.std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
+        """How images are prepared for evaluation, as the weights want them."""
+        own, channels = self.brought, self.supernet.space.channels
+        mean, std = for_channels(own.mean, channels), for_channels(own.std, channels)
+        return Preprocessing(mean, std, own.crop_share or PREPROCESSING.crop_share, own.interpolation)
 
 
 def bring_own(
@@ -55,7 +58,8 @@ def bring_own(
     *,
     weights: Path | str | None = None,
     choices: Mapping[str, Any] | None = None,
-    resolutions: Sequence[int] | None = None,
+    resolutions: Sequence[Resolution] | None = None,
+    channels: int | None = None,
     seed: int = 0,
     progress: Progress = QUIET,
 ) -> OwnNetwork:
@@ -66,14 +70,15 @@ def bring_own(
         choices: of the space: resolutions, widths, heads, depths, kernels and stage_widths, see `onceforall.elastic`.
         resolutions: where `choices` has none: at which it is read if it can be as it is, else at the one that it was made for; None
             for the latter.
+        channels: of the images; None for those that it takes as it is.
     """
     given = dict(choices or {})
     if unknown := set(given) - set(CHOICES):
         raise SpaceError(f"the space of a network that is brought has no {min(unknown)!r}: choose from {', '.join(CHOICES)}")
     asked = given.pop("resolutions", None)
     if asked is not None:
-        asked = whole_choices("resolutions", asked, whole=True, at_least=1)
-    brought = bring(source, weights, seed=seed, progress=progress)
+        asked = sizes(asked, at_least=1)
+    brought = bring(source, weights, channels=channels, seed=seed, progress=progress)
     for text in brought.notes:
         progress.note(text)
     if isinstance(brought.model, Supernet):
@@ -81,16 +86,16 @@ def bring_own(
     own_pixels = _told_size(brought.model) or brought.pixels
     own_size = (own_pixels or PIXELS,)
     try:
-        supernet = elastic(brought.model, asked or resolutions or own_size, **given)
+        supernet = elastic(brought.model, asked or resolutions or own_size, channels=channels, **given)
         if not asked and any(supernet.space.interpolated.get(pixels) for pixels in supernet.space.resolutions):
             raise ModelError(f"{brought.source} has position embeddings of another size: tell it in default_cfg")
     except ModelError as error:
         if asked or not resolutions or own_pixels is None or tuple(resolutions) == own_size:
             more = "" if asked else "; or give --resolutions that it takes"
             raise ModelError(f"{error}{more}") from error
-        supernet = elastic(brought.model, own_size, **given)
-        sizes = ", ".join(map(str, resolutions))
-        what = f"does not take images of {sizes} pixels as it is"
+        supernet = elastic(brought.model, own_size, channels=channels, **given)
+        given_sizes = ", ".join(map(str, resolutions))
+        what = f"does not take images of {given_sizes} pixels as it is"
         text = f"{brought.source} {what}: the space has the {own_pixels} that it was made for"
         progress.note(text)
     if supernet.space.count() == 1:
@@ -101,13 +106,13 @@ def bring_own(
     return own
 
 
-def _told_size(model: torch.nn.Module) -> int | None:
+def _told_size(model: torch.nn.Module) -> Resolution | None:
     """The one size of images that its modules tell, which may be another than that of the weights in default_cfg."""
     told = told_sizes(model)
     return told[0] if len(told) == 1 else None
 
 
-def _at(source: str, supernet: Supernet, resolutions: Sequence[int] | None, others: Mapping[str, Any]) -> Supernet:
+def _at(source: str, supernet: Supernet, resolutions: Sequence[Resolution] | None, others: Mapping[str, Any]) -> Supernet:
     """A supernet of a published space, with other resolutions."""
     if others:
         raise SpaceError(f"{source} brings its own space, of which only resolutions can be chosen: leave {min(others)} out")

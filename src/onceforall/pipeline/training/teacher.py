@@ -9,20 +9,25 @@ from torch import nn
 from ...common.files import sha256
 from ...common.packages import import_package
 from ...common.places import expanded
+from ...common.readable import plural
 from ...errors import CheckpointError, TrainingError
 from ...nn.tensor_files import read_tensors
+from ...resolutions import Resolution, height_width
 from ...train import Schedule
 
 FORM = "give LIBRARY:MODEL:FILE, such as torchvision:resnet50:weights.pth, with LIBRARY torchvision or timm"
 
 
-def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...], digest: str | None = None) -> nn.Module:
-    """The frozen network that the text names, in eval mode: images (n, 3, r, r), preprocessed as ours, to logits (n, num_classes).
+def load_teacher(
+    text: str, num_classes: int, resolutions: tuple[Resolution, ...], digest: str | None = None, *, channels: int = 3
+) -> nn.Module:
+    """The frozen network that the text names, in eval mode: images (n, c, r, r), preprocessed as ours, to logits (n, num_classes).
 
     Args:
         text: LIBRARY:MODEL:FILE; FILE holds the model's state dict, by torch.save or as safetensors.
-        resolutions: at which it is going to be asked; tried once at the smallest and the largest.
+        resolutions: at which it is going to be asked, ascending; tried once at the smallest and the largest.
         digest: sha256 of the file when the run was started, as far as it is known.
+        channels: of the images.
 
     Raises:
         TrainingError: not of that form, an unknown model, one that cannot take such images, or another file.
@@ -46,12 +51,13 @@ def load_teacher(text: str, num_classes: int, resolutions: tuple[int, ...], dige
             f"{file}: not the weights of {library}'s {name} with {num_classes} classes: {' '.join(str(error).split())[:200]}"
         ) from None
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    for resolution in {min(resolutions), max(resolutions)}:
+    for resolution in {resolutions[0], resolutions[-1]}:
         try:
             with torch.no_grad():
-                shape = tuple(model(torch.zeros(2, 3, resolution, resolution)).shape)
+                shape = tuple(model(torch.zeros(2, channels, *height_width(resolution))).shape)
         except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
-            raise TrainingError(f"teacher {text!r} cannot take images of {resolution} pixels: {str(error)[:200]}") from None
+            kind = "" if channels == 3 else f" and {plural(channels, 'channel')}"
+            raise TrainingError(f"teacher {text!r} cannot take images of {resolution} pixels{kind}: {str(error)[:200]}") from None
         if shape != (2, num_classes):
             raise TrainingError(f"teacher {text!r} gives logits of shape {shape} for 2 images, (2, {num_classes}) is needed")
     return model

@@ -1,0 +1,122 @@
+"""What files data were read from, to see later at little cost whether they changed: names, sizes, times, and their two ends."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...common.files import reading_or_writing, replace_file
+from ...common.places import plain_path
+from ...errors import FileError
+from .scan import printable
+
+MOST = 200_000  # files; more of them take minutes to look at
+END = 4096  # bytes of a file's beginning and of its end, which no two photographs share
+SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Files by name, inside their folder where they are in it.
+
+    Attributes:
+        names: in order.
+        sizes: (n,) in bytes, -1 of what is not there.
+        changed: (n,) time of the last change, in nanoseconds.
+        ends: a hash of each file's first and last `END` bytes.
+    """
+
+    names: tuple[bytes, ...]
+    sizes: NDArray[np.int64]
+    changed: NDArray[np.int64]
+    ends: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, files: Sequence[str], root: Path) -> "Listing":
+        """Look at files; `root` is the folder of the data, or a file in it."""
+        pairs = sorted(_by_name(files, root).items())
+        facts = np.array([_facts(file) for _, file in pairs], np.int64).reshape(-1, 2)
+        return cls(tuple(name for name, _ in pairs), facts[:, 0], facts[:, 1], tuple(ends_of(file) for _, file in pairs))
+
+    def save(self, path: Path) -> None:
+        """Write it as a Parquet file."""
+        columns = (self.names, self.sizes, self.changed, self.ends)
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.values(), strict=True)]
+        table = pa.table(arrays, names=list(SCHEMA))
+        replace_file(path, lambda temporary: pq.write_table(table, os.fspath(temporary), compression="zstd"))
+
+    @classmethod
+    def load(cls, path: Path) -> "Listing":
+        """Read what `save` wrote.
+
+        Raises:
+            FileError: it is damaged, or is none.
+        """
+        try:
+            with reading_or_writing(path), plain_path(path) as plain:
+                table = pq.read_table(plain, columns=list(SCHEMA))
+            names, sizes, changed, ends = (column.to_numpy() for column in table.columns)
+        except (pa.ArrowException, FileError) as error:
+            raise FileError(f"{path}: damaged ({' '.join(str(error).split())[:200]}): remove it") from None
+        return cls(tuple(names), sizes, changed, tuple(ends))
+
+
+@dataclass(frozen=True)
+class FileChanges:
+    """What is other than before: names of files."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        """In words."""
+        return ", ".join(
+            f"{len(names):,} {what} ({names[0]}{', …' if len(names) > 1 else ''})" for what, names in vars(self).items() if names
+        )
+
+
+def changes(before: Listing, files: Sequence[str], root: Path) -> FileChanges:
+    """Compare files with what was there before. Only those with the same size and another time are opened."""
+    now, known, other = _by_name(files, root), {name: i for i, name in enumerate(before.names)}, list[bytes]()
+    for name in sorted(known.keys() & now.keys()):
+        i, (size, changed) = known[name], _facts(now[name])
+        if size != before.sizes[i] or (changed != before.changed[i] and ends_of(now[name]) != before.ends[i]):
+            other.append(name)
+    added, removed = sorted(now.keys() - known.keys()), sorted(known.keys() - now.keys())
+    return FileChanges(*(tuple(printable(os.fsdecode(name)) for name in names) for names in (added, removed, other)))
+
+
+def ends_of(file: str) -> bytes:
+    """A hash of a file's first and last bytes; of one that cannot be read, zeros."""
+    try:
+        with open(file, "rb", buffering=0) as stream:
+            state = blake2b(stream.read(END), digest_size=8)
+            if (size := os.fstat(stream.fileno()).st_size) > END:
+                stream.seek(max(END, size - END))
+                state.update(stream.read(END))
+            return state.digest()
+    except OSError:
+        return bytes(8)
+
+
+def _by_name(files: Sequence[str], root: Path) -> dict[bytes, str]:
+    base = f"{root if root.is_dir() else root.parent}{os.sep}"
+    return {os.fsencode(file.removeprefix(base)): file for file in files}
+
+
+def _facts(file: str) -> tuple[int, int]:
+    try:
+        facts = os.stat(file)
+    except OSError:
+        return -1, 0
+    return facts.st_size, facts.st_mtime_ns

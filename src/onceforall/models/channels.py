@@ -1,0 +1,60 @@
+"""A network for images of another number of channels: its first convolution, with weights made of those for three."""
+
+from collections.abc import Mapping
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+
+from ..common.readable import plural
+from ..errors import ModelError
+from ..reader.exporting import first_convolution
+
+COLOURS = 3
+
+
+def for_images(model: nn.Module, channels: int, source: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network, whose first convolution is changed in place if it reads images of 3 channels; and a line on it.
+
+    Args:
+        model: its `default_cfg` may say what its first convolutions are called, as timm's do; else it is the first of its modules.
+        channels: of the images.
+        source: what names it, for messages.
+
+    Raises:
+        ModelError: its first convolution does not read images of 3 channels, nor of so many.
+    """
+    if channels == COLOURS:
+        return model, ()
+    told = vars(model).get("pretrained_cfg") or vars(model).get("default_cfg")
+    named = told.get("first_conv") if isinstance(told, Mapping) else None
+    names = [name for name in ([named] if isinstance(named, str) else named or []) if name]
+    names = [name for name in names if name in dict(model.named_modules())] or [first_convolution(model) or ""]
+    found = [model.get_submodule(name) for name in names]
+    read = {conv.in_channels if isinstance(conv, nn.Conv2d) else 0 for conv in found}
+    if read == {channels}:
+        return model, ()
+    if read != {COLOURS} or any(conv.groups != 1 or "weight" not in conv._parameters for conv in found):
+        has = " and ".join(f"{name or 'none'} reads {plural(max(read), 'channel')}" for name in names)
+        raise ModelError(
+            f"{source} cannot be made for images of {plural(channels, 'channel')}: that takes a first convolution which reads "
+            f"images of 3 ({has}); give a network that takes such images as it is"
+        )
+    with torch.no_grad():
+        for conv in found:
+            assert isinstance(conv, nn.Conv2d)
+            conv.weight = nn.Parameter(weight_for(channels, conv.weight), conv.weight.requires_grad)
+            conv.in_channels = channels
+    how = "the sum over its three channels" if channels == 1 else f"its channels repeated, times 3 / {channels}"
+    return model, (f"the first convolution ({', '.join(names)}) is made for {plural(channels, 'channel')}: {how}",)
+
+
+def weight_for(channels: int, weight: Tensor) -> Tensor:
+    """Weights of a first convolution (out, 3, height, width) for images of so many channels (out, channels, height, width).
+
+    As timm's `adapt_input_conv`: of one channel the sum over the three, with which gray images give what they gave as three equal
+    channels; of others they are repeated and scaled such that their sum stays.
+    """
+    if channels == 1:
+        return weight.float().sum(1, keepdim=True).to(weight.dtype)
+    return weight.repeat(1, ceil(channels / COLOURS), 1, 1)[:, :channels] * (COLOURS / channels)

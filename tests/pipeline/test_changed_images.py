@@ -1,0 +1,84 @@
+"""`ofa status` tells that the images changed since the run was made, and what to do."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from onceforall.cli import run as ofa
+from onceforall.errors import DataError
+from onceforall.pipeline import Run, evaluate, status
+from onceforall.pipeline.status import RunPart, Status
+from tiny_run import edited, on_pictures, pictures
+
+
+@pytest.fixture(scope="module")
+def before(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run and its images, which nothing changes."""
+    base = tmp_path_factory.mktemp("changed")
+    on_pictures(str(pictures(base / "data")), base / "run", epochs=1.0)
+    return base
+
+
+@pytest.fixture
+def run(before: Path, tmp_path: Path) -> Path:
+    """A copy of the run with a copy of its images beside it, `data`, which have other times."""
+    shutil.copytree(before / "run", tmp_path / "run")
+    shutil.copytree(before / "data", tmp_path / "data", copy_function=shutil.copyfile)
+    edited(tmp_path / "run" / "run.json", lambda data: data["data"].update(source=str(tmp_path / "data")))
+    return tmp_path / "run"
+
+
+def images(found: Status) -> list[RunPart]:
+    return [part for part in found.parts if part.name == "images"]
+
+
+def test_nothing_is_told_of_the_same_images(run: Path) -> None:
+    (run.parent / "data" / "notes.txt").write_text("of no use")
+    assert images(status(run)) == []
+
+
+def test_what_changed_and_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = run.parent / "data"
+    (data / "class 0" / "00.jpg").unlink()
+    shutil.copy(data / "class 0" / "01.jpg", data / "class 1" / "00.jpg")
+    shutil.copy(data / "class 1" / "01.jpg", data / "class 1" / "more.jpg")
+    with pytest.raises(DataError, match="the images are not those"):
+        evaluate(run)
+    found = status(run)
+    (part,) = images(found)
+    assert part.state == "stale"
+    changed = "1 added (class 1/more.jpg), 1 removed (class 0/00.jpg), 1 changed (class 1/00.jpg)"
+    assert part.text.startswith(f"{data}: files changed since the run was made: {changed}; commands refuse other images")
+    assert (part.facts["added"], part.facts["removed"], part.facts["changed"]) == (1, 1, 1)
+    assert found.next[0] == part.command == f"ofa train {data} --from {run} --out NEW"
+    assert not any(command.startswith("ofa evaluate") for command in found.next), "it would be refused"
+    assert ofa(["status", str(run)]) == 0
+    assert changed in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_any_more(run: Path) -> None:
+    shutil.rmtree(run.parent / "data" / "class 1")
+    shutil.rmtree(run.parent / "data" / "class 0")
+    (run.parent / "data" / "x.txt").write_text("nothing else")
+    (part,) = images(status(run))
+    assert part.state == "damaged"
+    assert "not as they were when the run was made: " in part.text
+
+
+def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
+    listing = run / "images.parquet"
+    shutil.rmtree(run.parent / "data" / "class 1")
+    listing.write_bytes(listing.read_bytes()[:40])
+    (part,) = images(status(run))
+    assert (part.state, "images.parquet: damaged" in part.text) == ("damaged", True)
+    listing.unlink()  # as of an earlier version
+    assert images(status(run)) == []
+    assert Run.open(run).changes() is None
+
+
+def test_what_trains_anew_reads_as_the_run_did(run: Path) -> None:
+    edited(run / "run.json", lambda data: data["data"]["reading"].update(few=True, group="(..)"))
+    (run.parent / "data" / "class 0" / "00.jpg").unlink()
+    (part,) = images(status(run))
+    assert part.command == f"ofa train {run.parent / 'data'} --group '(..)' --few --from {run} --out NEW"
