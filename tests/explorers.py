@@ -43,10 +43,11 @@ class Served:
             time.sleep(0.05)
 
 
-def serve(run: Path) -> Iterator[Served]:
-    """The explorer in a thread."""
+def serve(run: Path, *, quick: bool = False) -> Iterator[Served]:
+    """The explorer in a thread; `quick` measures what a run without a predictor lacks."""
     found = explorer(run, port=0)
     app = App(found.run)
+    app.quick.paused |= not quick
     guarded = Guard(app.routes(), key=found.key, host=found.host, port=found.port)
     config = uvicorn.Config(guarded, log_level="error", timeout_graceful_shutdown=1, ws="none", lifespan="on")
     server = uvicorn.Server(config)

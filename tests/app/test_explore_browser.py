@@ -14,7 +14,10 @@ import onceforall
 from explorers import Served, make_anew, serve
 from onceforall.cli.explore import page_to
 from onceforall.common.files import append_line, read_json
-from onceforall.pipeline import Run, fit_predictor
+from onceforall.data.reading import Reading
+from onceforall.pipeline import Run, fit_predictor, predict, train
+from several_labels import shapes_table
+from tiny_run import SPACE
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 IMAGES = Path(__file__).parents[2] / "docs/images"
@@ -286,6 +289,45 @@ def test_mistakes_with_photographs(page: Any) -> None:
     until(page, "document.getElementById('lookname').textContent.startsWith('the largest')")
     page.click("#looks li:has-text('the largest') [title=Remove]")
     until(page, "document.getElementById('lookname').textContent.startsWith('the smallest')")
+
+
+@pytest.fixture(scope="module")
+def several(own_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of images with several labels each, little trained, with a predictor."""
+    folder = tmp_path_factory.mktemp("several")
+    table, space = shapes_table(folder / "data", images=90, size=20), {**SPACE, "resolutions": (16,)}
+    reading = Reading(label="tags", task="multilabel")
+    given = {"preset": "digits", "space": space, "scheme": "single_path", "epochs": 1.0, "batch_size": 16, "holdout": 0.25}
+    train(str(table), out=folder / "run", reading=reading, **given)
+    predict(folder / "run", subnets=16)
+    return folder / "run"
+
+
+def test_several_labels_an_image(browser: Any, several: Path) -> None:
+    for served in serve(several):
+        for page in opened(browser, served):
+            page.wait_for_selector("#picture svg")
+            page.click("#setA")
+            page.click("#pin")
+            page.wait_for_selector("#pins li[data-id]")
+            seen = [page.inner_text("#explore"), page.get_attribute("#chart svg", "aria-label")]
+            page.click("#tab-mistakes")
+            page.click("#looklargest")
+            page.wait_for_selector("#look:not([hidden])", timeout=120_000)
+            assert "There is no confusion matrix: an image may have several labels" in page.inner_text("#lookname ~ #looknote")
+            page.click("#pairs button >> nth=0")
+            until(page, "document.querySelector('#cell img')?.naturalWidth > 0")
+            seen.append(page.inner_text("#mistakes"))
+            page.click("#tab-exports")
+            seen.append(page.inner_text("#exports"))
+            page.click("#tab-training")
+            page.wait_for_selector("#top1chart svg")
+            seen.append(page.inner_text("#training"))
+            for text in seen:
+                assert "top-1" not in text.lower()
+            assert all("mAP" in text for text in (*seen[:3], seen[4]))
+            assert "mAP over" in seen[0]
+            assert "MAP" not in "".join(seen)
 
 
 def test_phone_and_dark(browser: Any, explored: Served) -> None:

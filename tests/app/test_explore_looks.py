@@ -92,8 +92,8 @@ def test_photographs_are_those_of_the_held_out_images_and_no_others(looked: Serv
         picture = np.asarray(Image.open(io.BytesIO(answer.content)), float)
         assert abs(picture - images.pixels(i)).mean() < 6
     assert "no held-out image" in looked.client.get(f"/api/photos/{len(images)}").json()["error"]
-    for path in ("-1", "..%2f..%2frun.json", "%2fetc%2fpasswd", "0.jpg"):
-        assert looked.client.get(f"/api/photos/{path}").status_code == 404
+    for path in ("-1", "..%2f..%2frun.json", "%2fetc%2fpasswd", "0.jpg", "9" * 5000):
+        assert looked.client.get(f"/api/photos/{path}").status_code in (400, 404)
     for path in ("..%2frun", "0" * 12, "..", "%2e%2e"):
         for end in ("", "/cell/0/0", f"/against/{ids(looked)[0]}"):
             assert looked.client.get(f"/api/looks/{path}{end}").status_code in (307, 400, 404)
@@ -127,6 +127,7 @@ def test_a_measurement_is_cancelled(run_copy: Path) -> None:
             served.until(lambda s, id=id: s.app.jobs.own[id]["state"] == "cancelled")
         assert looks(served) == []
         (run_copy / "supernet.safetensors").unlink()
+        shutil.rmtree(run_copy / "checkpoints")
         assert "has not finished" in served.client.post("/api/looks/add", json={"arch": "largest"}).json()["error"]
         assert "has not finished" in served.client.get("/api/looks").json()["problem"]
 
@@ -154,7 +155,7 @@ def test_several_labels_have_no_confusion_matrix() -> None:
     assert "points of mAP" in found["told"]
     (group,) = found["groups"]
     assert group["total"] == 4
-    assert group["photos"][0] == {"image": 1, "name": "1.jpg", "words": "eel: 10.0 % and 90.0 %; has dog, eel"}
+    assert group["photos"][0] == {"image": 1, "name": "1.jpg", "words": "eel: 10.0 % / 90.0 %; has dog, eel"}
 
 
 def test_very_many_classes_have_no_picture() -> None:

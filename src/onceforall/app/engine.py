@@ -19,6 +19,7 @@ from ..pipeline.accuracies.predictor import load_predictor
 from ..pipeline.profile import latency_tables
 from ..search import Objectives, maximise, pareto
 from .pool import Floats, NetworkPool
+from .quick import STANDING, Standing, quick_predictor
 
 Wanted = tuple[tuple[str, float], ...]  # limits by name
 LATENCY = "latency:"  # before a device's name: that device's latency as the name of a cost
@@ -38,6 +39,7 @@ class Models:
     Args:
         run: with weights.
         predictor: of accuracy.
+        standing: what the predictor is of, where it is not the run's own.
         tables: latency tables by device.
         costs: MACs, parameters and memory by name, and "latency:DEVICE" for each table.
         generation: how many times models were loaded before, and these.
@@ -45,19 +47,22 @@ class Models:
 
     run: Run
     predictor: Any
+    standing: Standing | None
     tables: dict[str, LatencyTable]
     costs: dict[str, CostTable | LatencyTable]
     generation: int = 1
 
     @classmethod
     def load(cls, run: Run, generation: int = 1) -> "Models":
-        """From what the run directory holds now.
+        """From what the run directory holds now: its own predictor, else that of a quick look.
 
         Raises:
             OnceForAllError: there is no predictor, or a file is damaged.
         """
-        run.weights_hash()  # a training that has not finished is what to tell first
-        predictor = load_predictor(run)
+        found = quick_predictor(run)
+        if found is None:
+            run.weights_hash()  # a training that has not finished is what to tell first
+        predictor, standing = (load_predictor(run), None) if found is None else found
         segments = segment_table(run.space, run.num_classes)
         costs: dict[str, CostTable | LatencyTable] = {
             "macs": macs_table(segments),
@@ -66,7 +71,7 @@ class Models:
         }
         tables = {table.device.spec: table for table in latency_tables(run).values()}
         costs |= {LATENCY + spec: table for spec, table in tables.items()}
-        return cls(run, predictor, tables, costs, generation)
+        return cls(run, predictor, standing, tables, costs, generation)
 
     def pool(self, genes: Genes) -> NetworkPool:
         """The networks with all their numbers."""
@@ -155,7 +160,7 @@ class Engine:
 
     def _files(self) -> list[tuple[str, int, int]]:
         """What the models are made from, with times: when one changes, they are loaded again."""
-        patterns, found = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json"), []
+        patterns, found = ("supernet.safetensors", "accuracy/predictor.safetensors", "latency/*/table.json", STANDING), []
         for path in sorted(path for pattern in patterns for path in self.run.folder.glob(pattern)):
             with suppress(OSError):  # it was just replaced
                 found.append((str(path), path.stat().st_mtime_ns, path.stat().st_size))

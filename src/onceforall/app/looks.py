@@ -20,6 +20,7 @@ from ..data import Splits
 from ..errors import DataError, FileError, OnceForAllError
 from ..pipeline import Run
 from ..pipeline.evaluate import calibrated, judge_network
+from ..pipeline.run_directory.newest import newest_weights, open_newest
 from ..pipeline.specialising.mistakes import surest_mistakes, thumbnails_of
 from ..report.confusion import MOST_CLASSES, confusion_picture, numbers_of
 from ..scores import CLASS_HEADER, METRICS, Confusion, Difference
@@ -37,7 +38,8 @@ class NetworkLook:
 
     Args:
         id: of the job that measured it.
-        facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images.
+        facts: name, arch, weights and fingerprint (hashes of what it was measured with), classes, names of the images, and whether
+            the weights are the run's own; those of a checkpoint are in the name.
         labels: (n,), or (n, classes) where an image may have several.
         said: (n,) the class; (n, classes) the probability of each label.
         sure: (n,) how sure the network is of it; of labels their thresholds, (classes,).
@@ -140,7 +142,7 @@ class NetworkLook:
 
             def words(i: int) -> str:
                 name, both = self.classes[label[i]], (self.said[i, label[i]], other.said[i, label[i]])
-                return f"{name}: {' and '.join(map(percent, both))}; has {self._having(i)}"
+                return f"{name}: {' / '.join(map(percent, both))}; has {self._having(i)}"
 
             told = LabelDifference.of(self._answers, other._answers).told(*names)
             split = ((self.said >= self.sure) != (other.said >= other.sure)).any(1)
@@ -150,7 +152,7 @@ class NetworkLook:
 
             def words(i: int) -> str:
                 both = [f"{self.classes[look.said[i]]} {percent(look.sure[i])}" for look in (self, other)]
-                return f"{self.classes[self.labels[i]]}: {both[0]}, then {both[1]}"
+                return f"{self.classes[self.labels[i]]}: {' / '.join(both)}"
 
             told = Difference.of(own, others).told(*names)
             groups = [
@@ -166,7 +168,9 @@ class NetworkLook:
             }
             for title, found, sure in groups
         ]
-        return {"told": told, "groups": shown}
+        what = "the label that they differ most in" if self.several else "its class"
+        note = f"Below each photograph: {what}, what {names[0]} says / what {names[1]} says."
+        return {"told": told, "note": note, "groups": shown}
 
     def _photo(self, i: int, words: str | None = None) -> Photo:
         if words is None and self.several:
@@ -189,9 +193,11 @@ class Looks:
         self.splits: Splits | None = None
 
     def of_now(self) -> tuple[list[NetworkLook], int]:
-        """Those of the present weights and images, the newest first; and how many others are there."""
+        """Those of the present images, and weights or a checkpoint, the newest first; and how many others are there."""
         found, others = list[NetworkLook](), 0
-        weights, images = self.run.weights_hash(), self.run.require_images().fingerprint
+        now, images = newest_weights(self.run), self.run.require_images().fingerprint
+        if now is None:
+            self.run.weights_hash()  # tells why there are none
         for path in sorted(self.folder.glob("*.safetensors"), key=_changed, reverse=True):
             try:
                 look = self.known.get(path.stem) or _read(path)
@@ -199,7 +205,8 @@ class Looks:
                 others += path.exists()
                 continue
             self.known[path.stem] = look
-            of_now = (look.facts["weights"], look.facts["fingerprint"]) == (weights, images)
+            own = not look.facts["final"] or (now is not None and look.facts["weights"] == now.digest)
+            of_now = own and look.facts["fingerprint"] == images
             found, others = ([*found, look], others) if of_now else (found, others + 1)
         return found, others
 
@@ -239,7 +246,7 @@ class Looks:
 def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[str, float], None]) -> NetworkLook:
     """Measure a network on the held-out images, image by image, and keep what it says."""
     on_step("opening the run and its images", 0.05)
-    weights, supernet, splits = run.weights_hash(), run.supernet(), run.splits()
+    (weights, supernet), splits = open_newest(run), run.splits()
     on_step("measuring its statistics on training images", 0.15)
     network, images, done = calibrated(run, supernet, arch, splits), splits.held_out, 0
     labels, said, sure = list[Any](), list[Any](), list[Any]()
@@ -253,7 +260,8 @@ def measure_look(run: Run, id: str, name: str, arch: Arch, on_step: Callable[[st
         on_step(f"held-out images: {done:,} of {len(images):,}", 0.3 + 0.65 * done / len(images))
 
     judge_network(run, network, images, arch.resolution, keep)
-    facts: dict[str, Any] = {"name": name, "arch": arch.to_json(), "weights": weights}
+    name = name if weights.final else f"{name}, step {weights.step:,}"
+    facts: dict[str, Any] = {"name": name, "arch": arch.to_json(), "weights": weights.digest, "final": weights.final}
     facts |= {"fingerprint": run.require_images().fingerprint}
     facts |= {"classes": list(run.info.classes), "names": images.names}
     both = np.concatenate(labels), np.concatenate(said)
@@ -275,7 +283,7 @@ def _write(path: Path, look: NetworkLook) -> None:
 
 def _read(path: Path) -> NetworkLook:
     tensors, facts = load_tensors(path)
-    if not {"name", "arch", "weights", "fingerprint", "classes", "names"} <= set(facts):
+    if not {"name", "arch", "weights", "final", "fingerprint", "classes", "names"} <= set(facts):
         raise KeyError(path.name)
     return NetworkLook(path.stem, facts, *(tensors[name].numpy() for name in ("labels", "said", "sure")))
 

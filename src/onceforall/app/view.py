@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arch import Arch
+from ..common.advice import ofa
 from ..common.files import busy, read_lines, read_text
 from ..common.readable import amount
 from ..errors import OnceForAllError
@@ -22,6 +23,7 @@ from ..scores import METRICS
 from ..train import Remaining, Schedule, work_per_step
 from .engine import LATENCY, Engine, Models
 from .pool import NetworkPool
+from .quick import Standing
 
 LABELS = {"macs": "MACs", "params": "Parameters", "memory_bytes": "Activation memory"}
 MOST_POINTS = 160  # of a front that is drawn
@@ -75,6 +77,9 @@ def facts(engine: Engine) -> dict[str, Any]:
         "parts": [{"name": p.name, "state": p.state, "text": p.text, "command": p.command} for p in found.parts],
         "next": list(found.next),
         "problem": engine.problem,
+        "at": "",
+        "standing": "",
+        "finished": (run.folder / "supernet.safetensors").exists(),
         "formats": [
             {
                 "name": name,
@@ -90,8 +95,11 @@ def facts(engine: Engine) -> dict[str, Any]:
     if now is None:
         return result
     models, pool, _ = now
-    errors, rows = checks(run)
+    result["generation"] = models.generation  # there may be newer ones by now
+    errors, rows = checks(run) if models.standing is None else ({}, [])
     result["predictor"] = {"kind": models.predictor.kind, "rmse": errors["rmse"] if rows else None, "n": len(rows)}
+    if models.standing is not None:
+        result |= {"at": models.standing.where, "standing": _standing(run, models.standing)}
     result["axes"] = [
         {
             "name": name,
@@ -108,6 +116,21 @@ def facts(engine: Engine) -> dict[str, Any]:
     ]
     result["ready"] = True
     return result
+
+
+def _standing(run: Run, standing: Standing) -> str:
+    """What the numbers of a quick look are of, and what makes them better."""
+    told = f"{standing.subnets} sub-networks, measured on {standing.images:,} held-out images"
+    if standing.final:
+        return f"A quick look: accuracies are predicted from {told}. More are measured by {ofa('predict', run.folder)}"
+    steps = ""
+    with suppress(OnceForAllError):
+        steps = f" of {Schedule.from_json(read_text(run.folder / 'schedule.json')).steps:,}"
+    ended = (run.folder / "supernet.safetensors").exists()
+    now = (
+        "The training has ended since" if ended else "The training is going on" if busy(run.folder) else "The training has stopped"
+    )
+    return f"{now}: all accuracies here are of the weights at step {standing.step:,}{steps}, predicted from {told}"
 
 
 def progress(engine: Engine) -> dict[str, Any]:

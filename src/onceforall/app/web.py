@@ -21,14 +21,16 @@ from ..arch import Arch
 from ..common.advice import ofa
 from ..common.files import reading_or_writing
 from ..common.readable import quantity, rounded_up
-from ..errors import ArchError, InfeasibleError, OnceForAllError
+from ..errors import ArchError, DataError, InfeasibleError, OnceForAllError
 from ..picture import STYLE
 from ..pipeline import Run
+from ..pipeline.run_directory.newest import newest_weights
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
 from .looks import Looks
 from .pins import Pins
 from .pool import NetworkPool
+from .quick import Quick
 from .view import facts, front_json, network, progress, training
 
 STATIC = Path(__file__).parent / "static"
@@ -43,12 +45,13 @@ class App:
 
     def __init__(self, run: Run) -> None:
         self.run, self.engine, self.pins, self.jobs = run, Engine(run), Pins(run.folder), Jobs(run.folder, run.new_place)
-        self.looks = Looks(run)
+        self.looks, self.quick = Looks(run), Quick(run, self.jobs)
         self.stopping: Callable[[], bool] = lambda: False
 
     def stop(self) -> None:
         """End threads and exports."""
         self.engine.stop()
+        self.quick.stop()
         self.jobs.stop()
 
     def routes(self) -> Starlette:
@@ -58,7 +61,8 @@ class App:
             routes=[
                 Route("/", self._page),
                 Route("/picture.css", self._picture_style),
-                Route("/api/run", _answered(lambda request, body: facts(self.engine))),
+                Route("/api/run", _answered(lambda request, body: {**facts(self.engine), "quick": self.quick.told()})),
+                Route("/api/quick", _answered(lambda request, body: self.quick.turn(body.get("on") is True)), methods=post),
                 Route("/api/best", _answered(self.best)),
                 Route("/api/front", _answered(self.front)),
                 Route("/api/network", _answered(self.network), methods=post),
@@ -75,9 +79,9 @@ class App:
                 Route("/api/looks/add", _answered(self.look), methods=post),
                 Route("/api/looks/{id}", _answered(lambda r, body: self.looks.get(_id(r)).shown(self.run.metric))),
                 Route("/api/looks/{id}/remove", _answered(lambda r, body: self.looks.remove(_id(r))), methods=post),
-                Route("/api/looks/{id}/cell/{first:int}/{second:int}", _answered(self.cell)),
+                Route("/api/looks/{id}/cell/{first}/{second}", _answered(self.cell)),
                 Route("/api/looks/{id}/against/{other}", _answered(self.against)),
-                Route("/api/photos/{number:int}", _answered(self.photo)),
+                Route("/api/photos/{number}", _answered(self.photo)),
                 Route("/api/events", self._events),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ],
@@ -88,6 +92,7 @@ class App:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self.engine.start()
         self.jobs.start()
+        self.quick.start()
         yield
         await run_in_threadpool(self.stop)
 
@@ -129,6 +134,7 @@ class App:
         formats, limits = body.get("formats"), body.get("limits", {})
         if not isinstance(formats, list) or not all(isinstance(one, str) for one in formats) or not isinstance(limits, dict):
             raise ArchError("formats must be a list of names, limits an object")
+        self.run.weights_hash()  # exports are of a training that has ended
         kept = {name: _positive(name, limits[name]) for name in LIMITS if limits.get(name) is not None}
         return self.jobs.add(
             self._arch(body), name=_name(body), device=str(body.get("device") or "cpu"), formats=list(formats), limits=kept
@@ -159,14 +165,15 @@ class App:
         """Put the measurement of a network, or of the "largest" or "smallest", into the queue."""
         ends = {"largest": self.run.space.largest, "smallest": self.run.space.smallest}
         text = str(body.get("arch", ""))
-        self.run.weights_hash()  # what it lacks is told at once
         self.run.require_images()
+        if newest_weights(self.run) is None:
+            self.run.weights_hash()  # tells why there are none
         arch = ends[text]() if text in ends else self._arch(body)
         return self.jobs.put("look", name=_name(body), arch=arch.to_json())
 
     def cell(self, request: Request, body: dict[str, Any]) -> Any:
         """The photographs of one cell."""
-        return self.looks.get(_id(request)).cell(request.path_params["first"], request.path_params["second"])
+        return self.looks.get(_id(request)).cell(_number(request, "first"), _number(request, "second"))
 
     def against(self, request: Request, body: dict[str, Any]) -> Any:
         """Where two networks disagree."""
@@ -174,7 +181,7 @@ class App:
 
     def photo(self, request: Request, body: dict[str, Any]) -> Any:
         """A held-out image, small, by its number."""
-        return Response(self.looks.photo(request.path_params["number"]), media_type="image/jpeg")
+        return Response(self.looks.photo(_number(request, "number")), media_type="image/jpeg")
 
     async def _events(self, request: Request) -> Response:
         """What has changed, as numbers that grow: the page then asks anew for what it shows."""
@@ -200,6 +207,8 @@ class App:
             "pins": _time(self.pins.path),
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
             "looks": [_time(self.looks.folder), _time(folder / "supernet.safetensors")],
+            "quick": self.quick.told(),
+            "finished": (folder / "supernet.safetensors").exists(),
             "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
         }
 
@@ -266,6 +275,13 @@ def _id(request: Request) -> str:
 
 def _text(body: dict[str, Any]) -> str:
     return str(body.get("name", ""))
+
+
+def _number(request: Request, name: str) -> int:
+    text = str(request.path_params[name])
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise DataError(f"{text[:20]!r} is no number of a class or photograph")
+    return int(text)
 
 
 def _name(body: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ def run_worker() -> None:
         run = Path(job["run"])
         tell("waiting for another explorer's job", 0.0)
         with one_at_a_time(make_folder(run / "explorer") / ".export.lock"):
-            carry_out = {"export": _export, "look": _look}[job.get("kind", "export")]
+            carry_out = {"export": _export, "look": _look, "quick": _quick}[job.get("kind", "export")]
             _say(answers, {"result": carry_out(run, job, tell)})
     except OnceForAllError as error:
         _say(answers, {"error": " ".join(str(error).split())})
@@ -87,6 +87,15 @@ def _look(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     opened = Run.open(run, job["data"])
     look = measure_look(opened, job["id"], job["name"], Arch.from_json(job["arch"]), tell)
     return {"told": look.told(opened.metric)}
+
+
+def _quick(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
+    from ..pipeline import Run
+    from ..pipeline.run_directory.environment import fit_threads
+    from .quick import measure_quickly
+
+    fit_threads()
+    return asdict(measure_quickly(Run.open(run, job["data"]), tell))
 
 
 def _plain(step: str) -> str:

@@ -1,11 +1,12 @@
 // The page: tabs, what the run is, and what to ask anew when the server says that something has changed.
 import { get, tell } from "./api.js";
 import { Explore } from "./explore.js";
-import { at, make } from "./format.js";
+import { at, make, sentence } from "./format.js";
 import { Jobs } from "./jobs.js";
 import { Looks } from "./looks.js";
 import { Pins } from "./pins.js";
 import { Compare } from "./compare.js";
+import { Standing } from "./standing.js";
 import { Training } from "./training.js";
 
 history.replaceState(null, "", "/"); // the key is in a cookie now, and need not stay in the address
@@ -17,6 +18,7 @@ const pins = new Pins(explore, compare);
 const looks = new Looks(explore);
 const jobs = new Jobs(explore, looks);
 const training = new Training();
+const standing = new Standing();
 
 export function open(name, focus = false) {
   for (const tab of TABS) {
@@ -47,11 +49,15 @@ async function load() {
   run = await get("/api/run");
   at("name").textContent = run.name;
   at("score").textContent = run.score;
+  at("axisscore").textContent = sentence(run.score);
   at("about").textContent = `${run.data ?? "imported weights"} · ${run.space}`;
   document.title = `${run.name} – onceforall explorer`;
   missing();
   jobs.formats(run);
   training.parts(run);
+  standing.text(run);
+  at("toexport").disabled = !run.finished;
+  at("toexport").title = run.finished ? "" : "when the training has ended";
   if (!run.ready) return;
   const focused = document.activeElement?.id;
   await explore.load(run);
@@ -72,7 +78,8 @@ async function changed(now) {
   const differs = (key) => JSON.stringify(before[key]) !== JSON.stringify(now[key]);
   try {
     if (differs("generation") && before.generation) await renew();
-    else if (differs("ready") || differs("problem") || differs("training") && !now.ready) await load();
+    else if (differs("finished") && before.finished != null || differs("ready") || differs("problem") || differs("training") && !now.ready) await load();
+    if (differs("quick")) standing.draw(now.quick);
     if (differs("version") && run?.ready) await explore.improved(now);
     if (differs("pins") && run?.ready) await pins.load();
     if (differs("jobs")) await jobs.load();

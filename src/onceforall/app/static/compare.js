@@ -17,7 +17,7 @@ export class Compare {
   }
 
   put(side, network, given) {
-    this[side] = { ...network, given, name: given ?? `${percent(network.top1)}, ${amount(network.costs.macs)} MACs` };
+    this[side] = { ...network, given, name: given ?? `${this.explore.predicted(network)}, ${amount(network.costs.macs)} MACs` };
     this.draw();
   }
 
@@ -41,7 +41,7 @@ export class Compare {
       place.replaceChildren(make("p", { class: "empty" }, "Choose two networks with “Compare as A” and “Compare as B”, here or among the pins."));
       return;
     }
-    const rows = [[`${this.explore.run.score}, predicted`, (n) => percent(n.top1, 2), (n) => -n.top1], ["standard error", (n) => percent(n.std, 2), (n) => n.std]];
+    const rows = [[`${this.explore.run.score}, predicted${this.explore.run.at ? `, ${this.explore.run.at}` : ""}`, (n) => percent(n.top1, 2), (n) => -n.top1], ["standard error", (n) => percent(n.std, 2), (n) => n.std]];
     for (const name of Object.keys((a ?? b).costs).filter((c) => c.startsWith("latency"))) {
       rows.push([`latency, ${name.slice(8)}`, (n) => milliseconds(n.costs[name]), (n) => n.costs[name]]);
     }

@@ -174,6 +174,7 @@ export class Explore {
     const run = this.run, position = [...this.limits].map(([key, l]) => `${key}=${l.check.checked ? l.range.value : "off"}`).join(" ");
     try {
       const found = await get(`/api/best?${query}`);
+      if (found.network && found.network.generation > run.generation) return; // the page asks anew in a moment, for all numbers
       const before = this.network;
       this.show(found.network);
       at("none").hidden = Boolean(found.network);
@@ -209,10 +210,15 @@ export class Explore {
     this.draw();
   }
 
+  // The predicted accuracy, and of which weights where they are not the final ones.
+  predicted(n) {
+    return `${percent(n.top1)}${this.run.at ? ` at ${this.run.at}` : ""}`;
+  }
+
   tiles(n) {
     const tile = (value, label) => make("div", { class: "tile" }, make("b", {}, value), make("span", { title: label }, label));
     const device = this.run.devices.find((d) => d.spec === this.device), result = [
-      tile(percent(n.top1), `${this.run.score}, predicted; standard error: ${ends(n.low, n.high)}`),
+      tile(percent(n.top1), `${this.run.score}, predicted${this.run.at ? `, ${this.run.at}` : ""}; standard error: ${ends(n.low, n.high)}`),
     ];
     if (device) {
       const ms = n.costs[`latency:${device.spec}`];
@@ -242,8 +248,8 @@ export class Explore {
     if (!axis || x == null) return; // other numbers are on their way
     const chart = new Chart("chart", {
       x: { title: axis.label + (axis.device ? `, ms, on ${axis.device}` : ""), show: (v) => (axis.device ? +v.toPrecision(6) : v ? cost(back.name, v) : "0") },
-      y: { title: `${this.run.score}, %, predicted`, most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
-      label: `${axis.label} and predicted accuracy: the front, random networks, and the chosen network`,
+      y: { title: `${this.run.score}, %, predicted${this.run.at ? `, ${this.run.at}` : ""}`, most: 1, show: (v, step) => (100 * v).toFixed(step < 0.01 ? 1 : 0) },
+      label: `${axis.label} and predicted ${this.run.score}: the front, random networks, and the chosen network`,
     });
     const points = [...back.cloud, ...back.front];
     chart.begin([...points.map((p) => p[0]), x], [...points.map((p) => p[1]), n.low, n.high]);

@@ -33,6 +33,9 @@ export function cost(name, value) {
   return name === "memory_bytes" ? memory(value) : amount(value);
 }
 
+// With a capital at the beginning, unless the word has capitals of its own, such as mAP.
+export const sentence = (text) => (/^.[A-Z]/.test(text) ? text : text[0].toUpperCase() + text.slice(1));
+
 // An element with attributes (on…: listeners) and children; text is never taken for markup.
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);

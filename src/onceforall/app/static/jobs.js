@@ -45,13 +45,13 @@ export class Jobs {
   // Says what would be exported now.
   offer() {
     const n = this.explore.network;
-    at("export").disabled = !n;
+    at("export").disabled = !n || !this.run.finished;
     if (!n) return;
     const ms = n.costs[`latency:${this.explore.device}`];
-    at("exportwhat").textContent = `The network that is shown: ${percent(n.top1)} predicted, ${amount(n.costs.macs)} MACs` +
+    at("exportwhat").textContent = `The network that is shown: ${this.explore.predicted(n)} predicted, ${amount(n.costs.macs)} MACs` +
       (ms == null ? "." : `, ${milliseconds(ms)} on ${this.explore.device}.`) +
-      " It is measured, exported, and each file is proven and measured on its own.";
-    if (!this.named) at("exportname").value = `${percent(n.top1)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
+      (this.run.finished ? " It is measured, exported, and each file is proven and measured on its own." : " It can be exported when the training has ended.");
+    if (!this.named) at("exportname").value = `${this.explore.predicted(n)}${ms == null ? "" : `, ${milliseconds(ms)}`}`;
   }
 
   export() {
@@ -69,7 +69,7 @@ export class Jobs {
   async load() {
     const jobs = await get("/api/jobs"), isExport = (job) => (job.kind ?? "export") === "export";
     this.draw(jobs.filter(isExport));
-    this.looks.draw(jobs.filter((job) => !isExport(job)));
+    this.looks.draw(jobs.filter((job) => job.kind === "look"));
   }
 
   draw(jobs) {

@@ -1,6 +1,6 @@
 // What a network says of each held-out image: which classes it takes for which, the photographs, and where two disagree.
 import { attempt, get, post } from "./api.js";
-import { amount, at, make, percent, picture, pixels } from "./format.js";
+import { amount, at, make, picture, pixels } from "./format.js";
 import { isGoing, progress } from "./jobs.js";
 
 export class Looks {
@@ -18,7 +18,7 @@ export class Looks {
   }
 
   name(n) {
-    return n && `${pixels(n.resolution)}, ${amount(n.costs.macs)} MACs, ${percent(n.top1)} predicted`;
+    return n && `${pixels(n.resolution)}, ${amount(n.costs.macs)} MACs`;
   }
 
   add(arch, name) {
@@ -69,6 +69,7 @@ export class Looks {
     at("pairs").replaceChildren(...one.pairs.map(([i, j, words]) => make("li", {}, make("button", { type: "button", onclick: () => attempt(() => this.cell(i, j)) }, words))));
     if (!one.pairs.length) at("pairs").append(make("li", { class: "soft" }, "No mistakes."));
     this.photos("The mistakes that it is surest of", one.worst, one.worst.length);
+    at("lookeach").textContent = one.header[0] === "label" ? "Label by label" : "Class by class";
     at("looktable").replaceChildren(make("table", {},
       make("thead", {}, make("tr", {}, ...one.header.map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, ...one.rows.map(([name, ...cells]) => make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((cell) => make("td", {}, cell)))))));
@@ -96,7 +97,7 @@ export class Looks {
       return;
     }
     const found = await get(`/api/looks/${this.chosen}/against/${other}`);
-    at("against").replaceChildren(make("p", {}, `${found.told}.`), ...found.groups.flatMap((group) => [
+    at("against").replaceChildren(make("p", {}, `${found.told}.`), make("p", { class: "soft small" }, found.note), ...found.groups.flatMap((group) => [
       make("h3", {}, heading(group.title, group.photos, group.total)), make("div", { class: "photos" }, ...group.photos.map(photo))]));
   }
 }
@@ -105,4 +106,4 @@ const heading = (title, photos, total) => `${title}: ${total > photos.length ? `
 
 const photo = (one) => make("figure", {},
   make("img", { src: `/api/photos/${one.image}`, alt: one.words, title: one.name, loading: "lazy", width: 96, height: 96 }),
-  make("figcaption", {}, one.words));
+  make("figcaption", {}, one.words.replaceAll(" %", "\u00a0%")));

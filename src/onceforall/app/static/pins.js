@@ -13,7 +13,7 @@ export class Pins {
     const n = this.explore.network;
     if (!n) return;
     const ms = n.costs[`latency:${this.explore.device}`];
-    const name = ms == null ? `${percent(n.top1)}, ${amount(n.costs.macs)} MACs` : `${percent(n.top1)}, ${milliseconds(ms)}`;
+    const name = `${this.explore.predicted(n)}, ${ms == null ? `${amount(n.costs.macs)} MACs` : milliseconds(ms)}`;
     attempt(() => post("/api/pins/add", { arch: n.arch, name }));
   }
 

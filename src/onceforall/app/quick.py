@@ -1,0 +1,182 @@
+"""A quick look: where a run has no predictor, as while it is trained, some sub-networks of the newest weights are measured on some
+images by a job of the explorer, and a predictor is fitted to them, in RUN/explorer/quick. `ofa predict` measures more of the final
+weights, and what it finds takes the place of this.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..accuracy import AccuracyPredictor, AccuracyRow, measurement_noise, tree
+from ..accuracy.prefix_tree import grow, units
+from ..common.files import busy, make_folder
+from ..common.records import read_record, write_record
+from ..costs import segment_table
+from ..errors import OnceForAllError
+from ..pipeline import Run
+from ..pipeline.accuracies.measure_accuracy import together
+from ..pipeline.run_directory.newest import newest_weights, open_newest
+from .jobs import ENDED, Jobs
+
+FORMAT = "onceforall.quick/1"
+STANDING = "explorer/quick/standing.json"
+SUBNETS = 24  # measured, where the space has so many
+HELD_OUT, CALIBRATION = 250, 250  # images
+AT_ONCE = 4  # networks that are measured together
+NICE = 5  # the training comes first
+REST = 2.0  # so many times as long as it took nothing is measured beside a training
+WATCH_S = 2.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a quick look's numbers are of.
+
+    Args:
+        weights: checksum of their file.
+        step: of the training.
+        final: they are the run's own.
+        subnets: that were measured.
+        images: on so many held-out images.
+        seconds: that it took.
+    """
+
+    weights: str
+    step: int
+    final: bool
+    subnets: int
+    images: int
+    seconds: float
+
+    @property
+    def where(self) -> str:
+        """The place in the training, in words; "" at its end."""
+        return "" if self.final else f"step {self.step:,}"
+
+
+def quick_predictor(run: Run) -> tuple[AccuracyPredictor, Standing] | None:
+    """The predictor of the last quick look; None where there is none, or `ofa predict` has made one of the run's own weights.
+
+    Raises:
+        OnceForAllError: a file is damaged.
+    """
+    place = run.folder / STANDING
+    if has_predictor(run) or not place.exists():
+        return None
+    standing = read_record(place, Standing, FORMAT, otherwise="remove it: it is made anew")
+    path = place.with_name(f"{standing.weights[:16]}.safetensors")
+    return AccuracyPredictor.load(path, run.space, weights_hash=standing.weights), standing
+
+
+def has_predictor(run: Run) -> bool:
+    """Whether the run has one of its own."""
+    return (run.folder / "accuracy" / "predictor.safetensors").exists()
+
+
+def measure_quickly(run: Run, on_step: Callable[[str, float], None]) -> Standing:
+    """Measure some sub-networks with the newest weights and fit a predictor, which takes the place of the last one.
+
+    Raises:
+        OnceForAllError: there are no weights or images, or the space is too small.
+    """
+    if os.name == "posix":
+        os.nice(NICE)
+    began = time.monotonic()
+    on_step("opening the run and its images", 0.02)
+    splits = run.splits()
+    weights, supernet = open_newest(run)
+    held_out, segments = splits.held_out.sample(HELD_OUT), segment_table(run.space, run.num_classes)
+    archs = tree(run.space, np.random.default_rng([run.info.seed, 11]), min(SUBNETS, run.space.count()), segments)
+    rows: list[AccuracyRow] = []
+    for group in units(grow({arch: run.space.lower(arch, run.num_classes) for arch in archs}), AT_ONCE):
+        on_step(f"step {weights.step:,}: {len(rows)} of {len(archs)} sub-networks measured", 0.05 + 0.9 * len(rows) / len(archs))
+        rows += together(run, supernet, splits, group, held_out=held_out, calibration=CALIBRATION)
+    on_step("fitting a predictor", 0.96)
+    predictor = AccuracyPredictor.fit(
+        run.space,
+        [row.arch for row in rows],
+        [row.value for row in rows],
+        losses=[row.loss for row in rows],
+        noise=measurement_noise(rows),
+        weights_hash=weights.digest,
+        seed=run.info.seed,
+    )
+    place = run.folder / STANDING
+    path = make_folder(place.parent) / f"{weights.digest[:16]}.safetensors"
+    predictor.save(path)
+    standing = Standing(weights.digest, weights.step, weights.final, len(rows), len(held_out), time.monotonic() - began)
+    write_record(place, standing, FORMAT)
+    for old in place.parent.glob("*.safetensors"):
+        if old != path:
+            old.unlink(missing_ok=True)
+    return standing
+
+
+class Quick:
+    """Puts a quick look into the queue whenever there are newer weights and no predictor of the run's own, unless it is `paused`.
+
+    Beside a training it rests `REST` times as long as the last one took. One that was cancelled pauses all; one that failed is not
+    tried again with the same weights.
+    """
+
+    def __init__(self, run: Run, jobs: Jobs) -> None:
+        self.run, self.jobs = run, jobs
+        self.paused = run.info.data is None
+        self.tried, self.job, self.last, self.trouble, self.rested = "", "", "", "", 0.0
+        self.stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin in a thread of its own."""
+        threading.Thread(target=self._work, name="quick look", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it."""
+        self.stopping.set()
+
+    def turn(self, on: bool) -> None:
+        """Pause, or go on; also with weights with which it failed."""
+        self.paused, self.tried, self.rested = not on, "", 0.0
+        if not on and self.job:
+            self.jobs.cancel(self.job)
+
+    def told(self) -> dict[str, Any]:
+        """For the page: whether it is paused, what is measured now, and why that failed."""
+        job = self.jobs.own.get(self.last, {})
+        going = bool(job) and job["state"] not in ENDED
+        return {
+            "paused": self.paused,
+            "possible": self.run.info.data is not None and not has_predictor(self.run),
+            "step": job["step"] if going else "",
+            "share": job["share"] if going else 0.0,
+            "error": job["error"] if job and job["state"] == "failed" else self.trouble,
+        }
+
+    def _work(self) -> None:
+        while not self.stopping.wait(WATCH_S):
+            try:
+                self._next()
+                self.trouble = ""
+            except OnceForAllError as error:  # such as a folder that cannot be written
+                self.trouble = str(error)
+
+    def _next(self) -> None:
+        if self.job:
+            job = self.jobs.own[self.job]
+            if job["state"] not in ENDED:
+                return
+            self.job, self.paused = "", self.paused or job["state"] == "cancelled"
+            if job["state"] == "done" and busy(self.run.folder):
+                self.rested = time.monotonic() + REST * job["result"]["seconds"]
+        resting = time.monotonic() < self.rested and busy(self.run.folder)
+        if self.paused or resting or has_predictor(self.run) or busy(self.run.folder / "accuracy"):
+            return
+        if (weights := newest_weights(self.run)) is None or weights.digest == self.tried:
+            return
+        if (found := quick_predictor(self.run)) is None or found[1].weights != weights.digest:
+            self.job = self.last = self.jobs.put("quick", name=f"step {weights.step:,}")["id"]
+        self.tried = weights.digest
