@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from onceforall.data import open_data, open_source
 from onceforall.data.formats.hub_data import CONVERTED, fetched, is_pinned_by, pinned
 from onceforall.data.reading import Reading
 from onceforall.errors import DataError, FileError, MissingExtraError
-from onceforall.pipeline import evaluate, status
+from onceforall.pipeline import Run, evaluate, status
 from tiny_run import on_pictures
 
 NEWER = "e" * 40
@@ -229,7 +230,10 @@ def test_a_run_keeps_the_commit(hub: FileServer, tmp_path: Path) -> None:
     hub.publish_data("me/run", {"train.parquet": parquet([0, 1] * 20, names=["cat", "dog"])})
     run = on_pictures("hf:me/run", tmp_path / "run", epochs=1.0)
     assert run.info.data is not None
-    assert run.info.data.source == f"hf:me/run@{COMMIT}"
+    assert (run.info.data.source, run.info.data.asked) == (f"hf:me/run@{COMMIT}", "hf:me/run")
+    tagged = Run(run.folder, replace(run.info, data=replace(run.info.data, asked="hf:me/run@v1.0")))
+    assert tagged.moved_to("hf:me/run@v1.0") is tagged, "the Hub has no such tag any more, and is not asked"
+    assert run.moved_to("hf:me/run@main") is run, "it leads to the commit that is known"
     hub.publish_data("me/run", {"train.parquet": parquet([0, 1] * 20, seed=99, names=["cat", "dog"])}, commit=NEWER)
     assert len(evaluate(run.folder)) == 1
     assert on_pictures("hf:me/run", tmp_path / "run", epochs=1.0, resume=True).info.data == run.info.data

@@ -66,6 +66,12 @@ def is_pinned_by(text: str, known: str) -> bool:
     return name == own[0] and revision in ("", own[1]) and configuration in ("", own[2])
 
 
+def name_and_commit(text: str) -> tuple[str, str]:
+    """Its name with the configuration, for people, and the revision; "" where that is not given."""
+    name, revision, configuration = _parts(text)
+    return f"{name}:{configuration}" if configuration else name, revision
+
+
 def fetched(text: str, *, on_note: Callable[[str], None] = lambda text: None, tell: Tell = lambda event: None) -> str:
     """As `pinned`, with its files in the Hub's cache; `tell` gets what comes, see `onceforall.common.fetch.fetch`."""
     files = _files(text, on_note)

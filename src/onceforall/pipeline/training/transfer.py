@@ -13,6 +13,7 @@ from ...options.training import TrainOptions
 from ...spaces.graph import classifier_weights
 from ...supernets.supernet import Supernet
 from ...train import Schedule
+from ..run_directory.images import short_name
 from ..run_directory.info import Origin
 from ..run_directory.run import Run
 
@@ -102,7 +103,8 @@ def origin_of(run: Run, splits: Splits, size: int) -> Origin:
     if run.info.imported is not None:
         source = f"imported: {run.info.source}"
     else:
-        source = f"trained on {Path(run.require_images().source).name}"
+        name, commit = short_name(run.require_images().source)
+        source = f"trained on {name}{f', commit {commit[:12]}' if commit else ''}"
     named = run.info.data is not None  # else the names of the classes are placeholders
     same = named and splits.classes == run.info.classes
     return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, size))
