@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.fetch import out_of_reach
 from ..common.packages import import_package, one_line, quiet_packages
 from ..errors import HubError
 from .folder import export_files
@@ -78,4 +79,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _library("errors").HfHubHTTPError):
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
+    if not out_of_reach(error):
+        return f"{one_line(error)}: mend that"
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

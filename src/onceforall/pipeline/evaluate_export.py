@@ -177,7 +177,7 @@ def _answers(
     def prepared(load: Load) -> tuple[NDArray[np.float32], bytes] | str:
         try:
             original = load.taken()
-            return prepare(_file(original), steps), b"" if wanted is None else wanted.digest(Load(original, load.name))
+            return prepare(_file(original), steps), b"" if wanted is None else wanted.digest(Load(lambda: original, load.name))
         except ValueError as error:
             return str(error)
 

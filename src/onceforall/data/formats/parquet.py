@@ -89,7 +89,9 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
     return open_splits(str(root), splits, reading, left_out)
 
 
-def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}") -> Source:
+def open_splits(
+    name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}", paths: bool = True
+) -> Source:
     """Parquet files by split, training files first.
 
     Args:
@@ -98,11 +100,15 @@ def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out
         reading: which labels.
         left_out: gets what is not used.
         known: what the Hugging Face hub's metadata say, for files without.
+        paths: a column may name files of images; not in a stranger's data, which could name any file of this machine.
 
     Raises:
         DataError: as `open_parquet`.
     """
     columns = {place.path: _columns(place.path, known) for split in splits for place in split}
+    if odd := [] if paths else [one for found in columns.values() for one in found.images if one in found.texts]:
+        what = f"the column {printable(odd[0])} names files of images, and a data set of the Hub could name any file here"
+        raise DataError(f"{name}: {what}: fetch it, look at the names, and give the folder")
     if reading.several:
         return _of_lists(name, splits, columns, reading.label, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
