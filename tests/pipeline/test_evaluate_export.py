@@ -138,6 +138,13 @@ def test_lists_for_a_network_of_one_class_an_image(export: Path, data: Path, tmp
         evaluate_export(export, str(tmp_path / "lists.csv"))
 
 
+def test_another_error_says_nothing_of_tasks(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "of --task sorting").mkdir()
+    with pytest.raises(DataError, match=r"of --task sorting: ") as found:
+        evaluate_export(export, str(tmp_path / "of --task sorting"))
+    assert "is of --task multiclass" not in str(found.value)
+
+
 def test_a_folder_of_one_class_is_that_class(export: Path, data: Path, tmp_path: Path) -> None:
     for name in ("indoor", "outdoor"):
         shutil.copytree(data / "test" / "cat", tmp_path / "cats" / "cat" / name)

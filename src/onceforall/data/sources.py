@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..common.files import reading_or_writing
 from ..common.places import expanded
-from ..errors import DataError
+from ..errors import DataError, TaskError
 from .classes import chosen_classes
 from .formats.archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
@@ -46,7 +46,7 @@ def open_source(
     """
     found = _found(source, reading, on_note, known)
     if reading.several and found.train.labels.ndim == 1:
-        raise DataError(
+        raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
             "for each label), annotations in COCO's format, Parquet files with lists, and class folders with an image in several"
         )

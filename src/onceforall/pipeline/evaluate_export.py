@@ -20,7 +20,7 @@ from ..data.formats.scan import left_out_line, listed
 from ..data.labels import Labels
 from ..data.originals import Load, Part, Read, Source, Taken, small
 from ..data.reading import AS_IT_IS, Reading
-from ..errors import DataError
+from ..errors import DataError, TaskError
 from ..export.config import InputSteps
 from ..export.trained_on import BYTES, NOT_KNOWN, AmongTrained, TrainedOn, read_trained_on
 from ..options.measuring import PARTS
@@ -111,10 +111,10 @@ def evaluate_exports(
     asked = _as_learnt(reading, exports, [config.task for _, config, _ in opened])
     try:
         source = open_source(data, asked, progress.say, classes)
-    except DataError as error:
-        if "--task" not in str(error) or reading.task is not None:
+    except TaskError as error:
+        if reading.task is not None:
             raise
-        raise DataError(f"{exports[0]} is of --task {opened[0][1].task}, and {error}") from None
+        raise TaskError(f"{exports[0]} is of --task {opened[0][1].task}, and {error}") from None
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         progress.say(remark)

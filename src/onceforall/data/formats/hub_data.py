@@ -84,7 +84,7 @@ def open_hub_data(text: str, reading: Reading, *, on_note: Callable[[str], None]
     files, left_out = _files(text, on_note), LeftOut()
     splits = _in_cache(text, files, left_out, on_note, lambda event: None)
     known = json.dumps({"info": {"features": files.features}}).encode()
-    found = open_splits(files.text, splits, reading, left_out, known, paths=False)
+    found = open_splits(files.text, splits, reading, left_out, known, by_path=False)
     partial = dict.fromkeys(place.word for split in splits for place in split if place.word.startswith("partial"))
     remark = f"{listed(partial)}: the Hub has converted only the first 5 GB of the images, the others are not there"
     return replace(found, files=(), remarks=(*found.remarks, *([remark] if partial else [])))
