@@ -75,6 +75,9 @@ def test_paths_choices_and_what_writes_its_own_json(tmp_path: Path) -> None:
     path.write_text(json.dumps({"place": 3, "state": "done"}))
     with pytest.raises(FileError, match="place is 3, and a text is expected"):
         read_record(path, Placed)
+    path.write_text(json.dumps({"place": "net", "state": "soon"}))
+    with pytest.raises(FileError, match="state is 'soon', and one of done, going on is expected"):
+        read_record(path, Placed)
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import typer
 from typer.main import get_command
 
 from onceforall.cli import command, program, run
-from onceforall.options.declare import Flag, argument, flags_of, group, option, takes
+from onceforall.common.arguments import takes
+from onceforall.options.declare import Flag, argument, flags_of, group, option
 
 COMMANDS = {
     name: "ofa accuracy measure run --subnets 2000" if isinstance(row, dict) else row[-1] for name, row in program.COMMANDS.items()

@@ -116,7 +116,7 @@ def test_a_program_that_fails_is_one_line(usage: str, message: str, tmp_path: Pa
 
 def test_a_photograph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     write_preprocess(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"preprocessing": {"resolution": 8}}))
+    (tmp_path / "config.json").write_text(json.dumps({"preprocessing": {"resolution": 8, "mean": [0.5] * 3}}))
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(VerificationError, match=r"ValueError: .*photo\.png: empty"):
         run_programs(tmp_path, {"look": program_of(LOOK)}, [tmp_path / "photo.png"])

@@ -159,7 +159,7 @@ def test_a_run_that_cannot_be_written(moved: tuple[Path, Path], monkeypatch: pyt
     run, new = moved
     monkeypatch.setattr("onceforall.common.records.write_json", _refuse)
     with pytest.warns(Note, match="is not written down"):
-        _, _, splits = _opened.__wrapped__(run, Run.open(run, str(new)).new_place, Run.open(run).weights_hash(), "cpu")
+        _, _, splits = _opened.__wrapped__(run, Run.open(run, str(new)).new_place, None, Run.open(run).weights_hash(), "cpu")
     assert len(splits.train) > 0
     explorer = Explorer.listening(run, host="127.0.0.1", port=0, data=str(new))
     explorer.socket.close()
@@ -173,7 +173,7 @@ def test_a_run_that_cannot_be_written(moved: tuple[Path, Path], monkeypatch: pyt
     monkeypatch.setattr("onceforall.pipeline.specialise", specialise)
     job = {"arch": explorer.run.space.largest().to_json(), "limits": {}, "device": "cpu", "formats": [], "out": "x"}
     with pytest.raises(DataError, match="enough"):
-        worker._export(run, {**job, "data": jobs.data}, lambda text: None)
+        worker._export(run, {**job, "data": jobs.data}, lambda text, share: None)
     assert given == [str(new)]
     with pytest.raises(DataError, match="nowhere: the images are no longer there: check --data"):
         Explorer.listening(run, host="127.0.0.1", port=0, data=str(new.parent / "nowhere"))

@@ -24,7 +24,17 @@ from onceforall.pipeline.search import Searcher
 from onceforall.pipeline.specialising.taken_home import specialised_in
 from tiny_run import openings
 
-NETWORK = {"README.md", "arch.json", "config.json", "model.onnx", "model.py", "network.svg", "preprocess.py", "weights.safetensors"}
+NETWORK = {
+    "README.md",
+    "arch.json",
+    "config.json",
+    "model.onnx",
+    "model.py",
+    "network.svg",
+    "preprocess.py",
+    "weights.safetensors",
+    "trained_on.json",
+}
 # entries of a network in specialised/, for whoever reads these files
 WRITTEN = """arch budget confusion device files finetuned folder held_out_images held_out_score held_out_top1 labels latency
 left_out mistakes predicted_ms predicted_top1 proofs readers shares test"""

@@ -91,9 +91,12 @@ def _value(kind: Any, data: Any, where: str) -> Any:
         if data is None and NoneType in inner:
             return None
         return data if type(data) in inner else _value(inner[0], data, where)
-    if kind is Path or origin is Literal:
-        text = _plain(str, data, where)
-        return Path(text) if kind is Path else text
+    if kind is Path:
+        return Path(_plain(str, data, where))
+    if origin is Literal:
+        if data not in inner:
+            raise ValueError(f"{where} is {data!r}, and one of {', '.join(map(str, inner))} is expected")
+        return data
     if is_dataclass(kind) and (read := vars(kind).get("from_json")):
         return read.__get__(None, kind)(_plain(str if kind is Arch else dict, data, where))
     if is_dataclass(kind):

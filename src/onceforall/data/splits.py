@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.arguments import takes
 from ..common.files import reading_or_writing
 from ..common.places import cache_folder
 from ..common.readable import plural
@@ -20,11 +21,10 @@ from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
 from .labels import Labels, codes, having, images_of, in_words
-from .originals import Indices, Part, Read, Source, digest, seen_in, small
+from .originals import Indices, Part, Source, digest, seen_in, small
 from .preparation import Preprocessing
-from .reading import AS_IT_IS, Reading
 from .sources import open_source
-from .stores import CACHE_GB, open_stores
+from .stores import DataOptions, open_stores
 
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
@@ -208,19 +208,10 @@ class Splits:
         return self._test
 
 
+@takes(DataOptions)
 def open_data(
-    source: str,
+    options: DataOptions,
     *,
-    size: int,
-    holdout: float = 0.1,
-    seed: int = 0,
-    cache: Path | None = None,
-    caching: str = "decoded",
-    limit_gb: float = CACHE_GB,
-    limit: int | None = None,
-    how: Read = Read(),  # noqa: B008, frozen
-    exact: bool = True,
-    reading: Reading = AS_IT_IS,
     compare: bool = False,
     on_classes: Callable[[tuple[str, ...]], None] = lambda names: None,
     on_progress: Progress | None = None,
@@ -229,16 +220,7 @@ def open_data(
     """Open what `source` names (see `open_source`), decode it once, into the cache or for the facts about it, and divide it.
 
     Args:
-        size: images are kept with a short side of at most this; use the longest side of all resolutions / 0.875.
-        holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
-        seed: of the choice of held-out images. The test part never depends on it.
-        cache: folder for decoded images; None for the user's cache folder.
-        caching: "decoded" keeps the decoded images in that folder, "none" only facts about them; "auto" decides, see `open_stores`.
-        limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
-        limit: use only the first n images of each part, stratified; for quick tries.
-        how: images are read: how large they may be, with how many channels, and which values of more than 8 bits are shown.
-        exact: so many, and not only about so many, as earlier versions took.
-        reading: which labels, classes and groups; see `Reading`.
+        options: see `DataOptions`; in its place, its fields by their names.
         compare: look for images that are nearly the same in two splits; takes a while for very many.
         on_classes: called with the names of the classes before anything is decoded; may raise an error.
         on_progress: called with images done and images in all while decoding.
@@ -249,49 +231,28 @@ def open_data(
         DataError: see the message.
         FileError: the cache cannot be written.
     """
-    _check_arguments(size, holdout, seed, limit)
-    found = open_source(source, reading, on_note)
+    found, few = open_source(options.source, options.reading, on_note), options.reading.few
     _check_classes(found)
     on_classes(found.classes)
-    parts = {name: part.read_as(how) for name, part in _divide_parts(found, reading.few).items()}
-    for name, part in parts.items():
-        if not len(part):
-            raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
-    if limit is not None:
-        parts = limited(parts, limit, len(found.classes), exact=exact)
-    least = {name: 1 if name == "train" else 0 for name in SPLITS} if reading.few else {"train": LEAST_PER_CLASS}
+    parts = _parts(found, options)
+    least = {name: 1 if name == "train" else 0 for name in SPLITS} if few else {"train": LEAST_PER_CLASS}
     for name, part in parts.items():
         _check_counts(found, part.labels, least.get(name, 1), name)
-    elsewhere = cache_folder if cache is None else None
-    place = facts_of if caching == "none" else place_of
-    cache = cache or cache_folder([place(part, size, Path()).name for part in parts.values()])
-    stores = open_stores(
-        parts, size=size, folder=cache, limit_gb=limit_gb, caching=caching, on_progress=on_progress, on_note=on_note
-    )
-    keep = Keep(cache, int(limit_gb * 1e9), on_note, elsewhere)
-    images = {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
-    train, test = images["train"], images["test"]
-    held_out = images.get("held-out")
-    if held_out is None:
-        share = min(holdout, MOST_HELD_OUT / len(train))
-        chosen = some(train.labels, train.groups, share, np.random.default_rng([seed, 0x4E1D]), reading.few)
-        held_out = train.subset(chosen)
-        train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
-    all_of = {"train": train, "held-out": held_out, "test": test}
-    held_out = _without(held_out, test)
-    train = _without(_without(train, test), held_out)
-    kept = {"train": train, "held-out": held_out, "test": test}
+    stores, images = _stored(parts, options, on_progress, on_note)
+    all_of = _with_held_out(images, options)
+    held_out = _without(all_of["held-out"], all_of["test"])
+    train = _without(_without(all_of["train"], all_of["test"]), held_out)
+    kept = {"train": train, "held-out": held_out, "test": all_of["test"]}
     for name, split in kept.items():
         own = name if name in parts else "train"
-        _check_counts(
-            found, split.labels, min(1, least.get(name, 1)), name, partial(_lost, name, all_of, kept, parts[own], stores[own])
-        )
+        lost = partial(_lost, name, all_of, kept, parts[own], stores[own])
+        _check_counts(found, split.labels, min(1, least.get(name, 1)), name, lost)
     unreadable = [problem for store in stores.values() for problem in store.problems]
     contradictions, contradiction = _contradictions(all_of, kept, found.classes)
     copies, copied = _copies(kept) if compare else ([], "")
     left_out = left_out_line(found.left_out)
     remarks = [f"left out: {left_out}"] if left_out else []
-    remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], how)
+    remarks += seen_in([(store.seen, len(store.index)) for store in stores.values()], options.how)
     remarks += filter(None, (contradiction, copied, _on_both_sides(kept), _without_images(found.classes, kept)))
     return Splits(
         train=train,
@@ -302,21 +263,41 @@ def open_data(
         remarks=(*found.remarks, *remarks),
         duplicates=sum(map(len, all_of.values())) - sum(map(len, kept.values())),
         gray=stores["train"].seen is not None and stores["train"].seen.gray,
-        fingerprint=_fingerprint(found.classes, train, held_out, test),
-        _test=test,
+        fingerprint=_fingerprint(found.classes, train, held_out, all_of["test"]),
+        _test=all_of["test"],
         files=found.files,
     )
 
 
-def _check_arguments(size: int, holdout: float, seed: int, limit: int | None) -> None:
-    if size < 8:
-        raise DataError(f"images of size {size} are too small to keep: use 8 or more")
-    if not 0 < holdout <= 0.5:
-        raise DataError(f"the held-out share is {holdout}: it must be above 0 and at most 0.5")
-    if seed < 0:
-        raise DataError(f"the seed is {seed}: use 0 or more")
-    if limit is not None and limit < 1:
-        raise DataError(f"the limit is {limit} images: use 1 or more, or none")
+def _parts(found: Source, options: DataOptions) -> dict[str, Part]:
+    """Train and test, and a third part where the data bring one, not decoded yet."""
+    parts = {name: part.read_as(options.how) for name, part in _divide_parts(found, options.reading.few).items()}
+    for name, part in parts.items():
+        if not len(part):
+            raise DataError(f"{found.name}: no {name} images of these classes: leave that split out, or take other classes")
+    return parts if options.limit is None else limited(parts, options.limit, len(found.classes), exact=options.exact)
+
+
+def _stored(
+    parts: Mapping[str, Part], o: DataOptions, on_progress: Progress | None, on_note: Callable[[str], None]
+) -> tuple[dict[str, Store], dict[str, Images]]:
+    """The images of each part, decoded."""
+    place = facts_of if o.caching == "none" else place_of
+    cache = o.cache or cache_folder([place(part, o.size, Path()).name for part in parts.values()])
+    stores = open_stores(parts, o, cache, on_progress, on_note)
+    keep = Keep(cache, int(o.limit_gb * 1e9), on_note, cache_folder if o.cache is None else None)
+    return stores, {name: _all_images(stores[name], part, keep) for name, part in parts.items()}
+
+
+def _with_held_out(images: Mapping[str, Images], options: DataOptions) -> dict[str, Images]:
+    """All three splits: held-out images are drawn from the training images where the data bring none."""
+    train, held_out = images["train"], images.get("held-out")
+    if held_out is None:
+        share = min(options.holdout, MOST_HELD_OUT / len(train))
+        chosen = some(train.labels, train.groups, share, np.random.default_rng([options.seed, 0x4E1D]), options.reading.few)
+        held_out = train.subset(chosen)
+        train = train.subset(np.setdiff1d(np.arange(len(train)), chosen))
+    return {"train": train, "held-out": held_out, "test": images["test"]}
 
 
 def _check_classes(source: Source) -> None:

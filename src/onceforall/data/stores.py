@@ -1,40 +1,82 @@
-"""Where the decoded images of all parts are kept: in one file for each on the disk, or nowhere."""
+"""How data are opened, and where the decoded images of all parts are kept: in one file for each on the disk, or nowhere."""
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..common.files import make_folder
 from ..errors import DataError, FileError
 from .cache import Progress, Store, cache_part, expected_bytes
-from .originals import Part
-from .reading import require_cache
+from .originals import Part, Read
+from .reading import AS_IT_IS, Reading, require_cache
 
 CACHE_GB = 8.0
 FREE_SHARE = 0.5  # of the free disk that "auto" uses: pixels for evaluation and checkpoints are still to come
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """Arguments of `onceforall.data.open_data`.
+
+    Args:
+        source: what to open, see `open_source`.
+        size: images are kept with a short side of at most this; use the longest side of all resolutions / 0.875.
+        holdout: share of the training images that is held out, where the data bring no third part; at most 10,000 images.
+        seed: of the choice of held-out images. The test part never depends on it.
+        cache: folder for decoded images; None for the user's cache folder.
+        caching: "decoded" keeps the decoded images in that folder, "none" only facts about them; "auto" decides, see `open_stores`.
+        limit_gb: most that the decoded images may take on the disk; and as much again the pixels for evaluation.
+        limit: use only the first n images of each part, stratified; for quick tries.
+        how: images are read: how large they may be, with how many channels, and which values of more than 8 bits are shown.
+        exact: exactly `limit` images, and not only about as many, as earlier versions took.
+        reading: which labels, classes and groups; see `Reading`.
+
+    Raises:
+        DataError: a number that cannot be.
+    """
+
+    source: str
+    size: int = field(kw_only=True)
+    holdout: float = field(default=0.1, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    cache: Path | None = field(default=None, kw_only=True)
+    caching: str = field(default="decoded", kw_only=True)
+    limit_gb: float = field(default=CACHE_GB, kw_only=True)
+    limit: int | None = field(default=None, kw_only=True)
+    how: Read = field(default=Read(), kw_only=True)
+    exact: bool = field(default=True, kw_only=True)
+    reading: Reading = field(default=AS_IT_IS, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.size < 8:
+            raise DataError(f"images of size {self.size} are too small to keep: use 8 or more")
+        if not 0 < self.holdout <= 0.5:
+            raise DataError(f"the held-out share is {self.holdout}: it must be above 0 and at most 0.5")
+        if self.seed < 0:
+            raise DataError(f"the seed is {self.seed}: use 0 or more")
+        if self.limit is not None and self.limit < 1:
+            raise DataError(f"the limit is {self.limit} images: use 1 or more, or none")
+
+
 def open_stores(
     parts: Mapping[str, Part],
-    *,
-    size: int,
+    options: DataOptions,
     folder: Path,
-    limit_gb: float,
-    caching: str,
     on_progress: Progress | None = None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Store]:
     """The images of each part, decoded into the folder; or the facts about them, for which each is decoded once and not kept.
 
-    Args:
-        caching: "decoded"; "none"; "auto" for "decoded" where that takes at most `limit_gb` and half of the disk that is free,
-            else "none", which a note says.
+    With `caching` "auto" they are decoded into it where that takes at most `limit_gb` and half of the disk that is free; else not,
+    which a note says.
 
     Raises:
         DataError: another word; decoded images that take more than the limit; images that cannot be read one by one and are not
             to be kept.
         FileError: the disk has no room for decoded images.
     """
+    size, limit_gb, caching = options.size, options.limit_gb, options.caching
     require_cache(caching)
     if caching != "none":
         why, how, kind = _no_room(parts, size, folder, limit_gb, share=FREE_SHARE if caching == "auto" else 1.0)

@@ -1,17 +1,13 @@
 """One declaration of a command's arguments: a frozen dataclass, each field with what the command line needs to know about it.
 
 The command line is made from the fields (`cli/command.py`); the function of `onceforall.pipeline` takes an object of the class, or
-its fields by their names (`takes`); `ofa train` writes them into run.json and compares them on resume. Nothing here loads torch, so
-that what a class refuses is refused at once.
+its fields by their names (`common/arguments.py`); `ofa train` writes them into run.json and compares them on resume. Nothing here
+loads torch, so that what a class refuses is refused at once.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import wraps
-from typing import Any, TypeVar
-
-Result = TypeVar("Result")
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -67,27 +63,3 @@ def flags_of(kind: type) -> dict[str, tuple[Field[Any], Flag]]:
     """The arguments of a command line by their names as parameters."""
     own = fields(kind)
     return {name or one.name: (one, flag) for one in own for name, flag in one.metadata.get("flags", {}).items()}
-
-
-def takes(kind: type[Any]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Have a function whose first parameter is an object of this class also take the class's fields by their names.
-
-    A name that no field has is refused with a TypeError. The signature tells all of them.
-    """
-
-    def made(function: Callable[..., Result]) -> Callable[..., Result]:
-        own = list(inspect.signature(function).parameters.values())[1:]
-        names = {parameter.name for parameter in own}
-
-        @wraps(function)
-        def call(*given: Any, **named: Any) -> Result:
-            rest = {name: named.pop(name) for name in names & named.keys()}
-            options = given[0] if len(given) == 1 and not named and isinstance(given[0], kind) else kind(*given, **named)
-            return function(options, **rest)
-
-        told = [*inspect.signature(kind).parameters.values(), *own]
-        told.sort(key=lambda parameter: parameter.kind)
-        call.__dict__["__signature__"] = inspect.Signature(told, return_annotation=inspect.signature(function).return_annotation)
-        return call
-
-    return made

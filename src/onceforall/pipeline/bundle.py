@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..calibrate import Accuracy, Calibrated, Tally
+from ..common.arguments import takes
 from ..common.files import writable
 from ..common.progress import QUIET, Progress
 from ..common.readable import plural
@@ -20,7 +21,6 @@ from ..errors import ArchError, CheckpointError
 from ..export import Bundle, BundleFacts, BundleMember, BundleProofs, Together, bundle_program, load, room_for_bundle, write_bundle
 from ..latency import Device, Timing, available, time_calls
 from ..options.choosing import BundleOptions
-from ..options.declare import takes
 from ..options.shared import Budget
 from ..supernets.supernet import Supernet
 from ..tasks.task import require_multiclass

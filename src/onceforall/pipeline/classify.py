@@ -11,6 +11,7 @@ from torch import Tensor
 from ..arch import Arch
 from ..backends.format import in_batches
 from ..common.advice import not_an_export
+from ..common.arguments import takes
 from ..common.files import read_json, read_text, reading_or_writing
 from ..common.progress import QUIET, Progress
 from ..data.formats.scan import LeftOut, left_out_line, marks_above, printable, walk
@@ -18,7 +19,6 @@ from ..errors import DataError, FileError, MissingExtraError, VerificationError
 from ..export import FORMATS, ExportConfig, InputSteps, load, load_bundle
 from ..export.place import errors_name
 from ..options.choosing import ClassifyOptions
-from ..options.declare import takes
 from ..preprocess import prepare
 from ..resolutions import Resolution
 from ..tasks.task import task_of

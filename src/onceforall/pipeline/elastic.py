@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from ..arch import Arch
 from ..common.advice import ofa
+from ..common.arguments import takes
 from ..common.progress import QUIET, Progress
 from ..errors import ModelError
 from ..models import RANDOM, is_library
-from ..options.declare import takes
 from ..options.training import ElasticOptions
 from ..resolutions import Resolution
 from ..spaces.graph import graph_of

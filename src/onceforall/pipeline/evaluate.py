@@ -15,12 +15,12 @@ from ..arch import Arch
 from ..calibrate import Accuracy, Calibrated, Statistics, evaluate_each, recalibrate
 from ..calibrate import evaluate_network as evaluate_network
 from ..common.advice import ofa
+from ..common.arguments import takes
 from ..common.files import append_line, read_text, recording
 from ..common.progress import QUIET, Progress
 from ..data import Images, Splits
 from ..data.labels import Labels
 from ..errors import ArchError
-from ..options.declare import takes
 from ..options.measuring import EvaluateOptions
 from ..resolutions import Resolution
 from ..scores import Confusion

@@ -10,13 +10,13 @@ from typing import Any
 
 from ..accuracy import AccuracyPredictor
 from ..common.advice import ofa
+from ..common.arguments import takes
 from ..common.files import locked, make_folder, reading_or_writing, sha256
 from ..common.progress import QUIET, Progress
 from ..data import PREPROCESSING, Preprocessing
 from ..data.preparation import channel_values
 from ..errors import CheckpointError, DataError, ModelError, ValueTextError
 from ..models import RANDOM
-from ..options.declare import takes
 from ..options.training import ImportOptions
 from ..published import NAMES, load_supernet, published_space
 from ..supernets.supernet import Supernet

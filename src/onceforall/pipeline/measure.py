@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.arguments import takes
 from ..common.files import reading_or_writing, regular_file
 from ..errors import DeviceError
 from ..latency import Device, Timing, load_onnx, measure_onnx
 from ..latency.model_file import input_shape, tiny_model
 from ..latency.resources import energy_mj, peak_memory_bytes
-from ..options.declare import takes
 from ..options.measuring import MeasureOptions
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ..backends import RUNTIMES
 from ..common.advice import ofa
+from ..common.arguments import takes
 from ..common.files import locked, make_folder
 from ..common.places import cache_folder
 from ..common.progress import QUIET, Progress
 from ..errors import DeviceError, FileError
 from ..latency import QUICK, Device, Effort, LatencyTable, available, export_kit, import_results, profile_space
 from ..latency.device import IMPORTED
-from ..options.declare import takes
 from ..options.measuring import ProfileOptions
 from ..space import Space
 from .run_directory.run import Run

@@ -12,6 +12,7 @@ import numpy as np
 from ..accuracy import AccuracyRow, read_rows
 from ..arch import Arch
 from ..calibrate import Statistics
+from ..common.arguments import takes
 from ..common.files import append_line, recording
 from ..common.progress import QUIET, Progress
 from ..common.readable import amount, milliseconds
@@ -21,7 +22,6 @@ from ..errors import DataError, InfeasibleError
 from ..genes import Genes
 from ..latency import Device, LatencyTable, Timing, available, measure_networks
 from ..options.choosing import CAUTION, SearchOptions
-from ..options.declare import takes
 from ..options.shared import Budget
 from ..plan import Plan
 from ..search import maximise

@@ -10,6 +10,7 @@ from ..accuracy.rows import AccuracyRow
 from ..backends import RUNTIMES
 from ..backends.onnxruntime import require_opset, require_readable
 from ..calibrate import Calibrated
+from ..common.arguments import takes
 from ..common.files import make_folder, recording, writable, write_json
 from ..common.onnx_options import HARD_SWISH, OPSET
 from ..common.progress import QUIET, Progress
@@ -18,7 +19,6 @@ from ..errors import FileError, VerificationError
 from ..export import FORMATS, CardFacts, ExportConfig, OnnxOptions, exporting, push, readers_of, require_pushable, room_for_export
 from ..latency import Device, Timing
 from ..options.choosing import SpecialiseOptions
-from ..options.declare import takes
 from ..options.shared import Budget
 from ..train.schedule import whole
 from .evaluate import held_out_thresholds

@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..common.arguments import takes
 from ..common.files import locked
 from ..common.progress import QUIET, Progress
 from ..data import Splits
 from ..errors import TrainingError
-from ..options.declare import takes
 from ..options.training import TrainOptions
 from ..train import Schedule, Settings, World
 from ..train.state import load_weights
@@ -92,7 +92,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
     asked, mean, std = data_asked(options, options.data, made, chosen.crop_share), begun.mean(options.mean), begun.std(options.std)
     if made.channels == 4 and chosen.augment.policy != "none":
         raise TrainingError(f"the policy {chosen.augment.policy} is for images of 1 or 3 channels: --recipe policy=none for 4")
-    told = options.channels is not None or origin is not None
+    told = options.channels is not None or origin is not None or options.data == "digits"  # whose networks have three
     opened, splits = open_images(asked, progress=progress, told=told)
     arguments = replace(options, precision=compute.precision).stored()
     info = RunInfo(

@@ -17,13 +17,13 @@ from ...accuracy.measure import AT_ONCE, measure_together
 from ...accuracy.prefix_tree import grow, share_out, units
 from ...arch import Arch
 from ...calibrate import Statistics
+from ...common.arguments import takes
 from ...common.files import locked, make_folder
 from ...common.memory import keep_freed_memory
 from ...common.progress import QUIET, Progress
 from ...costs import macs_table, segment_table
 from ...data import Images, Splits
 from ...errors import DataError, TrainingError
-from ...options.declare import takes
 from ...options.measuring import MeasureAccuracyOptions
 from ...scores import METRICS
 from ...supernets.supernet import Supernet

@@ -11,9 +11,9 @@ import numpy as np
 
 from ...accuracy import AccuracyRow, measurement_noise, read_rows, spread, suggest, tree
 from ...arch import Arch
+from ...common.arguments import takes
 from ...common.progress import QUIET, Progress
 from ...costs import macs_table, segment_table
-from ...options.declare import takes
 from ...options.measuring import PredictOptions
 from ..run_directory.run import Run
 from .measure_accuracy import measure_accuracy

@@ -21,12 +21,12 @@ from ...accuracy import (
 from ...accuracy.choose import LEARNERS, families
 from ...arch import Arch
 from ...common.advice import ofa
+from ...common.arguments import takes
 from ...common.files import locked, read_json, write_json
 from ...common.progress import QUIET, Progress
 from ...common.records import as_record
 from ...costs import macs_table, segment_table
 from ...errors import DataError, FileError
-from ...options.declare import takes
 from ...options.measuring import ComparePredictorsOptions, FitPredictorOptions, NextSubnetsOptions
 from ..run_directory.run import Run
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...arch import Arch
 from ...calibrate import Calibrated, evaluate_each
+from ...common.arguments import takes
 from ...common.files import locked, make_folder, read_lines, sha256, text_sha256, write_json
 from ...common.progress import QUIET, Progress
 from ...common.readable import plural
@@ -18,7 +19,6 @@ from ...data import Images
 from ...errors import DeviceError, InfeasibleError, TrainingError
 from ...latency import Device, Timing, measure_networks
 from ...options.choosing import CompareOptions
-from ...options.declare import takes
 from ...options.shared import Budget
 from ...plan import Plan
 from ...scores import imbalance

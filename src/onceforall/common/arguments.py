@@ -1,0 +1,32 @@
+"""Functions that take an object of a class, or the fields of the class by their names."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def takes(kind: type[Any]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Have a function whose first parameter is an object of this class also take the class's fields by their names.
+
+    A name that no field has is refused with a TypeError. The signature tells all of them.
+    """
+
+    def made(function: Callable[..., Result]) -> Callable[..., Result]:
+        own = list(inspect.signature(function).parameters.values())[1:]
+        names = {parameter.name for parameter in own}
+
+        @wraps(function)
+        def call(*given: Any, **named: Any) -> Result:
+            rest = {name: named.pop(name) for name in names & named.keys()}
+            options = given[0] if len(given) == 1 and not named and isinstance(given[0], kind) else kind(*given, **named)
+            return function(options, **rest)
+
+        told = [*inspect.signature(kind).parameters.values(), *own]
+        told.sort(key=lambda parameter: parameter.kind)
+        call.__dict__["__signature__"] = inspect.Signature(told, return_annotation=inspect.signature(function).return_annotation)
+        return call
+
+    return made
