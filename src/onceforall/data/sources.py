@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..common.files import reading_or_writing
 from ..common.places import expanded
-from ..errors import DataError
+from ..errors import DataError, TaskError
 from .classes import chosen_classes
 from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
@@ -47,7 +47,7 @@ def open_source(
     """
     found = _way(source, reading, on_note, known).open()
     if reading.several and found.train.labels.ndim == 1:
-        raise DataError(
+        raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
             "for each label), annotations in COCO's format, Parquet files with lists, and class folders with an image in several"
         )

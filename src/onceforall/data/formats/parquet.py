@@ -17,7 +17,7 @@ from PIL import Image
 
 from ...common.files import reading_or_writing
 from ...common.places import plain_path
-from ...errors import DataError, FileError
+from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, Taken, digest
 from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, require_one_label
@@ -106,7 +106,9 @@ def _by_split(root: Path, files: Files, left_out: LeftOut) -> list[list[Place]]:
     return splits
 
 
-def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}") -> Source:
+def open_splits(
+    name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}", by_path: bool = True
+) -> Source:
     """Parquet files by split, training files first.
 
     Args:
@@ -115,11 +117,15 @@ def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out
         reading: which labels.
         left_out: gets what is not used.
         known: what the Hugging Face hub's metadata say, for files without.
+        by_path: a column may name files of images; not in a stranger's data, which could name any file of this machine.
 
     Raises:
         DataError: as `open_parquet`.
     """
     columns = {place.path: _columns(place.path, known) for split in splits for place in split}
+    if odd := [] if by_path else [one for found in columns.values() for one in found.images if one in found.texts]:
+        what = f"the column {printable(odd[0])} names files of images, and a data set of the Hub could name any file here"
+        raise DataError(f"{name}: {what}: fetch it, look at the names, and give the folder")
     if reading.several:
         return _of_lists(name, splits, columns, reading.label, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
@@ -384,7 +390,8 @@ def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
         kind = (
             f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME; {MULTILABEL} takes lists"
         )
-    return DataError(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
+    error = DataError if what == "image" else TaskError
+    return error(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
 
 
 def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
