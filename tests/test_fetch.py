@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from file_server import COMMIT, FileServer, forget_library, git_id, serving_files
-from onceforall.common.fetch import Remote, fetch, from_hub, mirrored
+from onceforall.common.fetch import Remote, fetch, from_hub, mirrored, out_of_reach
 from onceforall.errors import FileError
 
 CONTENT = bytes(range(256)) * 20_000  # 5.1 MB: several chunks
@@ -217,3 +218,18 @@ def test_what_the_hub_has_not(hub_of_files: FileServer, monkeypatch: pytest.Monk
             with pytest.raises(FileError, match=message) as raised:
                 ask()
             assert "\n" not in str(raised.value)
+
+
+def test_which_failures_are_of_the_connection() -> None:
+    """By their names, since a library's classes are not ours to import."""
+    httpx, errors = pytest.importorskip("httpx"), pytest.importorskip("huggingface_hub.errors")
+    chained, address = ValueError("no data"), "https://hub.example"
+    chained.__cause__ = httpx.ConnectTimeout("slow")
+    lost = [ConnectionResetError(), TimeoutError(), socket.gaierror(), httpx.ConnectError("refused"), chained]
+    others = [PermissionError(13, "denied"), OSError(28, "no space"), ValueError("odd"), KeyError("x"), httpx.InvalidURL("odd")]
+
+    def answered(status: int) -> Exception:
+        return errors.HfHubHTTPError("odd", response=httpx.Response(status, request=httpx.Request("GET", address)))
+
+    assert all(map(out_of_reach, [*lost, errors.OfflineModeIsEnabled(), answered(429), answered(503)]))
+    assert not any(map(out_of_reach, [*others, answered(401), answered(404)]))

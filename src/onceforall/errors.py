@@ -36,6 +36,10 @@ class DataError(OnceForAllError, ValueError):
     """Images that are missing, unreadable, or too few."""
 
 
+class TaskError(DataError):
+    """Labels that another task could use."""
+
+
 class FileError(OnceForAllError, OSError):
     """A file or folder that cannot be read or written, or does not hold what it should."""
 

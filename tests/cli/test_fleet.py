@@ -106,6 +106,12 @@ def test_precision_and_metric_of_a_device(
     assert any(row.top1 == rows[row.arch].top1 != row.score for row in own if row.arch in rows)
     assert run(options) == 1  # both are there, and as before
     assert json.loads(capfd.readouterr().out) == [camera, board]
+    file.write_text(UNLIKE.replace("macro_f1", "top1").replace("  precision: int8\n", "").replace("5 %", "4 %"))
+    assert run(options) == 1  # of another metric, and of another precision: before has nothing to say
+    out, err = capfd.readouterr()
+    assert [(row["metric"], row["precision"], row["before"]) for row in json.loads(out)] == [("top-1", "float32", None)] * 2
+    assert "camera: not compared with before, which was top-1 in int8" in err
+    assert "board: not compared with before, which was macro F1 in float32" in err
     file.write_text(UNLIKE.replace("macro_f1", "map"))
     assert run(options) == 1
     assert f"ofa: board: metric: map: networks of {run_copy} are judged by top1, balanced, macro_f1" in capfd.readouterr().err
@@ -137,6 +143,9 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace("device: cpu", "device: imported@phone\n  precision: int8"),
         "phone: precision: the times of imported@phone are of whatever was timed there: leave it out",
     ),
+    "metrics": (lambda text: text.replace("5%", "5%\n  metric: [top1]"), r"board: metric: \['top1'\]: choose from top1, balanced"),
+    "no such day": (lambda text: text.replace("1M", "2026-13-45"), r"devices\.yaml: not YAML \(month must be"),
+    "very deep": (lambda text: "devices: " + "[" * 5000, r"devices\.yaml: not YAML \("),
     "no such metric": (lambda text: text.replace("5%", "5%\n  metric: f1"), "board: metric: 'f1': choose from top1, balanced"),
     "no such device": (lambda text: text.replace("device: cpu", "device: cpux"), "phone: unknown runtime 'cpux'"),
     "a path": (lambda text: text.replace("board", "../board"), "the name becomes that of a folder"),

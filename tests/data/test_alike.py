@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from onceforall.data import open_data
+from onceforall.common.records import read_records
+from onceforall.data import Problem, open_data
 from onceforall.data.alike import alike, thumbnails
 from onceforall.data.divide import grouped
 from onceforall.data.reading import Reading
@@ -84,6 +85,19 @@ def test_they_are_told_with_an_example(tmp_path: Path) -> None:
         open_data(str(root), size=64, cache=tmp_path / "cache", compare=True).remarks == splits.remarks
     )  # from what the cache keeps
     assert not open_data(str(root), size=64, cache=tmp_path / "cache").remarks, "only where a run is made"
+
+
+def test_a_name_does_not_make_a_doubtful_label_a_copy(tmp_path: Path) -> None:
+    """Lines of earlier versions, where only the reason tells, and of this one."""
+    name = "nearly the same as a training image.png"
+    lines = [
+        {"name": "a.png", "reason": f"kept: of cat, with the pixels of {name} of dog", "doubtful": True},
+        {"name": "b.png", "reason": f"kept: a test image nearly the same as the training image {name}", "doubtful": True},
+        {"name": "7 more", "reason": "kept: held-out images nearly the same as a training image", "doubtful": True, "count": 7},
+        {"name": "c.png", "reason": "whatever", "doubtful": True, "alike": True},
+    ]
+    (tmp_path / "problems.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert [problem.alike for problem in read_records(tmp_path / "problems.jsonl", Problem)] == [False, True, True, True]
 
 
 def test_groups_stay_together(tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ def test_a_folder_of_any_name_around_the_classes_in_an_archive(make_folder: Make
     for path in (zipped(root, above="flowers/"), tarred(root)):
         source = open_source(str(path))
         assert source.classes == ("rose", "tulip")
-    assert open_source(str(zipped(root, above="flowers/"))).remarks == ("read from flowers: nothing else is beside it",)
+    assert open_source(str(zipped(root, above="flowers/"))).remarks == (
+        "read from flowers: nothing else is beside it",
+        "classes are the folders in flowers (rose, tulip); if flowers is the class, add a second class",
+    )
     assert open_source(str(zipped(root, above="flowers/")), known=("flowers",)).classes == ("flowers",)
 
 

@@ -116,9 +116,12 @@ def test_a_wrapper_of_any_name_is_told(make_folder: MakeFolder) -> None:
     root = make_folder({"flowers": {"rose": 3, "tulip": 2}})
     source = open_source(str(root))
     assert source.classes == ("rose", "tulip")
-    assert source.remarks == ("read from flowers: nothing else is beside it",)
+    assert source.remarks == (
+        "read from flowers: nothing else is beside it",
+        "classes are the folders in flowers (rose, tulip); if flowers is the class, add a second class",
+    )
     assert open_source(str(root), known=("flowers", "trees")).classes == ("flowers",), "it is a class of the network"
-    splits = open_source(str(make_folder({"train/flowers": AB, "test/flowers": AB}, name="splits")))
+    splits = open_source(str(make_folder({"train/flowers": AB, "test/plants": AB}, name="splits")))
     assert (splits.classes, sizes(splits)) == (("a", "b"), (6, 6, None))
     picture(90).save(root / "loose.png")
     assert open_source(str(root)).classes == ("flowers",)
@@ -132,6 +135,13 @@ def test_a_class_that_is_alone_says_how_else_it_may_be_meant(make_folder: MakeFo
         open_data(str(root), size=16, cache=tmp_path / "cache")
     with pytest.raises(DataError, match=r"has one class \(cat\), at least 2 are needed: give a folder with one folder per class"):
         open_data(str(make_folder({"cat": 5}, name="one")), size=16, cache=tmp_path / "cache")
+
+
+def test_a_folder_of_the_same_name_in_two_splits_is_a_class(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder({"train/images/defect": AB, "test/images/defect": AB})
+    assert open_source(str(root)).classes == ("defect",)
+    with pytest.raises(DataError, match=r"one class \(defect\), .*: if the folders in it are the classes \(a, b\), move them out"):
+        open_data(str(root), size=16, cache=tmp_path / "cache")
 
 
 def test_folders_of_splits_without_class_folders_are_told(make_folder: MakeFolder) -> None:

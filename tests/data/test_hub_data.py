@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from onceforall.data import open_data, open_source
 from onceforall.data.formats.hub_data import CONVERTED, fetched, is_pinned_by, pinned
 from onceforall.data.reading import Reading
 from onceforall.errors import DataError, FileError, MissingExtraError
-from onceforall.pipeline import evaluate, status
+from onceforall.pipeline import Run, evaluate, status
 from tiny_run import on_pictures
 
 NEWER = "e" * 40
@@ -124,6 +125,33 @@ def test_out_of_reach(hub: FileServer, request: pytest.FixtureRequest) -> None:
     assert "\n" not in str(found.value)
 
 
+def test_what_the_library_cannot_do_is_told_as_what_it_is(hub: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is lost at the last question too; anything else is no reason to take an earlier commit."""
+    files = {f"{name}/train.parquet": parquet([0, 1]) for name in "ab"}
+    card = "".join(f"- config_name: {name}\n  data_files: {name}/train.parquet\n" for name in "ab")
+    hub.publish_data("me/lost", {**files, "README.md": f"---\nconfigs:\n{card}---\n".encode()})
+
+    def raising(error: Exception) -> Any:
+        def call(*given: Any, **named: Any) -> None:
+            raise error
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr("datasets.get_dataset_config_names", raising(ConnectionError("the connection was dropped")))
+        with pytest.raises(FileError, match=r"^hf:me/lost: not in the cache, and the Hub is out of reach \(the connection was"):
+            open_source("hf:me/lost")
+    hub.publish_data("me/held", PETS)
+    known, notes = fetched("hf:me/held"), list[str]()
+    monkeypatch.setattr("datasets.load_dataset_builder", raising(PermissionError(13, "Permission denied", "cache")))
+    message = r"^hf:me/held: the Hub's library cannot open it \(.*Permission denied: 'cache'\): mend that, or give a folder \(hf"
+    with pytest.raises(DataError, match=message):
+        open_source("hf:me/held", on_note=notes.append)
+    assert not notes
+    monkeypatch.setattr("datasets.load_dataset_builder", raising(TimeoutError("no answer")))
+    assert open_source("hf:me/held", on_note=notes.append).name == known
+
+
 def test_a_newer_commit_does_not_change_a_run_s_data(hub: FileServer) -> None:
     hub.publish_data("me/newer", PETS)
     known = pinned("hf:me/newer")
@@ -185,6 +213,18 @@ def test_what_the_hub_has_converted(hub: FileServer) -> None:
     assert source.remarks == ("partial-train: the Hub has converted only the first 5 GB of the images, the others are not there",)
 
 
+def test_columns_that_name_files_are_refused(hub: FileServer, tmp_path: Path) -> None:
+    """They could be any files of this machine, of which reading would tell whether they are there."""
+    (tmp_path / "mine.png").write_bytes(png(1))
+    for i, more in enumerate(({"label": [0, 1]}, {"label": ["a", "b"]}, {"label": [["a"], ["b"]]})):
+        stream = io.BytesIO()
+        pq.write_table(pa.table({"image": [str(tmp_path / "mine.png"), "../../x.png"], **more}), stream)
+        hub.publish_data(f"me/named{i}", {"train.parquet": stream.getvalue()})
+        message = rf"^hf:me/named{i}@{COMMIT}: the column image names files of images, .*: fetch it, look at the names, and give"
+        with pytest.raises(DataError, match=message):
+            open_source(f"hf:me/named{i}", Reading(task="multilabel" if i == 2 else None))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -229,7 +269,10 @@ def test_a_run_keeps_the_commit(hub: FileServer, tmp_path: Path) -> None:
     hub.publish_data("me/run", {"train.parquet": parquet([0, 1] * 20, names=["cat", "dog"])})
     run = on_pictures("hf:me/run", tmp_path / "run", epochs=1.0)
     assert run.info.data is not None
-    assert run.info.data.source == f"hf:me/run@{COMMIT}"
+    assert (run.info.data.source, run.info.data.asked) == (f"hf:me/run@{COMMIT}", "hf:me/run")
+    tagged = Run(run.folder, replace(run.info, data=replace(run.info.data, asked="hf:me/run@v1.0")))
+    assert tagged.moved_to("hf:me/run@v1.0") is tagged, "the Hub has no such tag any more, and is not asked"
+    assert run.moved_to("hf:me/run@main") is run, "it leads to the commit that is known"
     hub.publish_data("me/run", {"train.parquet": parquet([0, 1] * 20, seed=99, names=["cat", "dog"])}, commit=NEWER)
     assert len(evaluate(run.folder)) == 1
     assert on_pictures("hf:me/run", tmp_path / "run", epochs=1.0, resume=True).info.data == run.info.data

@@ -11,6 +11,8 @@ import pytest
 from pictures import MakeFolder, picture
 
 from onceforall.data import Source, open_data, open_source
+from onceforall.data.formats.archives import _Archive
+from onceforall.data.formats.folders import _Disk
 from onceforall.data.reading import Reading
 from onceforall.errors import DataError
 
@@ -71,6 +73,12 @@ def test_files_of_equal_size_are_not_one_image(tmp_path: Path) -> None:
     )
 
 
+def test_little_is_kept_of_a_million_files(linked: Path) -> None:
+    (linked / "large.bmp").write_bytes(os.urandom(10_000))
+    assert len(_Disk(linked).head(str(linked / "large.bmp"))) == 16
+    assert _Disk(linked).head(str(linked / "none.bmp")) == str(linked / "none.bmp")
+
+
 @pytest.mark.parametrize("kind", ["zip", "zip with links", "tar"])
 def test_archives(linked: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"packed.{kind[:3]}"
@@ -90,6 +98,9 @@ def test_archives(linked: Path, tmp_path: Path, kind: str) -> None:
     source = open_source(str(path), SEVERAL)
     assert told(source) == LABELS
     assert source.left_out == {}
+    archive = _Archive(path)
+    heads = {archive.head(member.path) for member in archive.members.values() if not member.folder}
+    assert len(heads) == len(LABELS), "the same of copies, and only of these"
     one = open_source(str(path))
     lost = {"zip": 0, "zip with links": 1, "tar": 3}[kind]
     assert len(one.train) == 10 - lost

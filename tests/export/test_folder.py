@@ -205,6 +205,7 @@ def test_load_refuses_a_wrong_config(folder, change, message):
 
 def test_the_card_tells_what_was_measured(sample, folder):
     card = (folder / "README.md").read_text()
+    assert "trained_on" not in card, "there is none"
     plan = sample.space.lower(sample.arch, 10)
     for text in ("97.5 % (95.3 – 98.7)", "360 test images", "0.412 ms (0.409 – 0.416)", "median of 60, batch 1", "network.svg"):
         assert text in card

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from onceforall.cli import run as ofa
-from onceforall.errors import DataError
+from onceforall.data.formats.listing import Listing
+from onceforall.errors import DataError, Note
 from onceforall.pipeline import Run, evaluate, status
 from onceforall.pipeline.status import RunPart, Status
 from tiny_run import edited, on_pictures, pictures
@@ -49,10 +50,12 @@ def test_what_changed_and_what_to_do(run: Path, capsys: pytest.CaptureFixture[st
     (part,) = images(found)
     assert part.state == "stale"
     changed = "1 added (class 1/more.jpg), 1 removed (class 0/00.jpg), 1 changed (class 1/00.jpg)"
-    assert part.text.startswith(f"{data}: files changed since the run was made: {changed}; commands refuse other images")
+    assert part.text.startswith(
+        f"{data}: files changed since the run was made: {changed}; the images may differ, which ofa evaluate {run} tells: "
+    )
     assert (part.facts["added"], part.facts["removed"], part.facts["changed"]) == (1, 1, 1)
     assert found.next[0] == part.command == f"ofa train {data} --from {run} --out NEW"
-    assert not any(command.startswith("ofa evaluate") for command in found.next), "it would be refused"
+    assert any(command.startswith("ofa evaluate") for command in found.next), "the images may be the same yet"
     assert ofa(["status", str(run)]) == 0
     assert changed in capsys.readouterr().out
 
@@ -82,3 +85,14 @@ def test_what_trains_anew_reads_as_the_run_did(run: Path) -> None:
     (run.parent / "data" / "class 0" / "00.jpg").unlink()
     (part,) = images(status(run))
     assert part.command == f"ofa train {run.parent / 'data'} --group '(..)' --few --from {run} --out NEW"
+
+
+def test_a_new_place_has_a_list_of_its_own(run: Path) -> None:
+    """A zip of the folder has the same images in one file."""
+    packed = shutil.make_archive(str(run.parent / "packed"), "zip", run.parent / "data")
+    with pytest.warns(Note, match="from now on taken from"):
+        evaluate(run, data=packed)
+    assert images(status(run)) == []
+    assert Listing.load(run / "images.parquet").names == (b"packed.zip",)
+    Run.open(run).save_listing(())
+    assert not (run / "images.parquet").exists(), "of a place without files"

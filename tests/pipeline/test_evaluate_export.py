@@ -12,9 +12,10 @@ from PIL import Image
 from test_classify import CLASSES, export, supernet
 
 from onceforall.data import open_data
+from onceforall.data.originals import Load, Read, small
 from onceforall.data.reading import Reading, classes_of_text
 from onceforall.errors import DataError, FileError
-from onceforall.export.trained_on import TRAINED_ON, TrainedOn, write_trained_on
+from onceforall.export.trained_on import TRAINED_ON, AmongTrained, TrainedOn, write_trained_on
 from onceforall.pipeline import classify
 from onceforall.pipeline.evaluate_export import ExportScores, evaluate_exports
 from onceforall.scores import Difference
@@ -75,13 +76,16 @@ def test_two_networks_on_the_same_images(export: Path, data: Path) -> None:
 
 
 def test_images_that_the_network_was_trained_on_are_counted(export: Path, data: Path, tmp_path: Path) -> None:
-    assert evaluate_export(export, str(data)).trained_on is None, "not known"
+    assert evaluate_export(export, str(data)).trained_on == AmongTrained(), "not known"
     splits = open_data(str(data), size=24, cache=tmp_path / "cache", reading=Reading(few=True))
     own = Path(shutil.copytree(export, tmp_path / "own"))
-    write_trained_on(own, TrainedOn.of(splits.train.digests, 24, None))
-    assert evaluate_export(own, str(data), part="all").trained_on == len(splits.train)
-    assert evaluate_export(own, str(data)).trained_on == 0
+    write_trained_on(own, TrainedOn.of(splits.train.digests, 24, None, complete=True))
+    assert evaluate_export(own, str(data), part="all").trained_on == AmongTrained(len(splits.train), complete=True)
+    assert evaluate_export(own, str(data)).trained_on == AmongTrained(0, complete=True)
     assert evaluate_export(own, str(data)).confusion.counts.tolist() == evaluate_export(export, str(data)).confusion.counts.tolist()
+    write_trained_on(own, TrainedOn.of(splits.train.digests, 24, None, complete=False))
+    assert evaluate_export(own, str(data), part="all").trained_on == AmongTrained(len(splits.train))
+    assert evaluate_export(own, str(data)).trained_on == AmongTrained(), "no image is known, and others may have been trained on"
     (own / TRAINED_ON).write_text(
         '{"format": "onceforall.trained-on/1", "size": 24, "max_pixels": null, "images": 3, "hashes": "a"}'
     )
@@ -91,13 +95,40 @@ def test_images_that_the_network_was_trained_on_are_counted(export: Path, data: 
 
 def test_of_very_many_images_some_hashes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = np.frombuffer(np.random.default_rng(0).bytes(16 * 500), "V16")
-    whole = TrainedOn.of(np.concatenate([digests, digests]), 24, None)
+    whole = TrainedOn.of(np.concatenate([digests, digests]), 24, None, complete=True)
     assert (whole.images, len(whole.known())) == (500, 500)
     assert whole.known() == {digest.tobytes()[:6] for digest in digests}
-    assert TrainedOn.of(digests[:0], 24, None).known() == frozenset()
+    assert TrainedOn.of(digests[:0], 24, None, complete=True).known() == frozenset()
     monkeypatch.setattr("onceforall.export.trained_on.MOST", 100)
-    some = TrainedOn.of(digests, 24, None)
+    some = TrainedOn.of(digests, 24, None, complete=True)
     assert (some.images, sorted(some.known())) == (500, sorted(whole.known())[:100])
+    assert (whole.among(7), whole.among(0)) == (AmongTrained(7, complete=True), AmongTrained(0, complete=True))
+    assert (some.among(7), some.among(0)) == (AmongTrained(7, about=35), AmongTrained()), "fewer than there are"
+    assert [str(one) for one in (whole.among(7), some.among(700))] == ["7", "at least 700 (about 3,500 by a sample)"]
+
+
+def test_an_image_is_hashed_once_for_all_networks(
+    export: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two networks that saw images of one size. One that is too large to be hashed is evaluated all the same."""
+    splits = open_data(str(data), size=24, cache=tmp_path / "cache", reading=Reading(few=True))
+    first, second = (Path(shutil.copytree(export, tmp_path / name)) for name in ("first", "second"))
+    for folder in (first, second):
+        write_trained_on(folder, TrainedOn.of(splits.train.digests, 24, None, complete=True))
+    made = list[int]()
+
+    def shrunk(load: Load, size: int, how: Read) -> np.ndarray:
+        made.append(size)
+        return small(load, size, how)
+
+    monkeypatch.setattr("onceforall.pipeline.evaluate_export.small", shrunk)
+    found = evaluate_exports([first, second], str(data), part="all")
+    assert [one.trained_on.known for one in found] == [len(splits.train)] * 2
+    assert len(made) == 30
+    write_trained_on(second, TrainedOn.of(splits.train.digests, 24, 10, complete=True))
+    limited = evaluate_export(second, str(data), part="all")
+    assert limited.confusion.counts.tolist() == found[1].confusion.counts.tolist()
+    assert (limited.unreadable, limited.trained_on.known) == ((), 0)
 
 
 def test_lists_for_a_network_of_one_class_an_image(export: Path, data: Path, tmp_path: Path) -> None:
@@ -105,6 +136,13 @@ def test_lists_for_a_network_of_one_class_an_image(export: Path, data: Path, tmp
     (tmp_path / "lists.csv").write_text(f"path,label\n{rows}")
     with pytest.raises(DataError, match=r"is of --task multiclass, and .*lists\.csv: the column label holds lists of labels"):
         evaluate_export(export, str(tmp_path / "lists.csv"))
+
+
+def test_another_error_says_nothing_of_tasks(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "of --task sorting").mkdir()
+    with pytest.raises(DataError, match=r"of --task sorting: ") as found:
+        evaluate_export(export, str(tmp_path / "of --task sorting"))
+    assert "is of --task multiclass" not in str(found.value)
 
 
 def test_a_folder_of_one_class_is_that_class(export: Path, data: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from onceforall.pipeline import Budget, Run, evaluate, report, search, status, t
 from onceforall.pipeline.accuracies.measure_accuracy import _opened, measure_accuracy
 from onceforall.pipeline.export_original import export_original
 from onceforall.pipeline.front import front
-from onceforall.pipeline.run_directory.images import gone, lasting_data
+from onceforall.pipeline.run_directory.images import gone, lasting_data, of_commit, short_name
 from tiny_run import edited, on_pictures, openings, pictures
 
 
@@ -114,6 +114,19 @@ def test_looks_at_images(tmp_path: Path) -> None:
     assert gone(f"torchvision:CIFAR10:{tmp_path / 'no'}").endswith("no: the images are no longer there")
     (tmp_path / "file").touch()
     assert gone(str(tmp_path / "file")) == "", "a table or an archive"
+
+
+def test_what_cards_call_data() -> None:
+    for source, name, commit in (
+        ("/a/pets", "pets", ""),
+        ("/a/pets.zip", "pets.zip", ""),
+        ("digits", "digits", ""),
+        ("torchvision:CIFAR10:/a/b", "CIFAR10", ""),
+        ("hf:me/cats", "me/cats", ""),
+        (f"hf:me/cats@{40 * 'a'}:small/1", "me/cats:small/1", 40 * "a"),
+    ):
+        assert short_name(source) == (name, commit)
+        assert of_commit(name, commit) == ([f"The data are commit {commit} of {name} on the Hugging Face Hub."] if commit else [])
 
 
 def test_no_relative_path_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

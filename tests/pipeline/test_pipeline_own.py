@@ -18,7 +18,7 @@ from onceforall.common.progress import Progress
 from onceforall.data import Preprocessing, open_data
 from onceforall.errors import DataError, FileError, ModelError, SpaceError, TrainingError
 from onceforall.pipeline import Budget, Run, elastic, evaluate, import_own, predict, search, status, train
-from onceforall.pipeline.specialising.export_inputs import input_steps
+from onceforall.pipeline.specialising.export_inputs import input_steps, trained_on
 from onceforall.pipeline.training.own import bring_own
 from onceforall.preprocess import fit, normalise, prepare
 from onceforall.spaces.graph import classifier_weights
@@ -70,6 +70,7 @@ def test_it_starts_from_the_weights_with_a_new_classifier(begun: tuple[Path, nn.
     }
     assert run.info.notes == (f"The supernet's training started from {run.info.brought}.",)
     assert not run.trained_on()[1]  # what the weights have seen is not known
+    assert not trained_on(run).complete
 
 
 def test_the_space_is_in_the_run(begun: tuple[Path, nn.Module]) -> None:

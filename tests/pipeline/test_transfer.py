@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from onceforall.common.files import read_json
 from onceforall.common.progress import Progress
 from onceforall.errors import CheckpointError, DataError, FileError, OnceForAllError, StoppedError, TrainingError
 from onceforall.pipeline import PRESETS, Run, import_original, report, status, train
-from onceforall.pipeline.training.transfer import DEFAULT, RATE_SHARE, going_on, transferred
+from onceforall.pipeline.specialising.export_inputs import trained_on
+from onceforall.pipeline.training.transfer import DEFAULT, RATE_SHARE, going_on, transferred, unseen
 from onceforall.train import SCHEMES, Schedule
 from onceforall.train.checkpoint import digest_of
 from tiny_original import NAME
@@ -145,6 +147,22 @@ def test_what_the_origin_started_from_counts_too(trained: Path, shapes: str, tmp
     shutil.rmtree(origin)
     with pytest.raises(DataError, match=r"--from .*between: its weights were trained on"):
         go("digits", tmp_path / "run", between.folder, limit=120, seed=1)
+
+
+def test_exports_say_whether_they_know_all_of_it(trained: Path, shapes: str, tmp_path: Path) -> None:
+    """Pixels of images that were read in another way are others, also where an origin of the origin did so."""
+    assert trained_on(Run.open(trained)).complete
+    between = go(shapes, tmp_path / "between", trained, epochs=0.3)
+    origin, splits, data = between.info.origin, between.splits(), between.require_images()
+    assert origin is not None
+    for known in (True, False):
+        run = replace(between, info=replace(between.info, origin=replace(origin, unseen=known)))
+        assert trained_on(run).complete == known
+        assert trained_on(run).images == len(np.unique(between.trained_on()[0]))
+        assert unseen(run, splits, data) == known
+    whole = replace(between, info=replace(between.info, origin=replace(origin, unseen=True)))
+    assert not unseen(whole, splits, replace(data, size=data.size + 1))
+    assert not unseen(whole, splits, replace(data, range=(0.0, 4095.0)))
 
 
 def test_a_folder_that_has_grown(shapes: str, tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
                 "format": r.format,
                 "split": r.part,
                 "images": r.images,
-                "trained_on": r.trained_on,
+                "trained_on": r.trained_on.known,
+                "trained_on_complete": r.trained_on.complete,
+                "trained_on_about": r.trained_on.about,
                 **_scores(r, r.classes),
             }
             for r in found
@@ -92,8 +94,8 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         more = _uneven(r.confusion) if r.confusion else _chance(r.labels)
         image = "image" if r.part == "all" else f"{r.part} image"
         print(f"{r.export}: {top} on {readable.plural(r.images, image)}{more}")
-        if r.trained_on:
-            what = f"{r.trained_on:,} of these images are among those that the network was trained on"
+        if r.trained_on.known:
+            what = f"{r.trained_on} of these images are among those that the network was trained on"
             tell(f"{r.export}: {what}: accuracy on new ones may be lower")
         if by_class:
             _tell_classes(r, r.classes)

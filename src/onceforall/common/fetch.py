@@ -25,6 +25,11 @@ MIRROR = "ONCEFORALL_MIRROR"
 ANSWER_S = 10  # that a server may take before it counts as out of reach
 CHUNK = 1 << 20
 SHA1, SHA256 = 40, 64  # hexadecimal digits
+UNREACHABLE = {  # of Python, httpx, requests, aiohttp, and the Hub's library where it is told to stay offline
+    *("ConnectionError", "TimeoutError", "gaierror", "SSLError", "TimeoutException", "NetworkError", "ProxyError"),
+    *("RemoteProtocolError", "Timeout", "ClientConnectionError", "LocalEntryNotFoundError"),
+}
+NOT_NOW = (408, 429, *range(500, 600))  # what a server answers that would have to be asked again
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -267,4 +272,12 @@ def _reason(error: Exception, errors: Any, repository: str, address: str) -> str
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repository.partition('@')[0]} has no revision {repository.partition('@')[2]!r}: check it, or"
     why = "HF_HUB_OFFLINE is set" if isinstance(error, errors.OfflineModeIsEnabled) else one_line(error)
-    return f"not in the cache, and cannot be fetched ({why}): connect, or"
+    return f"not in the cache, and cannot be fetched ({why}): {'connect' if out_of_reach(error) else 'mend that'}, or"
+
+
+def out_of_reach(error: BaseException) -> bool:
+    """Whether a library failed because a server does not answer, or not now: its classes are not ours to import."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & UNREACHABLE or ("HfHubHTTPError" in kinds and error.response.status_code in NOT_NOW):  # type: ignore[attr-defined]
+        return True
+    return error.__cause__ is not None and out_of_reach(error.__cause__)

@@ -8,6 +8,7 @@ images are compared by it.
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections import deque
@@ -35,7 +36,7 @@ VERSION = 2
 WORST_SHARE = 0.1
 SAMPLE = 64
 ABANDONED_SECONDS = 3600
-NEARLY = "nearly the same as"  # in the reason of an image that may be a copy
+ALIKE = re.compile("kept: (a )?(held-out|test) images? nearly the same as ")  # reasons of `Problem.alike` in older files
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -48,17 +49,19 @@ class Problem:
     Args:
         doubtful: it is not left out, but its label, or what its accuracy is worth, is doubtful.
         count: how many it stands for, where not all are named.
+        alike: it is not its label that is doubtful, but whether it tells more than a training image that is nearly the same.
     """
 
     name: str
     reason: str
     doubtful: bool = False
     count: int = 1
+    alike: bool = False
 
-    @property
-    def alike(self) -> bool:
-        """It is not its label that is doubtful, but whether it tells more than a training image that is nearly the same."""
-        return self.doubtful and NEARLY in self.reason
+    @staticmethod
+    def older(data: dict[str, Any]) -> dict[str, Any]:
+        """As it is now, of a file of before, where only the reason tells."""
+        return {"alike": ALIKE.match(str(data.get("reason"))) is not None, **data}
 
 
 @dataclass(frozen=True, eq=False)

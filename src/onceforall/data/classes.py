@@ -1,7 +1,9 @@
 """Which classes are used, in which order, and which of them are one: what `--classes` says."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +41,18 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
     remark = f"--classes leaves {some} {listed(aside, 6)}"
     remarks = (*source.remarks, *([remark] if aside else []))
     names = tuple(name for name, _ in classes)
-    return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks)
+    files = _without_others(source, number_of)
+    return replace(source, classes=names, train=train, test=test, held_out=held_out, remarks=remarks, files=files)
+
+
+def _without_others(source: Source, number_of: Indices) -> Sequence[str]:
+    """The files without those of images that are left aside."""
+    others = set[str]()
+    for part in (source.train, source.test, source.held_out):
+        if part is not None and part.labels.ndim == 1 and source.files:
+            aside = part.singles(np.flatnonzero(number_of[part.labels] < 0))
+            others.update(str(load.original) for load in aside if isinstance(load.original, Path))
+    return [file for file in source.files if file not in others]
 
 
 def _relabelled(part: Part, number_of: Indices) -> Part:

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..common.files import reading_or_writing
 from ..common.places import expanded
-from ..errors import DataError
+from ..errors import DataError, TaskError
 from .classes import chosen_classes
-from .formats.archives import ARCHIVES, COMPRESSED, open_archive, open_shards, shard_files
+from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
@@ -44,9 +45,9 @@ def open_source(
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    found = _found(source, reading, on_note, known)
+    found = _way(source, reading, on_note, known).open()
     if reading.several and found.train.labels.ndim == 1:
-        raise DataError(
+        raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
             "for each label), annotations in COCO's format, Parquet files with lists, and class folders with an image in several"
         )
@@ -58,30 +59,38 @@ def open_source(
 
 
 def files_of(source: str, reading: Reading) -> Sequence[str]:
-    """The files that data are read from now, as `Source.files` has them; nothing is opened that takes long.
+    """The files that data are read from now, as `Source.files` has them; no labels are read but those of tables.
 
     Raises:
-        DataError: as `open_source`.
+        DataError: as `open_source`, as far as the places of files tell.
     """
-    if source == "digits" or source.startswith(HUB):
-        return ()
-    if source.startswith("torchvision:"):
-        return files_of_torchvision([*source.split(":", 2), "", ""][2])
-    return open_source(source, reading).files
+    way = _way(source, reading, lambda text: None, ())
+    if way.files is not None:
+        return way.files()
+    found = way.open()
+    return (found if reading.classes is None else chosen_classes(found, reading.classes)).files
 
 
-def _found(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> Source:
-    """What `open_source` finds, with all of its classes."""
-    from .formats.parquet import Files, open_parquet, parquet_files  # pyarrow takes a while to load
+@dataclass(frozen=True)
+class _Way:
+    """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer."""
+
+    open: Callable[[], Source]
+    files: Callable[[], Sequence[str]] | None = None
+
+
+def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
+    """The one way to read what `source` names."""
+    from .formats.parquet import Files, files_of_parquet, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
-        return open_digits()
+        return _Way(open_digits, tuple)
     if source.startswith("torchvision:"):
-        return open_torchvision(source)
+        return _Way(partial(open_torchvision, source), partial(files_of_torchvision, source))
     if source.startswith(HUB):
         from .formats.hub_data import open_hub_data
 
-        return open_hub_data(source, reading, on_note=on_note)
+        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple)
     path = expanded(source)
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
@@ -92,46 +101,58 @@ def _found(source: str, reading: Reading, on_note: Callable[[str], None], known:
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return open_tables(path, [read_table(path, several=reading.several)], reading)
+            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading))
         if name.endswith((*ARCHIVES, *COMPRESSED)):
-            return open_archive(path, reading, known)
+            return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
         if name.endswith(".parquet"):
-            return open_parquet(path, Files([path], [], []), reading)
+            alone = (path, Files([path], [], []), reading)
+            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone))
         raise DataError(
             f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
             f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
         )
     files = parquet_files(path)
     if not (files.with_images or files.without or files.broken):
-        return _open_folder(path, reading, known)
+        return _way_of_folder(path, reading, known)
     if not holds_image_folders(path):
-        return open_parquet(path, files, reading)
+        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading))
     if files.with_images:
         raise DataError(
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
             "folder that holds only the one or the other, or move one of them away"
         )
-    return _open_folder(path, reading, known)
+    return _way_of_folder(path, reading, known)
 
 
-def _open_folder(path: Path, reading: Reading, known: Collection[str]) -> Source:
+def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way:
     """Class folders; or where there are none, tables or shards."""
     if holds_class_folders(path):
         if reading.label:
             raise DataError(
                 f"{path}: its folders are the classes, and --label names a column: give the table itself, or leave out --label"
             )
-        found = open_folder(path, few=reading.few, known=known, several=reading.several)
         beside = [name for name in METADATA if (path / name).exists()]
         remark = [f"labels are the names of the folders, not those of {beside[0]}: give that file for its labels"] if beside else []
-        return replace(found, remarks=(*found.remarks, *remark))
+        return _of_classes(path, reading, known, remark)
     tables = tables_in(path, reading)
     if tables:
-        return open_tables(path, tables, reading)
+        return _Way(partial(open_tables, path, tables, reading))
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
-    return open_shards(path, shards) if shards else open_folder(path, few=reading.few, known=known, several=reading.several)
+    if shards:
+        return _Way(partial(open_shards, path, shards), partial(files_of_shards, path, shards))
+    return _of_classes(path, reading, known)
+
+
+def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: Sequence[str] = ()) -> _Way:
+    """Class folders. Which files are one image is of no matter for a list of them, and takes long to find out."""
+
+    def opened(several: bool) -> Source:
+        found = open_folder(path, few=reading.few, known=known, several=several)
+        return replace(found, remarks=(*found.remarks, *remarks))
+
+    return _Way(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
 
 
 def _grouped(source: Source, pattern: str) -> Source:

@@ -16,7 +16,7 @@ from ..common.readable import plural
 from ..errors import DataError
 from ..resolutions import Resolution
 from .alike import MOST, MOST_KNOWN, alike
-from .cache import NEARLY, Problem, Progress, Store, facts_of, place_of
+from .cache import Problem, Progress, Store, facts_of, place_of
 from .divide import LEAST_PER_CLASS, limited, some
 from .fitted import Keep, fitted_batches
 from .formats.scan import left_out_line
@@ -404,11 +404,11 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
         pairs = alike(images.thumbnails, known)
         for i, j in pairs[:MOST_LISTED]:
             example = example or f"{images.name(i)} and {train.name(j)}"
-            about = f"kept: a {name} image {NEARLY} the training image {train.name(j)}"
-            problems.append(Problem(images.name(i), about, doubtful=True))
+            about = f"kept: a {name} image nearly the same as the training image {train.name(j)}"
+            problems.append(Problem(images.name(i), about, doubtful=True, alike=True))
         if len(pairs) > MOST_LISTED:
-            more, about = len(pairs) - MOST_LISTED, f"kept: {name} images {NEARLY} a training image"
-            problems.append(Problem(f"{more:,} more", about, doubtful=True, count=more))
+            more, about = len(pairs) - MOST_LISTED, f"kept: {name} images nearly the same as a training image"
+            problems.append(Problem(f"{more:,} more", about, doubtful=True, count=more, alike=True))
         if pairs:
             counts.append(f"{len(pairs):,} of {len(images):,} {name} images")
     if not counts:

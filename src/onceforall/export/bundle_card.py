@@ -84,8 +84,8 @@ class BundleFacts:
     notes: Sequence[str] = field(default=())
 
 
-def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, Mapping[str, Proof]]) -> str:
-    """The card as Markdown. `proofs` are by name of the network, then by how it was loaded."""
+def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, Mapping[str, Proof]], hashed: bool = False) -> str:
+    """The card as Markdown. `proofs` are by name of the network, then by how it was loaded; `hashed` as of `write_card`."""
     members, sizes = list(bundle.members.values()), facts.sizes
     results = {f"{facts.name}: {member.name}": member.test_top1 or 0.0 for member in members}
     timed = [member.known_ms for member in members if member.known_ms is not None]
@@ -110,6 +110,7 @@ def write_bundle_card(facts: BundleFacts, bundle: Bundle, proofs: Mapping[str, M
             f"{name}: {chance}" for name, by in proofs.items() for chance in {proof.chance for proof in by.values()} if chance
         ],
         under=f"bundle.under(latency_ms={1.1 * max(timed):.3g})" if timed else f'"{members[0].name}"',
+        hashed=hashed,
     )  # fmt: skip
 
 

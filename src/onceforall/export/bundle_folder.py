@@ -92,7 +92,7 @@ def write_bundle(
             facts=asdict(facts), proofs={name: {by: asdict(p) for by, p in found.items()} for name, found in proofs.items()},
         )  # fmt: skip
         bundle = load_bundle(temporary)
-        write_text(temporary / "README.md", write_bundle_card(facts, bundle, proofs))
+        write_text(temporary / "README.md", write_bundle_card(facts, bundle, proofs, (temporary / TRAINED_ON).exists()))
     return bundle, facts, proofs
 
 

@@ -95,8 +95,9 @@ def write_card(
     proofs: Mapping[str, Proof],
     sizes: Mapping[str, int],
     readings: Sequence[ReaderResult] = (),
+    hashed: bool = False,
 ) -> str:
-    """The card as Markdown. `proofs` are by format, `sizes` bytes by format."""
+    """The card as Markdown. `proofs` are by format, `sizes` bytes by format; the training images' hashes may lie beside it."""
     onnx, own = config.onnx or OnnxOptions(), config.space.family == "graph"
     tags = [config.space.family, *(name for name in proofs if name != "pytorch")]
     on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", facts.data, re.ASCII) is not None  # as the Hub wants names of data sets
@@ -124,6 +125,7 @@ def write_card(
         blocks=_blocks(plan, arch, own),
         plan=plan,
         pixels=by_sides(arch.resolution),
+        hashed=hashed,
     )  # fmt: skip
 
 

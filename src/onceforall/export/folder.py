@@ -74,7 +74,10 @@ class Exporting:
         sizes = {name: sum((self.files / file).stat().st_size for file in FORMATS[name].files) for name in self.proofs}
         plan = self.job.plan
         write_text(self.files / "network.svg", draw(plan, self.arch, shares=shares, title=facts.name) + "\n")
-        card = write_card(facts, plan=plan, arch=self.arch, config=self.config, proofs=self.proofs, sizes=sizes, readings=readings)
+        card = write_card(
+            facts, plan=plan, arch=self.arch, config=self.config, proofs=self.proofs, sizes=sizes, readings=readings,
+            hashed=(self.files / TRAINED_ON).exists(),
+        )  # fmt: skip
         write_text(self.files / "README.md", card)
         self.facts, self.readings = facts, readings
 

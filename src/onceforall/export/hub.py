@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.fetch import out_of_reach
 from ..common.packages import import_package, one_line, quiet_packages
 from ..errors import HubError
 from .folder import export_files
+from .trained_on import TRAINED_ON
 
 TOKEN = "give a token that may write with hf auth login or HF_TOKEN"
 ADVICE = {
@@ -41,6 +43,7 @@ def push(folder: Path, repo: str) -> str:
     """Upload an exported folder in one commit; return the address. A repository that is not there yet is made, and is private.
 
     Files of an earlier export that this one has not are deleted in the same commit; any other file in the repository stays.
+    trained_on.json, which tells who has an image whether it was trained on, is not uploaded, and deleted if an earlier one was.
 
     Args:
         folder: as `exporting` left it.
@@ -58,11 +61,11 @@ def push(folder: Path, repo: str) -> str:
                 repo_id=made.repo_id,
                 folder_path=folder,
                 commit_message="Network specialised by onceforall",
-                ignore_patterns=["__pycache__/**"],
+                ignore_patterns=["__pycache__/**", TRAINED_ON],
                 delete_patterns=sorted(export_files()),  # those that are uploaded stay
             )
     except Exception as error:  # httpx has its own classes, which are not ours to import
-        by_hand = f"hf upload --private {repo} {shlex.quote(str(folder))}"
+        by_hand = f"hf upload --private {repo} {shlex.quote(str(folder))} --exclude {TRAINED_ON}"
         raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is whole, later: {by_hand}") from error
     return str(made)
 
@@ -76,4 +79,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _library("errors").HfHubHTTPError):
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
+    if not out_of_reach(error):
+        return f"{one_line(error)}: mend that"
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

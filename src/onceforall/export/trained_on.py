@@ -26,6 +26,7 @@ class TrainedOn:
         long: the most short sides that their long side was then.
         images: how many there are.
         hashes: the first bytes of each, or of some, one after the other, in base64.
+        complete: it was trained on no others, nor were the weights that it started from; False if that is not known.
     """
 
     size: int
@@ -33,18 +34,49 @@ class TrainedOn:
     images: int
     hashes: str
     long: float = 2.0
+    complete: bool = False  # as of files of before, which did not say
 
     @classmethod
-    def of(cls, digests: NDArray[np.void], size: int, max_pixels: int | None, long: float = 2.0) -> "TrainedOn":
+    def of(cls, digests: NDArray[np.void], size: int, max_pixels: int | None, long: float = 2.0, *, complete: bool) -> "TrainedOn":
         """Of whole hashes (n,), 16 bytes each."""
         known = np.unique(digests)
         rows = known.view(np.uint8).reshape(len(known), known.dtype.itemsize)[:MOST, :BYTES]
-        return cls(size, max_pixels, len(known), base64.b64encode(rows.tobytes()).decode(), long)
+        return cls(size, max_pixels, len(known), base64.b64encode(rows.tobytes()).decode(), long, complete)
 
     def known(self) -> frozenset[bytes]:
         """The hashes, `BYTES` of each."""
         content = base64.b64decode(self.hashes)
         return frozenset(content[i : i + BYTES] for i in range(0, len(content), BYTES))
+
+    def among(self, found: int) -> "AmongTrained":
+        """What it says of images of which so many have a hash that is known."""
+        known = len(self.known())
+        whole = self.complete and known == self.images
+        about = round(found * self.images / known) if found and known < self.images else None
+        return AmongTrained(found if found or whole else None, whole, about)
+
+
+@dataclass(frozen=True)
+class AmongTrained:
+    """How many of some images a network was trained on.
+
+    Args:
+        known: that many or more; None where it is not known of any, and may be so of some.
+        complete: no more than these.
+        about: how many, estimated, where only some hashes are kept.
+    """
+
+    known: int | None = None
+    complete: bool = False
+    about: int | None = None
+
+    def __str__(self) -> str:
+        """How many, in words."""
+        about = "" if self.about is None else f" (about {self.about:,} by a sample)"
+        return f"{'' if self.complete else 'at least '}{self.known or 0:,}{about}"
+
+
+NOT_KNOWN = AmongTrained()
 
 
 def write_trained_on(folder: Path, found: TrainedOn | None) -> None:

@@ -25,6 +25,7 @@ from ..options.shared import Budget
 from ..supernets.supernet import Supernet
 from ..tasks.task import require_multiclass
 from .evaluate import calibrated, choose_archs, network_place
+from .run_directory.images import of_commit, short_name
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Searcher
 from .specialising.choose import confirmed, limits_name
@@ -167,7 +168,7 @@ def _with_times(
     pytorch = available("pytorch")
     method = f"{pytorch.processor}, PyTorch {pytorch.version}, {plural(threads, 'thread')}, batch {batch}, "
     method += f"lower quartile of {min(t.repeats for t in timings)} calls or more, drift removed"
-    data = Path(run.require_images().source).name
+    data, commit = short_name(run.require_images().source)
     facts = BundleFacts(
         name=f"{data}, {len(members)} networks on shared weights",
         data=data,
@@ -177,7 +178,7 @@ def _with_times(
         switches=switches,
         sizes=sizes,
         made_with=[str(run.info.environment["command"])],
-        notes=run.info.notes,
+        notes=[*of_commit(data, commit), *run.info.notes],
     )
     return [replace(m, latency_ms=_interval(t) if here else None) for m, t in zip(members, timings, strict=True)], facts
 

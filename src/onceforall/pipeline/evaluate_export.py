@@ -18,11 +18,11 @@ from ..data import open_source
 from ..data.cache import in_threads, pixel_digest
 from ..data.formats.scan import left_out_line, listed
 from ..data.labels import Labels
-from ..data.originals import Load, Part, Read, Source, small
+from ..data.originals import Load, Part, Read, Source, Taken, small
 from ..data.reading import AS_IT_IS, Reading
-from ..errors import DataError
+from ..errors import DataError, TaskError
 from ..export.config import InputSteps
-from ..export.trained_on import BYTES, TrainedOn, read_trained_on
+from ..export.trained_on import BYTES, NOT_KNOWN, AmongTrained, TrainedOn, read_trained_on
 from ..options.measuring import PARTS
 from ..preprocess import prepare
 from ..scores import Confusion
@@ -45,8 +45,7 @@ class ExportScores:
         unreadable: images that cannot be read, and why.
         labels: what it tells of each label, where an image may have several, at the thresholds of the folder.
         answers: all that it says then, to compare networks.
-        trained_on: how many of the images are known to be among those that the network was trained on; None where it is not known
-            which these are.
+        trained_on: how many of the images are among those that the network was trained on, as far as it is known.
     """
 
     export: Path
@@ -59,12 +58,27 @@ class ExportScores:
     unreadable: tuple[tuple[str, str], ...]
     labels: LabelScores | None = None
     answers: LabelAnswers | None = None
-    trained_on: int | None = None
+    trained_on: AmongTrained = NOT_KNOWN
 
     @property
     def images(self) -> int:
         """How many were read."""
         return len(self.names)
+
+
+@dataclass(frozen=True)
+class _How:
+    """A way in which images are taken to be known again."""
+
+    size: int
+    read: Read
+
+    def digest(self, load: Load) -> bytes:
+        """As `TrainedOn.known` has it; b"" of an image that cannot be taken so."""
+        try:
+            return pixel_digest(small(load, self.size, self.read))[:BYTES]
+        except DataError:
+            return b""
 
 
 def evaluate_exports(
@@ -97,19 +111,19 @@ def evaluate_exports(
     asked = _as_learnt(reading, exports, [config.task for _, config, _ in opened])
     try:
         source = open_source(data, asked, progress.say, classes)
-    except DataError as error:
-        if "--task" not in str(error) or reading.task is not None:
+    except TaskError as error:
+        if reading.task is not None:
             raise
-        raise DataError(f"{exports[0]} is of --task {opened[0][1].task}, and {error}") from None
+        raise TaskError(f"{exports[0]} is of --task {opened[0][1].task}, and {error}") from None
     left_out = left_out_line(source.left_out)
     for remark in (*source.remarks, *([f"left out: {left_out}"] if left_out else [])):
         progress.say(remark)
     name, images = _part(source, part)
-    found = []
+    found, digests = [], dict[_How, list[bytes]]()
     for export, (chosen, config, run) in zip(exports, opened, strict=True):
         labels = _labels(source, images, config.classes, export)
         seen = read_trained_on(Path(export))
-        kept, probabilities, unreadable, known = _answers(images, config.preprocessing, run, seen)
+        kept, probabilities, unreadable, known = _answers(images, config.preprocessing, run, seen, digests)
         if not kept:
             raise DataError(f"{data}: none of {plural(len(images), 'image')} can be read: {images.names[0]}: {unreadable[0][1]}")
         names = tuple(images.names[i] for i in kept)
@@ -144,30 +158,41 @@ def _as_learnt(reading: Reading, exports: Sequence[Path], tasks: Sequence[str]) 
 
 
 def _answers(
-    images: Part, preprocessing: InputSteps, run: Callable[[Tensor], Tensor], seen: TrainedOn | None
-) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], int | None]:
-    """Places of the images that can be read, their probabilities (n, classes), the others with the reason; how many were seen."""
-    hashes, steps = frozenset[bytes]() if seen is None else seen.known(), preprocessing.to_json()
+    images: Part,
+    preprocessing: InputSteps,
+    run: Callable[[Tensor], Tensor],
+    seen: TrainedOn | None,
+    digests: dict[_How, list[bytes]],
+) -> tuple[list[int], NDArray[np.float64], tuple[tuple[str, str], ...], AmongTrained]:
+    """Places of the images that can be read, their probabilities (n, classes), the others with the reason; how many were seen.
 
-    def prepared(load: Load) -> tuple[NDArray[np.float32], bool] | str:
+    `digests` has those of all images, for each way in which they were taken; one that cannot be taken in that way has none.
+    """
+    steps, kept, rows, unreadable = preprocessing.to_json(), list[int](), list[NDArray[np.float64]](), list[tuple[str, str]]()
+    how = None
+    if seen is not None:
+        how = _How(seen.size, Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long))
+    wanted = how if how not in digests else None
+
+    def prepared(load: Load) -> tuple[NDArray[np.float32], bytes] | str:
         try:
-            x = prepare(_file(load), steps)
-            if seen is None:
-                return x, False
-            how = Read(seen.max_pixels, len(preprocessing.mean), preprocessing.range, seen.long)
-            return x, pixel_digest(small(load, seen.size, how))[:BYTES] in hashes
+            original = load.taken()
+            return prepare(_file(original), steps), b"" if wanted is None else wanted.digest(Load(lambda: original, load.name))
         except ValueError as error:
             return str(error)
 
-    kept, rows, unreadable, known = list[int](), list[NDArray[np.float64]](), list[tuple[str, str]](), 0
+    own = list[bytes]()
     for i, found in enumerate(in_threads(images, np.arange(len(images)), prepared, processors())):
+        own.append(b"" if isinstance(found, str) else found[1])
         if isinstance(found, str):
             unreadable.append((images.names[i], found))
         else:
             rows.append(run(torch.from_numpy(found[0]))[0].double().numpy())
             kept.append(i)
-            known += found[1]
-    return kept, np.array(rows), tuple(unreadable), None if seen is None else known
+    if seen is None or how is None:
+        return kept, np.array(rows), tuple(unreadable), NOT_KNOWN
+    known, taken = seen.known(), digests.setdefault(how, own)
+    return kept, np.array(rows), tuple(unreadable), seen.among(sum(taken[i] in known for i in kept))
 
 
 def _part(source: Source, name: str | None) -> tuple[str, Part]:
@@ -222,9 +247,8 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
     return number_of[images.labels]
 
 
-def _file(load: Load) -> Path | bytes:
+def _file(original: Taken) -> Path | bytes:
     """What `prepare` reads: what is decoded already, such as an array of torchvision's, as a PNG."""
-    original = load.taken()
     if isinstance(original, Image.Image):
         stream = io.BytesIO()
         original.save(stream, "PNG", compress_level=1)

@@ -65,9 +65,9 @@ class FleetRow:
         test: top-1, mAP where an image may have several labels, or the device's metric, on `images` test images; None without a
             network.
         latency_ms: of the network there.
-        before: `test` of the last time, and its latency; None where there was none.
-        metric: of `test`, in words.
-        precision: of the file that `test` was measured through.
+        before: `test` of the last time, and its latency; None where there was none, or it was of another metric or precision.
+        metric: of `test`, in words; without a network, of `before`.
+        precision: of the file that `test` was measured through; without a network, `before`.
     """
 
     name: str
@@ -112,7 +112,7 @@ def read_fleet(path: Path) -> list[FleetDevice]:
 
     try:
         data = yaml.safe_load(read_text(path, MOST_BYTES))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # as of a date that there is not
         raise FileError(f"{path}: not YAML ({' '.join(str(error).split())[:200]})") from None
     entries = data.get("devices") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -151,7 +151,7 @@ def _member(path: Path, number: int, entry: Any) -> FleetDevice:
         device, formats, tested = _at_precision(entry, tuple(str(one).strip() for one in given))
     except OnceForAllError as error:
         raise FileError(f"{where}: {error}") from None
-    if metric is not None and metric not in METRICS:
+    if metric is not None and not (isinstance(metric, str) and metric in METRICS):
         raise FileError(f"{where}: metric: {metric!r}: choose from {', '.join(METRICS)}")
     return FleetDevice(entry["name"].strip(), device, budgets[0], formats, accuracy, metric, tested)
 
@@ -245,9 +245,13 @@ def _served(options: SpecialiseOptions, member: FleetDevice, last: FleetRow | No
     except StoppedError:
         raise
     except OnceForAllError as error:
-        return FleetRow(member.name, missed=str(error), before=before)
+        row = FleetRow(member.name, missed=str(error), before=before)
+        return row if last is None else replace(row, metric=last.metric, precision=last.precision)
     missed, (metric, value) = _missed(member, found), member.test(found)
     precision = PRECISIONS[FORMATS[member.tested].int8 and member.tested in found.tests]
+    if last is not None and before is not None and (last.metric, last.precision) != (metric, precision):
+        progress.say(f"{member.name}: not compared with before, which was {last.metric} in {last.precision}")
+        before = None
     return FleetRow(member.name, str(found.folder), missed, value, found.test.images, found.latency.ms, before, metric, precision)
 
 

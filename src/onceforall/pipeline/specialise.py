@@ -22,6 +22,7 @@ from ..options.choosing import SpecialiseOptions
 from ..options.shared import Budget
 from ..train.schedule import whole
 from .evaluate import held_out_thresholds
+from .run_directory.images import of_commit, short_name
 from .run_directory.run import Run
 from .search import FINALIST_IMAGES, Candidate, Searcher
 from .specialising.choose import confirmed, given, name_in
@@ -210,7 +211,7 @@ class _Job:
     def _card(self, through: FoundThroughFiles, timing: Timing, tuned: Finetuned | None) -> CardFacts:
         run, device, onnx = self.searcher.run, self.searcher.device, self.options.onnx
         assert onnx is not None
-        data = Path(run.require_images().source).name
+        data, commit = short_name(run.require_images().source)
         method = f"{self.searcher.hardware}, "
         method += f"lower quartile of {timing.repeats} calls, drift removed" if timing.repeats else "estimated from imported times"
         return CardFacts(
@@ -226,7 +227,7 @@ class _Job:
             labels=through.labels,
             left_out=through.left_out,
             license=self.options.license,
-            notes=[*run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
+            notes=[*of_commit(data, commit), *run.info.notes, *(tuned.notes if tuned else ()), *_of_latency(device, onnx, through)],
         )
 
 

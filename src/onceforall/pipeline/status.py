@@ -128,7 +128,7 @@ class _Bundled:  # bundle.json
 def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
     """The commands that can be given now; with a profile and a predictor, a latency from the middle of what the device can do."""
     ready = any(part.name in ("training", "weights") and part.state == "done" for part in parts)
-    gone = any(part.name == "images" for part in parts)
+    gone = any(part.name == "images" and part.state != "stale" for part in parts)  # stale ones may be the same images yet
     usable = ready and run.info.data is not None and not gone
     busy_now = any(part.name == "training" and part.state == "going on" for part in parts)  # a profile needs a quiet machine
     always = {"images", "training", "report"} | (set() if busy_now else {"profile"})
@@ -188,8 +188,9 @@ def _images(run: Run) -> Iterator[RunPart]:
         yield RunPart("images", "damaged", f"not as they were when the run was made: {_line(error)}", facts=facts)
         return
     if found:
-        text = f"{data.source}: files changed since the run was made: {found}; commands refuse other images than its own: bring"
-        text += " those back, or train anew from these weights"
+        text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "
+        text += f"{ofa('evaluate', run.folder)} tells: commands refuse others than the run's own: bring those back, or train anew "
+        text += "from these weights"
         facts |= {name: len(names) for name, names in vars(found).items()}
         yield RunPart(
             "images",

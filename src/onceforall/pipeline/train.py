@@ -106,7 +106,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         preset=begun.name,
         environment={**environment(), "device": compute.name, "precision": compute.precision, "processes": world.size},
         arguments=arguments if digest is None else {**arguments, "teacher_sha256": digest},
-        origin=None if origin is None else origin_of(origin, splits, asked.size),
+        origin=None if origin is None else origin_of(origin, splits, asked),
         mean=mean,
         std=std,
         interpolation=begun.interpolation,

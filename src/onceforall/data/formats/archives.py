@@ -7,7 +7,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
 from .label_lists import label_text
-from .parquet_names import choose_splits, parquet_place
+from .linked import HEAD, head_of
+from .parquet_names import Place, choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
 from .tables import order_of
 
@@ -158,6 +159,11 @@ class _Archive:
         """No: there are no links."""
         return False
 
+    def head(self, path: str) -> Hashable:
+        """The checksum in a zip archive; in a tar archive a hash of the beginning."""
+        member = self.members[path]
+        return head_of(self._head(path, min(member.size, HEAD))) if member.packed is None else member.changed
+
     def read(self, paths: Iterable[str]) -> Iterator[_Packed]:
         """Files, to be read when they are decoded: what is damaged says so then."""
         for path in paths:
@@ -172,11 +178,11 @@ class _Archive:
                 except DataError:
                     yield None
 
-    def _head(self, path: str) -> bytes:
+    def _head(self, path: str, size: int = 32) -> bytes:
         """The first bytes; none of what is damaged."""
         try:
             with open(self.path, "rb") as file:
-                return _content(file, replace(self.members[path], size=32), whole=False)
+                return _content(file, replace(self.members[path], size=size), whole=False)
         except (OSError, zlib.error, struct.error, ValueError):
             return b""
 
@@ -214,8 +220,7 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
         DataError: no training shards, more than one reading, or no samples with labels.
     """
     left_out: LeftOut = {}
-    places = [parquet_place(path, root if root.is_dir() else root.parent) for path in files]
-    splits = choose_splits(root, places, left_out) if root.is_dir() else [places]
+    splits = _shards_by_split(root, files, left_out)
     samples = [[sample for place in split for sample in _samples(_Archive(place.path), left_out)] for split in splits]
     names = sorted({label for split in samples for _, label, _ in split}, key=order_of)
     if not samples[0]:
@@ -223,6 +228,16 @@ def open_shards(root: Path, files: Sequence[Path]) -> Source:
     numbers = {name: number for number, name in enumerate(names)}
     parts = [_shards_part(root, split, numbers) for split in samples]
     return Source.of(str(root), map(printable, names), parts, left_out, files=(place.path for split in splits for place in split))
+
+
+def files_of_shards(root: Path, files: Sequence[Path]) -> list[str]:
+    """`Source.files` of `open_shards`; no shard is opened."""
+    return [str(place.path) for split in _shards_by_split(root, files, {}) for place in split]
+
+
+def _shards_by_split(root: Path, files: Sequence[Path], left_out: LeftOut) -> list[list[Place]]:
+    places = [parquet_place(path, root if root.is_dir() else root.parent) for path in files]
+    return choose_splits(root, places, left_out) if root.is_dir() else [places]
 
 
 def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str, _Archive]]:

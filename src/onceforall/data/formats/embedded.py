@@ -1,7 +1,8 @@
 """Data sets that libraries bring: scikit-learn's digits, and torchvision's by name."""
 
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -77,16 +78,25 @@ def open_torchvision(source: str) -> Source:
         remarks = _other_splits(maker, name, root)
     else:
         train, test = _make(maker, name, root, "", None), None
-    part = _part(train, f"{name} train", root)
+    files = files_of_torchvision(source)
+    part = _part(train, f"{name} train", files, root)
     classes = _class_names(train[0], part)
-    other = None if test is None else _part(test, f"{name} test", root)
-    return Source(source, classes, part, test=other, remarks=remarks, files=files_of_torchvision(root))
+    other = None if test is None else _part(test, f"{name} test", files, root)
+    return Source(source, classes, part, test=other, remarks=remarks, files=files)
 
 
-def files_of_torchvision(root: str) -> list[str]:
-    """All files of a data set's folder."""
+def files_of_torchvision(source: str) -> list[str]:
+    """The files of `torchvision:NAME:ROOT`: what is in ROOT by that name (cifar-10-batches-py), or all where nothing is."""
+    _, name, root = [*source.split(":", 2), "", ""][:3]
+    own = re.compile(re.escape(_plain(name)) + (r"(?!\d)" if name[-1:].isdigit() else ""))  # CIFAR100 is not CIFAR10
     with reading_or_writing(Path(root)):
-        return sorted(str(path) for path in expanded(root).rglob("*") if path.is_file())
+        inside = list(expanded(root).iterdir())
+        named = [path for path in inside if own.match(_plain(path.name))] or inside
+        return sorted(str(path) for top in named for path in (top, *top.rglob("*")) if path.is_file())
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def _other_splits(maker: Any, name: str, root: str) -> tuple[str, ...]:
@@ -145,11 +155,10 @@ def _make(maker: Any, name: str, root: str, argument: str, *values: object) -> t
     )
 
 
-def _part(made: tuple[Any, _Dataset], name: str, root: str) -> Part:
+def _part(made: tuple[Any, _Dataset], name: str, files: Sequence[str], root: str) -> Part:
     dataset, how = made
     with reading_or_writing(Path(root)):
-        files = map(Path, files_of_torchvision(root))
-        marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in files]
+        marks = [f"{path.resolve()}|{path.stat().st_size}|{path.stat().st_mtime_ns}" for path in map(Path, files)]
 
     def read(positions: Indices) -> Iterator[Load]:
         for i in positions:

@@ -1,7 +1,7 @@
 """Folders of images, one folder per class."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set, Sized
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from ...common.files import reading_or_writing
 from ...errors import DataError
 from ..labels import Labels
 from ..originals import Indices, Load, Original, Part, Source, digest
-from .linked import same_files
+from .linked import HEAD, head_of, same_files
 from .scan import (
     DANGLING,
     LOOP,
@@ -54,6 +54,9 @@ class Tree(Protocol):
     def leads_back(self, folder: str) -> bool:
         """Whether it is a link to a folder that holds it."""
 
+    def head(self, path: str) -> Hashable:
+        """What tells a file from most others of its size, at little cost."""
+
     def read(self, paths: Iterable[str]) -> Iterator[Original]:
         """Files as they can be decoded, one after the other."""
 
@@ -87,6 +90,14 @@ class _Disk:
         """Whether it is a link to a folder that holds it."""
         with reading_or_writing(Path(folder)):
             return mark_of(folder) in self.above
+
+    def head(self, path: str) -> Hashable:
+        """A hash of its beginning; the path where it cannot be read."""
+        try:
+            with open(path, "rb") as file:
+                return head_of(file.read(HEAD))
+        except OSError:
+            return path
 
     def read(self, paths: Iterable[str]) -> Iterator[Original]:
         """The files themselves."""
@@ -155,10 +166,11 @@ def open_folder(
     divided = _divide(root, top)
     flat = divided == [top]
     classes: dict[str, str] = {}  # by `key`: two folders whose names differ in Unicode's form are one class
-    chains = [[top] if flat else _chain(divided[0], alone, unwrap=True)]
+    unwrap = not _have_one_class(divided, alone)
+    chains = [[top] if flat else _chain(divided[0], alone, unwrap=unwrap)]
     for folder in chains[0][-1].folders:
         classes.setdefault(key(folder.name), folder.name)
-    chains += [_chain(folder, frozenset(classes), unwrap=True) for folder in divided[1:]]
+    chains += [_chain(folder, frozenset(classes), unwrap=unwrap) for folder in divided[1:]]
     ends = [part[-1] for part in chains]
     for end in ends[1:]:
         _require_same(classes, ends[0], end, few)
@@ -175,19 +187,30 @@ def open_folder(
         parts,
         left_out,
         (
-            *_remarks(root, [*chain[1:], *(folder for part in chains for folder in part[1:])], top if flat else None),
+            *_remarks(root, [chain, *chains], top if flat else None),
             *(_on_several(parts, files) if several else ()),
         ),
         files,
-        _hint(top) if flat and len(top.folders) == 1 else "",
+        _hint(ends[0], flat) if len(classes) == 1 else "",
     )
 
 
-def _hint(top: _Folder) -> str:
+def _have_one_class(splits: Sequence[_Folder], alone: Set[str]) -> bool:
+    """Whether two splits hold a single folder of the same name: that is a class rather than what wraps the classes."""
+    ends = [_chain(folder, alone)[-1].folders for folder in splits]
+    names = [key(inner[0].name) for inner in ends if len(inner) == 1]
+    return len(set(names)) < len(names)
+
+
+def _hint(top: _Folder, flat: bool) -> str:
     """What else a single class may be."""
     inner = top.folders[0].folders
     if len(inner) < 2:
         return ""
+    if not flat:
+        return (
+            f"if the folders in it are the classes ({listed(folder.name for folder in inner)}), move them out of it in each split"
+        )
     where = top.folders[0].path if isinstance(top.tree, _Disk) else f"an archive without {top.folders[0].name} above them"
     return f"if the folders in it are the classes ({listed(folder.name for folder in inner)}), give {where}"
 
@@ -351,7 +374,7 @@ def _part(root: Path, folder: _Folder, classes: list[str], left_out: LeftOut, fi
     files += paths
     matrix: Labels = np.array(labels, np.int64)
     if several:
-        same = same_files(paths, sizes, folder.tree.read)
+        same = same_files(paths, sizes, folder.tree.head, folder.tree.read)
         matrix = np.zeros((len(same), len(classes)), np.float32)
         for row, group in zip(matrix, same, strict=True):
             row[[labels[i] for i in group]] = 1
@@ -393,11 +416,18 @@ def _note_unused(root: Path, folder: _Folder, used: Set[str], left_out: LeftOut,
             _add(left_out, root, path, NOT_USED if inner.holds_images else LOOP if inner.leads_back else NO_IMAGES)
 
 
-def _remarks(root: Path, wrapped: list[_Folder], flat: _Folder | None) -> tuple[str, ...]:
-    """Readings that are probable and not certain; `flat` is the folder of the class folders where there are no splits."""
+def _remarks(root: Path, chains: Sequence[list[_Folder]], flat: _Folder | None) -> tuple[str, ...]:
+    """Readings that are probable and not certain.
+
+    `chains` lead to the folders that matter; `flat` is the folder of the class folders where there are no splits.
+    """
     remarks = []
+    wrapped = [folder for chain in chains for folder in chain[1:]]
     if wrapped:
         remarks.append(f"read from {listed([os.path.relpath(folder.path, root) for folder in wrapped])}: nothing else is beside it")
+    for end in [chain[-1] for chain in chains if len(chain) > len(_chain(chain[0]))]:  # which could be the class
+        where, inside = os.path.relpath(end.path, root), listed(folder.name for folder in end.folders)
+        remarks.append(f"classes are the folders in {where} ({inside}); if {shown(end.name)} is the class, add a second class")
     if flat is not None:
         doubtful = [folder.name for folder in flat.folders if role_of(folder.name)]
         if doubtful:

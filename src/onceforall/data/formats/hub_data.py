@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...common.fetch import ANSWER_S, Tell, from_hub
+from ...common.fetch import ANSWER_S, Tell, from_hub, out_of_reach
 from ...common.files import make_folder
 from ...common.packages import import_package, no_stderr, one_line, quiet_packages
 from ...common.places import cache_folder
@@ -66,6 +66,12 @@ def is_pinned_by(text: str, known: str) -> bool:
     return name == own[0] and revision in ("", own[1]) and configuration in ("", own[2])
 
 
+def name_and_commit(text: str) -> tuple[str, str]:
+    """Its name with the configuration, for people, and the revision; "" where that is not given."""
+    name, revision, configuration = _parts(text)
+    return f"{name}:{configuration}" if configuration else name, revision
+
+
 def fetched(text: str, *, on_note: Callable[[str], None] = lambda text: None, tell: Tell = lambda event: None) -> str:
     """As `pinned`, with its files in the Hub's cache; `tell` gets what comes, see `onceforall.common.fetch.fetch`."""
     files = _files(text, on_note)
@@ -84,7 +90,7 @@ def open_hub_data(text: str, reading: Reading, *, on_note: Callable[[str], None]
     files, left_out = _files(text, on_note), LeftOut()
     splits = _in_cache(text, files, left_out, on_note, lambda event: None)
     known = json.dumps({"info": {"features": files.features}}).encode()
-    found = open_splits(files.text, splits, reading, left_out, known)
+    found = open_splits(files.text, splits, reading, left_out, known, by_path=False)
     partial = dict.fromkeys(place.word for split in splits for place in split if place.word.startswith("partial"))
     remark = f"{listed(partial)}: the Hub has converted only the first 5 GB of the images, the others are not there"
     return replace(found, files=(), remarks=(*found.remarks, *([remark] if partial else [])))
@@ -156,8 +162,11 @@ def _asked(text: str, name: str, revision: str, configuration: str) -> _Files:
     except ValueError as error:  # one of several configurations is to be named, or there is none of that name
         if "onfig" not in str(error):
             raise _refused(text, name, error) from None
-        with quiet_packages(), no_stderr():
-            there = library.get_dataset_config_names(name, revision=revision or None)
+        try:
+            with quiet_packages(), no_stderr():
+                there = library.get_dataset_config_names(name, revision=revision or None)
+        except Exception as another:
+            raise _refused(text, name, another) from None
         if there != ["default"]:
             raise _which(text, configuration, there) from None
         kind = one_line(error)
@@ -234,5 +243,8 @@ def _refused(text: str, name: str, error: Exception) -> DataError | FileError:
         return DataError(f"{text}: the Hub has no data set {name}, or hides it: check the name, or give a token (hf auth login)")
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError"}:
         return DataError(f"{text}: no files of data in it ({told}): give another one")
+    if not out_of_reach(error):
+        otherwise = f"mend that, or give a folder (hf download {name} --repo-type dataset --local-dir FOLDER)"
+        return DataError(f"{text}: the Hub's library cannot open it ({one_line(chain[-1])}): {otherwise}")
     why = "HF_HUB_OFFLINE is set" if "OfflineModeIsEnabled" in kinds else one_line(chain[-1])
     return FileError(f"{text}: not in the cache, and the Hub is out of reach ({why}): connect, or give a folder")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError
+from ...errors import DataError, TaskError
 from .scan import listed, same_name
 
 SEPARATORS = (";", "|", ",")  # a space too, where none of these occurs
@@ -42,7 +42,7 @@ def label_text(value: Any, where: str) -> str | None:
     if isinstance(value, str):
         return same_name(value.strip()) or None
     if isinstance(value, list):
-        raise DataError(f"{where} has several labels: expected one name or whole number; {MULTILABEL} takes lists")
+        raise TaskError(f"{where} has several labels: expected one name or whole number; {MULTILABEL} takes lists")
     raise DataError(f"{where} has the label {value!r}: expected one name or whole number")
 
 
@@ -65,7 +65,7 @@ def require_one_label(values: Sequence[Any], where: str) -> None:
         alone = {text.strip() for text in distinct if separator not in text}
         mostly = len(several) > MOSTLY * len(texts) and (separator != "," or len(parts | alone) < len(distinct))
         if mostly or (parts and parts <= alone):
-            raise DataError(
+            raise TaskError(
                 f"{where} holds lists of labels, such as {several[0]!r}: {MULTILABEL} takes several labels an image, --task "
                 "multiclass each such text as a class"
             )

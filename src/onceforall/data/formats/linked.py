@@ -11,14 +11,25 @@ from ..originals import Original
 HEAD = 4096  # bytes that tell most files of equal size apart
 
 
-def same_files(paths: Sequence[str], sizes: Sequence[int], read: Callable[[Iterable[str]], Iterator[Original]]) -> list[list[int]]:
+def same_files(
+    paths: Sequence[str],
+    sizes: Sequence[int],
+    head: Callable[[str], Hashable],
+    read: Callable[[Iterable[str]], Iterator[Original]],
+) -> list[list[int]]:
     """Positions of files with the same content together, in the order of the first of each.
 
-    Only files of equal size are opened, and only those with an equal beginning read whole. What cannot be read is like no other.
+    `head` is asked of files of equal size, what tells most of them apart; only those with an equal one are read whole. What cannot
+    be read is like no other.
     """
     groups = _divided([list(range(len(paths)))], lambda i: sizes[i])
-    groups = _divided(groups, lambda i: _content(paths[i], read, True))
-    return sorted(_divided(groups, lambda i: _content(paths[i], read, False)))
+    groups = _divided(groups, lambda i: head(paths[i]))
+    return sorted(_divided(groups, lambda i: _content(paths[i], read)))
+
+
+def head_of(content: bytes) -> bytes:
+    """A short hash of a file's beginning, as there may be a million of them."""
+    return hashlib.blake2b(content[:HEAD], digest_size=16).digest()
 
 
 def _divided(groups: Iterable[list[int]], key: Callable[[int], Hashable]) -> list[list[int]]:
@@ -35,13 +46,13 @@ def _divided(groups: Iterable[list[int]], key: Callable[[int], Hashable]) -> lis
     return found
 
 
-def _content(path: str, read: Callable[[Iterable[str]], Iterator[Original]], head: bool) -> Hashable:
-    """The beginning of a file, or a hash of all of it; its path where it cannot be read."""
+def _content(path: str, read: Callable[[Iterable[str]], Iterator[Original]]) -> Hashable:
+    """A hash of a file; its path where it cannot be read."""
     try:
         (original,) = read([path])
         if isinstance(original, Path):
             with open(original, "rb") as file:
-                return file.read(HEAD) if head else hashlib.file_digest(file, "sha256").digest()
+                return hashlib.file_digest(file, "sha256").digest()
         data = original() if callable(original) else original
         assert isinstance(data, bytes)  # of an archive
         return hashlib.sha256(data).digest()

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ...common.advice import PHOTOS
 from ...common.files import reading_or_writing, replace_file
 from ...common.places import plain_path
 from ...errors import FileError
@@ -18,6 +19,7 @@ from .scan import printable
 
 MOST = 200_000  # files; more of them take minutes to look at
 END = 4096  # bytes of a file's beginning and of its end, which no two photographs share
+WHOLE = 8_000_000  # bytes; tables and other files that are no images are read whole, of larger ones another time is a change
 SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}
 
 
@@ -29,7 +31,7 @@ class Listing:
         names: in order.
         sizes: (n,) in bytes, -1 of what is not there.
         changed: (n,) time of the last change, in nanoseconds.
-        ends: a hash of each file's first and last `END` bytes.
+        ends: a hash of each file, see `ends_of`.
     """
 
     names: tuple[bytes, ...]
@@ -86,27 +88,38 @@ class FileChanges:
 
 
 def changes(before: Listing, files: Sequence[str], root: Path) -> FileChanges:
-    """Compare files with what was there before. Only those with the same size and another time are opened."""
+    """Compare files with what was there before. Only those with the same size and another time are opened.
+
+    A large file that is no image, such as an archive, may be other in its middle, so that another time is a change.
+    """
     now, known, other = _by_name(files, root), {name: i for i, name in enumerate(before.names)}, list[bytes]()
     for name in sorted(known.keys() & now.keys()):
         i, (size, changed) = known[name], _facts(now[name])
-        if size != before.sizes[i] or (changed != before.changed[i] and ends_of(now[name]) != before.ends[i]):
-            other.append(name)
+        if size == before.sizes[i]:
+            large = size > WHOLE and not _is_image(now[name])
+            if changed == before.changed[i] or (not large and ends_of(now[name]) == before.ends[i]):
+                continue
+        other.append(name)
     added, removed = sorted(now.keys() - known.keys()), sorted(known.keys() - now.keys())
     return FileChanges(*(tuple(printable(os.fsdecode(name)) for name in names) for names in (added, removed, other)))
 
 
 def ends_of(file: str) -> bytes:
-    """A hash of a file's first and last bytes; of one that cannot be read, zeros."""
+    """A hash of an image's first and last `END` bytes, and of all of another file of at most `WHOLE`; zeros if unreadable."""
     try:
         with open(file, "rb", buffering=0) as stream:
-            state = blake2b(stream.read(END), digest_size=8)
-            if (size := os.fstat(stream.fileno()).st_size) > END:
+            size = os.fstat(stream.fileno()).st_size
+            state = blake2b(stream.read(END if _is_image(file) or size > WHOLE else WHOLE), digest_size=8)
+            if size > stream.tell():
                 stream.seek(max(END, size - END))
                 state.update(stream.read(END))
             return state.digest()
     except OSError:
         return bytes(8)
+
+
+def _is_image(file: str) -> bool:
+    return file.lower().endswith(PHOTOS)
 
 
 def _by_name(files: Sequence[str], root: Path) -> dict[bytes, str]:

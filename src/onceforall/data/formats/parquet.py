@@ -17,13 +17,12 @@ from PIL import Image
 
 from ...common.files import reading_or_writing
 from ...common.places import plain_path
-from ...errors import DataError, FileError
+from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, Taken, digest
 from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, require_one_label
-from .parquet_names import Place, choose_splits, parquet_place
-from .scan import LeftOut, look, mark_of, printable, same_name
-from .tables import order_of
+from .parquet_names import Place, choose_splits, classes_of_all, matched_labels, parquet_place
+from .scan import LeftOut, look, mark_of, printable
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
@@ -75,6 +74,24 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
         DataError: no training files, more than one reading, no image or label column, labels that cannot be matched.
     """
     left_out: LeftOut = {}
+    return open_splits(str(root), _by_split(root, files, left_out), reading, left_out)
+
+
+def files_of_parquet(root: Path, files: Files, reading: Reading) -> list[str]:
+    """`Source.files` of `open_parquet`; of the columns only those of paths are read.
+
+    Raises:
+        DataError: as `open_parquet`, as far as names and schemas tell.
+    """
+    splits = _by_split(root, files, {})
+    columns = {place.path: _columns(place.path) for split in splits for place in split}
+    if not reading.several:
+        splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, {})
+    used = {place.path: columns[place.path] for split in splits for place in split}
+    return _files(splits, _named(_choose(used, "image", None), used))
+
+
+def _by_split(root: Path, files: Files, left_out: LeftOut) -> list[list[Place]]:
     usable = sorted(files.with_images + files.broken) or files.without
     if root in usable:  # the file itself, whatever it is called
         splits = [[Place(root, printable(root.name), "", "", "train")]]
@@ -86,10 +103,12 @@ def open_parquet(root: Path, files: Files, reading: Reading) -> Source:
         if place.part in chosen:  # the neighbors have images: not a file about something else
             raise _no_column(path, "image", _columns(path).all)
         left_out.setdefault(NO_COLUMN, []).append(place.name)
-    return open_splits(str(root), splits, reading, left_out)
+    return splits
 
 
-def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}") -> Source:
+def open_splits(
+    name: str, splits: list[list[Place]], reading: Reading, left_out: LeftOut, known: bytes = b"{}", by_path: bool = True
+) -> Source:
     """Parquet files by split, training files first.
 
     Args:
@@ -98,16 +117,22 @@ def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out
         reading: which labels.
         left_out: gets what is not used.
         known: what the Hugging Face hub's metadata say, for files without.
+        by_path: a column may name files of images; not in a stranger's data, which could name any file of this machine.
 
     Raises:
         DataError: as `open_parquet`.
     """
     columns = {place.path: _columns(place.path, known) for split in splits for place in split}
+    if odd := [] if by_path else [one for found in columns.values() for one in found.images if one in found.texts]:
+        what = f"the column {printable(odd[0])} names files of images, and a data set of the Hub could name any file here"
+        raise DataError(f"{name}: {what}: fetch it, look at the names, and give the folder")
     if reading.several:
         return _of_lists(name, splits, columns, reading.label, left_out)
     splits = _labelled(splits, {path: _has_labels(column, reading) for path, column in columns.items()}, left_out)
     used = {place.path: columns[place.path] for split in splits for place in split}
     image, label = _choose(used, "image", None), _choose(used, "label", reading.label)
+    named = _named(image, used)
+    files = _files(splits, named)  # also those where labels may come later
     training = {place.path for place in splits[0]}
     labels, names = {}, {}
     for path in used:
@@ -116,13 +141,13 @@ def open_splits(name: str, splits: list[list[Place]], reading: Reading, left_out
     splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
     paths = [[place.path for place in split] for split in splits]
     if any(label[path] in used[path].texts for split in paths for path in split):
-        names |= _all_names(paths, label, labels, names)
-    labels |= {path: _matched(path, labels[path], names, paths[0][0]) for split in paths for path in split}
-    parts = _parts(paths, image, labels, used)
+        names |= classes_of_all(paths, label, labels, names)
+    labels |= {path: matched_labels(path, labels[path], names, paths[0][0]) for split in paths for path in split}
+    parts = _parts(paths, image, labels, named)
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
     others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
     remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
-    return Source.of(name, classes, parts, left_out, (remark,) if others else (), _files(paths, image, used))
+    return Source.of(name, classes, parts, left_out, (remark,) if others else (), files)
 
 
 def _of_lists(
@@ -142,37 +167,39 @@ def _of_lists(
     image = _choose(columns, "image", None)
     labels, classes, remarks = label_matrices({path: schema(path) for path in columns}, read, asked)
     paths = [[place.path for place in split] for split in splits]
-    parts = _parts(paths, image, labels, columns)
-    return Source.of(name, map(printable, classes), parts, left_out, remarks, _files(paths, image, columns))
+    named = _named(image, columns)
+    parts = _parts(paths, image, labels, named)
+    return Source.of(name, map(printable, classes), parts, left_out, remarks, _files(splits, named))
 
 
 def _parts(
     splits: Sequence[Sequence[Path]],
     image: Mapping[Path, str],
     labels: Mapping[Path, NDArray[Any]],
-    columns: Mapping[Path, "_Columns"],
+    named: Mapping[Path, list[Path]],
 ) -> list[Part]:
     base = os.path.commonpath([path.parent for split in splits for path in split])
-    return [
-        _Table(base, list(split), [image[p] for p in split], [labels[p] for p in split], _named(split, image, columns)).part()
-        for split in splits
-    ]
+    tables = []
+    for split in splits:
+        once = list(dict.fromkeys(image for path in split for image in named[path]))
+        tables.append(_Table(base, list(split), [image[p] for p in split], [labels[p] for p in split], once))
+    return [table.part() for table in tables]
 
 
-def _files(splits: Sequence[Sequence[Path]], image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> list[Path]:
+def _files(splits: Sequence[Sequence[Place]], named: Mapping[Path, list[Path]]) -> list[str]:
     """All that is read: the Parquet files, and the images that they name."""
-    return [path for split in splits for path in (*split, *_named(split, image, columns))]
+    return [str(path) for split in splits for place in split for path in (place.path, *named[place.path])]
 
 
-def _named(paths: Sequence[Path], image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> list[Path]:
-    """The files of images that a split's Parquet files name, where they do not hold them."""
-    found: dict[Path, None] = {}
-    for path in paths:
+def _named(image: Mapping[Path, str], columns: Mapping[Path, "_Columns"]) -> dict[Path, list[Path]]:
+    """The files of images that each Parquet file names, where it does not hold them."""
+    found: dict[Path, list[Path]] = {path: [] for path in image}
+    for path in image:
         if image[path] in columns[path].texts:
             with _opening(path) as file:
                 values = file.read([image[path]]).column(0).unique().to_pylist()
-            found |= dict.fromkeys(path.parent / value for value in values if value)
-    return list(found)
+            found[path] = [path.parent / value for value in values if value]
+    return found
 
 
 @dataclass(frozen=True)
@@ -363,7 +390,8 @@ def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
         kind = (
             f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME; {MULTILABEL} takes lists"
         )
-    return DataError(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
+    error = DataError if what == "image" else TaskError
+    return error(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
 
 
 def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
@@ -399,59 +427,6 @@ def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indic
         names, numbers = np.unique(np.array(texts, object).astype(str), return_inverse=True)
         return numbers.astype(np.int64), tuple(names.tolist())
     return np.asarray(column.to_numpy()).astype(np.int64), ()
-
-
-def _all_names(
-    splits: Sequence[Sequence[Path]], label: Mapping[Path, str], labels: dict[Path, Indices], names: Mapping[Path, tuple[str, ...]]
-) -> dict[Path, tuple[str, ...]]:
-    """The names of all files in one order, where some have them in place of numbers; `labels` become numbers in that order.
-
-    Raises:
-        DataError: a file has neither names nor their numbers.
-    """
-    for split in splits:
-        for path in split:
-            if not names[path]:
-                raise DataError(
-                    f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
-                )
-    classes = tuple(sorted({same_name(name) for split in splits for path in split for name in names[path]}, key=order_of))
-    numbers = {name: number for number, name in enumerate(classes)}
-    for split in splits:
-        for path in split:
-            labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
-    return {path: classes for split in splits for path in split}
-
-
-def _matched(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
-    """A file's labels as numbers in the order of the first file's classes.
-
-    Raises:
-        DataError: the files name different classes, or only one of them does, or a label is out of range.
-    """
-    own, wanted = ([same_name(name) for name in names[p]] for p in (path, first))
-    if own == wanted:
-        return labels
-    if not own or not wanted:
-        with_names, without = (path, first) if own else (first, path)
-        raise DataError(
-            f"{with_names} names its classes and {without} does not, so that their labels cannot be matched: write "
-            "both with the names"
-        )
-    odd = sorted(set(own) ^ set(wanted))
-    if odd or len(set(wanted)) < len(wanted) or len(own) != len(wanted):
-        raise DataError(
-            f"{path} names {len(own)} classes, not the same {len(wanted)} as {first}"
-            + (f"; only in one of them: {', '.join(map(printable, odd[:5]))}{', …' if len(odd) > 5 else ''}" if odd else "")
-            + ": both need the same names"
-        )
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(own)))
-    if len(wrong):
-        raise DataError(
-            f"{path}: the label of row {wrong[0]} is {labels[wrong[0]]}, out of range: with {len(own)} classes labels go from 0 to "
-            f"{len(own) - 1}"
-        )
-    return np.array([wanted.index(name) for name in own], np.int64)[labels]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
-"""Which split and configuration a Parquet file belongs to, by its name and its folders."""
+"""Which split and configuration a Parquet file belongs to, by its name and its folders; and the classes that several files name."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import DataError
-from .scan import LeftOut, printable
+from ..originals import Indices
+from .scan import LeftOut, printable, same_name
 from .split_names import Role, arrange, mentions_role, role_of
+from .tables import order_of
 
 SHARD = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]{16})?$")
 OTHER_SPLIT = "Parquet file without a split's name"
@@ -103,3 +107,56 @@ def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
                 start = totals[folder, total].name.removesuffix(totals[folder, total].path.suffix)[: found.start() - found.end()]
                 left_out.setdefault(MISSING, []).append(f"{start}-{index:0{len(found[1])}}-of-{found[2]}{os.extsep}parquet")
     return list(places)
+
+
+def classes_of_all(
+    splits: Sequence[Sequence[Path]], label: Mapping[Path, str], labels: dict[Path, Indices], names: Mapping[Path, tuple[str, ...]]
+) -> dict[Path, tuple[str, ...]]:
+    """The names of all files in one order, where some have them in place of numbers; `labels` become numbers in that order.
+
+    Raises:
+        DataError: a file has neither names nor their numbers.
+    """
+    for split in splits:
+        for path in split:
+            if not names[path]:
+                raise DataError(
+                    f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
+                )
+    classes = tuple(sorted({same_name(name) for split in splits for path in split for name in names[path]}, key=order_of))
+    numbers = {name: number for number, name in enumerate(classes)}
+    for split in splits:
+        for path in split:
+            labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
+    return {path: classes for split in splits for path in split}
+
+
+def matched_labels(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
+    """A file's labels as numbers in the order of the first file's classes.
+
+    Raises:
+        DataError: the files name different classes, or only one of them does, or a label is out of range.
+    """
+    own, wanted = ([same_name(name) for name in names[p]] for p in (path, first))
+    if own == wanted:
+        return labels
+    if not own or not wanted:
+        with_names, without = (path, first) if own else (first, path)
+        raise DataError(
+            f"{with_names} names its classes and {without} does not, so that their labels cannot be matched: write "
+            "both with the names"
+        )
+    odd = sorted(set(own) ^ set(wanted))
+    if odd or len(set(wanted)) < len(wanted) or len(own) != len(wanted):
+        raise DataError(
+            f"{path} names {len(own)} classes, not the same {len(wanted)} as {first}"
+            + (f"; only in one of them: {', '.join(map(printable, odd[:5]))}{', …' if len(odd) > 5 else ''}" if odd else "")
+            + ": both need the same names"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(own)))
+    if len(wrong):
+        raise DataError(
+            f"{path}: the label of row {wrong[0]} is {labels[wrong[0]]}, out of range: with {len(own)} classes labels go from 0 to "
+            f"{len(own) - 1}"
+        )
+    return np.array([wanted.index(name) for name in own], np.int64)[labels]

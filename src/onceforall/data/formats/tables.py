@@ -15,7 +15,7 @@ import numpy as np
 
 from ...common.files import read_text, reading_or_writing
 from ...common.readable import plural
-from ...errors import DataError, FileError
+from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .label_lists import (
@@ -228,7 +228,7 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
             many = [one["file_name"] for one in data["images"] if len(categories.get(one["id"], ())) > 1]
             if many and not several:
                 what = f"{many[0]} has annotations of several categories ({plural(len(many), 'such image')})"
-                raise DataError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
+                raise TaskError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
             labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
             found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
             return Table(path, ("file_name", "label"), tuple(found))
@@ -406,7 +406,7 @@ def _label_columns(table: Table, reading: Reading) -> list[str]:
         return [] if found is None else [found]
     parts = [] if reading.label is None else [name.strip() for name in reading.label.split(",")]
     if reading.label not in table.columns and len(parts) > 1 and set(parts) <= set(table.columns):
-        raise DataError(f"{table.path}: --label {reading.label} names several columns: {MULTILABEL} takes one for each label")
+        raise TaskError(f"{table.path}: --label {reading.label} names several columns: {MULTILABEL} takes one for each label")
     label = table.column(LABELS, reading.label)
     return [] if label is None else [label]
 
@@ -433,7 +433,8 @@ def _require_columns(table: Table, reading: Reading) -> tuple[str, list[str]]:
         hint = hint if reading.several or not hint else f"; {MULTILABEL} --label {','.join(truths)} takes its columns of 0 and 1"
         if lists and not reading.several:
             hint = f"; {MULTILABEL} --label {table.column([lists])} takes several labels an image"
-        raise DataError(f"{table.path}: no column of labels: name it by --label NAME, or call it label{hint}; {have}")
+        kind = TaskError if hint and not reading.several else DataError
+        raise kind(f"{table.path}: no column of labels: name it by --label NAME, or call it label{hint}; {have}")
     return image, labels
 
 

@@ -95,7 +95,7 @@ def open_images(
         progress.note(
             "no training image shows a colour: --channels 1 would make networks for gray images, whose input is a third as large"
         )
-    return replace(asked, source=source, fingerprint=splits.fingerprint, cache=splits.cache), splits
+    return replace(asked, source=source, asked=asked_as(asked.source), fingerprint=splits.fingerprint, cache=splits.cache), splits
 
 
 def decoding(progress: Progress) -> Callable[[int, int], None]:
@@ -122,13 +122,19 @@ def lasting_data(data: str) -> str:
     return absolute(data) if folder and expanded(folder).exists() else data
 
 
-def same_place(known: str, data: str) -> bool:
-    """Whether the data are said to be where they are known to be, or are those of the Hub in any commit."""
+def same_place(data_info: DataInfo, data: str) -> bool:
+    """Whether data are said to be where they are known to be; those of the Hub in any commit, or as they were asked for."""
+    known = data_info.source
     if known.startswith(HUB) and data.startswith(HUB):
         from ...data.formats.hub_data import is_pinned_by
 
-        return is_pinned_by(data, known)
+        return data == data_info.asked or is_pinned_by(data, known)
     return known in (lasting_data(data), absolute(data))  # the latter if they are gone
+
+
+def asked_as(data: str) -> str:
+    """What to keep of the text that data were asked by, where their place does not tell it: the tag or branch of a commit."""
+    return data if data.startswith(HUB) else ""
 
 
 def place_now(data: str) -> str:
@@ -138,6 +144,21 @@ def place_now(data: str) -> str:
     from ...data.formats.hub_data import pinned
 
     return pinned(data)
+
+
+def short_name(source: str) -> tuple[str, str]:
+    """What cards call data: a data set's own name, or that of the file or folder; and the commit of one of the Hub, or ""."""
+    if source.startswith(HUB):
+        from ...data.formats.hub_data import name_and_commit
+
+        return name_and_commit(source)
+    head, folder = _divided(source)
+    return head.split(":")[1] if head else Path(folder).name, ""
+
+
+def of_commit(name: str, commit: str) -> list[str]:
+    """Notes of a card: the commit that `short_name` leaves out of the name."""
+    return [f"The data are commit {commit} of {name} on the Hugging Face Hub."] if commit else []
 
 
 def absolute(data: str) -> str:

@@ -24,6 +24,7 @@ class DataInfo:
         before: places that they were in, the first one first.
         channels: of the images, see `onceforall.data.Read`; `range`, `long` and `max_pixels` likewise.
         exact: `limit` is exact; earlier versions took about so many images.
+        asked: how a data set of the Hub was asked for, before its commit was known; "" of others, and in earlier versions.
         by_suffix: an earlier version opened them first, which took fewer files for images, and fewer folders.
     """
 
@@ -36,6 +37,7 @@ class DataInfo:
     cache_gb: float = CACHE_GB
     max_pixels: int | None = None
     before: tuple[str, ...] = ()
+    asked: str = ""
     by_suffix: bool = False
     channels: int = 3
     range: tuple[float, float] | None = None

@@ -49,7 +49,7 @@ from ...spaces import from_json
 from ...tasks.task import Task, require_metric, task_of
 from ...train import Schedule
 from ...train.checkpoint import digest_of, load_tensors, save_tensors
-from .images import NEW_PLACE, decoding, default_gb, gone, place_now, root_of, same_place
+from .images import NEW_PLACE, asked_as, decoding, default_gb, gone, place_now, root_of, same_place
 from .info import DataInfo, RunInfo
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -153,11 +153,13 @@ class Run:
         return run
 
     def save_listing(self, files: Sequence[str]) -> None:
-        """Write images.parquet, from which `ofa status` sees that files changed; of very many it would take minutes."""
+        """Write images.parquet, from which `ofa status` sees that files changed; none of very many, which takes minutes."""
         from ...data.formats.listing import MOST, Listing
 
         if self.info.data is not None and 0 < len(files) <= MOST:
             Listing.of(files, root_of(self.info.data.source)).save(self.folder / "images.parquet")
+        else:
+            (self.folder / "images.parquet").unlink(missing_ok=True)  # of another place
 
     def changes(self) -> FileChanges | None:
         """How the files of the images differ from those that the run was made of; None where that is not known.
@@ -211,11 +213,11 @@ class Run:
             DataError: weights were imported without images.
         """
         known = self.require_images()
-        if same_place(known.source, data):
+        if same_place(known, data) or (source := place_now(data)) == known.source:
             return self
-        source = place_now(data)
         before = tuple(dict.fromkeys((*known.before, known.source)))
-        return Run(self.folder, replace(self.info, data=replace(known, source=source, before=before)), moved=True, by=self.by)
+        there = replace(known, source=source, before=before, asked=asked_as(data))
+        return Run(self.folder, replace(self.info, data=there), moved=True, by=self.by)
 
     def judged_by(self, metric: str | None) -> Run:
         """The run with another metric for measuring, predicting and choosing networks; itself where it is the run's own, or None.
@@ -352,6 +354,7 @@ class Run:
         if self.moved:
             with recording(f"the new place of the images ({data.source}) is"):
                 self._save()
+                self.save_listing(splits.files)
                 warnings.warn(f"{self.folder}: its images are from now on taken from {data.source}", Note, stacklevel=3)
         return splits
 

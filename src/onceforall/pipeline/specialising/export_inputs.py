@@ -33,9 +33,10 @@ def input_steps(run: Run, resolution: Resolution | None = None) -> InputSteps:
 
 def trained_on(run: Run, more: Images | None = None) -> TrainedOn:
     """Which images the run's networks were trained on, as far as it is known; `more` are those of a fine-tuning."""
-    data, known = run.require_images(), run.trained_on()[0]
+    data, (known, complete), origin = run.require_images(), run.trained_on(), run.info.origin
     known = known if more is None else np.concatenate([known, more.digests])
-    return TrainedOn.of(known, data.size, data.max_pixels, data.long)
+    complete = complete and (origin is None or origin.unseen)  # else what it was trained on may have been read in another way
+    return TrainedOn.of(known, data.size, data.max_pixels, data.long, complete=complete)
 
 
 def proof_images(run: Run, splits: Splits, resolution: Resolution) -> Tensor:

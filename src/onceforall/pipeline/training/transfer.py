@@ -13,7 +13,8 @@ from ...options.training import TrainOptions
 from ...spaces.graph import classifier_weights
 from ...supernets.supernet import Supernet
 from ...train import Schedule
-from ..run_directory.info import Origin
+from ..run_directory.images import short_name
+from ..run_directory.info import DataInfo, Origin
 from ..run_directory.run import Run
 
 RATE_SHARE = 0.5  # of the preset's peak learning rate
@@ -67,19 +68,19 @@ def going_on(schedule: Schedule) -> Schedule:
     return replace(schedule, phases=tuple(replace(phase, sort=None) for phase in schedule.phases))
 
 
-def unseen(origin: Run, splits: Splits, size: int) -> bool:
+def unseen(origin: Run, splits: Splits, asked: DataInfo) -> bool:
     """Whether the origin, and all that it started from itself, was trained on other images than those held out or tested on here.
 
     Args:
-        size: that its images are decoded to.
+        asked: how this run's images are read.
 
     Returns:
-        False if that is not known, because weights were imported.
+        False if that is not known, because weights were imported, or images were read in another way, whose pixels are others.
 
     Raises:
         DataError: it was trained on some of them, so that accuracies would be too high.
     """
-    (digests, complete), data = origin.trained_on(), origin.info.data
+    (digests, complete), data, before = origin.trained_on(), origin.info.data, origin.info.origin
     seen = {name: n for name, n in splits.among(digests).items() if n}
     if seen:
         many = " and ".join(f"{n:,} {name}" for name, n in seen.items())
@@ -90,10 +91,11 @@ def unseen(origin: Run, splits: Splits, size: int) -> bool:
             f"of the same photographs, hold out the same with --seed {data.seed} --holdout {data.holdout:g}{limit}; else give "
             "photographs that it has not seen"
         )
-    return complete and data is not None and data.size == size
+    alike = data is not None and (data.size, data.range) == (asked.size, asked.range)
+    return complete and alike and (before is None or before.unseen)
 
 
-def origin_of(run: Run, splits: Splits, size: int) -> Origin:
+def origin_of(run: Run, splits: Splits, asked: DataInfo) -> Origin:
     """What to write down about a training on these images that starts from the run.
 
     Raises:
@@ -102,10 +104,11 @@ def origin_of(run: Run, splits: Splits, size: int) -> Origin:
     if run.info.imported is not None:
         source = f"imported: {run.info.source}"
     else:
-        source = f"trained on {Path(run.require_images().source).name}"
+        name, commit = short_name(run.require_images().source)
+        source = f"trained on {name}{f', commit {commit[:12]}' if commit else ''}"
     named = run.info.data is not None  # else the names of the classes are placeholders
     same = named and splits.classes == run.info.classes
-    return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, size))
+    return Origin(str(run.folder.resolve()), source, run.weights_hash(), same, unseen(run, splits, asked))
 
 
 def transferred(trained: Supernet, fresh: Supernet, *, classifier: bool) -> dict[str, Tensor]:
