@@ -89,7 +89,7 @@ def test_going_on_is_measuring_all_at_once() -> None:
     with pytest.raises(StatisticsError, match="images of shapes"):
         recalibrate(network(), [torch.ones(2, 3, 17, 17)], begun=begun)
     begun = replace(begun, tensors=dict(list(begun.tensors.items())[1:]))
-    with pytest.raises(StatisticsError, match="those of another network"):
+    with pytest.raises(StatisticsError, match="belong to another network"):
         recalibrate(network(), others, begun=begun)
 
 

@@ -106,6 +106,14 @@ def test_precision_and_metric_of_a_device(
     assert any(row.top1 == rows[row.arch].top1 != row.score for row in own if row.arch in rows)
     assert run(options) == 1  # both are there, and as before
     assert json.loads(capfd.readouterr().out) == [camera, board]
+    assert run(["status", str(run_copy), "--json"]) == 0
+    measured = [part for part in json.loads(capfd.readouterr().out)["parts"] if part["name"] == "accuracy data"]
+    assert [" macro F1 " in part["text"] for part in measured] == [False, True]
+    (opened.folder / "accuracy-macro_f1" / "predictor.safetensors").write_bytes(b"damaged")
+    assert run(options) == 1  # it is fitted again, to what was measured
+    out, err = capfd.readouterr()
+    assert "no predictor of macro F1 yet" in err
+    assert json.loads(out)[1]["test"] == board["test"]
     file.write_text(UNLIKE.replace("macro_f1", "top1").replace("  precision: int8\n", "").replace("5 %", "4 %"))
     assert run(options) == 1  # of another metric, and of another precision: before has nothing to say
     out, err = capfd.readouterr()

@@ -5,6 +5,7 @@ Photographs are asked for by their number among the held-out images, and no text
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,7 @@ from ..train.checkpoint import load_tensors, save_tensors
 
 SHOWN = 48  # photographs at once
 PAIRS = 12  # mistakes that are listed
+AGAIN_S = 20.0  # before images that could not be opened are opened again
 Photo = dict[str, Any]
 
 
@@ -137,7 +139,8 @@ class NetworkLook:
         if names[0] == names[1]:
             names = (f"{names[0]} (1)", f"{names[1]} (2)")
         if self.several:
-            apart = np.abs(self.said - other.said)
+            unlike = (self.said >= self.sure) != (other.said >= other.sure)
+            apart = np.where(unlike, np.abs(self.said - other.said), 0.0)
             label = apart.argmax(1)
 
             def words(i: int) -> str:
@@ -145,8 +148,8 @@ class NetworkLook:
                 return f"{name}: {' / '.join(map(percent, both))}; has {self._having(i)}"
 
             told = LabelDifference.of(self._answers, other._answers).told(*names)
-            split = ((self.said >= self.sure) != (other.said >= other.sure)).any(1)
-            groups = [("Different labels at their thresholds, by the probability that is furthest apart", split, apart.max(1))]
+            title = "Different labels at their thresholds, by the probability that is furthest apart"
+            groups = [(title, unlike.any(1), apart.max(1))]
         else:
             own, others = self.said == self.labels, other.said == self.labels
 
@@ -191,6 +194,7 @@ class Looks:
         self.run, self.folder, self.lock = run, run.folder / "explorer" / "looks", threading.Lock()
         self.known: dict[str, NetworkLook] = {}
         self.splits: Splits | None = None
+        self.failed: tuple[float, OnceForAllError] | None = None  # when the images could not be opened, and why
 
     def of_now(self) -> tuple[list[NetworkLook], int]:
         """Those of the present images, and weights or a checkpoint, the newest first; and how many others are there."""
@@ -235,8 +239,14 @@ class Looks:
         Raises:
             DataError: there is none of that number, the images are gone or other ones, or it cannot be read any more.
         """
-        with self.lock:  # opening takes seconds
-            self.splits = self.splits or self.run.splits()
+        with self.lock:  # opening takes seconds, and a page asks for many photographs at once
+            if self.failed is not None and time.monotonic() < self.failed[0] + AGAIN_S:
+                raise DataError(str(self.failed[1]))
+            try:
+                self.splits = self.splits or self.run.splits()
+            except OnceForAllError as error:
+                self.failed = time.monotonic(), error
+                raise
         images = self.splits.held_out
         if not 0 <= i < len(images):
             raise DataError(f"no held-out image {i}: there are {len(images):,}")

@@ -297,20 +297,23 @@ def _profile(run: Run, folder: Path) -> RunPart:
 
 
 def _accuracy_data(run: Run) -> Iterator[RunPart]:
-    place = run.folder / "accuracy"
-    if not any(place.glob("part-*.parquet")):
-        return
+    others = [metric for metric in METRICS if (run.folder / f"accuracy-{metric}").is_dir()]  # of devices of a fleet
+    for each in (run, *(run.judged_by(metric) for metric in others if metric != run.info.metric)):
+        if any(each.accuracy.glob("part-*.parquet")):
+            yield _measured(each, each.accuracy)
+
+
+def _measured(run: Run, place: Path) -> RunPart:
     try:
         rows = read_rows(place, run.space, weights_hash=run.weights_hash())
     except DataError as error:  # other weights
-        yield RunPart("accuracy data", "stale", _line(error))
-        return
+        return RunPart("accuracy data", "stale", _line(error))
     top1, scores = [row.top1 for row in rows], [row.value for row in rows]
     on = f" on {rows[0].images:,} held-out images" if run.metric == "top1" else ""  # for another score the number would mislead
     between = f"{METRICS[run.metric]} {percent(min(scores))} to {percent(max(scores))}{on}"
     facts = {"sub_networks": len(rows), "held_out_top1_range": [min(top1), max(top1)], "images": rows[0].images}
     facts["held_out_score_range"] = [min(scores), max(scores)]
-    yield RunPart("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
+    return RunPart("accuracy data", "going on" if busy(place) else "done", f"{len(rows):,} sub-networks, {between}", facts=facts)
 
 
 def _predictor(run: Run) -> Iterator[RunPart]:

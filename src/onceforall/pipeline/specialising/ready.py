@@ -5,11 +5,13 @@ import time
 from ...common.advice import ofa
 from ...common.progress import Progress
 from ...common.readable import duration
+from ...errors import CheckpointError
 from ...latency import Device
 from ...options.choosing import SpecialiseOptions
 from ...options.measuring import PredictOptions
 from ...scores import METRICS
 from ..accuracies.predict import predict
+from ..accuracies.predictor import load_predictor
 from ..profile import profile, profiled
 from ..run_directory.run import Run
 
@@ -31,11 +33,22 @@ def make_ready(run: Run, options: SpecialiseOptions, progress: Progress) -> None
                 f"{text} was not measured yet, which comes first and is kept ({ofa('profile', run.folder, '--device', text)})"
             )
             profile(run.folder, device=text, progress=_left(progress, "measuring the device"))
-    if not (run.accuracy / "predictor.safetensors").exists():
+    if _lacks_predictor(run):
         of, where = ("accuracy", ofa("predict", run.folder)) if run.by is None else (METRICS[run.by], f"in {run.accuracy}")
         progress.say(f"no predictor of {of} yet: measuring {SUBNETS:,} sub-networks comes first and is kept ({where})")
         measuring = _left(progress, "measuring accuracies")
         predict(run.folder, subnets=SUBNETS, data=options.data, metric=run.by, progress=measuring)
+
+
+def _lacks_predictor(run: Run) -> bool:
+    """Whether there is none. One for another metric than the run's is made again where it is of no use: no command does that."""
+    if run.by is None or not (run.accuracy / "predictor.safetensors").exists():
+        return not (run.accuracy / "predictor.safetensors").exists()
+    try:
+        load_predictor(run)
+    except CheckpointError:
+        return True
+    return False
 
 
 def _left(progress: Progress, what: str) -> Progress:
