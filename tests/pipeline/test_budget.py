@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from onceforall import Space, Supernet
+from onceforall.common.progress import QUIET, Progress
 from onceforall.data import DeviceBatches, TrainBatches
 from onceforall.errors import TrainingError
 from onceforall.options.training import TrainOptions
@@ -88,10 +89,10 @@ def test_of_several_processes_each_has_its_part(tmp_path: Path, own_cache: None,
     options = TrainOptions("digits", out=tmp_path / "run", **{**TRAINING, "epochs": None, "budget_s": 60.0})
     for size in (1, 2):
         with pytest.raises(Enough):
-            pipeline._begin(options, World(0, size), CPU, lambda event: None)
+            pipeline._begin(options, World(0, size), CPU, QUIET)
     assert seen == [32, 3, 3, 16, 2, 3]
     with pytest.raises(Exception, match="the batch size is 32, which 3 processes cannot share evenly"):
-        pipeline._begin(options, World(0, 3), CPU, lambda event: None)
+        pipeline._begin(options, World(0, 3), CPU, QUIET)
     assert not (tmp_path / "run").exists()
 
 
@@ -112,7 +113,7 @@ def test_where_batches_are_made_is_told(trained: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module, "DeviceBatches", OnTheCpu)
     events: list[dict[str, Any]] = []
-    with module.batch_maker(own, Compute(torch.device("cuda", 0), "float32"), events.append) as make:
+    with module.batch_maker(own, Compute(torch.device("cuda", 0), "float32"), Progress(event=events.append)) as make:
         assert torch.equal(make(0, 16)[1], own.batch(0, 16)[1])
     (event,) = events
     assert event["event"] == "note"

@@ -51,7 +51,12 @@ class Listing:
         columns = (self.names, self.sizes, self.changed, self.ends)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.values(), strict=True)]
         table = pa.table(arrays, names=list(SCHEMA))
-        replace_file(path, lambda temporary: pq.write_table(table, os.fspath(temporary), compression="zstd"))
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:  # pyarrow takes no path that is not UTF-8
+                pq.write_table(table, file, compression="zstd")
+
+        replace_file(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "Listing":
