@@ -1,7 +1,6 @@
 """One tiny training on the digits, shared by the tests of the pipeline and of the command line. Copy what you change."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from PIL import Image
 
+from once import made_once
 from onceforall.common.files import read_lines
 from onceforall.latency import Effort, meters
 from onceforall.latency.measure import Timing, time_calls
@@ -109,7 +108,7 @@ def run_copy(measured: Path, tmp_path: Path) -> Path:
 
 @cache
 def _trained(base: Path) -> Path:
-    return _made_once(base, "trained", lambda out: train("digits", out=out, **TRAINING))
+    return _copy_of_one(base, "trained", lambda out: train("digits", out=out, **TRAINING))
 
 
 @cache
@@ -120,19 +119,13 @@ def _measured(base: Path) -> Path:
             profile(out, quick=True)
         predict(out, subnets=SUBNETS)
 
-    return _made_once(base, "measured", make)
+    return _copy_of_one(base, "measured", make)
 
 
-def _made_once(base: Path, name: str, make: Callable[[Path], object]) -> Path:
-    """This process's copy of a run that the first process of pytest-xdist to need it has made."""
-    first = base.parent / f"{name}-once" if "PYTEST_XDIST_WORKER" in os.environ else base / f"{name}-once"
-    with FileLock(first.with_suffix(".lock")):
-        if not (first / "done").exists():
-            shutil.rmtree(first, ignore_errors=True)
-            first.mkdir()
-            make(first / name)
-            (first / "done").touch()
-    return Path(shutil.copytree(first / name, base / name))
+def _copy_of_one(base: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """This process's copy of a run that was made once for all of them."""
+    made = made_once(base, name, lambda folder: make(folder / name))
+    return Path(shutil.copytree(made / name, base / name))
 
 
 def go(out: Path, **changes: Any) -> Run:

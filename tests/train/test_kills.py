@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import dying_training
+from once import made_once
 from onceforall.train import SCHEMES
 
 EXPLORE = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
@@ -21,10 +22,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All of it, in one process that loads torch once and whose forks are killed."""
     script = Path(dying_training.__file__)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(script.parent), *sys.path])}
-    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("killed")), "0", str(STRIDE)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert ended.returncode == 0, ended.stderr
-    result: dict[str, Any] = json.loads(ended.stdout)
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, str(script), str(folder / "killed"), "0", str(STRIDE)]
+        (folder / "killed").mkdir()
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert ended.returncode == 0, ended.stderr
+        (folder / "found.json").write_text(ended.stdout)
+
+    made = made_once(tmp_path_factory.getbasetemp(), "kills", make)
+    result: dict[str, Any] = json.loads((made / "found.json").read_text())
     return result
 
 

@@ -21,7 +21,7 @@ from ..originals import Indices, Load, Part, Source, digest
 from ..reading import Reading
 from .folders import open_folder
 from .label_lists import label_text
-from .linked import HEAD, head_of
+from .linked import HEAD, hash_of_head
 from .parquet_names import Place, choose_splits, parquet_place
 from .scan import Found, LeftOut, judge, printable, same_name
 from .tables import order_of
@@ -162,7 +162,7 @@ class _Archive:
     def head(self, path: str) -> Hashable:
         """The checksum in a zip archive; in a tar archive a hash of the beginning."""
         member = self.members[path]
-        return head_of(self._head(path, min(member.size, HEAD))) if member.packed is None else member.changed
+        return hash_of_head(self._head(path, min(member.size, HEAD))) if member.packed is None else member.changed
 
     def read(self, paths: Iterable[str]) -> Iterator[_Packed]:
         """Files, to be read when they are decoded: what is damaged says so then."""

@@ -13,7 +13,7 @@ from ...common.files import reading_or_writing
 from ...errors import DataError
 from ..labels import Labels
 from ..originals import Indices, Load, Original, Part, Source, digest
-from .linked import HEAD, head_of, same_files
+from .linked import HEAD, hash_of_head, same_files
 from .scan import (
     DANGLING,
     LOOP,
@@ -95,7 +95,7 @@ class _Disk:
         """A hash of its beginning; the path where it cannot be read."""
         try:
             with open(path, "rb") as file:
-                return head_of(file.read(HEAD))
+                return hash_of_head(file.read(HEAD))
         except OSError:
             return path
 

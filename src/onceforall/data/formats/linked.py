@@ -27,7 +27,7 @@ def same_files(
     return sorted(_divided(groups, lambda i: _content(paths[i], read)))
 
 
-def head_of(content: bytes) -> bytes:
+def hash_of_head(content: bytes) -> bytes:
     """A short hash of a file's beginning, as there may be a million of them."""
     return hashlib.blake2b(content[:HEAD], digest_size=16).digest()
 
