@@ -89,7 +89,7 @@ def test_what_people_look_for_is_found(site: Path, module: str) -> None:
     links = Page(page.read_text(encoding="utf-8")).links
     for place in FOUND_AT[module]:
         assert any(link.endswith(place) for link in links), f"{module} does not lead to {place}"
-    assert "Raises" in (site / "api/pipeline/train.html").read_text(encoding="utf-8")
+    assert "Raises" in (site / "api/pipeline/specialise.html").read_text(encoding="utf-8")
     assert "specialise" in (site / "search/search_index.json").read_text(encoding="utf-8")
 
 
