@@ -14,13 +14,13 @@ from onceforall.cli import run
 from onceforall.common.files import read_json
 from onceforall.common.progress import Progress
 from onceforall.errors import DataError
-from onceforall.pipeline import Run, classify, train
+from onceforall.pipeline import Run, train
 from onceforall.pipeline.run_directory.info import DataInfo
+from taken_home import FORMATS, answers, evaluated, said
 from tiny_own import OWN, source
 
 SPACE_TEXT = "width=0.1,resolutions=16,depths=1/2,kernels=3/5,expand_ratios=2"
 TRAINING = ["--preset", "digits", "--space", SPACE_TEXT, "--scheme", "single_path", "--batch-size", "16", "--holdout", "0.25"]
-FORMATS = ["onnx", "pytorch", "torch-export"]
 
 
 def tiles(root: Path, kind: str = "12 bits", each: int = 60, size: int = 20, seed: int = 0) -> Path:
@@ -38,12 +38,6 @@ def tiles(root: Path, kind: str = "12 bits", each: int = 60, size: int = 20, see
                 image.putalpha(Image.fromarray((stripes.clip(0, 1) * 255).astype(np.uint8)))
             image.save(root / name / f"{i:02}.png")
     return root
-
-
-def said(capfd: pytest.CaptureFixture[str], *words: object, code: int = 0) -> tuple[str, str]:
-    capfd.readouterr()
-    assert bool(run([str(word) for word in words])) == bool(code)
-    return capfd.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +83,15 @@ def test_a_network_at_home(taken: Path, data: Path, capfd: pytest.CaptureFixture
     card = (taken / "README.md").read_text()
     assert "gray, one channel, values of more than 8 bits from 0 to 4095, short side to" in card
     assert "float32 (batch, 1, 16, 16)" in card
-    for format in FORMATS:
-        out, _ = said(capfd, "evaluate", taken, data, "--split", "all", "--format", format, "--json")
-        (found,) = json.loads(out)
+    for found in evaluated(capfd, taken, data):
         assert (found["images"], found["top1"] > 0.9) == (120, True)
     photos = sorted(data.glob("*/0*.png"))
-    answers = [classify(taken, photos, format=format) for format in FORMATS]
-    for one, *others in zip(*answers, strict=True):
-        for other in others:
-            assert dict(other.classes) == pytest.approx(dict(one.classes), abs=1e-5)
+    first, *_ = answers(taken, photos)
     network = onceforall.load(taken)
     x = torch.from_numpy(preprocess.prepare(photos[0], steps))
     with torch.no_grad():
         probabilities = network(x).softmax(1)[0].tolist()
-    assert dict(answers[0][0].classes) == pytest.approx(dict(zip(config["classes"], probabilities, strict=True)), abs=1e-5)
+    assert first == pytest.approx(dict(zip(config["classes"], probabilities, strict=True)), abs=1e-5)
 
 
 def test_a_bundle_of_gray_images(gray: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:

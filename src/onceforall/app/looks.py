@@ -202,7 +202,7 @@ class Looks:
         now, images = newest_weights(self.run), self.run.require_images().fingerprint
         if now is None:
             self.run.weights_hash()  # tells why there are none
-        for path in sorted(self.folder.glob("*.safetensors"), key=_changed, reverse=True):
+        for path in sorted(self.folder.glob("*.safetensors"), key=changed_at, reverse=True):
             try:
                 look = self.known.get(path.stem) or _read(path)
             except (OnceForAllError, KeyError):  # damaged, or just removed
@@ -305,7 +305,8 @@ def _first(sure: NDArray[Any], chosen: Iterable[Any]) -> Sequence[int]:
     return shown
 
 
-def _changed(path: Path) -> int:
+def changed_at(path: Path) -> int:
+    """When a file or folder was last changed, in nanoseconds; 0 where there is none."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -27,7 +27,7 @@ from ..pipeline import Run
 from ..pipeline.run_directory.newest import newest_weights
 from .engine import LATENCY, Engine, Models
 from .jobs import Jobs
-from .looks import Looks
+from .looks import Looks, changed_at
 from .pins import Pins
 from .pool import NetworkPool
 from .quick import Quick
@@ -199,17 +199,17 @@ class App:
 
     def _versions(self) -> dict[str, Any]:
         folder, engine = self.run.folder, self.engine
-        jobs = sorted((path.name, _time(path)) for path in self.jobs.folder.glob("*.json"))
+        jobs = sorted((path.name, changed_at(path)) for path in self.jobs.folder.glob("*.json"))
         return {
             **progress(engine),
             "ready": engine.pool is not None,
             "problem": engine.problem,
-            "pins": _time(self.pins.path),
+            "pins": changed_at(self.pins.path),
             "jobs": [self.jobs.version, sum(time for _, time in jobs), len(jobs)],
-            "looks": [_time(self.looks.folder), _time(folder / "supernet.safetensors")],
+            "looks": [changed_at(self.looks.folder), changed_at(folder / "supernet.safetensors")],
             "quick": self.quick.told(),
             "finished": (folder / "supernet.safetensors").exists(),
-            "training": [_time(folder / "metrics.jsonl"), _time(folder / "supernet.safetensors")],
+            "training": [changed_at(folder / "metrics.jsonl"), changed_at(folder / "supernet.safetensors")],
         }
 
     def _ready(self) -> tuple[Models, NetworkPool, NetworkPool]:
@@ -296,10 +296,3 @@ def _positive(name: str, value: Any) -> float:
     if not 0 < number < 1e18:
         raise InfeasibleError(f"the limit {name} is {value!r}: it must be a number above 0")
     return number
-
-
-def _time(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
