@@ -4,7 +4,7 @@ images."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from .common.readable import paired_difference, percent
 from .errors import DataError
 
 Counts = NDArray[np.int64]
+Top1 = TypeVar("Top1", float, float | None)
 
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1", "map": "mAP"}  # see `task.Task.metrics`
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
@@ -20,7 +21,7 @@ CLASS_HEADER = ("class", "images", "recall", "precision", "F1")
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
 
 
-def told_of(top1: float, map: float | None) -> tuple[str, float]:
+def told_of(top1: Top1, map: float | None) -> tuple[str, Top1 | float]:
     """What results are reported in: the name and value of top-1, or of mean average precision where there is one."""
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
 

@@ -85,7 +85,8 @@ def _look(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
 
     fit_threads()
     opened = Run.open(run, job["data"])
-    look = measure_look(opened, job["id"], job["name"], Arch.from_json(job["arch"]), tell)
+    arch, export = Arch.from_json(job["arch"]), job.get("export")
+    look = measure_look(opened, job["id"], job["name"], arch, export=export, progress=_telling(tell))
     return {"told": look.told(opened.metric)}
 
 
@@ -95,7 +96,19 @@ def _quick(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
     from .quick import measure_quickly
 
     fit_threads()
-    return asdict(measure_quickly(Run.open(run, job["data"]), tell))
+    return asdict(measure_quickly(Run.open(run, job["data"]), progress=_telling(tell)))
+
+
+def _telling(tell: Any) -> Progress:
+    """Tells each step, and the share by what was counted last."""
+    share = 0.05
+
+    def count(done: int, total: int, note: str) -> None:
+        nonlocal share
+        share = 0.1 + 0.85 * done / total
+        tell(note, share)
+
+    return Progress(say=lambda text: tell(text, share), count=count)
 
 
 def _plain(step: str) -> str:

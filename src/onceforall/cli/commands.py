@@ -19,7 +19,7 @@ from ..scores import METRICS, UNEVEN
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
-Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
+Points = Annotated[int | None, Flag("N networks along the whole trade-off instead, e.g. 10.", "N", name="--front", least=2)]
 
 
 def train_command(o: TrainOptions, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def specialise_command(
     as_json: bool,
     *,
     no_limit: Annotated[bool, Flag("The most accurate network, whatever it costs.")] = False,
-    fleet: Annotated[Path | None, Flag("Devices with limits, in YAML: docs/fleet.md.", "FILE")] = None,
+    fleet: Annotated[Path | None, Flag("Devices with limits, e.g. devices.yaml: docs/fleet.md.", "FILE")] = None,
 ) -> None:
     """Export the best network for each budget, with proof."""
     from ..errors import VerificationError
@@ -108,7 +108,8 @@ def _fleet_line(row: Any) -> str:
     if row.before is not None:
         test, ms = row.before
         change = f"{100 * (row.test - test):+.1f} points, {100 * (row.latency_ms / ms - 1):+.0f} % of the time"
-        told += f"; before {percent(test)}, {milliseconds(ms)} ({change})"
+        limits = "" if row.before_limits is None else f" within {row.before_limits}:"
+        told += f"; before{limits} {percent(test)}, {milliseconds(ms)} ({change})"
     return told if row.missed is None else f"{told}; missed: {row.missed}"
 
 
@@ -116,7 +117,7 @@ def report_command(
     as_json: bool,
     *,
     runs: Annotated[list[Path], replace(RUN, help="Run directory; several are compared.")],
-    out: Annotated[Path | None, Flag("Instead of report.html in RUN.", "FILE")] = None,
+    out: Annotated[Path | None, Flag("Instead of report.html in RUN, e.g. flowers.html.", "FILE")] = None,
 ) -> None:
     """Write a self-contained HTML page about runs."""
     from ..report import report
@@ -226,7 +227,8 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     print(f"  weights in memory: {_share(sizes.memory, sizes.memory_separate)}")
     for name, member in members.items():
         switch = done.facts.switches[name]
-        accuracy = f"test top-1 {readable.percent(member.test_top1)} ({member.test_images} images)"
+        metric, value = member.told
+        accuracy = f"test {metric} {readable.percent(value)} ({member.test_images} images)"
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")

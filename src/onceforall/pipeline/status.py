@@ -12,6 +12,7 @@ from ..common.files import busy, read_lines, read_text, reading_or_writing
 from ..common.readable import amount, duration, milliseconds, percent, plural
 from ..common.records import as_record, read_record, read_records
 from ..data import Problem
+from ..data.reading import HUB
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..latency import LatencyTable, Timing, available
 from ..scores import METRICS, told_of
@@ -22,7 +23,7 @@ from .comparison.versus import stored_comparison, summary, untrained
 from .run_directory.images import NEW_PLACE, gone
 from .run_directory.limits import middle_ms
 from .run_directory.metrics import Metrics
-from .run_directory.run import Run
+from .run_directory.run import MOST_FILES, Run
 
 State = Literal["done", "going on", "unfinished", "missing", "stale", "damaged"]
 
@@ -118,6 +119,7 @@ class _TakenHome:  # specialised/NAME.json
 class _Member:
     name: str
     test_top1: float | None
+    test_map: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _run(run: Run) -> Iterator[RunPart]:
 
 
 def _images(run: Run) -> Iterator[RunPart]:
-    """Only where they are gone or others; without decoding any."""
+    """Only where they are gone or others, or that cannot be told; without decoding any."""
     data = run.info.data
     if data is None:
         return
@@ -187,6 +189,11 @@ def _images(run: Run) -> Iterator[RunPart]:
     except DataError as error:
         yield RunPart("images", "damaged", f"not as they were when the run was made: {_line(error)}", facts=facts)
         return
+    if found is None and data.source != "digits" and not data.source.startswith(HUB):
+        many = sum(run.info.images.values()) > MOST_FILES
+        why = f"none is kept of more than {MOST_FILES:,} files" if many else "the run is of an earlier version"
+        text = f"no list of their files ({why}), so that it is not known whether they changed: {ofa('evaluate', run.folder)} tells"
+        yield RunPart("images", "missing", text, facts=facts)
     if found:
         text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "
         text += f"{ofa('evaluate', run.folder)} tells: commands refuse others than the run's own: bring those back, or train anew "
@@ -377,9 +384,11 @@ def _bundles(run: Run) -> Iterator[RunPart]:
             yield RunPart("bundle", "damaged", _line(error))
         else:
             found = {one.name: one.test_top1 for one in bundle.members}
-            members = [f"{name} {percent(top1)}" for name, top1 in found.items()]
-            text = f"{path.parent}: test top-1 of {plural(len(members), 'network')}: {', '.join(members)}"
-            yield RunPart("bundle", "done", text, facts={"folder": str(path.parent), "test_top1": found})
+            maps = {one.name: one.test_map for one in bundle.members if one.test_map is not None}
+            members = [f"{name} {percent(value)}" for name, value in (found | maps).items()]
+            text = f"{path.parent}: test {METRICS['map' if maps else 'top1']} of {plural(len(members), 'network')}: "
+            facts = {"folder": str(path.parent), "test_top1": found} | ({"test_map": maps} if maps else {})
+            yield RunPart("bundle", "done", text + ", ".join(members), facts=facts)
 
 
 def _comparison(run: Run) -> Iterator[RunPart]:
