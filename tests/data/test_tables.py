@@ -189,11 +189,20 @@ def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
 
 
 REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {
-    r"7 of 7 images are not there, such as .*else/cat/000\.png": lambda rows: [
+    r"7 of 7 images of the column file_name are not there, such as .*else/cat/000\.png": lambda rows: [
         {**row, "file_name": f"else/{row['file_name']}"} for row in rows
     ],
-    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one": lambda rows: [*rows, {**rows[0], "label": "dog"}],
+    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one, or --task multilabel": lambda rows: [
+        *rows,
+        {**rows[0], "label": "dog"},
+    ],
     r"no row has an image and a label in the columns file_name and label": lambda rows: [{**row, "label": ""} for row in rows],
+    r"column label holds numbers such as 0\.1, and a number is not learnt": lambda rows: [
+        {**row, "label": f"{i + 0.1}"} for i, row in enumerate(rows)
+    ],
+    r"no column of images: .* the columns are cat/000\.png, cat: the first line is to have their names": lambda rows: [
+        dict(zip(rows[0].values(), row.values(), strict=True)) for row in rows[1:]
+    ],
     r"what is the split 'fold0', .* in the column split\?": lambda rows: [
         {**row, "split": f"fold{i}"} for i, row in enumerate(rows)
     ],
@@ -206,6 +215,19 @@ def test_refused(make_folder: MakeFolder, message: str) -> None:
     rows = [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
     with pytest.raises(DataError, match=message):
         open_source(str(write_csv(root / "all.csv", REFUSED[message](rows))))
+
+
+def test_rows_without_a_group_and_a_single_split_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows: list[dict[str, Any]] = [{**row, "split": "test", "tile": "" if i < 2 else f"t{i}"} for i, row in enumerate(rows_of(root))]
+    source = open_source(str(write_csv(root / "all.csv", rows)), Reading(group="tile"))
+    assert len(set(source.train.groups or ())) == 7
+    assert source.remarks == (
+        "2 rows without a value in the column tile: each is a group of its own",
+        "all images are of the split 'test' in the column split: they are divided anew",
+    )
+    lines = [{**row, "tile": float("nan") if i < 2 else i} for i, row in enumerate(rows)]
+    assert len(set(open_source(str(write_lines(root / "all.jsonl", lines)), Reading(group="tile")).train.groups or ())) == 7
 
 
 def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:

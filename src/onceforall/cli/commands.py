@@ -19,7 +19,7 @@ from ..scores import METRICS, UNEVEN
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
-Points = Annotated[int | None, Flag("N networks along the whole trade-off instead, e.g. 10.", "N", name="--front", least=2)]
+Points = Annotated[int | None, Flag("Instead N along the whole trade-off, e.g. 10.", "N", name="--front", least=2)]
 
 
 def train_command(o: TrainOptions, as_json: bool) -> None:

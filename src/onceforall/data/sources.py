@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..common.files import reading_or_writing
 from ..common.places import expanded
+from ..common.readable import plural
 from ..errors import DataError, TaskError
 from .classes import chosen_classes
 from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, open_archive, open_shards, shard_files
@@ -178,6 +179,10 @@ def _grouped(source: Source, pattern: str) -> Source:
             )
         return replace(part, groups=tuple(match[expression.groups and 1] or "" for match in matches if match))
 
-    train = grouped(source.train)
+    parts = [grouped(part) for part in (source.train, source.test, source.held_out)]
+    train, test, held_out = parts
     assert train is not None
-    return replace(source, train=train, test=grouped(source.test), held_out=grouped(source.held_out))
+    empty = sum(not group for part in parts if part is not None for group in part.groups or ())
+    told = f"--group {pattern} matches {plural(empty, 'name')} without a text for the group: these are one group"
+    remarks = (*source.remarks, *([told] if empty else []))
+    return replace(source, train=train, test=test, held_out=held_out, remarks=remarks)
