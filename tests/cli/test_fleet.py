@@ -50,7 +50,7 @@ def test_a_fleet(run_copy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert run(options) == 0  # other limits are told; times of another device are not compared
     out, err = capfd.readouterr()
     board, phone = out.splitlines()
-    assert f"; before within 1.0 M parameters: {percent(rows[0]['test'])}, " in board
+    assert f"; before within 1.00 M parameters: {percent(rows[0]['test'])}, " in board
     assert "phone: not compared with before, which was top-1 in float32 on onnxruntime" in err
     assert "; before" not in phone
     file.write_text(GOOD.replace("params: 1M", "params: 900k").replace("5%", "99.9 %").replace("macs: 100M", "macs: 1"))

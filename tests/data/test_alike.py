@@ -156,7 +156,8 @@ def test_a_pattern_without_its_group_is_told(tmp_path: Path) -> None:
     [
         ("(", r"no column of that name, and no regular expression"),
         ("patient", r"is no column, and matches 24 of 24 names nowhere, such as a/"),
-        ("object", r"all images belong to the group object"),
+        ("object", r"all images belong to the group object: at least 2 groups .* leave --group out"),
+        ("[ab]/", r"none of 2 groups \(a/, …\) can be held out without a class losing its last images: leave --group out"),
     ],
 )
 def test_groups_that_make_no_sense(tmp_path: Path, pattern: str, message: str) -> None:

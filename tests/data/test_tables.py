@@ -19,7 +19,7 @@ from onceforall.data.formats.label_lists import label_text
 from onceforall.data.formats.tables import read_table
 from onceforall.data.originals import Part
 from onceforall.data.reading import Reading
-from onceforall.errors import DataError
+from onceforall.errors import DataError, FileError
 
 LAYOUT = {"train": {"cat": 5, "dog": 6}, "test": {"cat": 3, "dog": 2}}
 
@@ -215,6 +215,28 @@ def test_refused(make_folder: MakeFolder, message: str) -> None:
     rows = [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
     with pytest.raises(DataError, match=message):
         open_source(str(write_csv(root / "all.csv", REFUSED[message](rows))))
+
+
+def test_what_may_not_be_meant_is_told(make_folder: MakeFolder) -> None:
+    """Texts that programs write for what is missing, classes that differ in next to nothing, and columns of something else."""
+    root = make_folder({"cat": 6, "dog": 4})
+    rows = [{"file_name": row["file_name"], "label": row["label"]} for row in rows_of(root)]
+    names = ["nan", "Cat", "1.0", "1", *(row["label"] for row in rows[4:])]
+    source = open_source(str(write_csv(root / "all.csv", [{**row, "label": n} for row, n in zip(rows, names, strict=True)])))
+    assert source.classes == ("1", "1.0", "Cat", "cat", "dog", "nan")
+    assert source.remarks == (
+        "nan is taken for a class of that name: leave its cells empty if it means none",
+        "classes 1 and 1.0 differ in capitals or .0 alone, and others do: --classes 1=1+1.0,… makes them one",
+    )
+    numbered = [{"id": i, "where": row["file_name"], "label": row["label"]} for i, row in enumerate(rows)]
+    with pytest.raises(DataError, match=r"of the column id are not there, .*; those of the column where are: call it file_name"):
+        open_source(str(write_csv(root / "all.csv", numbered)))
+    nested = [{"image": {"path": row["file_name"]}, "label": row["label"]} for row in rows]
+    with pytest.raises(DataError, match=r"row 1 has \{'path': '.*'\} in the column image: a path is expected"):
+        open_source(str(write_lines(root / "all.jsonl", nested)))
+    (root / "all.csv").write_text("file_name,label\na.png,café\n", encoding="latin-1")
+    with pytest.raises(FileError, match="not a text file in UTF-8: save it as UTF-8"):
+        open_source(str(root / "all.csv"))
 
 
 def test_rows_without_a_group_and_a_single_split_are_told(make_folder: MakeFolder) -> None:

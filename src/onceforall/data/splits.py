@@ -29,6 +29,8 @@ from .stores import DataOptions, open_stores
 TEST_SHARE = 0.2
 MOST_HELD_OUT = 10_000
 SPLITS = ("train", "held-out", "test")
+MANY = 10  # classes of too few images, from where on numbers may be measures
+MEASURES = "; if these numbers are measures (no regression is learnt), divide them into ranges, and name these in a column"
 IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # kinds of pixels that a PNG keeps
 MOST_LISTED = 1000  # of a kind in problems.jsonl: text files may lie beside a million images
 
@@ -325,6 +327,7 @@ def _check_counts(source: Source, labels: Labels, least: int, name: str, lost: C
         raise DataError(
             f"{source.name}: too few usable {name} images in {len(few)} of {len(counts)} classes: {what}; each needs {least}"
             f"{' (--few allows fewer)' if least > (name == 'train') or name != 'train' else ''}{lost(few)}{_also(source)}"
+            f"{MEASURES if len(few) > MANY and all(map(str.isdecimal, source.classes)) else ''}"
         )
 
 

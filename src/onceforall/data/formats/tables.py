@@ -42,19 +42,9 @@ IMAGES = (
     "imgpath", "relpath", "photo", "picture", "id", "name",
 )  # fmt: skip
 LABELS = (
-    "label",
-    "labels",
-    "class",
-    "classname",
-    "classlabel",
-    "category",
-    "categoryname",
-    "target",
-    "finelabel",
-    "cls",
-    "classid",
+    "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
     "labelname",
-)
+)  # fmt: skip
 SPLITS = ("split", "set", "subset", "partition", "splitname")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # tried where a name has none
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
@@ -193,7 +183,8 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
         for cells in reader:
             if len(cells) > len(head):
                 raise DataError(
-                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around commas"
+                    f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around "
+                    "commas, and nothing above the line of the columns' names"
                 )
             if any(cells):
                 rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
@@ -319,7 +310,10 @@ class _Rows:
         seen: dict[str, _Entry] = {}
         missing, first, alone, added = 0, "", 0, 0
         for number, row in enumerate(self.table.rows, 1):
-            name = _text(row.get(self.images))
+            name = row.get(self.images)
+            if isinstance(name, list | dict):
+                raise DataError(f"{self.table.path}: row {number} has {name!r} in the column {self.images}: a path is expected")
+            name = _text(name)
             where = f"{printable(os.path.basename(self.table.path))}[{number}]"
             if not name:
                 left_out.setdefault("row without an image", []).append(where)
@@ -357,12 +351,19 @@ class _Rows:
                     f"{self.table.path}: no row has an image and a label in the columns {self.images} and {self.labels[0]}"
                 )
             what = f"{missing:,} of {len(self.table.rows):,} images of the column {self.images} are not there, such as "
-            raise DataError(f"{self.table.path}: {what}{os.path.join(self.base, first)}: paths count from the table's folder")
+            others = [name for name in self.table.columns if name != self.images and self._holds_files(name)]
+            hint = f"; those of the column {others[0]} are: call it file_name" if others else ""
+            raise DataError(f"{self.table.path}: {what}{os.path.join(self.base, first)}: paths count from the table's folder{hint}")
         if alone:
             self.remarks.append(no_group(alone, str(self.group)))
         if added:
             self.remarks.append(f"{plural(added, 'row')} with more labels of an image that another row names: it has all of them")
         return list(seen.values())
+
+    def _holds_files(self, column: str) -> bool:
+        """Whether a column names files that are there, by its first cell."""
+        name = next((row[column] for row in self.table.rows if column in row), None)
+        return isinstance(name, str) and os.path.isfile(os.path.join(self.base, name))
 
     def _labels_of(self, row: Row, number: int) -> tuple[str, ...]:
         """One, or where an image may have several, any number of them."""
