@@ -4,7 +4,7 @@ images."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from .common.readable import paired_difference, percent
 from .errors import DataError
 
 Counts = NDArray[np.int64]
-Top1 = TypeVar("Top1", float, float | None)
 
 METRICS = {"top1": "top-1", "balanced": "balanced accuracy", "macro_f1": "macro F1", "map": "mAP"}  # see `task.Task.metrics`
 UNEVEN = 3.0  # images of the largest class by those of the smallest, from where on top-1 alone would mislead
@@ -21,9 +20,15 @@ CLASS_HEADER = ("class", "images", "recall", "precision", "F1")
 BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
 
 
-def told_of(top1: Top1, map: float | None) -> tuple[str, Top1 | float]:
+def told_of(top1: float, map: float | None) -> tuple[str, float]:
     """What results are reported in: the name and value of top-1, or of mean average precision where there is one."""
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
+
+
+def in_words(metric: str, scores: Mapping[str, Any]) -> str:
+    """Scores by their names in `METRICS`, None where they are not known: by a run's metric, and what results are reported in."""
+    names = dict.fromkeys((metric, "top1" if scores.get("map") is None else "map"))
+    return ", ".join(f"{METRICS[name]} {percent(scores[name])}" for name in names if scores.get(name) is not None)
 
 
 def balanced_of(images: Counts, right: Counts) -> float:

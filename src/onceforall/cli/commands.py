@@ -15,7 +15,7 @@ from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..resolutions import in_pixels
-from ..scores import METRICS, UNEVEN
+from ..scores import METRICS, UNEVEN, in_words
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
@@ -59,11 +59,14 @@ def specialise_command(
             "without a limit this would export the most accurate network, whatever it costs: give one, such as "
             f"{suggested_limits(o.folder, o.devices[0])}, or --no-limit if that is what you want"
         )
+    from ..pipeline import Run
     from ..pipeline.specialise import specialise
+
+    metric = Run.open(o.folder).metric
 
     def told(result: Any) -> None:
         if not as_json:
-            print(_line(result), flush=True)
+            print(_line(result, metric), flush=True)
         for reading in result.readers:
             if reading.warning is not None:
                 tell(f"warning: {reading.warning}")
@@ -160,13 +163,13 @@ def _network_record(r: Any) -> dict[str, Any]:
     }
 
 
-def _line(r: Any) -> str:
+def _line(r: Any, metric: str) -> str:
     share = "" if r.budget.latency_ms is None else f" = {percent(r.latency.ms / r.budget.latency_ms, 0)} of the budget"
     if r.budget.latency_ms is not None and r.latency.ms > r.budget.latency_ms:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
-    metric, value = r.test.told
-    return f"{r.folder}: test {metric} {percent(value)} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
+    test = in_words(r.metric or metric, vars(r.test))
+    return f"{r.folder}: test {test} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 
 def search_command(o: SearchOptions, as_json: bool, *, points: Points = None) -> None:
@@ -227,8 +230,7 @@ def bundle_command(o: BundleOptions, as_json: bool) -> None:
     print(f"  weights in memory: {_share(sizes.memory, sizes.memory_separate)}")
     for name, member in members.items():
         switch = done.facts.switches[name]
-        metric, value = member.told
-        accuracy = f"test {metric} {readable.percent(value)} ({member.test_images} images)"
+        accuracy = f"test {member.told} ({member.test_images} images)"
         first, again, anew = map(readable.milliseconds, (switch.first, switch.again, switch.anew))
         latency = f"{readable.milliseconds(member.known_ms)} {'in PyTorch' if member.latency_ms else f'on {o.device}'}"
         print(f"  {name}: {in_pixels(member.arch.resolution)}, {accuracy}, {latency}")

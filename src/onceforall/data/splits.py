@@ -417,8 +417,8 @@ def _copies(kept: Mapping[str, Images]) -> tuple[list[Problem], str]:
     if not counts:
         return [], ""
     return problems, (
-        f"{' and '.join(counts)} are nearly the same as a training image ({example}): accuracy may look better than it is; --group "
-        "keeps what belongs together on one side"
+        f"{' and '.join(counts)} are nearly the same as a training image ({example}): accuracy may look better than it is; "
+        f"{'another ' if train.groups else ''}--group keeps what belongs together on one side"
     )
 
 

@@ -23,7 +23,7 @@ from ..common.readable import amount, memory, milliseconds, plural
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
 from ..nn.shared import constants_of, network_on, own_shapes, own_weights
 from ..plan import Plan
-from ..scores import told_of
+from ..scores import METRICS, in_words
 from ..tasks.task import task_of
 from .config import ExportConfig
 from .place import errors_name
@@ -31,7 +31,7 @@ from .place import errors_name
 BUNDLE_FORMAT = "onceforall.bundle/1"
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 MEASURED = ("held_out_top1", "test_top1", "test_images", "latency_ms", "device_latency_ms")
-OF_LABELS = ("held_out_map", "test_map", "thresholds")  # where an image may have several
+OTHERS = ("metric", "held_out_score", "test_score", "thresholds")  # of other metrics than top-1
 Interval = tuple[float, float, float]  # ms, and the 95 % interval
 
 
@@ -45,9 +45,10 @@ class BundleMember:
         test_top1: as a fraction, through the bundle.
         latency_ms: of a call through the bundle on the machine that made it.
         device_latency_ms: of the network in the runtime of the device that it was chosen for.
-        held_out_map: mean average precision, where an image may have several labels; then `Bundle.under` chooses by it.
-        test_map: likewise.
-        thresholds: of the labels' probabilities, as in config.json of an export.
+        metric: of the run, a name in `onceforall.scores.METRICS`; `Bundle.under` chooses by it.
+        held_out_score: by that metric, where it is not top-1.
+        test_score: likewise.
+        thresholds: of the labels' probabilities, where an image may have several, as in config.json of an export.
 
     Raises:
         FileError: a name of another form.
@@ -60,8 +61,9 @@ class BundleMember:
     test_images: int | None = None
     latency_ms: Interval | None = None
     device_latency_ms: Interval | None = None
-    held_out_map: float | None = None
-    test_map: float | None = None
+    metric: str = "top1"
+    held_out_score: float | None = None
+    test_score: float | None = None
     thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,15 +77,20 @@ class BundleMember:
         return None if found is None else found[0]
 
     @property
-    def told(self) -> tuple[str, float | None]:
-        """Name and value of the test accuracy: top-1, or mAP where an image may have several labels."""
-        return told_of(self.test_top1, self.test_map)
+    def told(self) -> str:
+        """The test accuracy in words."""
+        return in_words(self.metric, {"top1": self.test_top1} | ({} if self.metric == "top1" else {self.metric: self.test_score}))
+
+    @property
+    def held_out(self) -> float:
+        """By the metric, on held-out images; 0 if not measured."""
+        return (self.held_out_top1 if self.metric == "top1" else self.held_out_score) or 0.0
 
     def to_json(self, plan: Plan) -> dict[str, Any]:
         """A JSON-able object that `from_json` reads; what the plan says is for people."""
         costs = {"macs": plan.macs, "params": plan.params, "peak_memory_bytes": plan.peak_memory_bytes}
         measured = {name: getattr(self, name) for name in MEASURED}
-        measured |= {name: value for name in OF_LABELS if (value := getattr(self, name)) not in (None, ())}
+        measured |= {name: getattr(self, name) for name in OTHERS} if self.metric != "top1" else {}
         return {"name": self.name, "resolution": self.arch.resolution, **costs, **measured, "arch": json.loads(self.arch.to_json())}
 
     @classmethod
@@ -99,6 +106,8 @@ class BundleMember:
         images, thresholds = _number("test_images", data["test_images"]), data.get("thresholds", [])
         if not isinstance(thresholds, list) or None in [_number("thresholds", each) for each in thresholds]:
             raise FileError(f"thresholds of a network are {thresholds!r}: a list of numbers is needed")
+        if data.get("metric", "top1") not in METRICS:
+            raise FileError(f"metric of a network is {data['metric']!r}: it must be one of {', '.join(METRICS)}")
         return cls(
             data["name"],
             Arch.from_json(json.dumps(data["arch"])),
@@ -107,8 +116,9 @@ class BundleMember:
             test_images=None if images is None else int(images),
             latency_ms=_interval("latency_ms", data["latency_ms"]),
             device_latency_ms=_interval("device_latency_ms", data["device_latency_ms"]),
-            held_out_map=_number("held_out_map", data.get("held_out_map")),
-            test_map=_number("test_map", data.get("test_map")),
+            metric=data.get("metric", "top1"),
+            held_out_score=_number("held_out_score", data.get("held_out_score")),
+            test_score=_number("test_score", data.get("test_score")),
             thresholds=tuple(thresholds),
         )
 
@@ -202,7 +212,7 @@ class Bundle:
                     f"no network of the bundle keeps a {what} of {words(limit)}: "
                     + ("none was measured" if least is None else f"the least is {words(least)}")
                 )
-        return max(kept, key=lambda m: (told_of(m.held_out_top1 or 0.0, m.held_out_map)[1], -(m.known_ms or 0.0))).name
+        return max(kept, key=lambda m: (m.held_out, -(m.known_ms or 0.0))).name
 
     def _member(self, name: str) -> BundleMember:
         if name not in self.members:

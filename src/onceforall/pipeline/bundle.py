@@ -146,8 +146,9 @@ def _with_accuracy(
     before = tally(batches, run.task.tally())
     own = evaluate_network(ready, run.eval_batches(test, resolution), run.task.tally())
     require_same(member.name, own, found, through="bundle")
-    member = replace(member, held_out_top1=before.top1, held_out_map=before.map)
-    return replace(member, test_top1=found.top1, test_map=found.map, test_images=found.images)
+    if run.metric != "top1":
+        member = replace(member, metric=run.metric, held_out_score=before.score(run.metric), test_score=found.score(run.metric))
+    return replace(member, held_out_top1=before.top1, test_top1=found.top1, test_images=found.images)
 
 
 def _with_times(

@@ -15,7 +15,7 @@ from ..data import Problem
 from ..data.reading import HUB
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..latency import LatencyTable, Timing, available
-from ..scores import METRICS, told_of
+from ..scores import METRICS, in_words
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .accuracies.predictor import checks
@@ -96,6 +96,8 @@ class _Tested:
     top1: float
     images: int
     map: float | None = None
+    balanced: float | None = None
+    macro_f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class _Evaluated:  # a line of evaluations.jsonl
     top1: float
     images: int
     map: float | None = None
+    balanced: float | None = None
+    macro_f1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,15 @@ class _TakenHome:  # specialised/NAME.json
     device: str
     test: _Tested
     latency: Timing
+    metric: str | None = None
 
 
 @dataclass(frozen=True)
 class _Member:
     name: str
     test_top1: float | None
-    test_map: float | None = None
+    metric: str = "top1"
+    test_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -262,8 +268,7 @@ def _evaluations(run: Run) -> Iterator[RunPart]:
         yield RunPart("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
-    metric, value = told_of(last.top1, last.map)
-    named = f"the last, {last.name}: {metric} {percent(value)} on {last.images} {last.split} images"
+    named = f"the last, {last.name}: {in_words(run.metric, vars(last))} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
     yield RunPart("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
@@ -363,8 +368,8 @@ def _networks(run: Run) -> Iterator[RunPart]:
             yield RunPart("network", "damaged", _line(error))
             continue
         ms = own.latency.ms
-        metric, value = told_of(own.test.top1, own.test.map)
-        text = f"{own.folder}: test {metric} {percent(value)} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
+        test = in_words(own.metric or run.metric, vars(own.test))
+        text = f"{own.folder}: test {test} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
         there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         facts |= {} if own.test.map is None else {"test_map": own.test.map}
@@ -384,10 +389,11 @@ def _bundles(run: Run) -> Iterator[RunPart]:
             yield RunPart("bundle", "damaged", _line(error))
         else:
             found = {one.name: one.test_top1 for one in bundle.members}
-            maps = {one.name: one.test_map for one in bundle.members if one.test_map is not None}
-            members = [f"{name} {percent(value)}" for name, value in (found | maps).items()]
-            text = f"{path.parent}: test {METRICS['map' if maps else 'top1']} of {plural(len(members), 'network')}: "
-            facts = {"folder": str(path.parent), "test_top1": found} | ({"test_map": maps} if maps else {})
+            others = {one.name: one.test_score for one in bundle.members if one.metric != "top1"}
+            members = [f"{name} {percent(value)}" for name, value in (found | others).items()]
+            metric = bundle.members[0].metric if bundle.members else "top1"
+            text = f"{path.parent}: test {METRICS[metric]} of {plural(len(members), 'network')}: "
+            facts = {"folder": str(path.parent), "test_top1": found} | ({f"test_{metric}": others} if others else {})
             yield RunPart("bundle", "done", text + ", ".join(members), facts=facts)
 
 
