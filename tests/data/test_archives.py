@@ -131,9 +131,17 @@ def test_damaged_archives_are_refused(make_folder: MakeFolder, tmp_path: Path) -
 def test_samples_without_a_part_are_left_out(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "train-0.tar", "w:") as archive:
         for i, (suffix, data) in enumerate(
-            [(".png", png(0)), (".cls", b"1"), (".png", png(1)), (".cls", b"0"), (".cls", b"1"), (".png", png(2))]
+            [
+                (".png", png(0)),
+                (".cls", b"1"),
+                (".png", png(1)),
+                (".cls", b"0"),
+                (".cls", b"1"),
+                (".png", png(2)),
+                (".mask.png", png(3)),
+            ]
         ):
-            info = tarfile.TarInfo(f"{[0, 0, 1, 1, 2, 3][i]}{suffix}")
+            info = tarfile.TarInfo(f"{[0, 0, 1, 1, 2, 3, 0][i]}{suffix}")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     source = open_source(str(tmp_path))
@@ -142,7 +150,9 @@ def test_samples_without_a_part_are_left_out(tmp_path: Path) -> None:
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "sample of a shard without an image": 1,
         "sample of a shard without a class (.cls)": 1,
+        "second image of a sample of a shard": 1,
     }
+    assert source.train.names[0].endswith("/0.png")
 
 
 def test_archives_that_are_read_in_another_way_say_how(tmp_path: Path) -> None:

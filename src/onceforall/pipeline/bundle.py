@@ -74,7 +74,10 @@ def bundle(options: BundleOptions, *, progress: Progress = QUIET) -> Bundled:
     members = [*found, *(member for member, _ in named)]
     progress.say(f"measuring BatchNorm statistics of {len(members)} networks")
     ready = {member.name: calibrated(run, supernet, member.arch, splits) for member in members}
-    members = [replace(m, thresholds=held_out_thresholds(run, ready[m.name], splits, m.arch.resolution)) for m in members]
+    members = [
+        replace(m, metric=run.metric, thresholds=held_out_thresholds(run, ready[m.name], splits, m.arch.resolution))
+        for m in members
+    ]
 
     def measured(made: Bundle, files: Path) -> tuple[list[BundleMember], BundleFacts]:
         test = run.open_test(splits, f"ofa bundle, card of {target.name}")
@@ -147,7 +150,7 @@ def _with_accuracy(
     own = evaluate_network(ready, run.eval_batches(test, resolution), run.task.tally())
     require_same(member.name, own, found, through="bundle")
     if run.metric != "top1":
-        member = replace(member, metric=run.metric, held_out_score=before.score(run.metric), test_score=found.score(run.metric))
+        member = replace(member, held_out_score=before.score(run.metric), test_score=found.score(run.metric))
     return replace(member, held_out_top1=before.top1, test_top1=found.top1, test_images=found.images)
 
 

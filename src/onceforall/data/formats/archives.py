@@ -35,6 +35,7 @@ MOST_BYTES = 1 << 28  # of one image's file
 LINK = "link in an archive, which is not followed"
 NO_TABLES = "what is in an archive's tables ({}) is not read: unpack it for them; in shards, KEY.cls beside KEY.jpg is its class"
 ONE_BY_ONE = "of its archives ({}) give one, or shards (.tar) with KEY.cls beside KEY.jpg"
+SECOND = "second image of a sample of a shard"
 NO_IMAGE, NO_LABEL = "sample of a shard without an image", "sample of a shard without a class (.cls)"
 
 
@@ -256,10 +257,11 @@ def _samples(archive: _Archive, left_out: LeftOut) -> Iterator[tuple[Member, str
             key = member.path[: len(member.path) - len(member.name)] + member.name.partition(".")[0]
             if member.name.endswith(LABEL):
                 labels[key] = member
-            elif judge(member, None).kind == "image" and (
-                key not in images or member.name.count(".") < images[key].name.count(".")
-            ):
-                images[key] = member
+            elif judge(member, None).kind == "image":
+                first, *more = sorted((images.get(key, member), member), key=lambda one: one.name.count("."))
+                images[key] = first
+                if first is not more[0]:
+                    left_out.setdefault(SECOND, []).append(printable(more[0].path))
     for key in labels:
         if key not in images:
             left_out.setdefault(NO_IMAGE, []).append(printable(key))
