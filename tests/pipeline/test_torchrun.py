@@ -12,6 +12,7 @@ from onceforall.accuracy import read_rows
 from onceforall.pipeline import evaluate
 from onceforall.pipeline.run_directory.run import Run
 from tiny_run import SUBNETS, TRAINING_TEXT
+from warm import two_processes_of
 
 
 def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +33,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None:
     two = Path(shutil.copytree(measured, tmp_path / "two"))
     shutil.rmtree(two / "accuracy")
-    ended = torchrun("predict", str(two), "--subnets", str(SUBNETS), "--json")
+    ended = two_processes_of(["predict", str(two), "--subnets", str(SUBNETS), "--json"])
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["n"] == SUBNETS // 4, "one process speaks"
     found, wanted = (read_rows(run / "accuracy", Run.open(run).space) for run in (two, measured))
@@ -42,7 +43,7 @@ def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None
 
 def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None:
     two, alone = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("two", "alone"))
-    ended = torchrun("evaluate", str(two), "--arch", "random:3", "--split", "test", "--json")
+    ended = two_processes_of(["evaluate", str(two), "--arch", "random:3", "--split", "test", "--json"])
     assert ended.returncode == 0, ended.stderr
     one = evaluate(alone, arch="random:3", split="test")
     found = json.loads(ended.stdout)
