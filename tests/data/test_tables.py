@@ -257,6 +257,9 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
     path.write_text("file_name,label\na.png,cat,dog\n")
     with pytest.raises(DataError, match="line 2 has 3 cells, the first one 2"):
         open_source(str(path))
+    path.write_text('file_name,label,note\na.png,cat,"\nb.png,dog,\nc.png,dog,\n')
+    with pytest.raises(DataError, match="a quote that begins in line 2 does not end: the rows below it would be lost"):
+        open_source(str(path))
     path.write_text("label,label\n")
     with pytest.raises(DataError, match="two columns are called 'label'"):
         open_source(str(path))

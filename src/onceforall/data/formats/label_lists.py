@@ -45,7 +45,7 @@ def label_text(value: Any, where: str) -> str | None:
         return same_name(value.strip()) or None
     if isinstance(value, list):
         raise TaskError(f"{where} has several labels: expected one name or whole number; {MULTILABEL} takes lists")
-    raise DataError(f"{where} has the label {value!r}: expected one name or whole number")
+    raise DataError(f"{where} has the label {value!r}: expected one name or whole number; --label NAME takes another column")
 
 
 def require_one_label(values: Sequence[Any], where: str) -> None:

@@ -29,6 +29,7 @@ IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
 DEEPEST = 3  # CONFIGURATION/SPLIT/*.parquet, or that in data/
 MOST_AT_ONCE = 64_000_000  # bytes of a row group, which is read whole for each image of a training without decoded ones
+WITHOUT = "leave them out of the file, or name another column by --label"
 NO_COLUMN = "Parquet file without a column of images"
 UNLABELLED = "Parquet file without labels"
 
@@ -375,7 +376,8 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     if asked is not None:
         for path, found in columns.items():
             if asked not in found.any_label:
-                raise DataError(f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}")
+                what = f"{path}: no column {asked!r} of numbers or names; there are {', '.join(found.all)}"
+                raise TaskError(f"{what}; {MULTILABEL} takes lists") if asked in found.all else DataError(what)
         return dict.fromkeys(columns, asked)
     candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
     for path, names in candidates.items():
@@ -430,13 +432,13 @@ def _read_labels(path: Path, name: str, *, lack: bool, ask: bool) -> tuple[Indic
     if column.null_count:
         if lack and column.null_count == len(column):
             return np.full(len(column), -1, np.int64), ()
-        raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label")
+        raise DataError(f"{path}: {column.null_count} rows of '{name}' are empty: every image needs a label: {WITHOUT}")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = [label_text(text, f"{path}: row {row}") for row, text in enumerate(column.to_pylist())]
         if None in texts:
-            raise DataError(f"{path}: {texts.count(None)} rows of '{name}' are empty: every image needs a label")
+            raise DataError(f"{path}: {texts.count(None)} rows of '{name}' are empty: every image needs a label: {WITHOUT}")
         names, numbers = np.unique(np.array(texts, object).astype(str), return_inverse=True)
         return numbers.astype(np.int64), tuple(names.tolist())
     return np.asarray(column.to_numpy()).astype(np.int64), ()

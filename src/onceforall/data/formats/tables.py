@@ -179,8 +179,9 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
         twice = [name for name in head if name and head.count(name) > 1]
         if twice:
             raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
-        rows = []
+        rows, ended, began = [], reader.line_num, 0
         for cells in reader:
+            began, ended = ended + 1, reader.line_num
             if len(cells) > len(head):
                 raise DataError(
                     f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around "
@@ -188,6 +189,8 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
                 )
             if any(cells):
                 rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
+        if ended > began and text.count('"') % 2:
+            raise DataError(f"{path}: a quote that begins in line {began} does not end: the rows below it would be lost")
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} cannot be read ({error})") from None
     return rows or [dict.fromkeys(head, "")]
