@@ -1,6 +1,7 @@
 """Labels, classes, groups and the metric of a run, from its training to its search."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ def _told_by_macro_f1(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     out = said("specialise", "--params", "1M", "--finalists", "1", "--readers", "none")
     record = json.loads((run.folder / "specialised/onnxruntime-1M-params.json").read_text())
     test = f"macro F1 {percent(record['test']['macro_f1'])}, top-1 {percent(record['test']['top1'])}"
-    assert f": test {test} (" in out
+    assert re.sub(r" \([\d.]+ % to [\d.]+ %\)", "", out).partition(": test ")[2].startswith(f"{test} (")
+    assert out.count(" % to ") == 1
     assert f"| macro F1 | {percent(record['test']['macro_f1'])} |" in (Path(record["folder"]) / "README.md").read_text()
     assert "test macro F1" in said("bundle", "--arch", "smallest,largest")
     bundle = load_bundle(run.folder / "bundle")
@@ -92,6 +94,7 @@ def _told_by_macro_f1(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert f": test {test} (" in out
     assert "bundle: test macro F1 of 2 networks: smallest " in out
     assert "; the last, largest: macro F1 " in out
+    assert re.search(r"top-1 [\d.]+ % \([\d.]+ % to [\d.]+ %\), loss", said("evaluate"))
     said("report")
     page = (run.folder / "report.html").read_text()
     assert "test macro F1" in page

@@ -168,7 +168,9 @@ def _line(r: Any, metric: str) -> str:
     if r.budget.latency_ms is not None and r.latency.ms > r.budget.latency_ms:
         share += " (over it: if that matters, allow less, or try again when the machine is quiet)"
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
-    test = in_words(r.metric or metric, vars(r.test))
+    metric = r.metric or metric
+    interval = r.labels.interval if r.labels is not None else r.confusion.interval(metric) if r.confusion is not None else None
+    test = in_words(metric, vars(r.test), interval)
     return f"{r.folder}: test {test} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 

@@ -72,8 +72,7 @@ class Chosen:
             return self.made.labels.map, self.made.labels.interval
         if metric == "top1" or confusion is None:
             return test.top1, wilson(test.top1, test.images)
-        value, half = confusion.score(metric), 1.96 * confusion.standard_error(metric)
-        return value, (max(0.0, value - half), min(1.0, value + half))
+        return confusion.score(metric), confusion.interval(metric)
 
 
 @dataclass(frozen=True)
