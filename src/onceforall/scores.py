@@ -25,7 +25,7 @@ def told_of(top1: float, map: float | None) -> tuple[str, float]:
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
 
 
-def in_words(metric: str, scores: Mapping[str, Any], interval: tuple[float, float] | None = None) -> str:
+def scores_in_words(metric: str, scores: Mapping[str, Any], interval: tuple[float, float] | None = None) -> str:
     """Scores by their names in `METRICS`, None where they are not known: by a run's metric, and what results are reported in.
 
     The interval is of the first.

@@ -18,7 +18,7 @@ from ..common.files import make_folder, one_at_a_time
 from ..common.memory import keep_freed_memory
 from ..common.progress import Progress
 from ..errors import OnceForAllError
-from ..scores import in_words
+from ..scores import scores_in_words
 
 STEPS = 4  # of an export
 
@@ -70,7 +70,7 @@ def _export(run: Path, job: dict[str, Any], tell: Any) -> dict[str, Any]:
         progress=Progress(say=lambda text: tell(_plain(text), min(0.95, 0.1 + next(steps) / STEPS))),
     )
     return {
-        "told": in_words(Run.open(run).metric, asdict(made.test)),
+        "told": scores_in_words(Run.open(run).metric, asdict(made.test)),
         "test": asdict(made.test),
         "latency": asdict(made.latency),
         "files": [asdict(row) for row in made.files],

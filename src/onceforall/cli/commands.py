@@ -15,7 +15,7 @@ from ..options.declare import Flag
 from ..options.shared import RUN, SEED, Budget
 from ..options.training import TrainOptions
 from ..resolutions import in_pixels
-from ..scores import METRICS, UNEVEN, in_words
+from ..scores import METRICS, UNEVEN, scores_in_words
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
@@ -170,7 +170,7 @@ def _line(r: Any, metric: str) -> str:
     tuned = "" if r.finetuned is None else f"; {r.finetuned}"
     metric = r.metric or metric
     interval = r.labels.interval if r.labels is not None else r.confusion.interval(metric) if r.confusion is not None else None
-    test = in_words(metric, vars(r.test), interval)
+    test = scores_in_words(metric, vars(r.test), interval)
     return f"{r.folder}: test {test} ({r.test.images} images), {milliseconds(r.latency.ms)}{share}{tuned}"
 
 

@@ -23,7 +23,7 @@ from ..common.readable import amount, memory, milliseconds, plural
 from ..errors import ArchError, CheckpointError, DataError, FileError, InfeasibleError
 from ..nn.shared import constants_of, network_on, own_shapes, own_weights
 from ..plan import Plan
-from ..scores import METRICS, in_words
+from ..scores import METRICS, scores_in_words
 from ..tasks.task import task_of
 from .config import ExportConfig
 from .place import errors_name
@@ -79,7 +79,9 @@ class BundleMember:
     @property
     def told(self) -> str:
         """The test accuracy in words."""
-        return in_words(self.metric, {"top1": self.test_top1} | ({} if self.metric == "top1" else {self.metric: self.test_score}))
+        return scores_in_words(
+            self.metric, {"top1": self.test_top1} | ({} if self.metric == "top1" else {self.metric: self.test_score})
+        )
 
     @property
     def held_out(self) -> float:

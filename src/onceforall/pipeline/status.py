@@ -15,7 +15,7 @@ from ..data import Problem
 from ..data.reading import HUB
 from ..errors import CheckpointError, DataError, FileError, OnceForAllError
 from ..latency import LatencyTable, Timing, available
-from ..scores import METRICS, in_words
+from ..scores import METRICS, scores_in_words
 from ..train import Schedule
 from ..train.checkpoint import digest_of
 from .accuracies.predictor import checks
@@ -268,7 +268,7 @@ def _evaluations(run: Run) -> Iterator[RunPart]:
         yield RunPart("evaluations", "missing", text, command, facts={"sub_networks": 0, "test_openings": opened})
         return
     last = as_record(records[-1], _Evaluated, run.folder / "evaluations.jsonl")
-    named = f"the last, {last.name}: {in_words(run.metric, vars(last))} on {last.images} {last.split} images"
+    named = f"the last, {last.name}: {scores_in_words(run.metric, vars(last))} on {last.images} {last.split} images"
     facts = {"sub_networks": len(records), "test_openings": opened}
     yield RunPart("evaluations", "done", f"{len(records)} sub-networks; {named}{test}", facts=facts)
 
@@ -368,7 +368,7 @@ def _networks(run: Run) -> Iterator[RunPart]:
             yield RunPart("network", "damaged", _line(error))
             continue
         ms = own.latency.ms
-        test = in_words(own.metric or run.metric, vars(own.test))
+        test = scores_in_words(own.metric or run.metric, vars(own.test))
         text = f"{own.folder}: test {test} ({own.test.images} images), {milliseconds(ms)} on {own.device}"
         there = Path(own.folder).is_dir() or path.with_suffix("").is_dir()
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
