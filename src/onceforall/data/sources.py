@@ -1,16 +1,17 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ..common.files import reading_or_writing
 from ..common.places import expanded
+from ..common.readable import plural
 from ..errors import DataError, TaskError
 from .classes import chosen_classes
-from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, open_archive, open_shards, shard_files
+from .formats.archives import ARCHIVES, COMPRESSED, archives_told, files_of_shards, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
@@ -45,7 +46,8 @@ def open_source(
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    found = _way(source, reading, on_note, known).open()
+    way = _way(source, reading, on_note, known)
+    found = way.open()
     if reading.several and found.train.labels.ndim == 1:
         raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -55,7 +57,21 @@ def open_source(
         found = chosen_classes(found, reading.classes)
     if reading.group is not None and found.train.groups is None:
         found = _grouped(found, reading.group)
-    return found
+    return replace(found, remarks=(*found.remarks, *_doubtful(found.classes, None if way.by_column else reading.label)))
+
+
+def _doubtful(classes: Sequence[str], label: str | None) -> Iterator[str]:
+    """What may not be meant: a column of labels where there are none, classes that look like no label, or like each other."""
+    if label is not None:
+        yield f"--label {label} is not used: it names a column, and these labels are in none"
+    if empty := [name for name in classes if name.casefold() in NO_NAMES]:
+        yield f"{empty[0]} is taken for a class of that name: leave its cells empty if it means none"
+    alike = dict[str, list[str]]()
+    for name in classes:
+        alike.setdefault(name.casefold().removesuffix(".0"), []).append(name)
+    if twice := [names for names in alike.values() if len(names) > 1]:
+        what = f"classes {' and '.join(twice[0])} differ in capitals or .0 alone{', and others do' if len(twice) > 1 else ''}"
+        yield f"{what}: --classes {twice[0][0]}={'+'.join(twice[0])},… makes them one"
 
 
 def files_of(source: str, reading: Reading) -> Sequence[str]:
@@ -71,12 +87,19 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
     return (found if reading.classes is None else chosen_classes(found, reading.classes)).files
 
 
+NO_NAMES = frozenset({"nan", "null", "n/a", "<na>"})  # as programs write what is missing
+
+
 @dataclass(frozen=True)
 class _Way:
-    """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer."""
+    """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer.
+
+    `by_column` tells whether labels are in columns.
+    """
 
     open: Callable[[], Source]
     files: Callable[[], Sequence[str]] | None = None
+    by_column: bool = False
 
 
 def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
@@ -90,7 +113,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     if source.startswith(HUB):
         from .formats.hub_data import open_hub_data
 
-        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple)
+        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple, by_column=True)
     path = expanded(source)
     with reading_or_writing(path):
         there, is_folder = path.exists(), path.is_dir()
@@ -101,12 +124,12 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading))
+            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading), by_column=True)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
             return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
         if name.endswith(".parquet"):
             alone = (path, Files([path], [], []), reading)
-            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone))
+            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
         raise DataError(
             f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
             f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
@@ -115,7 +138,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     if not (files.with_images or files.without or files.broken):
         return _way_of_folder(path, reading, known)
     if not holds_image_folders(path):
-        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading))
+        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading), by_column=True)
     if files.with_images:
         raise DataError(
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
@@ -136,7 +159,7 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
         return _of_classes(path, reading, known, remark)
     tables = tables_in(path, reading)
     if tables:
-        return _Way(partial(open_tables, path, tables, reading))
+        return _Way(partial(open_tables, path, tables, reading), by_column=True)
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
@@ -149,7 +172,8 @@ def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: S
     """Class folders. Which files are one image is of no matter for a list of them, and takes long to find out."""
 
     def opened(several: bool) -> Source:
-        found = open_folder(path, few=reading.few, known=known, several=several)
+        with archives_told(path):
+            found = open_folder(path, few=reading.few, known=known, several=several)
         return replace(found, remarks=(*found.remarks, *remarks))
 
     return _Way(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
@@ -178,6 +202,10 @@ def _grouped(source: Source, pattern: str) -> Source:
             )
         return replace(part, groups=tuple(match[expression.groups and 1] or "" for match in matches if match))
 
-    train = grouped(source.train)
+    parts = [grouped(part) for part in (source.train, source.test, source.held_out)]
+    train, test, held_out = parts
     assert train is not None
-    return replace(source, train=train, test=grouped(source.test), held_out=grouped(source.held_out))
+    empty = sum(not group for part in parts if part is not None for group in part.groups or ())
+    told = f"--group {pattern} matches {plural(empty, 'name')} without a text for the group: these are one group"
+    remarks = (*source.remarks, *([told] if empty else []))
+    return replace(source, train=train, test=test, held_out=held_out, remarks=remarks)
