@@ -45,7 +45,11 @@ def open_source(
     Raises:
         DataError: nothing usable is there, or more than one reading; the message says what was expected.
     """
-    found = _way(source, reading, on_note, known).open()
+    way = _way(source, reading, on_note, known)
+    found = way.open()
+    if reading.label is not None and not way.columns:
+        remark = f"--label {reading.label} names a column, and is not used: {found.name} has none"
+        found = replace(found, remarks=(*found.remarks, remark))
     if reading.several and found.train.labels.ndim == 1:
         raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -73,10 +77,14 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class _Way:
-    """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer."""
+    """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer.
+
+    `columns`: there are some, of which one may be asked for as labels.
+    """
 
     open: Callable[[], Source]
     files: Callable[[], Sequence[str]] | None = None
+    columns: bool = True
 
 
 def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
@@ -84,9 +92,9 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     from .formats.parquet import Files, files_of_parquet, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
-        return _Way(open_digits, tuple)
+        return _Way(open_digits, tuple, columns=False)
     if source.startswith("torchvision:"):
-        return _Way(partial(open_torchvision, source), partial(files_of_torchvision, source))
+        return _Way(partial(open_torchvision, source), partial(files_of_torchvision, source), columns=False)
     if source.startswith(HUB):
         from .formats.hub_data import open_hub_data
 
@@ -103,7 +111,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
         if name.endswith(TABLES):
             return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading))
         if name.endswith((*ARCHIVES, *COMPRESSED)):
-            return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
+            return _Way(partial(open_archive, path, reading, known), lambda: (str(path),), columns=False)
         if name.endswith(".parquet"):
             alone = (path, Files([path], [], []), reading)
             return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone))
@@ -141,7 +149,7 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
     if shards:
-        return _Way(partial(open_shards, path, shards), partial(files_of_shards, path, shards))
+        return _Way(partial(open_shards, path, shards), partial(files_of_shards, path, shards), columns=False)
     return _of_classes(path, reading, known)
 
 

@@ -113,7 +113,7 @@ def beginning(options: TrainOptions, *, progress: Progress = QUIET) -> Beginning
     origin = None if start is None or brought else open_origin(str(start), options.out)
     digits = options.data == "digits"
     known = recipe_of(origin) if origin else "digits" if digits else "pretrained" if brought else RANDOM
-    name, preset = options.preset or known, options.chosen(known)
+    name, preset = known if options.preset is None else options.preset, options.chosen(known)
     if origin is not None:
         if options.channels not in (None, origin.space.channels):
             raise TrainingError(
