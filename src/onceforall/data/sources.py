@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..common.advice import found_instead
 from ..common.files import reading_or_writing
 from ..common.places import expanded
 from ..errors import DataError, TaskError
@@ -62,6 +63,29 @@ def open_source(
     return found
 
 
+def require_place(source: str) -> None:
+    """Do nothing if there is something where the data should be, as far as a look tells.
+
+    Raises:
+        DataError: there is nothing, or something of onceforall's own.
+    """
+    if source != "digits" and not source.startswith(("torchvision:", HUB)):
+        _require_there(source, expanded(source))
+
+
+def _require_there(source: str, path: Path) -> bool:
+    """See that something is there that may be data, and tell whether it is a folder."""
+    with reading_or_writing(path):
+        there, is_folder = path.exists(), path.is_dir()
+    if not source.strip() or not there:
+        raise DataError(
+            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
+        )
+    if is_folder and (what := found_instead(path)) and not holds_image_folders(path):
+        raise DataError(f"{path}: {what}, which holds no images: give the folder of the images (--from takes a run's weights)")
+    return is_folder
+
+
 def files_of(source: str, reading: Reading) -> Sequence[str]:
     """The files that data are read from now, as `Source.files` has them; no labels are read but those of tables.
 
@@ -100,12 +124,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
 
         return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple)
     path = expanded(source)
-    with reading_or_writing(path):
-        there, is_folder = path.exists(), path.is_dir()
-    if not source.strip() or not there:
-        raise DataError(
-            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
-        )
+    is_folder = _require_there(source, path)
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
