@@ -122,7 +122,7 @@ def _opened(output: Any) -> Any:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Torch logs and prints pages about what it cannot export; the error says it in a line."""
-    before, traced = logging.root.manager.disable, getattr(config, "do_not_emit_stack_traces", False)
+    before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
     config.do_not_emit_stack_traces = True  # a quarter of the time went into where each operation was called, which nobody reads
     try:
