@@ -254,7 +254,12 @@ def _open(file: BinaryIO) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # not of this kind after all
                 continue
     known = ", ".join(_formats())
-    raise _RefusedError(f"not an image, or of a kind that is not read here ({known})" if prefix else "empty")
+    what = f"not an image, or of a kind that is not read here ({known})"
+    if prefix.startswith(b"version https://"):
+        what = "a pointer of Git LFS in place of the image: git lfs pull fetches it"
+    elif prefix.lower().startswith((b"<!doctype html", b"<html")):
+        what = "a page of HTML in place of an image: fetch it again"
+    raise _RefusedError(what if prefix else "empty")
 
 
 @lru_cache(maxsize=None)

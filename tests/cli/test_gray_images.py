@@ -141,7 +141,7 @@ def test_what_is_said_of_gray_and_dark_images(data: Path, tmp_path: Path, capfd:
         (["--range", "a,b"], "'a,b': one number, or several with commas between"),
         (["--channels", "1", "--mean", "0.5,0.4"], "--mean has 2 numbers for images of 1 channel: give one for each, or one"),
         (["--mean", "0.5,0.4"], "--mean has 2 numbers for images of 3 channels: give one for each, or one"),
-        (["--std", "0"], "--std [0.0]: numbers above 0 to 1 are needed"),
+        (["--std", "0"], "--std [0.0]: numbers from 1e-06 to 1 are needed"),
         (["--mean", "127"], "--mean [127.0]: numbers from 0 to 1 are needed, since pixels count from 0 to 1"),
         (["--channels", "4", "--recipe", "policy=trivial_augment"], "the policy trivial_augment is for images of 1 or 3 channels"),
         (["--space", "channels=1/3"], "channels is (1, 3): it must be a whole number from 1 to 1024"),

@@ -394,3 +394,36 @@ def test_a_column_that_is_asked_for_labels_every_split(tmp_path: Path) -> None:
     source = open_source(str(tmp_path), Reading(label="breed"))
     assert source.test is not None
     assert (source.classes, source.test.labels.tolist()) == (("a", "b"), [1, 0])
+
+
+def test_numbers_as_texts_are_no_names(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train-0.parquet", [0, 1], names=NAMES)
+    table = pq.read_table(tmp_path / "train-0.parquet")
+    texts = pa.table({"img": table.column("img"), "label": pa.array(["0", "1"])})
+    pq.write_table(texts, tmp_path / "train-1.parquet")
+    with pytest.raises(DataError, match=r"train-1.parquet: 'label' has numbers without names, in its neighbors it has names"):
+        open_source(str(tmp_path))
+    (tmp_path / "train-0.parquet").unlink()
+    assert open_source(str(tmp_path)).classes == ("0", "1")
+
+
+def test_a_label_of_another_type_and_columns_that_seem_to_divide_are_told(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "all.parquet", [0, 1], names=NAMES)
+    table = pq.read_table(tmp_path / "all.parquet")
+    pq.write_table(table.append_column("split", pa.array(["train", "test"])), tmp_path / "all.parquet")
+    (remark,) = open_source(str(tmp_path)).remarks
+    assert remark.startswith(
+        "the column split seems to divide the images and is not read: Parquet files are divided by their names"
+    )
+    pq.write_table(pa.table({"img": table.column("img"), "label": pa.array([0, 1], pa.date32())}), tmp_path / "all.parquet")
+    with pytest.raises(DataError, match=r"no label column: .*; label holds date32"):
+        open_source(str(tmp_path))
+
+
+def test_what_is_there_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DataError, match=r"train.parquet: not a Parquet file, .*a pointer of Git LFS .*: git lfs pull fetches it"):
+        open_source(str(tmp_path))
+    (tmp_path / "train.parquet").write_text("<!DOCTYPE html><html>404</html>")
+    with pytest.raises(DataError, match="a page of HTML in place of the file"):
+        open_source(str(tmp_path))

@@ -182,7 +182,7 @@ def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
     assert {reason: len(names) for reason, names in source.left_out.items()} == {
         "row without a label": 1,
         "image named by a row, but not there": 1,
-        "row that names an image again": 1,
+        "row of an image that another row names": 1,
         "image that no row names": 1,
     }
     assert source.left_out["image named by a row, but not there"] == ["cat/gone.png"]
@@ -218,16 +218,9 @@ def test_refused(make_folder: MakeFolder, message: str) -> None:
 
 
 def test_what_may_not_be_meant_is_told(make_folder: MakeFolder) -> None:
-    """Texts that programs write for what is missing, classes that differ in next to nothing, and columns of something else."""
+    """Columns of something else, and texts that are none."""
     root = make_folder({"cat": 6, "dog": 4})
     rows = [{"file_name": row["file_name"], "label": row["label"]} for row in rows_of(root)]
-    names = ["nan", "Cat", "1.0", "1", *(row["label"] for row in rows[4:])]
-    source = open_source(str(write_csv(root / "all.csv", [{**row, "label": n} for row, n in zip(rows, names, strict=True)])))
-    assert source.classes == ("1", "1.0", "Cat", "cat", "dog", "nan")
-    assert source.remarks == (
-        "nan is taken for a class of that name: leave its cells empty if it means none",
-        "classes 1 and 1.0 differ in capitals or .0 alone, and others do: --classes 1=1+1.0,… makes them one",
-    )
     numbered = [{"id": i, "where": row["file_name"], "label": row["label"]} for i, row in enumerate(rows)]
     with pytest.raises(DataError, match=r"of the column id are not there, .*; those of the column where are: call it file_name"):
         open_source(str(write_csv(root / "all.csv", numbered)))
@@ -256,9 +249,6 @@ def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     path.write_text("file_name,label\na.png,cat,dog\n")
     with pytest.raises(DataError, match="line 2 has 3 cells, the first one 2"):
-        open_source(str(path))
-    path.write_text('file_name,label,note\na.png,cat,"\nb.png,dog,\nc.png,dog,\n')
-    with pytest.raises(DataError, match="a quote that begins in line 2 does not end: the rows below it would be lost"):
         open_source(str(path))
     path.write_text("label,label\n")
     with pytest.raises(DataError, match="two columns are called 'label'"):
@@ -320,3 +310,56 @@ def test_cells_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFa
     path = write_csv(tmp_path_factory.mktemp("table") / "all.csv", rows)
     wanted = [{name: text.strip() for name, text in row.items() if text.strip()} for row in rows if any(row.values())]
     assert [dict(row) for row in read_table(path).rows] == (wanted or [{}])
+
+
+def without_split(root: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("is_train", ["1", "0"], True), ("inTest", ["yes", "no"], True), ("phase", ["train", "val"], True),
+        ("usage", ["Training", "PublicTest"], False), ("test_score", ["0.5", "0.7"], False), ("vehicle", ["train", "bus"], False),
+        ("vehicle", ["train"], False),
+    ],
+)  # fmt: skip
+def test_columns_that_seem_to_divide_are_told(make_folder: MakeFolder, column: str, values: list[str], told: bool) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows = [{**row, column: values[i % len(values)]} for i, row in enumerate(without_split(root))]
+    remarks = open_source(str(write_csv(root / "all.csv", rows))).remarks
+    assert [f"the column {column} seems to divide the images and is not read: call it split" in text for text in remarks] == [
+        True
+    ] * told
+
+
+@pytest.mark.parametrize("line", ['cat/000.png,cat,"nice', '"cat/000.png,cat,', 'cat/000.png,cat,"a ""quoted"" one'])
+def test_a_quote_that_never_ends_takes_in_nothing(make_folder: MakeFolder, line: str) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows = [{**row, "note": ""} for row in without_split(root)]
+    table = write_csv(root / "all.csv", rows)
+    head, _, *others = table.read_text().splitlines()
+    table.write_text("\n".join([head, *others[:2], line, *others[2:]]))
+    with pytest.raises(
+        DataError, match=r"all.csv: a quote that begins in line 4 never ends, and takes in all that follows: close it"
+    ):
+        open_source(str(table))
+    table.write_text("\n".join([head, f"{line}{chr(34)}," if line[0] == chr(34) else f"{line}{chr(34)}", *others]))
+    assert len(read_table(table).rows) == 7
+
+
+def test_categories_of_one_name_and_of_none(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    images = [{"id": i, "file_name": row["file_name"]} for i, row in enumerate(rows_of(root))]
+    labels = [{"image_id": i, "category_id": i % 3} for i in range(len(images))]
+    coco: dict[str, Any] = {"images": images, "annotations": labels}
+    path = root / "all.json"
+    path.write_text(json.dumps({**coco, "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog", "cat"))]}))
+    source = open_source(str(path))
+    assert (source.classes, source.remarks) == (("cat", "dog"), ("several categories are called cat: they are one class",))
+    path.write_text(json.dumps({**coco, "categories": [{"id": i, "name": name} for i, name in enumerate(("cat", "dog"))]}))
+    with pytest.raises(DataError, match="an annotation is of category 2, which is not among the categories"):
+        open_source(str(path))
+    path.write_text(json.dumps({**coco, "images": [{"id": 0}], "categories": []}))
+    with pytest.raises(DataError, match=r"not annotations in COCO's format|which is not among the categories"):
+        open_source(str(path))

@@ -248,17 +248,19 @@ def classify_command(o: ClassifyOptions, as_json: bool) -> None:
     from ..pipeline.classify import classify
 
     def show(result: Any) -> None:
+        photo = str(result.photo).replace("\n", "\\n").replace("\r", "\\r")  # a line for each
         if result.error is not None:
-            tell(f"{result.photo}: {result.error}")
+            tell(f"{photo}: {result.error}")
         elif not as_json:
             told = ", ".join(f"{name} {percent(share)}" for name, share in result.classes)
-            print(f"{result.photo}: {told or 'no label'}", flush=True)
+            print(f"{photo}: {told or 'no label'}", flush=True)
 
     found = classify(o, progress=Progress(say=tell, result=show))
     if as_json:
         print(json.dumps([_photo_record(result) for result in found]))
     if wrong := sum(result.error is not None for result in found):
-        raise DataError(f"{wrong} of {len(found)} photographs cannot be read; the others are classified")
+        others = "; the others are classified" if wrong < len(found) else ""
+        raise DataError(f"{wrong} of {len(found)} photographs cannot be read{others}")
 
 
 def _photo_record(result: Any) -> dict[str, Any]:

@@ -242,6 +242,18 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
             raise FileError(f"{path}: not a text file{how}") from None
 
 
+def why_not_the_file(path: Path) -> str:
+    """What is there in place of a file that was meant, as after a download of something else; "" if that is not known."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError:
+        return ""
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS in place of the file: git lfs pull fetches it"
+    return "a page of HTML in place of the file" if start.startswith((b"<!doctype html", b"<html")) else ""
+
+
 def read_json(path: Path) -> Any:
     """The file's JSON value.
 

@@ -1,11 +1,12 @@
 """What a user may name as data, opened as lists of labelled images that are not decoded yet."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..common.advice import found_instead
 from ..common.files import reading_or_writing
 from ..common.places import expanded
 from ..common.readable import plural
@@ -57,21 +58,33 @@ def open_source(
         found = chosen_classes(found, reading.classes)
     if reading.group is not None and found.train.groups is None:
         found = _grouped(found, reading.group)
-    return replace(found, remarks=(*found.remarks, *_doubtful(found.classes, None if way.by_column else reading.label)))
+    if reading.label is not None and not way.by_column:
+        remark = f"--label {reading.label} is not used: it names a column, and these labels are in none"
+        found = replace(found, remarks=(*found.remarks, remark))
+    return found
 
 
-def _doubtful(classes: Sequence[str], label: str | None) -> Iterator[str]:
-    """What may not be meant: a column of labels where there are none, classes that look like no label, or like each other."""
-    if label is not None:
-        yield f"--label {label} is not used: it names a column, and these labels are in none"
-    if empty := [name for name in classes if name.casefold() in NO_NAMES]:
-        yield f"{empty[0]} is taken for a class of that name: leave its cells empty if it means none"
-    alike = dict[str, list[str]]()
-    for name in classes:
-        alike.setdefault(name.casefold().removesuffix(".0"), []).append(name)
-    if twice := [names for names in alike.values() if len(names) > 1]:
-        what = f"classes {' and '.join(twice[0])} differ in capitals or .0 alone{', and others do' if len(twice) > 1 else ''}"
-        yield f"{what}: --classes {twice[0][0]}={'+'.join(twice[0])},… makes them one"
+def require_place(source: str) -> None:
+    """Do nothing if there is something where the data should be, as far as a look tells.
+
+    Raises:
+        DataError: there is nothing, or something of onceforall's own.
+    """
+    if source != "digits" and not source.startswith(("torchvision:", HUB)):
+        _require_there(source, expanded(source))
+
+
+def _require_there(source: str, path: Path) -> bool:
+    """See that something is there that may be data, and tell whether it is a folder."""
+    with reading_or_writing(path):
+        there, is_folder = path.exists(), path.is_dir()
+    if not source.strip() or not there:
+        raise DataError(
+            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
+        )
+    if is_folder and (what := found_instead(path)) and not holds_image_folders(path):
+        raise DataError(f"{path}: {what}, which holds no images: give the folder of the images (--from takes a run's weights)")
+    return is_folder
 
 
 def files_of(source: str, reading: Reading) -> Sequence[str]:
@@ -85,9 +98,6 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
         return way.files()
     found = way.open()
     return (found if reading.classes is None else chosen_classes(found, reading.classes)).files
-
-
-NO_NAMES = frozenset({"nan", "null", "n/a", "<na>"})  # as programs write what is missing
 
 
 @dataclass(frozen=True)
@@ -115,12 +125,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
 
         return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple, by_column=True)
     path = expanded(source)
-    with reading_or_writing(path):
-        there, is_folder = path.exists(), path.is_dir()
-    if not source.strip() or not there:
-        raise DataError(
-            f"{source or 'an empty path'}: no such folder: check the path (or use 'digits', 'hf:NAME', or 'torchvision:NAME:ROOT')"
-        )
+    is_folder = _require_there(source, path)
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):

@@ -164,7 +164,7 @@ class TrainOptions:
         """The preset that was asked for, else the one of this name, with the parts replaced that are given."""
         from .presets import choose_preset  # help does without
 
-        return choose_preset(self.preset or name, self.scheme, self.batch_size, self.rate, self.recipe)
+        return choose_preset(name if self.preset is None else self.preset, self.scheme, self.batch_size, self.rate, self.recipe)
 
     def stored(self) -> dict[str, Any]:
         """What run.json keeps, as JSON values: all that has an influence on the weights."""

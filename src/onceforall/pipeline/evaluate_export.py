@@ -1,6 +1,7 @@
 """`ofa evaluate EXPORT DATA`: an exported folder on any labelled images, through one of its files, without the run."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -246,7 +247,16 @@ def _labels(source: Source, images: Part, classes: Sequence[str], export: Path) 
             f"{source.name} has images of {listed(odd, 6)}, which {export} does not know (its classes: {listed(classes, 6)}): "
             "choose and rename classes by --classes"
         )
-    number_of = np.array([known.get(name, -1) for name in source.classes], np.int64)
+    alike = source.classes == tuple(classes)
+    twice = {name for names in (source.classes, classes) for name, n in Counter(names).items() if n > 1} & {
+        source.classes[i] for i in used
+    }
+    if twice and not alike:
+        raise DataError(
+            f"{source.name}: several classes are called {min(twice)}, there or in {export}, so that they cannot be matched by "
+            "name: give each its own name"
+        )
+    number_of = np.array([i if alike else known.get(name, -1) for i, name in enumerate(source.classes)], np.int64)
     if several:
         own: Labels = np.zeros((len(images), len(classes)), np.float32)
         own[:, number_of[used]] = images.labels[:, used]

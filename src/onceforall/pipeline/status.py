@@ -66,6 +66,8 @@ def status(folder: Path) -> Status:
         FileError: there is no such folder, or nothing of a run in it.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise FileError(not_a_run(folder))
     with reading_or_writing(folder):
         names = {path.name for path in folder.iterdir()}
     if "run.json" not in names:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...common.files import reading_or_writing
+from ...common.files import reading_or_writing, why_not_the_file
 from ...common.places import plain_path
 from ...errors import DataError, FileError, TaskError
 from ..originals import Indices, Load, Part, Source, Taken, digest
@@ -24,6 +24,7 @@ from ..reading import Reading
 from .label_lists import MULTILABEL, label_text, measures_error, require_one_label
 from .parquet_names import Place, choose_splits, classes_of_all, groups_of, matched_labels, parquet_place
 from .scan import LeftOut, look, mark_of, printable
+from .split_names import tells_split
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "cls", "class")
@@ -142,15 +143,20 @@ def open_splits(
         names[path] = names[path] or used[path].names(label[path])
     splits = _labelled(splits, {path: bool((values >= 0).any()) for path, values in labels.items()}, left_out)
     paths = [[place.path for place in split] for split in splits]
-    if any(label[path] in used[path].texts for split in paths for path in split):
-        names |= classes_of_all(paths, label, labels, names)
+    if texts := {path for split in paths for path in split if label[path] in used[path].texts}:
+        names |= classes_of_all(paths, label, labels, names, texts)
     labels |= {path: matched_labels(path, labels[path], names, paths[0][0]) for split in paths for path in split}
     groups, alone = groups_of(paths, reading.group, {path: column.all for path, column in used.items()}, _read)
     parts = _parts(paths, image, labels, named, groups)
     classes = names[paths[0][0]] or tuple(str(i) for i in range(int(parts[0].labels.max(initial=-1)) + 1))
     others = sorted({name for columns in used.values() for name in columns.labels} - set(label.values()))
-    remark = f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"
-    return Source.of(name, classes, parts, left_out, [*([remark] if others else []), *alone], files)
+    remarks = (
+        [f"labels are those of the column {', '.join(sorted(set(label.values())))}, not of {', '.join(others)}"] if others else []
+    )
+    divides = {one for found in used.values() for one in found.all if len(paths) == 1 and tells_split(one)} - set(label.values())
+    by_names = "is not read: Parquet files are divided by their names, such as train-0.parquet and test-0.parquet"
+    remarks += [f"the column {printable(one)} seems to divide the images and {by_names}" for one in sorted(divides)]
+    return Source.of(name, classes, parts, left_out, [*remarks, *alone], files)
 
 
 def _of_lists(
@@ -296,6 +302,7 @@ class _Columns:
     Attributes:
         any_label: all that could be a label, whatever it is called; numbers of floating point where they are whole.
         texts: of them those with names in place of numbers.
+        odd: what the columns hold that are called like labels and can be none, for messages.
     """
 
     all: list[str]
@@ -303,6 +310,7 @@ class _Columns:
     labels: list[str]
     any_label: list[str]
     texts: Set[str]
+    odd: str
     metadata: Mapping[bytes, bytes]
 
     def names(self, label: str) -> tuple[str, ...]:
@@ -323,7 +331,7 @@ def _opening(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise FileError(f"{path}: {error.strerror}: check the path and its permissions") from error
-        reason = " ".join(str(error).split())[:200]
+        reason = why_not_the_file(path) or " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a Parquet file, or damaged ({reason}): fetch it again") from error
 
 
@@ -359,6 +367,7 @@ def _columns(path: Path, known: bytes = b"{}") -> _Columns:
         named or [name for name in LABEL_COLUMNS if name in floating],
         labels + floating,
         texts,
+        "".join(f"; {one.name} holds {one.type}" for one in schema if one.name in LABEL_COLUMNS and one.name not in labels),
         {b"huggingface": known, **(schema.metadata or {})},
     )
 
@@ -382,7 +391,7 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     candidates = {path: found.images if what == "image" else found.labels for path, found in columns.items()}
     for path, names in candidates.items():
         if not names:
-            raise _no_column(path, what, columns[path].all)
+            raise _no_column(path, what, columns[path].all, columns[path].odd)
     first = next(iter(candidates.values()))
     everywhere = [name for name in first if all(name in names for names in candidates.values())]
     if everywhere:
@@ -393,7 +402,7 @@ def _choose(columns: Mapping[Path, _Columns], what: str, asked: str | None) -> d
     return {path: names[0] for path, names in candidates.items()}
 
 
-def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
+def _no_column(path: Path, what: str, names: Sequence[str], odd: str = "") -> DataError:
     if what == "image":
         kind = f"one of {', '.join(IMAGE_COLUMNS)} with encoded images (bytes, or a struct of bytes and path) or with paths"
     else:
@@ -401,7 +410,8 @@ def _no_column(path: Path, what: str, names: Sequence[str]) -> DataError:
             f"one of {', '.join(LABEL_COLUMNS)} with whole numbers or names, or another by --label NAME; {MULTILABEL} takes lists"
         )
     error = DataError if what == "image" else TaskError
-    return error(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}")
+    hint = odd if what == "label" else ""
+    return error(f"{path}: no {what} column: expected {kind}; the columns are {', '.join(names)}{hint}")
 
 
 def _labelled(splits: Sequence[list[Place]], labelled: Mapping[Path, bool], left_out: LeftOut) -> list[list[Place]]:
@@ -478,4 +488,4 @@ def _original(data: bytes | str | None, name: str, folder: Path) -> Any:
 
 
 def _missing(name: str) -> Image.Image:
-    raise DataError(f"{name}: no image in this row")
+    raise DataError(f"{name}: no image in this row (of images that a file holds, the bytes are read, not the paths beside them)")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,16 +112,21 @@ def _shards(places: Sequence[Place], left_out: LeftOut) -> list[Place]:
 
 
 def classes_of_all(
-    splits: Sequence[Sequence[Path]], label: Mapping[Path, str], labels: dict[Path, Indices], names: Mapping[Path, tuple[str, ...]]
+    splits: Sequence[Sequence[Path]],
+    label: Mapping[Path, str],
+    labels: dict[Path, Indices],
+    names: Mapping[Path, tuple[str, ...]],
+    texts: Set[Path],
 ) -> dict[Path, tuple[str, ...]]:
-    """The names of all files in one order, where some have them in place of numbers; `labels` become numbers in that order.
+    """The names of all files in one order, where `texts` have them in place of numbers; `labels` become numbers in that order.
 
     Raises:
         DataError: a file has neither names nor their numbers.
     """
+    most = max((len(names[path]) for split in splits for path in split if path not in texts), default=0)
     for split in splits:
-        for path in split:
-            if not names[path]:
+        for path in split:  # numbers in text are none of names, beside files that number the classes which they name
+            if not names[path] or (path in texts and all(name.isdecimal() and int(name) < most for name in names[path])):
                 raise DataError(
                     f"{path}: '{label[path]}' has numbers without names, in its neighbors it has names: write both alike"
                 )

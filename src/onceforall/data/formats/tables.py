@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,8 +32,8 @@ from .label_lists import (
     require_one_label,
     truth,
 )
-from .scan import LeftOut, listed, mark_of, printable, walk
-from .split_names import Role, arrange, role_of
+from .scan import LeftOut, listed, mark_of, printable, shown, walk
+from .split_names import COLUMNS, Role, arrange, role_of, tells_split
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl")  # beside images, by the Hugging Face hub's convention
@@ -45,15 +46,15 @@ LABELS = (
     "label", "labels", "class", "classname", "classlabel", "category", "categoryname", "target", "finelabel", "cls", "classid",
     "labelname",
 )  # fmt: skip
-SPLITS = ("split", "set", "subset", "partition", "splitname")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # tried where a name has none
 MOST_MISSING = 0.1  # of a table's rows; more of them are a wrong folder
 MOST_BYTES = 1 << 31
 MOST_COLUMNS = 6  # that messages name
+END = "\0"  # a row after the last one
 
 NO_LABEL = "row without a label"
 NO_FILE = "image named by a row, but not there"
-TWICE = "row that names an image again"
+TWICE = "row of an image that another row names"
 UNNAMED = "image that no row names"
 
 Row = Mapping[str, Any]
@@ -67,11 +68,13 @@ class Table:
         path: the file.
         columns: their names, in the file's order.
         rows: by column; what is empty is missing.
+        remarks: what is doubtful about it, a line each.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...] = field(repr=False)
+    remarks: tuple[str, ...] = ()
 
     def column(self, names: Sequence[str], asked: str | None = None) -> str | None:
         """The column that is asked for, or else the likeliest by its name; None if none is likely.
@@ -173,15 +176,19 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
     """Of a CSV file, whose separator is the one of comma, semicolon and tab that makes most columns of its first line."""
     first = text.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator)
     try:
         head = [name.strip() for name in next(reader, [])]
         twice = [name for name in head if name and head.count(name) > 1]
         if twice:
             raise DataError(f"{path}: two columns are called {twice[0]!r}: rename one")
-        rows, ended, began = [], reader.line_num, 0
+        rows, begins = [], reader.line_num + 1
         for cells in reader:
-            began, ended = ended + 1, reader.line_num
+            if cells == [END]:
+                break
+            if cells[-1:] and cells[-1].endswith(END):
+                raise DataError(f"{path}: a quote that begins in line {begins} never ends, and takes in all that follows: close it")
+            begins = reader.line_num + 1
             if len(cells) > len(head):
                 raise DataError(
                     f"{path}: line {reader.line_num} has {len(cells)} cells, the first one {len(head)}: put quotes around "
@@ -189,8 +196,6 @@ def _cells(path: Path, text: str) -> list[dict[str, Any]]:
                 )
             if any(cells):
                 rows.append({name: cell.strip() for name, cell in zip(head, cells, strict=False)})
-        if ended > began and text.count('"') % 2:
-            raise DataError(f"{path}: a quote that begins in line {began} does not end: the rows below it would be lost")
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} cannot be read ({error})") from None
     return rows or [dict.fromkeys(head, "")]
@@ -218,6 +223,10 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
         data = json.loads(text)
         if isinstance(data, dict) and {"images", "annotations", "categories"} <= set(data):
             names = {one["id"]: str(one["name"]) for one in data["categories"]}
+            twice = [name for name, n in Counter(names.values()).items() if n > 1]
+            remarks = [f"several categories are called {shown(name)}: they are one class" for name in twice[:3]]
+            if odd := {one["category_id"] for one in data["annotations"]} - set(names):
+                raise DataError(f"{path}: an annotation is of category {min(odd, key=str)}, which is not among the categories")
             categories: dict[Any, set[str]] = {}
             for one in data["annotations"]:
                 categories.setdefault(one["image_id"], set()).add(names[one["category_id"]])
@@ -227,13 +236,12 @@ def _from_json(path: Path, text: str, several: bool) -> Table:
                 raise TaskError(f"{path}: {what}: for classes an image has one; {MULTILABEL} takes all of them")
             labels = {number: {"label": sorted(found) if several else min(found)} for number, found in categories.items()}
             found = [{"file_name": one["file_name"], **labels.get(one["id"], {})} for one in data["images"]]
-            return Table(path, ("file_name", "label"), tuple(found))
+            return Table(path, ("file_name", "label"), tuple(found), tuple(remarks))
     except DataError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a list of objects and not annotations in COCO's format ({type(error).__name__}: {error})"
-        ) from None
+        what = f"there is no {error} in it" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path}: not a list of objects and not annotations in COCO's format ({what})") from None
     if not (isinstance(data, list) and data and all(isinstance(row, dict) for row in data)):
         return Table(path, (), ())  # something else, such as a configuration
     return Table(path, tuple(dict.fromkeys(name for row in data for name in row)), tuple(data))
@@ -267,9 +275,9 @@ class _Rows:
             require_one_label(own, where)
             if not reading.few:
                 require_classes(own, where)
-        self.splits = table.column(SPLITS)
+        self.splits = table.column(COLUMNS)
         self.group = reading.group if reading.group in table.columns else None
-        self.remarks = [told] if told else []
+        self.remarks = [*table.remarks, *([told] if told else []), *self._not_read()]
         self.by_name = False
         self.without = set[str]()  # images of rows without a label
         self.entries = self._read(left_out)
@@ -290,6 +298,14 @@ class _Rows:
             for key in {name, os.path.splitext(name)[0]}:
                 found.setdefault(key, []).append(path)
         return found
+
+    def _not_read(self) -> Iterator[str]:
+        """Of columns that seem to divide the images, and do not."""
+        for name in self.table.columns if self.splits is None else ():
+            own = (row[name] for row in self.table.rows if name in row)
+            if name not in (self.images, *self.labels, self.group) and tells_split(name, own):
+                how = "is not read: call it split, with train and test in it, if it does"
+                yield f"the column {printable(name)} seems to divide the images and {how}"
 
     def _find(self, name: str) -> str | None:
         """The file that a row means: by its path, that path with an image's suffix, or the one file below with that name."""
