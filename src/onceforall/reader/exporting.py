@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx import config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..common.packages import quiet_packages
@@ -121,13 +122,15 @@ def _opened(output: Any) -> Any:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Torch logs and prints pages about what it cannot export; the error says it in a line."""
-    before = logging.root.manager.disable
+    before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
+    config.do_not_emit_stack_traces = True  # a quarter of the time went into where each operation was called, which nobody reads
     try:
         with quiet_packages(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             yield
     finally:
         logging.disable(before)
+        config.do_not_emit_stack_traces = traced
 
 
 def first_convolution(model: nn.Module) -> str | None:
