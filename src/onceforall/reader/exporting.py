@@ -103,9 +103,9 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
             like = tensor.new_empty([1] * tensor.ndim) if fit and name in fit.single else tensor
             made = torch.empty_like(like, device=device, memory_format=torch.contiguous_format)
             memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-        made = copy.deepcopy(model, memo).eval()
-        made.register_forward_hook(lambda module, images, output: _opened(output))
-        return made
+        copied_model = copy.deepcopy(model, memo).eval()
+        copied_model.register_forward_hook(lambda module, images, output: _opened(output))
+        return copied_model
     except Exception as error:  # of whatever the model holds
         raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
 
@@ -143,12 +143,12 @@ def _images(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> 
     return torch.empty((batch, channels, *height_width(pixels)), device=like.device, dtype=dtype_of(model))
 
 
-class _Counting(TorchDispatchMode):
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
@@ -161,9 +161,10 @@ def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) 
         with _silence(), torch.no_grad(), torch.compiler.set_stance("force_eager"), _Counting() as counting:
             warnings.simplefilter("ignore")
             model(_images(model, pixels, batch, channels))
+            count: int = counting.count
     except Exception:  # the model may raise anything
         return None
-    return counting.count
+    return count
 
 
 def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:

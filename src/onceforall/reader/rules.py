@@ -77,14 +77,15 @@ def merge(labels: Labels, step: Step, several: Sequence[tuple[Factors, tuple[int
     """Tie tensors that are broadcast against each other, each given with its shape; return the factors of the result."""
     ndim = max(len(shape) for _, shape in several)
     tensors = [([with_ones(f, ndim) for f in factors], (1,) * (ndim - len(shape)) + shape) for factors, shape in several]
+    stay: list[Array] = []
     for i, (own, shape) in enumerate(tensors):
         for other, other_shape in tensors[i + 1 :]:
-            _tie_pair(labels, step, own, other, shape, other_shape)
+            stay += _tie_pair(labels, step, own, other, shape, other_shape)
     found: Factors = []
     for own, _ in tensors:
         for factor in own:
             dims = long_dims(factor)
-            if any(dims <= long_dims(kept) for kept in found):
+            if any(dims <= long_dims(kept) for kept in found) or any(factor is fixed for fixed in stay):
                 continue
             found = [kept for kept in found if not long_dims(kept) <= dims] + [factor]
     return found
@@ -97,24 +98,38 @@ def long_dims(factor: Array) -> set[int]:
 
 def _tie_pair(
     labels: Labels, step: Step, own: Factors, other: Factors, shape: tuple[int, ...], other_shape: tuple[int, ...]
-) -> None:
+) -> list[Array]:
+    """Factors that stay as they are, of which nothing more needs to be known."""
     shared = {dim for dim, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a > 1 and b > 1}
-    for a in own:
-        for b in other:
-            if not long_dims(a) & long_dims(b):
-                continue
-            if min(long_dims(a)) == min(long_dims(b)):
+    (mine, stay), (theirs, more) = _met(labels, step, own, other, shared), _met(labels, step, other, own, shared)
+    for a in mine:
+        for b in theirs:
+            both = long_dims(a) & long_dims(b)
+            if both and min(long_dims(a)) == min(long_dims(b)):
                 labels.tie(a, b)
-            else:  # what all heads share of their channels stays: heads are left out whole
-                labels.fix([max(a, b, key=lambda f: min(long_dims(f)))], because(step, "all heads share it"))
-    for mine, theirs in ((own, other), (other, own)):
-        known = set().union(*map(long_dims, theirs))
-        for factor in mine:
-            whole = long_dims(factor) & shared - known
-            if whole and long_dims(factor) - whole:  # heads, each of which meets all that is fixed
-                labels.tie_along(factor, sorted(whole))
-            elif whole:
-                labels.fix([factor], because(step, "the other operand's size is fixed"))
+            elif both:  # what all heads share of their channels stays: heads are left out whole
+                heads, channels = sorted((a, b), key=lambda f: min(long_dims(f)))
+                labels.tie_along(heads, sorted(both))
+                labels.fix([channels], because(step, "all heads share it"))
+                stay.append(channels)
+    return stay + more
+
+
+def _met(labels: Labels, step: Step, own: Factors, other: Factors, shared: set[int]) -> tuple[Factors, Factors]:
+    """Factors of an operand, whatever meets entries of the other one that have no labels as a whole; and those that stay."""
+    known = set().union(*map(long_dims, other))
+    found: Factors = []
+    stay: Factors = []
+    for factor in own:
+        whole = long_dims(factor) & shared - known
+        if not whole:
+            found.append(factor)
+        elif long_dims(factor) - whole:  # heads, each of which meets all that is fixed
+            found.append(labels.tie_along(factor, sorted(whole)))
+        else:
+            labels.fix([factor], because(step, "the other operand's size is fixed"))
+            stay.append(factor)
+    return found, stay
 
 
 def keep_dims(factors: Factors, kept: Callable[[int], bool]) -> tuple[Factors, Factors]:
