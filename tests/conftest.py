@@ -142,6 +142,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Torch and all the tests are hundreds of thousands of objects that stay; collections of garbage need not go over them."""
+    """Torch and all the tests are hundreds of thousands of objects that stay; collections of garbage need not go over them.
+
+    Nor need they begin after every 700 new objects, of which a model that is read makes many: that was a tenth of all the time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

@@ -1,19 +1,24 @@
 """An explorer on a real socket, of a tiny run, for requests and for a real browser."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import httpx
 import uvicorn
 
-from onceforall.app import explorer
+from onceforall.app import engine, explorer, jobs
 from onceforall.app.safety import Guard
 from onceforall.app.web import App
+from onceforall.app.worker import run_worker
 from onceforall.common.files import read_json, write_json
 from onceforall.pipeline import fit_predictor
+from warm import Ofa
 
 
 @dataclass
@@ -43,8 +48,22 @@ class Served:
             time.sleep(0.05)
 
 
-def serve(run: Path, *, quick: bool = False) -> Iterator[Served]:
-    """The explorer in a thread; `quick` measures what a run without a predictor lacks."""
+def _forked_worker(command: list[str], **_: object) -> Ofa:
+    return Ofa([], program=run_worker, asks=True)
+
+
+# The processes of jobs are forked from one that has loaded torch; `test_explore_jobs` starts them as the product does.
+FORKED = SimpleNamespace(Popen=_forked_worker, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+
+
+def serve(run: Path, *, quick: bool = False, thorough: bool = False) -> Iterator[Served]:
+    """The explorer in a thread; `quick` measures what a run without a predictor lacks, `thorough` searches as long as for users."""
+    rounds, mixes = (engine.ROUNDS, engine.MIXES) if thorough else ((2_000,), 1)
+    with mock.patch.object(jobs, "subprocess", FORKED), mock.patch.multiple(engine, ROUNDS=rounds, MIXES=mixes):
+        yield from _serve(run, quick)
+
+
+def _serve(run: Path, quick: bool) -> Iterator[Served]:
     found = explorer(run, port=0)
     app = App(found.run)
     app.quick.paused |= not quick

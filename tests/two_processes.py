@@ -1,4 +1,4 @@
-"""What `tests/train/test_world.py` runs in two processes: `torchrun --nproc-per-node 2 two_processes.py FOLDER NAME...`.
+"""What `tests/train/test_world.py` runs in two processes, as `torchrun --nproc-per-node 2 two_processes.py FOLDER NAME...` does.
 
 Each scenario is a function of (world, folder) whose result every process writes to FOLDER/NAME-RANK.pt.
 """
@@ -222,7 +222,8 @@ SCENARIOS: dict[str, Callable[[World, Path], Any]] = {
     "deserted": deserted,
 }
 
-if __name__ == "__main__":
+
+def main() -> None:
     warnings.simplefilter("error")
     here = World.join()
     here.wait()  # until both are connected to each other
@@ -234,3 +235,7 @@ if __name__ == "__main__":
         here.leave()
     threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     torch.save([name for name in threads if "gloo" in name], Path(sys.argv[1]) / f"threads-{here.rank}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,6 @@ def _own_cache(own_cache: None) -> None:
 @pytest.fixture(scope="module")
 def served(measured: Path) -> Iterator[Served]:
     """An explorer whose pool is being filled."""
-    for one in serve(measured):
+    for one in serve(measured, thorough=True):
         one.wait("/api/run", "ready")
         yield one

@@ -1,6 +1,7 @@
 """Gray images of 12 bits in 16-bit files, from training to networks at home, by the commands; and images with alpha."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,24 @@ def test_a_network_at_home(taken: Path, data: Path, capfd: pytest.CaptureFixture
     with torch.no_grad():
         probabilities = network(x).softmax(1)[0].tolist()
     assert first == pytest.approx(dict(zip(config["classes"], probabilities, strict=True)), abs=1e-5)
+
+
+def test_photographs_unlike_those_of_the_training_are_told(
+    taken: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A network for gray images of 12 bits, given colours and 8 bits."""
+    shown = "1 of 3 photographs show colours: the network takes gray images, and their luminance is what it was given"
+    few = "2 of 3 photographs are no gray images of more than 8 bits: the network's --range 0,4095 changes nothing in them"
+    for name, image in (("across", Image.new("RGB", (20, 20), "red")), ("down", Image.new("L", (20, 20), 9))):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "1.png")
+    shutil.copy(data / "down/00.png", tmp_path / "down")
+    out, err = said(capfd, "classify", taken, tmp_path)
+    assert (out.count("\n"), err.splitlines()) == (3, [shown, few])
+    _, err = said(capfd, "evaluate", taken, tmp_path)
+    assert {f"{taken}: {shown}", f"{taken}: {few}"} <= set(err.splitlines())
+    _, err = said(capfd, "classify", taken, data / "down/00.png")
+    assert err == ""
 
 
 def test_a_bundle_of_gray_images(gray: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:

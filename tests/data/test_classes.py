@@ -65,7 +65,8 @@ def test_refused(make_folder: MakeFolder, text: str, message: str) -> None:
 def test_classes_of_one_image(make_folder: MakeFolder, tmp_path: Path) -> None:
     root = make_folder({"cat": 20, "dog": 20, "eel": 1, "cow": 2})
     with pytest.raises(
-        DataError, match=r"too few usable train images in 2 of 4 classes: cow \(2\), eel \(1\).*\(--few allows fewer\)"
+        DataError,
+        match=r"too few usable train images in 2 of 4 classes: cow \(2\), eel \(1\).*\(--few allows fewer, --classes merges",
     ):
         open_data(str(root), size=8, cache=tmp_path / "cache")
     splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))
@@ -83,7 +84,8 @@ def test_an_empty_class_in_val(make_folder: MakeFolder, tmp_path: Path) -> None:
         open_data(str(root), size=8, cache=tmp_path / "cache")
     (root / "val" / "eel").mkdir()
     with pytest.raises(
-        DataError, match=r"too few usable test images in 1 of 3 classes: eel \(0\); each needs 1 \(--few allows fewer\)"
+        DataError,
+        match=r"too few usable test images in 1 of 3 classes: eel \(0\); each needs 1 \(--few allows fewer, --classes merges",
     ):
         open_data(str(root), size=8, cache=tmp_path / "cache")
     splits = open_data(str(root), size=8, cache=tmp_path / "cache", reading=Reading(few=True))

@@ -25,9 +25,8 @@ def test_a_label_that_nothing_has_is_told(make_folder: MakeFolder, tmp_path: Pat
     """A column, where there are no columns."""
     shutil.make_archive(str(tmp_path / "photos"), "zip", make_folder({"a": 2, "b": 2}))
     for source in ("digits", str(tmp_path / "photos.zip")):
-        assert (
-            open_source(source, Reading(label="x")).remarks[-1] == f"--label x names a column, and is not used: {source} has none"
-        )
+        told = "--label x is not used: it names a column, and these labels are in none"
+        assert open_source(source, Reading(label="x")).remarks[-1] == told
 
 
 def test_digits() -> None:

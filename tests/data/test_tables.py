@@ -19,7 +19,7 @@ from onceforall.data.formats.label_lists import label_text
 from onceforall.data.formats.tables import read_table
 from onceforall.data.originals import Part
 from onceforall.data.reading import Reading
-from onceforall.errors import DataError
+from onceforall.errors import DataError, FileError
 
 LAYOUT = {"train": {"cat": 5, "dog": 6}, "test": {"cat": 3, "dog": 2}}
 
@@ -189,11 +189,20 @@ def test_what_is_left_out_is_told(make_folder: MakeFolder) -> None:
 
 
 REFUSED: dict[str, Callable[[list[dict[str, str]]], list[dict[str, Any]]]] = {
-    r"7 of 7 images are not there, such as .*else/cat/000\.png": lambda rows: [
+    r"7 of 7 images of the column file_name are not there, such as .*else/cat/000\.png": lambda rows: [
         {**row, "file_name": f"else/{row['file_name']}"} for row in rows
     ],
-    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one": lambda rows: [*rows, {**rows[0], "label": "dog"}],
+    r"cat/000\.png stands in rows 1 and 8 as cat and dog: keep one, or --task multilabel": lambda rows: [
+        *rows,
+        {**rows[0], "label": "dog"},
+    ],
     r"no row has an image and a label in the columns file_name and label": lambda rows: [{**row, "label": ""} for row in rows],
+    r"column label holds numbers such as 0\.1, and a number is not learnt": lambda rows: [
+        {**row, "label": f"{i + 0.1}"} for i, row in enumerate(rows)
+    ],
+    r"no column of images: .* the columns are cat/000\.png, cat: the first line is to have their names": lambda rows: [
+        dict(zip(rows[0].values(), row.values(), strict=True)) for row in rows[1:]
+    ],
     r"what is the split 'fold0', .* in the column split\?": lambda rows: [
         {**row, "split": f"fold{i}"} for i, row in enumerate(rows)
     ],
@@ -206,6 +215,34 @@ def test_refused(make_folder: MakeFolder, message: str) -> None:
     rows = [{k: v for k, v in row.items() if k != "split"} for row in rows_of(root)]
     with pytest.raises(DataError, match=message):
         open_source(str(write_csv(root / "all.csv", REFUSED[message](rows))))
+
+
+def test_what_may_not_be_meant_is_told(make_folder: MakeFolder) -> None:
+    """Columns of something else, and texts that are none."""
+    root = make_folder({"cat": 6, "dog": 4})
+    rows = [{"file_name": row["file_name"], "label": row["label"]} for row in rows_of(root)]
+    numbered = [{"id": i, "where": row["file_name"], "label": row["label"]} for i, row in enumerate(rows)]
+    with pytest.raises(DataError, match=r"of the column id are not there, .*; those of the column where are: call it file_name"):
+        open_source(str(write_csv(root / "all.csv", numbered)))
+    nested = [{"image": {"path": row["file_name"]}, "label": row["label"]} for row in rows]
+    with pytest.raises(DataError, match=r"row 1 has \{'path': '.*'\} in the column image: a path is expected"):
+        open_source(str(write_lines(root / "all.jsonl", nested)))
+    (root / "all.csv").write_text("file_name,label\na.png,café\n", encoding="latin-1")
+    with pytest.raises(FileError, match="not a text file in UTF-8: save it as UTF-8"):
+        open_source(str(root / "all.csv"))
+
+
+def test_rows_without_a_group_and_a_single_split_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 3, "dog": 4})
+    rows: list[dict[str, Any]] = [{**row, "split": "test", "tile": "" if i < 2 else f"t{i}"} for i, row in enumerate(rows_of(root))]
+    source = open_source(str(write_csv(root / "all.csv", rows)), Reading(group="tile"))
+    assert len(set(source.train.groups or ())) == 7
+    assert source.remarks == (
+        "2 rows without a value in the column tile: each is a group of its own",
+        "all images are of the split 'test' in the column split: they are divided anew",
+    )
+    lines = [{**row, "tile": float("nan") if i < 2 else i} for i, row in enumerate(rows)]
+    assert len(set(open_source(str(write_lines(root / "all.jsonl", lines)), Reading(group="tile")).train.groups or ())) == 7
 
 
 def test_damaged_tables_are_refused_by_the_line(tmp_path: Path) -> None:

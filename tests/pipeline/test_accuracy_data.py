@@ -23,7 +23,7 @@ from onceforall.errors import ArchError, DeviceError, MissingExtraError, SpaceEr
 from onceforall.pipeline import measure_accuracy
 from onceforall.pipeline.evaluate import accuracy_of
 from onceforall.pipeline.run_directory.run import Run
-from warm import Ofa
+from warm import Ofa, two_processes_of
 
 SUBNETS = 150
 LIMIT_S = 200
@@ -114,10 +114,9 @@ def test_a_process_of_several_is_killed(own: Path, whole: list[AccuracyRow]) -> 
         process.communicate(timeout=LIMIT_S)
     assert process.returncode != 0
     assert 0 < len(read_rows(own / "accuracy", Run.open(own).space)) < SUBNETS
-    with start(*command) as process:
-        out, err = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, err
-    assert out.startswith(f"{SUBNETS} sub-networks on ")
+    ended = two_processes_of(command[command.index("measure-accuracy") :])
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"{SUBNETS} sub-networks on ")
     check_all_once(own, whole)
     assert {path.stem.count("-") for path in (own / "accuracy").glob("part-*")} == {1, 2}, "both processes measured"
 

@@ -1,9 +1,7 @@
-"""The commands in two processes: what one process would have left, once."""
+"""The commands in two processes: what one process would have left, once. Torchrun itself: `test_world`, `test_two_hosts`."""
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,27 +10,13 @@ from onceforall.accuracy import read_rows
 from onceforall.pipeline import evaluate
 from onceforall.pipeline.run_directory.run import Run
 from tiny_run import SUBNETS, TRAINING_TEXT
-
-
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "onceforall",
-        *arguments,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+from warm import two_processes_of
 
 
 def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None:
     two = Path(shutil.copytree(measured, tmp_path / "two"))
     shutil.rmtree(two / "accuracy")
-    ended = torchrun("predict", str(two), "--subnets", str(SUBNETS), "--json")
+    ended = two_processes_of(["predict", str(two), "--subnets", str(SUBNETS), "--json"])
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["n"] == SUBNETS // 4, "one process speaks"
     found, wanted = (read_rows(run / "accuracy", Run.open(run).space) for run in (two, measured))
@@ -42,7 +26,7 @@ def test_predict_shares_out_the_networks(measured: Path, tmp_path: Path) -> None
 
 def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None:
     two, alone = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("two", "alone"))
-    ended = torchrun("evaluate", str(two), "--arch", "random:3", "--split", "test", "--json")
+    ended = two_processes_of(["evaluate", str(two), "--arch", "random:3", "--split", "test", "--json"])
     assert ended.returncode == 0, ended.stderr
     one = evaluate(alone, arch="random:3", split="test")
     found = json.loads(ended.stdout)
@@ -54,7 +38,7 @@ def test_evaluate_shares_out_the_networks(trained: Path, tmp_path: Path) -> None
 
 def test_train(trained: Path, tmp_path: Path) -> None:
     arguments = ["train", "digits", "--out", str(tmp_path / "run"), *TRAINING_TEXT, "--scheme", "sandwich", "--from", str(trained)]
-    ended = torchrun(*arguments, "--sync-norm")
+    ended = two_processes_of([*arguments, "--sync-norm"])
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("trained: ")
     assert ended.stdout.count("\n") == 1

@@ -14,9 +14,10 @@ import two_processes
 from onceforall.errors import TrainingError
 from onceforall.train import Settings, World
 from tiny_training import SPACE, same
+from warm import two_processes_of
 
 
-def torchrun(folder: Path, *scenarios: str, restarts: int = 0) -> subprocess.CompletedProcess[str]:
+def torchrun(folder: Path, *scenarios: str, restarts: int) -> subprocess.CompletedProcess[str]:
     here = Path(two_processes.__file__)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parent)}
     command = [
@@ -31,7 +32,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What each scenario gave in either process."""
     folder = tmp_path_factory.mktemp("both")
     names = [name for name in two_processes.SCENARIOS if name not in ("killed", "deserted")]
-    ended = torchrun(folder, *names)
+    ended = two_processes_of([str(folder), *names], two_processes.main)
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stderr
     return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in [*names, "threads"]}

@@ -235,9 +235,10 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
         try:
             return path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            start = path.read_bytes()
-            other = " but in UTF-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
-            how = f" in UTF-8{other}: save it as UTF-8" if other or b"\0" not in start else ""
+            with open(path, "rb") as file:
+                head = file.read(1 << 16)
+            other = " but in UTF-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
+            how = f" in UTF-8{other}: save it as UTF-8" if other or b"\0" not in head else ""
             raise FileError(f"{path}: not a text file{how}") from None
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from ..common.advice import found_instead
 from ..common.files import reading_or_writing
 from ..common.places import expanded
+from ..common.readable import plural
 from ..errors import DataError, TaskError
 from .classes import chosen_classes
-from .formats.archives import ARCHIVES, COMPRESSED, files_of_shards, open_archive, open_shards, shard_files
+from .formats.archives import ARCHIVES, COMPRESSED, archives_told, files_of_shards, open_archive, open_shards, shard_files
 from .formats.embedded import files_of_torchvision, open_digits, open_torchvision
 from .formats.folders import holds_class_folders, holds_image_folders, open_folder
 from .formats.tables import METADATA, TABLES, open_tables, read_table, tables_in
@@ -48,9 +49,6 @@ def open_source(
     """
     way = _way(source, reading, on_note, known)
     found = way.open()
-    if reading.label is not None and not way.columns:
-        remark = f"--label {reading.label} names a column, and is not used: {found.name} has none"
-        found = replace(found, remarks=(*found.remarks, remark))
     if reading.several and found.train.labels.ndim == 1:
         raise TaskError(
             f"{found.name}: its images have one class each: --task multilabel takes tables (a column of lists, or one of 0 and 1 "
@@ -60,6 +58,9 @@ def open_source(
         found = chosen_classes(found, reading.classes)
     if reading.group is not None and found.train.groups is None:
         found = _grouped(found, reading.group)
+    if reading.label is not None and not way.by_column:
+        remark = f"--label {reading.label} is not used: it names a column, and these labels are in none"
+        found = replace(found, remarks=(*found.remarks, remark))
     return found
 
 
@@ -103,12 +104,12 @@ def files_of(source: str, reading: Reading) -> Sequence[str]:
 class _Way:
     """How data are opened, with all of their classes, and what lists their files; without the latter opening takes no longer.
 
-    `columns`: there are some, of which one may be asked for as labels.
+    `by_column` tells whether labels are in columns.
     """
 
     open: Callable[[], Source]
     files: Callable[[], Sequence[str]] | None = None
-    columns: bool = True
+    by_column: bool = False
 
 
 def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: Collection[str]) -> _Way:
@@ -116,24 +117,24 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     from .formats.parquet import Files, files_of_parquet, open_parquet, parquet_files  # pyarrow takes a while to load
 
     if source == "digits":
-        return _Way(open_digits, tuple, columns=False)
+        return _Way(open_digits, tuple)
     if source.startswith("torchvision:"):
-        return _Way(partial(open_torchvision, source), partial(files_of_torchvision, source), columns=False)
+        return _Way(partial(open_torchvision, source), partial(files_of_torchvision, source))
     if source.startswith(HUB):
         from .formats.hub_data import open_hub_data
 
-        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple)
+        return _Way(partial(open_hub_data, source, reading, on_note=on_note), tuple, by_column=True)
     path = expanded(source)
     is_folder = _require_there(source, path)
     name = path.name.lower()
     if not is_folder:
         if name.endswith(TABLES):
-            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading))
+            return _Way(lambda: open_tables(path, [read_table(path, several=reading.several)], reading), by_column=True)
         if name.endswith((*ARCHIVES, *COMPRESSED)):
-            return _Way(partial(open_archive, path, reading, known), lambda: (str(path),), columns=False)
+            return _Way(partial(open_archive, path, reading, known), lambda: (str(path),))
         if name.endswith(".parquet"):
             alone = (path, Files([path], [], []), reading)
-            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone))
+            return _Way(partial(open_parquet, *alone), partial(files_of_parquet, *alone), by_column=True)
         raise DataError(
             f"{source}: this is a file of a kind that holds no labelled images: give the folder that holds the images, a table of "
             f"them ({', '.join(TABLES)}), an archive ({', '.join(ARCHIVES)}) or a Parquet file"
@@ -142,7 +143,7 @@ def _way(source: str, reading: Reading, on_note: Callable[[str], None], known: C
     if not (files.with_images or files.without or files.broken):
         return _way_of_folder(path, reading, known)
     if not holds_image_folders(path):
-        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading))
+        return _Way(partial(open_parquet, path, files, reading), partial(files_of_parquet, path, files, reading), by_column=True)
     if files.with_images:
         raise DataError(
             f"{path}: are its folders of images the data, or its Parquet files with images ({files.with_images[0]}, …)? Give the "
@@ -163,12 +164,12 @@ def _way_of_folder(path: Path, reading: Reading, known: Collection[str]) -> _Way
         return _of_classes(path, reading, known, remark)
     tables = tables_in(path, reading)
     if tables:
-        return _Way(partial(open_tables, path, tables, reading))
+        return _Way(partial(open_tables, path, tables, reading), by_column=True)
     if reading.label:
         raise DataError(f"{path}: no table of images with a column {reading.label!r}: give the table, or leave out --label")
     shards = shard_files(path)
     if shards:
-        return _Way(partial(open_shards, path, shards), partial(files_of_shards, path, shards), columns=False)
+        return _Way(partial(open_shards, path, shards), partial(files_of_shards, path, shards))
     return _of_classes(path, reading, known)
 
 
@@ -176,7 +177,8 @@ def _of_classes(path: Path, reading: Reading, known: Collection[str], remarks: S
     """Class folders. Which files are one image is of no matter for a list of them, and takes long to find out."""
 
     def opened(several: bool) -> Source:
-        found = open_folder(path, few=reading.few, known=known, several=several)
+        with archives_told(path):
+            found = open_folder(path, few=reading.few, known=known, several=several)
         return replace(found, remarks=(*found.remarks, *remarks))
 
     return _Way(partial(opened, reading.several), (lambda: opened(False).files) if reading.several else None)
@@ -205,6 +207,10 @@ def _grouped(source: Source, pattern: str) -> Source:
             )
         return replace(part, groups=tuple(match[expression.groups and 1] or "" for match in matches if match))
 
-    train = grouped(source.train)
+    parts = [grouped(part) for part in (source.train, source.test, source.held_out)]
+    train, test, held_out = parts
     assert train is not None
-    return replace(source, train=train, test=grouped(source.test), held_out=grouped(source.held_out))
+    empty = sum(not group for part in parts if part is not None for group in part.groups or ())
+    told = f"--group {pattern} matches {plural(empty, 'name')} without a text for the group: these are one group"
+    remarks = (*source.remarks, *([told] if empty else []))
+    return replace(source, train=train, test=test, held_out=held_out, remarks=remarks)

@@ -2,14 +2,16 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
 from ..originals import Indices
+from .label_lists import no_group
 from .scan import LeftOut, printable, same_name
 from .split_names import Role, arrange, mentions_role, role_of
 from .tables import order_of
@@ -134,6 +136,32 @@ def classes_of_all(
         for path in split:
             labels[path] = np.array([numbers[same_name(name)] for name in names[path]], np.int64)[labels[path]]
     return {path: classes for split in splits for path in split}
+
+
+def groups_of(
+    splits: Sequence[Sequence[Path]],
+    asked: str | None,
+    columns: Mapping[Path, Sequence[str]],
+    read: Callable[[Path, list[str]], Any],
+) -> tuple[dict[Path, list[str]] | None, list[str]]:
+    """What each row of a file belongs to, and what to say about it; None where `asked` is no column.
+
+    Raises:
+        DataError: some of the files have the column.
+    """
+    paths = [path for split in splits for path in split]
+    lacking = [path for path in paths if asked not in columns[path]]
+    if asked is None or len(lacking) == len(paths):
+        return None, []
+    if lacking:
+        raise DataError(f"{lacking[0]}: no column {asked!r}, which its neighbors have: all need it")
+    found, alone = dict[Path, list[str]](), 0
+    for path in paths:
+        values = read(path, [asked]).column(0).to_pylist()
+        empty = [value is None or value == "" or value != value for value in values]
+        found[path] = [f"{path}[{row}]" if empty[row] else str(value) for row, value in enumerate(values)]
+        alone += sum(empty)
+    return found, [no_group(alone, asked)] if alone else []
 
 
 def matched_labels(path: Path, labels: Indices, names: Mapping[Path, tuple[str, ...]], first: Path) -> Indices:
