@@ -19,7 +19,7 @@ from ..scores import METRICS, UNEVEN
 from .views import run_record, showing, tell
 
 DEMO = Path("demo-run")
-Points = Annotated[int | None, Flag("N networks along the whole trade-off instead.", "N", name="--front", least=2)]
+Points = Annotated[int | None, Flag("N networks along the whole front instead.", "N", name="--front", least=2)]
 
 
 def train_command(o: TrainOptions, as_json: bool) -> None:
@@ -128,7 +128,7 @@ def report_command(
 def demo_command(
     as_json: bool,
     *,
-    out: Annotated[Path, Flag("Run directory to make or resume.", "RUN")] = DEMO,
+    out: Annotated[Path, Flag("Run directory to create or resume.", "RUN")] = DEMO,
     seed: Annotated[int, SEED] = 0,
 ) -> None:
     """Do all of the above on handwritten digits, in minutes."""

@@ -21,8 +21,8 @@ def explore_command(
     as_json: bool,
     *,
     folder: Annotated[Path, RUN],
-    port: Annotated[int, Flag("0 takes a free one.", "N", least=0, most=65535)] = 8471,
-    host: Annotated[str, Flag("To listen on; others than loopback can be reached by others.", "ADDRESS")] = "127.0.0.1",
+    port: Annotated[int, Flag("Port; 0 picks a free one.", "N", least=0, most=65535)] = 8471,
+    host: Annotated[str, Flag("Address to listen on; all but loopback are open to others.", "ADDRESS")] = "127.0.0.1",
     no_browser: Annotated[bool, Flag("Print the address only.")] = False,
     data: Annotated[str | None, MOVED] = None,
 ) -> None:
