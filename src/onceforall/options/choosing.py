@@ -101,7 +101,7 @@ class SpecialiseOptions:
     max_drop: float = option("Maximum top-1 loss of int8 files.", "POINTS", 2.0, least=0, most=100)
     onnx: "OnnxOptions | None" = group(None, _onnx, _ONNX)
     readers: Sequence[str] | None = option(
-        "Check ONNX files in these: opencv,ncnn; or in none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
+        "Check ONNX files in these: opencv,ncnn; or none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
     )
     finetune: int = option("Fine-tune each network before export.", "EPOCHS", 0, least=0)
     out: Path | None = option("Instead of RUN/specialised.", "FOLDER")

@@ -90,7 +90,7 @@ class TrainOptions:
             mean average precision.
         resume: continue from the last checkpoint in `out`, with the arguments of the first start; start if nothing is there.
         sync_norm: with several processes, compute batch norm's statistics over all of them.
-        same_networks: with several processes, all train the same sub-networks in a step, as with `sync_norm`; else each draws its own.
+        same_networks: with several processes, all train the same sub-networks, as with `sync_norm`; else each draws its own.
         device: to train on, "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N"; see `choose_compute`.
         precision: "float32" or "bfloat16"; None for what suits the device.
         cache: how training images are kept: "decoded" once into a file; "none": decoded on the fly by separate processes;
