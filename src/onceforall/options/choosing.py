@@ -59,8 +59,8 @@ def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
 
 
 _ONNX = {
-    "opset": Flag("ONNX operator set, 10 to 28; default 13.", "N", kind=int),
-    "batch": Flag("ONNX and OpenVINO: images per call; default any.", "N", kind=int),
+    "opset": Flag("ONNX operator set, 10 to 28, e.g. 17; default 13.", "N", kind=int),
+    "batch": Flag("ONNX and OpenVINO: images per call, e.g. 1.", "N", kind=int),
     "softmax": Flag("End these files with a softmax, for probabilities.", kind=bool, default=False),
 }
 
@@ -96,17 +96,17 @@ class SpecialiseOptions:
         "As in ofa profile; repeat for several.", "DEVICE", "cpu", kind=list[str], complete="devices"
     )
     export: Sequence[str] = option(
-        "E.g. onnx,onnx-int8; see docs/export.md.", "FORMATS", ("onnx",), read=names_in, complete="format,"
+        "Such as onnx,onnx-int8: docs/export.md.", "FORMATS", ("onnx",), read=names_in, complete="format,"
     )
     max_drop: float = option("Maximum top-1 loss of int8 files.", "POINTS", 2.0, least=0, most=100)
     onnx: "OnnxOptions | None" = group(None, _onnx, _ONNX)
     readers: Sequence[str] | None = option(
-        "Check ONNX files in these: opencv,ncnn; or none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
+        "Check ONNX files in e.g. opencv,ncnn; or none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
     )
-    finetune: int = option("Fine-tune each network before export.", "EPOCHS", 0, least=0)
-    out: Path | None = option("Instead of RUN/specialised.", "FOLDER")
-    push_to_hub: str | None = option("Upload proven networks to the Hugging Face Hub.", "REPO")
-    license: str | None = option("License of the weights, for the card: apache-2.0.", "NAME")
+    finetune: int = option("Fine-tune each first, e.g. 5.", "EPOCHS", 0, least=0)
+    out: Path | None = option("Instead of RUN/specialised, e.g. networks/.", "FOLDER")
+    push_to_hub: str | None = option("Upload proven networks to the Hub, e.g. you/flowers.", "REPO")
+    license: str | None = option("License of the weights, for the card, e.g. mit.", "NAME")
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()
@@ -141,10 +141,10 @@ class BundleOptions:
     folder: Path = run_folder()
     budgets: Sequence[Budget] = group((), budgets_of, LIMITS, positional=True)
     archs: Sequence[str] = option(
-        "Add these: names in RUN/specialised, files.", "NETS", (), kind=list[str], read=_each, name="--arch"
+        "Add these: names or files, e.g. largest,5ms.", "NETS", (), kind=list[str], read=_each, name="--arch"
     )
     device: str = device(default="pytorch")
-    out: Path | None = option("Instead of RUN/bundle.", "FOLDER")
+    out: Path | None = option("Instead of RUN/bundle, e.g. pair/.", "FOLDER")
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()
@@ -168,9 +168,9 @@ class ClassifyOptions:
 
     export: Path = argument("Folder from ofa specialise or ofa bundle.", "EXPORT")
     photos: Sequence[Path] = argument("Image files, or folders of them.", "PHOTO", kind=list[Path])
-    format: str | None = option("Format of the file to run; default onnx.", "NAME", complete="format")
-    network: str | None = option("For a bundle: one of its networks.", "NAME")
-    top: int | None = option("Classes per photograph; default 5.", "N", least=1)
+    format: str | None = option("Format of the file to run, e.g. pytorch; default onnx.", "NAME", complete="format")
+    network: str | None = option("For a bundle: one of its networks, e.g. 5ms.", "NAME")
+    top: int | None = option("Classes per photograph, e.g. 3; default 5.", "N", least=1)
 
 
 def _each_alone(**given: Any) -> tuple[Budget, ...]:
@@ -199,12 +199,16 @@ class CompareOptions:
     networks: Sequence[str] = group(
         MISSING,
         lambda networks: _each(networks),
-        {"networks": Flag("timm:NAME@PIXELS,FILE.py:FUNCTION (runs its code).", "NETS", list[str], name="--with", default=MISSING)},
+        {
+            "networks": Flag(
+                "Such as timm:resnet18@96,net.py:Net (runs its code).", "NETS", list[str], name="--with", default=MISSING
+            )
+        },
         positional=True,
     )
-    epochs: float | None = option("Epochs for each; default: as many MACs as the run.", "N")
+    epochs: float | None = option("Epochs for each, e.g. 30; default: the run's MACs.", "N")
     budget_s: float | None = option("Training time for each instead, e.g. 10m.", "TIME", name="--budget", read=duration_s)
-    rate: float | None = option("Peak learning rate; default: the run's.", "X")
+    rate: float | None = option("Peak learning rate, e.g. 0.01; default: the run's.", "X")
     budgets: Sequence[Budget] = group((), _each_alone, {name: LIMITS[name] for name in ("latency", "macs", "params")})
     device: str = option("A profiled device.", "DEVICE", "cpu")
     finalists: int = finalists()

@@ -43,12 +43,12 @@ class EvaluateOptions:
     folder: Path = argument("Run directory, or an exported network.", "RUN", complete="run")
     images: str | None = argument("For an exported network: labeled images.", "DATA", default=None)
     arch: str = option("largest, smallest, random:N, a name, a file.", "ARCH", "largest", complete="arch")
-    against: str | None = option("Compare with this one on the same images.", "ARCH", complete="arch")
-    split: str | None = option("held-out, or test for a final report.", "SPLIT", complete="split")
+    against: str | None = option("Compare with it on the same images, e.g. smallest.", "ARCH", complete="arch")
+    split: str | None = option("held-out, or e.g. test for a final report.", "SPLIT", complete="split")
     device: str = torch_device()
     data: str | None = moved()
-    format: str | None = option("For an export: the file to run.", "NAME", complete="format")
-    network: str | None = option("For a bundle: one of its networks.", "NAME")
+    format: str | None = option("For an export: the file to run, e.g. onnx.", "NAME", complete="format")
+    network: str | None = option("For a bundle: one of its networks, e.g. 5ms.", "NAME")
     reading: Reading = reading()
     seed: int = seed()
 
@@ -101,8 +101,8 @@ class ProfileOptions:
 
     source: str | Path | Space = argument("Run directory, or a space: mobilenet_v3:width=1.0.", "RUN", kind=str, complete="run")
     device: str = device(default="cpu")
-    out: Path | None = option("Instead of RUN/latency/DEVICE.", "FOLDER")
-    classes: int | None = option("For a space: number of classes; default 1000.", "N", least=1)
+    out: Path | None = option("Instead of RUN/latency/DEVICE, e.g. board/.", "FOLDER")
+    classes: int | None = option("For a space: number of classes, e.g. 10; default 1000.", "N", least=1)
     quick: bool = option("Measure less, for a first impression.", default=False)
     target: float = option("Stop at this mean error, e.g. 0.02; 0: measure all.", "X", 0.0)
     again: bool = option("Measure everything again.", default=False)
@@ -139,7 +139,7 @@ class MeasureOptions:
 
     model: Path = argument("Any ONNX file with one float32 input.", "MODEL")
     device: str = group("cpu", on_host, {"device": DEVICE, "host": HOST})
-    shape: tuple[int, ...] | None = option("Shape of one input, if the file leaves it open.", "CxHxW", read=_shape)
+    shape: tuple[int, ...] | None = option("Of one input, if the file leaves it open, e.g. 3x64x64.", "CxHxW", read=_shape)
 
     def __post_init__(self) -> None:
         known_devices(self.device)
@@ -206,8 +206,8 @@ class MeasureAccuracyOptions:
 
     folder: Path = run_folder()
     subnets: int = option("Networks to measure, drawn to share prefixes.", "N", 300)
-    archs: Sequence[Arch] | None = option("Measure these: one architecture (JSON) per line.", "FILE", kind=Path, read=_archs)
-    every: int | None = option("Measure every PX pixels and interpolate between.", "PX", least=1)
+    archs: Sequence[Arch] | None = option("Measure these: JSON lines, e.g. next.jsonl.", "FILE", kind=Path, read=_archs)
+    every: int | None = option("Measure every PX pixels, e.g. 32; interpolate between.", "PX", least=1)
     ray: str | None = ray()
     device: str = torch_device()
     data: str | None = moved()

@@ -16,22 +16,22 @@ from .values import amount_of_text, duration_s, numbers, recipe_values, value_ra
 if TYPE_CHECKING:
     from ..data.originals import Read
 
-_out = partial(option, "Run directory to create.", "RUN", MISSING)
-_weights = partial(option, "State dict of NET, or random.", "FILE")
-_holdout = partial(option, "Fraction of training images to hold out.", "X", 0.1)
-_limit = partial(option, "Use at most N images of each split.", "N", least=1)
-_cache = partial(option, "none decodes images on the fly; see docs/data.md.", "HOW", complete="cache")
-_cache_gb = partial(option, "Limit on the decoded images; default 8.", "N", least=0.001)
-_PIXELS = "Leave out larger images, e.g. 500M; see docs/data.md."
+_out = partial(option, "Run directory to create, e.g. run.", "RUN", MISSING)
+_weights = partial(option, "State dict of NET, e.g. net.pth; or random.", "FILE")
+_holdout = partial(option, "Fraction of training images held out.", "X", 0.1)
+_limit = partial(option, "Use at most N images of each split, e.g. 1000.", "N", least=1)
+_cache = partial(option, "Such as none, to decode on the fly: docs/data.md.", "HOW", complete="cache")
+_cache_gb = partial(option, "GB for decoded images, e.g. 20; default 8.", "N", least=0.001)
+_PIXELS = "Leave out larger images, such as 500M: docs/data.md."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
-_channels = partial(option, "Image channels: 1 (gray), 3, or 4 (with alpha).", "N")
-_mean = partial(option, "Channel means, for values 0 to 1: 0.5,0.4,0.3.", "NUMBERS", read=numbers)
-_std = partial(option, "Channel standard deviations; default: the weights' own.", "NUMBERS", read=numbers)
-_range = partial(option, "16-bit values to map to black and white: 0,4095.", "LOW,HIGH", read=value_range)
+_channels = partial(option, "Image channels, e.g. 1 (gray); 3, or 4 (with alpha).", "N")
+_mean = partial(option, "Channel means, for values 0 to 1, e.g. 0.5,0.4,0.3.", "NUMBERS", read=numbers)
+_std = partial(option, "Likewise, e.g. 0.25; default: the weights' own.", "NUMBERS", read=numbers)
+_range = partial(option, "16-bit values for black and white, e.g. 0,4095.", "LOW,HIGH", read=value_range)
 
 
 def _space(help: str) -> Any:
-    flags = {"resolutions": Flag("Image sizes: 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
+    flags = {"resolutions": Flag("Image sizes, e.g. 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
     return group(None, with_resolutions, flags)
 
 
@@ -105,18 +105,18 @@ class TrainOptions:
     data: str = argument("Folder, table, zip/tar, hf:NAME: docs/data.md.", "DATA")
     out: Path = _out()
     from_run: str | Path | None = option(
-        "Start from a RUN, timm:NAME, FILE.py:FUNCTION.", "NET", kind=str, name="--from", complete="run"
+        "Start from RUN, FILE.py:FUNCTION, e.g. timm:resnet50.", "NET", kind=str, name="--from", complete="run"
     )
     weights: str | Path | None = _weights(kind=Path)
     preset: str | None = option("Such as imagenette-60m; see docs/training.md.", "NAME", complete="preset")
-    space: Mapping[str, Any] | None = _space("Override the preset's: width=0.5,resolutions=96/112.")
-    scheme: str | None = option("Training scheme, e.g. sandwich; see docs/training.md.", "NAME", complete="scheme")
-    teacher: str | None = option("Teacher network, e.g. timm:MODEL:FILE.", "NET")
-    epochs: float | None = option("Epochs in total; 0 fits only a classifier.", "N", least=0)
+    space: Mapping[str, Any] | None = _space("Override the preset's, e.g. width=0.5,depths=2/3.")
+    scheme: str | None = option("Scheme, such as sandwich; see docs/training.md.", "NAME", complete="scheme")
+    teacher: str | None = option("Network to distill from, e.g. timm:resnet50:net.pth.", "NET")
+    epochs: float | None = option("Total epochs, e.g. 30; 0: only a classifier.", "N", least=0)
     budget_s: float | None = option("Total training time, e.g. 30m.", "TIME", name="--budget", read=duration_s)
-    batch_size: int | None = option("Images per step.", "N", least=1)
-    rate: float | None = option("Peak learning rate.", "X")
-    recipe: Mapping[str, Any] | None = option("E.g. mixup=0.2,ema=0.99; see docs/training.md.", "VALUES", read=recipe_values)
+    batch_size: int | None = option("Images per step, e.g. 64.", "N", least=1)
+    rate: float | None = option("Peak learning rate, e.g. 0.01.", "X")
+    recipe: Mapping[str, Any] | None = option("Such as mixup=0.2,ema=0.99: docs/training.md.", "VALUES", read=recipe_values)
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
@@ -125,13 +125,13 @@ class TrainOptions:
     std: tuple[float, ...] | None = _std()
     range: tuple[float, float] | None = _range()
     reading: Reading = reading()
-    metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
+    metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
     seed: int = seed()
     resume: bool = option("Resume from the last checkpoint in --out.", default=False)
     sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
     same_networks: bool = option("Under torchrun: all train the same sub-networks.", default=False)
     device: str = torch_device()
-    precision: str | None = option("float32 or bfloat16; default: depends on the device.", "TYPE", complete="precision")
+    precision: str | None = option("float32 or e.g. bfloat16; default: by device.", "TYPE", complete="precision")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
 
@@ -163,7 +163,7 @@ class TrainOptions:
         """The requested preset, or else the one called `name`, with the given parts replaced."""
         from .presets import choose_preset  # help does without
 
-        return choose_preset(self.preset or name, self.scheme, self.batch_size, self.rate, self.recipe)
+        return choose_preset(name if self.preset is None else self.preset, self.scheme, self.batch_size, self.rate, self.recipe)
 
     def stored(self) -> dict[str, Any]:
         """What run.json keeps, as JSON values: everything that affects the weights."""
@@ -203,11 +203,11 @@ class ImportOptions:
 
     network: str | Path = argument("timm:NAME, ofa:NAME, FILE.py:FUNCTION, or the authors' file.", "NET", kind=str)
     out: Path = _out()
-    name: str | None = option("Name of the authors' network, e.g. ofa_resnet50.", "NAME", complete="original")
+    name: str | None = option("Name of the authors' network, such as ofa_resnet50.", "NAME", complete="original")
     weights: str | Path | None = _weights(kind=Path)
-    space: Mapping[str, Any] | None = _space("Space of your network, as in ofa elastic.")
-    data: str | None = option("Images, as in ofa train; needed to evaluate.", "DATA")
-    predictor: Path | None = option("The authors' accuracy predictor.", "FILE")
+    space: Mapping[str, Any] | None = _space("Of your network, as in ofa elastic, e.g. widths=0.5/1.")
+    data: str | None = option("Images, as in ofa train, e.g. photos/; to evaluate.", "DATA")
+    predictor: Path | None = option("The authors' accuracy predictor, e.g. acc_net.pth.", "FILE")
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
@@ -216,7 +216,7 @@ class ImportOptions:
     std: tuple[float, ...] | None = _std()
     range: tuple[float, float] | None = _range()
     reading: Reading = reading()
-    metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
+    metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
     seed: int = seed()
