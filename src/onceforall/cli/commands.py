@@ -1,4 +1,4 @@
-"""The commands on a run and what is made of it."""
+"""The commands that work on a run and on its exports."""
 
 import json
 from dataclasses import asdict, replace
@@ -81,7 +81,7 @@ def specialise_command(
 
 
 def _fleet(o: SpecialiseOptions, file: Path, as_json: bool, no_limit: bool) -> None:
-    """A network for each device of the file; an error at the end if one is not served."""
+    """Export a network for each device of the file; an error at the end if a device has none."""
     if o.budgets or no_limit or list(o.devices) != ["cpu"] or tuple(o.export) != ("onnx",):
         raise ValueTextError(f"--fleet {file} has devices, limits and formats: leave these options out")
     from ..errors import InfeasibleError
