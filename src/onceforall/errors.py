@@ -1,19 +1,19 @@
 """Every error that onceforall raises on purpose, on one page.
 
 All derive from `OnceForAllError`. Its message is for the person at the command line: what is wrong, why, what to do.
-The command line prints the message on one line and exits with `exit_code`. What does not stop the work is a `Note`, printed on
-one line too.
+The command line prints the message on one line and exits with `exit_code`. A problem that does not stop the work is a `Note`, also
+printed on one line.
 """
 
 
 class OnceForAllError(Exception):
-    """Something that the user can mend."""
+    """A problem that the user can fix."""
 
     exit_code = 1
 
 
 class Note(UserWarning):
-    """A warning that something was done differently from usual, or left out, without stopping the work."""
+    """A warning that something was done differently than usual, or left out, without stopping the work."""
 
 
 class SpaceError(OnceForAllError, ValueError):
@@ -21,7 +21,7 @@ class SpaceError(OnceForAllError, ValueError):
 
 
 class ModelError(OnceForAllError, ValueError):
-    """A model that someone brought and that cannot be made elastic, or weights that are none of it."""
+    """A user's model that cannot be made elastic, or weights that do not belong to it."""
 
 
 class ArchError(OnceForAllError, ValueError):
@@ -37,7 +37,7 @@ class DataError(OnceForAllError, ValueError):
 
 
 class TaskError(DataError):
-    """Labels that another task could use."""
+    """Labels that fit another task than the given one."""
 
 
 class FileError(OnceForAllError, OSError):
@@ -63,11 +63,11 @@ class DeviceError(OnceForAllError, RuntimeError):
 
 
 class InfeasibleError(OnceForAllError, ValueError):
-    """No network of the space keeps the limits."""
+    """No network of the space meets the limits."""
 
 
 class HubError(OnceForAllError, RuntimeError):
-    """Something that the Hugging Face Hub does not take, or that does not reach it."""
+    """The Hugging Face Hub refuses a request or cannot be reached."""
 
 
 class VerificationError(OnceForAllError, RuntimeError):
