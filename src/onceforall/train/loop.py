@@ -55,8 +55,8 @@ class Trainer:
         schedule: must equal the checkpoint's.
         batches: pure function from (step, resolution) to training images on any device; with several processes, the images of this
             one.
-        folder: receives checkpoints/, and teacher.safetensors once there is a frozen teacher; for a single network, the checkpoints.
-        validate: measures a few sub-networks. It is called with the phase's space in every process; each may measure some, and their
+        folder: receives checkpoints/, and teacher.safetensors once there is a frozen teacher; for a single network, checkpoints.
+        validate: measures a few sub-networks. It is called with the phase's space in every process; each may measure some, and all
             records are interleaved. The first record whose "subnet" is "largest" shows, by its "top1" or the task's other reported
             score, whether training has collapsed.
         progress: its `event` receives records of every phase start ("phase"), of the loss every 20 steps and before a validation

@@ -39,7 +39,7 @@ def progressive_shrinking(
 ) -> Schedule:
     """The paper's schedule scaled to a number of steps: the largest network first, then each dimension is narrowed step by step.
 
-    Resolution is elastic throughout. A dimension with one choice has no phase; one with three choices is opened in two phases. Stage
+    Resolution is elastic throughout. A dimension with one choice has no phase; one with three choices is opened in two. Stage
     widths, which the paper does not vary, are opened last, with the lengths, rates and sub-networks of "expand". Attention heads
     are opened together with the expand ratios.
 

@@ -44,7 +44,7 @@ class World:
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            # Optimizers import this. If imported later, its functions hold the group as a default argument: then `leave` does not end
+            # Optimizers import this. Imported later, its functions hold the group as a default argument, so `leave` does not end
             # gloo's threads, and one of them may abort the process at exit (torch 2.15).
             import torch.distributed.nn  # noqa: F401
 
