@@ -158,6 +158,11 @@ def with_momentum(batches: Iterable[Tensor], begun: Statistics | None = None) ->
         raise StatisticsError("recalibration needs at least one batch of training images, it was given none")
 
 
+def as_it_was(network: nn.Module) -> Calibrated:
+    """A network with the statistics that were measured before it was written to a file."""
+    return Calibrated(network.eval(), 0, (), _version(network))
+
+
 def require_finite(network: nn.Module) -> None:
     """Check that all weights and statistics are finite.
 

@@ -51,13 +51,22 @@ def prepare(
     Raises:
         ValueError: it cannot be read; the message says why.
     """
-    if resolution is None:
-        resolution = preprocessing["resolution"]
-    steps = preprocessing
-    channels, limits = len(steps["mean"]), steps.get("range")
-    whole = load(file, max_pixels=steps.get("max_pixels"), channels=channels, range=limits)
-    image = fit(whole, resolution, steps["crop_share"], steps.get("interpolation", "bilinear"))
-    return np.ascontiguousarray(normalise(pixels_of(image)[None], steps["mean"], steps["std"]))
+    return prepare_loaded(load_for(file, preprocessing), preprocessing, resolution)
+
+
+def load_for(file: Union[str, Path, bytes, BinaryIO], preprocessing: Mapping[str, Any]) -> Image.Image:
+    """The first step of `prepare`: the whole image, see `load`."""
+    steps, channels = preprocessing, len(preprocessing["mean"])
+    return load(file, max_pixels=steps.get("max_pixels"), channels=channels, range=steps.get("range"))
+
+
+def prepare_loaded(
+    image: Image.Image, preprocessing: Mapping[str, Any], resolution: Union[int, str, None] = None
+) -> "np.ndarray[Any, Any]":
+    """The other steps of `prepare`."""
+    size = preprocessing["resolution"] if resolution is None else resolution
+    fitted = fit(image, size, preprocessing["crop_share"], preprocessing.get("interpolation", "bilinear"))
+    return np.ascontiguousarray(normalise(pixels_of(fitted)[None], preprocessing["mean"], preprocessing["std"]))
 
 
 def load(
@@ -245,7 +254,12 @@ def _open(file: BinaryIO) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # not of this kind after all
                 continue
     known = ", ".join(_formats())
-    raise _RefusedError(f"not an image, or of a kind that is not read here ({known})" if prefix else "empty")
+    what = f"not an image, or of a kind that is not read here ({known})"
+    if prefix.startswith(b"version https://"):
+        what = "a pointer of Git LFS in place of the image: git lfs pull fetches it"
+    elif prefix.lower().startswith((b"<!doctype html", b"<html")):
+        what = "a page of HTML in place of an image: fetch it again"
+    raise _RefusedError(what if prefix else "empty")
 
 
 @lru_cache(maxsize=None)

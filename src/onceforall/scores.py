@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .common.readable import paired_difference, percent
+from .common.readable import paired_difference, percent, wilson
 from .errors import DataError
 
 Counts = NDArray[np.int64]
@@ -23,6 +23,18 @@ BINS = 15  # of confidence, as in Guo et al., "On Calibration of Modern Neural N
 def told_of(top1: float, map: float | None) -> tuple[str, float]:
     """Name and value of the reported score: mean average precision where there is one, else top-1."""
     return (METRICS["top1"], top1) if map is None else (METRICS["map"], map)
+
+
+def scores_in_words(metric: str, scores: Mapping[str, Any], interval: tuple[float, float] | None = None) -> str:
+    """Scores by their names in `METRICS`, None where they are not known: by a run's metric, and what results are reported in.
+
+    The interval is of the first.
+    """
+    names = dict.fromkeys((metric, "top1" if scores.get("map") is None else "map"))
+    told = [f"{METRICS[name]} {percent(scores[name])}" for name in names if scores.get(name) is not None]
+    if told and interval is not None:
+        told[0] += " ({} to {})".format(*map(percent, interval))
+    return ", ".join(told)
 
 
 def balanced_of(images: Counts, right: Counts) -> float:
@@ -133,6 +145,13 @@ class Confusion:
         recall = np.diag(self.counts)[n > 0] / n[n > 0]
         smoothed = (np.diag(self.counts)[n > 0] + 1) / (n[n > 0] + 2)  # with few images, a recall of 0 or 1 is not certain
         return float(np.sqrt((smoothed * (1 - smoothed) / n[n > 0]).sum())) / len(recall)
+
+    def interval(self, metric: str) -> tuple[float, float]:
+        """95 % interval of a score, as far as `standard_error` goes; Wilson's of top-1."""
+        if metric == "top1":
+            return wilson(self.top1, self.images)
+        value, half = self.score(metric), 1.96 * self.standard_error(metric)
+        return max(0.0, value - half), min(1.0, value + half)
 
     def by_class(self, names: Sequence[str]) -> list[_ClassScores]:
         """Scores of each class, in label order."""

@@ -208,6 +208,23 @@ def test_closed_output(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err == ""
 
 
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(sys, "argv", ["ofa", "status", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "ofa: the folder that this was started in is gone: change to one that is there\n"
+
+
+def test_spaces_of_a_path_stay(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(trained, tmp_path / "my  two\tspaces ")
+    assert cli.run(["search", str(run), "--latency", "5ms"]) == 1
+    assert f"ofa profile '{run}' --device cpu\n" in capsys.readouterr().err
+
+
 def test_name_that_the_locale_cannot_write(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(*given: object, **more: object) -> None:
         "größe".encode("ascii")

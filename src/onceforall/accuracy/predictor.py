@@ -181,7 +181,7 @@ class AccuracyPredictor:
         }
         metadata = {"onceforall": json.dumps(described | self.model.description())}
         contiguous = {name: np.ascontiguousarray(array) for name, array in self.model.arrays().items()}
-        write_bytes(Path(path), safetensors.numpy.save(contiguous, metadata))  # save_file makes files that only their owner can read
+        write_bytes(Path(path), safetensors.numpy.save(contiguous, metadata))  # save_file makes files that only the owner can read
 
     @classmethod
     def load(cls, path: Path | str, space: Space, *, weights_hash: str | None = None) -> "AccuracyPredictor":

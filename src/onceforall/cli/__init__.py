@@ -7,6 +7,7 @@ not 0: 1 for something to mend, 2 for a wrong command line, 130 for Ctrl-C.
 import codecs
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -40,6 +41,10 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     if not {*sys.argv[1:2]} & SHARING:
         keep_freed_memory()
+    try:
+        os.getcwd()
+    except OSError:  # libraries that compute would end the process, each in its own way
+        sys.exit(_fail("the folder that this was started in is gone: change to one that is there", 1))
     with handled(interrupt):
         code = run(sys.argv[1:])
     try:
@@ -121,7 +126,7 @@ def _notes() -> Iterator[None]:
         elif str(message) not in said and os.environ.get("RANK", "0") == "0":
             said.add(str(message))
             with suppress(OSError):  # the terminal is gone
-                print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+                print(f"note: {_one_line(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", Note)
@@ -156,5 +161,10 @@ def _unexpected(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     with suppress(OSError):  # the terminal is gone
-        print(f"ofa: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"ofa: {_one_line(message)}", file=sys.stderr, flush=True)
     return code
+
+
+def _one_line(message: str) -> str:
+    """Without ends of lines; other spaces stay, which a path in a command may have."""
+    return re.sub(r"\s*[\r\n]\s*", " ", message.strip())

@@ -98,7 +98,10 @@ def show_command(as_json: bool, *, folder: Annotated[Path, RUN]) -> None:
 
 
 def next_command(
-    o: NextSubnetsOptions, as_json: bool, *, out: Annotated[Path | None, Flag("For ofa accuracy measure --archs.", "FILE")] = None
+    o: NextSubnetsOptions,
+    as_json: bool,
+    *,
+    out: Annotated[Path | None, Flag("For ofa accuracy measure --archs, e.g. next.jsonl.", "FILE")] = None,
 ) -> None:
     """List sub-networks worth measuring next."""
     from ..pipeline.accuracies.predictor import next_subnets

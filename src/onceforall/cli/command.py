@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -84,6 +85,8 @@ def _parameter(name: str, flag: Flag, hint: Any) -> inspect.Parameter:
     more: dict[str, Any] = {"metavar": flag.metavar, "help": flag.help}
     if flag.complete is not None:
         more["autocompletion"] = _COMPLETIONS.get(flag.complete) or completion.several_of(flag.complete[:-1])
+    if kind in (Path, list[Path]) or (kind is str and flag.complete == "run"):
+        more["parser"] = _path if kind is not str else _named
     if flag.positional:
         info = typer.Argument(**more)
     else:
@@ -93,6 +96,17 @@ def _parameter(name: str, flag: Flag, hint: Any) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=empty if default is MISSING else default, annotation=annotation
     )
+
+
+def _named(text: str) -> str:
+    """A path as a text. None that is empty, as of a variable that is not set: it would mean the working folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("an empty path: give one, or . for this folder")
+    return text
+
+
+def _path(text: str | Path) -> Path:
+    return Path(_named(str(text)))
 
 
 def _plain(hint: Any) -> Any:

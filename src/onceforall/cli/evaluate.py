@@ -49,7 +49,8 @@ def evaluate_command(
     for r in results:
         metric, value = r.accuracy.told
         top5 = f", top-5 {percent(r.accuracy.top5, 2)}" if len(classes) > 5 and not r.labels else ""  # else it says nothing
-        top = f"{metric} {percent(value, 2)}{_between(r.labels)}{top5}, loss {r.accuracy.loss:.3f}"
+        between = _between(r.labels.interval if r.labels else readable.wilson(value, r.accuracy.images))
+        top = f"{metric} {percent(value, 2)}{between}{top5}, loss {r.accuracy.loss:.3f}"
         told = f"{top} ({r.accuracy.images} {split} images){_uneven(r.confusion) if r.confusion else _chance(r.labels, own)}"
         print(f"{r.name}: {in_pixels(r.arch.resolution)}, depths {r.arch.depths}: {told}")
         if by_class:
@@ -87,10 +88,9 @@ def _evaluate_export(o: EvaluateOptions, as_json: bool, by_class: bool) -> None:
         return
     for r in found:
         if r.labels is not None:
-            top = f"mAP {percent(r.labels.map, 2)}{_between(r.labels)}"
+            top = f"mAP {percent(r.labels.map, 2)}{_between(r.labels.interval)}"
         elif r.confusion is not None:
-            low, high = readable.wilson(r.confusion.top1, r.images)
-            top = f"top-1 {percent(r.confusion.top1, 2)} ({percent(low)} to {percent(high)})"
+            top = f"top-1 {percent(r.confusion.top1, 2)}{_between(r.confusion.interval('top1'))}"
         more = _uneven(r.confusion) if r.confusion else _chance(r.labels)
         image = "image" if r.part == "all" else f"{r.part} image"
         print(f"{r.export}: {top} on {readable.plural(r.images, image)}{more}")
@@ -153,7 +153,9 @@ def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
         return {}
     return {
         "top1": confusion.top1,
+        "interval": confusion.interval("top1"),
         "balanced": confusion.balanced,
+        "balanced_interval": confusion.interval("balanced"),
         "macro_f1": confusion.macro_f1,
         "majority": confusion.majority,
         "calibration_error": confusion.calibration_error,
@@ -162,9 +164,9 @@ def _scores(found: Any, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _between(labels: LabelScores | None) -> str:
-    """The interval of mAP, where there is one."""
-    return "" if labels is None or labels.interval is None else " ({} to {})".format(*map(percent, labels.interval))
+def _between(interval: tuple[float, float] | None) -> str:
+    """A 95 % interval, where there is one."""
+    return "" if interval is None else " ({} to {})".format(*map(percent, interval))
 
 
 def _chance(labels: LabelScores | None, own: bool = False) -> str:
@@ -195,7 +197,8 @@ def _uneven(confusion: Confusion) -> str:
     """What top-1 hides about uneven classes; "" for even ones."""
     if imbalance_of(confusion.counts.sum(1)) <= UNEVEN:
         return ""
-    scores = f"balanced accuracy {percent(confusion.balanced, 2)}, macro F1 {percent(confusion.macro_f1, 2)}"
+    balanced = f"balanced accuracy {percent(confusion.balanced, 2)}{_between(confusion.interval('balanced'))}"
+    scores = f"{balanced}, macro F1 {percent(confusion.macro_f1, 2)}"
     return f"; {scores}; saying the largest class always: top-1 {percent(confusion.majority, 2)}"
 
 

@@ -36,7 +36,7 @@ def export_original_command(
     as_json: bool,
     *,
     folder: Annotated[Path, RUN],
-    out: Annotated[Path | None, Flag("Instead of RUN/original.pth; a file there is not overwritten.", "FILE")] = None,
+    out: Annotated[Path | None, Flag("Instead of RUN/original.pth, e.g. net.pth: a new file.", "FILE")] = None,
     data: Annotated[str | None, MOVED] = None,
 ) -> None:
     """Write the weights for the Once-for-All authors' code."""

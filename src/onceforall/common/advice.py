@@ -43,8 +43,8 @@ def not_a_run(path: Path) -> str:
         return f"{path}: no run directory, but {what}: give the run that it was made from, {run}{uses}"
     if run is not None:
         return f"{path}: no run directory, but a part of one: give {run}"
-    if path.is_file():
-        return f"{path}: no run directory, but {_file(path)}"
+    if not path.is_dir():
+        return f"{path}: no run directory, but {_file(path) if path.is_file() else 'a pipe or device: a folder is needed'}"
     if runs := [folder for folder in _folders(path) if (folder / "run.json").is_file()]:
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         return f"{path}: no run directory, but a folder with runs in it: give one of them, such as {runs[0]}{more}"
@@ -97,6 +97,13 @@ def _no_network(path: Path, wanted: str, command: str, place: str, index: str) -
         names = ", ".join(map(str, made[:3])) + (" and others" if len(made) > 3 else "")
         return f"{path}: not {wanted}, but {what}: give one that is in it: {names}"
     return f"{path}: not {wanted}, but {what}, with none in it: make one with {ofa(command, run, '--macs', 'N')}"
+
+
+def found_instead(path: Path) -> str:
+    """What of onceforall's own a folder is, in words; "" if nothing."""
+    if (path / "run.json").is_file() and (path / "schedule.json").is_file():
+        return "a run directory"
+    return "an exported network" if _export_of(path) == path else ""
 
 
 def _export_of(path: Path) -> Path | None:

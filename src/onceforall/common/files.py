@@ -236,8 +236,22 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
             return path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             with open(path, "rb") as file:
-                other = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-            raise FileError(f"{path}: not a text file{' in UTF-8 but in UTF-16: save it as UTF-8' if other else ''}") from None
+                head = file.read(1 << 16)
+            other = " but in UTF-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else ""
+            how = f" in UTF-8{other}: save it as UTF-8" if other or b"\0" not in head else ""
+            raise FileError(f"{path}: not a text file{how}") from None
+
+
+def why_not_the_file(path: Path) -> str:
+    """What is there in place of a file that was meant, as after a download of something else; "" if that is not known."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError:
+        return ""
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS in place of the file: git lfs pull fetches it"
+    return "a page of HTML in place of the file" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def read_json(path: Path) -> Any:

@@ -166,8 +166,9 @@ def _of_labels(labels: LabelScores, images: str) -> list[list[str]]:
 
 def _scores(confusion: Confusion, images: str) -> list[list[str]]:
     """What top-1 hides."""
+    between = " ({:.1f} – {:.1f})".format(*(100 * end for end in confusion.interval("balanced")))
     return [
-        ["balanced accuracy", percent(confusion.balanced), f"mean of the classes' recalls, {images}"],
+        ["balanced accuracy", f"{percent(confusion.balanced)}{between}", f"mean of the classes' recalls, {images}"],
         ["macro F1", percent(confusion.macro_f1), f"mean of the classes' F1, {images}"],
         ["the largest class, always", percent(confusion.majority), "top-1 of saying nothing else: chance"],
         ["calibration error", percent(confusion.calibration_error), "by how much confidence and accuracy differ, 15 bins"],

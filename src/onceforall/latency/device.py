@@ -57,7 +57,7 @@ class Device:
         Raises:
             DeviceError: an unknown runtime or key, a value that is not a whole number of at least 1, or a malformed host.
         """
-        text, _, host = text.partition("@")
+        text, at, host = text.partition("@")
         runtime, _, rest = text.partition(":")
         keys = [field.name for field in fields(cls) if field.name not in ("runtime", "host")]
         values: dict[str, int] = {}
@@ -72,7 +72,7 @@ class Device:
             if not value.isascii() or not value.isdigit():
                 raise DeviceError(f"{key} is {value!r} in {text!r}: it must be a whole number of at least 1")
             values[key] = int(value)
-        return cls(ALIASES.get(runtime, runtime), **values, host=host or None)
+        return cls(ALIASES.get(runtime, runtime), **values, host=host if at else None)
 
     @property
     def imported(self) -> bool:

@@ -84,7 +84,7 @@ class _Outputs(nn.Module):
 
 
 def names_of(outputs: Any) -> dict[str, Any]:
-    """What stands in nested mappings, tuples and lists, by the keys and positions that lead there."""
+    """What stands in nested mappings, tuples and lists, None left out, by the keys and positions that lead there."""
     found: dict[str, Any] = {}
 
     def go(value: Any, path: tuple[str, ...]) -> None:
@@ -94,7 +94,7 @@ def names_of(outputs: Any) -> dict[str, Any]:
         elif isinstance(value, tuple | list):
             for i, item in enumerate(value):
                 go(item, (*path, str(i)))
-        else:
+        elif value is not None:
             name = "_".join(path) if path and not path[0].isdecimal() else "_".join(("output", *path))
             found[re.sub(r"\W", "_", name)] = value
 

@@ -59,8 +59,8 @@ def _onnx(opset: int | None, batch: int | None, softmax: bool) -> Any:
 
 
 _ONNX = {
-    "opset": Flag("Of ONNX files: version of its operators, 10 to 28; 13.", "N", kind=int),
-    "batch": Flag("Of ONNX and OpenVINO files: images of a call.", "N", kind=int),
+    "opset": Flag("Of ONNX files: operators 10 to 28, e.g. 17; 13.", "N", kind=int),
+    "batch": Flag("Of ONNX and OpenVINO files: images of a call, e.g. 1.", "N", kind=int),
     "softmax": Flag("End these files with a softmax, for probabilities.", kind=bool, default=False),
 }
 
@@ -103,10 +103,10 @@ class SpecialiseOptions:
     readers: Sequence[str] | None = option(
         "Run ONNX files there too, e.g. opencv,ncnn; none.", "NAMES", read=lambda text: [n for n in names_in(text) if n != "none"]
     )
-    finetune: int = option("Train each on its own before export.", "EPOCHS", 0, least=0)
-    out: Path | None = option("Instead of RUN/specialised.", "FOLDER")
-    push_to_hub: str | None = option("Upload what is proven to the Hugging Face Hub.", "REPO")
-    license: str | None = option("Of the weights, for the card: apache-2.0.", "NAME")
+    finetune: int = option("Train each alone first, e.g. 5.", "EPOCHS", 0, least=0)
+    out: Path | None = option("Instead of RUN/specialised, e.g. networks/.", "FOLDER")
+    push_to_hub: str | None = option("Upload what is proven to the Hub, e.g. you/flowers.", "REPO")
+    license: str | None = option("Of the weights, for the card, e.g. apache-2.0.", "NAME")
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()
@@ -141,10 +141,10 @@ class BundleOptions:
     folder: Path = run_folder()
     budgets: Sequence[Budget] = group((), budgets_of, LIMITS, positional=True)
     archs: Sequence[str] = option(
-        "Also or instead: names in RUN/specialised, files.", "NETS", (), kind=list[str], read=_each, name="--arch"
+        "Also or instead: names or files, e.g. largest,5ms.", "NETS", (), kind=list[str], read=_each, name="--arch"
     )
     device: str = device(default="pytorch")
-    out: Path | None = option("Instead of RUN/bundle.", "FOLDER")
+    out: Path | None = option("Instead of RUN/bundle, e.g. pair/.", "FOLDER")
     finalists: int = finalists()
     data: str | None = moved()
     seed: int = seed()
@@ -168,9 +168,9 @@ class ClassifyOptions:
 
     export: Path = argument("Folder that ofa specialise or ofa bundle made.", "EXPORT")
     photos: Sequence[Path] = argument("Image files, or folders of them.", "PHOTO", kind=list[Path])
-    format: str | None = option("Of the file to run; onnx by default.", "NAME", complete="format")
-    network: str | None = option("Of a bundle: one of its networks.", "NAME")
-    top: int | None = option("Classes for each photograph; 5 by default.", "N", least=1)
+    format: str | None = option("Of the file to run, e.g. pytorch; onnx by default.", "NAME", complete="format")
+    network: str | None = option("Of a bundle: one of its networks, e.g. 5ms.", "NAME")
+    top: int | None = option("Classes for each photograph, e.g. 3; 5 by default.", "N", least=1)
 
 
 def _each_alone(**given: Any) -> tuple[Budget, ...]:
@@ -199,12 +199,16 @@ class CompareOptions:
     networks: Sequence[str] = group(
         MISSING,
         lambda networks: _each(networks),
-        {"networks": Flag("timm:NAME@PIXELS,FILE.py:FUNCTION (runs its code).", "NETS", list[str], name="--with", default=MISSING)},
+        {
+            "networks": Flag(
+                "Such as timm:resnet18@96,net.py:Net (runs its code).", "NETS", list[str], name="--with", default=MISSING
+            )
+        },
         positional=True,
     )
-    epochs: float | None = option("For each; default: the run's whole work.", "N")
+    epochs: float | None = option("For each, e.g. 30; default: the run's whole work.", "N")
     budget_s: float | None = option("For training each, e.g. 10m, instead.", "TIME", name="--budget", read=duration_s)
-    rate: float | None = option("Peak learning rate; default: the run's.", "X")
+    rate: float | None = option("Peak learning rate, e.g. 0.01; default: the run's.", "X")
     budgets: Sequence[Budget] = group((), _each_alone, {name: LIMITS[name] for name in ("latency", "macs", "params")})
     device: str = option("That was profiled.", "DEVICE", "cpu")
     finalists: int = finalists()

@@ -43,12 +43,12 @@ class EvaluateOptions:
     folder: Path = argument("Run directory, or an exported network.", "RUN", complete="run")
     images: str | None = argument("Of an exported network: labelled images.", "DATA", default=None)
     arch: str = option("largest, smallest, random:N, a name, a file.", "ARCH", "largest", complete="arch")
-    against: str | None = option("Another one on the same images: which is better?", "ARCH", complete="arch")
-    split: str | None = option("held-out, or test for a final report.", "SPLIT", complete="split")
+    against: str | None = option("Another, e.g. smallest, on these images: who is better?", "ARCH", complete="arch")
+    split: str | None = option("held-out, or e.g. test for a final report.", "SPLIT", complete="split")
     device: str = torch_device()
     data: str | None = moved()
-    format: str | None = option("Of an export: the file to run.", "NAME", complete="format")
-    network: str | None = option("Of a bundle: one of its networks.", "NAME")
+    format: str | None = option("Of an export: the file to run, e.g. onnx.", "NAME", complete="format")
+    network: str | None = option("Of a bundle: one of its networks, e.g. 5ms.", "NAME")
     reading: Reading = reading()
     seed: int = seed()
 
@@ -101,8 +101,8 @@ class ProfileOptions:
 
     source: str | Path | Space = argument("Run directory, or a space: mobilenet_v3:width=1.0.", "RUN", kind=str, complete="run")
     device: str = device(default="cpu")
-    out: Path | None = option("Instead of RUN/latency/DEVICE.", "FOLDER")
-    classes: int | None = option("Of a space: outputs; 1000 if left out.", "N", least=1)
+    out: Path | None = option("Instead of RUN/latency/DEVICE, e.g. board/.", "FOLDER")
+    classes: int | None = option("Of a space: outputs, e.g. 10; 1000 if left out.", "N", least=1)
     quick: bool = option("Measure less, for a first impression.", default=False)
     target: float = option("Stop at this error, such as 0.02; 0: measure all.", "X", 0.0)
     again: bool = option("Measure everything again.", default=False)
@@ -139,7 +139,7 @@ class MeasureOptions:
 
     model: Path = argument("Any ONNX file with one float32 input.", "MODEL")
     device: str = group("cpu", on_host, {"device": DEVICE, "host": HOST})
-    shape: tuple[int, ...] | None = option("Of one input, where the file leaves it open.", "CxHxW", read=_shape)
+    shape: tuple[int, ...] | None = option("Of one input, if the file leaves it open, e.g. 3x64x64.", "CxHxW", read=_shape)
 
     def __post_init__(self) -> None:
         known_devices(self.device)
@@ -206,8 +206,8 @@ class MeasureAccuracyOptions:
 
     folder: Path = run_folder()
     subnets: int = option("To measure, drawn to share what they begin with.", "N", 300)
-    archs: Sequence[Arch] | None = option("Measure these: one architecture (JSON) a line.", "FILE", kind=Path, read=_archs)
-    every: int | None = option("Interpolate between resolutions so far apart.", "PX", least=1)
+    archs: Sequence[Arch] | None = option("Measure these: JSON lines, e.g. next.jsonl.", "FILE", kind=Path, read=_archs)
+    every: int | None = option("Interpolate between resolutions so far apart, e.g. 32.", "PX", least=1)
     ray: str | None = ray()
     device: str = torch_device()
     data: str | None = moved()

@@ -9,11 +9,11 @@ from ..errors import InfeasibleError
 from .declare import Flag, argument, group, option
 from .values import amount_of_text, latencies_ms, memory_bytes
 
-DEVICE = Flag("cpu, or RUNTIME:threads=N; see ofa devices.", "DEVICE", default="cpu", complete="devices")
+DEVICE = Flag("cpu, or e.g. pytorch:threads=2; see ofa devices.", "DEVICE", default="cpu", complete="devices")
 
 RUN = Flag("Run directory, made by ofa train or ofa import.", "RUN", complete="run", positional=True, opened=True)
 SEED = Flag("Same seed, same result.", "N", least=0, most=2**32 - 1)
-MOVED = Flag("Where the images are now, if they have moved.", "DATA")
+MOVED = Flag("Where the images are now if moved, e.g. /mnt/photos.", "DATA")
 
 # fields, to be called in a class
 run_folder = partial(argument, RUN.help, "RUN", complete="run", opened=True)
@@ -21,17 +21,17 @@ seed = partial(option, SEED.help, "N", 0, least=0, most=SEED.most)
 moved = partial(option, MOVED.help, "DATA")
 device = partial(option, DEVICE.help, DEVICE.metavar, complete=DEVICE.complete)
 torch_device = partial(option, "auto (a GPU if there is one), cpu, cuda or cuda:N.", "DEVICE", "auto", complete="compute")
-ray = partial(option, "Share out over a Ray cluster: host:port, auto, local.", "ADDRESS")
+ray = partial(option, "Share out over a Ray cluster, e.g. auto; host:port.", "ADDRESS")
 reading = partial(
     group,
     AS_IT_IS,
     reading_of,
     {
-        "label": Flag("Column of the labels (multilabel: or several, a,b,c).", "NAME"),
-        "classes": Flag("These, in order: cat,dog,other=eel+cow; or a file.", "CLASSES"),
-        "group": Flag("What no split divides: a column, or a regex on paths.", "TEXT"),
+        "label": Flag("Column of labels, e.g. breed (multilabel: or a,b,c).", "NAME"),
+        "classes": Flag("In this order, e.g. cat,dog,other=eel+cow; or a file.", "CLASSES"),
+        "group": Flag(r"What no split divides: column, or regex, e.g. 'id\d+'.", "TEXT"),
         "few": Flag("Allow classes with few images, or none in a split.", kind=bool, default=False),
-        "task": Flag("multiclass, or multilabel: any number of labels.", "TASK", complete="task"),
+        "task": Flag("multiclass, or e.g. multilabel: any number of labels.", "TASK", complete="task"),
     },
 )
 finalists = partial(option, "Best predicted networks to measure.", "N", 5, least=1)

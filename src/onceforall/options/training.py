@@ -16,22 +16,22 @@ from .values import amount_of_text, duration_s, numbers, recipe_values, value_ra
 if TYPE_CHECKING:
     from ..data.originals import Read
 
-_out = partial(option, "Run directory to make.", "RUN", MISSING)
-_weights = partial(option, "A state dict for it; random for none.", "FILE")
+_out = partial(option, "Run directory to make, e.g. run.", "RUN", MISSING)
+_weights = partial(option, "A state dict for it, e.g. net.pth; random for none.", "FILE")
 _holdout = partial(option, "Share of training images held out.", "X", 0.1)
-_limit = partial(option, "Use at most N images of each split.", "N", least=1)
+_limit = partial(option, "Use at most N images of each split, e.g. 1000.", "N", least=1)
 _cache = partial(option, "Such as none, to decode when needed: docs/data.md.", "HOW", complete="cache")
-_cache_gb = partial(option, "Most for the decoded images; 8 if not given.", "N", least=0.001)
+_cache_gb = partial(option, "Most for the decoded images, e.g. 20; 8 if not given.", "N", least=0.001)
 _PIXELS = "Leave out larger images, such as 500M: docs/data.md."
 _max_pixels = partial(option, _PIXELS, "N", read=lambda text: int(amount_of_text(text)))
-_channels = partial(option, "Of images: 1 (gray), 3, or 4 (and alpha).", "N")
-_mean = partial(option, "Of the channels, of values from 0 to 1: 0.5,0.4,0.3.", "NUMBERS", read=numbers)
-_std = partial(option, "Likewise; by default those of the weights.", "NUMBERS", read=numbers)
-_range = partial(option, "Values of 16 bits that are black and white: 0,4095.", "LOW,HIGH", read=value_range)
+_channels = partial(option, "Of images, e.g. 1 (gray); 3, or 4 (and alpha).", "N")
+_mean = partial(option, "Of channels, on values from 0 to 1, e.g. 0.5,0.4,0.3.", "NUMBERS", read=numbers)
+_std = partial(option, "Likewise, e.g. 0.25; by default those of the weights.", "NUMBERS", read=numbers)
+_range = partial(option, "Values of 16 bits for black and white, e.g. 0,4095.", "LOW,HIGH", read=value_range)
 
 
 def _space(help: str) -> Any:
-    flags = {"resolutions": Flag("Of images: 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
+    flags = {"resolutions": Flag("Of images, e.g. 160,192,224; or HEIGHTxWIDTH.", "PIXELS"), "space": Flag(help, "ARGS")}
     return group(None, with_resolutions, flags)
 
 
@@ -106,17 +106,17 @@ class TrainOptions:
     data: str = argument("Folder, table, zip/tar, hf:NAME: docs/data.md.", "DATA")
     out: Path = _out()
     from_run: str | Path | None = option(
-        "Start from a RUN, timm:NAME, FILE.py:FUNCTION.", "NET", kind=str, name="--from", complete="run"
+        "Start from RUN, FILE.py:FUNCTION, e.g. timm:resnet50.", "NET", kind=str, name="--from", complete="run"
     )
     weights: str | Path | None = _weights(kind=Path)
     preset: str | None = option("such as imagenette-60m; see docs/training.md.", "NAME", complete="preset")
-    space: Mapping[str, Any] | None = _space("Changes the preset's: width=0.5,resolutions=96/112.")
+    space: Mapping[str, Any] | None = _space("Changes the preset's, e.g. width=0.5,depths=2/3.")
     scheme: str | None = option("How, such as sandwich; see docs/training.md.", "NAME", complete="scheme")
-    teacher: str | None = option("To learn from, such as timm:MODEL:FILE.", "NET")
-    epochs: float | None = option("Of the whole schedule; 0: only a classifier.", "N", least=0)
+    teacher: str | None = option("To learn from, e.g. timm:resnet50:net.pth.", "NET")
+    epochs: float | None = option("In all, e.g. 30; 0: only a classifier.", "N", least=0)
     budget_s: float | None = option("For the whole schedule, e.g. 30m.", "TIME", name="--budget", read=duration_s)
-    batch_size: int | None = option("Images per step.", "N", least=1)
-    rate: float | None = option("Peak learning rate.", "X")
+    batch_size: int | None = option("Images per step, e.g. 64.", "N", least=1)
+    rate: float | None = option("Peak learning rate, e.g. 0.01.", "X")
     recipe: Mapping[str, Any] | None = option("Such as mixup=0.2,ema=0.99: docs/training.md.", "VALUES", read=recipe_values)
     holdout: float = _holdout()
     limit: int | None = _limit()
@@ -126,13 +126,13 @@ class TrainOptions:
     std: tuple[float, ...] | None = _std()
     range: tuple[float, float] | None = _range()
     reading: Reading = reading()
-    metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
+    metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
     seed: int = seed()
     resume: bool = option("Go on from the last checkpoint in --out.", default=False)
     sync_norm: bool = option("Under torchrun: batch norm over all processes.", default=False)
     same_networks: bool = option("Under torchrun: all train the same sub-networks.", default=False)
     device: str = torch_device()
-    precision: str | None = option("float32 or bfloat16; left out: what suits the device.", "TYPE", complete="precision")
+    precision: str | None = option("float32 or e.g. bfloat16; by default what suits.", "TYPE", complete="precision")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
 
@@ -164,7 +164,7 @@ class TrainOptions:
         """The preset that was asked for, else the one of this name, with the parts replaced that are given."""
         from .presets import choose_preset  # help does without
 
-        return choose_preset(self.preset or name, self.scheme, self.batch_size, self.rate, self.recipe)
+        return choose_preset(name if self.preset is None else self.preset, self.scheme, self.batch_size, self.rate, self.recipe)
 
     def stored(self) -> dict[str, Any]:
         """What run.json keeps, as JSON values: all that has an influence on the weights."""
@@ -204,11 +204,11 @@ class ImportOptions:
 
     network: str | Path = argument("timm:NAME, ofa:NAME, FILE.py:FUNCTION; a file of the authors.", "NET", kind=str)
     out: Path = _out()
-    name: str | None = option("Of the authors' network, as ofa_resnet50.", "NAME", complete="original")
+    name: str | None = option("Of the authors' network, such as ofa_resnet50.", "NAME", complete="original")
     weights: str | Path | None = _weights(kind=Path)
-    space: Mapping[str, Any] | None = _space("Of a network of yours, as in ofa elastic.")
-    data: str | None = option("Images, as in ofa train; needed to evaluate.", "DATA")
-    predictor: Path | None = option("Accuracy predictor of the authors.", "FILE")
+    space: Mapping[str, Any] | None = _space("Of your network, as in ofa elastic, e.g. widths=0.5/1.")
+    data: str | None = option("Images, as in ofa train, e.g. photos/; to evaluate.", "DATA")
+    predictor: Path | None = option("Accuracy predictor of the authors, e.g. acc_net.pth.", "FILE")
     holdout: float = _holdout()
     limit: int | None = _limit()
     max_pixels: int | None = _max_pixels()
@@ -217,7 +217,7 @@ class ImportOptions:
     std: tuple[float, ...] | None = _std()
     range: tuple[float, float] | None = _range()
     reading: Reading = reading()
-    metric: str | None = option("What counts: top1, balanced, macro_f1; map.", "NAME", complete="metric")
+    metric: str | None = option("What counts, e.g. balanced; top1, macro_f1; map.", "NAME", complete="metric")
     cache: str | None = _cache()
     cache_gb: float | None = _cache_gb()
     seed: int = seed()
@@ -249,7 +249,7 @@ class ElasticOptions:
     source: str = argument("timm:NAME, torchvision:NAME, hf:USER/REPO, FILE.py:FUNCTION.", "NET")
     weights: str | Path | None = _weights(kind=Path)
     space: Mapping[str, Any] | None = _space(
-        "Its choices: resolutions, widths, heads, depths, kernels, stage_widths, as widths=0.5/0.75/1,depths=1/2/3."
+        "Its choices: resolutions, widths, heads, depths, kernels, stage_widths, e.g. widths=0.5/0.75/1,depths=1/2/3."
     )
     channels: int | None = _channels()
     seed: int = seed()

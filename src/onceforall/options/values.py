@@ -12,6 +12,7 @@ NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 NAMES = {1.0: "s sec secs second seconds", 60.0: "m min mins minute minutes", 3600.0: "h hr hrs hour hours", 86400.0: "d day days"}
 SECONDS = {name: seconds for seconds, names in NAMES.items() for name in names.split()}
 BELOW = {60.0: "s", 3600.0: "m", 86400.0: "h"}  # the unit of what comes after, if it is left out, as in 1h30
+SHORTEST_MS = 1e-9  # of latencies; what is divided by much less overflows
 MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 FACTORS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -32,7 +33,7 @@ def duration_s(text: str) -> float:
 
 def latencies_ms(text: str) -> list[float]:
     """ "5ms" or "2ms,5ms,800us" in milliseconds."""
-    return [_number(part, MILLISECONDS, "a latency such as 5ms or 800us") for part in text.split(",")]
+    return [_number(part, MILLISECONDS, "a latency such as 5ms or 800us", least=SHORTEST_MS) for part in text.split(",")]
 
 
 def amount_of_text(text: str) -> float:
@@ -129,12 +130,12 @@ def _plain(text: str, pair: str) -> float:
         number = float(text)
     except ValueError:
         raise ValueTextError(f"space: {text!r} in {pair!r} is not a number") from None
-    return int(number) if number.is_integer() and "." not in text else number
+    return int(number) if number.is_integer() and "." not in text and abs(number) < 1e15 else number
 
 
-def _number(text: str, units: dict[str, float], wanted: str) -> float:
+def _number(text: str, units: dict[str, float], wanted: str, least: float = 1.0) -> float:
     match = re.fullmatch(rf"\s*({NUMBER})\s*([A-Za-zµ]*)\s*", text)
     value = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
-    if not 0 < value < math.inf:
+    if not least <= value < math.inf:
         raise ValueTextError(f"{text!r}: {wanted} is needed")
     return value

@@ -5,20 +5,22 @@ import io
 import logging
 import operator
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx import config
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..common.packages import quiet_packages
 from ..errors import ModelError
 from ..resolutions import Resolution, height_width, of_sides
 
 ALIASES = {"dropout", "feature_dropout", "alpha_dropout"}  # in eval mode they return what they are given
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quantized")
 ADVICE = "; give a module that takes one batch"
 TOLD = ("img_size", "image_size")  # what modules call the one size of images that they take
 
@@ -70,8 +72,14 @@ def told_sizes(model: nn.Module) -> list[Resolution]:
     return list(dict.fromkeys(found))
 
 
+def mixed_types(model: nn.Module) -> set[torch.dtype]:
+    """Floating-point types of a model's parameters, where they have several."""
+    found = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return found if len(found) > 1 else set()
+
+
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """That of the model's numbers."""
+    """That of the model's numbers, of the first of them where they have several."""
     return next((t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), torch.float32)
 
 
@@ -79,6 +87,12 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
     """A copy in eval mode, on the meta device without numbers; the model stays as it is."""
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("the model is a TorchScript module, which cannot be read: give the nn.Module that it was made of")
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith(QUANTISED):
+            raise ModelError(
+                f"the model's {name} is a quantised {type(module).__name__}, which cannot be read: give the network as it was "
+                "before (what is specialised can be exported in int8)"
+            )
     memo: dict[int, Any] = {}
     try:
         for module in model.modules():
@@ -89,15 +103,26 @@ def copied(model: nn.Module, device: torch.device, fit: Fit | None = None) -> nn
             like = tensor.new_empty([1] * tensor.ndim) if fit and name in fit.single else tensor
             made = torch.empty_like(like, device=device, memory_format=torch.contiguous_format)
             memo[id(tensor)] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-        return copy.deepcopy(model, memo).eval()
+        made = copy.deepcopy(model, memo).eval()
+        made.register_forward_hook(lambda module, images, output: _opened(output))
+        return made
     except Exception as error:  # of whatever the model holds
         raise ModelError(f"the model cannot be copied: {type(error).__name__}: {_first_line(error)}") from None
+
+
+def _opened(output: Any) -> Any:
+    """What a model returns, dataclasses as mappings."""
+    if is_dataclass(output) and not isinstance(output, type | Mapping):
+        return {each.name: _opened(getattr(output, each.name)) for each in fields(output)}
+    if type(output) in (tuple, list):
+        return type(output)(map(_opened, output))
+    return {key: _opened(item) for key, item in output.items()} if type(output) is dict else output
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
     """Torch logs and prints pages about what it cannot export; the error says it in a line."""
-    before, traced = logging.root.manager.disable, getattr(config, "do_not_emit_stack_traces", False)
+    before, traced = logging.root.manager.disable, vars(config).get("do_not_emit_stack_traces", False)
     logging.disable(logging.CRITICAL)
     config.do_not_emit_stack_traces = True  # a quarter of the time went into where each operation was called, which nobody reads
     try:
@@ -113,16 +138,42 @@ def first_convolution(model: nn.Module) -> str | None:
     return next((name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
 
 
+def _images(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> Tensor:
+    like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
+    return torch.empty((batch, channels, *height_width(pixels)), device=like.device, dtype=dtype_of(model))
+
+
+class _Counting(TorchDispatchMode):
+    """Counts operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> int | None:
+    """How many a copy on the meta device, where nothing is computed, does with so many images; None if it fails."""
+    try:
+        with _silence(), torch.no_grad(), torch.compiler.set_stance("force_eager"), _Counting() as counting:
+            warnings.simplefilter("ignore")
+            model(_images(model, pixels, batch, channels))
+    except Exception:  # the model may raise anything
+        return None
+    return counting.count
+
+
 def export(model: nn.Module, pixels: Resolution, batch: int, channels: int) -> ExportedModel:
     """With so many images.
 
     Raises:
         ModelError: torch.export cannot.
     """
-    like = next(iter((*model.parameters(), *model.buffers())), torch.zeros(()))
-    dtype = dtype_of(model)
     height, width = height_width(pixels)
-    images = torch.empty((batch, channels, height, width), device=like.device, dtype=dtype)
+    images = _images(model, pixels, batch, channels)
     try:
         with _silence(), torch.no_grad():
             warnings.simplefilter("ignore")

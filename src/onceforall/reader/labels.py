@@ -38,6 +38,7 @@ class Labels:
         weights: factors of each tensor.
         shapes: of each result, and of each tensor as "own NAME".
         indexed: steps of two results (values and where they stood) whose second is used.
+        copies: labels of entries that expansion makes of one: they go with what they are tied to, and stay where that is no weight.
     """
 
     count: int = 0
@@ -48,6 +49,7 @@ class Labels:
     weights: dict[str, Factors] = field(default_factory=dict)
     shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     indexed: set[str] = field(default_factory=set)
+    copies: list[Array] = field(default_factory=list)
 
     def fresh(self, shape: Sequence[int]) -> Factors:
         """New labels along each dimension of more than one entry."""

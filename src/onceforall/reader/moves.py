@@ -18,7 +18,12 @@ def moved(labels: Labels, step: Step, move: Callable[[Array], Array]) -> list[Fa
 @rule("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "reshape_as", "view_as")
 def reshape(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
-    return [[reshaped(factor, before, after) for factor in factors_of(labels, step.args[0])]]
+    found = []
+    for factor in factors_of(labels, step.args[0]):
+        made = reshaped(factor, before, after)
+        if made.size == factor.size or not any(copies[0] <= factor.flat[0] <= copies[-1] for copies in labels.copies):
+            found.append(made)  # copies that become entries of another dimension go with these, and have no labels of their own
+    return [found]
 
 
 def reshaped(factor: Array, before: tuple[int, ...], after: tuple[int, ...]) -> Array:
@@ -85,20 +90,34 @@ def movedim(labels: Labels, step: Step) -> list[Factors]:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, step: Step) -> list[Factors]:
-    ndim = len(step.shapes[0])
-    return moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
+    """Copies along a dimension that was 1 long: as many as what they meet has entries."""
+    after, ndim = step.shapes[0], len(step.shapes[0])
+    before = (1,) * (ndim - len(shape_of(labels, step.args[0]))) + shape_of(labels, step.args[0])
+    (kept,) = moved(labels, step, lambda f: f.reshape((1,) * (ndim - f.ndim) + f.shape))
+    for dim, (old, size) in enumerate(zip(before, step.sizes[0], strict=True)):
+        if old == 1 < after[dim] and not size.batch and len(size.terms) == 1 and isinstance(size.terms[0][0], int):
+            (made,) = labels.fresh([n if d == dim else 1 for d, n in enumerate(after)])
+            labels.copies.append(made.ravel())
+            kept.append(made)
+    return [kept]
 
 
 @rule("repeat", "tile")
 def repeat(labels: Labels, step: Step) -> list[Factors]:
     before, after = shape_of(labels, step.args[0]), step.shapes[0]
     padded = (1,) * (len(after) - len(before)) + before
-    same = {dim for dim, (a, b) in enumerate(zip(padded, after, strict=True)) if a == b}
-    kept, lost = keep_dims(
-        [f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])], same.__contains__
-    )
-    labels.fix(lost, because(step, "channels that are repeated"))
-    return [kept]
+    times = [new // old if old else 1 for old, new in zip(padded, after, strict=True)]
+    given = [f.reshape((1,) * (len(after) - f.ndim) + f.shape) for f in factors_of(labels, step.args[0])]
+    return [[np.tile(f, [n if size > 1 else 1 for n, size in zip(times, f.shape, strict=True)]) for f in given]]
+
+
+@rule("repeat_interleave")
+def repeat_interleave(labels: Labels, step: Step) -> list[Factors]:
+    """Each entry several times, as keys and values of heads that share them."""
+    if step.op != "repeat_interleave.self_int" or len(step.args) < 3 or not all(isinstance(arg, int) for arg in step.args[1:3]):
+        return opaque(labels, step)
+    times, dim = step.args[1:3]
+    return moved(labels, step, lambda f: np.repeat(f, times if f.shape[dim] > 1 else 1, dim))
 
 
 @rule("cat", "concat", "concatenate")
@@ -108,8 +127,8 @@ def cat(labels: Labels, step: Step) -> list[Factors]:
     others, along = [], []
     for tensor in tensors:
         factors, shape = factors_of(labels, tensor), shape_of(labels, tensor)
-        if len(shape) != len(step.shapes[0]):
-            continue  # an empty tensor, which torch allows
+        if len(shape) != len(step.shapes[0]) or shape[dim] == 0:
+            continue  # an empty tensor
         rest, own = keep_dims(factors, lambda d: d != dim)
         others.append((rest, tuple(1 if d == dim else s for d, s in enumerate(shape))))
         if len(own) > 1:
@@ -208,9 +227,8 @@ def cut(labels: Labels, step: Step) -> list[Factors]:
     if step.kind == "narrow":
         start = start + shape_of(labels, step.args[0])[dim] if start < 0 else start
         end = start + end
-    if 0 in step.shapes[0]:
-        labels.fix(factors_of(labels, step.args[0]), because(step, "nothing is left"))
-        return [[]]
+    if 0 in step.shapes[0]:  # nothing is left, of as many heads as there are
+        return moved(labels, step, lambda f: f.take([0], dim))
     found = []
     for factor in factors_of(labels, step.args[0]):
         if factor.shape[dim] > 1:

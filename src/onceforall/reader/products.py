@@ -56,14 +56,17 @@ def product(labels: Labels, step: Step, a: Factors, a_shape: tuple[int, ...], b:
 def attention(labels: Labels, step: Step) -> list[Factors]:
     query, key, value = step.args[:3]
     mask = step.args[3] if len(step.args) > 3 else step.kwargs.get("attn_mask")
-    if step.kwargs.get("enable_gqa"):
-        return opaque(labels, step)
     q, k, v = (shape_of(labels, t) for t in (query, key, value))
-    turned = [np.swapaxes(f, -1, -2) for f in factors_of(labels, key)]
+    keys, values = factors_of(labels, key), factors_of(labels, value)
+    if step.kwargs.get("enable_gqa") or step.args[7:8] == (True,):  # several queries for each key and value
+        times = q[-3] // k[-3]
+        keys, values = ([np.repeat(f, times if f.shape[-3] > 1 else 1, -3) for f in factors] for factors in (keys, values))
+        k, v = ((*shape[:-3], q[-3], *shape[-2:]) for shape in (k, v))
+    turned = [np.swapaxes(f, -1, -2) for f in keys]
     scores = product(labels, step, factors_of(labels, query), q, turned, (*k[:-2], k[-1], k[-2]))
     if mask is not None:
         scores = merge(labels, step, [(scores, (*q[:-1], k[-2])), (factors_of(labels, mask), shape_of(labels, mask))])
-    return [product(labels, step, scores, (*q[:-1], k[-2]), factors_of(labels, value), v)]
+    return [product(labels, step, scores, (*q[:-1], k[-2]), values, v)]
 
 
 @rule("einsum")

@@ -110,7 +110,10 @@ def _tie_pair(
     for mine, theirs in ((own, other), (other, own)):
         known = set().union(*map(long_dims, theirs))
         for factor in mine:
-            if long_dims(factor) & shared - known:
+            whole = long_dims(factor) & shared - known
+            if whole and long_dims(factor) - whole:  # heads, each of which meets all that is fixed
+                labels.tie_along(factor, sorted(whole))
+            elif whole:
                 labels.fix([factor], because(step, "the other operand's size is fixed"))
 
 
@@ -226,6 +229,8 @@ def convolution(labels: Labels, step: Step) -> list[Factors]:
     x, weight, *rest = step.args
     bias = rest[0] if rest else None
     groups = step.args[6] if len(step.args) > 6 else 1
+    if not isinstance(groups, int):  # as many as there are images, each of which has a weight of its own
+        return opaque(labels, step)
     out = step.shapes[0][1]
     channels = _along(labels, step, factors_of(labels, x), 1)
     rows, columns = _of_matrix(labels, step, weight)
@@ -451,9 +456,16 @@ def mixed_along(labels: Labels, step: Step) -> list[Factors]:
     else:
         dims = rest[0] if rest else step.kwargs.get("dim", -1)
     over = {d % ndim for d in ((dims,) if isinstance(dims, int) else dims)}
-    kept, lost = keep_dims(factors_of(labels, x), lambda dim: dim not in over)
-    labels.fix(lost, because(step, "entries that are compared with each other"))
-    return [list(kept) for _ in step.shapes]
+    found = []
+    for factor in factors_of(labels, x):
+        mixed = long_dims(factor) & over
+        if mixed and long_dims(factor) - over:
+            factor = labels.tie_along(factor, sorted(mixed))
+        elif mixed:
+            labels.fix([factor], because(step, "entries that are compared with each other"))
+            continue
+        found.append(factor)
+    return [list(found) for _ in step.shapes]
 
 
 @rule("type_as")

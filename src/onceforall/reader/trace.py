@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,10 +19,13 @@ from ..errors import ModelError
 from ..graph import Own, Size, Value
 from ..ops import Grid, leaves
 from ..resolutions import Resolution
-from .exporting import ExportedModel, Fit, copied, dtype_of, export
+from .exporting import ExportedModel, Fit, copied, dtype_of, export, mixed_types, operations
 
+Found = TypeVar("Found")
 BATCH, OTHER_BATCH = 1009, 1013  # primes, larger than any number of heads, groups or windows
-SAME = {"lift_fresh_copy", "alias", "contiguous"}  # what they return has the same numbers
+FEW = 11, 13  # images to try a model with
+OTHER_OPERATIONS = "the model does other operations for another number of images: it cannot be read"
+SAME = {"lift_fresh_copy", "alias", "contiguous", "detach_"}  # what they return has the same numbers
 REFUSED = {"as_strided", "set_", "resize_"}
 DECOMPOSED_NORM = "_native_batch_norm_legit_no_training"
 DROPPED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_size"}
@@ -83,13 +86,26 @@ def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None =
     Raises:
         ModelError: torch.export cannot read it, or it does something else at another resolution or for another number of images.
     """
+    pixels = resolutions[-1]  # a model that cannot be read may loop over the images, for minutes if they are many
+    copy = _copied(model, torch.device("meta"), fit, pixels)
+    counts = [operations(copy, pixels, few, channels) for few in FEW]
+    if None in counts:
+        _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
+    elif len(set(counts)) > 1:
+        raise ModelError(OTHER_OPERATIONS)
+    return _on_either(lambda device: _trace(model, resolutions, device, fit, channels))
+
+
+def _on_either(read: Callable[[torch.device], Found]) -> Found:
+    """On the meta device or, for tensors that the model makes on the processor while it runs, there: nothing is computed there
+    either."""
     try:
-        return _trace(model, resolutions, torch.device("meta"), fit, channels)
-    except _NoNumbersError:  # of tensors that the model makes while it runs; nothing is computed there either
-        return _trace(model, resolutions, torch.device("cpu"), fit, channels)
+        return read(torch.device("meta"))
+    except _NoNumbersError:
+        return read(torch.device("cpu"))
     except ModelError:
-        try:  # for tensors that the model makes on the processor while it runs
-            return _trace(model, resolutions, torch.device("cpu"), fit, channels)
+        try:
+            return read(torch.device("cpu"))
         except ModelError:
             pass
         raise
@@ -140,10 +156,15 @@ def _read(
     double: bool = False,
 ) -> "_Reading":
     """A copy of the model, at one resolution."""
+    copy = _copied(model, device, fit, pixels)
+    return _Reading(model, export(copy.double() if double else copy, pixels, batch, channels))
+
+
+def _copied(model: nn.Module, device: torch.device, fit: Fit | None, pixels: Resolution) -> nn.Module:
     copy = copied(model, device, fit)
     if fit:
         fit.tell(copy, pixels)
-    return _Reading(model, export(copy.double() if double else copy, pixels, batch, channels))
+    return copy
 
 
 def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
@@ -156,7 +177,7 @@ def _checked(read: Callable[..., "_Reading"], first: "_Reading") -> "_Reading":
         pass
     reading = read(OTHER_BATCH)
     if reading.outline() != first.outline():
-        raise ModelError("the model does other operations for another number of images: it cannot be read")
+        raise ModelError(OTHER_OPERATIONS)
     return reading
 
 
@@ -227,10 +248,11 @@ class _Reading:
 
     def __init__(self, model: nn.Module, found: ExportedModel) -> None:
         exported = found.program
-        self.model, self.notes = found.model, found.notes
+        self.model, self.notes, self.mixed = found.model, found.notes, mixed_types(model)
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[fx.Node, Any] = {}
+        self.fresh: set[Any] = set()  # nodes of constants that are made anew in each run, as by torch.tensor
         owned = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
         first_name = {id(tensor): name for name, tensor in reversed(owned.items())}
         targets = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
@@ -296,9 +318,11 @@ class _Reading:
             return
         if kind in SAME and args:
             self.names[node] = args[0]
+            if kind == "lift_fresh_copy" or node.args[0] in self.fresh:
+                self.fresh.add(node)
             return
         changed = node.args[0] if kind.endswith("_") and not kind.endswith("__") and node.args else None
-        if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own):
+        if isinstance(changed, fx.Node) and isinstance(self.names[changed], Own) and changed not in self.fresh:
             raise ModelError(f"the model changes its own {self.names[changed].name} when it runs: it cannot be read")
         if changed is not None:
             op = op.replace(f"{kind}.", f"{kind[:-1]}.", 1)
@@ -316,6 +340,11 @@ class _Reading:
     def _add(self, node: fx.Node, op: str, args: list[Any], kwargs: dict[str, Any], found: list[Any], several: bool) -> None:
         if any(not isinstance(item, Tensor) for item in found):
             raise ModelError(f"{op} in {_module(node) or 'the model'} returns no tensor: it cannot be read")
+        if any(isinstance(size, torch.SymInt) for item in found for size in item.shape):
+            raise ModelError(
+                f"{op} in {_module(node) or 'the model'} makes a tensor whose size depends on what the images show: it cannot "
+                "be read"
+            )
         shapes = [tuple(map(int, item.shape)) for item in found]
         dtype = str(found[0].dtype).removeprefix("torch.") if found else "float32"
         self.steps.append(Step(node.name, op, tuple(args), kwargs, shapes, [], dtype, _module(node), several))
@@ -332,6 +361,8 @@ class _Reading:
                 return self.names[value]
             case list() | tuple():
                 return tuple(self._argument(item) for item in value)
+            case torch.dtype() if value in self.mixed:  # all of a supernet's numbers have one type
+                return "<dtype>"
             case torch.dtype():
                 return f"dtype:{str(value).removeprefix('torch.')}"
             case torch.device():

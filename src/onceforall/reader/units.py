@@ -174,6 +174,13 @@ def _fixed(labels: Labels, components: Array) -> np.ndarray[Any, np.dtype[np.boo
     marked = np.zeros(components.max() + 1 if len(components) else 0, bool)
     for array, _ in labels.fixed:
         marked[components[array]] = True
+    if labels.copies:
+        weighty = np.zeros(len(marked), bool)
+        for factors in labels.weights.values():
+            for factor in factors:
+                weighty[components[factor]] = True
+        copies = components[np.concatenate(labels.copies)]
+        marked[copies[~weighty[copies]]] = True
     return marked[components] if len(components) else marked
 
 

@@ -77,7 +77,8 @@ def _drawn(name: str, one: Chosen) -> Markup:
     header = ["part", "kernel", "expand ratio", "channels out", "size out", "MACs", "share of latency"]
     blocks = html.table(f"Blocks of {name}", header, _blocks(one))
     rows = [[file.format, percent(file.told[1]), timed(*file.latency) if file.latency else "–"] for file in made.files]
-    files = html.table(f"Files of {name}", ["file", f"test {metric} through it", "latency through it"], rows) if rows else ""
+    header = ["file", f"test {made.test.told[0]} through it", "latency through it"]
+    files = html.table(f"Files of {name}", header, rows) if rows else ""
     mistakes = confusion_part(name, made.confusion, one.classes, made.mistakes) if made.confusion is not None else Markup()
     if made.labels is not None:
         mistakes = labels_part(name, made.labels, one.classes)

@@ -77,7 +77,8 @@ def maximise(
     """Find the network with the highest score among those that meet every limit.
 
     Args:
-        score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers. Which of the two is found out by one call.
+        score: maps a gene matrix (n, columns), or a list of n `Arch`, to n numbers, or one `Arch` to a number. Which of these it
+            takes is found out by calling it.
         limits: by name, a pair of an estimate (a function like `score`) and the largest value allowed, e.g.
             `{"latency_ms": (table.estimate, 20.0), "macs": (macs.estimate, 200e6)}`.
         seed: same seed and arguments, same result (unless `time_s` ends the search; `gap` may depend on `proof_s`).

@@ -15,7 +15,7 @@ from ..space import Space
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Costs = np.ndarray[tuple[int, int], np.dtype[np.float64]]
-Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers
+Function = Callable[[Any], Any]  # a sequence of Arch or a gene matrix (n, columns) -> n numbers; or one Arch -> one number
 Limits = Mapping[str, tuple[Function, float]]
 
 SLACK = 1e-9  # relative: summing in another order must not make a network that exactly meets a limit violate it
@@ -51,12 +51,14 @@ class Measure:
         function: the user's function.
         takes_archs: whether the function takes a list of `Arch` instead of a gene matrix.
         space: decodes a gene matrix to architectures.
+        one_by_one: whether the function takes one `Arch` at a time.
     """
 
     name: str
     function: Function
     takes_archs: bool
     space: Space
+    one_by_one: bool = False
 
     def __call__(self, genes: Genes) -> Floats:
         """float64 (n,).
@@ -66,7 +68,8 @@ class Measure:
         """
         if not len(genes):
             return np.zeros(0)
-        values = np.asarray(self.function(self.space.archs(genes) if self.takes_archs else genes), np.float64)
+        given = self.space.archs(genes) if self.takes_archs else genes
+        values = np.asarray([self.function(arch) for arch in given] if self.one_by_one else self.function(given), np.float64)
         if values.shape != (len(genes),):
             raise ValueError(
                 f"{self.name} gave an array of shape {values.shape} for {len(genes)} networks: "
@@ -126,31 +129,36 @@ class SearchProblem:
 
 
 def measure_of(space: Space, name: str, function: Function) -> Measure:
-    """Find out by calling it whether the function takes a gene matrix or a list of architectures.
+    """Find out by calling it whether the function takes a gene matrix, a list of architectures or one architecture.
 
     Raises:
-        ValueError: it is not callable, takes neither (the cause is chained), or was made for another space.
+        ValueError: it is not callable, takes none of them (the cause is chained), or was made for another space.
         OnceForAllError: raised by the function itself, such as a latency table with a missing entry.
     """
     if not callable(function):
-        raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix or of a sequence of Arch")
+        raise ValueError(f"{name} is {function!r}: it must be a function of a gene matrix, a sequence of Arch or one Arch")
     probe = space.genes([space.smallest(), space.largest(), space.smallest()])
     by_genes, by_archs = Measure(name, function, False, space), Measure(name, function, True, space)
-    try:
-        values = by_genes(probe)
-    except Exception as first:  # user code: a function that expects Arch may raise anything
+    by_arch = Measure(name, function, True, space, one_by_one=True)
+    failures: list[Exception] = []
+    for measure in (by_genes, by_archs, by_arch):
         try:
-            by_archs(probe)
-        except Exception as second:
-            wrong = second if isinstance(first, AttributeError | TypeError) else first
-            if isinstance(wrong, ArchError):
-                raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
-            if isinstance(wrong, OnceForAllError):
-                raise wrong from None
-            raise ValueError(f"{name} fails on a gene matrix and on a list of Arch: {wrong}") from wrong
-        return by_archs
-    _require_same_space(by_archs, probe, values)
-    return by_genes
+            values = measure(probe)
+        except Exception as error:  # user code: a function that expects something else may raise anything
+            failures.append(error)
+            continue
+        if measure is by_genes:
+            _require_same_space(by_archs, probe, values)
+        return measure
+    first, second, third = failures
+    unfit = (AttributeError, TypeError, ArchError)  # as of a function that expects something else
+    last = third if isinstance(third, ArchError) else second if isinstance(first, AttributeError | TypeError) else first
+    wrong = next((error for error in failures if not isinstance(error, unfit)), last)
+    if isinstance(wrong, ArchError):
+        raise ValueError(f"{name} was made for another space than the one searched: {wrong}") from wrong
+    if isinstance(wrong, OnceForAllError):
+        raise wrong from None
+    raise ValueError(f"{name} fails on a gene matrix, a list of Arch and one Arch: {wrong}") from wrong
 
 
 def _require_same_space(by_archs: Measure, probe: Genes, values: Floats) -> None:

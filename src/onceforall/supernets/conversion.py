@@ -1,6 +1,7 @@
 """`elastic`: convert a trained model to a supernet whose largest sub-network is that model."""
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, fx, nn
@@ -75,12 +76,14 @@ def elastic(
     )  # fmt: skip
     supernet = Supernet(space)
     like = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), torch.zeros(()))
-    if like.is_meta:
-        raise ModelError("the model is on the meta device, where it has no weights: move it with to_empty and load some")
-    supernet.to(device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))  # half precision is unfit for training
+    if empty := next((name for name, tensor in tensors.items() if tensor.is_meta), None):
+        raise ModelError(f"the model's {empty} is on the meta device, where it has no numbers: move it with to_empty and load some")
+    types = (torch.float32, *(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()))
+    supernet.to(device=like.device, dtype=reduce(torch.promote_types, types))  # half precision is unfit for training
     own = supernet._own
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
     rank_units(supernet, importance, batches)
-    return supernet.train(model.training)
+    one_mode = "train" in vars(model)  # what torch.export gives refuses to change it, and says that it is in train mode
+    return supernet.train(model.training and not one_mode)

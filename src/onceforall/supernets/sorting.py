@@ -94,7 +94,7 @@ def _groups(segment: Segment) -> list[_Group]:
 
 def _sort(supernet: Supernet, segment: str, group: _Group, boundaries: list[int], along: Mapping[str, Tensor]) -> None:
     readers = [supernet.get_submodule(f"{segment}.{name}").get_parameter("weight") for name in group.columns]
-    projecting = readers[-1].double()  # the others gate; float64, as the order of near-equal float32 sums would depend on the processor
+    projecting = readers[-1].double()  # the others gate; float64: near-equal float32 sums would depend on the processor
     importance = projecting.abs().transpose(0, 1).flatten(1).sum(1)
     edges = sorted({0, *boundaries, len(importance)})
     parts = [start + importance[start:end].argsort(descending=True, stable=True) for start, end in itertools.pairwise(edges)]

@@ -90,14 +90,14 @@ def require_metric(name: str | None, task: str | None = None) -> None:
         raise DataError(f"--metric {name}{f' with --task {task}' if task else ''}: choose from {', '.join(known)}{hint}")
 
 
-def require_multiclass(task: Task, what: str) -> None:
+def require_multiclass(task: Task, what: str, instead: str) -> None:
     """Check that images have one class.
 
     Raises:
         DataError: they may have several labels, which `what` does not support yet.
     """
     if task.several:
-        raise DataError(f"{what} does not take runs of --task {task.name} yet")
+        raise DataError(f"{what} does not take runs of --task {task.name} yet: {instead}")
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:

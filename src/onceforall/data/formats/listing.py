@@ -17,7 +17,6 @@ from ...common.places import plain_path
 from ...errors import FileError
 from .scan import printable
 
-MOST = 200_000  # files; more of them take minutes to look at
 END = 4096  # bytes of a file's beginning and of its end, which no two photographs share
 WHOLE = 8_000_000  # bytes; tables and other files that are no images are read whole, of larger ones another time is a change
 SCHEMA = {"name": pa.binary(), "bytes": pa.int64(), "changed_ns": pa.int64(), "ends": pa.binary(8)}

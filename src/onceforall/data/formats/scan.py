@@ -4,6 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -33,6 +34,12 @@ SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"
 SYSTEM_FOLDER = "folder of the system or a tool"
 HIDDEN_FOLDER = "folder hidden by a dot before the name (rename it if it is a class)"
 RUN_FOLDER = "folder of a run of ofa"
+EXPORT_FOLDER = "folder of an exported network of ofa"
+OWN = {  # file -> how what is in it begins, and what a folder is that holds it
+    "run.json": (b"onceforall.run/", RUN_FOLDER),
+    "config.json": (b"onceforall.export/", EXPORT_FOLDER),
+    "bundle.json": (b"onceforall.bundle/", EXPORT_FOLDER),
+}
 SYSTEM_FILE = "file of the system"
 HIDDEN_FILE = "file hidden by a dot before the name"
 DANGLING = "link to nothing"
@@ -174,8 +181,8 @@ def judge(entry: Entry, head: Callable[[str], bytes] | None) -> Found:
             return Found(entry, "other", SYSTEM_FOLDER)
         if name.startswith("."):
             return Found(entry, "other", HIDDEN_FOLDER)
-        is_run = isinstance(entry, os.DirEntry) and _is_run(entry.path)
-        return Found(entry, "other", RUN_FOLDER) if is_run else Found(entry, "folder")
+        own = _made_here(entry.path) if isinstance(entry, os.DirEntry) else ""
+        return Found(entry, "other", own) if own else Found(entry, "folder")
     if name in SYSTEM_FILES or name.startswith("._"):  # a Mac's ._x.jpg beside x.jpg holds no picture
         return Found(entry, "other", SYSTEM_FILE)
     if name.startswith("."):
@@ -232,9 +239,10 @@ def _kind(head: bytes) -> str:
     return ""
 
 
-def _is_run(folder: str) -> bool:
-    try:
-        with open(os.path.join(folder, "run.json"), "rb") as file:
-            return b"onceforall.run/" in file.read(1 << 20)
-    except OSError:
-        return False
+def _made_here(folder: str) -> str:
+    """What a folder that onceforall has made is, "" of any other: a run or an export beside the classes is none of them."""
+    for name, (start, what) in OWN.items():
+        with suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+            if start in file.read(1 << 20):
+                return what
+    return ""

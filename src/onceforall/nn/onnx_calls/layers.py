@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .shapes import interleaved
 from .writer import Array, NotWrittenError, Write, Writing, affine
 
 
@@ -291,11 +292,17 @@ def _attention(
     scale: Any,
     enable_gqa: bool,
 ) -> str:
-    if enable_gqa:
-        raise NotWrittenError("groups of queries")
+    keys: Array | str = key
+    values: Array | str = value
+    if enable_gqa:  # several queries for each key and value
+        times, axis = query.size(-3) // key.size(-3), key.rank - 3
+        keys, values = (
+            interleaved(w, x, times, axis, [times * x.size(axis) if i == axis else size for i, size in enumerate(x.dims)], part)
+            for x, part in ((key, "keys"), (value, "values"))
+        )
     order = [*range(key.rank - 2), key.rank - 1, key.rank - 2]
     factor = torch.tensor(1 / sqrt(query.size(-1)) if scale is None else float(scale), dtype=torch.float64)
-    product = w.node("MatMul", [w.node("Mul", [query, factor], "query"), w.node("Transpose", [key], "key", perm=order)], "product")
+    product = w.node("MatMul", [w.node("Mul", [query, factor], "query"), w.node("Transpose", [keys], "key", perm=order)], "product")
     if is_causal:
         allowed = torch.ones(query.size(-2), key.size(-2), dtype=torch.bool).tril()
         product = w.node("Where", [w.name(allowed, "mask"), product, torch.tensor(-torch.inf)], "masked")
@@ -303,7 +310,7 @@ def _attention(
         product = w.node("Where", [attn_mask, product, torch.tensor(-torch.inf)], "masked")
     elif attn_mask is not None:
         product = w.node("Add", [product, attn_mask], "masked")
-    return w.node("MatMul", [_softmaxed(w, "Softmax", product, query.rank - 1, query.rank, "shares"), value])
+    return w.node("MatMul", [_softmaxed(w, "Softmax", product, query.rank - 1, query.rank, "shares"), values])
 
 
 def _softmaxed(w: Writing, kind: str, x: Array | str, axis: int, rank: int, part: str = "") -> str:

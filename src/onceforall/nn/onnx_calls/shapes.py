@@ -187,6 +187,21 @@ def _repeat(w: Writing, x: Array, repeats: Sequence[Any]) -> str:
     return lead if all(times == 1 for times in repeats) else w.node("Tile", [lead, _ints(*repeats)])
 
 
+def interleaved(w: Writing, x: Array, times: int, axis: int, out: Sequence[int | Batch], part: str = "") -> str:
+    """Each entry along a dimension so many times, one after the other."""
+    dims = [*x.dims[: axis + 1], 1, *x.dims[axis + 1 :]]
+    lead = w.reshaped(w.name(x), x.dims, dims, f"{part}lead")
+    sizes = [times if i == axis + 1 else 1 for i in range(len(dims))]
+    wide = w.node("Expand", [lead, w.shape(sizes, f"{part}sizes")], f"{part}wide")
+    return w.reshaped(wide, [times if i == axis + 1 else size for i, size in enumerate(dims)], out, part)
+
+
+def _repeat_interleave(w: Writing, x: Array, repeats: Any, dim: int | None = None, output_size: Any = None) -> str:
+    if not isinstance(repeats, int) or dim is None:
+        raise NotWrittenError("as often as a tensor says")
+    return interleaved(w, x, repeats, x.dim(dim), w.out[0].dims)
+
+
 def _shuffled(w: Writing, x: Array, between: Sequence[int | Batch], order: Sequence[int]) -> str:
     """Reshaped, transposed and reshaped."""
     parts = w.reshaped(w.name(x), x.dims, between, "parts")
@@ -222,6 +237,7 @@ SHAPES: dict[str, Write] = {
     **dict.fromkeys(TURNS, _transpose),
     **dict.fromkeys(FILLED, _filled),
     "expand": _expand, "expand_as": _expand, "copy": _copied, "broadcast_to": _expand, "repeat": _repeat,
+    "repeat_interleave": _repeat_interleave,
     "slice": _slice, "narrow": _narrow, "select": _select, "unbind": _unbind, "index": _index, "index_select": _index_select,
     "unfold": _windows,
     "split": _split, "split_with_sizes": _split, "chunk": _split, "tensor_split": _split,

@@ -167,6 +167,8 @@ class Writer:
         """Names in the graph of all that stands in a nest."""
 
         def one(leaf: Any) -> Any:
+            if leaf is None:
+                return None
             if not isinstance(leaf, Array):
                 raise NotWrittenError("the network returns something that is no tensor")
             name = self.name_of(leaf)
