@@ -63,7 +63,7 @@ def _read(content: bytes) -> Any:
 
 
 def _quantised(content: bytes, calibration: Images, batch: int | None) -> Any:
-    """Like `_read`, quantised with images (n, channels, height, width)."""
+    """Like `_read`, quantized with images (n, channels, height, width)."""
     nncf = import_package("nncf", "openvino")
     advanced = import_package("nncf.quantization.advanced_parameters", "openvino")
     ranges = import_package("nncf.quantization.range_estimator", "openvino")

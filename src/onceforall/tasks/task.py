@@ -115,7 +115,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weigh
 def _binary_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Weights = ()) -> Tensor:
     """Summed over labels, so that gradients per logit are as large as in cross-entropy and the same learning rates work.
 
-    Smoothing moves 0 and 1 towards ½ by half its value. Weights apply to the images with a label.
+    Smoothing moves 0 and 1 toward ½ by half its value. Weights apply to the images with a label.
     """
     from torch.nn import functional as F
 
