@@ -153,7 +153,7 @@ def test_the_metric_of_the_run_counts_everywhere(run_copy: Path, tmp_path: Path,
         assert row["interval"][0] < row["test"] < row["interval"][1]
     card = (run_copy / "specialised" / "board" / "README.md").read_text()
     assert "- type: balanced_accuracy\n      name: test balanced accuracy" in card
-    assert re.search(r"\| test top-1 +\| test balanced accuracy +\| latency", card)
+    assert re.search(r"\| test top-1 +\| test top-5 +\| test balanced accuracy +\| latency", card)
     assert "balanced accuracy of saying nothing else: chance" in card
     assert run(["status", str(run_copy)]) == 0
     assert "; misses its floor: test balanced accuracy is " in capfd.readouterr().out
