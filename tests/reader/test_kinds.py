@@ -323,6 +323,25 @@ def test_copies_of_pixels_are_no_channels() -> None:
         torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x), rtol=1e-9, atol=1e-9)
 
 
+def test_what_is_kept_for_the_most_images() -> None:
+    """A run with more images than any before does more than others."""
+
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.bias, self.kept = conv(3, 16), nn.Parameter(torch.randn(1, 16)), torch.zeros(0, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if len(self.kept) < len(x):
+                self.kept = self.bias.exp().expand(len(x), -1)
+            return self.body(x).mean((2, 3)) + self.kept[: len(x)]  # type: ignore[no-any-return]
+
+    model, x = Grows().eval(), torch.randn(2, 3, 16, 16)
+    supernet = onceforall.elastic(model, (16,))
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(x, supernet.space.largest()), model(x))
+
+
 def test_what_is_kept_from_the_first_run() -> None:
     """As LeViT and EfficientViT keep their attention biases: the first run does more than others."""
 

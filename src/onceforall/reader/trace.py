@@ -88,7 +88,7 @@ def trace(model: nn.Module, resolutions: Sequence[Resolution], fit: Fit | None =
     """
     pixels = resolutions[-1]  # a model that cannot be read may loop over the images, for minutes if they are many
     copy = _copied(model, torch.device("meta"), fit, pixels)
-    counts = [operations(copy, pixels, few, channels) for few in (*FEW, FEW[0])][1:]  # some things are made in the first run only
+    counts = [operations(copy, pixels, few, channels) for few in (*FEW, *FEW)][2:]  # some things are made in the first run only
     if None in counts:
         _on_either(lambda device: _read(model, device, fit, channels, pixels, FEW[0]))  # says what is wrong
     elif len(set(counts)) > 1:
