@@ -1,4 +1,4 @@
-"""`ofa status`: what a run directory holds, what is missing, out of date or damaged, and the commands that come next."""
+"""`ofa status`: what a run directory holds, what is missing, outdated or damaged, and which commands come next."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -32,13 +32,13 @@ class RunPart:
     """One thing that a run directory holds or could hold.
 
     Args:
-        name: what it is: "run", "images" (if they are gone or others), "training", "weights", "evaluations", "profile",
+        name: what it is: "run", "images" (if they are gone or changed), "training", "weights", "evaluations", "profile",
             "accuracy data", "predictor", "searches", "network", "bundle", "comparison" or "report".
-        state: "stale" is made from what has changed since; "damaged" cannot be read.
-        text: for people, one line.
-        command: that makes, mends or resumes it; None where there is nothing to do.
-        device: of a profile, as `--device` takes it.
-        facts: what the text says in numbers, for machines: top-1 and errors as fractions, times in the unit of their name.
+        state: "stale" was made from something that has changed since; "damaged" cannot be read.
+        text: one line for people.
+        command: makes, repairs or resumes it; None where there is nothing to do.
+        device: the device of a profile, as `--device` takes it.
+        facts: the numbers in the text, for machines: top-1 and errors as fractions, times in the unit of their name.
     """
 
     name: str
@@ -51,7 +51,7 @@ class RunPart:
 
 @dataclass(frozen=True)
 class Status:
-    """A run directory: its parts in the order of use, and the commands that can be given next, the most useful first."""
+    """A run directory: its parts in the order of use, and the possible next commands, most useful first."""
 
     folder: Path
     parts: tuple[RunPart, ...]
@@ -59,10 +59,10 @@ class Status:
 
 
 def status(folder: Path) -> Status:
-    """Tell what is in a run directory, without changing anything. What is damaged becomes a part that says so.
+    """Report what a run directory holds, without changing anything. Damaged files become parts in the state "damaged".
 
     Raises:
-        FileError: there is no such folder, or nothing of a run in it.
+        FileError: there is no such folder, or it holds nothing of a run.
     """
     folder = Path(folder)
     with reading_or_writing(folder):
@@ -126,9 +126,9 @@ class _Bundled:  # bundle.json
 
 
 def _next(run: Run, parts: list[RunPart]) -> Iterator[str]:
-    """The commands that can be given now; with a profile and a predictor, a latency from the middle of what the device can do."""
+    """The commands that can be run now; a suggested latency limit is from the middle of the device's range."""
     ready = any(part.name in ("training", "weights") and part.state == "done" for part in parts)
-    gone = any(part.name == "images" and part.state != "stale" for part in parts)  # stale ones may be the same images yet
+    gone = any(part.name == "images" and part.state != "stale" for part in parts)  # stale ones may still be the same images
     usable = ready and run.info.data is not None and not gone
     busy_now = any(part.name == "training" and part.state == "going on" for part in parts)  # a profile needs a quiet machine
     always = {"images", "training", "report"} | (set() if busy_now else {"profile"})
@@ -173,7 +173,7 @@ def _run(run: Run) -> Iterator[RunPart]:
 
 
 def _images(run: Run) -> Iterator[RunPart]:
-    """Only where they are gone or others; without decoding any."""
+    """The images, only if they are gone or have changed; nothing is decoded."""
     data = run.info.data
     if data is None:
         return
@@ -424,11 +424,11 @@ PARTS: dict[str, Callable[[Run], Iterator[RunPart]]] = {
 
 
 def _fit_command(run: Run) -> str:
-    """The command that fits the predictor again."""
+    """The command that refits the predictor."""
     return ofa("accuracy", "fit", run.folder)
 
 
 def _line(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The error as one line."""
     text = str(error) if isinstance(error, OnceForAllError | OSError) else repr(error)
     return " ".join(text.split())
