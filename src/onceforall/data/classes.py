@@ -1,4 +1,4 @@
-"""Which classes are used, in which order, and which of them are one: what `--classes` says."""
+"""`--classes`: which classes are used, in which order, and which are merged."""
 
 import difflib
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from .reading import Classes
 
 
 def chosen_classes(source: Source, classes: Classes) -> Source:
-    """The same data with these classes only, in this order, those that are one as one.
+    """The same data with only these classes, in this order, merged as given.
 
     Raises:
-        DataError: a class that is not there.
+        DataError: the data have no such class.
     """
     there = {same_name(name): number for number, name in enumerate(source.classes)}
     for name in (part for _, parts in classes for part in parts):
@@ -46,7 +46,7 @@ def chosen_classes(source: Source, classes: Classes) -> Source:
 
 
 def _without_others(source: Source, number_of: Indices) -> Sequence[str]:
-    """The files without those of images that are left aside."""
+    """The files, without images of classes that are not used."""
     others = set[str]()
     for part in (source.train, source.test, source.held_out):
         if part is not None and part.labels.ndim == 1 and source.files:
@@ -56,9 +56,9 @@ def _without_others(source: Source, number_of: Indices) -> Sequence[str]:
 
 
 def _relabelled(part: Part, number_of: Indices) -> Part:
-    """In the order of the new labels' positions, without what has none; the same images are the same in the cache.
+    """The part with new labels, without images of unused classes; images keep their identity in the cache.
 
-    Images that may have several labels all stay.
+    Multi-label images are all kept.
     """
     if part.labels.ndim == 2:
         labels: NDArray[np.float32] = np.zeros((len(part), int(number_of.max()) + 1), np.float32)

@@ -127,7 +127,7 @@ def _files(path: Path, progress: Progress) -> Iterator[Path]:
 
 
 def opened_export(folder: Path, format: str | None, network: str | None) -> tuple[str, ExportConfig, Run]:
-    """The format's name, the config with the network's resolution, and a function images (1, c, h, w) → probabilities (1, classes)."""
+    """Format name, config with the network's resolution, and a function from images (1, c, h, w) to probabilities (1, classes)."""
     if (folder / "bundle.json").is_file():
         return _of_bundle(folder, format, network)
     if why := not_an_export(folder):
