@@ -99,7 +99,7 @@ def test_wrong_limits(served: Served, query: dict[str, str], text: str) -> None:
 def test_limits_that_nothing_keeps(served: Served) -> None:
     answer = served.client.get("/api/best", params={"macs": "1"}).json()
     assert answer["network"] is None
-    assert "no network keeps these limits: with the other limits as they are, allow at least" in answer["message"]
+    assert "no network keeps these limits: with the other limits unchanged, allow at least" in answer["message"]
 
 
 def test_refined_answers_are_no_worse(served: Served) -> None:

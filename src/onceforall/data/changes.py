@@ -43,7 +43,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, mixup: float, cutmix: float, 
         seed: of all random choices.
     """
     v2 = _transforms()
-    whose = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # multi-label: mix images first, then their labels
+    whose = torch.arange(len(x), device=x.device) if labels.ndim == 2 else labels  # multi-label: mix by image
     outcomes = len(x) if labels.ndim == 2 else classes
     ways = [way(alpha=float(alpha), num_classes=outcomes) for way, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha]
     with torch.random.fork_rng(devices=[]):

@@ -24,8 +24,7 @@ class Reading:
             or the whole match). No split divides a group.
         few: allow classes with no image in a split, or a single one in all.
         task: a name in `onceforall.tasks.task.TASKS`: "multilabel" if an image may have several labels, or none; `label` may
-            then be several columns of 0 and 1. None for one class per image; an error asks for the task if labels are clearly
-            lists.
+            then be several columns of 0 and 1. None for one class per image; if labels are clearly lists, an error asks which.
     """
 
     label: str | None = None
