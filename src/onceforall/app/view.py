@@ -127,9 +127,7 @@ def _standing(run: Run, standing: Standing) -> str:
     with suppress(OnceForAllError):
         steps = f" of {Schedule.from_json(read_text(run.folder / 'schedule.json')).steps:,}"
     ended = (run.folder / "supernet.safetensors").exists()
-    now = (
-        "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
-    )
+    now = "Training has finished since" if ended else "Training is running" if busy(run.folder) else "Training has stopped"
     return f"{now}: all accuracies here are for the weights at step {standing.step:,}{steps}, predicted from {told}"
 
 

@@ -36,11 +36,11 @@ def confusion_part(name: str, confusion: Confusion, classes: Sequence[str], phot
 def numbers_of(told: Confusion | LabelScores) -> list[tuple[str, str]]:
     """Names and values of further scores besides top-1 or mAP."""
     if isinstance(told, LabelScores):
-        return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP of knowing nothing", percent(told.chance))]
+        return [("macro F1 at the thresholds", percent(told.macro_f1)), ("mAP by chance", percent(told.chance))]
     return [
         ("balanced accuracy", percent(told.balanced)),
         ("macro F1", percent(told.macro_f1)),
-        ("the largest class, always", percent(told.majority)),
+        ("majority class", percent(told.majority)),
         ("calibration error", percent(told.calibration_error)),
     ]
 

@@ -67,7 +67,7 @@ def joined_cluster(address: str, *, gpus: int) -> Iterator[_Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call home
     os.environ.setdefault(
         "RAY_worker_niceness", "0"
-    )  # for a cluster started here; 15, the default, is too short on a busy machine
+    )  # for a cluster started here; with 15, the default, workers make no progress on a busy machine
     try:
         ray = importlib.import_module("ray")
     except ImportError:

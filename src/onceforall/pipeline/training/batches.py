@@ -1,4 +1,4 @@
-"""Where training batches are made: on the CPU or the GPU, from decoded images or from crops that other processes decode."""
+"""Make training batches on the CPU or the GPU, from decoded images or from crops that other processes decode."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,15 +14,15 @@ from ...resolutions import Resolution
 from .compute import Compute
 
 MOST_PROCESSES = 32
-IN_HAND = 48  # images for each process, decoded or being decoded: a job of 16, and two that wait
+IN_HAND = 48  # images per process, decoded or being decoded: one job of 16 and two waiting
 Make = Callable[[int, Resolution], tuple[Tensor, Tensor]]
 
 
 @contextmanager
 def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QUIET) -> Iterator[Make]:
-    """Batches by step and resolution, made on the GPU if there is one.
+    """A function that makes batches by step and resolution, on the GPU if there is one.
 
-    Where no pixels are kept, other processes decode them, until this context ends.
+    If no pixels are cached, other processes decode them until this context ends.
     """
     images = batches.images
     maker: TrainBatches | DeviceBatches = batches
