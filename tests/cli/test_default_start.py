@@ -81,5 +81,5 @@ def test_images_of_imagenet_are_no_test(
     hub_of_files.publish("timm/test_byobnet.r160_in1k", model__safetensors=save(model.state_dict()))
     out = str(tmp_path / "run")
     assert run(["train", photos, "--from", "timm:test_byobnet", "--out", out, "--epochs", "0", "--resolutions", "32"]) == 0
-    assert "are no test of new photographs" in capsys.readouterr().err
-    assert "are no test of new photographs" in Run.open(Path(out)).info.notes[-1]  # which every card has
+    assert "do not show how well new photographs are classified" in capsys.readouterr().err
+    assert "do not show how well new photographs are classified" in Run.open(Path(out)).info.notes[-1]  # which every card has
