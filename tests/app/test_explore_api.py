@@ -157,7 +157,7 @@ def test_export_cancel_and_download(run_copy: Path, tmp_path: Path) -> None:
             time.sleep(0.2)
         states = {job["id"]: job for job in jobs(served)}
         assert (states[first]["state"], states[second]["state"], states[third]["state"]) == ("done", "cancelled", "failed")
-        assert "were allowed: allow more" in states[third]["error"]
+        assert "raise the limit" in states[third]["error"]
         archive = zipfile.ZipFile(io.BytesIO(served.client.get(f"/api/jobs/{first}/download").content))
         archive.extractall(tmp_path / "got")
         assert archive.testzip() is None

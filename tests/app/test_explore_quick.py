@@ -79,7 +79,7 @@ def test_beside_a_training(training: tuple[Path, Ofa]) -> None:
         assert f"Training is running: all accuracies here are for the weights at step {first.step:,} of " in told["standing"]
         network = served.client.get("/api/best").json()["network"]
         body = {"arch": network["arch"], "formats": ["pytorch"], "device": "pytorch", "limits": {}}
-        assert "its training is going on" in served.client.post("/api/jobs/add", json=body).json()["error"]
+        assert "its training is still running" in served.client.post("/api/jobs/add", json=body).json()["error"]
         served.client.post("/api/looks/add", json={"arch": "smallest", "name": "small"})
 
         second = standing_of(served, than=first.step)  # by itself

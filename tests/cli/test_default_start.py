@@ -56,7 +56,7 @@ def test_without_a_connection_both_ways_on_are_told(
 def test_from_scratch(capsys: pytest.CaptureFixture[str], photos: str, tmp_path: Path) -> None:
     given = ["train", photos, "--from", "scratch", "--out", str(tmp_path / "run")]
     small = ["--resolutions", "24", "--space", "width=0.1", "--batch-size", "8", "--epochs", "1.5"]
-    assert "0 epochs of random weights are worth nothing" in fails(capsys, [*given, "--epochs", "0"], 1)
+    assert "0 epochs leave the weights random" in fails(capsys, [*given, "--epochs", "0"], 1)
     assert run([*given, *small]) == 0
     made = Run.open(tmp_path / "run")
     assert (made.info.preset, made.family, made.info.brought) == ("imagenette-60m", "mobilenet_v3", None)

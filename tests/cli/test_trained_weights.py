@@ -66,7 +66,7 @@ def test_import_and_elastic(capsys: pytest.CaptureFixture[str], mirror: FileServ
     assert json.loads(capsys.readouterr().out)["network"]["sha256"] is None
     assert not mirror.asked  # the graph needs no weights
     out = str(tmp_path / "run")
-    assert "random weights, and importing trains nothing" in fails(capsys, ["import", NET, "--out", out, "--weights", "random"], 1)
+    assert "random weights, and importing does not train" in fails(capsys, ["import", NET, "--out", out, "--weights", "random"], 1)
     with stored(ENTRY, content, mirror) as url:
         assert run(["import", NET, "--out", out, "--resolutions", "48"]) == 0
     assert "weights: torchvision:squeezenet1_1, 1,000 classes" in capsys.readouterr().err

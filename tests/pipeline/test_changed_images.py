@@ -66,7 +66,7 @@ def test_what_cannot_be_read_any_more(run: Path) -> None:
     (run.parent / "data" / "x.txt").write_text("nothing else")
     (part,) = images(status(run))
     assert part.state == "damaged"
-    assert "not as they were when the run was made: " in part.text
+    assert "changed since the run was made: " in part.text
 
 
 def test_runs_without_a_list_and_a_damaged_list(run: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_trains_anew_reads_as_the_run_did(run: Path) -> None:
 def test_a_new_place_has_a_list_of_its_own(run: Path) -> None:
     """A zip of the folder has the same images in one file."""
     packed = shutil.make_archive(str(run.parent / "packed"), "zip", run.parent / "data")
-    with pytest.warns(Note, match="from now on taken from"):
+    with pytest.warns(Note, match="from now on its images are read from"):
         evaluate(run, data=packed)
     assert images(status(run)) == []
     assert Listing.load(run / "images.parquet").names == (b"packed.zip",)

@@ -98,7 +98,7 @@ class Jobs:
             FileError: too many jobs.
         """
         if sum(job["state"] == "waiting" for job in list(self.own.values())) >= MOST_WAITING:
-            raise FileError(f"{MOST_WAITING} jobs are waiting, which is the most: wait until some are done")
+            raise FileError(f"{MOST_WAITING} jobs are waiting, which is the limit: wait until some are done")
         id = secrets.token_hex(6)
         job: dict[str, Any] = {
             "id": id, "kind": kind, **given, "state": "waiting", "step": "waiting for its turn", "share": 0.0, "error": "",
@@ -120,7 +120,7 @@ class Jobs:
         with self.lock:
             job = self.own.get(id)
             if job is None:
-                raise FileError("this job belongs to another explorer on the run, or has ended: cancel it there")
+                raise FileError("this job has ended, or belongs to another explorer of the run: cancel it there")
             if job["state"] in ENDED:
                 return
             if id == self.running and self.process is not None:
@@ -143,7 +143,7 @@ class Jobs:
             raise FileError("no such export")
         found = [job for job in self.read() if job["id"] == id]
         if not found or found[0]["state"] != "done" or not found[0]["there"]:
-            raise FileError("this export is not there: it has not finished, or its folder was removed")
+            raise FileError("this export does not exist: it has not finished, or its folder was removed")
         return self._target(id)
 
     def _target(self, id: str) -> Path:

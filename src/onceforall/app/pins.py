@@ -48,7 +48,7 @@ class Pins:
                 if pin["arch"] == arch.to_json():
                     return pin
             if len(pins) >= MOST:
-                raise FileError(f"{MOST} networks are pinned, which is the most: remove some")
+                raise FileError(f"{MOST} networks are pinned, which is the limit: remove some")
             pins.append({"id": secrets.token_hex(6), "name": _name(name), "arch": arch.to_json(), "made": time.time()})
             return pins[-1]
 
@@ -59,7 +59,7 @@ class Pins:
                 if pin["id"] == id:
                     pin["name"] = _name(name)
                     return pin
-            raise FileError("this pin is gone: somebody removed it")
+            raise FileError("this pin no longer exists: somebody removed it")
 
     def remove(self, id: str) -> None:
         """Remove a pin; it is no error if it is already gone."""
@@ -78,5 +78,5 @@ class Pins:
 def _name(text: str) -> str:
     name = " ".join(text.split())
     if not name or len(name) > LONGEST:
-        raise FileError(f"a name has 1 to {LONGEST} letters, this one {len(name)}")
+        raise FileError(f"a name must have 1 to {LONGEST} letters, this one has {len(name)}")
     return name

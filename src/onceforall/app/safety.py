@@ -86,7 +86,7 @@ class Guard:
         if not (length.isascii() and length.isdigit()):
             return 411, "say how long the body is (content-length)"
         if int(length) > MOST_BYTES:
-            return 413, f"{int(length):,} bytes are too many: at most {MOST_BYTES:,}"
+            return 413, f"{int(length):,} bytes are too many: at most {MOST_BYTES:,} are allowed"
         return None
 
     def _cookies(self, headers: Headers) -> Iterator[str]:

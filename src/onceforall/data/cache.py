@@ -244,8 +244,8 @@ def _write(part: Part, size: int, folder: Path, limit_bytes: int | None, threads
                     looks.append(thumbnails([pixels]))
                 if limit_bytes is not None and offset > limit_bytes:
                     raise DataError(
-                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise it with --cache-gb, keep none with --cache "
-                        "none, lower the size, use fewer"
+                        f"the images take more than {limit_bytes / 1e9:.1f} GB: raise the limit with --cache-gb, keep none with "
+                        "--cache none, lower the size, or use fewer images"
                     )
             if on_progress is not None:
                 on_progress(position + 1, len(part))
@@ -303,7 +303,7 @@ def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:
 
 def _too_many(problems: list[Problem], seen: int, images: int) -> str:
     first = "; ".join(f"{problem.name} ({problem.reason})" for problem in islice(problems, 3))
-    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: mend or remove them"
+    return f"{len(problems)} of the first {seen} images (of {images}) cannot be read, over a tenth: {first}, …: fix or remove them"
 
 
 def _sweep(folder: Path) -> None:

@@ -57,7 +57,7 @@ class Wanted(NamedTuple):
         for load, (top, left, height, width), shape in zip(self.loads, self.boxes, self.shapes, strict=True):
             pixels = small(load, self.size, self.how)
             if list(pixels.shape[:2]) != list(shape):
-                raise DataError(f"{load.name}: another image than when the images were opened")
+                raise DataError(f"{load.name}: the image has changed since the images were opened")
             made.append(np.ascontiguousarray(pixels[top : top + height, left : left + width]))
         return made
 
@@ -165,9 +165,9 @@ class Decoding:
             process.kill()
             code = process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        why = ", as it is when memory runs out (--max-pixels leaves large images out)" if code == -9 else ""
+        why = ", as happens when memory runs out (--max-pixels leaves large images out)" if code == -9 else ""
         names = f"{job.loads[0].name} or one of the {len(job.loads) - 1} images decoded with it"
-        return f"a process that decodes training images {how}{why}, perhaps over {names}: go on with --resume, or --cache decoded"
+        return f"a process decoding training images {how}{why}, perhaps over {names}: resume with --resume, or --cache decoded"
 
 
 def decoder() -> "subprocess.Popen[bytes]":
@@ -206,6 +206,6 @@ def _answer(job: Wanted) -> tuple[list[Crop], str | None]:
     try:
         return job.crops(), None
     except DataError as error:
-        return [], f"{error}: bring it back as it was, and go on with --resume"
+        return [], f"{error}: restore it, and continue with --resume"
     except Exception as error:  # from a library: the training reports it, and this process continues
         return [], f"{job.loads[0].name} or one near it: cannot be decoded ({type(error).__name__}: {' '.join(str(error).split())})"

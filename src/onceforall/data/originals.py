@@ -287,7 +287,7 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     most = max((seen.most for seen, _ in known), default=0.0)
     lines = []
     if colour:
-        lines.append(f"{colour:,} of {plural(images, 'image')} show colours: with --channels 1 their luminance is taken")
+        lines.append(f"{colour:,} of {plural(images, 'image')} show colors: with --channels 1 their luminance is used")
     if opaque and opaque == images:
         lines.append("no image has an alpha channel, so that the fourth of --channels 4 is 255 everywhere: leave it out")
     elif opaque:
@@ -295,9 +295,9 @@ def seen_in(parts: Sequence[tuple[Seen | None, int]], how: Read) -> list[str]:
     if how.range is None and deep and most < DIM:
         full = 2 ** max(1, int(most).bit_length()) - 1
         lines.append(
-            f"{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as that dark: if "
-            f"they have {full.bit_length()} bits, --range 0,{full} shows all of these"
+            f"{plural(deep, 'image')} of 16 bits have no value above {most:,.0f} of 65,535, and are read as dark images: if "
+            f"they use {full.bit_length()} bits, --range 0,{full} shows all of them"
         )
     if how.range is not None and known and not deep:
-        lines.append("--range changes nothing: it is for gray images of more than 8 bits, and there are none")
+        lines.append("--range has no effect: it is for gray images of more than 8 bits, and there are none")
     return lines

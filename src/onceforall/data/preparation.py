@@ -102,7 +102,7 @@ class Augment:
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise DataError(f"crop_ratio is {self.crop_ratio}: two positive ratios, least first, are needed")
         if not 0 <= self.colour <= 2:
-            raise DataError(f"the strength of colour changes is {self.colour}: it must be from 0 to 2")
+            raise DataError(f"the strength of color changes is {self.colour}: it must be from 0 to 2")
         if self.policy not in POLICIES:
             raise DataError(f"policy is {self.policy!r}: choose from {', '.join(POLICIES)}")
         for name, most in (("erase", 1), ("mixup", 100), ("cutmix", 100)):

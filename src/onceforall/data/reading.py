@@ -85,7 +85,7 @@ def classes_of_text(text: str) -> Classes:
     for kind in (names, [part for _, parts in found for part in parts]):
         twice = next((name for name in kind if not name or kind.count(name) > 1), None)
         if twice is not None:
-            raise DataError(f"--classes {text}: {f'{twice} stands twice' if twice else 'a class without a name'}: write each once")
+            raise DataError(f"--classes {text}: {f'{twice} appears twice' if twice else 'a class without a name'}: write each once")
     if len(found) < 2:
         raise DataError(f"--classes {text}: {len(found)} of them, at least 2 are needed: write cat,dog,other=eel+cow")
     return tuple(found)

@@ -345,7 +345,7 @@ def _lost(
         first = images.digests[dropped[0]]
         twin = next(other.name(int(i)) for other in list(kept.values())[::-1] for i in np.flatnonzero(other.digests == first)[:1])
         texts.append(
-            f"; {plural(len(dropped), 'image')} of them had to go, because a split that matters more has the same pixels "
+            f"; {plural(len(dropped), 'image')} of them were dropped, because a more important split has the same pixels "
             f"({images.name(int(dropped[0]))} is {twin})"
         )
     return "".join(texts)

@@ -28,9 +28,9 @@ from .trained_on import TRAINED_ON, TrainedOn, write_trained_on
 FILES = frozenset({"README.md", "bundle.json", "model.py", PREPROCESS, "weights.safetensors", "__pycache__", TRAINED_ON})
 BATCHES = (1, 7, 64)
 BundleProofs = dict[str, dict[str, Proof]]  # by name of the network, then by what read it
-ABOUT = """Networks written by onceforall, on weights that are stored once. `Bundle(path)` reads weights.safetensors.
+ABOUT = """Networks exported by onceforall, with shared weights stored once. `Bundle(path)` reads weights.safetensors.
 
-preprocess.py prepares images by what bundle.json says, which tells what was measured too."""
+preprocess.py prepares images as bundle.json says, which also has the measurements."""
 
 
 @dataclass(frozen=True)

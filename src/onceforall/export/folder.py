@@ -203,7 +203,7 @@ def _require_logits(plan: Plan, classes: int) -> None:
     if several or plan.output_shape != (classes,):
         gives = "several tensors" if several else f"(n, {', '.join(map(str, plan.output_shape))})"
         raise VerificationError(
-            f"the network returns {gives}, and an exported folder is of a classifier, which returns logits (n, {classes}): write "
+            f"the network returns {gives}, but an exported folder is for a classifier, which returns logits (n, {classes}): write "
             "one file with onceforall.nn.onnx.to_onnx(space.lower(arch), network) or torch.export instead"
         )
 

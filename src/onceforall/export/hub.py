@@ -14,9 +14,9 @@ from ..errors import HubError
 from .folder import export_files
 from .trained_on import TRAINED_ON
 
-TOKEN = "give a token that may write with hf auth login or HF_TOKEN"
+TOKEN = "give a token with write access by hf auth login or HF_TOKEN"
 ADVICE = {
-    401: f"the Hub does not know the token: {TOKEN}",
+    401: f"the Hub rejects the token: {TOKEN}",
     403: f"the token may not write there: {TOKEN}, or choose another name",
     404: "the Hub has no such user or organisation: choose another name",
 }
@@ -34,7 +34,7 @@ def require_pushable(repos: Sequence[str]) -> None:
         try:
             utils.validate_repo_id(repo)
         except errors.HFValidationError as error:
-            raise HubError(f"--push-to-hub: {repo!r} is no name of a repository, give USER/NAME: {one_line(error)}") from None
+            raise HubError(f"--push-to-hub: {repo!r} is not a repository name, give USER/NAME: {one_line(error)}") from None
     if utils.get_token() is None:
         raise HubError(f"--push-to-hub: there is no token of the Hugging Face Hub here: {TOKEN}")
 
@@ -67,7 +67,7 @@ def push(folder: Path, repo: str) -> str:
             )
     except Exception as error:  # httpx has its own classes, which we do not import
         by_hand = f"hf upload --private {repo} {shlex.quote(str(folder))} --exclude {TRAINED_ON}"
-        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is whole, later: {by_hand}") from error
+        raise HubError(f"{repo}: not pushed: {_reason(error)}; {folder} is complete, to push it later: {by_hand}") from error
     return str(made)
 
 
@@ -81,5 +81,5 @@ def _reason(error: Exception) -> str:
         status = error.response.status_code
         return ADVICE.get(status, f"the Hub answers {status}: {one_line(error)}")
     if not out_of_reach(error):
-        return f"{one_line(error)}: mend that"
+        return f"{one_line(error)}: fix this"
     return f"the Hub cannot be reached ({one_line(error)}): check the network"

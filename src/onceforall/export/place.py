@@ -35,11 +35,11 @@ def require_replaceable(folder: Path, *, files: Set[str], what: str, main: str, 
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir() or folder.is_symlink():
-        raise FileError(f"{folder}: is there and is not a folder: choose another")
+        raise FileError(f"{folder}: exists and is not a folder: choose another")
     with reading_or_writing(folder):
         names = {path.name for path in folder.iterdir()}
     if foreign := sorted(names - files):
-        raise FileError(f"{folder}: holds {foreign[0]!r}, which is not of {what}: choose another folder or move it away")
+        raise FileError(f"{folder}: holds {foreign[0]!r}, which is not part of {what}: choose another folder or move it away")
     if names and main not in names:
         raise FileError(f"{folder}: holds files but is not {what}: choose another folder")
     if names:

@@ -164,7 +164,7 @@ def run_programs(folder: Path, programs: Mapping[str, Program], photos: Sequence
         )
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise VerificationError(f"{folder}: the program of its card fails in a Python process of its own: {said[-1]}")
+            raise VerificationError(f"{folder}: the card's program fails in a separate Python process: {said[-1]}")
         with reading_or_writing(out), np.load(out, allow_pickle=False) as arrays:
             return dict(zip(programs, (arrays[name] for name in arrays.files), strict=True))
 

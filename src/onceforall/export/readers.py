@@ -99,7 +99,7 @@ class ReaderResult:
         if self.state == "differs":
             return f"{who} computes something else ({self.why}): do not use this file there"
         if self.state == "refuses":
-            return f"{who} cannot run it ({self.why}): it is of no use there"
+            return f"{who} cannot run it ({self.why}): do not use this file there"
         if self.state == "agrees" and self.why:
             return f"{who} agrees in batches of {_list(self.batches)} only ({self.why})"
         return None

@@ -53,7 +53,7 @@ def import_original(options: ImportOptions, *, progress: Progress = QUIET) -> Ru
     progress.note(f"weights: {name}, {supernet.num_classes:,} classes")
     if published is not None and supernet.num_classes != CLASSES_OF_PREDICTOR:
         classes = f"ImageNet's {CLASSES_OF_PREDICTOR:,} classes"
-        text = f"the predictor tells accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
+        text = f"the predictor predicts accuracy on {classes}: to fit one for yours, {ofa('predict', out)}"
         progress.note(text)
     return _made(options, supernet, imported, published=published, progress=progress)
 
@@ -77,7 +77,7 @@ def import_own(options: ImportOptions, *, progress: Progress = QUIET) -> Run:
     found = own.brought.weights
     if found.random:
         raise ModelError(
-            f"{own.brought.source} has random weights, and importing trains nothing: give those of a file, or leave "
+            f"{own.brought.source} has random weights, and importing does not train: give a file with trained weights, or leave "
             f"--weights {RANDOM} out; to train it, {ofa('train', options.data or 'DATA', '--from', source, '--out', 'NEW')}"
         )
     if own.brought.unfilled:
@@ -109,7 +109,7 @@ def _check(options: ImportOptions, *, own: bool) -> None:
             )
     if options.reading.several:
         again = ofa("train", options.data or "DATA", "--task", "multilabel", "--from", str(options.network), "--out", options.out)
-        raise DataError(f"--task multilabel: imported weights are taken to tell one class an image: {again}")
+        raise DataError(f"--task multilabel: imported weights are taken to predict one class per image: {again}")
     for name in ("limit", "max_pixels", "range", "cache", "cache_gb", "holdout") if options.data is None else ():
         value = vars(options)[name]
         if value != ImportOptions.__dataclass_fields__[name].default:
@@ -184,6 +184,6 @@ def _require_free(out: Path) -> None:
 def _require_classes(names: tuple[str, ...], supernet: Supernet, data: str, path: str) -> None:
     if len(names) != supernet.num_classes:
         raise DataError(
-            f"{data} has {len(names):,} classes, the weights in {path} tell {supernet.num_classes:,} apart: give images of those, "
+            f"{data} has {len(names):,} classes, the weights in {path} have {supernet.num_classes:,}: give images of those, "
             f"in their order; for others import without --data, then {ofa('train', data, '--from', 'RUN', '--out', 'NEW')}"
         )

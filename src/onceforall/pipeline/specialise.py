@@ -65,7 +65,7 @@ def specialise(options: SpecialiseOptions, *, progress: Progress = QUIET) -> lis
         with tuning.at_work() if tuning else nullcontext():
             chosen, timing = tuning.choose(job.choose) if tuning else job.choose()
             ready, tuned = tuning.finish(chosen) if tuning else (untuned(job.searcher, chosen.arch), None)
-            progress.say(f"exporting and proving {job.target.name}")
+            progress.say(f"exporting and verifying {job.target.name}")
             results.append(job.take_home(chosen, timing, ready, tuned))
             if tuning:
                 tuning.forget()
@@ -110,7 +110,7 @@ def _targets(run: Run, options: SpecialiseOptions) -> list[Path]:
     names = [options.name or name_in(place, unfinished, device, budget) for device in devices for budget in options.budgets]
     if len(set(names)) < len(names):
         raise FileError(
-            f"two of the devices and budgets are so alike that their networks would have one folder, {max(names, key=names.count)}"
+            f"two devices and budgets are so similar that their networks would share a folder, {max(names, key=names.count)}"
         )
     for name in names:
         room_for_export(place / name)
@@ -240,14 +240,14 @@ def _require_used(export: Sequence[str], onnx: OnnxOptions | None, readers: Sequ
     """
     formats, given = [FORMATS[name] for name in export], ",".join(export)
     if onnx is not None and not any(format.from_onnx for format in formats):
-        raise VerificationError(f"options of ONNX files, but --export {given} makes none: add onnx, or leave them out")
+        raise VerificationError(f"options for ONNX files, but --export {given} makes none: add onnx, or leave them out")
     if any(format.is_onnx for format in formats):
         if readers is not None:
             readers_of(readers)
         return
     if onnx is not None and onnx.opset != OPSET:
         raise VerificationError(
-            f"--opset {onnx.opset} is of ONNX files, but --export {given} makes none: add onnx, or leave it out"
+            f"--opset {onnx.opset} is for ONNX files, but --export {given} makes none: add onnx, or leave it out"
         )
     if readers:
         raise VerificationError(f"--readers {','.join(readers)} read ONNX files, but --export {given} makes none: add onnx")
@@ -265,19 +265,19 @@ def _of_latency(device: Device, onnx: OnnxOptions, through: FoundThroughFiles) -
     own = [format for format in here if format.runtime.name == device.runtime]
     if in_another := [format.files[0] for format in here if not format.takes_batch(device.batch, onnx)]:
         notes.append(
-            f"Latency was measured with {device.batch} images a call, as --device says. Not timed, since made for another number: "
-            f"{', '.join(in_another)}."
+            f"Latency was measured with {device.batch} images per call, as in --device. Not timed, since they have another batch "
+            f"size: {', '.join(in_another)}."
         )
     if through.timing is None and own:
-        notes.append("The latency at the top is that of the same network, measured before the export.")
+        notes.append("The latency at the top is for the same network, measured before the export.")
     elif through.timing is None:
         notes.append(
-            f"No file of this folder runs in {device.runtime}: the latency at the top is the network's, measured there before the "
-            "export."
+            f"No file in this folder runs in {device.runtime}: the latency at the top is for the network, measured there before "
+            "the export."
         )
     elif device.runtime == "openvino" and not own and onnx.opset < HARD_SWISH:
         notes.append(
-            f"The search went by networks of opset {HARD_SWISH}, in which OpenVINO runs h-swish faster than in opset {onnx.opset} "
-            f"of model.onnx: --opset {HARD_SWISH} or --export openvino gives such a file."
+            f"The search used latencies of opset {HARD_SWISH}, in which OpenVINO runs h-swish faster than in opset {onnx.opset} "
+            f"of model.onnx: --opset {HARD_SWISH} or --export openvino makes such a file."
         )
     return notes

@@ -70,7 +70,7 @@ def status(folder: Path) -> Status:
     if "run.json" not in names:
         if not names & {"schedule.json", "supernet.safetensors"}:
             raise FileError(not_a_run(folder))
-        text = "stopped before run.json was written: give the ofa train or ofa import that made it again"
+        text = "stopped before run.json was written: run the same ofa train or ofa import command again"
         return Status(folder, (RunPart("run", "unfinished", text),), ())
     try:
         run = Run.open(folder)
@@ -161,7 +161,7 @@ def _run(run: Run) -> Iterator[RunPart]:
     )
     counts = [
         *([f"{left_out:,} images and files left out"] if left_out else []),
-        *([f"{plural(doubtful, 'image')} of doubtful label"] if doubtful else []),
+        *([f"{plural(doubtful, 'image')} with a doubtful label"] if doubtful else []),
         *([f"{plural(alike, 'image')} nearly the same as a training image"] if alike else []),
     ]
     problems = f"; problems.jsonl: {', '.join(counts)}" if counts else ""
@@ -180,16 +180,16 @@ def _images(run: Run) -> Iterator[RunPart]:
     facts: dict[str, Any] = {"source": data.source}
     if text := gone(data.source):
         command = ofa("evaluate", run.folder, "--data", NEW_PLACE) if (run.folder / "supernet.safetensors").exists() else None
-        yield RunPart("images", "missing", f"{text}: {NEW_PLACE} is where they are now", command, facts=facts)
+        yield RunPart("images", "missing", f"{text}: {NEW_PLACE} stands for their new place", command, facts=facts)
         return
     try:
         found = run.changes()
     except DataError as error:
-        yield RunPart("images", "damaged", f"not as they were when the run was made: {_line(error)}", facts=facts)
+        yield RunPart("images", "damaged", f"changed since the run was made: {_line(error)}", facts=facts)
         return
     if found:
         text = f"{data.source}: files changed since the run was made: {found}; the images may differ, which "
-        text += f"{ofa('evaluate', run.folder)} tells: commands refuse others than the run's own: bring those back, or train anew "
+        text += f"{ofa('evaluate', run.folder)} checks: commands only take the run's own images: restore them, or train again "
         text += "from these weights"
         facts |= {name: len(names) for name, names in vars(found).items()}
         yield RunPart(
@@ -223,7 +223,7 @@ def _training(run: Run) -> Iterator[RunPart]:
             yield RunPart("training", "done", text, facts=facts | {"steps": last, "weights_hash": weights})
         except CheckpointError as error:
             yield RunPart(
-                "training", "damaged", f"{_line(error)}: remove that file, then {resume} goes on from the last checkpoint"
+                "training", "damaged", f"{_line(error)}: remove that file, then {resume} continues from the last checkpoint"
             )
         return
     facts["steps"] = steps = Schedule.from_json(read_text(run.folder / "schedule.json")).steps
@@ -242,7 +242,7 @@ def _training(run: Run) -> Iterator[RunPart]:
         return
     where = f"step {whole[-1]:,} of {steps:,}" if whole else f"the first of {steps:,} steps, no checkpoint yet"
     facts["checkpoint"] = whole[-1] if whole else None
-    yield RunPart("training", "unfinished", f"can go on from {where}{top1}", resume, facts=facts)
+    yield RunPart("training", "unfinished", f"can be resumed from {where}{top1}", resume, facts=facts)
     yield from (RunPart("training", "damaged", text) for text in torn)
 
 
@@ -323,7 +323,7 @@ def _predictor(run: Run) -> Iterator[RunPart]:
         return
     predictor = AccuracyPredictor.load(path, run.space)
     if predictor.weights_hash != run.weights_hash():
-        text = f"{predictor.kind}, fitted for other weights than the present ones: remove {path.parent}, then {command}"
+        text = f"{predictor.kind}, fitted for other weights than the current ones: remove {path.parent}, then {command}"
         yield RunPart("predictor", "stale", text)
         return
     errors, rows = checks(run)
@@ -362,7 +362,7 @@ def _networks(run: Run) -> Iterator[RunPart]:
         facts = {"folder": own.folder, "test_top1": own.test.top1, "ms": ms, "device": own.device}
         facts |= {} if own.test.map is None else {"test_map": own.test.map}
         state: State = "done" if there else "missing"
-        yield RunPart("network", state, text if there else f"{text}; its folder is not there", facts=facts)
+        yield RunPart("network", state, text if there else f"{text}; its folder is missing", facts=facts)
     if any(run.folder.glob("finetuned/*")):
         from .specialising.finetune import unfinished
 

@@ -80,7 +80,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
     """Create a new run and open its images; arguments are checked before any image is read."""
     options = replace(options, from_run=options.from_run or default_start(options, progress=progress))
     if options.epochs == 0 and options.from_run in (None, SCRATCH):
-        raise TrainingError("0 epochs of random weights are worth nothing: give more, or --from trained weights")
+        raise TrainingError("0 epochs leave the weights random: give more epochs, or --from trained weights")
     begun = beginning(options, progress=progress)
     Run.require_free(options.out)
     chosen, made, origin = begun.preset, begun.space, begun.origin
@@ -113,7 +113,7 @@ def _begin(options: TrainOptions, world: World, compute: Compute, progress: Prog
         metric=metric_of(options.metric, options.reading.task, splits, progress.note),
     )
     if info.origin is not None and not info.origin.unseen:
-        progress.note(f"not known: whether {options.from_run} was trained on held-out or test images of this run")
+        progress.note(f"it is not known whether {options.from_run} was trained on held-out or test images of this run")
     schedule = _schedule(Run(options.out, info), begun, options, splits, world, compute, progress)
     start, brought = begun.weights(Run(options.out, info).fresh_supernet(), info.origin)
     info = replace(info, brought=brought)
@@ -165,7 +165,7 @@ def _schedule(
     steps = round(epochs * batches.batches_per_epoch)
     if steps < 1 and epochs > 0:
         raise TrainingError(
-            f"{epochs:g} epochs are less than one step, of which an epoch has {batches.batches_per_epoch}: give more"
+            f"{epochs:g} epochs are less than one step (an epoch has {batches.batches_per_epoch}): give more epochs"
         )
     if 0 < epochs < 1:
         text = f"{steps:,} of the {batches.batches_per_epoch:,} steps of an epoch: networks may be little better than chance"

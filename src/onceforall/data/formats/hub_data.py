@@ -244,7 +244,7 @@ def _refused(text: str, name: str, error: Exception) -> DataError | FileError:
     if kinds & {"EmptyDatasetError", "DataFilesNotFoundError"}:
         return DataError(f"{text}: no files of data in it ({told}): give another one")
     if not out_of_reach(error):
-        otherwise = f"mend that, or give a folder (hf download {name} --repo-type dataset --local-dir FOLDER)"
+        otherwise = f"fix this, or give a folder (hf download {name} --repo-type dataset --local-dir FOLDER)"
         return DataError(f"{text}: the Hub's library cannot open it ({one_line(chain[-1])}): {otherwise}")
     why = "HF_HUB_OFFLINE is set" if "OfflineModeIsEnabled" in kinds else one_line(chain[-1])
     return FileError(f"{text}: not in the cache, and the Hub is out of reach ({why}): connect, or give a folder")

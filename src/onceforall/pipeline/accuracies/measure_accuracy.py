@@ -134,7 +134,7 @@ def _opened(folder: Path, data: str | None, metric: str | None, weights: str, de
     keep_freed_memory()
     run = Run.open(folder, data).judged_by(metric)
     if run.weights_hash() != weights:
-        raise DataError(f"{folder}: a worker of the cluster sees other weights there: the folder must be the same on all machines")
+        raise DataError(f"{folder}: a worker of the cluster finds other weights there: the folder must be the same on all machines")
     return run, run.supernet().to(choose_compute(device).device), run.splits()
 
 

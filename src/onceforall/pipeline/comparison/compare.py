@@ -55,11 +55,11 @@ def compare(options: CompareOptions, *, progress: Progress = QUIET) -> Compariso
     run.weights_hash()  # raises an error unless its training has finished
     if run.augment is None:
         raise TrainingError(
-            f"{options.folder} has imported weights and no recipe to fine-tune other networks by: compare a run of ofa train"
+            f"{options.folder} has imported weights and no recipe for fine-tuning other networks: compare a run of ofa train"
         )
     if Device.parse(options.device).imported:
         raise DeviceError(
-            f"{options.device}: its times were imported, so that other networks cannot be timed on it: give another --device"
+            f"{options.device}: its times were imported, so other networks cannot be timed on it: give another --device"
         )
     searcher = Searcher(run, options.device, [Budget(latency_ms=1.0), *options.budgets], images=FINALIST_IMAGES, progress=progress)
     with locked(make_folder(run.folder / FOLDER)):

@@ -222,7 +222,7 @@ def fine_tuned(
     try:
         follow_schedule(one, splits, supernet, folder, settings=settings, compute=compute, progress=progress)
     except StoppedError as error:
-        raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare goes on") from None
+        raise StoppedError(f"{asked.name}: {str(error).partition(' on request')[0]}; the same ofa compare resumes it") from None
     except CheckpointError as error:
         raise CheckpointError(f"{error}; to train {asked.name} again, remove {folder}") from None
     return _written(run, one, splits, supernet, folder, asked.name, brought, remarks)
@@ -272,7 +272,7 @@ def _remarks(run: Run, asked: AskedRival, brought: Brought) -> tuple[str, ...]:
     share = brought.crop_share or steps.crop_share
     mean, std = (for_channels(values, steps.channels) for values in (brought.mean, brought.std))
     if (mean, std, brought.interpolation, share) != (steps.mean, steps.std, steps.interpolation, steps.crop_share):
-        found.append(f"{asked.name} was made for images prepared otherwise: here, those of the run are used for all networks")
+        found.append(f"{asked.name} was made for other preprocessing: here, the run's preprocessing is used for all networks")
     if (size := run.require_images().size) < ceil(longest_side([asked.resolution]) / run.info.crop_share):
         found.append(f"{asked.name} trains on enlarged crops: the run keeps its training images at {size} pixels")
     return tuple(found)
@@ -315,7 +315,7 @@ def _schedule(
         work = sum(w * steps for w, steps in works)
         steps, why = round(work / step_work), f"as many multiply-accumulates as the training of the run took, {amount(work)}"
     if steps < 1:
-        raise TrainingError(f"{asked.name}: that is less than one step ({why}): give --epochs or --budget")
+        raise TrainingError(f"{asked.name}: this is less than one training step ({why}): give --epochs or --budget")
     note(f"{asked.name}: {steps / per_epoch:.3g} epochs ({steps:,} steps), {why}")
     return schedule(steps)
 

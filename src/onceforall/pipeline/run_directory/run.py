@@ -355,7 +355,7 @@ class Run:
             with recording(f"the new place of the images ({data.source}) is"):
                 self._save()
                 self.save_listing(splits.files)
-                warnings.warn(f"{self.folder}: its images are from now on taken from {data.source}", Note, stacklevel=3)
+                warnings.warn(f"{self.folder}: from now on its images are read from {data.source}", Note, stacklevel=3)
         return splits
 
     def _others(self, how: str) -> DataError:
@@ -458,5 +458,5 @@ class Run:
             raise FileError(f"{path}: the weights are gone: import them again with {self.info.import_again('--out', 'NEW')}")
         if busy(self.folder):
             look = f"{ofa('status', self.folder)} shows its progress"
-            raise FileError(f"{self.folder}: its training is going on: wait until it has finished; {look}")
+            raise FileError(f"{self.folder}: its training is still running: wait until it has finished; {look}")
         raise FileError(f"{self.folder}: its training has not finished: {self.resume_command()}")

@@ -48,7 +48,7 @@ def confirmed(searcher: Searcher, budget: Budget, *, finalists: int, seed: int, 
     if over > TOLERANCE:
         raise DeviceError(
             f"networks found for {budget} took {timing.ms:.3g} ms or more when timed once more: the machine is too noisy, try "
-            "again when it is quiet"
+            "again when it is idle"
         )
     return candidate, timing
 
@@ -64,8 +64,8 @@ def given(searcher: Searcher, budget: Budget, arch: Arch, *, progress: Progress)
     (candidate,), timing = searcher.measure([arch]), _shortest(searcher, arch, budget.latency_ms)
     if budget.latency_ms is not None and timing.ms > budget.latency_ms * (1 + TOLERANCE):
         raise DeviceError(
-            f"the network took {timing.ms:.3g} ms when measured, and {budget.latency_ms:.3g} ms were allowed: allow more, or "
-            "try again when the machine is quiet"
+            f"the network took {timing.ms:.3g} ms when measured, but the limit is {budget.latency_ms:.3g} ms: raise the limit, or "
+            "try again when the machine is idle"
         )
     return candidate, timing
 

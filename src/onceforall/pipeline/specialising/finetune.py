@@ -65,7 +65,7 @@ class Finetuned:
         """One line of text."""
         before, after = (None if found is None else percent(found.score(self.metric)) for found in (self.before, self.after))
         told = f"held-out {METRICS[self.metric]} {before} before, {(after and f'{after} after') or 'diverged'}"
-        kept = "" if self.taken else ": the network before is kept"
+        kept = "" if self.taken else ": the original network is kept"
         return f"fine-tuned, {plural(self.epochs, 'epoch')}: {told} ({self.before.images:,} images){kept}"
 
     @property
@@ -191,7 +191,7 @@ class Finetuning:
         else:
             choice = read_record(path, _Choice, otherwise=f"remove {self.folder} to start over")
             self.run.space.check(choice.candidate.arch)
-            self.progress.note(f"resuming the fine-tuning of {self.folder.name}")
+            self.progress.note(f"resuming fine-tuning of {self.folder.name}")
         return choice.candidate, choice.timing
 
     def finish(self, chosen: Candidate) -> tuple[Calibrated, Finetuned]:

@@ -87,7 +87,7 @@ def measure_files(
     left_out = {name: why for name, why in drops.items() if why is not None}
     formats = [name for name in made.proofs if name not in left_out]
     own = _accuracies(made, run, [OWN], test)[OWN]
-    progress.say(f"measuring test accuracy by the card's programs in a process of their own, {len(test):,} images one by one")
+    progress.say(f"measuring test accuracy with the card's programs in a separate process, {len(test):,} images one by one")
     judged = by_programs(made.files, {name: _program(name, onnx) for name in formats}, test, run.task, onnx)
     accuracies = {name: accuracy for name, (accuracy, _) in judged.items()}
     for name, found in accuracies.items():

@@ -106,9 +106,9 @@ def note_differences(run: Run, compute: Compute, processes: int, progress: Progr
             "processes",
             first.get("processes"),
             processes,
-            "weights may differ: without --sync-norm, batch norm sees other parts of each batch",
+            "weights may differ: without --sync-norm, batch norm sees different parts of each batch",
         ),
     ):
         if before not in (None, now):
-            begun = f"on {before}, going on on {now}" if what == "device" else f"with {before} {what}, going on with {now}"
-            progress.note(f"begun {begun}: {effect}")
+            begun = f"on {before}, continuing on {now}" if what == "device" else f"with {before} {what}, continuing with {now}"
+            progress.note(f"started {begun}: {effect}")

@@ -35,7 +35,7 @@ def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QU
             yield DeviceBatches(batches, compute.device).batch
             return
         if images.decoded:
-            progress.note(f"{size} do not fit into the memory of the GPU: those of each batch are copied there")
+            progress.note(f"{size} do not fit into the GPU's memory: each batch is copied there")
         maker = DeviceBatches(batches, compute.device, whole=False)
     if images.decoded:
 
@@ -46,7 +46,7 @@ def batch_maker(batches: TrainBatches, compute: Compute, progress: Progress = QU
         yield batches.batch if maker is batches else from_cache
         return
     count = max(1, min(MOST_PROCESSES, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    by = "a process of its own" if count == 1 else f"{count} processes"
+    by = "a separate process" if count == 1 else f"{count} processes"
     progress.note(f"training images are decoded whenever they are needed, by {by}")
     with Decoding(batches, processes=count, ahead=ceil(IN_HAND * count * batches.world / batches.batch_size)) as decoding:
         yield lambda step, resolution: maker.resized(*decoding.crops(step), resolution)

@@ -197,7 +197,7 @@ def check_size(space: Space, recipe: Recipe, usual: Space, preset: str, device: 
     if needed > CLOSE * there:
         return f"this space may be too large for this machine: {what}, and {takes}; {_gigabytes(there)} are here: {less}"
     if times > UNUSUAL:
-        return f"this space is {times:,.0f} times as large as that of preset {preset}, and a step as much slower: {what}; {takes}"
+        return f"this space is {times:,.0f} times as large as that of preset {preset}, and steps as much slower: {what}; {takes}"
     return None
 
 

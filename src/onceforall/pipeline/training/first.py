@@ -56,13 +56,13 @@ def first_networks(
     if not ranked and run.space.family == "graph":
         batches = run.eval_batches(images.subset(np.arange(min(RANKED, len(images)))), resolution)
         rank_units(supernet, None, [batch.to(compute.device) for batch, _ in batches])
-        progress.note(f"channels ranked by what they add on {min(RANKED, len(images)):,} training images")
+        progress.note(f"channels ranked by their contribution on {min(RANKED, len(images)):,} training images")
     if fit:
         progress.note(f"fitting a classifier on the features of {len(images):,} training images")
         given = ((batch.to(compute.device), labels) for batch, labels in run.eval_batches(images, resolution))
         calibration = (batch.to(compute.device) for batch in run.calibration_batches(splits, resolution, CALIBRATED))
         if not fit_classifier(supernet, given, calibration, loss=lambda logits, labels: run.task.loss(logits, labels, 0.0, ())):
-            progress.note("the network does not end in one linear layer: its classifier starts at random")
+            progress.note("the network does not end in a single linear layer: its classifier starts with random weights")
     return {name: tensor.cpu() for name, tensor in supernet.state_dict().items()}
 
 
